@@ -1,0 +1,181 @@
+"""The artifact folder: what ships. Its manifest is written last and holds the digest of every other file."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from edgeft.errors import ArtifactError
+from edgeft.stage import file_sha256, write_json
+
+SCHEMA_VERSION = 1
+MANIFEST = "manifest.json"
+MODEL = "model.onnx"
+TOKENIZER = "tokenizer.json"
+RECIPE = "recipe.yaml"
+GOLDEN = "golden.json"
+CARD = "README.md"
+REPORT = "report.html"
+REQUIRED = (MODEL, TOKENIZER)
+
+
+@dataclass(frozen=True, kw_only=True)
+class File:
+    """One file of the artifact."""
+
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputSpec:
+    """How a text becomes the graph's inputs.
+
+    Attributes:
+        names: the graph's inputs, int64 arrays of shape (batch, tokens); `input_ids` and, where the graph has it,
+            `attention_mask` (1 for a token, 0 for padding).
+        max_length: longer texts are truncated to so many tokens, special ones included.
+        pad_token_id: fills the shorter texts of a batch, on the right.
+    """
+
+    names: list[str]
+    max_length: int
+    pad_token_id: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantization:
+    """What precision the graph has, and why.
+
+    Attributes:
+        precision: `int8` or `fp32`.
+        scheme: as in "dynamic, per-channel int8 weights, uint8 activations".
+        float_layers: weights that stayed fp32 inside an int8 graph.
+        agreement: share of validation answers that equal those of the fp32 graph.
+        max_logit_difference: against the fp32 graph, on the same rows.
+        fp32_bytes: size of the fp32 graph.
+        speedup: median latency of the fp32 graph over this one's, on the machine that exported.
+        proved_on: instruction sets on which the int8 answers were proved equal.
+        reason: why this precision ships.
+    """
+
+    precision: str
+    scheme: str
+    float_layers: list[str] = field(default_factory=list)
+    agreement: float = 1.0
+    max_logit_difference: float = 0.0
+    fp32_bytes: int = 0
+    speedup: float = 1.0
+    proved_on: list[str] = field(default_factory=list)
+    reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """`manifest.json`.
+
+    Attributes:
+        schema_version: of this document.
+        edgeft_version: that wrote it.
+        task: the ecosystem's tag.
+        labels: in the order of the logits.
+        inputs: how a text becomes the graph's inputs.
+        quantization: precision and the figures behind it.
+        calibration: temperature, and calibration error, NLL and Brier score before and after (validation split).
+        parity: fp32 graph against torch: rows, largest logit difference, tolerance.
+        metrics: of baseline, teacher, student and artifact, all on the same test split.
+        latency: of the artifact, with the machine described.
+        recipe_sha256: digest of recipe.yaml.
+        data_sha256: digest of the data stage's folder.
+        lineage: the models this one came from.
+        licences: what is known of the licences of model and data.
+        files: every other file of the folder.
+    """
+
+    task: str
+    labels: list[str]
+    inputs: InputSpec
+    quantization: Quantization
+    schema_version: int = SCHEMA_VERSION
+    edgeft_version: str = ""
+    calibration: dict[str, Any] = field(default_factory=dict)
+    parity: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, dict[str, Any]] = field(default_factory=dict)
+    latency: dict[str, Any] = field(default_factory=dict)
+    recipe_sha256: str = ""
+    data_sha256: str = ""
+    lineage: dict[str, Any] = field(default_factory=dict)
+    licences: dict[str, str] = field(default_factory=dict)
+    files: dict[str, File] = field(default_factory=dict)
+
+
+def write_manifest(folder: Path, manifest: Manifest, files: list[str]) -> Manifest:
+    """Write the manifest, as the last file of the artifact.
+
+    Args:
+        folder: the artifact, every other file already in place.
+        manifest: without `files`, which are filled in here.
+        files: the names that the artifact holds.
+    """
+    entries = {
+        name: File(sha256=file_sha256(folder / name), bytes=(folder / name).stat().st_size)
+        for name in sorted(files)
+    }
+    whole = dataclasses.replace(manifest, files=entries)
+    write_json(folder / MANIFEST, whole)
+    return whole
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of an artifact, files not yet checked.
+
+    Raises:
+        ArtifactError: no artifact there, half-written, or of a later schema.
+    """
+    if not folder.is_dir():
+        raise ArtifactError(f"{folder}: no such artifact folder")
+    if not (folder / MANIFEST).is_file():
+        raise ArtifactError(f"{folder} is not a whole artifact: it has no {MANIFEST}, which is written last")
+    try:
+        manifest = msgspec.json.decode((folder / MANIFEST).read_bytes(), type=Manifest)
+    except msgspec.DecodeError as error:
+        raise ArtifactError(f"{folder / MANIFEST} can't be read: {error}") from None
+    if manifest.schema_version > SCHEMA_VERSION:
+        raise ArtifactError(
+            f"{folder} has manifest schema {manifest.schema_version}, this edgeft reads up to {SCHEMA_VERSION}: "
+            "install a newer edgeft"
+        )
+    return manifest
+
+
+def verify_files(folder: Path, manifest: Manifest) -> None:
+    """Compare every file with the manifest.
+
+    Raises:
+        ArtifactError: names each file that is missing or changed.
+    """
+    problems = [
+        problem for name, file in manifest.files.items() if (problem := _difference(folder / name, file))
+    ]
+    problems += [f"{name} is not listed in the manifest" for name in REQUIRED if name not in manifest.files]
+    if problems:
+        raise ArtifactError(f"{folder} is not the artifact that was written: {'; '.join(problems)}")
+
+
+def _difference(path: Path, file: File) -> str | None:
+    if not path.is_file():
+        return f"{path.name} is missing"
+    if path.stat().st_size != file.bytes:
+        return f"{path.name} has {path.stat().st_size} bytes instead of {file.bytes}"
+    if file_sha256(path) != file.sha256:
+        return f"{path.name} was changed (its SHA-256 differs)"
+    return None
+
+
+def total_bytes(manifest: Manifest) -> int:
+    """Bytes of the files a device needs: the graph and the tokenizer."""
+    return sum(manifest.files[name].bytes for name in REQUIRED)

@@ -1,0 +1,1 @@
+"""Measuring an artifact, and the report."""

@@ -1,0 +1,65 @@
+"""The budget of an artifact, as in `p99<=15ms,size<=30MB,drop<=1pt`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from edgeft.errors import RecipeError
+
+# quantity -> unit -> factor to the unit the measurement has
+UNITS: dict[str, dict[str, float]] = {
+    "p50": {"ms": 1.0, "us": 1e-3, "s": 1e3},
+    "p90": {"ms": 1.0, "us": 1e-3, "s": 1e3},
+    "p99": {"ms": 1.0, "us": 1e-3, "s": 1e3},
+    "size": {"MB": 1e6, "kB": 1e3, "KB": 1e3, "MiB": 2.0**20, "KiB": 2.0**10, "B": 1.0},
+    "drop": {"pt": 1.0, "pts": 1.0},
+}
+LIMIT = re.compile(r"^\s*(?P<quantity>[a-z0-9]+)\s*<=\s*(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>[A-Za-z]+)\s*$")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limit:
+    """One limit.
+
+    Attributes:
+        quantity: p50, p90, p99 (ms), size (bytes) or drop (points of the lead metric under the teacher).
+        bound: the largest value allowed, in that unit.
+        text: as the user wrote it.
+    """
+
+    quantity: str
+    bound: float
+    text: str
+
+
+def parse(budget: str) -> tuple[Limit, ...]:
+    """The limits of a budget.
+
+    Raises:
+        RecipeError: a limit that can't be read, named with what can.
+    """
+    return tuple(_limit(part) for part in budget.split(",") if part.strip())
+
+
+def _limit(part: str) -> Limit:
+    found = LIMIT.match(part)
+    units = UNITS.get(found["quantity"]) if found else None
+    if not found or not units or found["unit"] not in units:
+        raise RecipeError(
+            f'budget: can\'t read "{part.strip()}"; limits look like p99<=15ms, size<=30MB, drop<=1pt '
+            f"(quantities: {', '.join(UNITS)})"
+        )
+    return Limit(
+        quantity=found["quantity"], bound=float(found["number"]) * units[found["unit"]], text=part.strip()
+    )
+
+
+def broken(limits: tuple[Limit, ...], measured: Mapping[str, float]) -> list[str]:
+    """One line for each limit that the measured quantities break; what was not measured can't break one."""
+    return [
+        f"{limit.text}: measured {measured[limit.quantity]:g} against {limit.bound:g}"
+        for limit in limits
+        if limit.quantity in measured and measured[limit.quantity] > limit.bound
+    ]

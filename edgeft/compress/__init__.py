@@ -1,0 +1,1 @@
+"""Distillation, pruning and probability calibration."""

@@ -1,0 +1,1 @@
+"""From a torch model folder to a verified ONNX artifact."""

@@ -1,0 +1,251 @@
+"""A stage: a plain function that reads folders and writes one folder, whose `stage.json` comes last.
+
+The key of a stage is the hash of its config, its inputs' digests and the code; a complete folder with the same key is
+not computed again, an unfinished one with the same key is handed back to the stage, which resumes what it can.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.metadata
+import os
+import platform
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+
+from edgeft import __version__
+from edgeft.errors import OutputFolderError, UserError
+from edgeft.progress import say
+from edgeft.recipe import StageConfig
+
+COMPLETE = "stage.json"
+UNFINISHED = "stage.unfinished.json"
+CHECKPOINTS = "checkpoints"
+VERSIONED = ("torch", "transformers", "peft", "bitsandbytes", "onnx", "onnxruntime", "numpy", "tokenizers")
+
+Inputs = Mapping[str, Path]
+Metrics = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageResult:
+    """What `stage.json` holds.
+
+    Attributes:
+        stage: the stage's name.
+        key: hash of config, inputs and code.
+        config: the stage's config as plain values.
+        inputs: digest of each input folder.
+        digest: digest of the files this stage wrote.
+        versions: of edgeft, Python and the libraries that were there.
+        seed: the random seed.
+        metrics: what the stage measured.
+        seconds: wall time of the run that finished it.
+        peak_memory_bytes: largest resident size of the process in that run.
+    """
+
+    stage: str
+    key: str
+    config: dict[str, Any]
+    inputs: dict[str, str]
+    digest: str
+    versions: dict[str, str]
+    seed: int
+    metrics: Metrics = field(default_factory=dict)
+    seconds: float = 0.0
+    peak_memory_bytes: int = 0
+
+
+class Run(Protocol):
+    """The signature of every stage."""
+
+    def __call__(self, config: Any, inputs: Inputs, out_dir: Path) -> StageResult: ...
+
+
+# --------------------------------------------------------------------------------------------------- files and digests
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that a reader sees the old content or the new, whatever happens."""
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def write_json(path: Path, document: object) -> None:
+    """Write a document as indented JSON, atomically."""
+    write_atomically(path, msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n")
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file as hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest(path: Path) -> str:
+    """SHA-256 over the names and contents of a folder's files (or one file's), without the bookkeeping of stages."""
+    if path.is_file():
+        return file_sha256(path)
+    total = hashlib.sha256()
+    for file in sorted(item for item in path.rglob("*") if item.is_file()):
+        name = file.relative_to(path)
+        if name.parts[0] in (COMPLETE, UNFINISHED, CHECKPOINTS) or name.suffix == ".tmp":
+            continue
+        total.update(f"{name.as_posix()}\0{file_sha256(file)}\n".encode())
+    return total.hexdigest()
+
+
+@functools.cache
+def code_version() -> str:
+    """Hash of edgeft's own sources: a changed program never passes off an old result as its own."""
+    return digest_of_sources(Path(__file__).parent)
+
+
+def digest_of_sources(package: Path) -> str:
+    """Hash of the Python, YAML and HTML files of a package."""
+    total = hashlib.sha256()
+    for file in sorted(package.rglob("*")):
+        if file.suffix in (".py", ".yaml", ".html"):
+            total.update(f"{file.relative_to(package).as_posix()}\0{file_sha256(file)}\n".encode())
+    return total.hexdigest()
+
+
+def input_digest(path: Path) -> str:
+    """The digest of an input: what its `stage.json` says where it is complete, else computed."""
+    done = read_result(path)
+    return done.digest if done else digest(path)
+
+
+# ----------------------------------------------------------------------------------------------------------- the folder
+
+
+def read_result(folder: Path) -> StageResult | None:
+    """The result of a complete stage folder, None where it is not complete."""
+    try:
+        return msgspec.json.decode((folder / COMPLETE).read_bytes(), type=StageResult)
+    except (FileNotFoundError, NotADirectoryError, msgspec.DecodeError):
+        return None
+
+
+def stage_key(name: str, config: StageConfig, inputs: Inputs) -> tuple[str, dict[str, str]]:
+    """The key of a stage, and the digests of its inputs that went into it."""
+    missing = [f"{label} {path}" for label, path in inputs.items() if not path.exists()]
+    if missing:
+        raise UserError(f"{name}: input not found: {', '.join(missing)}")
+    digests = {label: input_digest(path) for label, path in sorted(inputs.items())}
+    parts = [name, msgspec.to_builtins(config), digests, code_version()]
+    return hashlib.sha256(msgspec.json.encode(parts, order="deterministic")).hexdigest(), digests
+
+
+def _prepare(out_dir: Path, name: str, key: str) -> None:
+    """Make the folder ready: kept where the same run was interrupted, emptied where it is an older one of ours.
+
+    Raises:
+        OutputFolderError: it holds something that no stage wrote.
+    """
+    marker = out_dir / UNFINISHED
+    if out_dir.exists() and not out_dir.is_dir():
+        raise OutputFolderError(f"{out_dir} is a file; give a folder")
+    ours = marker.exists() or (out_dir / COMPLETE).exists()
+    if out_dir.exists() and any(out_dir.iterdir()) and not ours:
+        raise OutputFolderError(
+            f"{out_dir} is not empty and was not written by edgeft; give another folder, or empty it yourself"
+        )
+    out_dir.mkdir(parents=True, exist_ok=True)
+    if marker.exists() and _unfinished_key(marker) == key:
+        return
+    # The marker goes first: at no moment does a folder of ours look like somebody else's.
+    write_json(marker, {"stage": name, "key": key})
+    for item in out_dir.iterdir():
+        if item != marker:
+            shutil.rmtree(item) if item.is_dir() else item.unlink()
+
+
+def _unfinished_key(marker: Path) -> str | None:
+    try:
+        document = msgspec.json.decode(marker.read_bytes())
+    except msgspec.DecodeError:
+        return None
+    return document.get("key") if isinstance(document, dict) else None
+
+
+def versions() -> dict[str, str]:
+    """Versions of edgeft, Python and the installed libraries that decide a result."""
+    found = {"edgeft": __version__, "python": platform.python_version()}
+    for package in VERSIONED:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+class PeakMemory:
+    """The largest resident size of this process since `__init__`, in bytes (Linux; elsewhere since its start)."""
+
+    def __init__(self) -> None:
+        try:
+            Path("/proc/self/clear_refs").write_text("5")
+        except OSError:
+            return
+
+    def bytes(self) -> int:
+        """The peak so far."""
+        try:
+            lines = Path("/proc/self/status").read_text().splitlines()
+        except OSError:
+            import resource  # absent on Windows
+
+            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+
+
+def stage(name: str) -> Callable[[Callable[[Any, Inputs, Path], Metrics]], Run]:
+    """Make a stage of a function that fills a folder and returns its metrics.
+
+    The stage is skipped where `out_dir` is complete with the same key, and leaves `stage.json` as its last act.
+    """
+
+    def wrap(fill: Callable[[Any, Inputs, Path], Metrics]) -> Run:
+        @functools.wraps(fill)
+        def run(config: Any, inputs: Inputs, out_dir: Path) -> StageResult:
+            key, digests = stage_key(name, config, inputs)
+            done = read_result(out_dir)
+            if done and done.key == key:
+                say(f"{name}: complete, kept ({out_dir})")
+                return done
+            _prepare(out_dir, name, key)
+            say(f"{name}: {out_dir}")
+            memory, start = PeakMemory(), time.perf_counter()
+            metrics = fill(config, inputs, out_dir)
+            shutil.rmtree(out_dir / CHECKPOINTS, ignore_errors=True)
+            result = StageResult(
+                stage=name,
+                key=key,
+                config=msgspec.to_builtins(config),
+                inputs=digests,
+                digest=digest(out_dir),
+                versions=versions(),
+                seed=config.seed or 0,
+                metrics=metrics,
+                seconds=time.perf_counter() - start,
+                peak_memory_bytes=memory.bytes(),
+            )
+            write_json(out_dir / COMPLETE, result)
+            (out_dir / UNFINISHED).unlink()
+            return result
+
+        return run
+
+    return wrap

@@ -1,0 +1,1 @@
+"""The one training loop, fine-tuning methods, losses and metrics."""
