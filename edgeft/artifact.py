@@ -122,8 +122,7 @@ def write_manifest(folder: Path, manifest: Manifest, files: list[str]) -> Manife
         files: the names that the artifact holds.
     """
     entries = {
-        name: File(sha256=file_sha256(folder / name), bytes=(folder / name).stat().st_size)
-        for name in sorted(files)
+        name: File(sha256=file_sha256(folder / name), bytes=(folder / name).stat().st_size) for name in sorted(files)
     }
     whole = dataclasses.replace(manifest, files=entries)
     write_json(folder / MANIFEST, whole)
@@ -158,9 +157,7 @@ def verify_files(folder: Path, manifest: Manifest) -> None:
     Raises:
         ArtifactError: names each file that is missing or changed.
     """
-    problems = [
-        problem for name, file in manifest.files.items() if (problem := _difference(folder / name, file))
-    ]
+    problems = [problem for name, file in manifest.files.items() if (problem := _difference(folder / name, file))]
     problems += [f"{name} is not listed in the manifest" for name in REQUIRED if name not in manifest.files]
     if problems:
         raise ArtifactError(f"{folder} is not the artifact that was written: {'; '.join(problems)}")

@@ -51,9 +51,7 @@ def _limit(part: str) -> Limit:
             f'budget: can\'t read "{part.strip()}"; limits look like p99<=15ms, size<=30MB, drop<=1pt '
             f"(quantities: {', '.join(UNITS)})"
         )
-    return Limit(
-        quantity=found["quantity"], bound=float(found["number"]) * units[found["unit"]], text=part.strip()
-    )
+    return Limit(quantity=found["quantity"], bound=float(found["number"]) * units[found["unit"]], text=part.strip())
 
 
 def broken(limits: tuple[Limit, ...], measured: Mapping[str, float]) -> list[str]:

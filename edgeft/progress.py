@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from types import TracebackType
 from typing import TypeVar
 
@@ -98,7 +98,7 @@ class Bar:
 
 def track(items: Iterable[T], title: str, total: int | None = None) -> Iterator[T]:
     """Yield the items and count them on a bar."""
-    if total is None and hasattr(items, "__len__"):
+    if total is None and isinstance(items, Sized):
         total = len(items)
     with Bar(title, total) as bar:
         for item in items:

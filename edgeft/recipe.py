@@ -8,13 +8,25 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import inspect
 import math
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    TypeVar,
+    Union,
+    cast,
+    dataclass_transform,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 import msgspec
 import yaml
@@ -36,10 +48,11 @@ def _option(
     lt: float | None = None,
 ) -> msgspec.Meta:
     """The help, unit and bounds of one field."""
-    extra = {"unit": unit} if unit else None
-    return msgspec.Meta(description=help, ge=ge, gt=gt, le=le, lt=lt, extra_json_schema=extra)
+    bounds: dict[str, Any] = {"ge": ge, "gt": gt, "le": le, "lt": lt}
+    return msgspec.Meta(description=help, extra_json_schema={"unit": unit} if unit else None, **bounds)
 
 
+@dataclass_transform(kw_only_default=True, frozen_default=True)
 def _config(**defaults: object) -> Callable[[type[C]], type[C]]:
     """A frozen keyword-only dataclass whose docstring lists its options.
 
@@ -49,8 +62,8 @@ def _config(**defaults: object) -> Callable[[type[C]], type[C]]:
 
     def wrap(cls: type[C]) -> type[C]:
         for name, default in defaults.items():
-            owner = next(base for base in cls.__mro__ if name in base.__dict__.get("__annotations__", {}))
-            cls.__annotations__[name] = owner.__annotations__[name]
+            owner = next(base for base in cls.__mro__ if name in inspect.get_annotations(base))
+            cls.__annotations__[name] = inspect.get_annotations(owner)[name]
             setattr(cls, name, default)
         made = dataclass(frozen=True, kw_only=True)(cls)
         lines = [f"    {field.name}: {field.help}" for field in options(made)]
@@ -75,9 +88,7 @@ def options(config: type) -> Iterator[Option]:
     """The options of a config class, in the order of their declaration."""
     hints = get_type_hints(config, include_extras=True)
     for field in dataclasses.fields(config):
-        meta = next(
-            (m for m in getattr(hints[field.name], "__metadata__", ()) if isinstance(m, msgspec.Meta)), None
-        )
+        meta = next((m for m in getattr(hints[field.name], "__metadata__", ()) if isinstance(m, msgspec.Meta)), None)
         help = (meta.description if meta else None) or ""
         unit = ((meta.extra_json_schema if meta else None) or {}).get("unit")
         default = None if field.default is dataclasses.MISSING else field.default
@@ -100,20 +111,14 @@ class TrainingConfig(StageConfig):
     gradient_accumulation: Annotated[int, _option("forward passes before an optimizer step", ge=1)] = 1
     learning_rate: Annotated[Rate | None, _option("peak learning rate of AdamW; unset: by method")] = None
     warmup_fraction: Annotated[float, _option("share of the steps with a rising rate", ge=0, le=1)] = 0.1
-    weight_decay: Annotated[float, _option("AdamW's decay of matrices (not of biases and norms)", ge=0)] = (
-        0.01
-    )
+    weight_decay: Annotated[float, _option("AdamW's decay of matrices (not of biases and norms)", ge=0)] = 0.01
     max_grad_norm: Annotated[float, _option("gradients are clipped to this norm", gt=0)] = 1.0
     evaluations_per_epoch: Annotated[int, _option("looks at the validation split in each epoch", ge=1)] = 2
-    early_stopping_patience: Annotated[
-        int, _option("looks without improvement before stopping; 0: never", ge=0)
-    ] = 4
-    checkpoint_steps: Annotated[
-        int, _option("optimizer steps between resumable checkpoints", "steps", ge=1)
-    ] = 50
-    device: Annotated[
-        Literal["auto", "cpu", "cuda"], _option("where to train; auto: a GPU where there is one")
-    ] = "auto"
+    early_stopping_patience: Annotated[int, _option("looks without improvement before stopping; 0: never", ge=0)] = 4
+    checkpoint_steps: Annotated[int, _option("optimizer steps between resumable checkpoints", "steps", ge=1)] = 50
+    device: Annotated[Literal["auto", "cpu", "cuda"], _option("where to train; auto: a GPU where there is one")] = (
+        "auto"
+    )
 
 
 @_config()
@@ -122,25 +127,19 @@ class DataConfig(StageConfig):
 
     file: Annotated[
         str | None,
-        _option(
-            "labelled rows: CSV, TSV, JSONL or Parquet file, Hugging Face dataset id or folder, or demo:NAME"
-        ),
+        _option("labelled rows: CSV, TSV, JSONL or Parquet file, Hugging Face dataset id or folder, or demo:NAME"),
     ] = None
     text_column: Annotated[str, _option("column with the text")] = "text"
     label_column: Annotated[str, _option("column with the label")] = "label"
     validation_file: Annotated[str | None, _option("your own validation rows instead of a split")] = None
     test_file: Annotated[str | None, _option("your own test rows instead of a split")] = None
-    validation_fraction: Annotated[
-        float, _option("share of each label's rows for validation", gt=0, lt=1)
-    ] = 0.1
+    validation_fraction: Annotated[float, _option("share of each label's rows for validation", gt=0, lt=1)] = 0.1
     test_fraction: Annotated[float, _option("share of each label's rows for the test", gt=0, lt=1)] = 0.1
     max_train_rows: Annotated[
         Rows | None,
         _option("at most so many labelled training rows; the rest serves as unlabelled text", "rows"),
     ] = None
-    max_eval_rows: Annotated[
-        Rows | None, _option("at most so many rows in each of validation and test", "rows")
-    ] = None
+    max_eval_rows: Annotated[Rows | None, _option("at most so many rows in each of validation and test", "rows")] = None
 
 
 @_config()
@@ -156,9 +155,9 @@ class FinetuneConfig(TrainingConfig):
     """Fine-tuning the teacher."""
 
     model: Annotated[str | None, _option("model folder, Hugging Face id, or demo:NAME")] = None
-    method: Annotated[
-        Literal["full", "lora", "qlora"], _option("which weights train, and how the rest is kept")
-    ] = "lora"
+    method: Annotated[Literal["full", "lora", "qlora"], _option("which weights train, and how the rest is kept")] = (
+        "lora"
+    )
     max_length: Annotated[int, _option("longer texts are truncated", "tokens", ge=4)] = 128
     lora_rank: Annotated[int, _option("rank of the LoRA matrices", ge=1)] = 16
     lora_alpha: Annotated[int, _option("LoRA's scale is alpha / rank", ge=1)] = 32
@@ -176,9 +175,7 @@ class DistillationConfig(TrainingConfig):
     temperature: Annotated[float, _option("softens both distributions of the soft-label loss", gt=0)] = 2.0
     soft_weight: Annotated[float, _option("weight of the soft-label loss", ge=0)] = 1.0
     hard_weight: Annotated[float, _option("weight of the cross-entropy on the labels", ge=0)] = 0.5
-    hidden_weight: Annotated[float, _option("weight of the cosine loss on the last hidden states", ge=0)] = (
-        1.0
-    )
+    hidden_weight: Annotated[float, _option("weight of the cosine loss on the last hidden states", ge=0)] = 1.0
     unlabelled: Annotated[bool, _option("also learn from the training rows kept without label")] = True
 
 
@@ -199,9 +196,7 @@ class PruneConfig(DistillationConfig):
     """Pruning heads and feed-forward channels, then recovery under the teacher."""
 
     enabled: Annotated[bool, _option("whether to prune")] = True
-    head_ratio: Annotated[
-        float, _option("share of the attention heads removed in each layer", ge=0, lt=1)
-    ] = 0.25
+    head_ratio: Annotated[float, _option("share of the attention heads removed in each layer", ge=0, lt=1)] = 0.25
     channel_ratio: Annotated[float, _option("share of the feed-forward channels removed", ge=0, lt=1)] = 0.25
     importance: Annotated[
         Literal["taylor", "magnitude", "random"], _option("what decides which heads and channels go")
@@ -209,9 +204,7 @@ class PruneConfig(DistillationConfig):
     importance_rows: Annotated[int, _option("training rows behind the Taylor importance", "rows", ge=1)] = 256
     max_drop_points: Annotated[
         float,
-        _option(
-            "a larger loss of the lead metric on validation is retried at half the ratios", "points", ge=0
-        ),
+        _option("a larger loss of the lead metric on validation is retried at half the ratios", "points", ge=0),
     ] = 1.5
 
 
@@ -225,9 +218,7 @@ class ExportConfig(StageConfig):
     opset: Annotated[int, _option("ONNX operator set", ge=17)] = 18
     parity_rows: Annotated[int, _option("validation rows of the parity check", "rows", ge=1)] = 256
     parity_tolerance: Annotated[float, _option("largest difference of fp32 logits from torch", gt=0)] = 1e-4
-    min_agreement: Annotated[
-        float, _option("smallest share of answers that int8 shares with fp32", gt=0, le=1)
-    ] = 0.97
+    min_agreement: Annotated[float, _option("smallest share of answers that int8 shares with fp32", gt=0, le=1)] = 0.97
     min_speedup: Annotated[
         float, _option("int8 must be so many times faster than fp32; less than this is a tie", ge=1)
     ] = 1.05
@@ -273,9 +264,7 @@ class Recipe:
     name: Annotated[str, _option("names the run folder, runs/NAME")] = "run"
     task: Annotated[str, _option("the ecosystem's tag of the task")] = "text-classification"
     seed: Annotated[int, _option("random seed of every stage that has none of its own", ge=0)] = 0
-    budget: Annotated[
-        str | None, _option('limits of the artifact, as in "p99<=15ms,size<=30MB,drop<=1pt"')
-    ] = None
+    budget: Annotated[str | None, _option('limits of the artifact, as in "p99<=15ms,size<=30MB,drop<=1pt"')] = None
     data: DataConfig = DataConfig()
     baseline: BaselineConfig = BaselineConfig()
     finetune: FinetuneConfig = FinetuneConfig()

@@ -121,12 +121,6 @@ def digest_of_sources(package: Path) -> str:
     return total.hexdigest()
 
 
-def input_digest(path: Path) -> str:
-    """The digest of an input: what its `stage.json` says where it is complete, else computed."""
-    done = read_result(path)
-    return done.digest if done else digest(path)
-
-
 # ----------------------------------------------------------------------------------------------------------- the folder
 
 
@@ -143,7 +137,7 @@ def stage_key(name: str, config: StageConfig, inputs: Inputs) -> tuple[str, dict
     missing = [f"{label} {path}" for label, path in inputs.items() if not path.exists()]
     if missing:
         raise UserError(f"{name}: input not found: {', '.join(missing)}")
-    digests = {label: input_digest(path) for label, path in sorted(inputs.items())}
+    digests = {label: digest(path) for label, path in sorted(inputs.items())}
     parts = [name, msgspec.to_builtins(config), digests, code_version()]
     return hashlib.sha256(msgspec.json.encode(parts, order="deterministic")).hexdigest(), digests
 
@@ -222,7 +216,7 @@ def stage(name: str) -> Callable[[Callable[[Any, Inputs, Path], Metrics]], Run]:
         def run(config: Any, inputs: Inputs, out_dir: Path) -> StageResult:
             key, digests = stage_key(name, config, inputs)
             done = read_result(out_dir)
-            if done and done.key == key:
+            if done and done.key == key and done.digest == digest(out_dir):
                 say(f"{name}: complete, kept ({out_dir})")
                 return done
             _prepare(out_dir, name, key)
