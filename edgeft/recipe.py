@@ -386,6 +386,18 @@ def from_tree(tree: Mapping[str, Any]) -> Recipe:
     return recipe
 
 
+def check_stage(name: str, config: StageConfig) -> None:
+    """Check a config that was made from flags.
+
+    Raises:
+        RecipeError: one line for each problem.
+    """
+    problems: list[str] = []
+    _walk(type(config), msgspec.to_builtins(config), name, problems)
+    if problems:
+        raise RecipeError("\n".join(problems))
+
+
 def builtin_names() -> list[str]:
     """The names of the recipes that ship with edgeft."""
     folder = resources.files("edgeft") / "recipes"

@@ -6,6 +6,7 @@ not computed again, an unfinished one with the same key is handed back to the st
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import importlib.metadata
@@ -13,7 +14,7 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -205,6 +206,17 @@ class PeakMemory:
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
 
 
+@contextlib.contextmanager
+def _nothing_left_behind(out_dir: Path) -> Iterator[None]:
+    """A user error before anything was written leaves no folder."""
+    try:
+        yield
+    except UserError:
+        if [item.name for item in out_dir.iterdir()] == [UNFINISHED]:
+            shutil.rmtree(out_dir)
+        raise
+
+
 def stage(name: str) -> Callable[[Callable[[Any, Inputs, Path], Metrics]], Run]:
     """Make a stage of a function that fills a folder and returns its metrics.
 
@@ -222,7 +234,8 @@ def stage(name: str) -> Callable[[Callable[[Any, Inputs, Path], Metrics]], Run]:
             _prepare(out_dir, name, key)
             say(f"{name}: {out_dir}")
             memory, start = PeakMemory(), time.perf_counter()
-            metrics = fill(config, inputs, out_dir)
+            with _nothing_left_behind(out_dir):
+                metrics = fill(config, inputs, out_dir)
             shutil.rmtree(out_dir / CHECKPOINTS, ignore_errors=True)
             result = StageResult(
                 stage=name,

@@ -1,1 +1,1 @@
-"""Measuring an artifact, and the report."""
+"""Measuring an artifact on the machine that runs it, and the report."""

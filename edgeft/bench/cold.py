@@ -1,0 +1,47 @@
+"""What a fresh process pays before its first answer: run as `python -m edgeft.bench.cold ARTIFACT THREADS`.
+
+The text comes on stdin, the figures go to stdout as one JSON document. Nothing heavy is imported before the clock
+starts.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+
+
+def main(path: str, threads: int, text: str) -> dict[str, float]:
+    """Import, load and answer once.
+
+    Returns:
+        `import_ms`, `load_ms`, `first_answer_ms`, and `peak_rss_bytes` of this process since its start.
+    """
+    start = time.perf_counter()
+    from edgeft.runtime import load
+
+    imported = time.perf_counter()
+    model = load(path, threads=threads)
+    loaded = time.perf_counter()
+    model(text)
+    answered = time.perf_counter()
+    return {
+        "import_ms": (imported - start) * 1e3,
+        "load_ms": (loaded - imported) * 1e3,
+        "first_answer_ms": (answered - loaded) * 1e3,
+        "peak_rss_bytes": peak_rss_bytes(),
+    }
+
+
+def peak_rss_bytes() -> int:
+    """The largest resident size of this process, in bytes; 0 where the system doesn't say."""
+    try:
+        status = Path("/proc/self/status").read_text(encoding="utf-8")
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM")), 0)
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(sys.argv[1], int(sys.argv[2]), sys.stdin.buffer.read().decode("utf-8"))))

@@ -1,0 +1,317 @@
+"""The report: everything that decides whether to ship, in one HTML file that needs no network."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeft.bench import facts, plots, scores
+from edgeft.errors import require
+
+PURPOSE = "to write the report"
+TEMPLATE = "report.html"
+BINS = 15
+MATRIX_LABELS = 24  # with more labels the most frequent confusions are listed instead
+CONFUSIONS = 20
+TEXT_CHARACTERS = 600
+TEACHERS = ("merged", "finetune", "teacher")
+BASELINE = "baseline"
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateRow:
+    """One stage in the gate table; None where something was not measured.
+
+    Attributes:
+        stage: its name, as in `int8 graph`.
+        accuracy: on the validation split, 0 to 1.
+        macro_f1: on the validation split, 0 to 1.
+        agreement: share of the answers that equal those of the stage before.
+        changed: share that differ, 1 - agreement.
+        bytes: size of the model.
+        latency_ms: median of one text.
+        note: what was decided, and why.
+    """
+
+    stage: str
+    accuracy: float | None = None
+    macro_f1: float | None = None
+    agreement: float | None = None
+    changed: float | None = None
+    bytes: int | None = None
+    latency_ms: float | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportInputs:
+    """All that the report shows.
+
+    Attributes:
+        title: heading of the page.
+        task: the task's tag.
+        labels: in the order of the probabilities' columns.
+        recipe_yaml: the resolved recipe.
+        gates: the stages in their order, the artifact last.
+        lead_metric: the metric that gates are about.
+        test_texts: texts of the test split, (n,).
+        test_rows: row of each in the labelled file, (n,).
+        test_labels: true columns, (n,).
+        probabilities_before: of the artifact without temperature, (n, labels).
+        probabilities_after: of the artifact as it ships, (n, labels).
+        curves: stage -> rows with `step` and any of `loss`, `validation_loss`, `validation_<metric>`.
+        bench: what `measure` returned, and `against_teacher` with `teacher`, `artifact` and `ratio`.
+        calibration: what the calibration stage found.
+        parity: what the parity check found.
+        budget: one line for each limit that the artifact breaks.
+        versions: of the libraries.
+        data: rows of each split, labels, duplicates and what else the data stage counted.
+        metrics: of baseline, teacher, student and artifact, all on the test split; may be empty.
+        mistakes: how many of the most confident mistakes are shown.
+    """
+
+    title: str
+    task: str
+    labels: list[str]
+    recipe_yaml: str
+    gates: list[GateRow]
+    lead_metric: str
+    test_texts: list[str]
+    test_rows: list[int]
+    test_labels: NDArray[np.integer]
+    probabilities_before: NDArray[np.floating]
+    probabilities_after: NDArray[np.floating]
+    curves: Mapping[str, list[dict[str, Any]]] = field(default_factory=dict)
+    bench: Mapping[str, Any] = field(default_factory=dict)
+    calibration: Mapping[str, Any] = field(default_factory=dict)
+    parity: Mapping[str, Any] = field(default_factory=dict)
+    budget: list[str] = field(default_factory=list)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    mistakes: int = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Headline:
+    """One of the figures at the top."""
+
+    name: str
+    value: str
+    notes: list[str]
+
+
+def render(inputs: ReportInputs) -> str:
+    """The report as one self-contained HTML document; equal inputs give equal bytes.
+
+    Raises:
+        MissingExtraError: jinja2 or matplotlib is not installed.
+    """
+    jinja = require("jinja2", PURPOSE)
+    environment = jinja.Environment(
+        autoescape=True, undefined=jinja.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters.update(
+        percent=facts.percent, size=facts.size, ms=facts.milliseconds, integer=facts.integer
+    )
+    source = (resources.files("edgeft.bench") / TEMPLATE).read_text(encoding="utf-8")
+    return str(environment.from_string(source).render(inputs=inputs, **_context(inputs)))
+
+
+
+def _context(inputs: ReportInputs) -> dict[str, Any]:
+    answered = len(inputs.test_labels) > 0
+    return {
+        "headlines": headlines(inputs),
+        "lead_metric": inputs.lead_metric,
+        "gates_plot": plots.accuracy_latency(inputs.gates, inputs.lead_metric),
+        "reliability": _reliability(inputs) if answered else [],
+        "confusion": _confusion(inputs) if answered else None,
+        "curves": _curves(inputs),
+        "mistakes": _mistakes(inputs) if answered else [],
+        "wrong": int((inputs.probabilities_after.argmax(axis=1) != inputs.test_labels).sum()) if answered else 0,
+        "data_blocks": facts.blocks(inputs.data),
+        "bench_blocks": _bench_blocks(inputs.bench),
+        "calibration_blocks": facts.blocks(inputs.calibration),
+        "parity_blocks": facts.blocks(inputs.parity),
+        "version_blocks": facts.blocks({"versions": inputs.versions}),
+    }
+
+
+# ----------------------------------------------------------------------------------------------------------- headlines
+
+
+def headlines(inputs: ReportInputs) -> list[Headline]:
+    """Quality, size, latency and speed-up, each with what it stands against."""
+    return [_quality(inputs), _size(inputs), _latency(inputs), _speedup(inputs)]
+
+
+def _gate(inputs: ReportInputs, names: Sequence[str]) -> GateRow | None:
+    return next((gate for name in names for gate in inputs.gates if gate.stage == name), None)
+
+
+def _artifact(inputs: ReportInputs) -> GateRow | None:
+    return _gate(inputs, ["artifact"]) or (inputs.gates[-1] if inputs.gates else None)
+
+
+def _quality(inputs: ReportInputs) -> Headline:
+    """On the test split where the others were measured there too, else on the gates' own split."""
+    metric = inputs.lead_metric
+    tested = {name: found[metric] for name, found in inputs.metrics.items() if found.get(metric) is not None}
+    if "artifact" in tested:
+        others = [f"{name} {facts.percent(tested[name])}" for name in ("teacher", BASELINE) if name in tested]
+        return Headline(
+            name=f"{metric}, test split",
+            value=facts.percent(tested["artifact"]),
+            notes=[", ".join(others), *_interval(inputs)],
+        )
+    gates = {"teacher": _gate(inputs, TEACHERS), BASELINE: _gate(inputs, [BASELINE])}
+    others = [f"{name} {facts.percent(gate.accuracy)}" for name, gate in gates.items() if gate]
+    own = _artifact(inputs)
+    return Headline(
+        name=f"{metric}, validation split",
+        value=facts.percent(own.accuracy if own else None),
+        notes=[", ".join(others)],
+    )
+
+
+def _interval(inputs: ReportInputs) -> list[str]:
+    total = len(inputs.test_labels)
+    if inputs.lead_metric != "accuracy" or not total:
+        return []
+    right = int((inputs.probabilities_after.argmax(axis=1) == inputs.test_labels).sum())
+    low, high = scores.wilson(right, total)
+    return [f"95% interval {low * 100:.1f} to {high * 100:.1f}, {facts.integer(total)} texts"]
+
+
+def _size(inputs: ReportInputs) -> Headline:
+    own, teacher = _artifact(inputs), _gate(inputs, TEACHERS)
+    count = inputs.bench.get("size", {}).get("device_bytes") or (own.bytes if own else None)
+    notes = ["graph and tokenizer"] if inputs.bench.get("size") else []
+    if teacher and teacher.bytes and count:
+        notes = [f"teacher {facts.size(teacher.bytes)}, {_times(teacher.bytes / count)}", *notes]
+    return Headline(name="size", value=facts.size(count), notes=notes)
+
+
+def _times(factor: float) -> str:
+    return f"{factor:.0f} times" if factor >= 20 else f"{factor:.1f} times"
+
+
+def _latency(inputs: ReportInputs) -> Headline:
+    latency, own = inputs.bench.get("latency"), _artifact(inputs)
+    if not latency:
+        return Headline(name="latency, p50", value=facts.milliseconds(own.latency_ms if own else None), notes=[])
+    threads = inputs.bench.get("threads", 1)
+    return Headline(
+        name="latency, p50",
+        value=facts.milliseconds(latency["p50_ms"]),
+        notes=[
+            f"p99 {facts.milliseconds(latency['p99_ms'])}, {threads} thread{'s' if threads > 1 else ''}",
+            "one text, tokenization counted",
+        ],
+    )
+
+
+def _speedup(inputs: ReportInputs) -> Headline:
+    race = inputs.bench.get("against_teacher")
+    if not race:
+        return Headline(name="speed-up", value=facts.MISSING, notes=["the teacher was not raced"])
+    ratio = _plain(race["ratio"])
+    teacher = facts.milliseconds(_plain(race["teacher"])["p50_ms"])
+    return Headline(
+        name="speed-up",
+        value=f"{ratio['median']:.1f}×",
+        notes=[f"95% interval {ratio['low']:.1f} to {ratio['high']:.1f}", f"teacher {teacher}, same process, in turns"],
+    )
+
+
+def _plain(figures: Any) -> dict[str, Any]:
+    """A `Latency` or `Ratio` as plain values, a mapping as it is."""
+    return figures.as_dict() if hasattr(figures, "as_dict") else dict(figures)
+
+
+# ------------------------------------------------------------------------------------------------------------ sections
+
+
+def _reliability(inputs: ReportInputs) -> list[dict[str, Any]]:
+    found = []
+    for name, probabilities in (("before", inputs.probabilities_before), ("after", inputs.probabilities_after)):
+        bins = scores.bins(probabilities, inputs.test_labels, BINS)
+        found.append(
+            {
+                "name": name,
+                "plot": plots.reliability(bins, name),
+                "calibration_error": bins.calibration_error,
+                "negative_log_likelihood": scores.negative_log_likelihood(probabilities, inputs.test_labels),
+                "brier": scores.brier(probabilities, inputs.test_labels),
+            }
+        )
+    return found
+
+
+def _confusion(inputs: ReportInputs) -> dict[str, Any]:
+    counts = scores.confusion(inputs.probabilities_after, inputs.test_labels)  # (L, L)
+    totals = counts.sum(axis=1)
+    shares = counts / np.maximum(totals, 1)[:, None]
+    return {
+        "matrix": len(inputs.labels) <= MATRIX_LABELS,
+        "rows": [
+            {
+                "label": label,
+                "total": int(totals[i]),
+                "recall": float(shares[i, i]) if totals[i] else math.nan,
+                "cells": [(int(counts[i, j]), float(shares[i, j]), i == j) for j in range(len(inputs.labels))],
+            }
+            for i, label in enumerate(inputs.labels)
+        ],
+        "pairs": _frequent(counts, inputs.labels),
+    }
+
+
+def _frequent(counts: NDArray[np.int64], labels: Sequence[str]) -> list[tuple[str, str, int]]:
+    """The most frequent confusions: true label, predicted label, how often."""
+    off = counts.copy()
+    np.fill_diagonal(off, 0)
+    order = np.argsort(-off, axis=None, kind="stable")[:CONFUSIONS]
+    pairs = [np.unravel_index(index, off.shape) for index in order]
+    return [(labels[i], labels[j], int(off[i, j])) for i, j in pairs if off[i, j]]
+
+
+def _curves(inputs: ReportInputs) -> list[tuple[str, str]]:
+    drawn = [(stage, plots.curves(stage, rows, inputs.lead_metric)) for stage, rows in inputs.curves.items()]
+    return [(stage, plot) for stage, plot in drawn if plot]
+
+
+def _mistakes(inputs: ReportInputs) -> list[dict[str, Any]]:
+    after = inputs.probabilities_after
+    found = []
+    for index in scores.mistakes(after, inputs.test_labels, inputs.mistakes):
+        true, predicted = int(inputs.test_labels[index]), int(after[index].argmax())
+        text = inputs.test_texts[index]
+        found.append(
+            {
+                "text": text if len(text) <= TEXT_CHARACTERS else text[:TEXT_CHARACTERS] + " …",
+                "row": inputs.test_rows[index],
+                "true": inputs.labels[true],
+                "predicted": inputs.labels[predicted],
+                "score": float(after[index, predicted]),
+                "true_score": float(after[index, true]),
+            }
+        )
+    return found
+
+
+def _bench_blocks(bench: Mapping[str, Any]) -> list[facts.Block]:
+    """The race first, then what else was measured; bookkeeping left out."""
+    rest = {key: value for key, value in bench.items() if key not in ("schema_version", "latency", "against_teacher")}
+    rows = {"this artifact": _plain(bench["latency"])} if "latency" in bench else {}
+    race = bench.get("against_teacher") or {}
+    rows |= {f"in turns: {name}": _plain(race[name]) for name in ("artifact", "teacher") if name in race}
+    latency = facts.blocks({"latency of one text": rows}) if rows else []
+    return latency + facts.blocks(rest)

@@ -1,0 +1,54 @@
+"""Stage `distill`: the teacher becomes a smaller student."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from edgeft import models
+from edgeft.compress.recover import learn
+from edgeft.compress.teacher import cache_of
+from edgeft.data.dataset import load as load_dataset
+from edgeft.recipe import DistillConfig
+from edgeft.stage import Inputs, Metrics, stage
+from edgeft.train import evaluate
+
+
+def make_student(config: DistillConfig, teacher: str, labels: list[str], device: Any) -> tuple[Any, Any]:
+    """The untrained student and its tokenizer: layers of the teacher, or a checkpoint of the user's.
+
+    Raises:
+        ModelError: the checkpoint can't be used, or the teacher hasn't got those layers.
+    """
+    models.seed_everything(config.seed or 0)
+    if config.student is not None:
+        student = models.load_classifier(config.student, labels, device=device)
+        return student, models.load_tokenizer(config.student)
+    full = models.load_classifier(teacher, labels)
+    layers = config.layers or models.spread(len(models.encoder_layers(full)), config.num_layers)
+    return models.copy_layers(full, layers).to(device), models.load_tokenizer(teacher)
+
+
+def fill(config: DistillConfig, inputs: Inputs, out_dir: Path) -> Metrics:
+    """Make the student and train it under the teacher.
+
+    Args:
+        config: of the stage.
+        inputs: `data` (a data folder), `teacher` (a model folder) and, where it is a local folder, `student`.
+        out_dir: becomes a model folder.
+
+    Returns:
+        Metrics of the student; `agreement` is with the teacher.
+    """
+    dataset = load_dataset(inputs["data"])
+    device, _ = models.device(config.device)
+    teacher = inputs["teacher"]
+    student, tokenizer = make_student(config, str(teacher), dataset.labels, device)
+    max_length = models.load_tokenizer(str(teacher)).model_max_length
+    progress = learn(config, dataset, student, tokenizer, teacher, max_length, out_dir, "distill", cache_of(out_dir))
+    found = evaluate.gate(student, tokenizer, dataset, max_length, out_dir, before=teacher)
+    models.save(student, tokenizer, out_dir, max_length)
+    return {**found, "best_step": progress.best_step, "steps": progress.step}
+
+
+run = stage("distill")(fill)

@@ -1,0 +1,117 @@
+"""Learning from a teacher, by the one training loop: distillation, and recovery after pruning."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from edgeft.compress import losses
+from edgeft.compress.teacher import TeacherOutputs, outputs
+from edgeft.data.dataset import Dataset
+from edgeft.progress import say
+from edgeft.recipe import DistillationConfig
+from edgeft.train.batches import collate, encode
+from edgeft.train.finetune import validation
+from edgeft.train.loop import Objective, Progress, Trainer
+
+DEFAULT_RATE = 1e-4
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What the student learns from.
+
+    Attributes:
+        ids: token ids of each text, by the student's tokenizer.
+        labels: of each text, int64, -1 where there is none.
+        teacher: the teacher's outputs on the same texts.
+        hidden: whether hidden states can be compared (same tokens, same width).
+    """
+
+    ids: list[list[int]]
+    labels: NDArray[np.int64]
+    teacher: TeacherOutputs
+    hidden: bool
+
+
+def lesson(
+    config: DistillationConfig,
+    dataset: Dataset,
+    student: Any,
+    tokenizer: Any,
+    teacher: Path,
+    max_length: int,
+    cache: Path,
+) -> Lesson:
+    """The training texts with labels and the teacher's outputs.
+
+    Args:
+        config: whether unlabelled text counts.
+        dataset: labelled training rows and unlabelled texts.
+        student: the model that learns.
+        tokenizer: the student's.
+        teacher: model folder.
+        max_length: tokens.
+        cache: folder where the teacher's outputs are kept.
+    """
+    extra = dataset.unlabelled if config.unlabelled else []
+    texts = [*dataset.train.texts, *extra]
+    labels = np.concatenate([dataset.train.labels, np.full(len(extra), losses.UNLABELLED, dtype=np.int64)])
+    found = outputs(teacher, texts, max_length, cache, next(student.parameters()).device)
+    ids = encode(tokenizer, texts, max_length)
+    same = ids == found.ids and student.config.hidden_size == found.hidden.shape[1]
+    if config.hidden_weight and not same:
+        say("distill: student and teacher differ in tokens or width, so the hidden-state loss is left out")
+    return Lesson(ids=ids, labels=labels, teacher=found, hidden=same and config.hidden_weight > 0)
+
+
+def objective(config: DistillationConfig, lesson: Lesson, pad_token_id: int, device: torch.device) -> Objective:
+    """The weighted sum of soft labels, hard labels and hidden states, for each row."""
+
+    def loss(model: torch.nn.Module, rows: list[int]) -> torch.Tensor:
+        batch = collate([lesson.ids[row] for row in rows], pad_token_id, device)
+        answer = model(**batch, output_hidden_states=lesson.hidden)
+        logits = answer.logits.float()
+        taught = torch.from_numpy(lesson.teacher.logits[rows]).to(device)
+        total = config.soft_weight * losses.soft_labels(logits, taught, config.temperature)
+        labels = torch.as_tensor(lesson.labels[rows], device=device)
+        total = total + config.hard_weight * losses.hard_labels(logits, labels)
+        if lesson.hidden:
+            states = lesson.teacher.hidden_of(rows, batch["input_ids"].shape[1]).to(device)
+            mask = batch["attention_mask"]
+            total = total + config.hidden_weight * losses.hidden_states(answer.hidden_states[-1].float(), states, mask)
+        return total
+
+    return loss
+
+
+def learn(
+    config: DistillationConfig,
+    dataset: Dataset,
+    student: Any,
+    tokenizer: Any,
+    teacher: Path,
+    max_length: int,
+    out_dir: Path,
+    title: str,
+    cache: Path,
+) -> Progress:
+    """Train the student under the teacher; it ends with its best weights."""
+    taught = lesson(config, dataset, student, tokenizer, teacher, max_length, cache)
+    device = next(student.parameters()).device
+    trainer = Trainer(
+        student,
+        objective(config, taught, tokenizer.pad_token_id, device),
+        [len(row) for row in taught.ids],
+        validation(student, tokenizer, dataset, max_length),
+        config,
+        config.learning_rate or DEFAULT_RATE,
+        out_dir,
+        title,
+    )
+    return trainer.fit()

@@ -1,0 +1,92 @@
+"""Stage `package`: temperature into the graph, golden rows; and `ship`, which adds what the run learned of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import onnx
+
+import edgeft
+from edgeft import artifact
+from edgeft.artifact import Manifest
+from edgeft.data.dataset import load as load_dataset
+from edgeft.errors import GateError
+from edgeft.export import graph
+from edgeft.recipe import StageConfig
+from edgeft.runtime.verify import record, replay
+from edgeft.stage import Inputs, Metrics, digest, stage, write_json
+
+GOLDEN_ROWS = 32
+# int8 activations are rounded at run time: another processor's last bit can move one of them by a step.
+GOLDEN_TOLERANCE = {"fp32": 1e-3, "int8": 5e-2}
+
+
+def fill(config: StageConfig, inputs: Inputs, out_dir: Path) -> Metrics:
+    """Make a calibrated artifact of an exported one, and replay its golden rows.
+
+    Args:
+        config: only the seed.
+        inputs: `data`, `export` (an artifact with temperature 1) and `calibrate` (with calibration.json).
+        out_dir: becomes a loadable artifact.
+
+    Returns:
+        Bytes of graph and tokenizer, and the temperature.
+
+    Raises:
+        GateError: the golden rows don't come out as recorded.
+    """
+    dataset = load_dataset(inputs["data"])
+    manifest = artifact.read_manifest(inputs["export"])
+    artifact.verify_files(inputs["export"], manifest)
+    calibration = msgspec.json.decode((inputs["calibrate"] / "calibration.json").read_bytes())
+    proto = onnx.load(inputs["export"] / artifact.MODEL)
+    onnx.save(graph.set_temperature(proto, calibration["temperature"]), out_dir / artifact.MODEL)
+    shutil.copyfile(inputs["export"] / artifact.TOKENIZER, out_dir / artifact.TOKENIZER)
+    manifest = dataclasses.replace(
+        manifest, calibration=calibration, data_sha256=digest(inputs["data"]), edgeft_version=edgeft.__version__
+    )
+    artifact.write_manifest(out_dir, manifest, list(artifact.REQUIRED))
+    write_golden(out_dir, manifest, dataset.test.texts[:GOLDEN_ROWS])
+    return {"bytes": artifact.total_bytes(artifact.read_manifest(out_dir)), "temperature": calibration["temperature"]}
+
+
+def write_golden(folder: Path, manifest: Manifest, texts: list[str]) -> None:
+    """Record the golden rows of a loadable artifact, list them in its manifest, and replay them.
+
+    Raises:
+        GateError: the replay differs from the record.
+    """
+    model = edgeft.load(folder)
+    golden = record(model, texts, GOLDEN_TOLERANCE[manifest.quantization.precision])
+    write_json(folder / artifact.GOLDEN, golden)
+    artifact.write_manifest(folder, manifest, [*artifact.REQUIRED, artifact.GOLDEN])
+    found = replay(edgeft.load(folder))
+    if not found.passed:
+        raise GateError(f"package: golden rows don't replay on the machine that recorded them: {found}")
+
+
+run = stage("package")(fill)
+
+
+def ship(package: Path, out_dir: Path, facts: Mapping[str, Any], files: Mapping[str, str]) -> Manifest:
+    """Copy a package, add the run's files and facts, and write the manifest last.
+
+    Args:
+        package: a loadable artifact.
+        out_dir: the artifact; empty.
+        facts: fields of the manifest, as in `metrics`, `latency`, `lineage`.
+        files: name to text, as in recipe.yaml, README.md, report.html.
+    """
+    manifest = artifact.read_manifest(package)
+    artifact.verify_files(package, manifest)
+    for name in manifest.files:
+        shutil.copyfile(package / name, out_dir / name)
+    for name, text in files.items():
+        (out_dir / name).write_text(text, encoding="utf-8")
+    whole = dataclasses.replace(manifest, **facts)
+    return artifact.write_manifest(out_dir, whole, [*manifest.files, *files])

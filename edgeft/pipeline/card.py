@@ -1,0 +1,67 @@
+"""The model card, README.md of the artifact."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from edgeft import tasks
+from edgeft.bench import facts
+from edgeft.recipe import Recipe
+from edgeft.stage import StageResult
+
+ORDER = ("baseline", "teacher", "student", "artifact")
+
+
+def render(recipe: Recipe, results: Mapping[str, StageResult], known: Mapping[str, Any]) -> str:
+    """The card as Markdown, every figure measured by this run.
+
+    Args:
+        recipe: resolved.
+        results: of every stage.
+        known: the manifest's facts.
+    """
+    bench, calibration = results["bench"].metrics, results["calibrate"].metrics
+    labels = results["data"].metrics.get("labels", {})
+    parts = [
+        f"# {recipe.name}",
+        f"A `{recipe.task}` model made by edgeft from `{recipe.finetune.model}`. It runs without PyTorch:",
+        '```python\nimport edgeft\n\nmodel = edgeft.load("artifact")\nmodel("some text")\n```',
+        f"It answers `{tasks.get(recipe.task).prediction}`; labels: {', '.join(map(str, labels))}.",
+        "## Quality, on the same test rows",
+        _quality(known["metrics"]),
+        f"Calibration error on the test rows: {calibration['test']['before']['ece']:.4f} before and "
+        f"{calibration['test']['after']['ece']:.4f} after temperature {calibration['temperature']:.3f}.",
+        "## Cost, on the machine that made it",
+        _cost(bench, results["package"].metrics["bytes"]),
+        "## Limits",
+        f"It learned from {results['data'].metrics['rows']['train']} labelled rows and knows no other kind of text; "
+        "its probabilities are calibrated for text like theirs. report.html shows its most confident mistakes.",
+        "## Licences",
+        f"Base model: {known['licences']['model']}. Data: {known['licences']['data']}.",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _quality(metrics: Mapping[str, Mapping[str, Any]]) -> str:
+    lines = ["| | accuracy | macro F1 |", "|---|---|---|"]
+    for name in ORDER:
+        if name in metrics:
+            lines.append(f"| {name} | {facts.percent(metrics[name]['accuracy'])} | {metrics[name]['macro_f1']:.3f} |")
+    return "\n".join(lines)
+
+
+def _cost(bench: Mapping[str, Any], size: int) -> str:
+    latency, machine = bench["latency"], bench["machine"]
+    lines = [
+        f"- graph and tokenizer: {facts.size(size)}",
+        f"- latency with tokenization, batch 1, {bench['threads']} thread: p50 {latency['p50_ms']:.2f} ms, "
+        f"p99 {latency['p99_ms']:.2f} ms",
+        f"- machine: {machine['processor']}",
+    ]
+    if race := bench.get("against_teacher"):
+        lines.append(
+            f"- {race['ratio']['median']:.1f} times as fast as its teacher in `transformers.pipeline` "
+            f"(95% interval {race['ratio']['low']:.1f} to {race['ratio']['high']:.1f})"
+        )
+    return "\n".join(lines)

@@ -1,0 +1,108 @@
+"""The gate table: what every stage did to quality, size and speed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from edgeft.bench import facts
+from edgeft.bench.report import GateRow
+from edgeft.stage import StageResult
+
+Results = Mapping[str, StageResult]
+
+
+def rows(results: Results, split: str = "validation") -> list[GateRow]:
+    """One row for each measured form of the model, in the order of the run.
+
+    Args:
+        results: of the stages that ran.
+        split: whose figures.
+    """
+    table = []
+    for name, metrics, note in _forms(results):
+        scores = metrics.get(split, {})
+        agreement = scores.get("agreement")
+        table.append(
+            GateRow(
+                stage=name,
+                accuracy=scores.get("accuracy"),
+                macro_f1=scores.get("macro_f1"),
+                agreement=agreement,
+                changed=None if agreement is None else 1 - agreement,
+                bytes=metrics.get("bytes"),
+                latency_ms=metrics.get("latency_ms"),
+                note=note,
+            )
+        )
+    return table
+
+
+def _forms(results: Results) -> list[tuple[str, Mapping[str, Any], str]]:
+    """Name, metrics and note of each form."""
+    found: list[tuple[str, Mapping[str, Any], str]] = []
+    if "baseline" in results:
+        found.append(("TF-IDF baseline", results["baseline"].metrics, ""))
+    if "finetune" in results:
+        found += _teacher(results["finetune"])
+    if "distill" in results:
+        found.append(("distilled student", results["distill"].metrics, ""))
+    if "prune" in results:
+        found.append(("pruned student", results["prune"].metrics, pruning_note(results["prune"].metrics)))
+    if "export" in results:
+        found += _graphs(results["export"].metrics)
+    return found
+
+
+def _teacher(result: StageResult) -> list[tuple[str, Mapping[str, Any], str]]:
+    metrics, method = result.metrics, result.config["method"]
+    if "adapter" not in metrics:
+        return [(f"teacher ({method})", metrics, "")]
+    note = f"logits within {metrics['merge_difference']:.0e} of the adapter's"
+    return [(f"adapter ({method})", metrics["adapter"], ""), ("teacher (merged)", metrics, note)]
+
+
+def _graphs(metrics: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any], str]]:
+    difference = metrics["parity"]["max_logit_difference"]
+    found: list[tuple[str, Mapping[str, Any], str]] = [
+        ("fp32 graph", metrics["fp32"], f"logits within {difference:.0e} of torch")
+    ]
+    if "int8" in metrics:
+        shipped = metrics["precision"] == "int8"
+        note = metrics["quantization"]["reason"]
+        found.append(("int8 graph", metrics["int8"], note if shipped else f"does not ship: {note}"))
+    return found
+
+
+def pruning_note(metrics: Mapping[str, Any]) -> str:
+    """What was tried and what stayed."""
+    tried = metrics["tried"]
+    if metrics["kept"] is None:
+        worst = ", ".join(f"{attempt['drop_points']:.1f}" for attempt in tried)
+        return f"left out: attempts lost {worst} points"
+    kept = tried[metrics["kept"]]
+    retried = "second attempt, " if metrics["kept"] else ""
+    return f"{retried}{kept['head_ratio']:.0%} of heads, {kept['channel_ratio']:.0%} of channels gone"
+
+
+def show(results: Results, console: Console) -> None:
+    """Print the table with the test split beside the validation split."""
+    table = Table(title="What each stage did", title_justify="left")
+    for column in ("stage", "validation", "test", "macro F1", "changed", "size", "latency"):
+        table.add_column(column, justify="left" if column == "stage" else "right", no_wrap=True)
+    table.add_column("note")
+    for row, test in zip(rows(results), rows(results, "test"), strict=True):
+        table.add_row(
+            row.stage,
+            facts.percent(row.accuracy) if row.accuracy is not None else "",
+            facts.percent(test.accuracy) if test.accuracy is not None else "",
+            f"{test.macro_f1:.3f}" if test.macro_f1 is not None else "",
+            facts.percent(row.changed) if row.changed is not None else "",
+            facts.size(row.bytes) if row.bytes is not None else "",
+            facts.milliseconds(row.latency_ms) if row.latency_ms is not None else "",
+            row.note,
+        )
+    console.print(table)

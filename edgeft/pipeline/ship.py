@@ -1,0 +1,151 @@
+"""The last stage: budget, report, card and facts make a package the artifact that ships."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import edgeft
+from edgeft import artifact, budget, models, recipe, tasks
+from edgeft.bench.report import ReportInputs, render
+from edgeft.data.dataset import Dataset
+from edgeft.data.dataset import load as load_dataset
+from edgeft.errors import GateError
+from edgeft.export.package import ship
+from edgeft.pipeline import card, gates
+from edgeft.recipe import Recipe
+from edgeft.stage import StageResult, versions
+
+Results = dict[str, StageResult]
+
+
+def decided(chosen: Recipe, results: Results) -> Recipe:
+    """The recipe with what was decided by measurement written out, so that repeating it repeats the bytes."""
+    export = dataclasses.replace(
+        chosen.export,
+        precision=results["export"].metrics["precision"],
+        float_layers=results["export"].metrics["quantization"]["float_layers"],
+    )
+    return dataclasses.replace(chosen, export=export)
+
+
+def measured(results: Results) -> dict[str, float]:
+    """The quantities that a budget limits."""
+    latency, size = results["bench"].metrics["latency"], results["package"].metrics["bytes"]
+    shipped = results["export"].metrics[results["export"].metrics["precision"]]
+    drop = 100 * (results["finetune"].metrics["validation"]["accuracy"] - shipped["validation"]["accuracy"])
+    quantiles = {name: latency[f"{name}_ms"] for name in ("p50", "p90", "p99")}
+    return {**quantiles, "size": float(size), "drop": drop}
+
+
+def check_budget(chosen: Recipe, results: Results) -> None:
+    """Refuse to ship what breaks the budget.
+
+    Raises:
+        GateError: each broken limit with both numbers.
+    """
+    if problems := budget.broken(budget.parse(chosen.budget or ""), measured(results)):
+        raise GateError(f"budget: {'; '.join(problems)}; no artifact was written, the stages are kept")
+
+
+def quality(results: Results) -> dict[str, dict[str, Any]]:
+    """Test metrics of baseline, teacher, student and artifact."""
+    shipped = results["export"].metrics[results["export"].metrics["precision"]]
+    student = results.get("prune") or results.get("distill")
+    found = {"teacher": results["finetune"].metrics["test"], "artifact": shipped["test"]}
+    if "baseline" in results:
+        found["baseline"] = results["baseline"].metrics["test"]
+    if student:
+        found["student"] = student.metrics["test"]
+    return found
+
+
+def facts(chosen: Recipe, results: Results) -> dict[str, Any]:
+    """What the manifest says beyond the package."""
+    bench = results["bench"].metrics
+    text = recipe.to_yaml(decided(chosen, results))
+    latency = {name: bench[name] for name in ("latency", "throughput_texts_per_s", "cold_start", "machine", "threads")}
+    return {
+        "metrics": quality(results),
+        "latency": {**latency, "against_teacher": bench.get("against_teacher", {})},
+        "recipe_sha256": hashlib.sha256(text.encode()).hexdigest(),
+        "lineage": {
+            "teacher": chosen.finetune.model,
+            "method": chosen.finetune.method,
+            "student": chosen.distill.student or "layers of the teacher",
+            "stages": {name: result.key for name, result in results.items()},
+            "versions": versions(),
+        },
+        "licences": {"model": models.licence(chosen.finetune.model or ""), "data": "not stated by the source"},
+    }
+
+
+def report(chosen: Recipe, results: Results, run_dir: Path) -> str:
+    """The report as HTML."""
+    dataset = load_dataset(run_dir / "data")
+    package = edgeft.load(run_dir / "package")
+    return render(
+        ReportInputs(
+            title=f"{chosen.name}: {chosen.task}",
+            task=chosen.task,
+            labels=dataset.labels,
+            recipe_yaml=recipe.to_yaml(decided(chosen, results)),
+            gates=gates.rows(results),
+            lead_metric=tasks.get(chosen.task).lead_metric,
+            test_texts=dataset.test.texts,
+            test_rows=[int(row) for row in dataset.test.rows],
+            test_labels=dataset.test.labels,
+            curves=curves(results, run_dir),
+            bench=results["bench"].metrics,
+            calibration=results["calibrate"].metrics,
+            parity=results["export"].metrics["parity"],
+            versions=versions(),
+            data=results["data"].metrics,
+            metrics=quality(results),
+            mistakes=chosen.report.mistakes,
+            **_probabilities(package, dataset),
+        )
+    )
+
+
+def _probabilities(package: edgeft.Model, dataset: Dataset) -> dict[str, Any]:
+    logits = package.logits(dataset.test.texts, batch_size=1).astype(np.float64)
+    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return {
+        "probabilities_before": shifted / shifted.sum(axis=1, keepdims=True),
+        "probabilities_after": package.probabilities(dataset.test.texts, batch_size=1),
+    }
+
+
+def curves(results: Results, run_dir: Path) -> dict[str, list[dict[str, Any]]]:
+    """The history of each stage that trained."""
+    found = {}
+    for name in results:
+        path = run_dir / name / "history.jsonl"
+        if path.exists():
+            found[name] = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return found
+
+
+def write(chosen: Recipe, results: Results, run_dir: Path, out_dir: Path) -> artifact.Manifest:
+    """Check the budget, render the report and the card, and ship.
+
+    Args:
+        chosen: the resolved recipe.
+        results: of every stage.
+        run_dir: the run folder.
+        out_dir: becomes the artifact.
+    """
+    check_budget(chosen, results)
+    known = facts(chosen, results)
+    files = {
+        artifact.RECIPE: recipe.to_yaml(decided(chosen, results)),
+        artifact.REPORT: report(chosen, results, run_dir),
+        artifact.CARD: card.render(chosen, results, known),
+    }
+    return ship(run_dir / "package", out_dir, known, files)

@@ -1,0 +1,134 @@
+"""The stages of a run in their order, and what each one reads."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgeft import budget, models
+from edgeft.data import sources
+from edgeft.errors import RecipeError, require
+from edgeft.recipe import BaselineConfig, DistillConfig, PruneConfig, Recipe, StageConfig
+from edgeft.stage import Inputs, Run, StageResult
+
+ROOMS = {
+    "data": "edgeft.data.prepare",
+    "baseline": "edgeft.train.baseline",
+    "finetune": "edgeft.train.finetune",
+    "distill": "edgeft.compress.distill",
+    "prune": "edgeft.compress.prune",
+    "export": "edgeft.export.export",
+    "calibrate": "edgeft.compress.calibrate",
+    "package": "edgeft.export.package",
+    "bench": "edgeft.pipeline.measure",
+}
+
+
+@dataclass(frozen=True)
+class Step:
+    """One stage of a run.
+
+    Attributes:
+        name: of the stage, and of its folder in the run folder.
+        config: its part of the recipe.
+        inputs: gives the folders it reads.
+    """
+
+    name: str
+    config: StageConfig
+    inputs: Callable[[], Inputs]
+
+    def run(self, out_dir: Path) -> StageResult:
+        """Run the stage; its room is imported now."""
+        run: Run = importlib.import_module(ROOMS[self.name]).run
+        return run(self.config, self.inputs(), out_dir)
+
+
+def steps(recipe: Recipe, run_dir: Path) -> list[Step]:
+    """The stages that this recipe asks for, all but the last one, which ships.
+
+    Args:
+        recipe: resolved.
+        run_dir: the run folder.
+    """
+    folder = _folders(recipe, run_dir)
+    data, teacher = folder["data"], folder["finetune"]
+    model = folder["prune"] if recipe.prune.enabled else folder["student"]
+    found = [
+        Step("data", recipe.data, lambda: sources.local_files(recipe.data)),
+        Step("baseline", recipe.baseline, lambda: {"data": data}),
+        Step("finetune", recipe.finetune, lambda: {"data": data, **local_model(recipe)}),
+        Step("distill", recipe.distill, lambda: {"data": data, "teacher": teacher, **local_student(recipe)}),
+        Step("prune", recipe.prune, lambda: {"data": data, "model": folder["student"], "teacher": teacher}),
+        Step("export", recipe.export, lambda: {"data": data, "model": model}),
+        Step("calibrate", recipe.calibrate, lambda: {"data": data, "artifact": folder["export"]}),
+        Step(
+            "package",
+            StageConfig(seed=recipe.seed),
+            lambda: {"data": data, "export": folder["export"], "calibrate": folder["calibrate"]},
+        ),
+        Step(
+            "bench",
+            recipe.bench,
+            lambda: {"data": data, "package": folder["package"], "teacher": teacher},
+        ),
+    ]
+    return [step for step in found if wanted(step.config)]
+
+
+def wanted(config: StageConfig) -> bool:
+    """Whether the recipe asks for the stage; calibration runs in any case, at temperature 1 where it is off."""
+    optional = isinstance(config, BaselineConfig | DistillConfig | PruneConfig)
+    return not optional or config.enabled
+
+
+def _folders(recipe: Recipe, run_dir: Path) -> dict[str, Path]:
+    folders = {name: run_dir / name for name in ROOMS}
+    folders["student"] = folders["distill"] if recipe.distill.enabled else folders["finetune"]
+    return folders
+
+
+def local_model(recipe: Recipe) -> dict[str, Path]:
+    """The folder of the model to fine-tune, where it is a local one."""
+    place = models.find(recipe.finetune.model or "")
+    return {"model": place} if isinstance(place, Path) else {}
+
+
+def local_student(recipe: Recipe) -> dict[str, Path]:
+    """The folder of the student, where the recipe names a local one."""
+    place = models.find(recipe.distill.student) if recipe.distill.student else None
+    return {"student": place} if isinstance(place, Path) else {}
+
+
+def preflight(recipe: Recipe) -> None:
+    """Everything that can fail before the first row is read, so that nobody learns of it after an hour.
+
+    Raises:
+        RecipeError: no data file or no model.
+        ModelError: a model folder that can't be used.
+        MissingExtraError: a package that a later stage needs.
+    """
+    if recipe.data.file is None:
+        raise RecipeError("data.file: no data; give --data FILE, or a recipe that names it")
+    if recipe.finetune.model is None:
+        raise RecipeError("finetune.model: no model; give --model FOLDER, a Hugging Face id or demo:all-minilm-l6-v2")
+    sources.local_files(recipe.data)
+    for source in filter(None, (recipe.finetune.model, recipe.distill.student)):
+        models.find(source)
+        models.load_tokenizer(source)
+    needed = {"onnxruntime": "to run the artifact", "onnx": "to export", "sklearn": "for the metrics"}
+    needed |= {"jinja2": "for the report", "matplotlib": "for the report's plots"}
+    needed |= {"torch_pruning": "to prune"} if recipe.prune.enabled else {}
+    needed |= {"bitsandbytes": "for method qlora"} if recipe.finetune.method == "qlora" else {}
+    for module, purpose in needed.items():
+        require(module, purpose)
+
+
+def with_budget(recipe: Recipe) -> Recipe:
+    """The recipe, its pruning held to the budget's largest drop."""
+    drops = [limit.bound for limit in budget.parse(recipe.budget or "") if limit.quantity == "drop"]
+    bound = min([recipe.prune.max_drop_points, *drops])
+    return dataclasses.replace(recipe, prune=dataclasses.replace(recipe.prune, max_drop_points=bound))

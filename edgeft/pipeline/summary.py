@@ -1,0 +1,68 @@
+"""What a run or a stage prints at its end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from edgeft.bench import facts
+from edgeft.pipeline import gates
+from edgeft.stage import StageResult
+
+Results = dict[str, StageResult]
+
+
+def show(results: Results, folder: Path, console: Console) -> None:
+    """The gate table, the headline and three next commands."""
+    gates.show(results, console)
+    if "artifact" in results:
+        _headline(results, console)
+        _next(folder, console)
+
+
+def _headline(results: Results, console: Console) -> None:
+    bench, size = results["bench"].metrics, results["artifact"].metrics["bytes"]
+    seconds = sum(result.seconds for result in results.values())
+    latency = bench["latency"]
+    console.print(
+        f"artifact: {facts.size(size)}, p50 {latency['p50_ms']:.2f} ms, p99 {latency['p99_ms']:.2f} ms "
+        f"({bench['threads']} thread); stages took {seconds:.0f} s, at most "
+        f"{facts.size(max(result.peak_memory_bytes for result in results.values()))} of memory"
+    )
+    if race := bench.get("against_teacher"):
+        ratio = race["ratio"]
+        console.print(
+            f"{ratio['median']:.1f} times as fast as its teacher in transformers.pipeline "
+            f"({ratio['low']:.1f} to {ratio['high']:.1f}); calibration error on test "
+            f"{results['calibrate'].metrics['test']['before']['ece']:.4f} -> "
+            f"{results['calibrate'].metrics['test']['after']['ece']:.4f}"
+        )
+
+
+def _next(folder: Path, console: Console) -> None:
+    console.print(f"\nReport: {folder / 'artifact' / 'report.html'}\nNext:")
+    console.print(f'  edgeft predict {folder / "artifact"} "your own text"', soft_wrap=True)
+    console.print(f"  edgeft bench {folder / 'artifact'}", soft_wrap=True)
+    console.print(f"  edgeft serve {folder / 'artifact'}", soft_wrap=True)
+
+
+def document(results: Results, folder: Path) -> dict[str, Any]:
+    """The run as plain values, for --json."""
+    return {
+        "run_dir": str(folder),
+        "artifact": str(folder / "artifact") if "artifact" in results else None,
+        "stages": {
+            name: {"seconds": result.seconds, "peak_memory_bytes": result.peak_memory_bytes, "metrics": result.metrics}
+            for name, result in results.items()
+        },
+    }
+
+
+def show_metrics(result: StageResult, console: Console) -> None:
+    """The metrics of one stage."""
+    for block in facts.blocks(result.metrics, result.stage):
+        console.print(f"[bold]{block.title}[/bold]")
+        for row in block.rows:
+            console.print("  " + "  ".join(map(str, row)))

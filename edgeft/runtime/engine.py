@@ -1,0 +1,94 @@
+"""The engine: token ids in, arrays out. onnxruntime is imported here and nowhere else in the runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeft.errors import ArtifactError, UserError, require
+from edgeft.runtime.threads import usable_cores
+
+Ids = Sequence[Sequence[int]]
+# On the CPU a SkipLayerNormalization takes longer than the Add and LayerNormalization that it replaces.
+SLOW_FUSIONS = ("SkipLayerNormFusion",)
+
+
+class Engine:
+    """One ONNX graph in one onnxruntime session; thread-safe, as `InferenceSession.run` is.
+
+    Args:
+        path: the graph; inputs `input_ids` and optionally `attention_mask`, int64 (batch, tokens); output `logits`
+            and optionally others, first axis batch.
+        pad_token_id: fills the shorter rows of a batch, on the right.
+        threads: of one operator; None: the cores this process really has.
+        provider: an onnxruntime execution provider.
+
+    Raises:
+        MissingExtraError: onnxruntime is not installed.
+        ArtifactError: the graph can't be loaded.
+        UserError: the provider is not in this onnxruntime.
+    """
+
+    def __init__(
+        self, path: Path, pad_token_id: int, threads: int | None = None, provider: str = "CPUExecutionProvider"
+    ) -> None:
+        ort = require("onnxruntime", "to run an artifact")
+        if provider not in ort.get_available_providers():
+            have = ", ".join(ort.get_available_providers())
+            raise UserError(f"{provider} is not in the installed onnxruntime, which has {have}")
+        self.pad_token_id = pad_token_id
+        self.threads = threads or usable_cores()
+        try:
+            self._session = ort.InferenceSession(
+                str(path),
+                _options(ort, self.threads),
+                providers=[provider],
+                disabled_optimizers=list(SLOW_FUSIONS) if provider == "CPUExecutionProvider" else None,
+            )
+        except Exception as error:  # noqa: BLE001 - its exceptions share no public base class
+            detail = " ".join(str(error).split())[:200]
+            raise ArtifactError(f"{path} can't be loaded by onnxruntime {ort.__version__}: {detail}") from None
+        self.input_names = [item.name for item in self._session.get_inputs()]
+        self.output_names = [item.name for item in self._session.get_outputs()]
+
+    def run(self, ids: Ids, outputs: Sequence[str] = ("logits",)) -> list[NDArray[np.float32]]:
+        """One forward pass.
+
+        Args:
+            ids: token ids of each text of the batch, special tokens included.
+            outputs: names of the graph's outputs.
+
+        Returns:
+            One array for each output, first axis the batch.
+        """
+        feeds = pad(ids, self.pad_token_id)
+        return list(self._session.run(list(outputs), {name: feeds[name] for name in self.input_names}))
+
+
+def _options(ort: Any, threads: int) -> Any:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    # On a processor without VNNI, u8s8 products saturate; this makes onnxruntime take the exact u8u8 kernels there.
+    options.add_session_config_entry("session.x64quantprecision", "1")
+    return options
+
+
+def pad(ids: Ids, pad_token_id: int) -> dict[str, NDArray[np.int64]]:
+    """Pad to the longest row of the batch, on the right.
+
+    Returns:
+        `input_ids` and `attention_mask`, both int64 (batch, longest).
+    """
+    longest = max(len(row) for row in ids)
+    input_ids = np.full((len(ids), longest), pad_token_id, dtype=np.int64)  # (B, T)
+    attention_mask = np.zeros((len(ids), longest), dtype=np.int64)  # (B, T)
+    for index, row in enumerate(ids):
+        input_ids[index, : len(row)] = row
+        attention_mask[index, : len(row)] = 1
+    return {"input_ids": input_ids, "attention_mask": attention_mask}

@@ -1,0 +1,139 @@
+"""A loaded artifact: text in, answer out, in the shape of `transformers.pipeline` for its task."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import overload
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from edgeft import artifact
+from edgeft.artifact import Manifest
+from edgeft.errors import ArtifactError, UserError
+from edgeft.runtime import classification
+from edgeft.runtime.classification import Prediction
+from edgeft.runtime.engine import Engine, Ids
+
+BATCH_SIZE = 8
+
+
+class Model:
+    """An artifact that answers; safe to call from many threads.
+
+    Made by `edgeft.load`.
+
+    Attributes:
+        manifest: what the artifact says of itself.
+        name: the folder's name.
+        labels: in the order of the probabilities' columns.
+    """
+
+    def __init__(self, folder: Path, manifest: Manifest, engine: Engine, tokenizer: Tokenizer) -> None:
+        self.folder = folder
+        self.name = folder.resolve().name
+        self.manifest = manifest
+        self.labels = list(manifest.labels)
+        self._engine = engine
+        self._tokenizer = tokenizer
+
+    @overload
+    def __call__(self, texts: str, top_k: int | None = 1) -> list[Prediction]: ...  # type: ignore[overload-overlap]
+    @overload
+    def __call__(self, texts: Sequence[str], top_k: int = 1) -> list[Prediction]: ...
+    @overload
+    def __call__(self, texts: Sequence[str], top_k: None) -> list[list[Prediction]]: ...
+    def __call__(self, texts: str | Sequence[str], top_k: int | None = 1) -> list[Prediction] | list[list[Prediction]]:
+        """Predict, in the shape of `transformers.pipeline("text-classification")`.
+
+        Args:
+            texts: one text or many.
+            top_k: how many labels for each text, best first; None: all.
+
+        Returns:
+            For one text, or for many with `top_k=1`, a list of `{"label", "score"}`; for many texts with another
+            `top_k` a list of such lists.
+        """
+        many = [texts] if isinstance(texts, str) else list(texts)
+        best = classification.decode(self.probabilities(many), self.labels, top_k)
+        if isinstance(texts, str):
+            return best[0]
+        return [row[0] for row in best] if top_k == 1 else best
+
+    def probabilities(self, texts: Sequence[str], batch_size: int = BATCH_SIZE) -> NDArray[np.float32]:
+        """Calibrated probabilities.
+
+        Returns:
+            float32 (texts, labels).
+        """
+        return self._run(texts, "probabilities", batch_size)
+
+    def logits(self, texts: Sequence[str], batch_size: int = BATCH_SIZE) -> NDArray[np.float32]:
+        """Logits before temperature and softmax.
+
+        Returns:
+            float32 (texts, labels).
+        """
+        return self._run(texts, "logits", batch_size)
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of each text, special tokens included, truncated as in training."""
+        return [encoding.ids for encoding in self._tokenizer.encode_batch(list(texts))]
+
+    def _run(self, texts: Sequence[str], output: str, batch_size: int) -> NDArray[np.float32]:
+        _check_texts(texts)
+        answers = np.empty((len(texts), len(self.labels)), dtype=np.float32)  # (N, L)
+        ids = self.encode(texts)
+        for rows in length_sorted(ids, batch_size):
+            answers[rows] = self._engine.run([ids[row] for row in rows], [output])[0]
+        return answers
+
+
+def _check_texts(texts: Sequence[str]) -> None:
+    wrong = next((index for index, text in enumerate(texts) if not isinstance(text, str)), None)
+    if wrong is not None:
+        raise UserError(f"text {wrong} is {type(texts[wrong]).__name__}, expected str")
+
+
+def length_sorted(ids: Ids, batch_size: int) -> Iterator[list[int]]:
+    """Batches of row indices of similar length, so that little of a batch is padding."""
+    order = sorted(range(len(ids)), key=lambda row: len(ids[row]))
+    for start in range(0, len(order), batch_size):
+        yield order[start : start + batch_size]
+
+
+def load_tokenizer(path: Path, max_length: int) -> Tokenizer:
+    """The fast tokenizer with the truncation of training and no padding.
+
+    Raises:
+        ArtifactError: the file is not a tokenizer.
+    """
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # noqa: BLE001 - the Rust side raises plain Exception
+        raise ArtifactError(f"{path} is not a tokenizer: {' '.join(str(error).split())[:200]}") from None
+    tokenizer.enable_truncation(max_length)
+    tokenizer.no_padding()
+    return tokenizer
+
+
+def load(path: str | Path, threads: int | None = None, provider: str = "CPUExecutionProvider") -> Model:
+    """Load an artifact and check that it is the one that was written.
+
+    Args:
+        path: the artifact folder.
+        threads: of one operator; None: the cores this process really has.
+        provider: an onnxruntime execution provider.
+
+    Raises:
+        ArtifactError: missing, half-written or changed.
+        MissingExtraError: onnxruntime is not installed.
+        UserError: the provider is not installed.
+    """
+    folder = Path(path)
+    manifest = artifact.read_manifest(folder)
+    artifact.verify_files(folder, manifest)
+    engine = Engine(folder / artifact.MODEL, manifest.inputs.pad_token_id, threads, provider)
+    return Model(folder, manifest, engine, load_tokenizer(folder / artifact.TOKENIZER, manifest.inputs.max_length))

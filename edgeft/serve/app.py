@@ -1,0 +1,208 @@
+"""The HTTP interface."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from litestar import Litestar, Request, Response, get, post
+from litestar.connection import ASGIConnection
+from litestar.datastructures import State
+from litestar.exceptions import HTTPException, ValidationException
+from litestar.handlers import BaseRouteHandler
+from litestar.openapi import OpenAPIConfig, ResponseSpec
+from litestar.openapi.plugins import JsonRenderPlugin
+from litestar.types import ASGIApp, Receive, Scope, Send
+from litestar.types.asgi_types import HTTPReceiveMessage, WebSocketReceiveMessage
+from msgspec import UNSET
+
+from edgeft import __version__
+from edgeft.progress import say
+from edgeft.serve.messages import (
+    ErrorMessage,
+    Health,
+    ModelCards,
+    PredictRequest,
+    PredictResponse,
+    card,
+    refuse,
+    texts_of,
+)
+from edgeft.serve.service import ModelProtocol, Service
+from edgeft.serve.settings import ServeSettings
+from edgeft.serve.worker import InferenceError, OverloadedError
+
+Connection = ASGIConnection[Any, Any, Any, Any]
+
+
+# ---------------------------------------------------------------------------------------------- before the body is read
+
+
+def authorized(connection: Connection, _: BaseRouteHandler) -> None:
+    """Ask for the bearer token, compared in constant time."""
+    token = connection.app.state.service.settings.token
+    given = connection.headers.get("authorization", "")
+    if token is not None and not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
+        raise refuse("a valid bearer token is needed", 401, WWW_Authenticate="Bearer")
+
+
+def accepting(connection: Connection, _: BaseRouteHandler) -> None:
+    """Take nothing new on the way out."""
+    if connection.app.state.service.draining:
+        raise refuse("the server is shutting down", 503, Retry_After="1")
+
+
+def tracked(app: ASGIApp) -> ASGIApp:
+    """Middleware: count the request until its answer is sent, and bound the time its body may take."""
+
+    async def middleware(scope: Scope, receive: Receive, send: Send) -> None:
+        service: Service = scope["litestar_app"].state.service
+        deadline = time.monotonic() + service.settings.timeout_seconds
+
+        async def receive_in_time() -> HTTPReceiveMessage | WebSocketReceiveMessage:
+            try:
+                return await asyncio.wait_for(receive(), deadline - time.monotonic())
+            except TimeoutError:
+                raise refuse("the request body did not arrive in time", 408, Connection="close") from None
+
+        service.active += 1
+        try:
+            await app(scope, receive_in_time, send)
+        finally:
+            service.active -= 1
+
+    return middleware
+
+
+# ------------------------------------------------------------------------------------------------------------- handlers
+
+REFUSALS = {
+    401: "wrong or missing token",
+    404: "unknown model",
+    408: "the body did not arrive in time",
+    413: "body too large",
+    422: "not a valid request",
+    500: "the inference failed",
+    503: "too many requests are waiting, or the server is shutting down",
+    504: "no answer in time",
+}
+SPECS = {code: ResponseSpec(ErrorMessage, description=text, generate_examples=False) for code, text in REFUSALS.items()}
+
+
+@post("/v1/predict", status_code=200, guards=[authorized, accepting], middleware=[tracked], responses=SPECS)
+async def predict(data: PredictRequest, state: State) -> PredictResponse:
+    """Predict one text or several."""
+    service: Service = state.service
+    name = _chosen(service, data)
+    texts = texts_of(data, service.settings)
+    return PredictResponse(name, await _answers(service, name, texts, data))
+
+
+def _chosen(service: Service, data: PredictRequest) -> str:
+    names = ", ".join(service.models)
+    if isinstance(data.model, str):
+        if data.model not in service.models:
+            raise refuse(f"no such model; the models are {names}", 404)
+        return data.model
+    if len(service.models) > 1:
+        raise refuse(f'name a "model": {names}')
+    return next(iter(service.models))
+
+
+async def _answers(service: Service, name: str, texts: list[str], data: PredictRequest) -> list[Any]:
+    nested = data.top_k is not UNSET
+    top_k = 1 if data.top_k is UNSET else data.top_k
+    seconds = service.settings.timeout_seconds
+    try:
+        future = service.submit(name, texts, top_k, nested)
+        return await asyncio.wait_for(asyncio.wrap_future(future), seconds)
+    except OverloadedError:
+        detail = f"{service.settings.max_waiting} requests are waiting already"
+        raise refuse(detail, 503, Retry_After="1") from None
+    except TimeoutError:
+        raise refuse(f"no answer within {seconds:g} s", 504) from None
+    except InferenceError as error:
+        raise refuse(str(error), 500) from None
+
+
+@get("/v1/model", guards=[authorized])
+async def model(state: State) -> ModelCards:
+    """The models of this server, with their measured quality."""
+    service: Service = state.service
+    return ModelCards([card(name, one) for name, one in service.models.items()])
+
+
+@get("/healthz", responses={503: ResponseSpec(ErrorMessage, description="restart me", generate_examples=False)})
+async def healthz(state: State) -> Health:
+    """Whether the process is alive and its worker healthy."""
+    if problem := state.service.problem():
+        raise refuse(problem, 503)
+    return Health()
+
+
+@get("/readyz", responses={503: ResponseSpec(ErrorMessage, description="not now", generate_examples=False)})
+async def readyz(state: State) -> Health:
+    """Whether requests may be sent here now."""
+    if reason := state.service.not_ready():
+        raise refuse(reason, 503, Retry_After="1")
+    return Health()
+
+
+# --------------------------------------------------------------------------------------------------------------- errors
+
+
+def on_http_error(_: Request[Any, Any, Any], error: HTTPException) -> Response[ErrorMessage]:
+    """Any refusal as one line of JSON."""
+    detail = " ".join(error.detail.split())
+    return Response(ErrorMessage(detail), status_code=error.status_code, headers=error.headers)
+
+
+def on_invalid(_: Request[Any, Any, Any], error: ValidationException) -> Response[ErrorMessage]:
+    """JSON of another shape, as in "texts.0: expected `str`, got `int`"; unknown keys are not repeated."""
+    problems = [problem for problem in error.extra or [] if isinstance(problem, dict)]
+    detail = "; ".join(dict.fromkeys(map(_problem, problems))) or "the request is not valid"
+    return Response(ErrorMessage(detail), status_code=422)
+
+
+def _problem(problem: dict[str, str]) -> str:
+    message = problem.get("message", "").split(" - at ")[0]
+    if "unknown field" in message:
+        return f"unknown key; the keys are {', '.join(PredictRequest.__struct_fields__)}"
+    key = problem.get("key", "").removeprefix("data").lstrip(".")
+    return f"{key}: {message}" if key else message
+
+
+def on_bug(_: Request[Any, Any, Any], error: Exception) -> Response[ErrorMessage]:
+    """Anything else: its kind, not its message, which could quote a text."""
+    say(f"serve: internal error: {type(error).__name__}")
+    return Response(ErrorMessage(f"internal error: {type(error).__name__}"), status_code=500)
+
+
+def create_app(models: Mapping[str, ModelProtocol], settings: ServeSettings | None = None) -> Litestar:
+    """The application.
+
+    Args:
+        models: by the name that requests use.
+        settings: the limits; None: the defaults.
+
+    Raises:
+        UserError: no model.
+    """
+    settings = settings or ServeSettings()
+    service = Service(models, settings)
+    docs = OpenAPIConfig(
+        "edgeft", __version__, path="/schema", render_plugins=[JsonRenderPlugin(path=["/", "/openapi.json"])]
+    )
+    return Litestar(
+        [predict, model, healthz, readyz],
+        state=State({"service": service}),
+        on_startup=[service.start],
+        on_shutdown=[service.stop],
+        request_max_body_size=settings.max_body_bytes,
+        exception_handlers={HTTPException: on_http_error, ValidationException: on_invalid, Exception: on_bug},
+        openapi_config=docs,
+        logging_config=None,
+    )

@@ -1,0 +1,120 @@
+"""What the handlers share: the models, the worker, and where in its life the server is."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeft.artifact import Manifest
+from edgeft.errors import UserError
+from edgeft.serve.settings import ServeSettings
+from edgeft.serve.worker import Worker
+
+STUCK_TIMEOUTS = 3  # an inference that runs for so many timeouts counts as stuck
+
+
+class ModelProtocol(Protocol):
+    """The members of `edgeft.Model` that the server uses; they must be thread-safe."""
+
+    @property
+    def manifest(self) -> Manifest:
+        """The artifact's manifest."""
+
+    @property
+    def name(self) -> str:
+        """The artifact's folder name."""
+
+    @property
+    def labels(self) -> list[str]:
+        """In the order of the logits."""
+
+    def __call__(self, texts: str | Sequence[str], top_k: int | None = 1) -> Any:
+        """Answers in the shape of `transformers.pipeline`."""
+
+    def probabilities(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Calibrated probabilities, shape (texts, labels)."""
+
+
+class Service:
+    """Models behind one worker.
+
+    Attributes:
+        active: prediction requests between their first byte and their answer.
+        draining: set by the first signal; nothing new is accepted.
+    """
+
+    def __init__(self, models: Mapping[str, ModelProtocol], settings: ServeSettings) -> None:
+        if not models:
+            raise UserError("serve: no model given; name at least one artifact")
+        self.models = dict(models)
+        self.settings = settings
+        self.active = 0
+        self.draining = False
+        self._cold = set(models)  # changed by the worker, read by the event loop
+        self._warm_up_error: str | None = None
+        self._lock = threading.Lock()
+        stuck_seconds = STUCK_TIMEOUTS * settings.timeout_seconds
+        self._worker = Worker(settings.threads, settings.max_waiting, stuck_seconds)
+
+    def start(self) -> None:
+        """Start the worker and warm the models up, without waiting for them."""
+        self._worker.start()
+        warm_up = self._worker.submit(self._warm_up)
+        warm_up.add_done_callback(self._note_warm_up)
+
+    def stop(self) -> bool:
+        """Stop the worker; whether it ended in time."""
+        return self._worker.stop(self.settings.timeout_seconds)
+
+    def submit(self, name: str, texts: Sequence[str], top_k: int | None, nested: bool) -> Future[list[Any]]:
+        """Queue the inference of one request.
+
+        Args:
+            name: of the model.
+            texts: the texts of the request.
+            top_k: answers for each text; None: all labels.
+            nested: whether each prediction is a list, even of one.
+
+        Raises:
+            OverloadedError: too many are waiting.
+        """
+        return self._worker.submit(lambda: predict(self.models[name], texts, top_k, nested))
+
+    def problem(self) -> str | None:
+        """Why the service is not healthy, None where it is."""
+        return self._warm_up_error or self._worker.problem()
+
+    def not_ready(self) -> str | None:
+        """Why no request should be sent here now, None where it may."""
+        if self.draining:
+            return "the server is shutting down"
+        if problem := self.problem():
+            return problem
+        return f"warming up: {', '.join(sorted(self._cold))}" if self._cold else None
+
+    def _warm_up(self) -> None:
+        for name, model in self.models.items():
+            predict(model, ["warm up"], 1, False)
+            with self._lock:
+                self._cold.discard(name)
+
+    def _note_warm_up(self, warm_up: Future[None]) -> None:
+        if error := warm_up.exception():
+            self._warm_up_error = f"warm-up: {error}"
+
+
+def predict(model: ModelProtocol, texts: Sequence[str], top_k: int | None, nested: bool) -> list[Any]:
+    """One prediction for each text, each a list where `nested`.
+
+    Raises:
+        RuntimeError: the model gave another number of answers.
+    """
+    answers = list(model(list(texts), top_k=top_k))
+    if len(answers) != len(texts):
+        raise RuntimeError(f"{len(answers)} answers for {len(texts)} texts")
+    return [[answer] if nested and isinstance(answer, dict) else answer for answer in answers]

@@ -1,0 +1,139 @@
+"""The baseline every model has to beat: TF-IDF of words and word pairs with logistic regression, on the same rows."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeft.data import dataset
+from edgeft.data.dataset import Dataset, Split
+from edgeft.errors import DataError, require
+from edgeft.recipe import BaselineConfig
+from edgeft.stage import Inputs, Metrics, stage
+from edgeft.train import metrics
+
+PURPOSE = "to train the baseline"
+C_VALUES = (0.3, 1.0, 3.0, 10.0, 30.0)  # inverse strength of the L2 penalty
+LATENCY_TEXTS, WARM_UP_TEXTS = 100, 10
+FLOOR = -30.0  # log-probability of what can't be: a label without training row, or a probability that underflows
+
+Logits = npt.NDArray[np.float32]
+
+
+class Baseline:
+    """A fitted baseline.
+
+    Args:
+        vectorizer: scikit-learn's fitted TfidfVectorizer.
+        classifier: scikit-learn's fitted LogisticRegression.
+        c: the chosen inverse strength of the penalty.
+        labels: how many labels there are.
+    """
+
+    def __init__(self, vectorizer: Any, classifier: Any, c: float, labels: int) -> None:
+        self.vectorizer = vectorizer
+        self.classifier = classifier
+        self.c = c
+        self.labels = labels
+
+    def logits(self, texts: Sequence[str]) -> Logits:
+        """Log-probabilities, (n, L)."""
+        return _log_probabilities(self.classifier, self.vectorizer.transform(texts), self.labels)
+
+    def size_bytes(self) -> int:
+        """Weights as float32 and the vocabulary as text, one term a line."""
+        weights = self.classifier.coef_.size + self.classifier.intercept_.size + self.vectorizer.idf_.size
+        return 4 * int(weights) + sum(len(term.encode()) + 1 for term in self.vectorizer.vocabulary_)
+
+
+def _log_probabilities(classifier: Any, features: Any, labels: int) -> Logits:
+    logits = np.full((features.shape[0], labels), FLOOR)
+    logits[:, classifier.classes_] = np.maximum(classifier.predict_log_proba(features), FLOOR)
+    return logits.astype(np.float32)  # (n, L)
+
+
+# ------------------------------------------------------------------------------------------------------------- fitting
+
+
+def fit(data: Dataset, max_features: int, seed: int) -> Baseline:
+    """Fit on the labelled training rows; the penalty is chosen on the validation split (accuracy, then likelihood).
+
+    Raises:
+        DataError: training texts without a single word.
+    """
+    vectorizer, features = _vectorize(data.train.texts, max_features)
+    validation = vectorizer.transform(data.validation.texts)
+    best: tuple[tuple[float, float], float, Any] | None = None
+    for c in C_VALUES:
+        classifier = _classifier(c, seed).fit(features, data.train.labels)
+        logits = _log_probabilities(classifier, validation, len(data.labels))
+        found = metrics.classification(logits, data.validation.labels)
+        score = (found["accuracy"], -found["nll"])
+        if best is None or score > best[0]:
+            best = (score, c, classifier)
+    assert best is not None
+    return Baseline(vectorizer, best[2], best[1], len(data.labels))
+
+
+def _vectorize(texts: list[str], max_features: int) -> tuple[Any, Any]:
+    """The fitted vectorizer and the features of these texts, a sparse (n, terms)."""
+    sklearn = require("sklearn.feature_extraction.text", PURPOSE)
+    vectorizer = sklearn.TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, max_features=max_features)
+    try:
+        return vectorizer, vectorizer.fit_transform(texts)
+    except ValueError as error:
+        raise DataError(
+            f"baseline: no words in the {len(texts)} training texts ({error}); leave it out: --set baseline.enabled=false"
+        ) from None
+
+
+def _classifier(c: float, seed: int) -> Any:
+    return require("sklearn.linear_model", PURPOSE).LogisticRegression(C=c, max_iter=1000, random_state=seed)
+
+
+def latency_ms(model: Baseline, texts: Sequence[str]) -> float:
+    """Median milliseconds of a prediction, one text at a time, after a warm-up."""
+    times = []
+    for text in [*texts[:WARM_UP_TEXTS], *texts[:LATENCY_TEXTS]]:
+        start = time.perf_counter()
+        model.logits([text])
+        times.append((time.perf_counter() - start) * 1e3)
+    return float(np.median(times[min(WARM_UP_TEXTS, len(texts)) :]))
+
+
+# --------------------------------------------------------------------------------------------------------------- stage
+
+
+@stage("baseline")
+def run(config: BaselineConfig, inputs: Inputs, out_dir: Path) -> Metrics:
+    """Fit the baseline and keep its answers.
+
+    Args:
+        config: how many terms to keep.
+        inputs: `data`, a dataset folder.
+        out_dir: gets `validation_logits.npy` and `test_logits.npy`, float32 (n, L) log-probabilities.
+
+    Returns:
+        `validation` and `test` metrics, `bytes`, `latency_ms`, `chosen_c`.
+    """
+    data = dataset.load(inputs["data"])
+    model = fit(data, config.max_features, config.seed or 0)
+    return {
+        "validation": _answer(model, data.validation, out_dir / "validation_logits.npy"),
+        "test": _answer(model, data.test, out_dir / "test_logits.npy"),
+        "bytes": model.size_bytes(),
+        "latency_ms": latency_ms(model, data.test.texts),
+        "chosen_c": model.c,
+    }
+
+
+def _answer(model: Baseline, split: Split, path: Path) -> dict[str, float]:
+    """Write the logits of a split and measure them."""
+    logits = model.logits(split.texts)
+    np.save(path, logits, allow_pickle=False)
+    return metrics.classification(logits, split.labels)

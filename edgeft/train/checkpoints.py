@@ -1,0 +1,50 @@
+"""Resumable checkpoints: what a killed training needs to go on to the same bits."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from edgeft.stage import CHECKPOINTS
+
+NAME = "last.pt"
+
+
+def save(out_dir: Path, state: dict[str, Any]) -> None:
+    """Write the checkpoint so that a kill leaves the one before or this one, never half of it."""
+    folder = out_dir / CHECKPOINTS
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / f"{NAME}.tmp"
+    with temporary.open("wb") as file:
+        torch.save({**state, "rng": rng_state()}, file)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(folder / NAME)
+
+
+def load(out_dir: Path, device: torch.device) -> dict[str, Any] | None:
+    """The last checkpoint, None where there is none. The random state is restored with it."""
+    path = out_dir / CHECKPOINTS / NAME
+    if not path.exists():
+        return None
+    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    set_rng_state(state.pop("rng"), device)
+    return state
+
+
+def rng_state() -> dict[str, torch.Tensor]:
+    """The random state of torch on every device in use."""
+    state = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state()
+    return state
+
+
+def set_rng_state(state: dict[str, torch.Tensor], device: torch.device) -> None:
+    """Set what `rng_state` gave."""
+    torch.set_rng_state(state["cpu"])
+    if device.type == "cuda" and "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"])

@@ -1,0 +1,109 @@
+"""Stage `finetune`: a pre-trained model becomes the teacher, as a plain model folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn.functional import cross_entropy
+
+from edgeft import models
+from edgeft.data.dataset import Dataset
+from edgeft.data.dataset import load as load_dataset
+from edgeft.errors import RecipeError
+from edgeft.progress import say
+from edgeft.recipe import FinetuneConfig
+from edgeft.stage import Inputs, Metrics, stage
+from edgeft.train import evaluate, methods, metrics
+from edgeft.train.batches import collate, encode
+from edgeft.train.loop import Evaluate, Objective, Trainer
+
+
+def validation(model: Any, tokenizer: Any, dataset: Dataset, max_length: int) -> Evaluate:
+    """A look at the validation split; accuracy leads, and the lower loss decides between equals."""
+    ids = encode(tokenizer, dataset.validation.texts, max_length)
+
+    def look() -> dict[str, float]:
+        found = metrics.classification(evaluate.predict(model, ids, tokenizer.pad_token_id), dataset.validation.labels)
+        return {**found, "score": found["accuracy"] - 1e-6 * found["nll"]}
+
+    return look
+
+
+def cross_entropy_objective(ids: list[list[int]], labels: Any, pad_token_id: int, device: torch.device) -> Objective:
+    """Cross-entropy of each row against its label."""
+
+    def objective(model: torch.nn.Module, rows: list[int]) -> torch.Tensor:
+        batch = collate([ids[row] for row in rows], pad_token_id, device)
+        targets = torch.as_tensor(labels[rows], device=device)
+        return cross_entropy(model(**batch).logits.float(), targets, reduction="none")  # (B,)
+
+    return objective
+
+
+def fill(config: FinetuneConfig, inputs: Inputs, out_dir: Path) -> Metrics:
+    """Train, merge, check the merge, and keep the best model.
+
+    Args:
+        config: of the stage.
+        inputs: `data` (a data folder) and, where the model is a local folder, `model`.
+        out_dir: becomes a model folder.
+
+    Returns:
+        Metrics of the merged model, with those of the adapter model under `adapter`.
+    """
+    source = str(inputs["model"]) if "model" in inputs else config.model
+    if source is None:
+        raise RecipeError("finetune.model: no model; give --model FOLDER, a Hugging Face id or demo:all-minilm-l6-v2")
+    dataset = load_dataset(inputs["data"])
+    device, why = models.device(config.device)
+    say(f"finetune: {config.method} on {device} ({why})")
+    tokenizer = models.load_tokenizer(source)
+    model = methods.prepare(config, source, dataset.labels, device)
+    progress = train(model, tokenizer, dataset, config, out_dir)
+    found = keep(model, tokenizer, dataset, config, source, out_dir)
+    return {**found, "best_step": progress.best_step, "steps": progress.step, "device": str(device)}
+
+
+def train(model: Any, tokenizer: Any, dataset: Dataset, config: FinetuneConfig, out_dir: Path) -> Any:
+    """Train on the labelled rows; the model ends with its best weights."""
+    device = next(model.parameters()).device
+    ids = encode(tokenizer, dataset.train.texts, config.max_length)
+    trainer = Trainer(
+        model,
+        cross_entropy_objective(ids, dataset.train.labels, tokenizer.pad_token_id, device),
+        [len(row) for row in ids],
+        validation(model, tokenizer, dataset, config.max_length),
+        config,
+        config.learning_rate or methods.LEARNING_RATES[config.method],
+        out_dir,
+        "finetune",
+    )
+    return trainer.fit()
+
+
+def keep(
+    model: Any, tokenizer: Any, dataset: Dataset, config: FinetuneConfig, source: str, out_dir: Path
+) -> dict[str, Any]:
+    """Merge, check and save; the gate's figures of both forms."""
+    adapter = evaluate.split_logits(model, tokenizer, dataset, config.max_length)
+    merged = methods.merge(model, config, source, dataset.labels, out_dir)
+    found = evaluate.gate(merged, tokenizer, dataset, config.max_length, out_dir)
+    if merged is not model:
+        difference = methods.check_merge(
+            np.concatenate([adapter[split] for split in evaluate.SPLITS]),
+            np.concatenate([evaluate.read_predictions(out_dir, split) for split in evaluate.SPLITS]),
+            config.merge_tolerance,
+        )
+        found["adapter"] = evaluate.scores(adapter, dataset, None)
+        found["merge_difference"] = difference
+        for split in evaluate.SPLITS:
+            merged_logits = evaluate.read_predictions(out_dir, split)
+            found[split]["agreement"] = metrics.agreement(adapter[split], merged_logits)
+    models.save(merged, tokenizer, out_dir, config.max_length)
+    return found
+
+
+run = stage("finetune")(fill)

@@ -1,0 +1,276 @@
+"""The one training loop. What is learned is the objective's business, how long and how fast the config's."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import get_linear_schedule_with_warmup
+
+from edgeft.errors import TrainingError
+from edgeft.progress import Bar
+from edgeft.recipe import TrainingConfig
+from edgeft.train import checkpoints
+from edgeft.train.batches import epoch_batches
+
+HISTORY = "history.jsonl"
+NO_DECAY = ("bias", "norm")
+
+# (model, row indices of a batch) -> loss of each row, (B,)
+Objective = Callable[[torch.nn.Module, list[int]], torch.Tensor]
+# () -> metrics; `score` leads and higher is better
+Evaluate = Callable[[], dict[str, float]]
+
+
+@dataclass
+class Progress:
+    """Where a training stands; it travels in the checkpoint.
+
+    Attributes:
+        step: optimizer steps done.
+        best: the best validation so far, by `score`.
+        best_step: when that was.
+        stale: looks at the validation split since then.
+        history: one row for each step with a loss or a look.
+    """
+
+    step: int = 0
+    best: dict[str, float] | None = None
+    best_step: int = 0
+    stale: int = 0
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The steps of a training.
+
+    Attributes:
+        steps_per_epoch: optimizer steps of a whole epoch.
+        steps: of the whole training.
+        warmup: of them with a rising rate.
+        evaluate_every: steps between two looks at the validation split.
+    """
+
+    steps_per_epoch: int
+    steps: int
+    warmup: int
+    evaluate_every: int
+
+
+def plan(config: TrainingConfig, rows: int) -> Plan:
+    """Steps of a training over so many rows."""
+    batches = math.ceil(rows / config.batch_size)
+    per_epoch = math.ceil(batches / config.gradient_accumulation)
+    steps = max(1, round(config.epochs * per_epoch))
+    return Plan(
+        steps_per_epoch=per_epoch,
+        steps=steps,
+        warmup=round(config.warmup_fraction * steps),
+        evaluate_every=max(1, per_epoch // config.evaluations_per_epoch),
+    )
+
+
+def step_groups(
+    config: TrainingConfig, lengths: Sequence[int], seed: int, first_step: int, plan: Plan
+) -> Iterator[list[list[int]]]:
+    """The batches of each optimizer step, from `first_step` (0-based) to the plan's end."""
+    step = first_step
+    while step < plan.steps:
+        epoch, offset = divmod(step, plan.steps_per_epoch)
+        batches = epoch_batches(lengths, config.batch_size, seed, epoch)
+        size = config.gradient_accumulation
+        groups = [batches[start : start + size] for start in range(0, len(batches), size)]
+        for group in groups[offset : offset + plan.steps - step]:
+            yield group
+            step += 1
+
+
+def optimizer_for(model: torch.nn.Module, config: TrainingConfig, learning_rate: float) -> torch.optim.Optimizer:
+    """AdamW over the trainable parameters; biases and norms don't decay."""
+    decay, rest = [], []
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            (rest if any(word in name.lower() for word in NO_DECAY) else decay).append(parameter)
+    groups = [{"params": decay, "weight_decay": config.weight_decay}, {"params": rest, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=learning_rate)
+
+
+def trainable_state(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Copies of the parameters that train."""
+    return {name: value.detach().clone() for name, value in model.named_parameters() if value.requires_grad}
+
+
+def load_trainable(model: torch.nn.Module, state: dict[str, torch.Tensor]) -> None:
+    """Put back what `trainable_state` gave."""
+    parameters = dict(model.named_parameters())
+    with torch.no_grad():
+        for name, value in state.items():
+            parameters[name].copy_(value)
+
+
+def accumulate(model: torch.nn.Module, objective: Objective, group: list[list[int]], step: int) -> float:
+    """Backward of one optimizer step's batches; every row weighs the same, however the rows are batched.
+
+    Returns:
+        The mean loss over the rows.
+
+    Raises:
+        TrainingError: the loss is not finite; names step and rows.
+    """
+    rows = sum(len(batch) for batch in group)
+    total = 0.0
+    for batch in group:
+        loss = objective(model, batch).sum() / rows
+        value = loss.item()
+        if not math.isfinite(value):
+            shown = ", ".join(map(str, sorted(batch)[:8]))
+            raise TrainingError(
+                f"the loss became {value} at step {step} (training rows {shown}, ...); lower learning_rate"
+            )
+        loss.backward()  # type: ignore[no-untyped-call]
+        total += value
+    return total
+
+
+@contextlib.contextmanager
+def deterministic() -> Iterator[None]:
+    """Deterministic kernels where torch has them, so that a resumed run ends in the same bits."""
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+
+
+def autocast(device: torch.device) -> AbstractContextManager[Any]:
+    """bfloat16 arithmetic on CUDA, plain float32 elsewhere."""
+    if device.type == "cuda":
+        return torch.autocast("cuda", dtype=torch.bfloat16)
+    return contextlib.nullcontext()
+
+
+class Trainer:
+    """One training: model, objective and validation under a config.
+
+    Args:
+        model: on its device; parameters with `requires_grad` train.
+        objective: loss of each row of a batch.
+        lengths: tokens of each training row.
+        evaluate: metrics on the validation split, `score` leads.
+        config: epochs, rates, patience.
+        learning_rate: the peak.
+        out_dir: for checkpoints and history.jsonl.
+        title: of the progress bar.
+    """
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        objective: Objective,
+        lengths: Sequence[int],
+        evaluate: Evaluate,
+        config: TrainingConfig,
+        learning_rate: float,
+        out_dir: Path,
+        title: str,
+    ) -> None:
+        self.model, self.objective, self.evaluate = model, objective, evaluate
+        self.lengths, self.config, self.out_dir, self.title = lengths, config, out_dir, title
+        self.plan = plan(config, len(lengths))
+        self.device = next(model.parameters()).device
+        self.optimizer = optimizer_for(model, config, learning_rate)
+        self.scheduler = get_linear_schedule_with_warmup(self.optimizer, self.plan.warmup, self.plan.steps)
+        self.progress = Progress()
+        self.best_state = trainable_state(model)
+
+    def fit(self) -> Progress:
+        """Train from the last checkpoint, or from the start, and leave the best weights in the model.
+
+        Returns:
+            The history and the best validation.
+
+        Raises:
+            TrainingError: a loss that is not finite.
+        """
+        self._resume()
+        groups = step_groups(self.config, self.lengths, self.config.seed or 0, self.progress.step, self.plan)
+        with deterministic(), Bar(self.title, self.plan.steps) as bar:
+            bar.advance(self.progress.step)
+            for group in groups:
+                if self._stopped():
+                    break
+                self._step(group)
+                bar.advance()
+                bar.show(self._note())
+        load_trainable(self.model, self.best_state)
+        self._write_history()
+        return self.progress
+
+    def _step(self, group: list[list[int]]) -> None:
+        self.model.train()
+        with autocast(self.device):
+            loss = accumulate(self.model, self.objective, group, self.progress.step + 1)
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.max_grad_norm)
+        self.optimizer.step()
+        rate = self.scheduler.get_last_lr()[0]
+        self.scheduler.step()
+        self.optimizer.zero_grad()
+        self.progress.step += 1
+        self.progress.history.append({"step": self.progress.step, "loss": loss, "learning_rate": rate})
+        if self.progress.step % self.plan.evaluate_every == 0 or self.progress.step == self.plan.steps:
+            self._look()
+        if self.progress.step % self.config.checkpoint_steps == 0:
+            self._checkpoint()
+
+    def _look(self) -> None:
+        self.model.eval()
+        metrics = self.evaluate()
+        shown = {f"validation_{name}": value for name, value in metrics.items()}
+        self.progress.history.append({"step": self.progress.step, **shown})
+        if self.progress.best is None or metrics["score"] > self.progress.best["score"]:
+            self.progress.best, self.progress.best_step, self.progress.stale = metrics, self.progress.step, 0
+            self.best_state = trainable_state(self.model)
+        else:
+            self.progress.stale += 1
+
+    def _stopped(self) -> bool:
+        patience = self.config.early_stopping_patience
+        return patience > 0 and self.progress.stale >= patience
+
+    def _note(self) -> str:
+        loss = next((row["loss"] for row in reversed(self.progress.history) if "loss" in row), math.nan)
+        best = f" · best {self.progress.best['score']:.4f}" if self.progress.best else ""
+        return f"loss {loss:.3f}{best}"
+
+    def _checkpoint(self) -> None:
+        state = {
+            "model": trainable_state(self.model),
+            "best_model": self.best_state,
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.scheduler.state_dict(),
+            "progress": asdict(self.progress),
+        }
+        checkpoints.save(self.out_dir, state)
+
+    def _resume(self) -> None:
+        state = checkpoints.load(self.out_dir, self.device)
+        if state is None:
+            return
+        load_trainable(self.model, state["model"])
+        self.best_state = {name: value.to(self.device) for name, value in state["best_model"].items()}
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scheduler.load_state_dict(state["scheduler"])
+        self.progress = Progress(**state["progress"])
+
+    def _write_history(self) -> None:
+        lines = [json.dumps(row) + "\n" for row in self.progress.history]
+        (self.out_dir / HISTORY).write_text("".join(lines), encoding="utf-8")
