@@ -479,7 +479,7 @@ def load(source: str | None, settings: Mapping[str, Any] | None = None) -> Recip
 
 def resolve(recipe: Recipe) -> Recipe:
     """The recipe with every seed written out."""
-    stages = {}
+    stages: dict[str, Any] = {}
     for field in dataclasses.fields(recipe):
         stage = getattr(recipe, field.name)
         if isinstance(stage, StageConfig) and stage.seed is None:

@@ -95,14 +95,19 @@ def name(key: str) -> str:
     return key.replace("_per_s", " per second").replace("_", " ")
 
 
-def blocks(document: Mapping[str, Any], title: str = "") -> list[Block]:
+def blocks(document: Mapping[str, Any], title: str = "", overview: str = "") -> list[Block]:
     """A nested document as tables.
 
     Plain values stand in one table of pairs, a mapping of plain values in its own, a mapping of mappings in a table
     with one row for each.
+
+    Args:
+        document: plain values.
+        title: stands before the titles of nested tables.
+        overview: title of the table of pairs, where it is another.
     """
     plain = {key: value for key, value in document.items() if not isinstance(value, Mapping)}
-    found = [Block(title=title, columns=[], rows=_pairs(plain))] if plain else []
+    found = [Block(title=title or overview, columns=[], rows=_pairs(plain))] if plain else []
     nested = {key: value for key, value in document.items() if isinstance(value, Mapping) and value}
     if len(nested) > 1 and _alike(list(nested.values())):
         return [*found, _grid(title, nested)]

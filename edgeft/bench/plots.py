@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import io
+import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
-from edgeft.bench.facts import size as byte_size
 from edgeft.bench.scores import Bins, wilson
 from edgeft.errors import require
 
@@ -56,7 +56,13 @@ STYLE = {
 }
 MAX_AREA_PT2 = 1500.0
 MIN_AREA_PT2 = 14.0
+CHARACTER_PT = 5.2  # mean width of a letter at the plots' font size
+HALO = "halo"  # text that is drawn with an outline in the page's colour
+BASELINE = "baseline"
 LOG_SPAN = 6.0  # latencies that lie further apart than this factor get a logarithmic axis
+
+
+Box = tuple[float, float, float, float]  # left, bottom, right, top
 
 
 class Point(Protocol):
@@ -98,6 +104,7 @@ def _inline(document: str, label: str) -> str:
     head, rest = whole.split(">", 1)
     head = re.sub(r' (?:xmlns(?::xlink)?|version|width|height)="[^"]*"', "", head)
     body = f"{head}>{rest}"
+    body = body.replace(f'<g id="{HALO}"', f'<g class="{HALO}"')
     body = re.sub(r'<g id="[^"]*"', "<g", body).replace("xlink:href", "href")
     body = body.replace("'DejaVu Sans'", "inherit").replace("font-family: inherit, sans-serif", "font-family: inherit")
     for colour, variable in VARIABLES.items():
@@ -128,13 +135,15 @@ def accuracy_latency(gates: Sequence[Point], metric: str) -> str | None:
         x = np.array([point.latency_ms for point in points], dtype=float)
         y = np.array([point.accuracy for point in points], dtype=float) * 100
         _scale_axes(axes, x, y)
-        axes.plot(x, y, color=MUTED, linewidth=0.8, alpha=0.5, zorder=2)
-        axes.scatter(x, y, s=_areas(points), color=FIRST, alpha=0.22, linewidths=0, zorder=3)
+        path = [index for index, point in enumerate(points) if point.stage != BASELINE]
+        areas = _areas(points)
+        axes.plot(x[path], y[path], color=MUTED, linewidth=0.8, alpha=0.5, zorder=2)
+        axes.scatter(x, y, s=areas, color=FIRST, alpha=0.22, linewidths=0, zorder=3)
         axes.scatter(x, y, s=9, color=FIRST, linewidths=0, zorder=4)
         axes.set_xlabel("latency of one text, p50 (ms)")
         axes.set_ylabel(f"{metric} (%)", parse_math=False)
         figure.draw_without_rendering()
-        _name_points(axes, x, y, [f"{point.stage}, {byte_size(point.bytes)}" for point in points])
+        _name_points(axes, x, y, [point.stage for point in points], areas)
 
     return _draw(6.4, 3.9, "gates", f"{metric} against latency for every stage; bubble area is the size", paint)
 
@@ -159,45 +168,55 @@ def _areas(points: Sequence[Point]) -> list[float]:
     return [max((point.bytes or 0) / largest * MAX_AREA_PT2, MIN_AREA_PT2) for point in points]
 
 
-def _name_points(axes: Any, x: Any, y: Any, names: Sequence[str]) -> None:
-    """Write each name at the nearest free place, with a thin line where that is away from its point."""
-    taken: list[tuple[float, float, float, float]] = []
-    pixels = axes.transData.transform(np.column_stack([x, y])) * 72 / axes.figure.dpi  # (n, 2) in points
-    low, high = axes.transAxes.transform([(0, 0), (1, 1)]) * 72 / axes.figure.dpi
-    for index, label in enumerate(names):
-        dx, dy, right = _free_place(pixels[index], 5.0 * len(label), (*low, *high), taken)
-        far = abs(dy) > 12
+def _name_points(axes: Any, x: Any, y: Any, names: Sequence[str], areas: Sequence[float]) -> None:
+    """Write each name at the nearest free place around its bubble, with a thin line where that is away from it."""
+    scale = 72 / axes.figure.dpi  # pixels to points
+    centres = axes.transData.transform(np.column_stack([x, y])) * scale  # (n, 2)
+    low, high = axes.transAxes.transform([(0, 0), (1, 1)]) * scale
+    taken: list[Box] = [(px - 4, py - 4, px + 4, py + 4) for px, py in centres]
+    for index, name in enumerate(names):
+        radius = math.sqrt(areas[index] / math.pi)
+        dx, dy, side = _free_place(centres[index], radius, CHARACTER_PT * len(name), (*low, *high), taken)
         _text(
             axes,
-            label,
+            name,
             (x[index], y[index]),
             xytext=(dx, dy),
             textcoords="offset points",
-            ha="left" if right else "right",
+            ha=side,
             va="center",
-            fontsize=8.5,
+            gid=HALO,
             zorder=5,
-            arrowprops={"arrowstyle": "-", "color": MUTED, "linewidth": 0.5, "shrinkB": 2} if far else None,
+            arrowprops={"arrowstyle": "-", "color": MUTED, "linewidth": 0.5}
+            if math.hypot(dx, dy) > radius + 9
+            else None,
         )
 
 
-def _free_place(
-    point: Any, width: float, frame: tuple[float, ...], taken: list[tuple[float, float, float, float]]
-) -> tuple[float, float, bool]:
-    """The first offset (in points) whose box lies inside the frame and on no other label."""
-    steps = [0.0, 13.0, -13.0, 26.0, -26.0, 39.0, -39.0, 52.0, -52.0, 65.0, -65.0]
-    for dy in steps:
-        for right in (True, False):
-            left = point[0] + 9 if right else point[0] - 9 - width
-            box = (left, point[1] + dy - 6, left + width, point[1] + dy + 6)
-            inside = box[0] > frame[0] and box[1] > frame[1] and box[2] < frame[2] + 20 and box[3] < frame[3]
-            if inside and not any(_overlap(box, other) for other in taken):
-                taken.append(box)
-                return (9.0 if right else -9.0), dy, right
-    return 9.0, 0.0, True
+def _free_place(centre: Any, radius: float, width: float, frame: Box, taken: list[Box]) -> tuple[float, float, str]:
+    """The first offset (in points) whose box lies inside the frame and on no other label or point."""
+    for dx, dy, side in _places(radius):
+        left = centre[0] + dx - {"left": 0.0, "center": width / 2, "right": width}[side]
+        box = (left, centre[1] + dy - 6, left + width, centre[1] + dy + 6)
+        inside = box[0] > frame[0] and box[1] > frame[1] and box[2] < frame[2] and box[3] < frame[3]
+        if inside and not any(_overlap(box, other) for other in taken):
+            taken.append(box)
+            return dx, dy, side
+    return radius + 4, 0.0, "left"
 
 
-def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> bool:
+def _places(radius: float) -> Iterator[tuple[float, float, str]]:
+    """Offsets around a bubble: beside it, above, below, then further away on every side."""
+    for away in (0.0, 13.0, 26.0, 39.0):
+        near = radius + away
+        if not away:
+            yield from ((near + 4, 0.0, "left"), (-near - 4, 0.0, "right"))
+        yield from ((0.0, near + 8, "center"), (0.0, -near - 8, "center"))
+        yield from ((12.0, near + 8, "left"), (12.0, -near - 8, "left"))
+        yield from ((-12.0, near + 8, "right"), (-12.0, -near - 8, "right"))
+
+
+def _overlap(a: Box, b: Box) -> bool:
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
@@ -269,7 +288,7 @@ def _series(rows: Sequence[Mapping[str, Any]], key: str) -> list[tuple[float, fl
 
 
 def _loss_panel(axes: Any, losses: Mapping[str, list[tuple[float, float]]]) -> None:
-    _line(axes, losses["training"], FIRST)
+    _line(axes, losses["training"], FIRST, width=1.0)
     _line(axes, losses["validation"], SECOND, marker="o")
     present = [name for name, series in losses.items() if series]
     axes.set_title("loss" if len(present) > 1 else f"{present[0]} loss")
@@ -277,7 +296,16 @@ def _loss_panel(axes: Any, losses: Mapping[str, list[tuple[float, float]]]) -> N
         axes.legend(axes.get_lines(), present, loc="upper right", fontsize=8, labelcolor=MUTED)
 
 
-def _line(axes: Any, series: Sequence[tuple[float, float]], colour: str, marker: str | None = None) -> None:
+def _line(
+    axes: Any, series: Sequence[tuple[float, float]], colour: str, marker: str | None = None, width: float = 1.6
+) -> None:
     if series:
         steps, values = zip(*series, strict=True)
-        axes.plot(steps, values, color=colour, marker=marker or ("o" if len(series) == 1 else None), markersize=3)
+        axes.plot(
+            steps,
+            values,
+            color=colour,
+            marker=marker or ("o" if len(series) == 1 else None),
+            markersize=3,
+            linewidth=width,
+        )

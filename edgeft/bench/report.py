@@ -117,12 +117,9 @@ def render(inputs: ReportInputs) -> str:
     environment = jinja.Environment(
         autoescape=True, undefined=jinja.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters.update(
-        percent=facts.percent, size=facts.size, ms=facts.milliseconds, integer=facts.integer
-    )
+    environment.filters.update(percent=facts.percent, size=facts.size, ms=facts.milliseconds, integer=facts.integer)
     source = (resources.files("edgeft.bench") / TEMPLATE).read_text(encoding="utf-8")
     return str(environment.from_string(source).render(inputs=inputs, **_context(inputs)))
-
 
 
 def _context(inputs: ReportInputs) -> dict[str, Any]:
@@ -136,10 +133,10 @@ def _context(inputs: ReportInputs) -> dict[str, Any]:
         "curves": _curves(inputs),
         "mistakes": _mistakes(inputs) if answered else [],
         "wrong": int((inputs.probabilities_after.argmax(axis=1) != inputs.test_labels).sum()) if answered else 0,
-        "data_blocks": facts.blocks(inputs.data),
+        "data_blocks": facts.blocks(inputs.data, overview="checks"),
         "bench_blocks": _bench_blocks(inputs.bench),
-        "calibration_blocks": facts.blocks(inputs.calibration),
-        "parity_blocks": facts.blocks(inputs.parity),
+        "calibration_blocks": facts.blocks(inputs.calibration, "calibration"),
+        "parity_blocks": facts.blocks(inputs.parity, "parity"),
         "version_blocks": facts.blocks({"versions": inputs.versions}),
     }
 
@@ -187,7 +184,7 @@ def _interval(inputs: ReportInputs) -> list[str]:
         return []
     right = int((inputs.probabilities_after.argmax(axis=1) == inputs.test_labels).sum())
     low, high = scores.wilson(right, total)
-    return [f"95% interval {low * 100:.1f} to {high * 100:.1f}, {facts.integer(total)} texts"]
+    return [f"95% interval {low * 100:.1f} to {high * 100:.1f}", f"{facts.integer(total)} texts"]
 
 
 def _size(inputs: ReportInputs) -> Headline:
@@ -195,7 +192,7 @@ def _size(inputs: ReportInputs) -> Headline:
     count = inputs.bench.get("size", {}).get("device_bytes") or (own.bytes if own else None)
     notes = ["graph and tokenizer"] if inputs.bench.get("size") else []
     if teacher and teacher.bytes and count:
-        notes = [f"teacher {facts.size(teacher.bytes)}, {_times(teacher.bytes / count)}", *notes]
+        notes = [f"teacher {facts.size(teacher.bytes)}, {_times(teacher.bytes / count)} as large", *notes]
     return Headline(name="size", value=facts.size(count), notes=notes)
 
 
@@ -314,4 +311,4 @@ def _bench_blocks(bench: Mapping[str, Any]) -> list[facts.Block]:
     race = bench.get("against_teacher") or {}
     rows |= {f"in turns: {name}": _plain(race[name]) for name in ("artifact", "teacher") if name in race}
     latency = facts.blocks({"latency of one text": rows}) if rows else []
-    return latency + facts.blocks(rest)
+    return latency + facts.blocks(rest, overview="run")

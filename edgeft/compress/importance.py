@@ -5,7 +5,7 @@ Every policy answers with one score for each unit, higher is better; which units
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +15,7 @@ import torch_pruning as tp
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-Batch = Mapping[str, Tensor]
+Batch = dict[str, Tensor]
 Loss = Callable[[PreTrainedModel, Batch], Tensor]
 
 
@@ -44,10 +44,10 @@ def own_loss(model: PreTrainedModel, batch: Batch) -> Tensor:
 def taylor(model: PreTrainedModel, units: Sequence[Units], batches: Sequence[Batch], loss: Loss) -> list[Tensor]:
     """First-order Taylor importance: the mean over rows r of |dL_r / dg|, where a gate g = 1 scales what a unit gives.
 
-    For each row dL_r / dg = sum of h * dL_r / dh over the unit's activations h = sum of w * dL_r / dw over the weights w
-    that read it: the loss that its removal costs to first order (Molchanov et al. 2017, arXiv:1611.06440, section 2.2;
-    for heads Michel et al. 2019, arXiv:1905.10650, section 4.1). The absolute value is taken row by row, since
-    signed gradients cancel out over the rows of a trained model.
+    For each row dL_r / dg is the sum of h * dL_r / dh over the unit's activations h, and of w * dL_r / dw over the
+    weights w that read it: what its removal costs to first order (Molchanov et al. 2017, arXiv:1611.06440, section 2.2;
+    for heads Michel et al. 2019, arXiv:1905.10650, section 4.1). The absolute value is taken row by row, since signed
+    gradients cancel out over the rows of a trained model.
 
     Args:
         model: in eval mode; its parameters and their gradients aren't touched.

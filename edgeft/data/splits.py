@@ -1,4 +1,4 @@
-"""Splitting by content: where a row goes depends on its text alone, never on its place in the file or the file's name."""
+"""Splitting by content: where a row goes depends on its text alone, never on its place in the file or its name."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ class Parts:
     Attributes:
         labels: (L,) all label names, sorted.
         unlabelled: texts of training rows that `max_train_rows` cut off.
-        leaks: how many rows were taken out because their text also stands in the user's own test or validation file.
+        leaks: how many rows were taken out because their text also stands in the test or validation rows; none but
+            where the user named files for these.
     """
 
     labels: list[str]
@@ -114,8 +115,7 @@ def choose(rows: Rows, limit: int | None, option: str) -> tuple[Rows, Rows]:
 def divide(rows: Rows, own_validation: Rows | None, own_test: Rows | None, config: DataConfig) -> Parts:
     """Split the rows, honouring validation and test rows of the user's own.
 
-    A text that also stands in the user's test file leaves training and validation; one that stands in the user's
-    validation file leaves training.
+    A text that also stands in the test leaves training and validation; one that stands in validation leaves training.
 
     Raises:
         DataError: an empty split, a label without training row, a label that training doesn't know.
@@ -123,15 +123,14 @@ def divide(rows: Rows, own_validation: Rows | None, own_test: Rows | None, confi
     checks.enough_of_each_label(rows)
     labels = checks.sort_labels(set(rows.labels))
     for own in (own_validation, own_test):
-        if own:
+        if own is not None:
             checks.labels_known(own, labels)
-    split = _by_content(
-        rows, 0 if own_validation else config.validation_fraction, 0 if own_test else config.test_fraction
-    )
-    validation, test = own_validation or split["validation"], own_test or split["test"]
-    train, in_test = _without(split["train"], own_test)
-    train, in_validation = _without(train, own_validation)
-    validation, between = _without(validation, own_test)
+    validation_fraction = config.validation_fraction if own_validation is None else 0.0
+    split = _by_content(rows, validation_fraction, config.test_fraction if own_test is None else 0.0)
+    test = split["test"] if own_test is None else own_test
+    validation, between = _without(split["validation"] if own_validation is None else own_validation, test)
+    train, in_test = _without(split["train"], test)
+    train, in_validation = _without(train, validation)
     train, rest = choose(train, config.max_train_rows, "data.max_train_rows")
     parts = Parts(
         labels=labels,
@@ -152,10 +151,8 @@ def _by_content(rows: Rows, validation_fraction: float, test_fraction: float) ->
     return {name: rows.pick(places) for name, places in indices.items()}
 
 
-def _without(rows: Rows, held_out: Rows | None) -> tuple[Rows, int]:
+def _without(rows: Rows, held_out: Rows) -> tuple[Rows, int]:
     """The rows whose text is not among the held-out ones, and how many left."""
-    if held_out is None:
-        return rows, 0
     contents = {content(text) for text in held_out.texts}
     kept = [index for index, text in enumerate(rows.texts) if content(text) not in contents]
     return rows.pick(kept), len(rows) - len(kept)

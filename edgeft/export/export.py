@@ -27,7 +27,7 @@ from edgeft.runtime.model import Model, load_tokenizer
 from edgeft.stage import Inputs, Metrics, stage
 from edgeft.train import evaluate, metrics
 
-FP32, INT8 = "fp32.onnx", "int8.onnx"
+CAPTURED, FP32, INT8 = "captured.onnx", "fp32.onnx", "int8.onnx"
 SENSITIVITY_ROWS = 64
 PROOF_ROWS = 64
 RACE_WARMUP = 20
@@ -86,7 +86,7 @@ def fill(config: ExportConfig, inputs: Inputs, out_dir: Path) -> Metrics:
     chosen = INT8 if quantization.precision == "int8" else FP32
     evaluate.write_predictions(out_dir, bed.logits(chosen))
     (out_dir / chosen).replace(out_dir / artifact.MODEL)
-    for leftover in (FP32, INT8):
+    for leftover in (FP32, INT8, CAPTURED):
         (out_dir / leftover).unlink(missing_ok=True)
     manifest = dataclasses.replace(bed.manifest, quantization=quantization, parity=parity)
     artifact.write_manifest(out_dir, manifest, list(artifact.REQUIRED))
@@ -97,9 +97,9 @@ def lay(config: ExportConfig, folder: Path, dataset: Dataset, out_dir: Path) -> 
     """Capture the fp32 graph, save the tokenizer, and collect torch's answers."""
     tokenizer = models.load_tokenizer(str(folder))
     model = models.load_classifier(str(folder), None)
-    captured = graph.add_probabilities(capture(model, config.opset))
-    onnx.save(captured, out_dir / "captured.onnx")
-    graph.fuse(out_dir / "captured.onnx", out_dir / FP32)
+    captured = capture(model, config.opset)
+    onnx.save(captured, out_dir / CAPTURED)
+    graph.finish(out_dir / CAPTURED, out_dir / FP32)
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.no_padding()
     tokenizer.backend_tokenizer.save(str(out_dir / artifact.TOKENIZER))
@@ -223,7 +223,7 @@ def settle(bed: Bed, reference: dict[str, NDArray[np.float32]]) -> list[str]:
 def keep_sensitive(bed: Bed, reference: dict[str, NDArray[np.float32]]) -> list[str]:
     """Leave 1, 2, 4, ... of the most sensitive weights in fp32, up to half of them."""
     texts = bed.dataset.validation.texts[:SENSITIVITY_ROWS]
-    captured = bed.folder / "captured.onnx"
+    captured = bed.folder / CAPTURED
 
     def predict(path: Path) -> NDArray[np.float32]:
         return bed.model(path.name).logits(texts, batch_size=1)
@@ -239,10 +239,10 @@ def keep_sensitive(bed: Bed, reference: dict[str, NDArray[np.float32]]) -> list[
 
 
 def write_int8(bed: Bed, float_layers: list[str]) -> None:
-    """Quantize the captured graph and fuse it."""
+    """Quantize the captured graph and finish it."""
     plain = bed.folder / "plain.onnx"
-    quantize.int8(bed.folder / "captured.onnx", plain, float_layers)
-    graph.fuse(plain, bed.folder / INT8)
+    quantize.int8(bed.folder / CAPTURED, plain, float_layers)
+    graph.finish(plain, bed.folder / INT8)
     plain.unlink()
 
 
@@ -267,7 +267,7 @@ def prove(bed: Bed, float_layers: list[str]) -> list[str]:
         GateError: the graph answers differently from its exact u8u8 twin, so that its products saturate here.
     """
     plain, twin = bed.folder / "plain.onnx", bed.folder / "twin.onnx"
-    quantize.int8(bed.folder / "captured.onnx", plain, float_layers)
+    quantize.int8(bed.folder / CAPTURED, plain, float_layers)
     onnx.save(quantize.exact_twin(onnx.load(plain)), twin)
     texts = bed.dataset.validation.texts[:PROOF_ROWS]
     pair = [bed.model(path.name).logits(texts, batch_size=1) for path in (plain, twin)]

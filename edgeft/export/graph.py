@@ -40,6 +40,13 @@ def set_temperature(graph: onnx.ModelProto, temperature: float) -> onnx.ModelPro
     return graph
 
 
+def finish(source: Path, target: Path) -> None:
+    """Fuse a captured or quantized graph, append `probabilities`, and write it."""
+    fuse(source, target)
+    # After the fusion, which would take a temperature of 1 for a division that can go.
+    onnx.save(add_probabilities(onnx.load(target)), target)
+
+
 def fuse(source: Path, target: Path) -> None:
     """Let onnxruntime fuse the graph once and for all, and write it.
 

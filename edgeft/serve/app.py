@@ -6,7 +6,7 @@ import asyncio
 import hmac
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 from litestar import Litestar, Request, Response, get, post
 from litestar.connection import ASGIConnection
@@ -15,7 +15,8 @@ from litestar.exceptions import HTTPException, ValidationException
 from litestar.handlers import BaseRouteHandler
 from litestar.openapi import OpenAPIConfig, ResponseSpec
 from litestar.openapi.plugins import JsonRenderPlugin
-from litestar.types import ASGIApp, Receive, Scope, Send
+from litestar.params import Body
+from litestar.types import ASGIApp, ExceptionHandlersMap, Receive, Scope, Send
 from litestar.types.asgi_types import HTTPReceiveMessage, WebSocketReceiveMessage
 from msgspec import UNSET
 
@@ -33,7 +34,7 @@ from edgeft.serve.messages import (
 )
 from edgeft.serve.service import ModelProtocol, Service
 from edgeft.serve.settings import ServeSettings
-from edgeft.serve.worker import InferenceError, OverloadedError
+from edgeft.serve.worker import InferenceError, OverloadedError, place
 
 Connection = ASGIConnection[Any, Any, Any, Any]
 
@@ -45,7 +46,7 @@ def authorized(connection: Connection, _: BaseRouteHandler) -> None:
     """Ask for the bearer token, compared in constant time."""
     token = connection.app.state.service.settings.token
     given = connection.headers.get("authorization", "")
-    if token is not None and not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
+    if token is not None and not hmac.compare_digest(given.encode("latin-1"), f"Bearer {token}".encode()):
         raise refuse("a valid bearer token is needed", 401, WWW_Authenticate="Bearer")
 
 
@@ -80,6 +81,7 @@ def tracked(app: ASGIApp) -> ASGIApp:
 # ------------------------------------------------------------------------------------------------------------- handlers
 
 REFUSALS = {
+    400: "the body is not JSON",
     401: "wrong or missing token",
     404: "unknown model",
     408: "the body did not arrive in time",
@@ -93,7 +95,7 @@ SPECS = {code: ResponseSpec(ErrorMessage, description=text, generate_examples=Fa
 
 
 @post("/v1/predict", status_code=200, guards=[authorized, accepting], middleware=[tracked], responses=SPECS)
-async def predict(data: PredictRequest, state: State) -> PredictResponse:
+async def predict(data: Annotated[PredictRequest, Body()], state: State) -> PredictResponse:
     """Predict one text or several."""
     service: Service = state.service
     name = _chosen(service, data)
@@ -169,16 +171,42 @@ def on_invalid(_: Request[Any, Any, Any], error: ValidationException) -> Respons
 
 def _problem(problem: dict[str, str]) -> str:
     message = problem.get("message", "").split(" - at ")[0]
+    message = message[:1].lower() + message[1:]
     if "unknown field" in message:
         return f"unknown key; the keys are {', '.join(PredictRequest.__struct_fields__)}"
+    if message == "'data'":
+        return "the body is empty"
     key = problem.get("key", "").removeprefix("data").lstrip(".")
     return f"{key}: {message}" if key else message
 
 
+def on_too_large(request: Request[Any, Any, Any], _: HTTPException) -> Response[ErrorMessage]:
+    """The body is over the limit."""
+    limit = request.app.state.service.settings.max_body_bytes
+    return Response(ErrorMessage(f"the body is too large; at most {limit} bytes"), status_code=413)
+
+
+def on_unreadable(_: Request[Any, Any, Any], error: Exception) -> Response[ErrorMessage]:
+    """Two ways of not being JSON that Litestar doesn't catch."""
+    detail = "nested too deeply" if isinstance(error, RecursionError) else "not UTF-8"
+    return Response(ErrorMessage(f"the body is {detail}"), status_code=400)
+
+
 def on_bug(_: Request[Any, Any, Any], error: Exception) -> Response[ErrorMessage]:
-    """Anything else: its kind, not its message, which could quote a text."""
-    say(f"serve: internal error: {type(error).__name__}")
-    return Response(ErrorMessage(f"internal error: {type(error).__name__}"), status_code=500)
+    """Anything else: its kind and place, not its message, which could quote a text."""
+    message = f"internal error: {place(error)}"
+    say(f"serve: {message}")
+    return Response(ErrorMessage(message), status_code=500)
+
+
+ON_ERROR: ExceptionHandlersMap = {
+    413: on_too_large,
+    HTTPException: on_http_error,
+    ValidationException: on_invalid,
+    UnicodeDecodeError: on_unreadable,
+    RecursionError: on_unreadable,
+    Exception: on_bug,
+}
 
 
 def create_app(models: Mapping[str, ModelProtocol], settings: ServeSettings | None = None) -> Litestar:
@@ -202,7 +230,8 @@ def create_app(models: Mapping[str, ModelProtocol], settings: ServeSettings | No
         on_startup=[service.start],
         on_shutdown=[service.stop],
         request_max_body_size=settings.max_body_bytes,
-        exception_handlers={HTTPException: on_http_error, ValidationException: on_invalid, Exception: on_bug},
+        exception_handlers=ON_ERROR,
         openapi_config=docs,
         logging_config=None,
+        debug=False,
     )

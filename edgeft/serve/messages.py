@@ -19,7 +19,7 @@ class PredictRequest(msgspec.Struct, forbid_unknown_fields=True):
     text: Annotated[str, Meta(description="one text")] | UnsetType = UNSET
     texts: Annotated[list[str], Meta(description="several texts, instead of one")] | UnsetType = UNSET
     model: Annotated[str, Meta(description="which model; needed where there are several")] | UnsetType = UNSET
-    top_k: Annotated[int, Meta(ge=1, description="answers for each text; null: all labels")] | None | UnsetType = UNSET
+    top_k: Annotated[int, Meta(ge=1, description="answers for each text; null: all labels")] | UnsetType | None = UNSET
 
 
 class PredictResponse(msgspec.Struct):

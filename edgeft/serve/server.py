@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import ipaddress
+import logging
 import math
 import socket
 import time
@@ -12,7 +13,7 @@ from types import FrameType
 
 import uvicorn
 
-from edgeft.errors import UserError
+from edgeft.errors import EdgeftError, UserError
 from edgeft.progress import say
 from edgeft.serve.app import create_app
 from edgeft.serve.service import ModelProtocol, Service
@@ -39,6 +40,7 @@ class Server(uvicorn.Server):
         """Begin to drain; the signal is not raised again at the end, so that the exit code is 0."""
         if self._service.draining:
             self.should_exit = self.force_exit = True
+            logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # a traceback for each dropped request
         self._service.draining = True
         # One timeout for a body on its way, one for its answer.
         self._drain_until = time.monotonic() + 2 * self._service.settings.timeout_seconds
@@ -97,6 +99,7 @@ def serve(models: Mapping[str, ModelProtocol], settings: ServeSettings | None = 
 
     Raises:
         UserError: no model, no such host, or the port is taken.
+        EdgeftError: a second signal cut requests off.
     """
     settings = settings or ServeSettings()
     app = create_app(models, settings)
@@ -112,4 +115,7 @@ def serve(models: Mapping[str, ModelProtocol], settings: ServeSettings | None = 
             backlog=BACKLOG,
             timeout_graceful_shutdown=math.ceil(settings.timeout_seconds),
         )
-        Server(config, app.state.service, url_of(bound)).run([bound])
+        server = Server(config, app.state.service, url_of(bound))
+        server.run([bound])
+    if server.force_exit:
+        raise EdgeftError("serve: a second signal came; requests without an answer were dropped")

@@ -16,6 +16,7 @@ from edgeft.serve.settings import ServeSettings
 from edgeft.serve.worker import Worker
 
 STUCK_TIMEOUTS = 3  # an inference that runs for so many timeouts counts as stuck
+STOP_SECONDS = 1.0  # whatever still runs after the drain has lost its client already
 
 
 class ModelProtocol(Protocol):
@@ -33,8 +34,8 @@ class ModelProtocol(Protocol):
     def labels(self) -> list[str]:
         """In the order of the logits."""
 
-    def __call__(self, texts: str | Sequence[str], top_k: int | None = 1) -> Any:
-        """Answers in the shape of `transformers.pipeline`."""
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Called with `texts: list[str], top_k: int | None`; answers in the shape of `transformers.pipeline`."""
 
     def probabilities(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Calibrated probabilities, shape (texts, labels)."""
@@ -69,7 +70,7 @@ class Service:
 
     def stop(self) -> bool:
         """Stop the worker; whether it ended in time."""
-        return self._worker.stop(self.settings.timeout_seconds)
+        return self._worker.stop(STOP_SECONDS)
 
     def submit(self, name: str, texts: Sequence[str], top_k: int | None, nested: bool) -> Future[list[Any]]:
         """Queue the inference of one request.

@@ -97,8 +97,9 @@ class Worker:
             answer = job()
         except BaseException as error:  # noqa: BLE001  whatever it is, the request must hear of it
             self._failures += 1
-            say(f"serve: {_place(error)}")
-            future.set_exception(InferenceError(_place(error)))
+            message = f"inference failed: {place(error)}"
+            say(f"serve: {message}")
+            future.set_exception(InferenceError(message))
         else:
             self._failures = 0
             future.set_result(answer)
@@ -106,7 +107,7 @@ class Worker:
             del self._started[threading.get_ident()]
 
 
-def _place(error: BaseException) -> str:
-    """As in "inference failed: ValueError at engine.py:41"."""
+def place(error: BaseException) -> str:
+    """The kind of an error and where it was raised, as in "ValueError at engine.py:41"; never its message."""
     frame = traceback.extract_tb(error.__traceback__)[-1]
-    return f"inference failed: {type(error).__name__} at {Path(frame.filename).name}:{frame.lineno}"
+    return f"{type(error).__name__} at {Path(frame.filename).name}:{frame.lineno}"

@@ -88,7 +88,8 @@ def _vectorize(texts: list[str], max_features: int) -> tuple[Any, Any]:
         return vectorizer, vectorizer.fit_transform(texts)
     except ValueError as error:
         raise DataError(
-            f"baseline: no words in the {len(texts)} training texts ({error}); leave it out: --set baseline.enabled=false"
+            f"baseline: no words in the {len(texts)} training texts ({error}); "
+            "leave it out with --set baseline.enabled=false"
         ) from None
 
 

@@ -40,7 +40,12 @@ def load(config: FinetuneConfig, source: str, labels: list[str], device: torch.d
     """The model as the method wants it: plain for full and LoRA, NF4 for QLoRA."""
     models.seed_everything(config.seed or 0)
     quantization = nf4_config(device) if config.method == "qlora" else None
-    return models.load_classifier(source, labels, quantization_config=quantization, device=device)
+    model = models.load_classifier(source, labels, quantization_config=quantization, device=device)
+    for module in model.modules():
+        # On CPUs with AVX512-BF16 a 4-bit layer repacks itself at its first evaluation, and can't train after it.
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+    return model
 
 
 def heads_of(model: torch.nn.Module) -> list[str]:
