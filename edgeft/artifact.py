@@ -113,6 +113,13 @@ class Manifest:
     files: dict[str, File] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Versioned:
+    """All that is read of a manifest before its schema is known."""
+
+    schema_version: int = SCHEMA_VERSION
+
+
 def write_manifest(folder: Path, manifest: Manifest, files: list[str]) -> Manifest:
     """Write the manifest, as the last file of the artifact.
 
@@ -139,16 +146,16 @@ def read_manifest(folder: Path) -> Manifest:
         raise ArtifactError(f"{folder}: no such artifact folder")
     if not (folder / MANIFEST).is_file():
         raise ArtifactError(f"{folder} is not a whole artifact: it has no {MANIFEST}, which is written last")
+    content = (folder / MANIFEST).read_bytes()
     try:
-        manifest = msgspec.json.decode((folder / MANIFEST).read_bytes(), type=Manifest)
-    except msgspec.DecodeError as error:
+        version = msgspec.json.decode(content, type=_Versioned).schema_version
+        if version <= SCHEMA_VERSION:
+            return msgspec.json.decode(content, type=Manifest)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ArtifactError(f"{folder / MANIFEST} can't be read: {error}") from None
-    if manifest.schema_version > SCHEMA_VERSION:
-        raise ArtifactError(
-            f"{folder} has manifest schema {manifest.schema_version}, this edgeft reads up to {SCHEMA_VERSION}: "
-            "install a newer edgeft"
-        )
-    return manifest
+    raise ArtifactError(
+        f"{folder} has manifest schema {version}, this edgeft reads up to {SCHEMA_VERSION}: install a newer edgeft"
+    )
 
 
 def verify_files(folder: Path, manifest: Manifest) -> None:

@@ -59,5 +59,5 @@ def broken(limits: tuple[Limit, ...], measured: Mapping[str, float]) -> list[str
     return [
         f"{limit.text}: measured {measured[limit.quantity]:g} against {limit.bound:g}"
         for limit in limits
-        if limit.quantity in measured and measured[limit.quantity] > limit.bound
+        if limit.quantity in measured and not measured[limit.quantity] <= limit.bound  # NaN breaks it
     ]

@@ -37,6 +37,7 @@ C = TypeVar("C")
 # Bounds of a field that may be unset stand inside the union, where msgspec wants them.
 Rows = Annotated[int, msgspec.Meta(ge=2)]
 Rate = Annotated[float, msgspec.Meta(gt=0)]
+Seed = Annotated[int, msgspec.Meta(ge=0, lt=2**32)]  # what NumPy's global generator takes
 
 
 def _option(
@@ -99,7 +100,7 @@ def options(config: type) -> Iterator[Option]:
 class StageConfig:
     """What every stage has."""
 
-    seed: Annotated[int | None, _option("random seed; unset: the recipe's own")] = None
+    seed: Annotated[Seed | None, _option("random seed; unset: the recipe's own")] = None
 
 
 @_config()
@@ -263,7 +264,7 @@ class Recipe:
 
     name: Annotated[str, _option("names the run folder, runs/NAME")] = "run"
     task: Annotated[str, _option("the ecosystem's tag of the task")] = "text-classification"
-    seed: Annotated[int, _option("random seed of every stage that has none of its own", ge=0)] = 0
+    seed: Annotated[int, _option("random seed of every stage that has none of its own", ge=0, lt=2**32)] = 0
     budget: Annotated[str | None, _option('limits of the artifact, as in "p99<=15ms,size<=30MB,drop<=1pt"')] = None
     data: DataConfig = DataConfig()
     baseline: BaselineConfig = BaselineConfig()
@@ -307,11 +308,12 @@ _BAD = object()
 
 
 def _convert(value: Any, hint: Any, where: str, problems: list[str]) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
+    try:
+        converted = msgspec.convert(value, hint, strict=not isinstance(value, str))
+        if not isinstance(converted, float) or math.isfinite(converted):
+            return converted
         problems.append(f"{where}: {value} is not a finite number")
         return _BAD
-    try:
-        return msgspec.convert(value, hint, strict=not isinstance(value, str))
     except msgspec.ValidationError as error:
         problems.append(f"{where}: {_plain(str(error))}, got {value!r}{_choices(hint)}")
         return _BAD
@@ -328,10 +330,10 @@ def _choices(hint: Any) -> str:
 
 def _nearest(key: str, hints: Mapping[str, Any], path: str) -> str:
     """`; did you mean ...`: among this config's own keys first, then among the keys of all stages."""
+    everywhere = {name.rsplit(".", 1)[-1]: name for name, _ in reversed(list(leaves()))}
     close = difflib.get_close_matches(key, hints, n=1, cutoff=0.5)
-    if close:
+    if close and key not in everywhere:
         return f"; did you mean {path + '.' if path else ''}{close[0]}?"
-    everywhere = {name.rsplit(".", 1)[-1]: name for name, _ in leaves()}
     close = difflib.get_close_matches(key, everywhere, n=1, cutoff=0.7)
     return f"; did you mean {everywhere[close[0]]}?" if close else f"; the keys here are {', '.join(hints)}"
 
@@ -433,15 +435,21 @@ def read_tree(source: str) -> dict[str, Any]:
 
 
 def with_settings(tree: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of the tree with dotted settings laid over it, as in `{"distill.epochs": 2}`."""
+    """A copy of the tree with dotted settings laid over it, as in `{"distill.epochs": 2}`.
+
+    Raises:
+        RecipeError: a setting under something that is not a mapping.
+    """
     copy: dict[str, Any] = msgspec.to_builtins(dict(tree))
     for path, value in settings.items():
         *stages, last = path.split(".")
         node = copy
         for stage in stages:
-            child = node.get(stage)
-            node[stage] = child if isinstance(child, dict) else {}
+            if node.get(stage) is None:
+                node[stage] = {}
             node = node[stage]
+            if not isinstance(node, dict):
+                raise RecipeError(f"{path}: {stage} is {node!r}, not a mapping of options")
         node[last] = value
     return copy
 

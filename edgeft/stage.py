@@ -129,7 +129,7 @@ def read_result(folder: Path) -> StageResult | None:
     """The result of a complete stage folder, None where it is not complete."""
     try:
         return msgspec.json.decode((folder / COMPLETE).read_bytes(), type=StageResult)
-    except (FileNotFoundError, NotADirectoryError, msgspec.DecodeError):
+    except (FileNotFoundError, NotADirectoryError, msgspec.DecodeError, UnicodeDecodeError):
         return None
 
 
@@ -153,24 +153,37 @@ def _prepare(out_dir: Path, name: str, key: str) -> None:
     if out_dir.exists() and not out_dir.is_dir():
         raise OutputFolderError(f"{out_dir} is a file; give a folder")
     ours = marker.exists() or (out_dir / COMPLETE).exists()
-    if out_dir.exists() and any(out_dir.iterdir()) and not ours:
+    # A kill while the very first marker was written leaves its temporary file alone.
+    others = out_dir.exists() and any(item.name != UNFINISHED + ".tmp" for item in out_dir.iterdir())
+    if others and not ours:
         raise OutputFolderError(
             f"{out_dir} is not empty and was not written by edgeft; give another folder, or empty it yourself"
         )
     out_dir.mkdir(parents=True, exist_ok=True)
     if marker.exists() and _unfinished_key(marker) == key:
+        (out_dir / COMPLETE).unlink(missing_ok=True)
         return
-    # The marker goes first: at no moment does a folder of ours look like somebody else's.
+    # The marker goes first: at no moment does a folder of ours look like somebody else's, or complete when it is not.
     write_json(marker, {"stage": name, "key": key})
+    (out_dir / COMPLETE).unlink(missing_ok=True)
     for item in out_dir.iterdir():
         if item != marker:
             shutil.rmtree(item) if item.is_dir() else item.unlink()
 
 
+def _check_apart(name: str, inputs: Inputs, out_dir: Path) -> None:
+    """Refuse to empty a folder that an input lies in."""
+    for label, path in inputs.items():
+        if path.resolve().is_relative_to(out_dir.resolve()):
+            raise OutputFolderError(
+                f"{name}: its input {label} {path} lies in its output {out_dir}; give another folder"
+            )
+
+
 def _unfinished_key(marker: Path) -> str | None:
     try:
         document = msgspec.json.decode(marker.read_bytes())
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return None
     return document.get("key") if isinstance(document, dict) else None
 
@@ -231,6 +244,7 @@ def stage(name: str) -> Callable[[Callable[[Any, Inputs, Path], Metrics]], Run]:
             if done and done.key == key and done.digest == digest(out_dir):
                 say(f"{name}: complete, kept ({out_dir})")
                 return done
+            _check_apart(name, inputs, out_dir)
             _prepare(out_dir, name, key)
             say(f"{name}: {out_dir}")
             memory, start = PeakMemory(), time.perf_counter()

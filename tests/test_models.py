@@ -18,7 +18,7 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedTokenizerFast
 
-from edgeft import models
+from edgeft import models, shapes
 from edgeft.errors import ModelError
 
 DEMO = "demo:all-minilm-l6-v2"
@@ -293,7 +293,7 @@ def test_copied_layers(kind: str, tmp_path: Path) -> None:
     assert torch.equal(after, torch.rand(())), "copying must not draw random numbers"
     assert student.config.num_hidden_layers == 2
     for ours, theirs in zip(
-        models.encoder_layers(student), [models.encoder_layers(teacher)[i] for i in (0, 3)], strict=True
+        shapes.encoder_layers(student), [shapes.encoder_layers(teacher)[i] for i in (0, 3)], strict=True
     ):
         assert all(torch.equal(one, two) for one, two in zip(ours.parameters(), theirs.parameters(), strict=True))
     models.save(student, words(), tmp_path, 16)
@@ -320,7 +320,7 @@ def test_no_layer() -> None:
 
 def test_unknown_layers() -> None:
     with pytest.raises(ModelError, match="albert: its layers aren't where"):
-        models.encoder_layers(tiny("albert"))
+        shapes.encoder_layers(tiny("albert"))
 
 
 # -------------------------------------------------------------------------------------------------------- a real model

@@ -9,7 +9,10 @@ from typing import Any
 
 MISSING = "–"
 LIST_ITEMS = 12
+MAX_COLUMNS = 6
 NUMBER = (int, float)
+NAMES = {"device_bytes": "needed on a device", "folder_bytes": "whole folder"}
+WORDS = {"rss": "RSS", "os": "OS", "sha256": "SHA-256", "nll": "NLL", "ece": "ECE"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,19 +86,23 @@ def _number(key: str, value: float) -> str:
         return size(value)
     if key.endswith("_ms"):
         return milliseconds(value)
-    if isinstance(value, int) or value == round(value):
+    if isinstance(value, int) or value.is_integer():
         return integer(value) if abs(value) < 1e15 else f"{value:g}"
-    return significant(value, 4)
+    return integer(value) if 1000 <= abs(value) < 1e15 else f"{value:.4g}"
 
 
 def name(key: str) -> str:
     """A key as people read it: without the unit that its value shows."""
+    if key in NAMES:
+        return NAMES[key]
     for ending in ("_bytes", "_ms"):
         key = key.removesuffix(ending)
-    return key.replace("_per_s", " per second").replace("_", " ")
+    return " ".join(WORDS.get(word, word) for word in key.replace("_per_s", "_per_second").split("_"))
 
 
-def blocks(document: Mapping[str, Any], title: str = "", overview: str = "") -> list[Block]:
+def blocks(
+    document: Mapping[str, Any], title: str = "", overview: str = "", verbatim: frozenset[str] = frozenset()
+) -> list[Block]:
     """A nested document as tables.
 
     Plain values stand in one table of pairs, a mapping of plain values in its own, a mapping of mappings in a table
@@ -105,20 +112,27 @@ def blocks(document: Mapping[str, Any], title: str = "", overview: str = "") -> 
         document: plain values.
         title: stands before the titles of nested tables.
         overview: title of the table of pairs, where it is another.
+        verbatim: keys that are names of the user's and stay as they are.
     """
     plain = {key: value for key, value in document.items() if not isinstance(value, Mapping)}
-    found = [Block(title=title or overview, columns=[], rows=_pairs(plain))] if plain else []
+    found = [_pairs(title or overview, plain, verbatim)] if plain else []
     nested = {key: value for key, value in document.items() if isinstance(value, Mapping) and value}
     if len(nested) > 1 and _alike(list(nested.values())):
-        return [*found, _grid(title, nested)]
+        return [*found, _grid(title, nested, verbatim)]
     for key, value in nested.items():
-        inner = f"{title}: {name(key)}" if title else name(key)
-        found += [_grid(inner, value)] if _alike(list(value.values())) else blocks(value, inner)
+        inner = f"{title}: {_named(key, verbatim)}" if title else _named(key, verbatim)
+        table = _alike(list(value.values()))
+        found += [_grid(inner, value, verbatim)] if table else blocks(value, inner, "", verbatim)
     return found
 
 
-def _pairs(document: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
-    return [(name(key), [cell(key, value)]) for key, value in document.items()]
+def _named(key: str, verbatim: frozenset[str]) -> str:
+    return key if key in verbatim else name(key)
+
+
+def _pairs(title: str, document: Mapping[str, Any], verbatim: frozenset[str]) -> Block:
+    rows = [(_named(key, verbatim), [cell(key, value)]) for key, value in document.items()]
+    return Block(title=title, columns=[], rows=rows)
 
 
 def _alike(values: Sequence[Any]) -> bool:
@@ -130,10 +144,16 @@ def _alike(values: Sequence[Any]) -> bool:
     return bool(set.intersection(*(set(value) for value in values)))
 
 
-def _grid(title: str, rows: Mapping[str, Mapping[str, Any]]) -> Block:
+def _grid(title: str, rows: Mapping[str, Mapping[str, Any]], verbatim: frozenset[str]) -> Block:
+    """One row for each mapping; turned on its side where it would have many columns."""
     keys = list(dict.fromkeys(key for row in rows.values() for key in row))
+    cells = {(label, key): cell(key, row.get(key)) for label, row in rows.items() for key in keys}
+    down, across = list(rows), keys
+    if len(across) > MAX_COLUMNS:
+        down, across = across, down
+        cells = {(key, label): text for (label, key), text in cells.items()}
     return Block(
         title=title,
-        columns=[name(key) for key in keys],
-        rows=[(name(label), [cell(key, row.get(key)) for key in keys]) for label, row in rows.items()],
+        columns=[_named(key, verbatim) for key in across],
+        rows=[(_named(key, verbatim), [cells[key, other] for other in across]) for key in down],
     )

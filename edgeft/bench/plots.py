@@ -16,14 +16,13 @@ from edgeft.errors import require
 PURPOSE = "to draw the report's plots"
 
 # Colours that no plot uses otherwise -> what stands in their place on the page.
-INK, MUTED, GRID, FIRST, SECOND, SURFACE = "#010101", "#010102", "#010103", "#010104", "#010105", "#010106"
+INK, MUTED, GRID, FIRST, SECOND = "#010101", "#010102", "#010103", "#010104", "#010105"
 VARIABLES = {
     INK: "var(--ink)",
     MUTED: "var(--muted)",
     GRID: "var(--line)",
     FIRST: "var(--accent)",
     SECOND: "var(--second)",
-    SURFACE: "var(--page)",
 }
 STYLE = {
     "svg.fonttype": "none",
@@ -54,7 +53,7 @@ STYLE = {
     "axes.facecolor": "none",
     "axes.formatter.use_mathtext": False,
 }
-MAX_AREA_PT2 = 1500.0
+MAX_AREA_PT2 = 1000.0
 MIN_AREA_PT2 = 14.0
 CHARACTER_PT = 5.2  # mean width of a letter at the plots' font size
 HALO = "halo"  # text that is drawn with an outline in the page's colour
@@ -145,7 +144,7 @@ def accuracy_latency(gates: Sequence[Point], metric: str) -> str | None:
         figure.draw_without_rendering()
         _name_points(axes, x, y, [point.stage for point in points], areas)
 
-    return _draw(6.4, 3.9, "gates", f"{metric} against latency for every stage; bubble area is the size", paint)
+    return _draw(5.4, 3.7, "gates", f"{metric} against latency for every stage; bubble area is the size", paint)
 
 
 def _scale_axes(axes: Any, x: Any, y: Any) -> None:
@@ -173,36 +172,42 @@ def _name_points(axes: Any, x: Any, y: Any, names: Sequence[str], areas: Sequenc
     scale = 72 / axes.figure.dpi  # pixels to points
     centres = axes.transData.transform(np.column_stack([x, y])) * scale  # (n, 2)
     low, high = axes.transAxes.transform([(0, 0), (1, 1)]) * scale
-    taken: list[Box] = [(px - 4, py - 4, px + 4, py + 4) for px, py in centres]
-    for index, name in enumerate(names):
-        radius = math.sqrt(areas[index] / math.pi)
-        dx, dy, side = _free_place(centres[index], radius, CHARACTER_PT * len(name), (*low, *high), taken)
-        _text(
-            axes,
-            name,
-            (x[index], y[index]),
-            xytext=(dx, dy),
-            textcoords="offset points",
-            ha=side,
-            va="center",
-            gid=HALO,
-            zorder=5,
-            arrowprops={"arrowstyle": "-", "color": MUTED, "linewidth": 0.5}
-            if math.hypot(dx, dy) > radius + 9
-            else None,
+    radii = [math.sqrt(area / math.pi) for area in areas]
+    bubbles, points = _boxes(centres, [0.8 * radius for radius in radii]), _boxes(centres, [4.0] * len(radii))
+    written: list[Box] = []
+    for index, (name, radius) in enumerate(zip(names, radii, strict=True)):
+        others = bubbles[:index] + bubbles[index + 1 :]
+        size = (*centres[index], radius, CHARACTER_PT * len(name))
+        place = _free_place(size, (*low, *high), [*others, *written]) or _free_place(
+            size, (*low, *high), [*points, *written]
         )
+        dx, dy, side, box = place or (radius + 4, 0.0, "left", (0.0, 0.0, 0.0, 0.0))
+        written.append(box)
+        line = {"arrowstyle": "-", "color": MUTED, "linewidth": 0.5} if math.hypot(dx, dy) > radius + 9 else None
+        at = {"xytext": (dx, dy), "textcoords": "offset points", "ha": side, "va": "center"}
+        _text(axes, name, (x[index], y[index]), **at, gid=HALO, zorder=5, arrowprops=line)
 
 
-def _free_place(centre: Any, radius: float, width: float, frame: Box, taken: list[Box]) -> tuple[float, float, str]:
-    """The first offset (in points) whose box lies inside the frame and on no other label or point."""
+def _boxes(centres: Any, radii: Sequence[float]) -> list[Box]:
+    return [(px - r, py - r, px + r, py + r) for (px, py), r in zip(centres, radii, strict=True)]
+
+
+def _free_place(bubble: tuple[float, ...], frame: Box, taken: Sequence[Box]) -> tuple[float, float, str, Box] | None:
+    """The first offset around a bubble whose box lies inside the frame and on nothing taken; lengths in points.
+
+    Args:
+        bubble: x and y of its centre, its radius, and the width of its name.
+        frame: of the axes.
+        taken: what the name must not cover.
+    """
+    px, py, radius, width = bubble
     for dx, dy, side in _places(radius):
-        left = centre[0] + dx - {"left": 0.0, "center": width / 2, "right": width}[side]
-        box = (left, centre[1] + dy - 6, left + width, centre[1] + dy + 6)
+        left = px + dx - {"left": 0.0, "center": width / 2, "right": width}[side]
+        box = (left, py + dy - 6, left + width, py + dy + 6)
         inside = box[0] > frame[0] and box[1] > frame[1] and box[2] < frame[2] and box[3] < frame[3]
         if inside and not any(_overlap(box, other) for other in taken):
-            taken.append(box)
-            return dx, dy, side
-    return radius + 4, 0.0, "left"
+            return dx, dy, side, box
+    return None
 
 
 def _places(radius: float) -> Iterator[tuple[float, float, str]]:
@@ -223,15 +228,21 @@ def _overlap(a: Box, b: Box) -> bool:
 # --------------------------------------------------------------------------------------------------------- reliability
 
 
-def reliability(bins: Bins, name: str) -> str:
-    """Accuracy against confidence with 95% intervals, and under it how many answers each bin holds."""
+def reliability(bins: Bins, name: str, low: float = 0.0) -> str:
+    """Accuracy against confidence with 95% intervals, and under it how many answers each bin holds.
+
+    Args:
+        bins: of one set of answers.
+        name: `before` or `after`.
+        low: where the axis of confidence starts.
+    """
 
     def paint(figure: Any) -> None:
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3.2, 1))
         used = np.flatnonzero(bins.counts)
         upper.plot((0, 1), (0, 1), color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
         _points_with_intervals(upper, bins, used)
-        upper.set_xlim(bins.edges[used[0]] if len(used) else 0, 1)
+        upper.set_xlim(low, 1)
         upper.set_ylim(0, 1.02)
         upper.set_ylabel("share right")
         width = bins.edges[1]

@@ -133,7 +133,7 @@ def _context(inputs: ReportInputs) -> dict[str, Any]:
         "curves": _curves(inputs),
         "mistakes": _mistakes(inputs) if answered else [],
         "wrong": int((inputs.probabilities_after.argmax(axis=1) != inputs.test_labels).sum()) if answered else 0,
-        "data_blocks": facts.blocks(inputs.data, overview="checks"),
+        "data_blocks": facts.blocks(inputs.data, overview="checks", verbatim=frozenset(inputs.labels)),
         "bench_blocks": _bench_blocks(inputs.bench),
         "calibration_blocks": facts.blocks(inputs.calibration, "calibration"),
         "parity_blocks": facts.blocks(inputs.parity, "parity"),
@@ -237,19 +237,20 @@ def _plain(figures: Any) -> dict[str, Any]:
 
 
 def _reliability(inputs: ReportInputs) -> list[dict[str, Any]]:
-    found = []
-    for name, probabilities in (("before", inputs.probabilities_before), ("after", inputs.probabilities_after)):
-        bins = scores.bins(probabilities, inputs.test_labels, BINS)
-        found.append(
-            {
-                "name": name,
-                "plot": plots.reliability(bins, name),
-                "calibration_error": bins.calibration_error,
-                "negative_log_likelihood": scores.negative_log_likelihood(probabilities, inputs.test_labels),
-                "brier": scores.brier(probabilities, inputs.test_labels),
-            }
-        )
-    return found
+    labels = inputs.test_labels
+    sides = {"before": inputs.probabilities_before, "after": inputs.probabilities_after}
+    binned = {name: scores.bins(probabilities, labels, BINS) for name, probabilities in sides.items()}
+    low = min(float(bins.edges[np.flatnonzero(bins.counts)[0]]) for bins in binned.values())
+    return [
+        {
+            "name": name,
+            "plot": plots.reliability(binned[name], name, low),
+            "calibration_error": binned[name].calibration_error,
+            "negative_log_likelihood": scores.negative_log_likelihood(probabilities, labels),
+            "brier": scores.brier(probabilities, labels),
+        }
+        for name, probabilities in sides.items()
+    ]
 
 
 def _confusion(inputs: ReportInputs) -> dict[str, Any]:

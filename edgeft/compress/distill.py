@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from edgeft import models
+from edgeft import models, shapes
 from edgeft.compress.recover import learn
 from edgeft.compress.teacher import cache_of
 from edgeft.data.dataset import load as load_dataset
@@ -25,7 +25,7 @@ def make_student(config: DistillConfig, teacher: str, labels: list[str], device:
         student = models.load_classifier(config.student, labels, device=device)
         return student, models.load_tokenizer(config.student)
     full = models.load_classifier(teacher, labels)
-    layers = config.layers or models.spread(len(models.encoder_layers(full)), config.num_layers)
+    layers = config.layers or models.spread(len(shapes.encoder_layers(full)), config.num_layers)
     return models.copy_layers(full, layers).to(device), models.load_tokenizer(teacher)
 
 

@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 
 from edgeft.compress import importance as policies
 from edgeft.compress.importance import Batch, Loss, Units
-from edgeft.models import LayerStructure, Structure, blocks, set_structure, structure_of
+from edgeft.shapes import LayerStructure, Structure, blocks, set_structure, structure_of
 
 Importance = Literal["taylor", "magnitude", "random"]
 

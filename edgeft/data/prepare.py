@@ -26,7 +26,8 @@ def run(config: DataConfig, inputs: Inputs, out_dir: Path) -> Metrics:
         out_dir: the folder to fill.
 
     Returns:
-        `rows` and `labels` of each split, `text_characters`, `duplicates` and `conflicts` of training, `leaks`.
+        `rows` of each split, `labels` with their rows in each, `text_characters`, `duplicates` and `conflicts` of
+        training, `leaks` that were taken out.
     """
     parts = read(config)
     made = assemble(parts, config)
@@ -74,16 +75,17 @@ def measure(data: Dataset) -> Metrics:
     texts = [text for split in labelled.values() for text in split.texts] + data.unlabelled
     return {
         "rows": {name: len(split) for name, split in labelled.items()} | {"unlabelled": len(data.unlabelled)},
-        "labels": {name: _label_counts(split, data.labels) for name, split in labelled.items()},
+        "labels": _label_counts(labelled, data.labels),
         "text_characters": _lengths(texts),
         "duplicates": duplicates(data.train),
         "conflicts": conflicts(data.train),
     }
 
 
-def _label_counts(split: Split, labels: list[str]) -> dict[str, int]:
-    counts = np.bincount(split.labels, minlength=len(labels))
-    return {label: int(count) for label, count in zip(labels, counts, strict=True)}
+def _label_counts(labelled: dict[str, Split], labels: list[str]) -> dict[str, dict[str, int]]:
+    """Label to its number of rows in each split."""
+    counts = {name: np.bincount(split.labels, minlength=len(labels)) for name, split in labelled.items()}
+    return {label: {name: int(found[i]) for name, found in counts.items()} for i, label in enumerate(labels)}
 
 
 def _lengths(texts: list[str]) -> dict[str, float]:

@@ -146,7 +146,7 @@ def gate(bed: Bed, file: str, before: dict[str, NDArray[np.float32]]) -> dict[st
     return found
 
 
-# ------------------------------------------------------------------------------------------------------------- precision
+# -------------------------------------------------------------------------------- precision
 
 
 def choose(bed: Bed, found: dict[str, Any]) -> Quantization:

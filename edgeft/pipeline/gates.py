@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -49,9 +50,9 @@ def _forms(results: Results) -> list[tuple[str, Mapping[str, Any], str]]:
     if "finetune" in results:
         found += _teacher(results["finetune"])
     if "distill" in results:
-        found.append(("distilled student", results["distill"].metrics, ""))
+        found.append(("distilled", results["distill"].metrics, ""))
     if "prune" in results:
-        found.append(("pruned student", results["prune"].metrics, pruning_note(results["prune"].metrics)))
+        found.append(("pruned", results["prune"].metrics, pruning_note(results["prune"].metrics)))
     if "export" in results:
         found += _graphs(results["export"].metrics)
     return found
@@ -90,10 +91,9 @@ def pruning_note(metrics: Mapping[str, Any]) -> str:
 
 def show(results: Results, console: Console) -> None:
     """Print the table with the test split beside the validation split."""
-    table = Table(title="What each stage did", title_justify="left")
-    for column in ("stage", "validation", "test", "macro F1", "changed", "size", "latency"):
+    table = Table(title="What each stage did", title_justify="left", box=box.SIMPLE_HEAD)
+    for column in ("stage", "valid", "test", "F1", "changed", "size", "latency"):
         table.add_column(column, justify="left" if column == "stage" else "right", no_wrap=True)
-    table.add_column("note")
     for row, test in zip(rows(results), rows(results, "test"), strict=True):
         table.add_row(
             row.stage,
@@ -103,6 +103,9 @@ def show(results: Results, console: Console) -> None:
             facts.percent(row.changed) if row.changed is not None else "",
             facts.size(row.bytes) if row.bytes is not None else "",
             facts.milliseconds(row.latency_ms) if row.latency_ms is not None else "",
-            row.note,
         )
     console.print(table)
+    console.print("accuracy on validation and test, macro F1 on validation; changed: answers unlike the stage before's")
+    for row in rows(results):
+        if row.note:
+            console.print(f"  {row.stage}: {row.note}")

@@ -81,8 +81,9 @@ def steps(recipe: Recipe, run_dir: Path) -> list[Step]:
 
 def wanted(config: StageConfig) -> bool:
     """Whether the recipe asks for the stage; calibration runs in any case, at temperature 1 where it is off."""
-    optional = isinstance(config, BaselineConfig | DistillConfig | PruneConfig)
-    return not optional or config.enabled
+    if isinstance(config, BaselineConfig | DistillConfig | PruneConfig):
+        return config.enabled
+    return True
 
 
 def _folders(recipe: Recipe, run_dir: Path) -> dict[str, Path]:

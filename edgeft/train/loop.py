@@ -95,7 +95,8 @@ def step_groups(
 
 def optimizer_for(model: torch.nn.Module, config: TrainingConfig, learning_rate: float) -> torch.optim.Optimizer:
     """AdamW over the trainable parameters; biases and norms don't decay."""
-    decay, rest = [], []
+    decay: list[torch.nn.Parameter] = []
+    rest: list[torch.nn.Parameter] = []
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             (rest if any(word in name.lower() for word in NO_DECAY) else decay).append(parameter)
@@ -135,7 +136,7 @@ def accumulate(model: torch.nn.Module, objective: Objective, group: list[list[in
             raise TrainingError(
                 f"the loss became {value} at step {step} (training rows {shown}, ...); lower learning_rate"
             )
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         total += value
     return total
 

@@ -10,7 +10,7 @@ from transformers import BertConfig, BertForSequenceClassification
 
 from edgeft.compress import importance
 from edgeft.compress.importance import Units
-from edgeft.models import blocks
+from edgeft.shapes import blocks
 
 
 class Tiny(nn.Module):

@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedTokenizerFast
 
-from edgeft import models
+from edgeft import models, shapes
 from edgeft.compress.structure import best, kept_channels, kept_heads, prune
 from edgeft.errors import ModelError
 
@@ -50,10 +50,10 @@ def logits(model: Any) -> torch.Tensor:
 
 
 @contextmanager
-def masked(model: Any, structure: models.Structure) -> Iterator[None]:
+def masked(model: Any, structure: shapes.Structure) -> Iterator[None]:
     """The slow twin: what removed heads and channels give is zero in the original."""
     handles = []
-    for block, layer in zip(models.blocks(model), structure.layers, strict=True):
+    for block, layer in zip(shapes.blocks(model), structure.layers, strict=True):
         heads = [head * structure.head_size + at for head in layer.heads for at in range(structure.head_size)]
         for reader, kept in ((block.output, heads), (block.down, layer.channels)):
             mask = torch.zeros(reader.in_features)
@@ -83,7 +83,7 @@ def test_pruned_twice_equals_masked_by_original_indices(kind: str) -> None:
     prune(pruned, 0.25, 0.25, "random", seed=1)
     structure = prune(pruned, 0.5, 0.5, "random", seed=2)
     assert [(len(layer.heads), len(layer.channels)) for layer in structure.layers] == [(2, 24), (2, 24)]
-    assert models.structure_of(pruned) == structure
+    assert shapes.structure_of(pruned) == structure
     with masked(model, structure):
         torch.testing.assert_close(logits(pruned), logits(model), rtol=0, atol=1e-5)
 
@@ -94,7 +94,7 @@ def test_sdpa_and_eager_agree_and_heads_are_mended(kind: str) -> None:
     for model in both:
         prune(model, 0.75, 0.3, "magnitude")
     torch.testing.assert_close(logits(both[0]), logits(both[1]), rtol=0, atol=1e-5)
-    attention = models.blocks(both[0])[0].attention
+    attention = shapes.blocks(both[0])[0].attention
     assert getattr(attention, "n_heads" if kind == "distilbert" else "num_attention_heads") == 1
     assert both[0].config.num_attention_heads == 4
 
@@ -111,7 +111,7 @@ def test_ratio_zero_changes_nothing(tmp_path: Path) -> None:
     model = tiny("bert")
     twin = copy.deepcopy(model)
     structure = prune(model, 0.0, 0.0, "taylor", [inputs(labels=True)])
-    assert structure.layers[0] == models.LayerStructure([0, 1, 2, 3], list(range(64)))
+    assert structure.layers[0] == shapes.LayerStructure([0, 1, 2, 3], list(range(64)))
     assert torch.equal(logits(model), logits(twin))
     models.save(model, words(), tmp_path, 16)
     assert not (tmp_path / "structure.json").exists()
@@ -135,7 +135,7 @@ def test_a_pruned_model_trains() -> None:
     model = tiny("bert")
     prune(model, 0.5, 0.5, "magnitude")
     model.train()(**inputs(labels=True)).loss.backward()
-    assert all(block.down.weight.grad.shape == (32, 32) for block in models.blocks(model))
+    assert all(block.down.weight.grad.shape == (32, 32) for block in shapes.blocks(model))
 
 
 def words() -> PreTrainedTokenizerFast:
@@ -154,7 +154,7 @@ def test_a_saved_pruned_model_answers_alike(kind: str, rounds: int, tmp_path: Pa
     models.save(model, words(), tmp_path, 16)
     loaded = models.load_classifier(tmp_path, None)
     assert type(loaded) is type(model)
-    assert models.structure_of(loaded) == structure
+    assert shapes.structure_of(loaded) == structure
     torch.testing.assert_close(logits(loaded), logits(model), rtol=0, atol=1e-6)
 
 
@@ -171,7 +171,7 @@ def test_layers_of_a_pruned_model_keep_their_shapes(tmp_path: Path) -> None:
     model = tiny("bert")
     structure = prune(model, 0.5, 0.5, "random", seed=3)
     student = models.copy_layers(model, [1])
-    assert models.structure_of(student).layers == structure.layers[1:]
+    assert shapes.structure_of(student).layers == structure.layers[1:]
     models.save(student, words(), tmp_path, 16)
     loaded = models.load_classifier(tmp_path, None)
     torch.testing.assert_close(logits(loaded), logits(student), rtol=0, atol=1e-6)

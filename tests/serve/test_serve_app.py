@@ -195,7 +195,7 @@ def test_right_token_and_open_probes() -> None:
         assert client.get("/readyz").status_code == 200
 
 
-# ---------------------------------------------------------------------------------------- load, failures, life and death
+# -------------------------------------------------------------------------------------- load, failures, life and death
 
 
 def test_one_request_too_many_is_refused_and_the_others_get_their_answers() -> None:

