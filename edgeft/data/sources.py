@@ -169,7 +169,8 @@ def _one_split(loaded: Any, spec: str, split: str | None) -> Any:
     names = [str(name) for name in loaded]
     wanted = split or ("train" if "train" in names or len(names) != 1 else names[0])
     if wanted not in names:
-        raise DataError(f"{spec}: no split {wanted!r}; the splits are {', '.join(names)} (name one as {spec}#SPLIT)")
+        named = f"name one as {_without_split(spec)[0]}#SPLIT"
+        raise DataError(f"{spec}: no split {wanted!r}; the splits are {', '.join(names)} ({named})")
     others = [name for name in names if name != wanted]
     if others and not split:
         say(f"data: {spec}: read {wanted}, not {', '.join(others)}; to use one: data.test_file={spec}#{others[-1]}")

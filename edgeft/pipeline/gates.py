@@ -46,7 +46,7 @@ def _forms(results: Results) -> list[tuple[str, Mapping[str, Any], str]]:
     """Name, metrics and note of each form."""
     found: list[tuple[str, Mapping[str, Any], str]] = []
     if "baseline" in results:
-        found.append(("TF-IDF baseline", results["baseline"].metrics, ""))
+        found.append(("baseline", results["baseline"].metrics, "TF-IDF with logistic regression"))
     if "finetune" in results:
         found += _teacher(results["finetune"])
     if "distill" in results:
@@ -55,15 +55,25 @@ def _forms(results: Results) -> list[tuple[str, Mapping[str, Any], str]]:
         found.append(("pruned", results["prune"].metrics, pruning_note(results["prune"].metrics)))
     if "export" in results:
         found += _graphs(results["export"].metrics)
+    if "bench" in results:
+        found.append(_artifact(results))
     return found
+
+
+def _artifact(results: Results) -> tuple[str, Mapping[str, Any], str]:
+    """What ships: quality of the chosen graph, bytes with the tokenizer, latency of the bench."""
+    export, bench = results["export"].metrics, results["bench"].metrics
+    chosen = {split: {**export[export["precision"]][split], "agreement": None} for split in ("validation", "test")}
+    measured = {"bytes": results["package"].metrics["bytes"], "latency_ms": bench["latency"]["p50_ms"]}
+    return "artifact", {**chosen, **measured}, f"{export['precision']}, size with tokenizer"
 
 
 def _teacher(result: StageResult) -> list[tuple[str, Mapping[str, Any], str]]:
     metrics, method = result.metrics, result.config["method"]
     if "adapter" not in metrics:
-        return [(f"teacher ({method})", metrics, "")]
-    note = f"logits within {metrics['merge_difference']:.0e} of the adapter's"
-    return [(f"adapter ({method})", metrics["adapter"], ""), ("teacher (merged)", metrics, note)]
+        return [("teacher", metrics, method)]
+    note = f"merged; logits within {metrics['merge_difference']:.0e} of the adapter's"
+    return [("adapter", metrics["adapter"], method), ("teacher", metrics, note)]
 
 
 def _graphs(metrics: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any], str]]:

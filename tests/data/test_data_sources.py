@@ -113,7 +113,7 @@ def test_a_class_label_of_minus_one_is_no_label(tmp_path):
     features = datasets.Features(text=datasets.Value("string"), label=datasets.ClassLabel(names=["bad", "good"]))
     data = datasets.Dataset.from_dict({"text": ["a", "b"], "label": [0, -1]}, features=features)
     data.save_to_disk(tmp_path / "d")
-    with pytest.raises(DataError, match="no label in row 2$"):
+    with pytest.raises(DataError, match=r"no label in row 2$"):
         read(str(tmp_path / "d"))
 
 
@@ -145,7 +145,7 @@ def test_a_hub_that_fails_is_one_line(monkeypatch):
         raise ConnectionError("no route\nto anywhere")
 
     monkeypatch.setattr(datasets, "load_dataset", fail)
-    with pytest.raises(DataError, match="^org/name: no such file, and the hub .*: no route to anywhere$"):
+    with pytest.raises(DataError, match=r"^org/name: no such file, and the hub .*: no route to anywhere$"):
         read("org/name")
 
 
@@ -204,5 +204,5 @@ def test_a_relative_path_is_not_taken_for_a_hub_id(monkeypatch, tmp_path):
 def test_parquet_bytes_that_are_not_utf8(tmp_path):
     texts = pyarrow.array([b"fine", b"caf\xe9"]).view(pyarrow.string())
     pyarrow.parquet.write_table(pyarrow.table({"text": texts, "label": ["a", "b"]}), tmp_path / "a.parquet")
-    with pytest.raises(DataError, match="not UTF-8 in row 2$"):
+    with pytest.raises(DataError, match=r"not UTF-8 in row 2$"):
         read(str(tmp_path / "a.parquet"))

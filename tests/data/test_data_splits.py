@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import unicodedata
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgeft.data import splits
+from edgeft.data.table import Rows
+from edgeft.recipe import DataConfig
+
+TEXTS = st.text(alphabet=st.characters(exclude_categories=["Cs"]))
+
+
+def make_rows(pairs, name="a.csv"):
+    texts, labels = [text for text, _ in pairs], [label for _, label in pairs]
+    return Rows(name, texts, labels, list(range(1, len(texts) + 1)))
+
+
+def many(count=400, labels="aab"):
+    return [(f"text {i}", labels[i % len(labels)]) for i in range(count)]
+
+
+def membership(parts):
+    """Text to the place it went to."""
+    named = {"train": parts.train.texts, "validation": parts.validation.texts, "test": parts.test.texts}
+    return {text: name for name, texts in (named | {"unlabelled": parts.unlabelled}).items() for text in texts}
+
+
+# ----------------------------------------------------------------------------------------------------- one text
+
+
+def test_a_text_stays_where_it_was_in_the_first_release():
+    # blake2b(key=b"edgeft split 1", digest_size=8) of b"hello", top 53 bits, worked out by hashlib alone
+    assert splits.uniform("hello", b"edgeft split 1") == pytest.approx(0.12476952755083581, abs=1e-15)
+
+
+@given(TEXTS)
+def test_same_content_same_split(text):
+    here = splits.assign(text, 0.2, 0.3)
+    assert here == splits.assign(f" \t{text}\n", 0.2, 0.3)
+    assert here == splits.assign(unicodedata.normalize("NFD", text), 0.2, 0.3)
+
+
+@given(TEXTS, st.floats(0, 0.5), st.floats(0, 0.5), st.floats(0, 0.5))
+def test_one_fraction_moves_no_row_of_the_other(text, validation, test, other):
+    now, later = splits.assign(text, validation, test), splits.assign(text, validation, other)
+    assert (now == "validation") == (later == "validation")
+
+
+def test_the_shares_are_the_fractions_for_each_label():
+    counts = Counter((label, splits.assign(text, 0.1, 0.2)) for text, label in many(30_000, "ab"))
+    for label in "ab":
+        assert counts[label, "test"] / 15_000 == pytest.approx(0.2, abs=0.01)
+        assert counts[label, "validation"] / 15_000 == pytest.approx(0.1, abs=0.01)
+
+
+# --------------------------------------------------------------------------------------------------- a whole file
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.randoms(use_true_random=False), st.integers(0, 200))
+def test_shuffling_appending_and_renaming_move_no_row(random, appended):
+    config, pairs = DataConfig(validation_fraction=0.2, test_fraction=0.2), many()
+    before = membership(splits.divide(make_rows(pairs), None, None, config))
+    changed = pairs + [(f"new {i}", "ab"[i % 2]) for i in range(appended)]
+    random.shuffle(changed)
+    after = membership(splits.divide(make_rows(changed, "other name.csv"), None, None, config))
+    assert before == {text: after[text] for text in before}
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.randoms(use_true_random=False))
+def test_the_choice_of_rows_does_not_depend_on_their_order(random):
+    config = DataConfig(max_train_rows=50, max_eval_rows=10)
+    before = membership(splits.divide(make_rows(many()), None, None, config))
+    shuffled = many()
+    random.shuffle(shuffled)
+    assert before == membership(splits.divide(make_rows(shuffled), None, None, config))
+
+
+def test_appending_rows_keeps_most_of_the_chosen_ones():
+    config = DataConfig(max_train_rows=100)
+    before = set(splits.divide(make_rows(many(2000)), None, None, config).train.texts)
+    after = set(splits.divide(make_rows(many(2200)), None, None, config).train.texts)
+    assert len(before & after) >= 80  # a tenth more rows push out about a tenth
+
+
+def test_chosen_rows_keep_the_labels_shares_and_the_rest_is_unlabelled():
+    whole = splits.divide(make_rows(many(900)), None, None, DataConfig())
+    parts = splits.divide(make_rows(many(900)), None, None, DataConfig(max_train_rows=90, max_eval_rows=30))
+    assert len(parts.train) == 90
+    assert Counter(parts.train.labels)["a"] == pytest.approx(60, abs=2)
+    assert set(parts.train.texts) | set(parts.unlabelled) == set(whole.train.texts)
+    assert not set(parts.train.texts) & set(parts.unlabelled)
+    assert (len(parts.validation), len(parts.test)) == (30, 30)
+    assert set(parts.test.texts) < set(whole.test.texts)
+    assert parts.train.rows == sorted(parts.train.rows)
+
+
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=8), st.data())
+def test_quotas(counts, data):
+    total = data.draw(st.integers(len(counts), sum(counts)))
+    taken = splits.quotas(counts, total)
+    assert sum(taken) == total
+    assert all(1 <= took <= count for took, count in zip(taken, counts, strict=True))
+
+
+def test_quotas_by_hand():
+    assert splits.quotas([60, 30, 10], 10) == [6, 3, 1]
+    assert splits.quotas([98, 1, 1], 4) == [2, 1, 1]
+    assert splits.quotas([1, 1, 10], 12) == [1, 1, 10]
+
+
+def test_one_text_always_lands_in_one_split():
+    pairs = many() + [(f" text {i} ", "b") for i in range(400)]
+    parts = splits.divide(make_rows(pairs), None, None, DataConfig())
+    contents = [{splits.content(text) for text in part.texts} for part in (parts.train, parts.validation, parts.test)]
+    assert sum(map(len, contents)) == len(set.union(*contents)) == 400
+
+
+# ------------------------------------------------------------------------------------------------ files of one's own
+
+
+def test_an_own_test_file_takes_its_texts_out_of_the_others():
+    own = make_rows([("text 1 ", "a"), ("text 3", "a"), ("elsewhere", "b")], "test.csv")
+    parts = splits.divide(make_rows(many()), None, own, DataConfig())
+    assert parts.test is own
+    found = membership(parts)
+    assert len(found) == 400 - 2 + 3  # "text 1" and "text 3" left, three came
+    assert "text 1" not in found
+    assert parts.leaks["train_in_test"] + parts.leaks["validation_in_test"] == 2
+
+
+def test_test_rows_win_over_an_own_validation_file():
+    validation = make_rows([("text 1", "a"), ("text 2", "b"), ("alone", "b")], "validation.csv")
+    test = make_rows([("text 2", "b"), ("text 3", "a")], "test.csv")
+    parts = splits.divide(make_rows(many()), validation, test, DataConfig())
+    assert parts.validation.texts == ["text 1", "alone"]
+    assert parts.leaks == {"train_in_test": 2, "train_in_validation": 1, "validation_in_test": 1}
+    assert len(parts.train) == 397
+
+
+def test_an_own_validation_file_that_repeats_split_off_test_rows():
+    split_off = splits.divide(make_rows(many()), None, None, DataConfig()).test.texts[0]
+    validation = make_rows([(split_off, "a"), ("alone", "b"), ("other", "a")], "validation.csv")
+    parts = splits.divide(make_rows(many()), validation, None, DataConfig())
+    assert parts.validation.texts == ["alone", "other"]
+    assert parts.leaks["validation_in_test"] == 1
+
+
+def test_leaks_go_before_rows_are_cut_off():
+    test = make_rows([(text, label) for text, label in many(60)], "test.csv")
+    parts = splits.divide(make_rows(many()), None, test, DataConfig(max_eval_rows=5, max_train_rows=50))
+    seen = set(parts.train.texts) | set(parts.unlabelled) | set(parts.validation.texts)
+    assert len(parts.test) == 5
+    assert not seen & set(test.texts)
+
+
+def test_a_label_that_an_evaluation_split_lacks_is_a_warning(capsys):
+    test = make_rows([("x", "a"), ("y", "a")], "test.csv")
+    splits.divide(make_rows(many()), None, test, DataConfig())
+    assert capsys.readouterr().err == "data: warning: the test split has no row with label 'b'\n"

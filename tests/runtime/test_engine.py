@@ -1,0 +1,153 @@
+"""The engine and the model around it, on small graphs made in code."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from edgeft import artifact
+from edgeft.artifact import InputSpec, Manifest, Quantization
+from edgeft.errors import ArtifactError, UserError
+from edgeft.export.graph import add_probabilities, set_temperature
+from edgeft.runtime import load, threads
+from edgeft.runtime.classification import decode
+from edgeft.runtime.engine import Engine, pad
+from edgeft.runtime.model import length_sorted
+
+
+def bag_of_words(labels: int = 2, vocabulary: int = 200) -> onnx.ModelProto:
+    """logits = sum over the row's tokens of a fixed table; the mask leaves padding out."""
+    table = np.random.default_rng(0).normal(size=(vocabulary, labels)).astype(np.float32)
+    nodes = [
+        helper.make_node("Gather", ["table", "input_ids"], ["vectors"]),
+        helper.make_node("Cast", ["attention_mask"], ["mask"], to=TensorProto.FLOAT),
+        helper.make_node("Unsqueeze", ["mask", "last"], ["column"]),
+        helper.make_node("Mul", ["vectors", "column"], ["masked"]),
+        helper.make_node("ReduceSum", ["masked", "middle"], ["logits"], keepdims=0),
+    ]
+    inputs = [
+        helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "tokens"])
+        for name in ("input_ids", "attention_mask")
+    ]
+    outputs = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", labels])]
+    constants = [
+        numpy_helper.from_array(table, "table"),
+        numpy_helper.from_array(np.array([2], dtype=np.int64), "last"),
+        numpy_helper.from_array(np.array([1], dtype=np.int64), "middle"),
+    ]
+    graph = helper.make_graph(nodes, "bag", inputs, outputs, constants)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, tiny_tokenizer: Any) -> Path:
+    """An artifact of the bag of words at temperature 2."""
+    place = tmp_path / "words"
+    place.mkdir()
+    onnx.save(set_temperature(add_probabilities(bag_of_words()), 2.0), place / artifact.MODEL)
+    tiny_tokenizer.backend_tokenizer.save(str(place / artifact.TOKENIZER))
+    manifest = Manifest(
+        task="text-classification",
+        labels=["bad", "good"],
+        inputs=InputSpec(names=["input_ids", "attention_mask"], max_length=8, pad_token_id=0),
+        quantization=Quantization(precision="fp32", scheme="none"),
+    )
+    artifact.write_manifest(place, manifest, list(artifact.REQUIRED))
+    return place
+
+
+def test_padding_by_hand() -> None:
+    feeds = pad([[7, 8, 9], [5]], 1)
+    assert feeds["input_ids"].tolist() == [[7, 8, 9], [5, 1, 1]]
+    assert feeds["attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
+
+
+def test_the_shape_of_answers_is_that_of_transformers_pipeline(folder: Path) -> None:
+    model = load(folder)
+    one, many = model("a good film"), model(["a good film", "so poor"])
+    assert [set(row) for row in one] == [{"label", "score"}]
+    assert one == many[:1]
+    every = model(["a good film"], top_k=None)
+    assert [row["label"] for row in every[0]] in (["bad", "good"], ["good", "bad"])
+    assert every[0][0]["score"] >= every[0][1]["score"]
+
+
+def test_probabilities_are_softmax_of_logits_over_temperature(folder: Path) -> None:
+    model = load(folder)
+    scaled = model.logits(["fine", "awful plot"]) / 2
+    expected = np.exp(scaled) / np.exp(scaled).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(model.probabilities(["fine", "awful plot"]), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 5])
+def test_order_and_batch_do_not_change_an_fp32_answer(folder: Path, batch_size: int) -> None:
+    model = load(folder)
+    texts = ["a", "a good film so good", "", "plot", "the actor was fine", "xyz qqq"]
+    alone = np.concatenate([model.logits([text]) for text in texts])
+    np.testing.assert_allclose(model.logits(texts, batch_size=batch_size), alone, atol=1e-5)
+
+
+def test_texts_are_truncated_as_in_training_and_unknown_ones_answer(folder: Path) -> None:
+    model = load(folder)
+    assert [len(ids) for ids in model.encode(["good " * 50, "\u4f60\u597d \U0001f600", ""])] == [8, 5, 2]
+    assert model.probabilities([]).shape == (0, 2)
+
+
+def test_threads_share_a_model(folder: Path) -> None:
+    model = load(folder, threads=1)
+    texts = [f"good {'film ' * (index % 5)}" for index in range(200)]
+    expected = model.logits(texts)
+    wrong: list[int] = []
+
+    def ask() -> None:
+        if not np.allclose(model.logits(texts), expected, atol=1e-5):
+            wrong.append(1)
+
+    workers = [threading.Thread(target=ask) for _ in range(8)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert wrong == []
+
+
+def test_a_text_that_is_none_is_named(folder: Path) -> None:
+    with pytest.raises(UserError, match="text 1 is NoneType, expected str"):
+        load(folder)(["a", None])  # type: ignore[list-item]
+
+
+def test_a_truncated_graph_and_an_absent_provider_are_one_line_errors(folder: Path, tmp_path: Path) -> None:
+    cut = tmp_path / "cut.onnx"
+    cut.write_bytes((folder / artifact.MODEL).read_bytes()[:200])
+    with pytest.raises(ArtifactError, match=r"cut\.onnx can't be loaded by onnxruntime") as found:
+        Engine(cut, 0)
+    assert "\n" not in str(found.value)
+    with pytest.raises(UserError, match="CUDAExecutionProvider is not in the installed onnxruntime"):
+        Engine(folder / artifact.MODEL, 0, provider="CUDAExecutionProvider")
+
+
+def test_equal_scores_keep_the_order_of_the_labels() -> None:
+    rows = decode(np.array([[0.25, 0.5, 0.25]], dtype=np.float32), ["x", "y", "z"], None)
+    assert [row["label"] for row in rows[0]] == ["y", "x", "z"]
+
+
+def test_batches_hold_every_row_once_and_similar_lengths() -> None:
+    ids = [[0] * length for length in (5, 1, 9, 2, 8)]
+    assert list(length_sorted(ids, 2)) == [[1, 3], [0, 4], [2]]
+
+
+def test_the_containers_share_bounds_the_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    quota = tmp_path / "cpu.max"
+    monkeypatch.setattr(threads, "CGROUP_V2", quota)
+    quota.write_text("max 100000\n")
+    assert threads.container_share() is None
+    quota.write_text("150000 100000\n")
+    assert threads.container_share() == 1.5
+    quota.write_text("50000 100000\n")
+    assert threads.usable_cores() == 1

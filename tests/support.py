@@ -1,0 +1,44 @@
+"""What several tests use: the command line in a process of its own, small files, quick settings."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+QUICK = (
+    "finetune.epochs=1",
+    "finetune.max_length=32",
+    "distill.epochs=1",
+    "prune.epochs=0.5",
+    "prune.max_drop_points=100",
+    "prune.importance_rows=32",
+    "export.latency_queries=30",
+    # A student that learned for seconds sits near the boundary, where int8 changes many answers.
+    "export.min_agreement=0.8",
+    "bench.queries=20",
+    "bench.warmup=5",
+)
+
+
+def edgeft(*arguments: object, cwd: Path | None = None, timeout: float = 600) -> subprocess.CompletedProcess[str]:
+    """Run the command line in a process of its own."""
+    command = [sys.executable, "-m", "edgeft", *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=timeout, check=False)
+
+
+def last_json(text: str) -> Any:
+    """The JSON document on the last line."""
+    return json.loads(text.strip().splitlines()[-1])
+
+
+def write_csv(path: Path, rows: list[tuple[str, str]], columns: tuple[str, str] = ("review", "stars")) -> Path:
+    """Write a labelled CSV file."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        writer.writerows(rows)
+    return path
