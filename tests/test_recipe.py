@@ -225,7 +225,7 @@ def test_resolve_writes_every_seed_out_and_once() -> None:
 
 
 def test_every_option_has_help_and_a_default() -> None:
-    for path, option in recipe.leaves():
+    for path, option in recipe.leaves(recipe.Recipe):
         assert option.help, path
         assert option.default is not None or type(None) in get_args(get_args(option.type)[0]), path
 
@@ -261,7 +261,7 @@ def test_the_schema_names_every_option_with_its_unit() -> None:
 
 def test_the_document_lists_every_leaf_once() -> None:
     rows = [line for line in recipe.markdown().splitlines() if line.startswith("| `")]
-    assert [row.split("`")[1] for row in rows] == [path for path, _ in recipe.leaves()]
+    assert [row.split("`")[1] for row in rows] == [path for path, _ in recipe.leaves(recipe.Recipe)]
     assert {row.count("|") for row in rows} == {5}
     assert "| `distill.learning_rate` | float | `0.0001` |" in recipe.markdown()
     assert "| `distill.layers` | list of int | unset |" in recipe.markdown()

@@ -1,0 +1,55 @@
+"""The recipe: every option of every stage, declared once.
+
+The YAML keys, `--set stage.field=value`, the command-line flags, the JSON Schema and docs/recipe.md all come from the
+dataclasses in `stages.py`.
+"""
+
+from edgeft.recipe.check import check_stage, from_tree
+from edgeft.recipe.docs import json_schema, markdown
+from edgeft.recipe.files import builtin_names, load, parse_settings, read_tree, resolve, to_yaml, with_settings
+from edgeft.recipe.options import Option, leaves, options
+from edgeft.recipe.stages import (
+    BaselineConfig,
+    BenchConfig,
+    CalibrateConfig,
+    DataConfig,
+    DistillationConfig,
+    DistillConfig,
+    ExportConfig,
+    FinetuneConfig,
+    PruneConfig,
+    Recipe,
+    ReportConfig,
+    StageConfig,
+    TrainingConfig,
+)
+
+__all__ = [
+    "BaselineConfig",
+    "BenchConfig",
+    "CalibrateConfig",
+    "DataConfig",
+    "DistillConfig",
+    "DistillationConfig",
+    "ExportConfig",
+    "FinetuneConfig",
+    "Option",
+    "PruneConfig",
+    "Recipe",
+    "ReportConfig",
+    "StageConfig",
+    "TrainingConfig",
+    "builtin_names",
+    "check_stage",
+    "from_tree",
+    "json_schema",
+    "leaves",
+    "load",
+    "markdown",
+    "options",
+    "parse_settings",
+    "read_tree",
+    "resolve",
+    "to_yaml",
+    "with_settings",
+]

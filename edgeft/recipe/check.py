@@ -1,0 +1,121 @@
+"""Checking a tree of plain values: every problem at once, each with its path and the nearest valid key."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import Annotated, Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
+
+import msgspec
+
+from edgeft import budget, tasks
+from edgeft.errors import RecipeError
+from edgeft.recipe.options import is_config, leaves
+from edgeft.recipe.stages import Recipe, StageConfig
+
+C = TypeVar("C")
+
+
+def _walk(cls: type, tree: Any, path: str, problems: list[str]) -> dict[str, Any]:
+    """Check one mapping against one config class; problems are collected, good values are returned converted."""
+    if not isinstance(tree, Mapping):
+        problems.append(f"{path or 'recipe'}: expected a mapping of options, got {tree!r}")
+        return {}
+    hints = get_type_hints(cls, include_extras=True)
+    good: dict[str, Any] = {}
+    for key, value in tree.items():
+        where = f"{path}.{key}" if path else str(key)
+        if key not in hints:
+            problems.append(f"{where}: unknown key{_nearest(str(key), hints, path)}")
+        elif is_config(hints[key]):
+            good[key] = _build(hints[key], _walk(hints[key], {} if value is None else value, where, problems))
+        else:
+            converted = _convert(value, hints[key], where, problems)
+            if converted is not _BAD:
+                good[key] = converted
+    return good
+
+
+_BAD = object()
+
+
+def _convert(value: Any, hint: Any, where: str, problems: list[str]) -> Any:
+    try:
+        converted = msgspec.convert(value, hint, strict=not isinstance(value, str))
+        if not isinstance(converted, float) or math.isfinite(converted):
+            return converted
+        problems.append(f"{where}: {value} is not a finite number")
+        return _BAD
+    except msgspec.ValidationError as error:
+        problems.append(f"{where}: {_plain(str(error))}, got {value!r}{_choices(hint)}")
+        return _BAD
+
+
+def _plain(message: str) -> str:
+    return message.split(" - at ")[0][:1].lower() + message.split(" - at ")[0][1:]
+
+
+def _choices(hint: Any) -> str:
+    bare = get_args(hint)[0] if get_origin(hint) is Annotated else hint
+    return f"; one of {', '.join(map(str, get_args(bare)))}" if get_origin(bare) is Literal else ""
+
+
+def _nearest(key: str, hints: Mapping[str, Any], path: str) -> str:
+    """`; did you mean ...`: among this config's own keys first, then among the keys of all stages."""
+    everywhere = {name.rsplit(".", 1)[-1]: name for name, _ in reversed(list(leaves(Recipe)))}
+    close = difflib.get_close_matches(key, hints, n=1, cutoff=0.5)
+    if close and key not in everywhere:
+        return f"; did you mean {path + '.' if path else ''}{close[0]}?"
+    close = difflib.get_close_matches(key, everywhere, n=1, cutoff=0.7)
+    return f"; did you mean {everywhere[close[0]]}?" if close else f"; the keys here are {', '.join(hints)}"
+
+
+def _build(cls: type[C], good: Mapping[str, Any]) -> C:
+    return cls(**good)
+
+
+def _cross_checks(recipe: Recipe) -> Iterator[str]:
+    """Rules that need more than one field."""
+    data = recipe.data
+    if data.validation_fraction + data.test_fraction >= 1:
+        yield (
+            f"data: validation_fraction {data.validation_fraction} + test_fraction {data.test_fraction} "
+            "leave no training rows; their sum must stay under 1"
+        )
+    if recipe.distill.layers is not None and not recipe.distill.layers:
+        yield "distill.layers: the list is empty; name at least one layer, or leave it unset"
+    if not recipe.name or "/" in recipe.name or recipe.name in (".", ".."):
+        yield f"name: {recipe.name!r} can't name a folder"
+    for check, value in ((tasks.get, recipe.task), (budget.parse, recipe.budget)):
+        try:
+            if value is not None:
+                cast(Callable[[str], object], check)(value)
+        except RecipeError as error:
+            yield str(error)
+
+
+def from_tree(tree: Mapping[str, Any]) -> Recipe:
+    """Check a tree of plain values and make the recipe of it.
+
+    Raises:
+        RecipeError: one line for each problem, all of them at once.
+    """
+    problems: list[str] = []
+    recipe = Recipe(**_walk(Recipe, tree, "", problems))
+    problems.extend(_cross_checks(recipe))
+    if problems:
+        raise RecipeError("\n".join(problems))
+    return recipe
+
+
+def check_stage(name: str, config: StageConfig) -> None:
+    """Check a config that was made from flags.
+
+    Raises:
+        RecipeError: one line for each problem.
+    """
+    problems: list[str] = []
+    _walk(type(config), msgspec.to_builtins(config), name, problems)
+    if problems:
+        raise RecipeError("\n".join(problems))

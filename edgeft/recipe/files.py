@@ -1,0 +1,117 @@
+"""Recipes as files: read, lay settings over them, resolve, write."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import yaml
+
+from edgeft.errors import RecipeError
+from edgeft.recipe.check import from_tree
+from edgeft.recipe.stages import Recipe, StageConfig
+
+
+def builtin_names() -> list[str]:
+    """The names of the recipes that ship with edgeft."""
+    folder = resources.files("edgeft") / "recipes"
+    return sorted(item.name.removesuffix(".yaml") for item in folder.iterdir() if item.name.endswith(".yaml"))
+
+
+def _read_text(source: str) -> str:
+    path = Path(source)
+    if path.is_file():
+        return path.read_text(encoding="utf-8")
+    if source in builtin_names():
+        return (resources.files("edgeft") / "recipes" / f"{source}.yaml").read_text(encoding="utf-8")
+    names = builtin_names()
+    close = difflib.get_close_matches(source, names, n=1)
+    hint = f"; did you mean {close[0]}?" if close else f"; the built-in ones are {', '.join(names)}"
+    raise RecipeError(f"recipe {source!r} is neither a file nor a built-in recipe{hint}")
+
+
+def read_tree(source: str) -> dict[str, Any]:
+    """The plain tree of a recipe file or of a built-in recipe.
+
+    Raises:
+        RecipeError: no such recipe, or not YAML.
+    """
+    try:
+        tree = yaml.safe_load(_read_text(source)) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        detail = " ".join(str(error).split())
+        raise RecipeError(f"recipe {source!r} is not YAML: {detail}") from None
+    if not isinstance(tree, dict):
+        raise RecipeError(f"recipe {source!r}: expected a mapping of options, got {type(tree).__name__}")
+    return tree
+
+
+def with_settings(tree: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of the tree with dotted settings laid over it, as in `{"distill.epochs": 2}`.
+
+    Raises:
+        RecipeError: a setting under something that is not a mapping.
+    """
+    copy: dict[str, Any] = msgspec.to_builtins(dict(tree))
+    for path, value in settings.items():
+        *stages, last = path.split(".")
+        node = copy
+        for stage in stages:
+            if node.get(stage) is None:
+                node[stage] = {}
+            node = node[stage]
+            if not isinstance(node, dict):
+                raise RecipeError(f"{path}: {stage} is {node!r}, not a mapping of options")
+        node[last] = value
+    return copy
+
+
+def parse_settings(items: Sequence[str]) -> dict[str, Any]:
+    """`["distill.epochs=2"]` as a mapping; values are read as YAML.
+
+    Raises:
+        RecipeError: an item without `=`.
+    """
+    settings: dict[str, Any] = {}
+    for item in items:
+        path, equals, value = item.partition("=")
+        if not equals:
+            raise RecipeError(f"--set {item}: expected stage.field=value, as in --set distill.epochs=2")
+        try:
+            settings[path.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise RecipeError(f"--set {item}: the value is not YAML") from None
+    return settings
+
+
+def load(source: str | None, settings: Mapping[str, Any] | None = None) -> Recipe:
+    """Read a recipe and lay settings over it.
+
+    Args:
+        source: a file, the name of a built-in recipe, or None for the defaults.
+        settings: dotted paths to values.
+
+    Raises:
+        RecipeError: every problem, one line each.
+    """
+    return from_tree(with_settings(read_tree(source) if source else {}, settings or {}))
+
+
+def resolve(recipe: Recipe) -> Recipe:
+    """The recipe with every seed written out."""
+    stages: dict[str, Any] = {}
+    for field in dataclasses.fields(recipe):
+        stage = getattr(recipe, field.name)
+        if isinstance(stage, StageConfig) and stage.seed is None:
+            stages[field.name] = dataclasses.replace(stage, seed=recipe.seed)
+    return dataclasses.replace(recipe, **stages)
+
+
+def to_yaml(recipe: Recipe) -> str:
+    """The recipe as YAML that `load` reads back to an equal recipe."""
+    return yaml.safe_dump(msgspec.to_builtins(recipe), sort_keys=False, allow_unicode=True)

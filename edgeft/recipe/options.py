@@ -1,0 +1,84 @@
+"""How an option is declared: once, with its type, default, help, unit and bounds."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeVar, dataclass_transform, get_type_hints
+
+import msgspec
+
+C = TypeVar("C")
+
+
+def option(
+    help: str,
+    unit: str | None = None,
+    ge: float | None = None,
+    gt: float | None = None,
+    le: float | None = None,
+    lt: float | None = None,
+) -> msgspec.Meta:
+    """The help, unit and bounds of one field."""
+    bounds: dict[str, Any] = {"ge": ge, "gt": gt, "le": le, "lt": lt}
+    return msgspec.Meta(description=help, extra_json_schema={"unit": unit} if unit else None, **bounds)
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True)
+def config(**defaults: object) -> Callable[[type[C]], type[C]]:
+    """A frozen keyword-only dataclass whose docstring lists its options.
+
+    Args:
+        defaults: new defaults for inherited fields, so that a field stays declared once.
+    """
+
+    def wrap(cls: type[C]) -> type[C]:
+        for name, default in defaults.items():
+            owner = next(base for base in cls.__mro__ if name in inspect.get_annotations(base))
+            cls.__annotations__[name] = inspect.get_annotations(owner)[name]
+            setattr(cls, name, default)
+        made = dataclass(frozen=True, kw_only=True)(cls)
+        lines = [f"    {field.name}: {field.help}" for field in options(made)]
+        made.__doc__ = f"{cls.__doc__}\n\nAttributes:\n" + "\n".join(lines)
+        return made
+
+    return wrap
+
+
+@dataclass(frozen=True)
+class Option:
+    """One field of a config as the outside sees it."""
+
+    name: str
+    type: Any
+    default: Any
+    help: str
+    unit: str | None
+
+
+def options(config: type) -> Iterator[Option]:
+    """The options of a config class, in the order of their declaration."""
+    hints = get_type_hints(config, include_extras=True)
+    for field in dataclasses.fields(config):
+        meta = next((m for m in getattr(hints[field.name], "__metadata__", ()) if isinstance(m, msgspec.Meta)), None)
+        help = (meta.description if meta else None) or ""
+        unit = ((meta.extra_json_schema if meta else None) or {}).get("unit")
+        default = None if field.default is dataclasses.MISSING else field.default
+        yield Option(field.name, hints[field.name], default, f"{help} [{unit}]" if unit else help, unit)
+
+
+def is_config(hint: Any) -> bool:
+    """Whether a field is a config of its own."""
+    return dataclasses.is_dataclass(hint)
+
+
+def leaves(cls: type, path: str = "") -> Iterator[tuple[str, Option]]:
+    """Every option of the recipe with its dotted path."""
+    for option in options(cls):
+        where = f"{path}.{option.name}" if path else option.name
+        if is_config(option.type):
+            yield from leaves(option.type, where)
+        else:
+            yield where, option

@@ -1,0 +1,196 @@
+"""Every option of every stage."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from edgeft.recipe.options import config as _config
+from edgeft.recipe.options import option as _option
+
+# Bounds of a field that may be unset stand inside the union, where msgspec wants them.
+Rows = Annotated[int, msgspec.Meta(ge=2)]
+Rate = Annotated[float, msgspec.Meta(gt=0)]
+Seed = Annotated[int, msgspec.Meta(ge=0, lt=2**32)]  # what NumPy's global generator takes
+
+
+@_config()
+class StageConfig:
+    """What every stage has."""
+
+    seed: Annotated[Seed | None, _option("random seed; unset: the recipe's own")] = None
+
+
+@_config()
+class TrainingConfig(StageConfig):
+    """What every stage that trains has."""
+
+    epochs: Annotated[float, _option("passes over the training rows", gt=0)] = 3.0
+    batch_size: Annotated[int, _option("rows in one forward pass", "rows", ge=1)] = 16
+    gradient_accumulation: Annotated[int, _option("forward passes before an optimizer step", ge=1)] = 1
+    learning_rate: Annotated[Rate | None, _option("peak learning rate of AdamW; unset: by method")] = None
+    warmup_fraction: Annotated[float, _option("share of the steps with a rising rate", ge=0, le=1)] = 0.1
+    weight_decay: Annotated[float, _option("AdamW's decay of matrices (not of biases and norms)", ge=0)] = 0.01
+    max_grad_norm: Annotated[float, _option("gradients are clipped to this norm", gt=0)] = 1.0
+    evaluations_per_epoch: Annotated[int, _option("looks at the validation split in each epoch", ge=1)] = 2
+    early_stopping_patience: Annotated[int, _option("looks without improvement before stopping; 0: never", ge=0)] = 4
+    checkpoint_steps: Annotated[int, _option("optimizer steps between resumable checkpoints", "steps", ge=1)] = 50
+    device: Annotated[Literal["auto", "cpu", "cuda"], _option("where to train; auto: a GPU where there is one")] = (
+        "auto"
+    )
+
+
+@_config()
+class DataConfig(StageConfig):
+    """Reading, checking and splitting the labelled file."""
+
+    file: Annotated[
+        str | None,
+        _option("labelled rows: CSV, TSV, JSONL or Parquet file, Hugging Face dataset id or folder, or demo:NAME"),
+    ] = None
+    text_column: Annotated[str, _option("column with the text")] = "text"
+    label_column: Annotated[str, _option("column with the label")] = "label"
+    validation_file: Annotated[str | None, _option("your own validation rows instead of a split")] = None
+    test_file: Annotated[str | None, _option("your own test rows instead of a split")] = None
+    validation_fraction: Annotated[float, _option("share of each label's rows for validation", gt=0, lt=1)] = 0.1
+    test_fraction: Annotated[float, _option("share of each label's rows for the test", gt=0, lt=1)] = 0.1
+    max_train_rows: Annotated[
+        Rows | None,
+        _option("at most so many labelled training rows; the rest serves as unlabelled text", "rows"),
+    ] = None
+    max_eval_rows: Annotated[Rows | None, _option("at most so many rows in each of validation and test", "rows")] = None
+
+
+@_config()
+class BaselineConfig(StageConfig):
+    """TF-IDF with logistic regression on the same rows."""
+
+    enabled: Annotated[bool, _option("whether to train the baseline")] = True
+    max_features: Annotated[int, _option("words and word pairs kept", ge=10)] = 50_000
+
+
+@_config()
+class FinetuneConfig(TrainingConfig):
+    """Fine-tuning the teacher."""
+
+    model: Annotated[str | None, _option("model folder, Hugging Face id, or demo:NAME")] = None
+    method: Annotated[Literal["full", "lora", "qlora"], _option("which weights train, and how the rest is kept")] = (
+        "lora"
+    )
+    max_length: Annotated[int, _option("longer texts are truncated", "tokens", ge=4)] = 128
+    lora_rank: Annotated[int, _option("rank of the LoRA matrices", ge=1)] = 16
+    lora_alpha: Annotated[int, _option("LoRA's scale is alpha / rank", ge=1)] = 32
+    lora_dropout: Annotated[float, _option("dropout before the LoRA matrices", ge=0, lt=1)] = 0.05
+    merge_tolerance: Annotated[
+        float,
+        _option("largest difference of logits, merged against adapter, relative to the largest logit", gt=0),
+    ] = 1e-4
+
+
+@_config()
+class DistillationConfig(TrainingConfig):
+    """What learning from a teacher has."""
+
+    temperature: Annotated[float, _option("softens both distributions of the soft-label loss", gt=0)] = 2.0
+    soft_weight: Annotated[float, _option("weight of the soft-label loss", ge=0)] = 1.0
+    hard_weight: Annotated[float, _option("weight of the cross-entropy on the labels", ge=0)] = 0.5
+    hidden_weight: Annotated[float, _option("weight of the cosine loss on the last hidden states", ge=0)] = 1.0
+    unlabelled: Annotated[bool, _option("also learn from the training rows kept without label")] = True
+
+
+@_config(epochs=4.0, learning_rate=1e-4)
+class DistillConfig(DistillationConfig):
+    """Distilling the teacher into a student."""
+
+    enabled: Annotated[bool, _option("off: the teacher itself goes on")] = True
+    student: Annotated[str | None, _option("checkpoint of the student; unset: layers of the teacher")] = None
+    layers: Annotated[
+        list[int] | None, _option("the teacher's layers that the student starts from; unset: evenly spread")
+    ] = None
+    num_layers: Annotated[int, _option("how many layers, where they are not named", ge=1)] = 3
+
+
+@_config(epochs=1.0, learning_rate=5e-5)
+class PruneConfig(DistillationConfig):
+    """Pruning heads and feed-forward channels, then recovery under the teacher."""
+
+    enabled: Annotated[bool, _option("whether to prune")] = True
+    head_ratio: Annotated[float, _option("share of the attention heads removed in each layer", ge=0, lt=1)] = 0.25
+    channel_ratio: Annotated[float, _option("share of the feed-forward channels removed", ge=0, lt=1)] = 0.25
+    importance: Annotated[
+        Literal["taylor", "magnitude", "random"], _option("what decides which heads and channels go")
+    ] = "taylor"
+    importance_rows: Annotated[int, _option("training rows behind the Taylor importance", "rows", ge=1)] = 256
+    max_drop_points: Annotated[
+        float,
+        _option("a larger loss of the lead metric on validation is retried at half the ratios", "points", ge=0),
+    ] = 1.5
+
+
+@_config()
+class ExportConfig(StageConfig):
+    """Capture to ONNX, int8, and the gates between them."""
+
+    precision: Annotated[
+        Literal["auto", "int8", "fp32"], _option("auto: int8 where it is smaller, clearly faster and agrees")
+    ] = "auto"
+    opset: Annotated[int, _option("ONNX operator set", ge=17)] = 18
+    parity_rows: Annotated[int, _option("validation rows of the parity check", "rows", ge=1)] = 256
+    parity_tolerance: Annotated[float, _option("largest difference of fp32 logits from torch", gt=0)] = 1e-4
+    min_agreement: Annotated[float, _option("smallest share of answers that int8 shares with fp32", gt=0, le=1)] = 0.97
+    min_speedup: Annotated[
+        float, _option("int8 must be so many times faster than fp32; less than this is a tie", ge=1)
+    ] = 1.05
+    float_layers: Annotated[
+        list[str] | None,
+        _option("weights kept in fp32 inside the int8 graph; unset: decided by measured sensitivity"),
+    ] = None
+    latency_queries: Annotated[int, _option("queries of the int8 against fp32 race", ge=10)] = 100
+
+
+@_config()
+class CalibrateConfig(StageConfig):
+    """Temperature scaling, fitted on the validation logits of the graph that ships."""
+
+    enabled: Annotated[bool, _option("off: temperature 1")] = True
+    bins: Annotated[int, _option("equal-width bins of the expected calibration error", ge=2)] = 15
+
+
+@_config()
+class BenchConfig(StageConfig):
+    """Measuring the artifact on this machine."""
+
+    queries: Annotated[int, _option("timed queries for each contender", ge=10)] = 300
+    warmup: Annotated[int, _option("queries before the timed ones", ge=0)] = 20
+    threads: Annotated[int, _option("threads of the engine", "threads", ge=1)] = 1
+    batch_size: Annotated[int, _option("texts in one throughput call", "rows", ge=1)] = 8
+    against_teacher: Annotated[
+        bool, _option("race the teacher in transformers.pipeline, interleaved in one process")
+    ] = True
+
+
+@_config()
+class ReportConfig(StageConfig):
+    """The HTML report."""
+
+    mistakes: Annotated[int, _option("most confident mistakes shown with their text", ge=0)] = 20
+
+
+@_config()
+class Recipe:
+    """From a labelled file to an artifact."""
+
+    name: Annotated[str, _option("names the run folder, runs/NAME")] = "run"
+    task: Annotated[str, _option("the ecosystem's tag of the task")] = "text-classification"
+    seed: Annotated[int, _option("random seed of every stage that has none of its own", ge=0, lt=2**32)] = 0
+    budget: Annotated[str | None, _option('limits of the artifact, as in "p99<=15ms,size<=30MB,drop<=1pt"')] = None
+    data: DataConfig = DataConfig()
+    baseline: BaselineConfig = BaselineConfig()
+    finetune: FinetuneConfig = FinetuneConfig()
+    distill: DistillConfig = DistillConfig()
+    prune: PruneConfig = PruneConfig()
+    export: ExportConfig = ExportConfig()
+    calibrate: CalibrateConfig = CalibrateConfig()
+    bench: BenchConfig = BenchConfig()
+    report: ReportConfig = ReportConfig()
