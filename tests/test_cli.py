@@ -1,0 +1,182 @@
+"""The command line: every bad input is one line with exit code 2 and leaves nothing half-written."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import edgeft, last_json, write_csv
+
+from edgeft import cli
+
+GOOD = [(f"a {word} film number {index}", word) for index in range(40) for word in ("good", "bad")]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    """Run a command in this process: exit code, standard output, standard error."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["edgeft", *map(str, arguments)])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+def bad_files(folder: Path) -> dict[str, tuple[bytes, tuple[str, ...]]]:
+    """Name -> content of the file, and what the message must say."""
+    good = "review,stars\n" + "".join(f"{text},{label}\n" for text, label in GOOD)
+    return {
+        "missing-column": (good.replace("review", "body").encode(), ("'review'", "'body'", "'stars'")),
+        "empty": (b"", ("empty",)),
+        "one-label": (b"review,stars\n" + b"fine,good\nbest,good\n" * 20, ("'good'",)),
+        "label-once": (good.encode() + b"so so,meh\n", ("'meh'", "row 81")),
+        "empty-texts": (good.encode() + b" ,good\n,bad\n", ("81", "82")),
+        "not-utf8": (good.encode() + b"caf\xe9,good\n", ("UTF-8", "row 81")),
+        "ragged": (good.encode() + b"fine,good,extra\n", ("row 81", "3", "2")),
+    }
+
+
+@pytest.mark.parametrize("case", sorted(bad_files(Path())))
+def test_a_bad_file_is_one_line(case: str, run: Any, tmp_path: Path, tiny_model: Path) -> None:
+    content, words = bad_files(tmp_path)[case]
+    (tmp_path / "rows.csv").write_bytes(content)
+    out = tmp_path / "run"
+    code, _, err = run(
+        *("pipeline", "--data", tmp_path / "rows.csv", "--text-column", "review", "--label-column", "stars"),
+        *("--model", tiny_model, "--run-dir", out),
+    )
+    lines = [line for line in err.splitlines() if line.startswith("edgeft: ")]
+    assert code == 2
+    assert len(lines) == 1
+    assert "Traceback" not in err
+    assert all(word in lines[0] for word in words), lines[0]
+    assert not out.exists()
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Path:
+    return write_csv(tmp_path / "rows.csv", GOOD)
+
+
+def pipeline_flags(rows: Path, model: object, out: Path) -> list[object]:
+    flags = ["pipeline", "--data", rows, "--text-column", "review", "--label-column", "stars"]
+    return [*flags, "--model", model, "--run-dir", out]
+
+
+def test_all_recipe_errors_at_once(run: Any, rows: Path, tiny_model: Path, tmp_path: Path) -> None:
+    code, _, err = run(
+        *pipeline_flags(rows, tiny_model, tmp_path / "run"),
+        *("--set", "finetune.lerning_rate=1", "--set", "distill.epochs=-1", "--set", "prune.importance=best"),
+    )
+    assert code == 2
+    assert "finetune.lerning_rate: unknown key; did you mean finetune.learning_rate?" in err
+    assert "distill.epochs" in err
+    assert "taylor, magnitude, random" in err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_missing_model_and_one_without_tokenizer(run: Any, rows: Path, tiny_model: Path, tmp_path: Path) -> None:
+    code, _, err = run(*pipeline_flags(rows, tmp_path / "nowhere", tmp_path / "run"))
+    assert (code, err.count("\n")) == (2, 1)
+    assert "nowhere" in err
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    for name in ("config.json", "model.safetensors"):
+        (bare / name).write_bytes((tiny_model / name).read_bytes())
+    code, _, err = run(*pipeline_flags(rows, bare, tmp_path / "run"))
+    assert code == 2
+    assert "tokenizer" in err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_of_somebody_else_is_left_alone(run: Any, rows: Path, tiny_model: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "thesis"
+    mine.mkdir()
+    (mine / "chapter.txt").write_text("years of work")
+    code, _, err = run(*pipeline_flags(rows, tiny_model, mine))
+    assert code == 2
+    assert "is not empty" in err
+    assert [path.name for path in mine.iterdir()] == ["chapter.txt"]
+
+
+def test_an_artifact_that_is_none_and_no_text(run: Any, tmp_path: Path) -> None:
+    code, _, err = run("predict", tmp_path / "nothing", "text")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "no such artifact folder" in err
+    assert run("predict", tmp_path)[0] == 2
+
+
+def test_a_missing_extra_is_named(run: Any, rows: Path, tiny_model: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    code, _, err = run(*pipeline_flags(rows, tiny_model, tmp_path / "run"))
+    assert code == 2
+    assert "pip install 'edgeft[report]'" in err
+    assert not (tmp_path / "run").exists()
+
+
+def test_flags_out_of_range_and_unknown_commands(run: Any, tmp_path: Path, tiny_model: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    code, _, err = run("finetune", "--data", data, "--out", tmp_path / "o", "--model", tiny_model, "--lora-rank", "0")
+    assert code == 2
+    assert "finetune.lora_rank" in err
+    code, _, err = run("finetun")
+    assert code == 2
+    assert err.count("\n") == 1
+
+
+def test_a_stage_alone_whose_input_is_missing(run: Any, tmp_path: Path) -> None:
+    code, _, err = run("distill", "--data", tmp_path / "d", "--teacher", tmp_path / "t", "--out", tmp_path / "o")
+    assert code == 2
+    assert "input not found" in err
+    assert not (tmp_path / "o").exists()
+
+
+def test_until_and_dry_run(run: Any, rows: Path, tiny_model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    flags = pipeline_flags(rows, tiny_model, out)
+    code, shown, _ = run(*flags, "--dry-run", "--json")
+    assert code == 0
+    assert list(last_json(shown)) == [
+        "data",
+        "baseline",
+        "finetune",
+        "distill",
+        "prune",
+        "export",
+        "calibrate",
+        "package",
+        "bench",
+    ]
+    assert not out.exists()
+    code, _, err = run(*flags, "--until", "nonsense")
+    assert code == 2
+    assert "the stages are data, baseline" in err
+    code, shown, _ = run(*flags, "--until", "baseline", "--json")
+    assert code == 0
+    assert list(last_json(shown)["stages"]) == ["data", "baseline"]
+    assert last_json(run(*flags, "--dry-run", "--json")[1])["baseline"] == "complete"
+
+
+def test_recipes_as_commands(run: Any) -> None:
+    assert run("recipe", "list")[1].split() == ["demo"]
+    assert "method: qlora" in run("recipe", "show", "demo")[1]
+    assert last_json(run("recipe", "schema")[1])["$defs"]["Recipe"]["type"] == "object"
+    assert "| `distill.epochs` |" in run("recipe", "docs")[1]
+
+
+def test_help_imports_nothing_heavy() -> None:
+    done = edgeft("--help")
+    assert done.returncode == 0
+    code = "import sys, edgeft.cli; print([name for name in ('torch', 'transformers', 'numpy') if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

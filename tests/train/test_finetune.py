@@ -1,0 +1,122 @@
+"""Every method on a tiny model: it trains, merges without loss, reloads, and resumes to the same bits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from support import write_csv
+
+from edgeft import models
+from edgeft.data import sources
+from edgeft.data.prepare import run as prepare
+from edgeft.errors import GateError
+from edgeft.recipe import DataConfig, DistillConfig, FinetuneConfig, PruneConfig
+from edgeft.train import methods
+from edgeft.train.finetune import run as finetune
+
+WORDS = {"good": "up", "great": "up", "fine": "up", "bad": "down", "awful": "down", "poor": "down"}
+ROWS = [
+    (f"{opening} {word} film so {filler}", label)
+    for opening in ("a", "the", "this was a", "it is")
+    for filler in ("the plot", "the actor", "a movie", "it was", "the film")
+    for word, label in WORDS.items()
+]
+QUICK: dict[str, Any] = {"epochs": 6.0, "batch_size": 8, "max_length": 16, "seed": 1}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tiny-data")
+    file = write_csv(folder / "rows.csv", ROWS, ("text", "label"))
+    config = DataConfig(file=str(file), validation_fraction=0.25, test_fraction=0.25, seed=0)
+    prepare(config, sources.local_files(config), folder / "data")
+    return folder / "data"
+
+
+@pytest.mark.parametrize("method", ["full", "lora", "qlora"])
+def test_a_method_learns_and_ends_as_a_plain_model_folder(
+    method: Any, data: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    rates = {"full": 1e-3, "lora": 1e-2, "qlora": 1e-2}
+    config = FinetuneConfig(model=str(tiny_model), method=method, learning_rate=rates[method], **QUICK)
+    result = finetune(config, {"data": data, "model": tiny_model}, tmp_path / "out")
+    assert result.metrics["test"]["accuracy"] >= 0.85
+    if method != "full":
+        assert result.metrics["merge_difference"] <= 1e-4
+        assert result.metrics["test"]["agreement"] == 1.0
+    model = models.load_classifier(tmp_path / "out", None)
+    assert not any("lora" in name or "4bit" in type(module).__name__ for name, module in model.named_modules())
+    assert model.config.id2label == {0: "down", 1: "up"}
+
+
+def test_two_runs_give_the_same_bytes(data: Path, tiny_model: Path, tmp_path: Path) -> None:
+    config = FinetuneConfig(model=str(tiny_model), method="lora", **{**QUICK, "epochs": 1.0})
+    inputs = {"data": data, "model": tiny_model}
+    digests = {finetune(config, inputs, tmp_path / name).digest for name in ("one", "two")}
+    assert len(digests) == 1
+
+
+def test_a_merge_that_changes_answers_is_refused() -> None:
+    before = np.array([[2.0, -1.0]], dtype=np.float32)
+    assert methods.check_merge(before, before + 1e-5, 1e-4) == pytest.approx(5e-6, rel=0.1)
+    with pytest.raises(GateError, match=r"merge: .* differ from the adapter's by 5\.00e-02 .* allowed are 1e-04"):
+        methods.check_merge(before, before + 0.1, 1e-4)
+
+
+def test_merging_into_the_original_weights_would_be_another_model(data: Path, tiny_model: Path, tmp_path: Path) -> None:
+    """Why the base is de-quantized: NF4 and the original differ by far more than the tolerance."""
+    config = FinetuneConfig(model=str(tiny_model), method="qlora", **QUICK)
+    quantized = methods.load(config, str(tiny_model), ["down", "up"], torch.device("cpu"))
+    plain = models.load_classifier(str(tiny_model), ["down", "up"])
+    name = "bert.encoder.layer.0.intermediate.dense"
+    before = plain.get_submodule(name).weight.detach().clone()
+    methods.copy_dequantized(quantized, plain)
+    after = plain.get_submodule(name).weight.detach()
+    assert float((before - after).abs().max() / before.abs().max()) > 1e-2
+    x = torch.randn(2, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(quantized.get_submodule(name)(x), plain.get_submodule(name)(x), atol=1e-5, rtol=1e-4)
+
+
+def test_distilling_and_pruning_alone_on_folders(data: Path, tiny_model: Path, tmp_path: Path) -> None:
+    from edgeft.compress.distill import run as distill
+    from edgeft.compress.prune import run as prune
+
+    config = FinetuneConfig(model=str(tiny_model), method="full", learning_rate=1e-3, **QUICK)
+    finetune(config, {"data": data, "model": tiny_model}, tmp_path / "teacher")
+    learning: dict[str, Any] = {"epochs": 6.0, "batch_size": 8, "seed": 0, "learning_rate": 1e-3}
+    inputs = {"data": data, "teacher": tmp_path / "teacher"}
+    student = distill(DistillConfig(num_layers=2, **learning), inputs, tmp_path / "student")
+    assert student.metrics["test"]["accuracy"] >= 0.85
+    assert len(models.load_classifier(tmp_path / "student", None).bert.encoder.layer) == 2
+    pruned = prune(
+        PruneConfig(head_ratio=0.5, channel_ratio=0.5, max_drop_points=100, **learning),
+        {**inputs, "model": tmp_path / "student"},
+        tmp_path / "pruned",
+    )
+    assert pruned.metrics["kept"] == 0
+    assert pruned.metrics["bytes"] < student.metrics["bytes"]
+    assert (tmp_path / "pruned" / "structure.json").exists()
+
+
+def test_pruning_that_costs_too_much_is_retried_and_left_out(data: Path, tiny_model: Path, tmp_path: Path) -> None:
+    from edgeft.compress.prune import run as prune
+
+    config = FinetuneConfig(model=str(tiny_model), method="full", learning_rate=1e-3, **QUICK)
+    teacher = tmp_path / "teacher"
+    before = finetune(config, {"data": data, "model": tiny_model}, teacher)
+    result = prune(
+        # Hardly any recovery, and no loss allowed at all.
+        PruneConfig(head_ratio=0.75, channel_ratio=0.9, max_drop_points=0, epochs=0.1, learning_rate=1e-9, seed=0),
+        {"data": data, "model": teacher, "teacher": teacher},
+        tmp_path / "pruned",
+    )
+    if result.metrics["kept"] is None:
+        assert [attempt["head_ratio"] for attempt in result.metrics["tried"]] == [0.75, 0.375]
+        assert result.metrics["test"] == {**before.metrics["test"], "agreement": 1.0}
+    else:
+        assert result.metrics["tried"][-1]["drop_points"] <= 0
