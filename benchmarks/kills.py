@@ -1,4 +1,4 @@
-"""`kill -9` at random moments of a small real pipeline, the same command again: the bytes of model.onnx must not change.
+"""`kill -9` at random moments of a small real pipeline, the same command again: model.onnx must not change.
 
 python benchmarks/kills.py --kills 20 --runs 4
 """

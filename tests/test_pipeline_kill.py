@@ -1,4 +1,4 @@
-"""`kill -9` at random moments, the same command again: always the same bytes. benchmarks/kills.py is the longer form."""
+"""`kill -9` at random moments, the same command again: always the same bytes (benchmarks/kills.py does more)."""
 
 from __future__ import annotations
 
