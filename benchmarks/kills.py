@@ -73,22 +73,27 @@ def finish(data: Path, run: Path) -> str:
     return hashlib.sha256((run / "artifact" / "model.onnx").read_bytes()).hexdigest()
 
 
-def kill_at(data: Path, run: Path, seconds: float) -> str:
-    """Start the pipeline, kill it after so many seconds; the stage that was under way."""
+def kill_at(data: Path, run: Path, seconds: float) -> str | None:
+    """Start the pipeline and kill it after so many seconds.
+
+    Returns:
+        The stage that was under way; None where the pipeline had ended by itself.
+    """
     with subprocess.Popen(command(data, run), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as child:
         try:
             child.wait(timeout=seconds)
+            return None
         except subprocess.TimeoutExpired:
             child.kill()
     under_way = sorted(path.parent.name for path in run.glob("*/stage.unfinished.json"))
-    return ", ".join(under_way) or "between stages"
+    return ", ".join(under_way) or "start-up or between stages"
 
 
 def main() -> None:
     """Print where each kill struck and whether the bytes held."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--runs", type=int, default=4)
+    parser.add_argument("--kills-per-run", type=int, default=4)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     generator = random.Random(options.seed)
@@ -99,17 +104,23 @@ def main() -> None:
         expected = finish(data, folder / "whole")
         seconds = time.monotonic() - start
         print(f"a run without a kill: {seconds:.0f} s, model.onnx {expected[:16]}", flush=True)
-        same = 0
-        for index in range(options.runs):
-            run = folder / f"run-{index}"
-            for _ in range(options.kills // options.runs):
-                after = generator.uniform(0.05, 0.9) * seconds
-                print(f"run {index}: killed after {after:.1f} s in {kill_at(data, run, after)}", flush=True)
+        kills, runs, same = 0, 0, 0
+        while kills < options.kills:
+            run = folder / f"run-{runs}"
+            for _ in range(options.kills_per_run):
+                after = generator.uniform(0.15, 0.7) * seconds
+                stage = kill_at(data, run, after)
+                if stage is None:
+                    break
+                kills += 1
+                print(f"run {runs}: killed after {after:.1f} s in {stage}", flush=True)
             found = finish(data, run)
-            same += found == expected
-            print(f"run {index}: model.onnx {found[:16]} {'equal' if found == expected else 'DIFFERENT'}", flush=True)
-    print(f"{same} of {options.runs} runs, {options.kills} kills: the same bytes")
-    sys.exit(same != options.runs)
+            runs, same = runs + 1, same + (found == expected)
+            print(
+                f"run {runs - 1}: model.onnx {found[:16]} {'equal' if found == expected else 'DIFFERENT'}", flush=True
+            )
+    print(f"{kills} kills, {same} of {runs} runs ended with the same bytes")
+    sys.exit(same != runs)
 
 
 if __name__ == "__main__":

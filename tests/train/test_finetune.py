@@ -21,11 +21,11 @@ from edgeft.train.finetune import run as finetune
 WORDS = {"good": "up", "great": "up", "fine": "up", "bad": "down", "awful": "down", "poor": "down"}
 ROWS = [
     (f"{opening} {word} film so {filler}", label)
-    for opening in ("a", "the", "this was a", "it is")
-    for filler in ("the plot", "the actor", "a movie", "it was", "the film")
+    for opening in ("a", "the", "this was a", "it is", "so", "was it a", "this is the", "it was so", "the plot is")
+    for filler in ("the plot", "the actor", "a movie", "it was", "the film", "was the movie", "a plot", "is it")
     for word, label in WORDS.items()
 ]
-QUICK: dict[str, Any] = {"epochs": 40.0, "batch_size": 8, "max_length": 16, "seed": 1, "early_stopping_patience": 0}
+QUICK: dict[str, Any] = {"epochs": 10.0, "batch_size": 8, "max_length": 16, "seed": 1, "early_stopping_patience": 0}
 
 
 @pytest.fixture(scope="module")
