@@ -50,10 +50,12 @@ def main() -> None:
         _fail(" ".join(str(error).split()), 2)
     except EdgeftError as error:
         _fail(str(error), error.exit_code)
-    except KeyboardInterrupt:
-        _fail("stopped; the same command goes on where it was", 130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        _fail(str(error), 2)
+    except KeyboardInterrupt:
+        _fail("stopped; the same command goes on where it was", 130)
 
 
 def _fail(message: str, code: int) -> None:
@@ -125,7 +127,7 @@ def _need_training() -> None:
     """Name the extra before a room that needs it is imported."""
     from edgeft.errors import require
 
-    for module in ("torch", "transformers", "peft", "sklearn", "pyarrow"):
+    for module in ("torch", "transformers", "peft", "sklearn", "pyarrow", "torch_pruning", "onnx", "onnxruntime"):
         require(module, "to train and compress")
 
 
@@ -213,7 +215,12 @@ def distill(
         out: the model folder.
     """
     _need_training()
-    _stage("distill", config or DistillConfig(), {"data": data, "teacher": teacher}, out, json)
+    from edgeft import models
+
+    config = config or DistillConfig()
+    place = models.find(config.student) if config.student else None
+    student = {"student": place} if isinstance(place, Path) else {}
+    _stage("distill", config, {"data": data, "teacher": teacher, **student}, out, json)
 
 
 @app.command
@@ -307,6 +314,8 @@ def predict(
     given = [*(texts or []), *(lines(file) if file else [])]
     if not given:
         raise UserError("predict: no text; give TEXT or --file FILE")
+    if top_k < 1:
+        raise UserError(f"predict: --top-k {top_k} asks for no label; give 1 or more")
     model = edgeft.load(artifact, threads=threads)
     answers = [model(text, top_k=top_k) for text in given]
     for text, answer in zip(given, answers, strict=True):

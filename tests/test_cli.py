@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -53,7 +54,7 @@ def test_a_bad_file_is_one_line(case: str, run: Any, tmp_path: Path, tiny_model:
     out = tmp_path / "run"
     code, _, err = run(
         *("pipeline", "--data", tmp_path / "rows.csv", "--text-column", "review", "--label-column", "stars"),
-        *("--model", tiny_model, "--run-dir", out),
+        *("--model", tiny_model, "--run-dir", out, "--set", "finetune.max_length=32"),
     )
     lines = [line for line in err.splitlines() if line.startswith("edgeft: ")]
     assert code == 2
@@ -70,7 +71,7 @@ def rows(tmp_path: Path) -> Path:
 
 def pipeline_flags(rows: Path, model: object, out: Path) -> list[object]:
     flags = ["pipeline", "--data", rows, "--text-column", "review", "--label-column", "stars"]
-    return [*flags, "--model", model, "--run-dir", out]
+    return [*flags, "--model", model, "--run-dir", out, "--set", "finetune.max_length=32"]
 
 
 def test_all_recipe_errors_at_once(run: Any, rows: Path, tiny_model: Path, tmp_path: Path) -> None:
@@ -99,6 +100,32 @@ def test_a_missing_model_and_one_without_tokenizer(run: Any, rows: Path, tiny_mo
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("finetune.max_length=999", "finetune.max_length=999 is more than the 64 tokens"),
+        ("distill.layers=[0,9]", "layer 9 of"),
+        ("distill.num_layers=12", "12"),
+    ],
+)
+def test_what_the_model_has_not_is_known_before_the_first_row(
+    setting: str, words: str, run: Any, rows: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    code, _, err = run(*pipeline_flags(rows, tiny_model, tmp_path / "run"), "--set", setting)
+    assert code == 2
+    assert words in err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_broken_tokenizer_is_one_line(run: Any, rows: Path, tiny_model: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(tiny_model, broken)
+    (broken / "tokenizer.json").write_text('{"version": "1.0", "model": {}}')
+    code, _, err = run(*pipeline_flags(rows, broken, tmp_path / "run"))
+    assert (code, err.count("\n")) == (2, 1)
+    assert "broken" in err
+
+
 def test_a_folder_of_somebody_else_is_left_alone(run: Any, rows: Path, tiny_model: Path, tmp_path: Path) -> None:
     mine = tmp_path / "thesis"
     mine.mkdir()
@@ -116,11 +143,17 @@ def test_an_artifact_that_is_none_and_no_text(run: Any, tmp_path: Path) -> None:
     assert run("predict", tmp_path)[0] == 2
 
 
-def test_a_missing_extra_is_named(run: Any, rows: Path, tiny_model: Path, tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setitem(sys.modules, "jinja2", None)
+@pytest.mark.parametrize(
+    ("module", "extra"),
+    [("jinja2", "report"), ("onnxruntime", "cpu"), ("onnx", "train"), ("torch_pruning", "train"), ("peft", "train")],
+)
+def test_a_missing_extra_is_named(
+    module: str, extra: str, run: Any, rows: Path, tiny_model: Path, tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
     code, _, err = run(*pipeline_flags(rows, tiny_model, tmp_path / "run"))
     assert code == 2
-    assert "pip install 'edgeft[report]'" in err
+    assert f"pip install 'edgeft[{extra}]'" in err
     assert not (tmp_path / "run").exists()
 
 

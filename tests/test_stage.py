@@ -185,7 +185,7 @@ def interrupted(config: Any, inputs: Inputs, out: Path) -> dict[str, Any]:
     raise KeyboardInterrupt
 
 
-def test_an_interrupted_stage_is_resumed_with_its_files(counted: Fixture) -> None:
+def test_an_interrupted_stage_is_resumed_with_its_checkpoints(counted: Fixture) -> None:
     counted.fill = interrupted
     with pytest.raises(KeyboardInterrupt):
         counted.run()
@@ -240,6 +240,30 @@ def killed_before_step(monkeypatch: pytest.MonkeyPatch, moment: int) -> None:
     monkeypatch.setattr(Path, "iterdir", lambda folder: iter(sorted(listed(folder))))  # stage.json after the model
 
 
+def test_a_kill_while_emptying_never_hands_on_another_runs_checkpoint(
+    counted: Fixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def without_checkpoint(config: Any, inputs: Inputs, out: Path) -> dict[str, Any]:
+        assert not (out / CHECKPOINTS / "step-50").exists()
+        return counted.write_model(config, inputs, out)
+
+    for moment in range(100):
+        shutil.rmtree(counted.out, ignore_errors=True)
+        counted.fill = interrupted
+        with pytest.raises(KeyboardInterrupt):
+            counted.run(mistakes=1)
+        counted.fill = without_checkpoint
+        with monkeypatch.context() as patch:
+            killed_before_step(patch, moment)
+            try:
+                counted.run(mistakes=2)
+                break
+            except Killed:
+                pass
+        counted.run(mistakes=2)
+    assert 5 < moment < 99
+
+
 @pytest.mark.parametrize("before", ["nothing", "older", "tampered", "unfinished"])
 def test_a_kill_at_any_moment_never_looks_complete_or_foreign(
     counted: Fixture, before: str, monkeypatch: pytest.MonkeyPatch
@@ -284,13 +308,16 @@ from edgeft.stage import stage
 
 @stage("slow")
 def slow(config, inputs, out_dir):
-    half = out_dir / "model.txt"
+    half = out_dir / "checkpoints" / "half"
     resumed = half.exists()
+    half.parent.mkdir(exist_ok=True)
     half.write_text("half")
+    (out_dir / "stray.txt").write_text("half")
     if sys.argv[3] == "die":
         print("half", flush=True)
         time.sleep(60)
-    half.write_text("whole")
+    (out_dir / "stray.txt").unlink()
+    (out_dir / "model.txt").write_text("whole")
     return {"resumed": resumed}
 
 slow(ReportConfig(), {"data": Path(sys.argv[1])}, Path(sys.argv[2]))
@@ -304,7 +331,7 @@ def test_a_killed_process_leaves_no_complete_folder_and_the_next_one_completes_i
         assert child.stdout.readline() == "half\n"
         child.send_signal(signal.SIGKILL)
         assert child.wait(10) == -signal.SIGKILL
-    assert names(counted.out) == {UNFINISHED, "model.txt"}
+    assert names(counted.out) == {UNFINISHED, "stray.txt", CHECKPOINTS, f"{CHECKPOINTS}/half"}
     assert stage.read_result(counted.out) is None
     subprocess.run([*command, "live"], check=True, timeout=60, stderr=subprocess.DEVNULL)
     result = stage.read_result(counted.out)

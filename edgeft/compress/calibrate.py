@@ -17,6 +17,7 @@ from edgeft.stage import Inputs, Metrics, stage, write_json
 
 CALIBRATION = "calibration.json"
 RANGE = (0.05, 20.0)  # temperatures looked at
+EDGE = 1.02  # nearer to an end of the range than this factor is no optimum
 
 
 def nll(logits: NDArray[np.floating], labels: NDArray[np.integer], temperature: float = 1.0) -> float:
@@ -39,6 +40,16 @@ def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.integer]) -
     low, high = np.log(RANGE)
     found = minimize_scalar(lambda log: nll(logits, labels, float(np.exp(log))), bounds=(low, high), method="bounded")
     return float(np.exp(found.x))
+
+
+def chosen_temperature(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> tuple[float, str]:
+    """The fitted temperature and the method's name; 1 and why where the validation rows have no optimum."""
+    if bool((logits.argmax(axis=1) == labels).all()):
+        return 1.0, f"none: all {len(labels)} validation rows are right, so that no temperature is too small"
+    fitted = fit_temperature(logits, labels)
+    if fitted < RANGE[0] * EDGE or fitted > RANGE[1] / EDGE:
+        return 1.0, f"none: no optimum between {RANGE[0]} and {RANGE[1]} on {len(labels)} validation rows"
+    return fitted, "temperature"
 
 
 def probabilities(logits: NDArray[np.floating], temperature: float = 1.0) -> NDArray[np.float64]:
@@ -96,8 +107,8 @@ def fill(config: CalibrateConfig, inputs: Inputs, out_dir: Path) -> Metrics:
     dataset = load_dataset(inputs["data"])
     model = edgeft.load(inputs["artifact"])
     logits = model.logits(dataset.validation.texts, batch_size=1)
-    temperature = fit_temperature(logits, dataset.validation.labels) if config.enabled else 1.0
-    found: Metrics = {"method": "temperature" if config.enabled else "none", "temperature": temperature}
+    temperature, method = chosen_temperature(logits, dataset.validation.labels) if config.enabled else (1.0, "none")
+    found: Metrics = {"method": method, "temperature": temperature}
     test = model.logits(dataset.test.texts, batch_size=1)
     for split, values in (("validation", logits), ("test", test)):
         labels = getattr(dataset, split).labels

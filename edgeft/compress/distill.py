@@ -43,10 +43,11 @@ def fill(config: DistillConfig, inputs: Inputs, out_dir: Path) -> Metrics:
     dataset = load_dataset(inputs["data"])
     device, _ = models.device(config.device)
     teacher = inputs["teacher"]
+    before = evaluate.earlier_predictions(teacher, inputs["data"], dataset)
     student, tokenizer = make_student(config, str(teacher), dataset.labels, device)
     max_length = models.load_tokenizer(str(teacher)).model_max_length
     progress = learn(config, dataset, student, tokenizer, teacher, max_length, out_dir, "distill", cache_of(out_dir))
-    found = evaluate.gate(student, tokenizer, dataset, max_length, out_dir, before=teacher)
+    found = evaluate.gate(student, tokenizer, dataset, max_length, out_dir, before)
     models.save(student, tokenizer, out_dir, max_length)
     return {**found, "best_step": progress.best_step, "steps": progress.step}
 

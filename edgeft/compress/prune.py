@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.nn.functional import cross_entropy
 
 from edgeft import models
@@ -25,6 +27,7 @@ from edgeft.train import evaluate, metrics
 from edgeft.train.batches import collate, encode
 
 BATCH = 16
+Logits = NDArray[np.float32]
 
 
 def attempts(config: PruneConfig) -> Iterator[PruneConfig]:
@@ -67,13 +70,10 @@ def prune_and_recover(config: PruneConfig, inputs: Inputs, dataset: Dataset, fol
     return model
 
 
-def drop_points(model: Any, tokenizer: Any, dataset: Dataset, before: Path) -> float:
-    """Points of validation accuracy lost against the stage before."""
-    ids = encode(tokenizer, dataset.validation.texts, tokenizer.model_max_length)
-    labels = dataset.validation.labels
-    now = metrics.classification(evaluate.predict(model, ids, tokenizer.pad_token_id), labels)
-    earlier = metrics.classification(evaluate.read_predictions(before, "validation"), labels)
-    return 100 * (earlier["accuracy"] - now["accuracy"])
+def drop_points(now: Logits, before: Logits, labels: NDArray[np.int64]) -> float:
+    """Points of accuracy lost between two models' logits on the same rows."""
+    accuracy = [metrics.classification(logits, labels)["accuracy"] for logits in (before, now)]
+    return 100 * (accuracy[0] - accuracy[1])
 
 
 def fill(config: PruneConfig, inputs: Inputs, out_dir: Path) -> Metrics:
@@ -92,21 +92,33 @@ def fill(config: PruneConfig, inputs: Inputs, out_dir: Path) -> Metrics:
     tokenizer = models.load_tokenizer(str(inputs["model"]))
     tried: list[dict[str, float]] = []
     kept, model = None, None
+    before = evaluate.earlier_predictions(inputs["model"], inputs["data"], dataset)
+    teacher = evaluate.earlier_predictions(inputs["teacher"], inputs["data"], dataset)["validation"]
+    ids = encode(tokenizer, dataset.validation.texts, tokenizer.model_max_length)
+    labels = dataset.validation.labels
     for index, attempt in enumerate(attempts(config)):
         folder = out_dir / CHECKPOINTS / f"attempt-{index}"
         folder.mkdir(parents=True, exist_ok=True)
         model = prune_and_recover(attempt, inputs, dataset, folder, cache_of(out_dir))
-        drop = drop_points(model, tokenizer, dataset, inputs["model"])
-        tried.append({"head_ratio": attempt.head_ratio, "channel_ratio": attempt.channel_ratio, "drop_points": drop})
+        now = evaluate.predict(model, ids, tokenizer.pad_token_id)
+        drop, whole = drop_points(now, before["validation"], labels), drop_points(now, teacher, labels)
+        tried.append(
+            {
+                "head_ratio": attempt.head_ratio,
+                "channel_ratio": attempt.channel_ratio,
+                "drop_points": drop,
+                "drop_from_teacher_points": whole,
+            }
+        )
         say(f"prune: {attempt.head_ratio:.0%} heads, {attempt.channel_ratio:.0%} channels: {drop:+.2f} points lost")
-        if drop <= config.max_drop_points:
+        if drop <= config.max_drop_points and whole <= (config.max_teacher_drop_points or math.inf):
             kept = index
             shutil.copyfile(folder / "history.jsonl", out_dir / "history.jsonl")
             break
     if kept is None:
-        say("prune: left out, every attempt lost more than prune.max_drop_points")
+        say("prune: left out, every attempt lost more than it may")
         model = models.load_classifier(str(inputs["model"]), None)
-    found = evaluate.gate(model, tokenizer, dataset, tokenizer.model_max_length, out_dir, before=inputs["model"])
+    found = evaluate.gate(model, tokenizer, dataset, tokenizer.model_max_length, out_dir, before)
     models.save(model, tokenizer, out_dir, tokenizer.model_max_length)
     return {**found, "tried": tried, "kept": kept}
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from edgeft import models
 from edgeft.progress import track
-from edgeft.stage import digest
+from edgeft.stage import CHECKPOINTS, RUN_MARKER, code_version, digest
 from edgeft.train.batches import collate, encode
 
 BATCH = 32
@@ -47,8 +47,9 @@ class TeacherOutputs:
 
 
 def cache_of(out_dir: Path) -> Path:
-    """Where a stage keeps the teacher's outputs, so that the next stage of the same run finds them."""
-    return out_dir.resolve().parent / ".cache"
+    """Where a stage keeps the teacher's outputs: in its run's folder for the next stage, else with its checkpoints."""
+    run = out_dir.resolve().parent
+    return run / ".cache" if (run / RUN_MARKER).exists() else out_dir / CHECKPOINTS
 
 
 def outputs(folder: Path, texts: Sequence[str], max_length: int, cache: Path, device: torch.device) -> TeacherOutputs:
@@ -64,7 +65,7 @@ def outputs(folder: Path, texts: Sequence[str], max_length: int, cache: Path, de
     tokenizer = models.load_tokenizer(str(folder))
     ids = encode(tokenizer, texts, max_length)
     starts = np.concatenate([[0], np.cumsum([len(row) for row in ids])]).astype(np.int64)
-    entry = cache / f"teacher-{_key(folder, texts, max_length)}"
+    entry = cache / f"teacher-{_key(folder, texts, max_length, device)}"
     if not entry.is_dir():
         _compute(folder, ids, starts, tokenizer.pad_token_id, entry, device)
     return TeacherOutputs(
@@ -75,8 +76,8 @@ def outputs(folder: Path, texts: Sequence[str], max_length: int, cache: Path, de
     )
 
 
-def _key(folder: Path, texts: Sequence[str], max_length: int) -> str:
-    total = hashlib.sha256(f"{digest(folder)}\0{max_length}\0".encode())
+def _key(folder: Path, texts: Sequence[str], max_length: int, device: torch.device) -> str:
+    total = hashlib.sha256(f"{digest(folder)}\0{max_length}\0{device.type}\0{code_version()}\0".encode())
     for text in texts:
         total.update(text.encode() + b"\0")
     return total.hexdigest()[:24]

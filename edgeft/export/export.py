@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,17 +16,16 @@ from numpy.typing import NDArray
 from edgeft import artifact, models
 from edgeft.artifact import InputSpec, Manifest, Quantization
 from edgeft.bench import machine
-from edgeft.bench.race import race, ratio
+from edgeft.bench.race import Ratio, race, ratio
 from edgeft.data.dataset import Dataset
 from edgeft.data.dataset import load as load_dataset
-from edgeft.errors import GateError
+from edgeft.errors import GateError, RecipeError
 from edgeft.export import graph, quantize
 from edgeft.export.capture import capture
 from edgeft.progress import say
 from edgeft.recipe import ExportConfig
-from edgeft.runtime.engine import Engine
-from edgeft.runtime.model import Model, load_tokenizer
-from edgeft.stage import Inputs, Metrics, stage
+from edgeft.runtime.model import Model, assemble
+from edgeft.stage import CHECKPOINTS, Inputs, Metrics, stage
 from edgeft.train import evaluate, metrics
 
 CAPTURED, FP32, INT8 = "captured.onnx", "fp32.onnx", "int8.onnx"
@@ -38,7 +39,7 @@ class Bed:
     """What candidate graphs are tested on.
 
     Attributes:
-        folder: scratch files and results.
+        folder: for candidates; it goes when the stage ends.
         manifest: of the artifact to be, for labels and inputs.
         dataset: real rows.
         config: the gates' bounds.
@@ -53,10 +54,7 @@ class Bed:
 
     def model(self, file: str, threads: int | None = None) -> Model:
         """A candidate through the runtime, exactly as it would ship."""
-        spec = self.manifest.inputs
-        engine = Engine(self.folder / file, spec.pad_token_id, threads)
-        tokenizer = load_tokenizer(self.folder / artifact.TOKENIZER, spec.max_length)
-        return Model(self.folder, self.manifest, engine, tokenizer)
+        return assemble(self.folder, self.manifest, self.folder / file, threads)
 
     def logits(self, file: str) -> dict[str, NDArray[np.float32]]:
         """A candidate's logits on each split, text by text, as an app would ask."""
@@ -79,30 +77,32 @@ def fill(config: ExportConfig, inputs: Inputs, out_dir: Path) -> Metrics:
         GateError: fp32 parity fails, or a precision that the recipe names doesn't hold.
     """
     dataset = load_dataset(inputs["data"])
-    bed = lay(config, inputs["model"], dataset, out_dir)
+    scratch = out_dir / CHECKPOINTS
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir()
+    bed = lay(config, inputs["model"], dataset, scratch)
     parity = check_parity(bed)
     found: dict[str, Any] = {"parity": parity, "fp32": gate(bed, FP32, bed.reference)}
     quantization = choose(bed, found)
     chosen = INT8 if quantization.precision == "int8" else FP32
     evaluate.write_predictions(out_dir, bed.logits(chosen))
-    (out_dir / chosen).replace(out_dir / artifact.MODEL)
-    for leftover in (FP32, INT8, CAPTURED):
-        (out_dir / leftover).unlink(missing_ok=True)
+    shutil.copyfile(scratch / chosen, out_dir / artifact.MODEL)
+    shutil.copyfile(scratch / artifact.TOKENIZER, out_dir / artifact.TOKENIZER)
     manifest = dataclasses.replace(bed.manifest, quantization=quantization, parity=parity)
     artifact.write_manifest(out_dir, manifest, list(artifact.REQUIRED))
     return {**found, "precision": quantization.precision, "quantization": dataclasses.asdict(quantization)}
 
 
-def lay(config: ExportConfig, folder: Path, dataset: Dataset, out_dir: Path) -> Bed:
+def lay(config: ExportConfig, folder: Path, dataset: Dataset, scratch: Path) -> Bed:
     """Capture the fp32 graph, save the tokenizer, and collect torch's answers."""
     tokenizer = models.load_tokenizer(str(folder))
     model = models.load_classifier(str(folder), None)
     captured = capture(model, config.opset)
-    onnx.save(captured, out_dir / CAPTURED)
-    graph.finish(out_dir / CAPTURED, out_dir / FP32)
+    onnx.save(captured, scratch / CAPTURED)
+    graph.finish(scratch / CAPTURED, scratch / FP32)
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.no_padding()
-    tokenizer.backend_tokenizer.save(str(out_dir / artifact.TOKENIZER))
+    tokenizer.backend_tokenizer.save(str(scratch / artifact.TOKENIZER))
     spec = InputSpec(
         names=[item.name for item in captured.graph.input],
         max_length=tokenizer.model_max_length,
@@ -115,7 +115,7 @@ def lay(config: ExportConfig, folder: Path, dataset: Dataset, out_dir: Path) -> 
         quantization=Quantization(precision="fp32", scheme="none"),
     )
     reference = evaluate.split_logits(model, tokenizer, dataset, tokenizer.model_max_length)
-    return Bed(out_dir, manifest, dataset, config, reference)
+    return Bed(scratch, manifest, dataset, config, reference)
 
 
 def check_parity(bed: Bed) -> dict[str, Any]:
@@ -132,7 +132,7 @@ def check_parity(bed: Bed) -> dict[str, Any]:
     if not difference <= bed.config.parity_tolerance:
         raise GateError(
             f"export: fp32 logits of the graph differ from torch by {difference:.2e} on {rows} rows, "
-            f"allowed are {bed.config.parity_tolerance:.0e}; nothing was written"
+            f"allowed are {bed.config.parity_tolerance:.0e}; no artifact was written"
         )
     return {"rows": rows, "max_logit_difference": difference, "tolerance": bed.config.parity_tolerance}
 
@@ -162,12 +162,12 @@ def choose(bed: Bed, found: dict[str, Any]) -> Quantization:
     float_layers = settle(bed, reference)
     found["int8"] = gate(bed, INT8, reference)
     int8_bytes = found["int8"]["bytes"]
-    speedup, low = speed(bed)
+    speedup = speed(bed)
     agreement = found["int8"]["validation"]["agreement"]
-    problems = objections(bed.config, agreement, int8_bytes, fp32_bytes, speedup, low)
-    found["int8"]["speedup"] = speedup
+    problems = objections(bed.config, agreement, int8_bytes, fp32_bytes, speedup)
+    found["int8"]["speedup"] = speedup.as_dict()
     if problems and bed.config.precision == "int8":
-        raise GateError(f"export: int8 doesn't hold: {'; '.join(problems)}; nothing was written")
+        raise GateError(f"export: int8 doesn't hold: {'; '.join(problems)}; no artifact was written")
     if problems:
         say(f"export: fp32 ships, because of int8: {'; '.join(problems)}")
         return Quantization(precision="fp32", scheme="none", fp32_bytes=fp32_bytes, reason="; ".join(problems))
@@ -179,29 +179,32 @@ def choose(bed: Bed, found: dict[str, Any]) -> Quantization:
         agreement=agreement,
         max_logit_difference=float(np.abs(logits - reference["validation"]).max()),
         fp32_bytes=fp32_bytes,
-        speedup=speedup,
+        speedup=speedup.median,
         proved_on=prove(bed, float_layers),
-        reason=f"{fp32_bytes / int8_bytes:.1f} times smaller and {speedup:.2f} times faster than fp32 here, "
+        reason=f"{fp32_bytes / int8_bytes:.1f} times smaller and {speedup.median:.2f} times faster than fp32 here, "
         f"{agreement:.1%} of the answers equal",
     )
 
 
-def objections(
-    config: ExportConfig, agreement: float, int8_bytes: int, fp32_bytes: int, speedup: float, low: float
-) -> list[str]:
+def objections(config: ExportConfig, agreement: float, int8_bytes: int, fp32_bytes: int, speedup: Ratio) -> list[str]:
     """Why int8 may not ship, both numbers in each line.
 
-    Under `auto` int8 has to win clearly; where a recipe names int8 the race was decided before, so that a tie passes
-    and only a clear loss objects.
+    Under `auto` int8 has to win clearly, the lower bound of the ratio included. Where a recipe names int8 the race was
+    decided before: a tie passes, only a clear loss objects.
     """
     problems = []
     if agreement < config.min_agreement:
         problems.append(f"{agreement:.1%} of the answers agree with fp32, wanted are {config.min_agreement:.1%}")
     if int8_bytes >= fp32_bytes:
         problems.append(f"{int8_bytes} bytes are not fewer than the {fp32_bytes} of fp32")
-    wanted = config.min_speedup if config.precision == "auto" else 1 / config.min_speedup
-    if speedup < wanted:
-        problems.append(f"{speedup:.2f} times the speed of fp32 (at least {low:.2f}), wanted is {wanted:.2f}")
+    auto = config.precision == "auto"
+    clear_loss = speedup.median < 1 / config.min_speedup and speedup.high < 1
+    if (auto and (speedup.median < config.min_speedup or speedup.low <= 1)) or (not auto and clear_loss):
+        wanted = config.min_speedup if auto else 1 / config.min_speedup
+        problems.append(
+            f"{speedup.median:.2f} times the speed of fp32 ({speedup.low:.2f} to {speedup.high:.2f}), "
+            f"wanted is {wanted:.2f}"
+        )
     return problems
 
 
@@ -212,12 +215,25 @@ def settle(bed: Bed, reference: dict[str, NDArray[np.float32]]) -> list[str]:
         The weights that stayed fp32.
     """
     if bed.config.float_layers is not None:
+        check_names(bed.config.float_layers, quantize.weights(bed.folder / CAPTURED))
         write_int8(bed, bed.config.float_layers)
         return list(bed.config.float_layers)
     write_int8(bed, [])
     if agreement(bed, reference) >= bed.config.min_agreement:
         return []
     return keep_sensitive(bed, reference)
+
+
+def check_names(wanted: list[str], names: list[str]) -> None:
+    """Whether the graph has these weights.
+
+    Raises:
+        RecipeError: names the first that it hasn't, and the nearest one that it has.
+    """
+    unknown = next((name for name in wanted if name not in names), None)
+    if unknown is not None:
+        close = difflib.get_close_matches(unknown, names, n=1, cutoff=0.0)
+        raise RecipeError(f"export.float_layers: the graph has no weight {unknown!r}; the nearest is {close[0]}")
 
 
 def keep_sensitive(bed: Bed, reference: dict[str, NDArray[np.float32]]) -> list[str]:
@@ -229,13 +245,13 @@ def keep_sensitive(bed: Bed, reference: dict[str, NDArray[np.float32]]) -> list[
         return bed.model(path.name).logits(texts, batch_size=1)
 
     ranked = quantize.sensitivity(captured, bed.folder / "trial.onnx", predict, reference["validation"][: len(texts)])
-    count = 1
-    while count <= len(ranked) // 2:
-        write_int8(bed, ranked[:count])
+    kept: list[str] = []
+    while 2 * len(kept) <= len(ranked) // 2:
+        kept = ranked[: max(1, 2 * len(kept))]
+        write_int8(bed, kept)
         if agreement(bed, reference) >= bed.config.min_agreement:
             break
-        count *= 2
-    return ranked[:count]
+    return kept
 
 
 def write_int8(bed: Bed, float_layers: list[str]) -> None:
@@ -252,12 +268,11 @@ def agreement(bed: Bed, reference: dict[str, NDArray[np.float32]]) -> float:
     return metrics.agreement(reference["validation"], logits)
 
 
-def speed(bed: Bed) -> tuple[float, float]:
-    """How many times faster int8 answers than fp32, one thread, interleaved: ratio and its lower 95% bound."""
+def speed(bed: Bed) -> Ratio:
+    """How many times faster int8 answers than fp32: one thread, interleaved."""
     contenders = {"fp32": bed.model(FP32, threads=1), "int8": bed.model(INT8, threads=1)}
     times = race(contenders, bed.dataset.validation.texts, bed.config.latency_queries, RACE_WARMUP)
-    found = ratio(times["fp32"], times["int8"])
-    return found.median, found.low
+    return ratio(times["fp32"], times["int8"])
 
 
 def prove(bed: Bed, float_layers: list[str]) -> list[str]:
@@ -274,7 +289,7 @@ def prove(bed: Bed, float_layers: list[str]) -> list[str]:
     difference = float(np.abs(pair[0] - pair[1]).max())
     plain.unlink()
     twin.unlink()
-    if difference > bed.config.parity_tolerance:
+    if not difference <= bed.config.parity_tolerance:
         raise GateError(
             f"export: int8 logits differ by {difference:.2e} from the exact u8u8 form of the same graph: products "
             "saturate on this processor; use --set export.precision=fp32"

@@ -18,6 +18,7 @@ from edgeft.data.dataset import load as load_dataset
 from edgeft.errors import GateError
 from edgeft.export import graph
 from edgeft.recipe import StageConfig
+from edgeft.runtime.model import assemble
 from edgeft.runtime.verify import record, replay
 from edgeft.stage import Inputs, Metrics, digest, stage, write_json
 
@@ -50,22 +51,20 @@ def fill(config: StageConfig, inputs: Inputs, out_dir: Path) -> Metrics:
     manifest = dataclasses.replace(
         manifest, calibration=calibration, data_sha256=digest(inputs["data"]), edgeft_version=edgeft.__version__
     )
-    artifact.write_manifest(out_dir, manifest, list(artifact.REQUIRED))
     write_golden(out_dir, manifest, dataset.test.texts[:GOLDEN_ROWS])
-    return {"bytes": artifact.total_bytes(artifact.read_manifest(out_dir)), "temperature": calibration["temperature"]}
+    whole = artifact.write_manifest(out_dir, manifest, [*artifact.REQUIRED, artifact.GOLDEN])
+    return {"bytes": artifact.total_bytes(whole), "temperature": calibration["temperature"]}
 
 
 def write_golden(folder: Path, manifest: Manifest, texts: list[str]) -> None:
-    """Record the golden rows of a loadable artifact, list them in its manifest, and replay them.
+    """Record the golden rows and replay them; the manifest is not there yet.
 
     Raises:
         GateError: the replay differs from the record.
     """
-    model = edgeft.load(folder)
-    golden = record(model, texts, GOLDEN_TOLERANCE[manifest.quantization.precision])
+    golden = record(assemble(folder, manifest), texts, GOLDEN_TOLERANCE[manifest.quantization.precision])
     write_json(folder / artifact.GOLDEN, golden)
-    artifact.write_manifest(folder, manifest, [*artifact.REQUIRED, artifact.GOLDEN])
-    found = replay(edgeft.load(folder))
+    found = replay(assemble(folder, manifest))
     if not found.passed:
         raise GateError(f"package: golden rows don't replay on the machine that recorded them: {found}")
 

@@ -14,9 +14,18 @@ from edgeft.errors import OutputFolderError, RecipeError, UserError
 from edgeft.pipeline import ship
 from edgeft.pipeline.steps import Step, preflight, steps, with_budget
 from edgeft.recipe import Recipe, StageConfig
-from edgeft.stage import Inputs, StageResult, digest, read_result, stage, stage_key, write_atomically, write_json
+from edgeft.stage import (
+    RUN_MARKER,
+    Inputs,
+    StageResult,
+    digest,
+    read_result,
+    stage,
+    stage_key,
+    write_atomically,
+    write_json,
+)
 
-MARKER = "run.json"
 ARTIFACT = "artifact"
 
 
@@ -51,6 +60,7 @@ def _run(whole: Recipe, run_dir: Path, names: list[str]) -> dict[str, StageResul
         if step.name in names:
             results[step.name] = step.run(run_dir / step.name)
     if ARTIFACT in names:
+        ship.check_budget(whole, results)
         results[ARTIFACT] = finish(whole, results, run_dir)
     return results
 
@@ -76,11 +86,12 @@ def run_folder(run_dir: Path) -> Iterator[None]:
     """
     if run_dir.exists() and not run_dir.is_dir():
         raise OutputFolderError(f"{run_dir} is a file; give a folder as --run-dir")
-    fresh = not (run_dir / MARKER).exists()
-    if fresh and run_dir.exists() and any(run_dir.iterdir()):
+    fresh = not (run_dir / RUN_MARKER).exists()
+    # A kill while the very first marker was written leaves its temporary file alone.
+    if fresh and run_dir.exists() and any(item.name != f"{RUN_MARKER}.tmp" for item in run_dir.iterdir()):
         raise OutputFolderError(f"{run_dir} is not empty and is not a run of edgeft; give another --run-dir")
     run_dir.mkdir(parents=True, exist_ok=True)
-    write_json(run_dir / MARKER, {"edgeft": edgeft.__version__})
+    write_json(run_dir / RUN_MARKER, {"edgeft": edgeft.__version__})
     try:
         yield
     except UserError:

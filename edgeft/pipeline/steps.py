@@ -8,9 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeft import budget, models
+from edgeft import budget, models, shapes
 from edgeft.data import sources
-from edgeft.errors import RecipeError, require
+from edgeft.errors import ModelError, RecipeError, require
 from edgeft.recipe import BaselineConfig, DistillConfig, PruneConfig, Recipe, StageConfig
 from edgeft.stage import Inputs, Run, StageResult
 
@@ -118,8 +118,8 @@ def preflight(recipe: Recipe) -> None:
         raise RecipeError("finetune.model: no model; give --model FOLDER, a Hugging Face id or demo:all-minilm-l6-v2")
     sources.local_files(recipe.data)
     for source in filter(None, (recipe.finetune.model, recipe.distill.student)):
-        models.find(source)
         models.load_tokenizer(source)
+    check_shapes(recipe)
     needed = {"onnxruntime": "to run the artifact", "onnx": "to export", "sklearn": "for the metrics"}
     needed |= {"jinja2": "for the report", "matplotlib": "for the report's plots"}
     needed |= {"torch_pruning": "to prune"} if recipe.prune.enabled else {}
@@ -128,8 +128,34 @@ def preflight(recipe: Recipe) -> None:
         require(module, purpose)
 
 
+def check_shapes(recipe: Recipe) -> None:
+    """Whether the model has the positions and layers that the recipe asks for, and is one that pruning knows.
+
+    Raises:
+        ModelError: names the option and both numbers.
+    """
+    facts = models.facts(recipe.finetune.model or "")
+    if recipe.finetune.max_length > facts.positions:
+        raise ModelError(
+            f"finetune.max_length={recipe.finetune.max_length} is more than the {facts.positions} tokens "
+            f"that {recipe.finetune.model} has positions for"
+        )
+    if recipe.distill.enabled and recipe.distill.student is None:
+        if recipe.distill.layers is None:
+            models.spread(facts.layers, recipe.distill.num_layers)
+        elif max(recipe.distill.layers) >= facts.layers:
+            raise ModelError(
+                f"distill.layers: layer {max(recipe.distill.layers)} of {recipe.finetune.model}, "
+                f"which has layers 0 to {facts.layers - 1}"
+            )
+    student = models.facts(recipe.distill.student).kind if recipe.distill.student else facts.kind
+    if recipe.prune.enabled and not shapes.prunable(student):
+        raise ModelError(f"{shapes.UNKNOWN.format(student)}; use --set prune.enabled=false")
+
+
 def with_budget(recipe: Recipe) -> Recipe:
-    """The recipe, its pruning held to the budget's largest drop."""
+    """The recipe, its pruning held to the budget's largest drop; both are against the teacher."""
     drops = [limit.bound for limit in budget.parse(recipe.budget or "") if limit.quantity == "drop"]
-    bound = min([recipe.prune.max_drop_points, *drops])
-    return dataclasses.replace(recipe, prune=dataclasses.replace(recipe.prune, max_drop_points=bound))
+    own = recipe.prune.max_teacher_drop_points
+    bound = min([*drops, *([] if own is None else [own])], default=None)
+    return dataclasses.replace(recipe, prune=dataclasses.replace(recipe.prune, max_teacher_drop_points=bound))

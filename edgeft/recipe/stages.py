@@ -12,6 +12,7 @@ from edgeft.recipe.options import option as _option
 # Bounds of a field that may be unset stand inside the union, where msgspec wants them.
 Rows = Annotated[int, msgspec.Meta(ge=2)]
 Rate = Annotated[float, msgspec.Meta(gt=0)]
+Points = Annotated[float, msgspec.Meta(ge=0)]
 Seed = Annotated[int, msgspec.Meta(ge=0, lt=2**32)]  # what NumPy's global generator takes
 
 
@@ -126,6 +127,9 @@ class PruneConfig(DistillationConfig):
         float,
         _option("a larger loss of the lead metric on validation is retried at half the ratios", "points", ge=0),
     ] = 1.5
+    max_teacher_drop_points: Annotated[
+        Points | None, _option("likewise, against the teacher; a budget's drop sets it", "points")
+    ] = None
 
 
 @_config()

@@ -119,6 +119,26 @@ def load_tokenizer(path: Path, max_length: int) -> Tokenizer:
     return tokenizer
 
 
+def assemble(
+    folder: Path,
+    manifest: Manifest,
+    graph: Path | None = None,
+    threads: int | None = None,
+    provider: str = "CPUExecutionProvider",
+) -> Model:
+    """A model of files that nobody has checked.
+
+    Args:
+        folder: has the tokenizer.
+        manifest: labels and inputs.
+        graph: the ONNX file; None: the folder's own.
+        threads: of one operator; None: the cores this process really has.
+        provider: an onnxruntime execution provider.
+    """
+    engine = Engine(graph or folder / artifact.MODEL, manifest.inputs.pad_token_id, threads, provider)
+    return Model(folder, manifest, engine, load_tokenizer(folder / artifact.TOKENIZER, manifest.inputs.max_length))
+
+
 def load(path: str | Path, threads: int | None = None, provider: str = "CPUExecutionProvider") -> Model:
     """Load an artifact and check that it is the one that was written.
 
@@ -135,5 +155,4 @@ def load(path: str | Path, threads: int | None = None, provider: str = "CPUExecu
     folder = Path(path)
     manifest = artifact.read_manifest(folder)
     artifact.verify_files(folder, manifest)
-    engine = Engine(folder / artifact.MODEL, manifest.inputs.pad_token_id, threads, provider)
-    return Model(folder, manifest, engine, load_tokenizer(folder / artifact.TOKENIZER, manifest.inputs.max_length))
+    return assemble(folder, manifest, None, threads, provider)

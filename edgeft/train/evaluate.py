@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from edgeft import models
 from edgeft.data.dataset import Dataset
+from edgeft.stage import digest, read_result
 from edgeft.train import metrics
 from edgeft.train.batches import collate, encode
 
@@ -82,6 +83,22 @@ def read_predictions(folder: Path, split: str) -> NDArray[np.float32]:
     return values
 
 
+def earlier_predictions(folder: Path, data: Path, dataset: Dataset) -> dict[str, NDArray[np.float32]]:
+    """What another model folder answers on the splits: what it kept, where that was on the same data, else computed.
+
+    Args:
+        folder: a model folder, of a stage or of the user's own.
+        data: the data folder.
+        dataset: its rows.
+    """
+    done = read_result(folder)
+    if done and done.inputs.get("data") == digest(data):
+        return {split: read_predictions(folder, split) for split in SPLITS}
+    tokenizer = models.load_tokenizer(folder)
+    model = models.load_classifier(folder, dataset.labels)
+    return split_logits(model, tokenizer, dataset, tokenizer.model_max_length)
+
+
 def scores(
     logits: dict[str, NDArray[np.float32]], dataset: Dataset, before: dict[str, NDArray[np.float32]] | None
 ) -> dict[str, Any]:
@@ -103,7 +120,12 @@ def split_logits(model: Any, tokenizer: Any, dataset: Dataset, max_length: int) 
 
 
 def gate(
-    model: Any, tokenizer: Any, dataset: Dataset, max_length: int, folder: Path, before: Path | None = None
+    model: Any,
+    tokenizer: Any,
+    dataset: Dataset,
+    max_length: int,
+    folder: Path,
+    before: dict[str, NDArray[np.float32]] | None = None,
 ) -> dict[str, Any]:
     """Measure a torch model for the gate table and keep its predictions in the folder.
 
@@ -113,15 +135,14 @@ def gate(
         dataset: with validation and test split.
         max_length: tokens.
         folder: where the predictions go.
-        before: the stage before, whose predictions the answers are compared with.
+        before: logits of the stage before, with which the answers are compared.
 
     Returns:
         metrics of each split (with `agreement`), `bytes` (fp32 weights) and `latency_ms` (median, CPU only).
     """
     logits = split_logits(model, tokenizer, dataset, max_length)
     write_predictions(folder, logits)
-    earlier = {split: read_predictions(before, split) for split in SPLITS} if before else None
-    found = scores(logits, dataset, earlier)
+    found = scores(logits, dataset, before)
     found["bytes"] = models.weight_bytes(model)
     if next(model.parameters()).device.type == "cpu":
         found["latency_ms"] = latency_ms(torch_answer(model, tokenizer, max_length), dataset.validation.texts)

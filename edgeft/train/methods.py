@@ -133,9 +133,9 @@ def check_merge(before: Any, after: Any, tolerance: float) -> float:
         GateError: it is over the tolerance.
     """
     difference = float(abs(before - after).max() / max(abs(before).max(), 1e-12))
-    if difference > tolerance:
+    if not difference <= tolerance:
         raise GateError(
             f"merge: logits of the merged model differ from the adapter's by {difference:.2e} of the largest logit, "
-            f"allowed are {tolerance:.0e}; nothing was kept"
+            f"allowed are {tolerance:.0e}; no model was kept"
         )
     return difference

@@ -48,6 +48,13 @@ def test_answers_stay_the_same_at_any_temperature() -> None:
     assert (calibrate.probabilities(logits, 0.3).argmax(1) == logits.argmax(1)).all()
 
 
-def test_all_answers_right_has_no_optimum_and_stays_in_range() -> None:
-    fitted = calibrate.fit_temperature(np.array([[3.0, 0.0], [0.0, 3.0]]), np.array([0, 1]))
-    assert calibrate.RANGE[0] * 0.99 <= fitted < 1
+def test_all_answers_right_have_no_optimum_and_keep_temperature_1() -> None:
+    temperature, method = calibrate.chosen_temperature(np.array([[3.0, 0.0], [0.0, 3.0]]), np.array([0, 1]))
+    assert temperature == 1.0
+    assert method == "none: all 2 validation rows are right, so that no temperature is too small"
+
+
+def test_all_answers_wrong_have_no_optimum_either() -> None:
+    temperature, method = calibrate.chosen_temperature(np.array([[3.0, 0.0], [0.0, 3.0]]), np.array([1, 0]))
+    assert temperature == 1.0
+    assert method == "none: no optimum between 0.05 and 20.0 on 2 validation rows"

@@ -13,10 +13,11 @@ import torch
 from onnx import numpy_helper
 
 from edgeft import models
-from edgeft.errors import GateError
+from edgeft.bench.race import Ratio
+from edgeft.errors import GateError, RecipeError
 from edgeft.export import graph, quantize
 from edgeft.export.capture import capture
-from edgeft.export.export import check_parity, objections
+from edgeft.export.export import check_names, check_parity, objections
 from edgeft.recipe import ExportConfig
 
 TEXT_IDS = [[2, 5, 9, 11, 3], [2, 7, 3]]
@@ -148,18 +149,29 @@ def test_sensitivity_puts_a_damaged_matrix_first(captured: tuple[Any, Path], tmp
 @pytest.mark.parametrize(
     ("precision", "agreement", "int8", "speedup", "words"),
     [
-        ("auto", 0.99, 25, 1.5, []),
-        ("auto", 0.96, 25, 1.5, ["96.0% of the answers agree with fp32, wanted are 97.0%"]),
-        ("auto", 0.99, 25, 1.02, ["1.02 times the speed"]),
-        ("int8", 0.99, 25, 1.02, []),
-        ("int8", 0.99, 25, 0.9, ["0.90 times the speed"]),
-        ("auto", 0.99, 101, 1.5, ["101 bytes are not fewer than the 100"]),
+        ("auto", 0.99, 25, (1.5, 1.4, 1.6), []),
+        ("auto", 0.96, 25, (1.5, 1.4, 1.6), ["96.0% of the answers agree with fp32, wanted are 97.0%"]),
+        ("auto", 0.99, 25, (1.02, 1.01, 1.03), ["1.02 times the speed of fp32 (1.01 to 1.03), wanted is 1.05"]),
+        ("auto", 0.99, 25, (1.2, 0.9, 1.5), ["1.20 times the speed of fp32 (0.90 to 1.50)"]),
+        ("int8", 0.99, 25, (1.02, 0.9, 1.1), []),
+        ("int8", 0.99, 25, (0.9, 0.8, 1.1), []),
+        ("int8", 0.99, 25, (0.9, 0.88, 0.93), ["0.90 times the speed"]),
+        ("auto", 0.99, 101, (1.5, 1.4, 1.6), ["101 bytes are not fewer than the 100"]),
     ],
 )
-def test_what_int8_must_hold(precision: Any, agreement: float, int8: int, speedup: float, words: list[str]) -> None:
-    found = objections(ExportConfig(precision=precision), agreement, int8, 100, speedup, speedup - 0.1)
+def test_what_int8_must_hold(
+    precision: Any, agreement: float, int8: int, speedup: tuple[float, float, float], words: list[str]
+) -> None:
+    ratio = Ratio(median=speedup[0], low=speedup[1], high=speedup[2])
+    found = objections(ExportConfig(precision=precision), agreement, int8, 100, ratio)
     assert len(found) == len(words)
     assert all(word in line for word, line in zip(words, found, strict=True))
+
+
+def test_a_weight_that_the_graph_has_not_is_named() -> None:
+    check_names(["dense_1"], ["dense_1", "dense_2"])
+    with pytest.raises(RecipeError, match="no weight 'dens_2'; the nearest is dense_2"):
+        check_names(["dens_2"], ["dense_1", "dense_2"])
 
 
 def test_a_parity_failure_has_both_numbers() -> None:
