@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from edgeft.version import __version__
+
 if TYPE_CHECKING:
     from edgeft.runtime import Model, load
 
-__version__ = "0.1.0"
 __all__ = ["Model", "__version__", "load"]
 
 

@@ -21,10 +21,10 @@ from typing import Any, Protocol
 
 import msgspec
 
-from edgeft import __version__
 from edgeft.errors import OutputFolderError, UserError
 from edgeft.progress import say
 from edgeft.recipe import StageConfig
+from edgeft.version import __version__
 
 COMPLETE = "stage.json"
 UNFINISHED = "stage.unfinished.json"
