@@ -145,7 +145,9 @@ def read_manifest(folder: Path) -> Manifest:
     if not folder.is_dir():
         raise ArtifactError(f"{folder}: no such artifact folder")
     if not (folder / MANIFEST).is_file():
-        raise ArtifactError(f"{folder} is not a whole artifact: it has no {MANIFEST}, which is written last")
+        inside = folder / "artifact"
+        hint = f"; did you mean {inside}?" if (inside / MANIFEST).is_file() else ""
+        raise ArtifactError(f"{folder} is not a whole artifact: it has no {MANIFEST}, which is written last{hint}")
     content = (folder / MANIFEST).read_bytes()
     try:
         version = msgspec.json.decode(content, type=_Versioned).schema_version

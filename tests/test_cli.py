@@ -175,6 +175,34 @@ def test_a_stage_alone_whose_input_is_missing(run: Any, tmp_path: Path) -> None:
     assert not (tmp_path / "o").exists()
 
 
+def test_two_processes_do_not_share_a_run_folder(run: Any, rows: Path, tiny_model: Path, tmp_path: Path) -> None:
+    import fcntl
+
+    out = tmp_path / "run"
+    flags = [*pipeline_flags(rows, tiny_model, out), "--until", "data"]
+    assert run(*flags)[0] == 0
+    with (out / "run.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        code, _, err = run(*flags)
+        assert code == 2
+        assert "another process is running there" in err
+    assert run(*flags)[0] == 0
+
+
+def test_a_table_is_no_file_of_texts(run: Any, rows: Path, real_artifact: Path, tmp_path: Path) -> None:
+    code, _, err = run("predict", real_artifact, "--file", rows)
+    assert code == 2
+    assert "one text a line" in err
+    lines = tmp_path / "texts.txt"
+    lines.write_text("a fine film\n\nawful\n", encoding="utf-8")
+    code, shown, _ = run("predict", real_artifact, "--file", lines, "--json")
+    assert code == 0
+    assert [item["text"] for item in last_json(shown)] == ["a fine film", "", "awful"]
+    code, _, err = run("predict", real_artifact.parent, "text")
+    assert code == 2
+    assert f"did you mean {real_artifact}?" in err
+
+
 def test_until_and_dry_run(run: Any, rows: Path, tiny_model: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     flags = pipeline_flags(rows, tiny_model, out)

@@ -40,9 +40,9 @@ def test_all_problems_are_told_at_once_each_with_its_path_and_remedy() -> None:
     assert problems_of(tree) == [
         "nmae: unknown key; did you mean name?",
         "distill.epoch: unknown key; did you mean distill.epochs?",
-        "distill.temperature: expected `float` > 0.0, got 0",
-        "distill.num_layers: expected `int`, got `str`, got 'three'",
-        "finetune.method: invalid enum value 'galore', got 'galore'; one of full, lora, qlora",
+        "distill.temperature: expected `float` > 0.0, not 0",
+        "distill.num_layers: expected `int`, not 'three'",
+        "finetune.method: expected one of the choices, not 'galore'; one of full, lora, qlora",
         "prune: expected a mapping of options, got [1]",
         "data: validation_fraction 0.6 + test_fraction 0.5 leave no training rows; their sum must stay under 1",
     ]
@@ -190,7 +190,7 @@ def test_builtin_recipes_hold_and_are_named_after_their_file(name: str) -> None:
 
 def test_check_stage_checks_what_flags_made() -> None:
     recipe.check_stage("prune", recipe.PruneConfig())
-    with pytest.raises(RecipeError, match=r"prune\.head_ratio: expected `float` < 1.0, got 2"):
+    with pytest.raises(RecipeError, match=r"prune\.head_ratio: expected `float` < 1.0, not 2"):
         recipe.check_stage("prune", dataclasses.replace(recipe.PruneConfig(), head_ratio=2))
 
 

@@ -45,7 +45,7 @@ def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.integer]) -
 def chosen_temperature(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> tuple[float, str]:
     """The fitted temperature and the method's name; 1 and why where the validation rows have no optimum."""
     if bool((logits.argmax(axis=1) == labels).all()):
-        return 1.0, f"none: all {len(labels)} validation rows are right, so that no temperature is too small"
+        return 1.0, f"none: all {len(labels)} validation rows are answered right, which no temperature fits best"
     fitted = fit_temperature(logits, labels)
     if fitted < RANGE[0] * EDGE or fitted > RANGE[1] / EDGE:
         return 1.0, f"none: no optimum between {RANGE[0]} and {RANGE[1]} on {len(labels)} validation rows"
@@ -117,7 +117,7 @@ def fill(config: CalibrateConfig, inputs: Inputs, out_dir: Path) -> Metrics:
             "after": figures(values, labels, temperature, config.bins),
         }
     before, after = (found["test"][when]["ece"] for when in ("before", "after"))
-    say(f"calibrate: temperature {temperature:.3f}, calibration error on test {before:.4f} -> {after:.4f}")
+    say(f"calibrate: {method}, temperature {temperature:.3f}, calibration error on test {before:.4f} -> {after:.4f}")
     write_json(out_dir / CALIBRATION, found)
     return found
 

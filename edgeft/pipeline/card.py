@@ -36,7 +36,7 @@ def render(recipe: Recipe, results: Mapping[str, StageResult], known: Mapping[st
         _cost(bench, results["package"].metrics["bytes"]),
         "## Limits",
         f"It learned from {results['data'].metrics['rows']['train']} labelled rows and knows no other kind of text; "
-        "its probabilities are calibrated for text like theirs. report.html shows its most confident mistakes.",
+        f"its calibration ({calibration['method']}) holds for text like theirs. report.html shows its worst mistakes.",
         "## Licences",
         f"Base model: {known['licences']['model']}. Data: {known['licences']['data']}.",
     ]

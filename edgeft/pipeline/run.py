@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +28,7 @@ from edgeft.stage import (
 )
 
 ARTIFACT = "artifact"
+LOCK = "run.lock"
 
 
 def run_pipeline(chosen: Recipe, run_dir: Path, until: str | None = None) -> dict[str, StageResult]:
@@ -77,12 +79,11 @@ def finish(whole: Recipe, results: dict[str, StageResult], run_dir: Path) -> Sta
     return stage(ARTIFACT)(fill)(config, inputs, run_dir / ARTIFACT)
 
 
-@contextlib.contextmanager
-def run_folder(run_dir: Path) -> Iterator[None]:
-    """Make or take up the run folder; a new one that holds nothing when a user error ends the run is removed.
+def check_folder(run_dir: Path) -> bool:
+    """Whether the run folder is a new one.
 
     Raises:
-        OutputFolderError: the folder holds something that is not a run.
+        OutputFolderError: it holds something that is not a run.
     """
     if run_dir.exists() and not run_dir.is_dir():
         raise OutputFolderError(f"{run_dir} is a file; give a folder as --run-dir")
@@ -90,29 +91,58 @@ def run_folder(run_dir: Path) -> Iterator[None]:
     # A kill while the very first marker was written leaves its temporary file alone.
     if fresh and run_dir.exists() and any(item.name != f"{RUN_MARKER}.tmp" for item in run_dir.iterdir()):
         raise OutputFolderError(f"{run_dir} is not empty and is not a run of edgeft; give another --run-dir")
+    return fresh
+
+
+@contextlib.contextmanager
+def run_folder(run_dir: Path) -> Iterator[None]:
+    """Make or take up the run folder; a new one that holds nothing when a user error ends the run is removed.
+
+    Raises:
+        OutputFolderError: the folder holds something that is not a run, or another process runs in it.
+    """
+    fresh = check_folder(run_dir)
     run_dir.mkdir(parents=True, exist_ok=True)
     write_json(run_dir / RUN_MARKER, {"edgeft": edgeft.__version__})
-    try:
+    with _alone(run_dir):
+        try:
+            yield
+        except UserError:
+            if fresh and not any(path.is_dir() for path in run_dir.iterdir()):
+                shutil.rmtree(run_dir)
+            raise
+
+
+@contextlib.contextmanager
+def _alone(run_dir: Path) -> Iterator[None]:
+    """Hold the run folder's lock, which the system gives back however the process ends."""
+    with (run_dir / LOCK).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise OutputFolderError(f"{run_dir}: another process is running there; wait for it or end it") from None
         yield
-    except UserError:
-        if fresh and not any(path.is_dir() for path in run_dir.iterdir()):
-            shutil.rmtree(run_dir)
-        raise
 
 
 def plan(chosen: Recipe, run_dir: Path) -> list[tuple[str, str]]:
     """Each stage with its state, for `--dry-run`: nothing is written or computed."""
     whole = with_budget(recipe.resolve(chosen))
     preflight(whole)
-    return [(step.name, _state(step, run_dir / step.name)) for step in steps(whole, run_dir)]
+    check_folder(run_dir)
+    states: list[tuple[str, str]] = []
+    for step in steps(whole, run_dir):
+        sure = all(state == "complete" for _, state in states)
+        complete = _is_complete(step, run_dir / step.name)
+        kept = "complete" if sure else "kept, if the stages before it come out as they were"
+        states.append((step.name, kept if complete else "runs"))
+    return states
 
 
-def _state(step: Step, folder: Path) -> str:
+def _is_complete(step: Step, folder: Path) -> bool:
+    """Whether the stage's folder is complete for its inputs as they are now."""
     done = read_result(folder)
     try:
         key, _ = stage_key(step.name, step.config, step.inputs())
-    except UserError:
-        return "runs after the stages before it"
-    if done and done.key == key and done.digest == digest(folder):
-        return "complete"
-    return "resumes or runs" if folder.exists() else "runs"
+    except UserError:  # an input is not there yet
+        return False
+    return done is not None and done.key == key and done.digest == digest(folder)

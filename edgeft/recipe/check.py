@@ -48,12 +48,13 @@ def _convert(value: Any, hint: Any, where: str, problems: list[str]) -> Any:
         problems.append(f"{where}: {value} is not a finite number")
         return _BAD
     except msgspec.ValidationError as error:
-        problems.append(f"{where}: {_plain(str(error))}, got {value!r}{_choices(hint)}")
+        problems.append(f"{where}: {_plain(str(error))}, not {value!r}{_choices(hint)}")
         return _BAD
 
 
 def _plain(message: str) -> str:
-    return message.split(" - at ")[0][:1].lower() + message.split(" - at ")[0][1:]
+    what = message.split(" - at ")[0].split(", got ")[0]
+    return "expected one of the choices" if what.startswith("Invalid enum") else what[:1].lower() + what[1:]
 
 
 def _choices(hint: Any) -> str:

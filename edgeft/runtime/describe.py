@@ -16,7 +16,8 @@ def describe(manifest: Manifest) -> str:
         f"agreement     {quantization.agreement:.2%} of the answers equal those of the fp32 graph",
         f"proved on     {'; '.join(quantization.proved_on) or 'not needed for fp32'}",
         f"size          {total_bytes(manifest) / 1e6:.1f} MB",
-        f"temperature   {manifest.calibration.get('temperature', 1.0):.3f}",
+        f"calibration   {manifest.calibration.get('method', 'none')}, "
+        f"temperature {manifest.calibration.get('temperature', 1.0):.3f}",
     ]
     for name, metrics in manifest.metrics.items():
         lines.append(

@@ -56,7 +56,7 @@ class Model:
             For one text, or for many with `top_k=1`, a list of `{"label", "score"}`; for many texts with another
             `top_k` a list of such lists.
         """
-        many = [texts] if isinstance(texts, str) else list(texts)
+        many = [texts] if isinstance(texts, str) else texts
         best = classification.decode(self.probabilities(many), self.labels, top_k)
         if isinstance(texts, str):
             return best[0]
@@ -92,6 +92,8 @@ class Model:
 
 
 def _check_texts(texts: Sequence[str]) -> None:
+    if not isinstance(texts, Sequence):
+        raise UserError(f"expected a text or a list of texts, got {type(texts).__name__}")
     wrong = next((index for index, text in enumerate(texts) if not isinstance(text, str)), None)
     if wrong is not None:
         raise UserError(f"text {wrong} is {type(texts[wrong]).__name__}, expected str")

@@ -7,13 +7,17 @@ from pathlib import Path
 
 from edgeft.errors import UserError
 
+TABLES = (".csv", ".tsv", ".jsonl", ".parquet")
+
 
 def lines(file: Path) -> list[str]:
-    """The non-empty lines of a UTF-8 file, or of standard input for `-`.
+    """The lines of a UTF-8 file, or of standard input for `-`; an empty line is an empty text.
 
     Raises:
-        UserError: no such file, or bytes that are not UTF-8 (names the line).
+        UserError: no such file, a table instead of lines, or bytes that are not UTF-8 (names the line).
     """
+    if file.suffix.lower() in TABLES:
+        raise UserError(f"{file}: a table; give its text column as a file with one text a line")
     if str(file) == "-":
         content = sys.stdin.buffer.read()
     elif file.is_file():
@@ -23,9 +27,7 @@ def lines(file: Path) -> list[str]:
     found = []
     for number, line in enumerate(content.splitlines(), start=1):
         try:
-            text = line.decode("utf-8")
+            found.append(line.decode("utf-8"))
         except UnicodeDecodeError:
             raise UserError(f"{file}: line {number} is not UTF-8") from None
-        if text.strip():
-            found.append(text)
     return found

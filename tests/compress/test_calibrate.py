@@ -51,7 +51,7 @@ def test_answers_stay_the_same_at_any_temperature() -> None:
 def test_all_answers_right_have_no_optimum_and_keep_temperature_1() -> None:
     temperature, method = calibrate.chosen_temperature(np.array([[3.0, 0.0], [0.0, 3.0]]), np.array([0, 1]))
     assert temperature == 1.0
-    assert method == "none: all 2 validation rows are right, so that no temperature is too small"
+    assert method == "none: all 2 validation rows are answered right, which no temperature fits best"
 
 
 def test_all_answers_wrong_have_no_optimum_either() -> None:
