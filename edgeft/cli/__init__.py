@@ -1,0 +1,40 @@
+"""The command line: one thin function a command, heavy imports inside."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+
+from cyclopts import CycloptsError
+
+from edgeft.cli import device, recipes, run, stages  # their import registers the commands
+from edgeft.cli.app import app
+from edgeft.errors import EdgeftError
+from edgeft.progress import say
+
+__all__ = ["app", "device", "main", "recipes", "run", "stages"]
+
+
+def main() -> None:
+    """Run a command; a user error is one line on stderr and exit code 2."""
+    # Neither the tokenizers' warning about forks nor bitsandbytes' about a kernel hub tells a user what to do.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    try:
+        app(sys.argv[1:], exit_on_error=False, print_error=False)
+    except CycloptsError as error:
+        _fail(" ".join(str(error).split()), 2)
+    except EdgeftError as error:
+        _fail(str(error), error.exit_code)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        _fail(str(error), 2)
+    except KeyboardInterrupt:
+        _fail("stopped; the same command goes on where it was", 130)
+
+
+def _fail(message: str, code: int) -> None:
+    say("\n".join(f"edgeft: {line}" for line in message.splitlines()))
+    sys.exit(code)

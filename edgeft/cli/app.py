@@ -1,0 +1,38 @@
+"""The application, and what every command uses."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from cyclopts import App, Parameter
+from rich.console import Console
+
+from edgeft.errors import require
+from edgeft.version import __version__
+
+app = App(
+    name="edgeft",
+    version=__version__,
+    help="From a pre-trained transformer and a labelled file to a small model that runs without PyTorch.",
+    result_action="return_value",
+)
+
+Flat = Parameter(name="*")
+Json = Annotated[bool, Parameter(name="--json", negative="", help="print one JSON document as the last line")]
+
+
+def print_json(document: object) -> None:
+    """One JSON document as the last line of standard output."""
+    print(msgspec.json.encode(document).decode(), flush=True)
+
+
+def stdout() -> Console:
+    """The console of results."""
+    return Console(highlight=False)
+
+
+def need_training() -> None:
+    """Name the extra before a room that needs it is imported."""
+    for module in ("torch", "transformers", "peft", "sklearn", "pyarrow", "torch_pruning", "onnx", "onnxruntime"):
+        require(module, "to train and compress")

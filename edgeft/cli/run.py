@@ -1,0 +1,76 @@
+"""`edgeft pipeline`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from edgeft import recipe
+from edgeft.cli.app import Json, app, need_training, print_json, stdout
+from edgeft.stage import StageResult
+
+
+@app.command
+def pipeline(
+    name: str | None = None,
+    *,
+    data: str | None = None,
+    text_column: str | None = None,
+    label_column: str | None = None,
+    model: str | None = None,
+    run_dir: Path | None = None,
+    budget: str | None = None,
+    set: Annotated[list[str] | None, Parameter(consume_multiple=False)] = None,
+    until: str | None = None,
+    dry_run: Annotated[bool, Parameter(negative="")] = False,
+    json: Json = False,
+) -> None:
+    """Make an artifact from a labelled file: every stage, skipping what is complete.
+
+    Args:
+        name: recipe file or built-in recipe; none: the defaults.
+        data: labelled rows: a file, a Hugging Face dataset id or folder, or demo:rotten-tomatoes.
+        text_column: column with the text.
+        label_column: column with the label.
+        model: model folder, Hugging Face id, or demo:all-minilm-l6-v2.
+        run_dir: run folder; default runs/NAME, NAME being the recipe's.
+        budget: limits, as in "p99<=15ms,size<=30MB,drop<=1pt".
+        set: any option, as in --set distill.epochs=2; may be repeated.
+        until: the last stage to run.
+        dry_run: print the stages and their state, and do nothing.
+    """
+    given = {
+        "data.file": data,
+        "data.text_column": text_column,
+        "data.label_column": label_column,
+        "finetune.model": model,
+        "budget": budget,
+    }
+    settings = {path: value for path, value in given.items() if value is not None}
+    chosen = recipe.load(name, {**settings, **recipe.parse_settings(set or [])})
+    folder = run_dir or Path("runs") / chosen.name
+    need_training()
+    from edgeft import pipeline as room
+
+    if dry_run:
+        _show_plan(room.plan(chosen, folder), json)
+        return
+    results = room.run_pipeline(chosen, folder, until)
+    _show_run(results, folder, json)
+
+
+def _show_plan(states: list[tuple[str, str]], json: bool) -> None:
+    for stage, state in states:
+        print(f"{stage:12} {state}")
+    if json:
+        print_json(dict(states))
+
+
+def _show_run(results: dict[str, StageResult], folder: Path, json: bool) -> None:
+    from edgeft.pipeline import summary
+
+    summary.show(results, folder, stdout())
+    if json:
+        print_json(summary.document(results, folder))

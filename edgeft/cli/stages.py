@@ -1,0 +1,152 @@
+"""One stage alone, on folders."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Annotated
+
+from edgeft import recipe
+from edgeft.cli.app import Flat, Json, app, need_training, print_json, stdout
+from edgeft.errors import RecipeError
+from edgeft.recipe import (
+    CalibrateConfig,
+    DataConfig,
+    DistillConfig,
+    ExportConfig,
+    FinetuneConfig,
+    PruneConfig,
+    StageConfig,
+)
+
+
+def _stage(name: str, config: StageConfig, inputs: dict[str, Path], out: Path, json: bool) -> None:
+    """Check the flags, run one stage, print its metrics."""
+    from edgeft.pipeline.steps import ROOMS
+
+    recipe.check_stage(name, config)
+    result = importlib.import_module(ROOMS[name]).run(config, inputs, out)
+    if json:
+        print_json(result)
+    else:
+        from edgeft.pipeline import summary
+
+        summary.show_metrics(result, stdout())
+
+
+@app.command
+def data(config: Annotated[DataConfig | None, Flat] = None, *, out: Path, json: Json = False) -> None:
+    """Read, check and split a labelled file.
+
+    Args:
+        out: the data folder.
+    """
+    need_training()
+    from edgeft.data import sources
+
+    config = config or DataConfig()
+    if config.file is None:
+        raise RecipeError("data: no file; give --file FILE")
+    _stage("data", config, sources.local_files(config), out, json)
+
+
+@app.command
+def finetune(
+    config: Annotated[FinetuneConfig | None, Flat] = None, *, data: Path, out: Path, json: Json = False
+) -> None:
+    """Fine-tune a pre-trained model on a data folder.
+
+    Args:
+        data: a data folder.
+        out: the model folder.
+    """
+    need_training()
+    from edgeft import models
+
+    config = config or FinetuneConfig()
+    if config.model is None:
+        raise RecipeError("finetune: no model; give --model FOLDER, a Hugging Face id or demo:all-minilm-l6-v2")
+    place = models.find(config.model)
+    _stage("finetune", config, {"data": data, **({"model": place} if isinstance(place, Path) else {})}, out, json)
+
+
+@app.command
+def distill(
+    config: Annotated[DistillConfig | None, Flat] = None, *, data: Path, teacher: Path, out: Path, json: Json = False
+) -> None:
+    """Distill a teacher into a smaller student.
+
+    Args:
+        data: a data folder.
+        teacher: a model folder with predictions, as `edgeft finetune` writes it.
+        out: the model folder.
+    """
+    need_training()
+    from edgeft import models
+
+    config = config or DistillConfig()
+    place = models.find(config.student) if config.student else None
+    student = {"student": place} if isinstance(place, Path) else {}
+    _stage("distill", config, {"data": data, "teacher": teacher, **student}, out, json)
+
+
+@app.command
+def prune(
+    config: Annotated[PruneConfig | None, Flat] = None,
+    *,
+    data: Path,
+    model: Path,
+    teacher: Path,
+    out: Path,
+    json: Json = False,
+) -> None:
+    """Prune heads and feed-forward channels, then recover under a teacher.
+
+    Args:
+        data: a data folder.
+        model: the model folder to prune.
+        teacher: the model folder to learn from.
+        out: the model folder.
+    """
+    need_training()
+    _stage("prune", config or PruneConfig(), {"data": data, "model": model, "teacher": teacher}, out, json)
+
+
+@app.command
+def export(
+    config: Annotated[ExportConfig | None, Flat] = None, *, data: Path, model: Path, out: Path, json: Json = False
+) -> None:
+    """Export a model folder to an int8 ONNX artifact, checked against the model.
+
+    Args:
+        data: a data folder.
+        model: a model folder.
+        out: the artifact, its probabilities not yet calibrated.
+    """
+    need_training()
+    _stage("export", config or ExportConfig(), {"data": data, "model": model}, out, json)
+
+
+@app.command
+def calibrate(
+    artifact: Path,
+    config: Annotated[CalibrateConfig | None, Flat] = None,
+    *,
+    data: Path,
+    out: Path,
+    json: Json = False,
+) -> None:
+    """Fit the temperature of an exported artifact and write the calibrated artifact.
+
+    Args:
+        artifact: the exported artifact.
+        data: a data folder.
+        out: gets `calibration` and `artifact`.
+    """
+    need_training()
+    from edgeft.export.package import run as package
+
+    config = config or CalibrateConfig()
+    _stage("calibrate", config, {"data": data, "artifact": artifact}, out / "calibration", json)
+    inputs = {"data": data, "export": artifact, "calibrate": out / "calibration"}
+    package(StageConfig(seed=config.seed), inputs, out / "artifact")
