@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 DEVICE := .venv-device
+SERVE := .venv-serve
 BIN := $(VENV)/bin
 PIP := pip install --quiet --constraint constraints.txt
 
@@ -10,8 +11,8 @@ PIP := pip install --quiet --constraint constraints.txt
 demo: $(VENV)/.ready
 	$(BIN)/edgeft pipeline demo
 
-test: check $(VENV)/.ready $(DEVICE)/.ready
-	EDGEFT_DEVICE_PYTHON=$(CURDIR)/$(DEVICE)/bin/python $(BIN)/pytest
+test: check $(VENV)/.ready $(DEVICE)/.ready $(SERVE)/.ready
+	EDGEFT_DEVICE_PYTHON=$(CURDIR)/$(DEVICE)/bin/python EDGEFT_SERVE_PYTHON=$(CURDIR)/$(SERVE)/bin/python $(BIN)/pytest
 
 check: $(VENV)/.ready
 	$(BIN)/ruff check .
@@ -27,11 +28,16 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(BIN)/$(PIP) --editable '.[cpu,serve,report,train,qlora,demo,dev]'
 	touch $@
 
-# What a device has: the runtime and the server, no torch.
+# What a device has: the runtime alone, or with the server; no torch.
 $(DEVICE)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(DEVICE)
-	$(DEVICE)/bin/$(PIP) --editable '.[cpu,serve]'
+	$(DEVICE)/bin/$(PIP) --editable '.[cpu]'
+	touch $@
+
+$(SERVE)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(SERVE)
+	$(SERVE)/bin/$(PIP) --editable '.[cpu,serve]'
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(DEVICE) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) $(DEVICE) $(SERVE) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

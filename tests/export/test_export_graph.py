@@ -15,6 +15,7 @@ from onnx import numpy_helper
 from edgeft import models
 from edgeft.bench.race import Ratio
 from edgeft.errors import GateError, RecipeError
+from edgeft.export import capture as capturing
 from edgeft.export import graph, quantize
 from edgeft.export.capture import capture
 from edgeft.export.export import check_names, check_parity, objections
@@ -59,6 +60,18 @@ def test_the_captured_graph_names_its_axes_and_carries_no_traces(captured: tuple
     assert shapes == {"input_ids": ["batch", "tokens"], "attention_mask": ["batch", "tokens"]}
     assert str(Path.home()).encode() not in proto.SerializeToString()
     assert b"site-packages" not in proto.SerializeToString()
+
+
+def test_torch_takes_over_where_transformers_fails(
+    captured: tuple[Any, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def _by_transformers(*_: object) -> None:
+        raise RuntimeError("no such exporter")
+
+    monkeypatch.setattr(capturing, "_by_transformers", _by_transformers)
+    onnx.save(capture(captured[0], 18), tmp_path / "m.onnx")
+    assert "transformers exporter failed: no such exporter" in capsys.readouterr().err
+    np.testing.assert_allclose(run(tmp_path / "m.onnx", TEXT_IDS), torch_logits(captured[0], TEXT_IDS), atol=1e-5)
 
 
 def test_capture_twice_gives_equal_bytes(captured: tuple[Any, Path]) -> None:
