@@ -88,6 +88,7 @@ def keep(
     model: Any, tokenizer: Any, dataset: Dataset, config: FinetuneConfig, source: str, out_dir: Path
 ) -> dict[str, Any]:
     """Merge, check and save; the gate's figures of both forms."""
+    methods.compute_in_float32(model)
     adapter = evaluate.split_logits(model, tokenizer, dataset, config.max_length)
     merged = methods.merge(model, config, source, dataset.labels, out_dir)
     found = evaluate.gate(merged, tokenizer, dataset, config.max_length, out_dir)

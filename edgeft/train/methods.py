@@ -80,6 +80,13 @@ def prepare(config: FinetuneConfig, source: str, labels: list[str], device: torc
     return model if config.method == "full" else with_adapter(model, config)
 
 
+def compute_in_float32(model: torch.nn.Module) -> None:
+    """Let 4-bit layers multiply in float32 from now on: what a merge is compared with must not round to bfloat16."""
+    for module in model.modules():
+        if type(module).__name__ == "Linear4bit" and hasattr(module, "compute_dtype"):
+            module.compute_dtype = torch.float32
+
+
 def merge(model: Any, config: FinetuneConfig, source: str, labels: list[str], folder: Path) -> Any:
     """Fold the trained adapter into plain fp32 weights.
 
