@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +58,6 @@ def with_adapter(model: Any, config: FinetuneConfig) -> Any:
     """The model with trainable LoRA matrices on every linear layer of its body, and a trainable head."""
     from peft import LoraConfig, TaskType, get_peft_model, prepare_model_for_kbit_training
 
-    if config.method == "qlora":
-        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
     lora = LoraConfig(
         task_type=TaskType.SEQ_CLS,
         r=config.lora_rank,
@@ -67,7 +66,11 @@ def with_adapter(model: Any, config: FinetuneConfig) -> Any:
         target_modules="all-linear",
         modules_to_save=heads_of(model),
     )
-    return get_peft_model(model, lora)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers by an older name
+        if config.method == "qlora":
+            model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+        return get_peft_model(model, lora)
 
 
 def prepare(config: FinetuneConfig, source: str, labels: list[str], device: torch.device) -> Any:
@@ -82,9 +85,10 @@ def prepare(config: FinetuneConfig, source: str, labels: list[str], device: torc
 
 def compute_in_float32(model: torch.nn.Module) -> None:
     """Let 4-bit layers multiply in float32 from now on: what a merge is compared with must not round to bfloat16."""
-    for module in model.modules():
-        if type(module).__name__ == "Linear4bit" and hasattr(module, "compute_dtype"):
-            module.compute_dtype = torch.float32
+    layer: Any
+    for layer in model.modules():
+        if type(layer).__name__ == "Linear4bit" and hasattr(layer, "compute_dtype"):
+            layer.compute_dtype = torch.float32
 
 
 def merge(model: Any, config: FinetuneConfig, source: str, labels: list[str], folder: Path) -> Any:
