@@ -108,10 +108,12 @@ def test_numbers_that_yaml_reads_as_words_are_numbers() -> None:
 @settings(max_examples=50, deadline=None)
 def test_any_tree_is_a_recipe_or_a_recipe_error(value: Any) -> None:
     for path in ("name", "distill", "distill.layers", "prune.importance", "finetune.learning_rate"):
+        message = ""
         try:
-            recipe.from_tree(recipe.with_settings({}, {path: value}))
-        except RecipeError:
-            continue
+            made = recipe.from_tree(recipe.with_settings({}, {path: value}))
+        except RecipeError as error:
+            message = str(error)
+        assert path.split(".")[0] in message or recipe.resolve(made)
 
 
 # ----------------------------------------------------------------------------------------------- reading and settings
