@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeft import tasks
+from edgeft.cleaning import Cleaning
 from edgeft.errors import DataError, RecipeError, require
 from edgeft.stage import write_json
 
@@ -52,6 +53,7 @@ class Dataset:
         unlabelled: texts that may be learnt from without their label.
         source: name of the file or dataset the rows come from, without folders.
         columns: role (text, label) to the column's name in the source.
+        cleaning: what was done to the texts.
     """
 
     task: str
@@ -62,6 +64,7 @@ class Dataset:
     unlabelled: list[str]
     source: str = ""
     columns: dict[str, str] = field(default_factory=dict)
+    cleaning: Cleaning = field(default_factory=Cleaning)
 
     def split(self, name: str) -> Split:
         """The split called train, validation or test."""

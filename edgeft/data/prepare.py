@@ -56,7 +56,7 @@ def assemble(parts: splits.Parts, config: DataConfig) -> Dataset:
         validation=_split(parts.validation, ids),
         test=_split(parts.test, ids),
         unlabelled=parts.unlabelled,
-        source=sources.source_name(config.file or ""),
+        source=sources.source_name(str(config.file or "")),
         columns={"text": config.text_column, "label": config.label_column},
     )
 

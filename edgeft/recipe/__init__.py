@@ -1,18 +1,19 @@
 """The recipe: every option of every stage, declared once.
 
 The YAML keys, `--set stage.field=value`, the command-line flags, the JSON Schema and docs/recipe.md all come from the
-dataclasses in `stages.py`.
+dataclasses in `stages.py` and `rows.py`.
 """
 
+from edgeft.recipe.base import StageConfig
 from edgeft.recipe.check import check_stage, from_tree
 from edgeft.recipe.docs import json_schema, markdown
 from edgeft.recipe.files import builtin_names, load, parse_settings, read_tree, resolve, to_yaml, with_settings
 from edgeft.recipe.options import Option, leaves, options
+from edgeft.recipe.rows import AugmentConfig, DataConfig
 from edgeft.recipe.stages import (
     BaselineConfig,
     BenchConfig,
     CalibrateConfig,
-    DataConfig,
     DistillationConfig,
     DistillConfig,
     ExportConfig,
@@ -20,11 +21,11 @@ from edgeft.recipe.stages import (
     PruneConfig,
     Recipe,
     ReportConfig,
-    StageConfig,
     TrainingConfig,
 )
 
 __all__ = [
+    "AugmentConfig",
     "BaselineConfig",
     "BenchConfig",
     "CalibrateConfig",

@@ -11,8 +11,9 @@ import msgspec
 
 from edgeft import budget, tasks
 from edgeft.errors import RecipeError
+from edgeft.recipe.base import StageConfig
 from edgeft.recipe.options import is_config, leaves
-from edgeft.recipe.stages import Recipe, StageConfig
+from edgeft.recipe.stages import Recipe
 
 C = TypeVar("C")
 

@@ -34,7 +34,7 @@ def markdown() -> str:
     lines = [
         "# The recipe",
         "",
-        "Written by `edgeft recipe docs` from the dataclasses in `edgeft/recipe/stages.py`; change it there.",
+        "Written by `edgeft recipe docs` from the dataclasses in `edgeft/recipe/`; change it there.",
         "Any option can be set with `--set PATH=VALUE`.",
         "",
         "| path | type | default | what it is |",

@@ -13,8 +13,9 @@ import msgspec
 import yaml
 
 from edgeft.errors import RecipeError
+from edgeft.recipe.base import StageConfig
 from edgeft.recipe.check import from_tree
-from edgeft.recipe.stages import Recipe, StageConfig
+from edgeft.recipe.stages import Recipe
 
 
 def builtin_names() -> list[str]:
@@ -103,12 +104,13 @@ def load(source: str | None, settings: Mapping[str, Any] | None = None) -> Recip
 
 
 def resolve(recipe: Recipe) -> Recipe:
-    """The recipe with every seed written out."""
+    """The recipe with every seed, and the task of its rows, written out."""
     stages: dict[str, Any] = {}
     for field in dataclasses.fields(recipe):
         stage = getattr(recipe, field.name)
         if isinstance(stage, StageConfig) and stage.seed is None:
             stages[field.name] = dataclasses.replace(stage, seed=recipe.seed)
+    stages["data"] = dataclasses.replace(stages.get("data", recipe.data), task=recipe.task)
     return dataclasses.replace(recipe, **stages)
 
 

@@ -4,23 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-import msgspec
-
+from edgeft.recipe.base import Points, Rate, StageConfig
 from edgeft.recipe.options import config as _config
 from edgeft.recipe.options import option as _option
-
-# Bounds of a field that may be unset stand inside the union, where msgspec wants them.
-Rows = Annotated[int, msgspec.Meta(ge=2)]
-Rate = Annotated[float, msgspec.Meta(gt=0)]
-Points = Annotated[float, msgspec.Meta(ge=0)]
-Seed = Annotated[int, msgspec.Meta(ge=0, lt=2**32)]  # what NumPy's global generator takes
-
-
-@_config()
-class StageConfig:
-    """What every stage has."""
-
-    seed: Annotated[Seed | None, _option("random seed; unset: the recipe's own")] = None
+from edgeft.recipe.rows import AugmentConfig, DataConfig
 
 
 @_config()
@@ -40,27 +27,6 @@ class TrainingConfig(StageConfig):
     device: Annotated[Literal["auto", "cpu", "cuda"], _option("where to train; auto: a GPU where there is one")] = (
         "auto"
     )
-
-
-@_config()
-class DataConfig(StageConfig):
-    """Reading, checking and splitting the labelled file."""
-
-    file: Annotated[
-        str | None,
-        _option("labelled rows: CSV, TSV, JSONL or Parquet file, Hugging Face dataset id or folder, or demo:NAME"),
-    ] = None
-    text_column: Annotated[str, _option("column with the text")] = "text"
-    label_column: Annotated[str, _option("column with the label")] = "label"
-    validation_file: Annotated[str | None, _option("your own validation rows instead of a split")] = None
-    test_file: Annotated[str | None, _option("your own test rows instead of a split")] = None
-    validation_fraction: Annotated[float, _option("share of each label's rows for validation", gt=0, lt=1)] = 0.1
-    test_fraction: Annotated[float, _option("share of each label's rows for the test", gt=0, lt=1)] = 0.1
-    max_train_rows: Annotated[
-        Rows | None,
-        _option("at most so many labelled training rows; the rest serves as unlabelled text", "rows"),
-    ] = None
-    max_eval_rows: Annotated[Rows | None, _option("at most so many rows in each of validation and test", "rows")] = None
 
 
 @_config()
@@ -192,6 +158,7 @@ class Recipe:
     data: DataConfig = DataConfig()
     baseline: BaselineConfig = BaselineConfig()
     finetune: FinetuneConfig = FinetuneConfig()
+    augment: AugmentConfig = AugmentConfig()
     distill: DistillConfig = DistillConfig()
     prune: PruneConfig = PruneConfig()
     export: ExportConfig = ExportConfig()

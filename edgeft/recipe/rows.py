@@ -1,0 +1,120 @@
+"""The options of what happens to rows: reading, cleaning, splitting, augmenting."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from edgeft.recipe.base import Rows, StageConfig
+from edgeft.recipe.options import config as _config
+from edgeft.recipe.options import option as _option
+
+CleanStep = Literal[
+    "unicode",
+    "html",
+    "urls",
+    "control",
+    "whitespace",
+    "lowercase",
+    "duplicates",
+    "near_duplicates",
+    "conflicts",
+    "label_errors",
+]
+PersonalKind = Literal["email", "phone", "credit_card", "iban", "ip_address", "ssn", "secret"]
+Balance = Literal["none", "class_weights", "oversample", "undersample"]
+Augmenter = Literal["back_translation", "masked_lm", "swap", "deletion"]
+Files = str | list[str]
+
+
+@_config()
+class DataConfig(StageConfig):
+    """Reading, checking, cleaning and splitting the rows."""
+
+    task: Annotated[str | None, _option("the ecosystem's tag of the task; unset: the recipe's own")] = None
+    file: Annotated[
+        Files | None,
+        _option(
+            "rows: CSV, TSV, JSONL or Parquet file, plain or compressed, a pattern of files, a list of files, "
+            "Hugging Face dataset id or folder, or demo:NAME"
+        ),
+    ] = None
+    validation_file: Annotated[Files | None, _option("your own validation rows instead of a split")] = None
+    test_file: Annotated[Files | None, _option("your own test rows instead of a split")] = None
+    text_column: Annotated[str, _option("column with the text")] = "text"
+    label_column: Annotated[str, _option("column with the label, or the labels where multi_label is on")] = "label"
+    multi_label: Annotated[bool, _option("a row has any number of labels, as a list or delimited")] = False
+    label_delimiter: Annotated[str, _option("stands between the labels of one row")] = ","
+    target_column: Annotated[str, _option("column with the number of a regression, or the target text")] = "target"
+    tokens_column: Annotated[str, _option("column with a row's tokens")] = "tokens"
+    tags_column: Annotated[str, _option("column with the tag of each token")] = "tags"
+    spans_column: Annotated[
+        str, _option("column with spans over the text, each start, end and label; read where there are no tokens")
+    ] = "spans"
+    question_column: Annotated[str, _option("column with the question")] = "question"
+    context_column: Annotated[str, _option("column with the text that holds the answer")] = "context"
+    answers_column: Annotated[str, _option("column with the answers, in the shape of SQuAD")] = "answers"
+    messages_column: Annotated[str, _option("column with the messages of a chat, each role and content")] = "messages"
+    prompt_column: Annotated[str, _option("column with the prompt, where there is a completion")] = "prompt"
+    completion_column: Annotated[str, _option("column with the completion of the prompt")] = "completion"
+    source_column: Annotated[str, _option("column with the source text of a pair")] = "source"
+    group_column: Annotated[str | None, _option("rows with the same value here stay in one split")] = None
+    time_column: Annotated[
+        str | None, _option("column with the time of a row; the test split is the latest rows, validation those before")
+    ] = None
+    validation_from: Annotated[str | None, _option("time where validation begins; unset: by validation_fraction")] = (
+        None
+    )
+    test_from: Annotated[str | None, _option("time where the test begins; unset: by test_fraction")] = None
+    skip_bad_rows: Annotated[bool, _option("drop and count rows that can't be used, instead of refusing the file")] = (
+        False
+    )
+    clean: Annotated[
+        list[CleanStep] | None,
+        _option("cleaning steps, always in the order of this list of choices; unset: the text as it stands"),
+    ] = None
+    near_duplicate_similarity: Annotated[
+        float, _option("Jaccard similarity of character 5-grams from which two texts are near duplicates", gt=0, le=1)
+    ] = 0.7
+    anonymise: Annotated[bool, _option("replace personal data by placeholders, here and in the artifact")] = False
+    anonymise_kinds: Annotated[list[PersonalKind] | None, _option("kinds of personal data to replace; unset: all")] = (
+        None
+    )
+    anonymise_region: Annotated[str, _option("country whose phone numbers need no prefix, as in US")] = "US"
+    anonymise_names: Annotated[
+        str | None, _option("spaCy model that finds names and places, through presidio; unset: neither is replaced")
+    ] = None
+    validation_fraction: Annotated[float, _option("share of each label's rows for validation", gt=0, lt=1)] = 0.1
+    test_fraction: Annotated[float, _option("share of each label's rows for the test", gt=0, lt=1)] = 0.1
+    max_train_rows: Annotated[
+        Rows | None,
+        _option("at most so many labelled training rows; the rest serves as unlabelled text", "rows"),
+    ] = None
+    max_eval_rows: Annotated[Rows | None, _option("at most so many rows in each of validation and test", "rows")] = None
+    balance: Annotated[
+        Balance, _option("what evens out rare labels in training: weights of the loss, or repeated or fewer rows")
+    ] = "none"
+
+
+@_config()
+class AugmentConfig(StageConfig):
+    """Further training rows made of the training rows."""
+
+    enabled: Annotated[bool, _option("whether to augment the training rows after the teacher is trained")] = False
+    methods: Annotated[
+        list[Augmenter] | None, _option("how a row is changed, each method for itself; unset: swap and deletion")
+    ] = None
+    copies: Annotated[int, _option("changed copies of a row, for each method", ge=1)] = 1
+    max_rows: Annotated[Rows | None, _option("augment at most so many training rows", "rows")] = None
+    word_share: Annotated[
+        float, _option("share of a text's words that swap, deletion and masked_lm change", gt=0, lt=1)
+    ] = 0.1
+    masked_model: Annotated[str | None, _option("masked language model: folder or Hugging Face id")] = None
+    translate_to: Annotated[str | None, _option("Marian model into another language: folder or Hugging Face id")] = None
+    translate_back: Annotated[str | None, _option("Marian model from that language back")] = None
+    teacher_agrees: Annotated[
+        bool, _option("keep only rows on which the teacher still gives the label of the original")
+    ] = True
+    batch_size: Annotated[int, _option("texts in one forward pass", "rows", ge=1)] = 16
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"], _option("where the models run; auto: a GPU where there is one")
+    ] = "auto"
