@@ -16,7 +16,7 @@ from edgeft.stage import StageResult
 def pipeline(
     name: str | None = None,
     *,
-    data: str | None = None,
+    data: Annotated[list[str] | None, Parameter(consume_multiple=False)] = None,
     text_column: str | None = None,
     label_column: str | None = None,
     model: str | None = None,
@@ -31,7 +31,8 @@ def pipeline(
 
     Args:
         name: recipe file or built-in recipe; none: the defaults.
-        data: labelled rows: a file, a Hugging Face dataset id or folder, or demo:rotten-tomatoes.
+        data: labelled rows: a file, a pattern of files, a Hugging Face dataset id or folder, or demo:rotten-tomatoes;
+            may be repeated.
         text_column: column with the text.
         label_column: column with the label.
         model: model folder, Hugging Face id, or demo:all-minilm-l6-v2.
@@ -42,7 +43,7 @@ def pipeline(
         dry_run: print the stages and their state, and do nothing.
     """
     given = {
-        "data.file": data,
+        "data.file": data[0] if data and len(data) == 1 else data,
         "data.text_column": text_column,
         "data.label_column": label_column,
         "finetune.model": model,

@@ -26,17 +26,18 @@ def soft_labels(student: torch.Tensor, teacher: torch.Tensor, temperature: float
     return kl_div(given, target, log_target=True, reduction="none").sum(-1) * temperature**2
 
 
-def hard_labels(student: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy with the labels; 0 for a row without one.
+def hard_labels(student: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor | None = None) -> torch.Tensor:
+    """Cross-entropy with the labels, times the label's weight; 0 for a row without one.
 
     Args:
         student: logits (B, L).
         labels: (B,), -1 where there is none.
+        weights: (L,); None: all 1.
 
     Returns:
         (B,)
     """
-    return cross_entropy(student, labels, reduction="none", ignore_index=UNLABELLED)
+    return cross_entropy(student, labels, weights, reduction="none", ignore_index=UNLABELLED)
 
 
 def hidden_states(student: torch.Tensor, teacher: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:

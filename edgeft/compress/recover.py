@@ -16,7 +16,7 @@ from edgeft.data.dataset import Dataset
 from edgeft.progress import say
 from edgeft.recipe import DistillationConfig
 from edgeft.train.batches import collate, encode
-from edgeft.train.finetune import validation
+from edgeft.train.finetune import validation, weights_of
 from edgeft.train.loop import Objective, Progress, Trainer
 
 DEFAULT_RATE = 1e-4
@@ -29,12 +29,14 @@ class Lesson:
     Attributes:
         ids: token ids of each text, by the student's tokenizer.
         labels: of each text, int64, -1 where there is none.
+        weights: (L,) of each label in the loss, None where all count alike.
         teacher: the teacher's outputs on the same texts.
         hidden: whether hidden states can be compared (same tokens, same width).
     """
 
     ids: list[list[int]]
     labels: NDArray[np.int64]
+    weights: torch.Tensor | None
     teacher: TeacherOutputs
     hidden: bool
 
@@ -67,7 +69,8 @@ def lesson(
     same = ids == found.ids and student.config.hidden_size == found.hidden.shape[1]
     if config.hidden_weight and not same:
         say("distill: student and teacher differ in tokens or width, so the hidden-state loss is left out")
-    return Lesson(ids=ids, labels=labels, teacher=found, hidden=same and config.hidden_weight > 0)
+    weights = weights_of(dataset, next(student.parameters()).device)
+    return Lesson(ids=ids, labels=labels, weights=weights, teacher=found, hidden=same and config.hidden_weight > 0)
 
 
 def objective(config: DistillationConfig, lesson: Lesson, pad_token_id: int, device: torch.device) -> Objective:
@@ -80,7 +83,7 @@ def objective(config: DistillationConfig, lesson: Lesson, pad_token_id: int, dev
         taught = torch.from_numpy(lesson.teacher.logits[rows]).to(device)
         total = config.soft_weight * losses.soft_labels(logits, taught, config.temperature)
         labels = torch.as_tensor(lesson.labels[rows], device=device)
-        total = total + config.hard_weight * losses.hard_labels(logits, labels)
+        total = total + config.hard_weight * losses.hard_labels(logits, labels, lesson.weights)
         if lesson.hidden:
             states = lesson.teacher.hidden_of(rows, batch["input_ids"].shape[1]).to(device)
             mask = batch["attention_mask"]

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import difflib
 import math
-import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
-from edgeft.data.table import Rows, Table, some, where
+from edgeft.data.table import some, where
 from edgeft.errors import DataError
 
-WHOLE_FLOAT = re.compile(r"-?\d+\.0+")
+if TYPE_CHECKING:
+    from edgeft.data.rows import Rows
 
 
 def fail(name: str, problems: Sequence[str]) -> NoReturn:
@@ -71,75 +71,6 @@ def not_empty(name: str, rows: int) -> None:
         fail(name, ["no rows"])
 
 
-# ----------------------------------------------------------------------------------------------------- values of a row
-
-
-def label_name(value: Any) -> str | None:
-    """The name of a label as it stands in a source: 4, 4.0 and "4.0" are all "4"; None where it is missing.
-
-    Raises:
-        TypeError: a value that can't name a label.
-    """
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return None
-    if isinstance(value, float):
-        return str(int(value)) if value.is_integer() else repr(value)
-    if isinstance(value, bool | int):
-        return str(value)
-    if not isinstance(value, str):
-        raise TypeError(type(value).__name__)
-    name = value.strip()
-    return (name.partition(".")[0] if WHOLE_FLOAT.fullmatch(name) else name) or None
-
-
-def _is_unicode(value: str) -> bool:
-    """False where half of a surrogate pair stands alone, which no file can hold."""
-    if value.isascii():
-        return True
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _text_problem(value: Any) -> str | None:
-    if value is None:
-        return "no text"
-    if not isinstance(value, str):
-        return f"a text of type {type(value).__name__} instead of a string"
-    if not value or value.isspace():
-        return "an empty text"
-    return None if _is_unicode(value) else "a text that is not valid Unicode"
-
-
-def _label_problem(value: Any) -> str | None:
-    try:
-        name = label_name(value)
-    except TypeError as error:
-        return f"a label of type {error} (a label is a string, a number or a boolean)"
-    if name is None:
-        return "no label"
-    return None if _is_unicode(name) else "a label that is not valid Unicode"
-
-
-def labelled(table: Table, text_column: str, label_column: str) -> Rows:
-    """The rows of a text classification, each with a text and a label.
-
-    Raises:
-        DataError: what is wrong, with row numbers, all kinds of problems at once.
-    """
-    not_empty(table.name, len(table.rows))
-    texts, values = table.columns[text_column], table.columns[label_column]
-    bad: dict[str, list[int]] = {}
-    for index, (text, value) in enumerate(zip(texts, values, strict=True)):
-        for problem in (_text_problem(text), _label_problem(value)):
-            if problem:
-                bad.setdefault(problem, []).append(index)
-    refuse(table.name, [f"{problem} in {table.where(indices)}" for problem, indices in bad.items()])
-    return Rows(table.name, texts, [label_name(value) or "" for value in values], table.rows)
-
-
 # ------------------------------------------------------------------------------------------------- labels as a whole
 
 
@@ -154,28 +85,46 @@ def sort_labels(labels: Iterable[str]) -> list[str]:
 
 
 def enough_of_each_label(rows: Rows) -> None:
-    """At least two labels, and two rows of each.
+    """Targets that differ: of each label two rows or more, of numbers more than one value.
 
     Raises:
         DataError: with the label and the row number.
     """
-    counts = Counter(rows.labels)
-    if len(counts) == 1:
-        fail(rows.name, [f"all {len(rows):,} rows have the label {rows.labels[0]!r}; a classifier needs two or more"])
-    single = [
-        f"label {label!r} has one row (row {row})"
-        for label, row in zip(rows.labels, rows.rows, strict=True)
-        if counts[label] == 1
-    ]
+    of_row = rows.kind.labels_of(rows.columns)
+    if of_row is None:
+        targets = rows.kind.targets(rows.columns)
+        if "target" in rows.kind.types and targets is not None and len(set(targets)) == 1:
+            fail(rows.name, [f"all {len(rows):,} rows have the target {targets[0]}; there is nothing to learn"])
+        return
+    counts, first = Counter[str](), dict[str, int]()
+    for index, labels in enumerate(of_row):
+        counts.update(set(labels))
+        for label in labels:
+            first.setdefault(label, index)
+    if len(counts) < 2 and rows.kind.name != "multi-label":
+        fail(
+            rows.name, [f"all {len(rows):,} rows have the label {next(iter(counts))!r}; a classifier needs two or more"]
+        )
+    if not counts:
+        fail(rows.name, ["no row has a label"])
+    if rows.kind.name == "tokens":  # a tag that stands in one row is no reason to refuse a corpus
+        return
+    single = [f"label {label!r} has one row ({rows.where([first[label]])})" for label in counts if counts[label] == 1]
     refuse(rows.name, [f"{some(single)}; each needs two or more: add rows, or take these out"] if single else [])
+
+
+def label_names(rows: Rows) -> list[str]:
+    """All names of the closed set, sorted; none where the task has none."""
+    of_row = rows.kind.labels_of(rows.columns)
+    return sort_labels({label for labels in of_row for label in labels}) if of_row else []
 
 
 def labels_known(rows: Rows, labels: Sequence[str]) -> None:
     """A validation or test file of the user's own has no label that training lacks."""
     known, unknown = set(labels), dict[str, list[int]]()
-    for label, row in zip(rows.labels, rows.rows, strict=True):
-        if label not in known:
-            unknown.setdefault(label, []).append(row)
-    problems = [f"label {label!r} ({where(numbers)})" for label, numbers in unknown.items()]
+    for index, of_row in enumerate(rows.kind.labels_of(rows.columns) or ()):
+        for label in set(of_row) - known:
+            unknown.setdefault(label, []).append(index)
+    problems = [f"label {label!r} ({rows.where(indices)})" for label, indices in unknown.items()]
     if problems:
         fail(rows.name, [f"not among the training labels: {some(problems)}; those are {some(labels)}"])

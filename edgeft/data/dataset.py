@@ -1,8 +1,8 @@
 """The dataset folder: what the data stage writes and every later stage reads.
 
-train.parquet, validation.parquet, test.parquet    columns text, label (its name), row (1-based, in the source)
+train.parquet, validation.parquet, test.parquet    the task's columns, and row (1-based, in its file) and file
 unlabelled.parquet                                 column text; only where there is unlabelled text
-dataset.json                                       task, labels, rows per split, columns and name of the source
+dataset.json                                       task, labels, rows per split, source and its columns, cleaning
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from edgeft import tasks
 from edgeft.cleaning import Cleaning
+from edgeft.data.kinds import NAMED, Columns
 from edgeft.errors import DataError, RecipeError, require
 from edgeft.stage import write_json
 
@@ -27,20 +28,28 @@ PURPOSE = "to read or write a dataset folder"
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """The labelled rows of one split.
+    """The rows of one split.
 
     Attributes:
-        texts: (n,) as they stand in the source.
-        labels: (n,) places in the dataset's list of labels.
+        columns: the task's columns to their cells, (n,) each.
+        labels: single-label: int64 (n,), places in the dataset's list of labels; multi-label: float32 (n, L) of 0 and
+            1; regression: float32 (n,), the targets; otherwise int64 (0,).
         rows: (n,) 1-based row numbers in the source.
+        files: (n,) names of the files where the source is several, else none.
     """
 
-    texts: list[str]
-    labels: npt.NDArray[np.int64]
+    columns: Columns
+    labels: npt.NDArray[Any]
     rows: npt.NDArray[np.int64]
+    files: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
-        return len(self.texts)
+        return len(self.rows)
+
+    @property
+    def texts(self) -> list[str]:
+        """(n,) texts, for the tasks that have a column of that name."""
+        return self.columns["text"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,11 +58,13 @@ class Dataset:
 
     Attributes:
         task: the ecosystem's tag.
-        labels: (L,) label names; a label's id is its place here.
+        labels: (L,) names of labels or tags; a label's id is its place here. None where the task has no closed set.
         unlabelled: texts that may be learnt from without their label.
+        kind: the form of the rows, as in `single-label`.
         source: name of the file or dataset the rows come from, without folders.
         columns: role (text, label) to the column's name in the source.
         cleaning: what was done to the texts.
+        class_weights: (L,) weight of each label in the loss; empty where all count alike.
     """
 
     task: str
@@ -62,9 +73,11 @@ class Dataset:
     validation: Split
     test: Split
     unlabelled: list[str]
+    kind: str = "single-label"
     source: str = ""
     columns: dict[str, str] = field(default_factory=dict)
     cleaning: Cleaning = field(default_factory=Cleaning)
+    class_weights: list[float] = field(default_factory=list)
 
     def split(self, name: str) -> Split:
         """The split called train, validation or test."""
@@ -79,6 +92,35 @@ class _Index(msgspec.Struct):
     rows: dict[str, int]
     columns: dict[str, str]
     source: str
+    kind: str = "single-label"
+    cleaning: Cleaning = msgspec.field(default_factory=Cleaning)
+    class_weights: list[float] = []
+
+
+def split_of(columns: Columns, rows: npt.NDArray[np.int64], names: list[str], files: list[str] | None = None) -> Split:
+    """A split whose numbers are made of the columns' names.
+
+    Args:
+        columns: the task's columns.
+        rows: (n,) row numbers.
+        names: (L,) all labels.
+        files: (n,) names of the files, where there are several.
+    """
+    return Split(columns, _labels(columns, names), rows, files or [])
+
+
+def _labels(columns: Columns, names: list[str]) -> npt.NDArray[Any]:
+    ids = {name: place for place, name in enumerate(names)}
+    if "label" in columns:
+        return np.array([ids[name] for name in columns["label"]], dtype=np.int64)
+    if "labels" in columns:
+        found = np.zeros((len(columns["labels"]), len(names)), dtype=np.float32)
+        for row, of_row in enumerate(columns["labels"]):
+            found[row, [ids[name] for name in of_row]] = 1
+        return found
+    if "target" in columns and "text" in columns:
+        return np.array(columns["target"], dtype=np.float32)
+    return np.zeros(0, dtype=np.int64)
 
 
 # ------------------------------------------------------------------------------------------------------------- writing
@@ -87,27 +129,53 @@ class _Index(msgspec.Struct):
 def save(dataset: Dataset, folder: Path) -> None:
     """Write a dataset into a folder, dataset.json last; the same dataset gives the same bytes."""
     folder.mkdir(parents=True, exist_ok=True)
+    types = NAMED[dataset.kind].types
     for name in SPLITS:
         split = dataset.split(name)
-        labels = [dataset.labels[label] for label in split.labels]
-        _write(folder / f"{name}.parquet", {"text": split.texts, "label": labels, "row": split.rows.tolist()})
+        more = {"file": split.files} if split.files else {}
+        _write(folder / f"{name}.parquet", {**split.columns, "row": split.rows, **more}, types)
     unlabelled = folder / "unlabelled.parquet"
     unlabelled.unlink(missing_ok=True)
     if dataset.unlabelled:
-        _write(unlabelled, {"text": dataset.unlabelled})
+        _write(unlabelled, {"text": dataset.unlabelled}, {"text": "text"})
     write_json(folder / INDEX, _index(dataset))
 
 
 def _index(dataset: Dataset) -> _Index:
     rows = {name: len(dataset.split(name)) for name in SPLITS}
     rows["unlabelled"] = len(dataset.unlabelled)
-    return _Index(dataset.task, dataset.labels, rows, dataset.columns, dataset.source)
+    return _Index(
+        task=dataset.task,
+        labels=dataset.labels,
+        rows=rows,
+        columns=dataset.columns,
+        source=dataset.source,
+        kind=dataset.kind,
+        cleaning=dataset.cleaning,
+        class_weights=dataset.class_weights,
+    )
 
 
-def _write(path: Path, columns: dict[str, list[Any]]) -> None:
+def arrow_types(types: dict[str, str]) -> dict[str, Any]:
+    """The Arrow type of each column."""
+    arrow = require("pyarrow", PURPOSE)
+    texts = arrow.list_(arrow.large_string())
+    of = {
+        "text": arrow.large_string(),
+        "texts": texts,
+        "number": arrow.float64(),
+        "answers": arrow.struct({"text": texts, "answer_start": arrow.list_(arrow.int64())}),
+        "messages": arrow.list_(arrow.struct({"role": arrow.string(), "content": arrow.large_string()})),
+    }
+    # A column of names repeats few values.
+    named = {name: arrow.string() if name == "label" else of[kind] for name, kind in types.items()}
+    return {**named, "row": arrow.int64(), "file": arrow.string()}
+
+
+def _write(path: Path, columns: dict[str, Any], types: dict[str, str]) -> None:
     arrow, parquet = require("pyarrow", PURPOSE), require("pyarrow.parquet", PURPOSE)
-    types = {"text": arrow.large_string(), "label": arrow.string(), "row": arrow.int64()}
-    table = arrow.table({name: arrow.array(values, types[name]) for name, values in columns.items()})
+    of = arrow_types(types)
+    table = arrow.table({name: arrow.array(values, of[name]) for name, values in columns.items()})
     parquet.write_table(table, path, compression="zstd")
 
 
@@ -121,8 +189,7 @@ def load(folder: Path) -> Dataset:
         DataError: not such a folder, or one whose files don't agree.
     """
     index = _read_index(folder)
-    ids = {label: place for place, label in enumerate(index.labels)}
-    train, validation, test = (_read_split(folder, name, ids, index.rows.get(name, 0)) for name in SPLITS)
+    train, validation, test = (_read_split(folder, name, index) for name in SPLITS)
     expected = index.rows.get("unlabelled", 0)
     unlabelled = _read(folder / "unlabelled.parquet", ("text",), expected)["text"] if expected else []
     return Dataset(
@@ -132,8 +199,11 @@ def load(folder: Path) -> Dataset:
         validation=validation,
         test=test,
         unlabelled=unlabelled,
+        kind=index.kind,
         source=index.source,
         columns=index.columns,
+        cleaning=index.cleaning,
+        class_weights=index.class_weights,
     )
 
 
@@ -143,28 +213,37 @@ def _read_index(folder: Path) -> _Index:
         raise DataError(f"{folder}: not a dataset folder ({INDEX} is missing); `edgeft data` writes one")
     try:
         index = msgspec.json.decode(path.read_bytes(), type=_Index)
-        tasks.get(index.task)
+        tasks.known(index.task)
     except (msgspec.DecodeError, RecipeError) as error:
         raise DataError(f"{path}: not the index of a dataset folder: {error}") from None
+    if index.kind not in NAMED:
+        raise DataError(f"{path}: {index.kind!r} is no form of rows; the forms are {', '.join(NAMED)}")
     return index
 
 
-def _read_split(folder: Path, name: str, ids: dict[str, int], expected: int) -> Split:
+def _read_split(folder: Path, name: str, index: _Index) -> Split:
     path = folder / f"{name}.parquet"
-    columns = _read(path, ("text", "label", "row"), expected)
-    unknown = sorted(set(columns["label"]) - ids.keys(), key=str)
+    kind = NAMED[index.kind]
+    found = _read(path, (*kind.types, "row"), index.rows.get(name, 0), ("file",))
+    columns = {column: found[column] for column in kind.types}
+    _known(path, columns, index)
+    return split_of(columns, np.array(found["row"], dtype=np.int64), index.labels, found.get("file"))
+
+
+def _known(path: Path, columns: Columns, index: _Index) -> None:
+    names = set(columns.get("label", ())) | {name for row in columns.get("labels", ()) for name in row}
+    unknown = sorted(names - set(index.labels), key=str)
     if unknown:
         raise DataError(f"{path}: label {unknown[0]!r} is not in {INDEX}")
-    labels = np.array([ids[label] for label in columns["label"]], dtype=np.int64)
-    return Split(columns["text"], labels, np.array(columns["row"], dtype=np.int64))
 
 
-def _read(path: Path, names: tuple[str, ...], expected: int) -> dict[str, list[Any]]:
+def _read(path: Path, names: tuple[str, ...], expected: int, maybe: tuple[str, ...] = ()) -> dict[str, list[Any]]:
     arrow, parquet = require("pyarrow", PURPOSE), require("pyarrow.parquet", PURPOSE)
     if not path.is_file():
         raise DataError(f"{path}: missing, though {INDEX} counts {expected} rows of it")
     try:
         with parquet.ParquetFile(path) as file:
+            names = (*names, *(name for name in maybe if name in file.schema_arrow.names))
             table = file.read(columns=list(names))
     except (arrow.ArrowException, OSError) as error:
         raise DataError(f"{path}: not a Parquet file: {' '.join(str(error).split())}") from None

@@ -1,66 +1,50 @@
-"""Splitting by content: where a row goes depends on its text alone, never on its place in the file or its name."""
+"""Splitting by content: where a row goes depends on its text (or group, or time) alone, never on its place or file."""
 
 from __future__ import annotations
 
-import hashlib
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Literal
 
-from edgeft.data import checks
-from edgeft.data.table import Rows, some
+import numpy as np
+import numpy.typing as npt
+
+from edgeft.data import checks, overlap
+from edgeft.data.content import CHOICE_SALT, SPLIT_SALT, Hashes, hashes, uniforms
+from edgeft.data.kinds import BadRow
+from edgeft.data.overlap import Removed
+from edgeft.data.rows import Rows, seconds
+from edgeft.data.table import some
 from edgeft.errors import DataError
 from edgeft.progress import say
 from edgeft.recipe import DataConfig
 
-# Changing a salt moves every row of every user.
-SPLIT_SALT = b"edgeft split 1"
-CHOICE_SALT = b"edgeft choice 1"
-
 SplitName = Literal["train", "validation", "test"]
+LEAKS = ("train_in_test", "train_in_validation", "validation_in_test")
+LEAK = "leak:"  # begins the reason of a row that also stands in a held-out split
 
 
-@dataclass(frozen=True)
+@dataclass
 class Parts:
     """The rows of each split.
 
     Attributes:
-        labels: (L,) all label names, sorted.
-        unlabelled: texts of training rows that `max_train_rows` cut off.
-        leaks: how many rows were taken out because their text also stands in the test or validation rows; none but
-            where the user named files for these.
+        labels: (L,) all names of labels or tags, sorted.
+        train, validation, test: the rows.
+        rest: training rows that `max_train_rows` cut off.
+        removed: the rows that were taken out, and why.
+        begins: where validation and test begin, in the unit of the time column; empty where time decides nothing.
     """
 
     labels: list[str]
     train: Rows
     validation: Rows
     test: Rows
-    unlabelled: list[str]
-    leaks: dict[str, int]
-
-
-def content(text: str) -> str:
-    """What makes two texts the same: NFC, without white space around it."""
-    return unicodedata.normalize("NFC", text).strip()
-
-
-def uniform(text: str, salt: bytes) -> float:
-    """A number in [0, 1) that depends on the content of a text alone."""
-    digest = hashlib.blake2b(content(text).encode(), digest_size=8, key=salt).digest()
-    return (int.from_bytes(digest, "big") >> 11) / 2**53  # 53 bits: what a float holds exactly
-
-
-def assign(text: str, validation_fraction: float, test_fraction: float) -> SplitName:
-    """The split of a text.
-
-    The test takes the low end and validation the high end, so that changing one fraction moves no row of the other.
-    """
-    place = uniform(text, SPLIT_SALT)
-    if place < test_fraction:
-        return "test"
-    return "validation" if place >= 1 - validation_fraction else "train"
+    rest: Rows
+    removed: Removed
+    begins: dict[str, float] = field(default_factory=dict)
 
 
 # ------------------------------------------------------------------------------------------------- choosing some rows
@@ -83,6 +67,13 @@ def quotas(counts: Sequence[int], total: int) -> list[int]:
     return taken
 
 
+def by_choice(rows: Rows) -> npt.NDArray[np.int64]:
+    """(n,) the places of rows in an order that depends on their content alone."""
+    inputs = rows.inputs
+    found = hashes(inputs, CHOICE_SALT).tolist()
+    return np.array(sorted(range(len(rows)), key=lambda i: (found[i], inputs[i])), dtype=np.int64)
+
+
 def choose(rows: Rows, limit: int | None, option: str) -> tuple[Rows, Rows]:
     """At most `limit` rows, stratified by label, those with the smallest hash; and the rest.
 
@@ -97,97 +88,176 @@ def choose(rows: Rows, limit: int | None, option: str) -> tuple[Rows, Rows]:
     if limit is None or len(rows) <= limit:
         return rows, rows.pick([])
     of_label: dict[str, list[int]] = {}
-    for index, label in enumerate(rows.labels):
-        of_label.setdefault(label, []).append(index)
+    strata = rows.columns.get("label") or [""] * len(rows)
+    for index in by_choice(rows).tolist():
+        of_label.setdefault(strata[index], []).append(index)
     if limit < len(of_label):
         raise DataError(f"{option} {limit} is less than the {len(of_label)} labels; every label needs a row")
     names = sorted(of_label)
-    hashes = [uniform(text, CHOICE_SALT) for text in rows.texts]
-    chosen: set[int] = set()
+    chosen = np.zeros(len(rows), dtype=bool)
     for name, quota in zip(names, quotas([len(of_label[name]) for name in names], limit), strict=True):
-        chosen.update(sorted(of_label[name], key=lambda index: (hashes[index], rows.texts[index]))[:quota])
-    return rows.pick(sorted(chosen)), rows.pick([index for index in range(len(rows)) if index not in chosen])
+        chosen[of_label[name][:quota]] = True
+    return rows.pick(np.flatnonzero(chosen)), rows.pick(np.flatnonzero(~chosen))
 
 
 # ------------------------------------------------------------------------------------------------------------ dividing
 
 
+def assign(found: Hashes, validation_fraction: float, test_fraction: float) -> npt.NDArray[np.str_]:
+    """(n,) the split of each hash.
+
+    The test takes the low end and validation the high end, so that changing one fraction moves no row of the other.
+    """
+    place = uniforms(found)
+    held_out = np.where(place >= 1 - validation_fraction, "validation", "train")
+    return np.where(place < test_fraction, "test", held_out)
+
+
 def divide(rows: Rows, own_validation: Rows | None, own_test: Rows | None, config: DataConfig) -> Parts:
     """Split the rows, honouring validation and test rows of the user's own.
 
-    A text that also stands in the test leaves training and validation; one that stands in validation leaves training.
+    What also stands in the test leaves training and validation; what stands in validation leaves training.
 
     Raises:
-        DataError: an empty split, a label without training row, a label that training doesn't know.
+        DataError: a label that training doesn't know, or all rows alike.
     """
     checks.enough_of_each_label(rows)
-    labels = checks.sort_labels(set(rows.labels))
+    labels = checks.label_names(rows)
     for own in (own_validation, own_test):
         if own is not None:
+            if own.kind.name != rows.kind.name:
+                checks.fail(own.name, [f"{own.kind.name} rows, but {rows.name} has {rows.kind.name} rows"])
             checks.labels_known(own, labels)
-    validation_fraction = config.validation_fraction if own_validation is None else 0.0
-    split = _by_content(rows, validation_fraction, config.test_fraction if own_test is None else 0.0)
+    shares = (config.validation_fraction if own_validation is None else 0.0, _test_share(config, own_test))
+    names, begins = _by_time(rows, config, *shares) if config.time_column else (_by_content(rows, *shares), {})
+    split = {name: rows.pick(np.flatnonzero(names == name)) for name in ("train", "validation", "test")}
     test = split["test"] if own_test is None else own_test
-    validation, between = _without(split["validation"] if own_validation is None else own_validation, test)
-    train, in_test = _without(split["train"], test)
-    train, in_validation = _without(train, validation)
-    train, rest = choose(train, config.max_train_rows, "data.max_train_rows")
-    parts = Parts(
-        labels=labels,
-        train=train,
-        validation=choose(validation, config.max_eval_rows, "data.max_eval_rows")[0],
-        test=choose(test, config.max_eval_rows, "data.max_eval_rows")[0],
-        unlabelled=rest.texts,
-        leaks={"train_in_test": in_test, "train_in_validation": in_validation, "validation_in_test": between},
-    )
-    _check(parts, rows)
+    validation = split["validation"] if own_validation is None else own_validation
+    parts = Parts(labels, split["train"], validation, test, rows.pick([]), Removed(), begins)
+    _take_out_leaks(parts)
     return parts
 
 
-def _by_content(rows: Rows, validation_fraction: float, test_fraction: float) -> dict[SplitName, Rows]:
-    indices: dict[SplitName, list[int]] = {"train": [], "validation": [], "test": []}
-    for index, text in enumerate(rows.texts):
-        indices[assign(text, validation_fraction, test_fraction)].append(index)
-    return {name: rows.pick(places) for name, places in indices.items()}
+def _test_share(config: DataConfig, own_test: Rows | None) -> float:
+    return config.test_fraction if own_test is None else 0.0
 
 
-def _without(rows: Rows, held_out: Rows) -> tuple[Rows, int]:
-    """The rows whose text is not among the held-out ones, and how many left."""
-    contents = {content(text) for text in held_out.texts}
-    kept = [index for index, text in enumerate(rows.texts) if content(text) not in contents]
-    return rows.pick(kept), len(rows) - len(kept)
+def _by_content(rows: Rows, validation_fraction: float, test_fraction: float) -> npt.NDArray[np.str_]:
+    """(n,) the split of each row, by its group where there are groups."""
+    places = rows.groups if rows.groups is not None else rows.kind.places(rows.columns)
+    return assign(hashes(places, SPLIT_SALT), validation_fraction, test_fraction)
+
+
+def _take_out_leaks(parts: Parts) -> None:
+    """The test rows win, then the validation rows."""
+    parts.validation = _without(parts.validation, parts.test, "validation_in_test", parts.removed)
+    parts.train = _without(parts.train, parts.test, "train_in_test", parts.removed)
+    parts.train = _without(parts.train, parts.validation, "train_in_validation", parts.removed)
+
+
+def _without(rows: Rows, held_out: Rows, leak: str, removed: Removed) -> Rows:
+    places, twins = overlap.leaks(rows, held_out)
+    removed.add(LEAK + leak, rows, places, held_out, twins)
+    return rows.without(places)
+
+
+def limit(parts: Parts, config: DataConfig) -> None:
+    """At most so many rows in each split as the config says; the training rows cut off stay as `rest`.
+
+    Raises:
+        DataError: fewer rows than labels asked for.
+    """
+    parts.train, parts.rest = choose(parts.train, config.max_train_rows, "data.max_train_rows")
+    parts.validation = choose(parts.validation, config.max_eval_rows, "data.max_eval_rows")[0]
+    parts.test = choose(parts.test, config.max_eval_rows, "data.max_eval_rows")[0]
+
+
+# ------------------------------------------------------------------------------------------------------------- by time
+
+
+def _by_time(
+    rows: Rows, config: DataConfig, validation_fraction: float, test_fraction: float
+) -> tuple[npt.NDArray[np.str_], dict[str, float]]:
+    """(n,) the split of each row, the latest rows the test; and where validation and test begin."""
+    times = rows.times
+    if times is None:
+        raise ValueError("rows without times")
+    test = _begin(times, config.test_from, "data.test_from", test_fraction)
+    before = times[times < test]
+    share = min(1.0, validation_fraction * len(times) / max(1, len(before)))
+    validation = _begin(before, config.validation_from, "data.validation_from", share if validation_fraction else 0.0)
+    if validation >= test and validation_fraction and np.isfinite(test):
+        raise DataError(f"data.validation_from {_time(validation)} is not before data.test_from {_time(test)}")
+    begins = {"validation": validation, "test": test}
+    names = np.where(times >= validation, "validation", "train")
+    return np.where(times >= test, "test", names), {name: at for name, at in begins.items() if np.isfinite(at)}
+
+
+def _begin(times: npt.NDArray[np.float64], given: str | None, option: str, fraction: float) -> float:
+    """Where a split begins: what the recipe says, else so that it holds its share of the latest rows."""
+    if fraction == 0 or not len(times):
+        return np.inf
+    if given is not None:
+        try:
+            return seconds(given)
+        except BadRow as error:
+            raise DataError(f"{option}={given}: {error}") from None
+    found = float(np.sort(times)[min(len(times) - 1, int(len(times) * (1 - fraction)))])
+    say(f"data: {option.removeprefix('data.').removesuffix('_from')} begins at {_time(found)}; {option} keeps it there")
+    return found
+
+
+def _time(value: float) -> str:
+    """A time as the recipe takes it: a date where it can be one, else the number."""
+    if 1e8 < value < 1e11:
+        return datetime.fromtimestamp(value, UTC).isoformat().replace("+00:00", "Z")
+    return f"{value:g}" if float(f"{value:g}") == value else repr(value)
 
 
 # ------------------------------------------------------------------------------------------------------------ checking
 
 
-def _check(parts: Parts, rows: Rows) -> None:
-    """No empty split, every label in training; a label that validation or test lacks is worth a warning."""
-    for name, part, option in (
+def check(parts: Parts, rows: int, name: str) -> None:
+    """No empty split, every label in training; a label that validation or test lacks is worth a warning.
+
+    Args:
+        parts: the split rows.
+        rows: how many there were.
+        name: what messages call the source.
+
+    Raises:
+        DataError: says which split is empty, or which label has no training row.
+    """
+    for split, part, option in (
         ("training", parts.train, "smaller fractions"),
         ("validation", parts.validation, "a larger data.validation_fraction, or a data.validation_file"),
         ("test", parts.test, "a larger data.test_fraction, or a data.test_file"),
     ):
         if not len(part):
-            leaks = sum(parts.leaks.values())
+            leaks = sum(parts.removed.count(LEAK + leak) for leak in LEAKS)
             taken = f" and taking out {leaks} that stand in your own validation or test file" if leaks else ""
             checks.fail(
-                rows.name,
-                [f"the {name} split is empty after splitting {len(rows):,} rows{taken}; add rows, or set {option}"],
+                name, [f"the {split} split is empty after splitting {rows:,} rows{taken}; add rows, or set {option}"]
             )
-    _check_training_labels(parts, rows)
-    for name, part in (("validation", parts.validation), ("test", parts.test)):
-        absent = missing_labels(parts.labels, part.labels)
-        if absent:
-            say(f"data: warning: the {name} split has no row with label {some([repr(label) for label in absent])}")
+    _check_labels(parts, name)
 
 
-def _check_training_labels(parts: Parts, rows: Rows) -> None:
-    absent = missing_labels(parts.labels, parts.train.labels)
+def _check_labels(parts: Parts, name: str) -> None:
+    counts = {split: _label_counts(part) for split, part in parts.__dict__.items() if isinstance(part, Rows)}
+    absent = missing_labels(parts.labels, counts["train"])
     if absent:
-        counts = Counter(rows.labels)
-        found = some([f"{label!r} ({counts[label]} rows)" for label in absent])
-        checks.fail(rows.name, [f"no training row left for label {found}; add rows of it, or set smaller fractions"])
+        total = sum(counts.values(), Counter[str]())
+        found = some([f"{label!r} ({total[label]} rows)" for label in absent])
+        checks.fail(name, [f"no training row left for label {found}; add rows of it, or set smaller fractions"])
+    for split in ("validation", "test"):
+        absent = missing_labels(parts.labels, counts[split])
+        if absent:
+            say(f"data: warning: the {split} split has no row with label {some([repr(label) for label in absent])}")
+
+
+def _label_counts(rows: Rows) -> Counter[str]:
+    """Label to the number of rows that have it."""
+    return Counter(label for of_row in rows.kind.labels_of(rows.columns) or () for label in set(of_row))
 
 
 def missing_labels(labels: Sequence[str], present: Iterable[str]) -> list[str]:

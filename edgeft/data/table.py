@@ -2,11 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from edgeft.progress import Bar
+
 MAX_LISTED = 10
+BAR_ROWS = 5_000  # rows between two steps of a bar
+
+Chooser = Callable[[Sequence[str]], Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a source is read.
+
+    Attributes:
+        choose: the columns to read, given all that are there; those that are missing are the reader's to refuse.
+        skip_bad: drop and count rows that can't be read, instead of refusing the source.
+        bar: counts rows.
+    """
+
+    choose: Chooser
+    skip_bad: bool = False
+    bar: Bar | None = None
+
+    def count(self, rows: Iterable[Any]) -> Iterable[Any]:
+        """The rows, counted on the bar."""
+        number = 0
+        for number, row in enumerate(rows, 1):
+            yield row
+            if self.bar and number % BAR_ROWS == 0:
+                self.bar.advance(BAR_ROWS)
+        if self.bar:
+            self.bar.advance(number % BAR_ROWS)
 
 
 @dataclass(frozen=True)
@@ -18,42 +48,19 @@ class Table:
         columns: column name to its values, (n,) each.
         rows: (n,) 1-based number of each row in the source, the header not counted.
         lines: (n,) 1-based line of the file where each row starts; empty where a source has no lines.
+        skipped: problem to the numbers of the rows that were left out because of it.
     """
 
     name: str
     columns: dict[str, list[Any]]
     rows: list[int]
     lines: list[int] = field(default_factory=list)
+    skipped: dict[str, list[int]] = field(default_factory=dict)
 
     def where(self, indices: Sequence[int]) -> str:
         """The rows at these places of the table as words."""
         lines = [self.lines[indices[0]]] if self.lines else []
         return where([self.rows[index] for index in indices], *lines)
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Checked rows of a text classification.
-
-    Attributes:
-        name: what messages call the source.
-        texts: (n,) as they stand in the source, none of them empty.
-        labels: (n,) names.
-        rows: (n,) 1-based number of each row in the source.
-    """
-
-    name: str
-    texts: list[str]
-    labels: list[str]
-    rows: list[int]
-
-    def __len__(self) -> int:
-        return len(self.texts)
-
-    def pick(self, indices: Sequence[int]) -> Rows:
-        """The rows at these places, in this order."""
-        texts, labels = [self.texts[i] for i in indices], [self.labels[i] for i in indices]
-        return Rows(self.name, texts, labels, [self.rows[i] for i in indices])
 
 
 def where(rows: Sequence[int], first_line: int | None = None) -> str:

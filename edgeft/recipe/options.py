@@ -37,10 +37,12 @@ def config(**defaults: object) -> Callable[[type[C]], type[C]]:
     def wrap(cls: type[C]) -> type[C]:
         for name, default in defaults.items():
             owner = next(base for base in cls.__mro__ if name in inspect.get_annotations(base))
-            cls.__annotations__[name] = inspect.get_annotations(owner)[name]
+            cls.__annotations__[name] = get_type_hints(owner, include_extras=True)[name]
             setattr(cls, name, default)
         made = dataclass(frozen=True, kw_only=True)(cls)
         lines = [f"    {field.name}: {field.help}" for field in options(made)]
+        # An inherited field's type names what its own module imports; whoever reads the signature gets the types.
+        made.__init__.__annotations__ = get_type_hints(made, include_extras=True)
         made.__doc__ = f"{cls.__doc__}\n\nAttributes:\n" + "\n".join(lines)
         return made
 

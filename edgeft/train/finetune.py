@@ -32,13 +32,28 @@ def validation(model: Any, tokenizer: Any, dataset: Dataset, max_length: int) ->
     return look
 
 
-def cross_entropy_objective(ids: list[list[int]], labels: Any, pad_token_id: int, device: torch.device) -> Objective:
-    """Cross-entropy of each row against its label."""
+def weights_of(dataset: Dataset, device: torch.device) -> torch.Tensor | None:
+    """(L,) the weight of each label in the loss; None where all count alike."""
+    return torch.tensor(dataset.class_weights, device=device) if dataset.class_weights else None
+
+
+def cross_entropy_objective(
+    dataset: Dataset, ids: list[list[int]], pad_token_id: int, device: torch.device
+) -> Objective:
+    """Cross-entropy of each training row against its label, times the label's weight.
+
+    Args:
+        dataset: labels of the training rows, and weights of the labels.
+        ids: token ids of each training row.
+        pad_token_id: fills the shorter rows of a batch.
+        device: where the model is.
+    """
+    labels, weights = dataset.train.labels, weights_of(dataset, device)
 
     def objective(model: torch.nn.Module, rows: list[int]) -> torch.Tensor:
         batch = collate([ids[row] for row in rows], pad_token_id, device)
         targets = torch.as_tensor(labels[rows], device=device)
-        return cross_entropy(model(**batch).logits.float(), targets, reduction="none")  # (B,)
+        return cross_entropy(model(**batch).logits.float(), targets, weights, reduction="none")  # (B,)
 
     return objective
 
@@ -73,7 +88,7 @@ def train(model: Any, tokenizer: Any, dataset: Dataset, config: FinetuneConfig, 
     ids = encode(tokenizer, dataset.train.texts, config.max_length)
     trainer = Trainer(
         model,
-        cross_entropy_objective(ids, dataset.train.labels, tokenizer.pad_token_id, device),
+        cross_entropy_objective(dataset, ids, tokenizer.pad_token_id, device),
         [len(row) for row in ids],
         validation(model, tokenizer, dataset, config.max_length),
         config,

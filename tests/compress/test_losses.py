@@ -47,7 +47,10 @@ def test_the_gradient_keeps_its_size_over_temperatures() -> None:
 
 
 def test_rows_without_label_cost_nothing() -> None:
-    found = losses.hard_labels(torch.tensor([[0.0, 0.0], [5.0, 1.0]]), torch.tensor([1, losses.UNLABELLED]))
+    logits, labels = torch.tensor([[0.0, 0.0], [5.0, 1.0]]), torch.tensor([1, losses.UNLABELLED])
+    found = losses.hard_labels(logits, labels)
+    weighted = losses.hard_labels(logits, labels, torch.tensor([1.0, 3.0]))
+    assert weighted.tolist() == pytest.approx([3 * math.log(2), 0.0])
     assert found.tolist() == pytest.approx([math.log(2), 0.0])
 
 

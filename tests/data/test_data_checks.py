@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from edgeft.data import checks, prepare, sources
-from edgeft.data.table import some, where
+from edgeft.data.kinds import SingleLabel
+from edgeft.data.rows import check
+from edgeft.data.table import Table, some, where
 from edgeft.errors import DataError
 from edgeft.recipe import DataConfig
 
@@ -116,9 +118,9 @@ def test_a_json_row_with_half_a_surrogate_pair(raw, tmp_path):
 
 
 def test_a_text_that_is_not_unicode_is_named():
-    table = checks.Table("a", {"text": ["fine", "\ud800"], "label": ["x", "\ud800"]}, [1, 2])
+    table = Table("a", {"text": ["fine", "\ud800"], "label": ["x", "\ud800"]}, [1, 2])
     with pytest.raises(DataError, match="a text that is not valid Unicode in row 2; a label that is not valid"):
-        checks.labelled(table, "text", "label")
+        check(table, SingleLabel(DataConfig()), DataConfig())
 
 
 def test_a_bad_file_leaves_an_older_complete_folder_incomplete(raw, tmp_path):

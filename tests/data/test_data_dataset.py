@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from edgeft.data import dataset
-from edgeft.data.dataset import Dataset, Split
+from edgeft.data.dataset import Dataset, split_of
 from edgeft.errors import DataError
 
 
 def split(*pairs):
-    texts, labels = [text for text, _ in pairs], [label for _, label in pairs]
-    return Split(texts, np.array(labels, dtype=np.int64), np.arange(1, len(pairs) + 1, dtype=np.int64))
+    columns = {"text": [text for text, _ in pairs], "label": [("bad", "good")[label] for _, label in pairs]}
+    return split_of(columns, np.arange(1, len(pairs) + 1, dtype=np.int64), ["bad", "good"])
 
 
 @pytest.fixture
@@ -49,6 +49,9 @@ def test_the_index(example, tmp_path):
         "rows": {"train": 2, "validation": 1, "test": 3, "unlabelled": 2},
         "columns": {"text": "review", "label": "stars"},
         "source": "reviews.csv",
+        "kind": "single-label",
+        "cleaning": {"steps": [], "anonymise": [], "region": "US", "names_model": None},
+        "class_weights": [],
     }
 
 
@@ -85,6 +88,7 @@ def _edit(folder, **changes):
 
 
 BROKEN = {
+    "kind": (lambda d: _edit(d, kind="chess"), "'chess' is no form of rows; the forms are single-label"),
     "no index": (lambda d: (d / "dataset.json").unlink(), r"not a dataset folder \(dataset\.json is missing\)"),
     "not JSON": (lambda d: (d / "dataset.json").write_text("{"), "not the index of a dataset folder"),
     "other JSON": (lambda d: (d / "dataset.json").write_text("{}"), "not the index of a dataset folder"),

@@ -2,11 +2,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
+from support_rows import make_rows
 
-from edgeft.data import dataset, prepare, sources
-from edgeft.data.dataset import Split
+from edgeft.data import dataset, overlap, prepare, sources
 from edgeft.recipe import DataConfig
 
 
@@ -64,16 +63,18 @@ def test_own_files_of_other_formats(rows, write, tmp_path):
     )
     found = run(config, tmp_path / "out").metrics
     assert found["rows"] == {"train": 99, "validation": 2, "test": 2, "unlabelled": 0}
-    assert found["leaks"] == {"train_in_test": 1, "train_in_validation": 0, "validation_in_test": 0, "total": 1}
+    leaks = {name: count for name, count in found["leaks"].items() if name != "rows"}
+    assert leaks == {"train_in_test": 1, "train_in_validation": 0, "validation_in_test": 0, "total": 1}
+    assert found["leaks"]["rows"] == [{"row": (config.file, 1), "also": (config.test_file, 1), "leak": "train_in_test"}]
     assert dataset.load(tmp_path / "out").labels == ["0", "1"]
 
 
 def test_duplicates_and_conflicts_by_hand():
-    texts = ["a", "a", " a", "a", "b", "b", "c"]
-    labels = np.array([0, 0, 0, 1, 0, 1, 1], dtype=np.int64)
-    split = Split(texts, labels, np.arange(1, 8, dtype=np.int64))
-    assert prepare.duplicates(split) == 2  # the second and third "a" with label 0
-    assert prepare.conflicts(split) == 2  # "a" and "b"
+    rows = make_rows({"text": ["a", "a", " a", "a", "b", "b", "c"], "label": list("xxxyxyy")})
+    repeats, first = overlap.duplicates(rows)
+    assert (repeats.tolist(), first.tolist()) == ([1, 2], [0, 0])  # the second and third "a" with label x
+    places, inputs = overlap.conflicts(rows)
+    assert (places.tolist(), inputs) == ([0, 1, 2, 3, 4, 5], 2)  # "a" and "b"
 
 
 def test_lengths_by_hand(write, tmp_path):

@@ -3,13 +3,14 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pyarrow
 import pyarrow.parquet
 import pytest
 
 from edgeft.data import sources
+from edgeft.data.table import Reading
 from edgeft.errors import DataError, MissingExtraError
 from edgeft.recipe import DataConfig
 
@@ -17,7 +18,12 @@ datasets = pytest.importorskip("datasets")
 
 
 def read(spec: str, **options: str):
-    return sources.read_labelled(spec, DataConfig(file=spec, **options))
+    found = sources.read_rows(DataConfig(file=spec, **options))
+    return SimpleNamespace(texts=found.columns["text"], labels=found.columns["label"], rows=found.rows.tolist())
+
+
+def table(spec: str):
+    return sources.read(spec, Reading(lambda present: ("text", "label")))
 
 
 @pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl", "ndjson", "parquet", "CSV"])
@@ -32,9 +38,9 @@ def test_every_format_gives_the_same_rows(suffix, rows, write, tmp_path):
 
 def test_csv_takes_a_byte_order_mark_blank_lines_and_line_breaks_in_a_field(raw):
     path = raw("a.csv", b'\xef\xbb\xbftext,label\r\n\r\n"two\r\nlines",a\r\n\r\nnext,b\r\n')
-    table = sources.read(path, ("text", "label"))
-    assert table.columns == {"text": ["two\r\nlines", "next"], "label": ["a", "b"]}
-    assert (table.rows, table.lines) == ([1, 2], [3, 6])
+    found = table(path)
+    assert found.columns == {"text": ["two\r\nlines", "next"], "label": ["a", "b"]}
+    assert (found.rows, found.lines) == ([1, 2], [3, 6])
 
 
 def test_csv_takes_a_field_longer_than_the_modules_own_limit(raw):
@@ -68,8 +74,8 @@ def test_labels_become_names(values, names, suffix, write):
 
 
 def test_jsonl_counts_rows_without_blank_lines(raw):
-    table = sources.read(raw("a.jsonl", b'{"text": "a", "label": 1}\n\n{"text": "b", "label": 2}'), ("text", "label"))
-    assert (table.rows, table.lines) == ([1, 2], [1, 3])
+    found = table(raw("a.jsonl", b'{"text": "a", "label": 1}\n\n{"text": "b", "label": 2}'))
+    assert (found.rows, found.lines) == ([1, 2], [1, 3])
 
 
 # ---------------------------------------------------------------------------------------------------- Hugging Face
@@ -95,11 +101,11 @@ def test_a_saved_dataset_with_splits(saved, rows, capsys):
         "file": saved / "d",
         "test_file": saved / "d",
     }
-    assert sources.source_name(f"{saved}/d#test") == "d#test"
+    assert sources.source_name(DataConfig(file=f"{saved}/d#test")) == "d#test"
 
 
 def test_a_saved_dataset_without_splits(saved, rows):
-    assert len(read(f"{saved}/single")) == 60
+    assert len(read(f"{saved}/single").texts) == 60
     with pytest.raises(DataError, match="the dataset has no splits; leave #test out"):
         read(f"{saved}/single#test")
 
@@ -121,7 +127,7 @@ def test_a_folder_that_load_dataset_reads(rows, write, tmp_path, monkeypatch):
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     (tmp_path / "folder").mkdir()
     write("folder/train.csv", rows())
-    assert len(read(str(tmp_path / "folder"))) == 60
+    assert len(read(str(tmp_path / "folder")).texts) == 60
 
 
 def test_a_folder_without_data_is_one_line(tmp_path):
@@ -134,14 +140,14 @@ def test_a_folder_without_data_is_one_line(tmp_path):
 def test_a_hub_id_goes_through_datasets(rows, monkeypatch):
     data = datasets.Dataset.from_dict({"text": ["a", "b"], "label": ["x", "y"]})
     asked = []
-    monkeypatch.setattr(datasets, "load_dataset", lambda name: asked.append(name) or {"validation": data})
-    assert read("org/name").labels == ["x", "y"]
-    assert asked == ["org/name"]
+    monkeypatch.setattr(datasets, "load_dataset", lambda *name: asked.append(name) or {"validation": data})
+    assert read("org/name").labels == read("org/name:config#validation").labels == ["x", "y"]
+    assert asked == [("org/name", None), ("org/name", "config")]
     assert sources.local_files(DataConfig(file="org/name")) == {}
 
 
 def test_a_hub_that_fails_is_one_line(monkeypatch):
-    def fail(name):
+    def fail(*name):
         raise ConnectionError("no route\nto anywhere")
 
     monkeypatch.setattr(datasets, "load_dataset", fail)
@@ -158,7 +164,7 @@ def test_the_demo_is_balanced_and_knows_its_file():
     assert Counter(found.labels) == {"negative": 4265, "positive": 4265}
     assert len(set(found.rows)) == 8530
     assert sources.local_files(DataConfig(file="demo:rotten-tomatoes"))["file"].suffix == ".csv"
-    assert sources.source_name("demo:rotten-tomatoes") == "demo:rotten-tomatoes"
+    assert sources.source_name(DataConfig(file="demo:rotten-tomatoes")) == "demo:rotten-tomatoes"
 
 
 def test_an_unknown_demo_and_a_missing_package(monkeypatch):

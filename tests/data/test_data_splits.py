@@ -3,20 +3,49 @@ from __future__ import annotations
 import unicodedata
 from collections import Counter
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeft.data import splits
-from edgeft.data.table import Rows
+from edgeft.data.content import content, hashes, uniform
+from edgeft.data.kinds import SingleLabel
+from edgeft.data.rows import Rows
 from edgeft.recipe import DataConfig
 
 TEXTS = st.text(alphabet=st.characters(exclude_categories=["Cs"]))
 
 
 def make_rows(pairs, name="a.csv"):
-    texts, labels = [text for text, _ in pairs], [label for _, label in pairs]
-    return Rows(name, texts, labels, list(range(1, len(texts) + 1)))
+    columns = {"text": [text for text, _ in pairs], "label": [label for _, label in pairs]}
+    return Rows(
+        kind=SingleLabel(DataConfig()),
+        columns=columns,
+        rows=np.arange(1, len(pairs) + 1),
+        files=[name],
+        file=np.zeros(len(pairs), dtype=np.int32),
+    )
+
+
+def divide(rows, validation, test, config):
+    """Divide, limit and check, as the stage does."""
+    parts = splits.divide(rows, validation, test, config)
+    splits.limit(parts, config)
+    splits.check(parts, len(rows), rows.name)
+    return parts
+
+
+def assign(text, validation, test):
+    return splits.assign(hashes([text]), validation, test)[0]
+
+
+def texts(rows):
+    return rows.columns["text"]
+
+
+def leaks(parts):
+    return {leak: parts.removed.count(splits.LEAK + leak) for leak in splits.LEAKS}
 
 
 def many(count=400, labels="aab"):
@@ -25,8 +54,8 @@ def many(count=400, labels="aab"):
 
 def membership(parts):
     """Text to the place it went to."""
-    named = {"train": parts.train.texts, "validation": parts.validation.texts, "test": parts.test.texts}
-    return {text: name for name, texts in (named | {"unlabelled": parts.unlabelled}).items() for text in texts}
+    named = {"train": parts.train, "validation": parts.validation, "test": parts.test, "rest": parts.rest}
+    return {text: name for name, rows in named.items() for text in texts(rows)}
 
 
 # ----------------------------------------------------------------------------------------------------- one text
@@ -34,24 +63,24 @@ def membership(parts):
 
 def test_a_text_stays_where_it_was_in_the_first_release():
     # blake2b(key=b"edgeft split 1", digest_size=8) of b"hello", top 53 bits, worked out by hashlib alone
-    assert splits.uniform("hello", b"edgeft split 1") == pytest.approx(0.12476952755083581, abs=1e-15)
+    assert uniform("hello", b"edgeft split 1") == pytest.approx(0.12476952755083581, abs=1e-15)
 
 
 @given(TEXTS)
 def test_same_content_same_split(text):
-    here = splits.assign(text, 0.2, 0.3)
-    assert here == splits.assign(f" \t{text}\n", 0.2, 0.3)
-    assert here == splits.assign(unicodedata.normalize("NFD", text), 0.2, 0.3)
+    here = assign(text, 0.2, 0.3)
+    assert here == assign(f" \t{text}\n", 0.2, 0.3)
+    assert here == assign(unicodedata.normalize("NFD", text), 0.2, 0.3)
 
 
 @given(TEXTS, st.floats(0, 0.5), st.floats(0, 0.5), st.floats(0, 0.5))
 def test_one_fraction_moves_no_row_of_the_other(text, validation, test, other):
-    now, later = splits.assign(text, validation, test), splits.assign(text, validation, other)
+    now, later = assign(text, validation, test), assign(text, validation, other)
     assert (now == "validation") == (later == "validation")
 
 
 def test_the_shares_are_the_fractions_for_each_label():
-    counts = Counter((label, splits.assign(text, 0.1, 0.2)) for text, label in many(30_000, "ab"))
+    counts = Counter((label, assign(text, 0.1, 0.2)) for text, label in many(30_000, "ab"))
     for label in "ab":
         assert counts[label, "test"] / 15_000 == pytest.approx(0.2, abs=0.01)
         assert counts[label, "validation"] / 15_000 == pytest.approx(0.1, abs=0.01)
@@ -64,10 +93,10 @@ def test_the_shares_are_the_fractions_for_each_label():
 @given(st.randoms(use_true_random=False), st.integers(0, 200))
 def test_shuffling_appending_and_renaming_move_no_row(random, appended):
     config, pairs = DataConfig(validation_fraction=0.2, test_fraction=0.2), many()
-    before = membership(splits.divide(make_rows(pairs), None, None, config))
+    before = membership(divide(make_rows(pairs), None, None, config))
     changed = pairs + [(f"new {i}", "ab"[i % 2]) for i in range(appended)]
     random.shuffle(changed)
-    after = membership(splits.divide(make_rows(changed, "other name.csv"), None, None, config))
+    after = membership(divide(make_rows(changed, "other name.csv"), None, None, config))
     assert before == {text: after[text] for text in before}
 
 
@@ -75,29 +104,29 @@ def test_shuffling_appending_and_renaming_move_no_row(random, appended):
 @given(st.randoms(use_true_random=False))
 def test_the_choice_of_rows_does_not_depend_on_their_order(random):
     config = DataConfig(max_train_rows=50, max_eval_rows=10)
-    before = membership(splits.divide(make_rows(many()), None, None, config))
+    before = membership(divide(make_rows(many()), None, None, config))
     shuffled = many()
     random.shuffle(shuffled)
-    assert before == membership(splits.divide(make_rows(shuffled), None, None, config))
+    assert before == membership(divide(make_rows(shuffled), None, None, config))
 
 
 def test_appending_rows_keeps_most_of_the_chosen_ones():
     config = DataConfig(max_train_rows=100)
-    before = set(splits.divide(make_rows(many(2000)), None, None, config).train.texts)
-    after = set(splits.divide(make_rows(many(2200)), None, None, config).train.texts)
+    before = set(texts(divide(make_rows(many(2000)), None, None, config).train))
+    after = set(texts(divide(make_rows(many(2200)), None, None, config).train))
     assert len(before & after) >= 80  # a tenth more rows push out about a tenth
 
 
 def test_chosen_rows_keep_the_labels_shares_and_the_rest_is_unlabelled():
-    whole = splits.divide(make_rows(many(900)), None, None, DataConfig())
-    parts = splits.divide(make_rows(many(900)), None, None, DataConfig(max_train_rows=90, max_eval_rows=30))
+    whole = divide(make_rows(many(900)), None, None, DataConfig())
+    parts = divide(make_rows(many(900)), None, None, DataConfig(max_train_rows=90, max_eval_rows=30))
     assert len(parts.train) == 90
-    assert Counter(parts.train.labels)["a"] == pytest.approx(60, abs=2)
-    assert set(parts.train.texts) | set(parts.unlabelled) == set(whole.train.texts)
-    assert not set(parts.train.texts) & set(parts.unlabelled)
+    assert Counter(parts.train.columns["label"])["a"] == pytest.approx(60, abs=2)
+    assert set(texts(parts.train)) | set(texts(parts.rest)) == set(texts(whole.train))
+    assert not set(texts(parts.train)) & set(texts(parts.rest))
     assert (len(parts.validation), len(parts.test)) == (30, 30)
-    assert set(parts.test.texts) < set(whole.test.texts)
-    assert parts.train.rows == sorted(parts.train.rows)
+    assert set(texts(parts.test)) < set(texts(whole.test))
+    assert parts.train.rows.tolist() == sorted(parts.train.rows)
 
 
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=8), st.data())
@@ -116,8 +145,8 @@ def test_quotas_by_hand():
 
 def test_one_text_always_lands_in_one_split():
     pairs = many() + [(f" text {i} ", "b") for i in range(400)]
-    parts = splits.divide(make_rows(pairs), None, None, DataConfig())
-    contents = [{splits.content(text) for text in part.texts} for part in (parts.train, parts.validation, parts.test)]
+    parts = divide(make_rows(pairs), None, None, DataConfig())
+    contents = [{content(text) for text in texts(part)} for part in (parts.train, parts.validation, parts.test)]
     assert sum(map(len, contents)) == len(set.union(*contents)) == 400
 
 
@@ -126,40 +155,40 @@ def test_one_text_always_lands_in_one_split():
 
 def test_an_own_test_file_takes_its_texts_out_of_the_others():
     own = make_rows([("text 1 ", "a"), ("text 3", "a"), ("elsewhere", "b")], "test.csv")
-    parts = splits.divide(make_rows(many()), None, own, DataConfig())
+    parts = divide(make_rows(many()), None, own, DataConfig())
     assert parts.test is own
     found = membership(parts)
     assert len(found) == 400 - 2 + 3  # "text 1" and "text 3" left, three came
     assert "text 1" not in found
-    assert parts.leaks["train_in_test"] + parts.leaks["validation_in_test"] == 2
+    assert leaks(parts)["train_in_test"] + leaks(parts)["validation_in_test"] == 2
 
 
 def test_test_rows_win_over_an_own_validation_file():
     validation = make_rows([("text 1", "a"), ("text 2", "b"), ("alone", "b")], "validation.csv")
     test = make_rows([("text 2", "b"), ("text 3", "a")], "test.csv")
-    parts = splits.divide(make_rows(many()), validation, test, DataConfig())
-    assert parts.validation.texts == ["text 1", "alone"]
-    assert parts.leaks == {"train_in_test": 2, "train_in_validation": 1, "validation_in_test": 1}
+    parts = divide(make_rows(many()), validation, test, DataConfig())
+    assert texts(parts.validation) == ["text 1", "alone"]
+    assert leaks(parts) == {"train_in_test": 2, "train_in_validation": 1, "validation_in_test": 1}
     assert len(parts.train) == 397
 
 
 def test_an_own_validation_file_that_repeats_split_off_test_rows():
-    split_off = splits.divide(make_rows(many()), None, None, DataConfig()).test.texts[0]
+    split_off = texts(divide(make_rows(many()), None, None, DataConfig()).test)[0]
     validation = make_rows([(split_off, "a"), ("alone", "b"), ("other", "a")], "validation.csv")
-    parts = splits.divide(make_rows(many()), validation, None, DataConfig())
-    assert parts.validation.texts == ["alone", "other"]
-    assert parts.leaks["validation_in_test"] == 1
+    parts = divide(make_rows(many()), validation, None, DataConfig())
+    assert texts(parts.validation) == ["alone", "other"]
+    assert leaks(parts)["validation_in_test"] == 1
 
 
 def test_leaks_go_before_rows_are_cut_off():
     test = make_rows([(text, label) for text, label in many(60)], "test.csv")
-    parts = splits.divide(make_rows(many()), None, test, DataConfig(max_eval_rows=5, max_train_rows=50))
-    seen = set(parts.train.texts) | set(parts.unlabelled) | set(parts.validation.texts)
+    parts = divide(make_rows(many()), None, test, DataConfig(max_eval_rows=5, max_train_rows=50))
+    seen = set(texts(parts.train)) | set(texts(parts.rest)) | set(texts(parts.validation))
     assert len(parts.test) == 5
-    assert not seen & set(test.texts)
+    assert not seen & set(texts(test))
 
 
 def test_a_label_that_an_evaluation_split_lacks_is_a_warning(capsys):
     test = make_rows([("x", "a"), ("y", "a")], "test.csv")
-    splits.divide(make_rows(many()), None, test, DataConfig())
+    divide(make_rows(many()), None, test, DataConfig())
     assert capsys.readouterr().err == "data: warning: the test split has no row with label 'b'\n"

@@ -13,7 +13,7 @@ from edgeft.train import baseline, metrics
 
 
 def split(texts, labels):
-    return Split(texts, np.array(labels, dtype=np.int64), np.arange(1, len(texts) + 1, dtype=np.int64))
+    return Split({"text": texts}, np.array(labels, dtype=np.int64), np.arange(1, len(texts) + 1, dtype=np.int64))
 
 
 def toy(labels=("bad", "good", "odd")):

@@ -1,0 +1,64 @@
+"""Opening text files, plain or compressed, and naming the rows whose bytes are no text."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import lzma
+import zlib
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import IO, Any, NoReturn, TextIO
+
+from edgeft.data import checks
+from edgeft.data.table import where
+from edgeft.errors import require
+
+# What a damaged compressed file raises, by library.
+DAMAGED = (EOFError, zlib.error, lzma.LZMAError)
+
+
+def _open_zstd(path: Path) -> IO[bytes]:
+    stream = require("pyarrow", f"to read {path.suffix} files").input_stream(str(path), compression="zstd")
+    return io.BufferedReader(stream)
+
+
+COMPRESSED: dict[str, Callable[[Path], Any]] = {
+    ".gz": gzip.GzipFile,
+    ".bz2": bz2.BZ2File,
+    ".xz": lzma.LZMAFile,
+    ".zst": _open_zstd,
+}
+
+
+def suffix(path: Path) -> str:
+    """The suffix that tells the format, that of the compression left out."""
+    name = path.with_suffix("") if path.suffix.lower() in COMPRESSED else path
+    return name.suffix.lower()
+
+
+def open_text(path: Path, errors: str = "strict") -> TextIO:
+    """A UTF-8 file for reading, line breaks as they stand, a byte order mark left out."""
+    opener = COMPRESSED.get(path.suffix.lower())
+    stream = opener(path) if opener else path.open("rb")
+    return io.TextIOWrapper(stream, encoding="utf-8-sig", newline="", errors=errors)
+
+
+def place(row: int, line: int) -> str:
+    """A row as words; row 0 is the header."""
+    return where([row], line) if row else f"the header (line {line})"
+
+
+def fail_at_bad_bytes(name: str, records: Iterable[tuple[int, int, str]]) -> NoReturn:
+    """Name the rows whose bytes are not UTF-8.
+
+    Args:
+        name: of the source.
+        records: (row, line, content read with `surrogateescape`).
+    """
+    bad = [(row, line) for row, line, content in records if any("\udc80" <= mark <= "\udcff" for mark in content)]
+    if not bad:  # in the first bytes, taken for a byte order mark
+        checks.fail(name, ["the bytes are not UTF-8; save the file as UTF-8"])
+    first = place(*bad[0]) if len(bad) == 1 or not bad[0][0] else where([row for row, _ in bad], bad[0][1])
+    checks.fail(name, [f"the bytes are not UTF-8 in {first}; save the file as UTF-8"])

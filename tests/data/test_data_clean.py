@@ -1,0 +1,194 @@
+"""Cleaning as the stage does it: counted, previewed, and rows that stand twice taken out."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support_rows import make_rows
+
+from edgeft.cleaning import Cleaning
+from edgeft.cleaning.steps import STEPS
+from edgeft.data import clean, dataset, prepare, sources
+from edgeft.data.clean import Counts
+from edgeft.data.overlap import Removed
+from edgeft.errors import RecipeError
+from edgeft.recipe import DataConfig
+
+
+def run(config: DataConfig, out: Path):
+    return prepare.run(config, sources.local_files(config), out)
+
+
+def removed_rows(folder: Path):
+    return pyarrow.parquet.read_table(folder / prepare.REMOVED).to_pylist()
+
+
+LONG = "a sentence with the number {} that is long enough to have many five-grams of its own, and an end"
+
+
+def texts(count):
+    """Texts that are no near duplicates of one another."""
+    rng = random.Random(0)
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    return [" ".join("".join(rng.choices(letters, k=6)) for _ in range(8)) for _ in range(count)]
+
+
+# --------------------------------------------------------------------------------------------------------------- texts
+
+
+def test_steps_run_in_one_order_and_are_counted():
+    config = DataConfig(clean=["lowercase", "whitespace", "html"])
+    cleaning = clean.cleaning_of(config)
+    assert cleaning == Cleaning(steps=["html", "whitespace", "lowercase"])
+    rows, counts, removed = (
+        make_rows({"text": ["A  <b>b</b>", "fine", "<p>"], "label": list("xyx")}),
+        Counts(),
+        Removed(),
+    )
+    found = clean.clean_texts(rows, cleaning, counts, removed)
+    assert found.columns["text"] == ["a b", "fine"]
+    assert counts.changed["lowercase"] == 1
+    assert counts.changed["html"] == 2
+    assert (removed.reason, removed.row) == ([clean.EMPTY], [("a.csv", 3)])
+
+
+def test_personal_data_is_counted_and_not_quoted(write, tmp_path, capsys):
+    pairs = [(f"{text} me{i}@example.org", "ab"[i % 2]) for i, text in enumerate(texts(60))]
+    out = tmp_path / "out"
+    result = run(DataConfig(file=write("a.csv", pairs), anonymise=True), out)
+    assert result.metrics["cleaning"]["personal"] == {"email": 60}
+    assert all("[EMAIL_1]" in text for text in dataset.load(out).train.texts)
+    everything = capsys.readouterr().err + (out / "stage.json").read_text()
+    assert "example.org" not in everything
+    assert dataset.load(out).cleaning.anonymise == clean.cleaning_of(DataConfig(anonymise=True)).anonymise
+
+
+def test_a_preview_shows_before_and_after_and_the_step():
+    rows = make_rows({"text": ["fine", "a  b", "<i>"], "label": list("xyx")})
+    found = clean.preview(rows, Cleaning(steps=["html", "whitespace"]), 5)
+    assert [(change.row, change.before, change.after) for change in found] == [
+        (2, "a  b", "a b"),
+        (3, "<i>", "(taken out: nothing is left)"),
+    ]
+    assert [change.steps for change in found] == [["whitespace"], ["html"]]
+    assert len(clean.preview(rows, Cleaning(steps=["html", "whitespace"]), 1)) == 1
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.text(alphabet=st.characters(exclude_categories=["Cs"]), min_size=1), min_size=1, max_size=8))
+def test_cleaning_never_joins_or_splits_rows(found):
+    usable = [text for text in found if text.strip()] or ["x"]
+    rows = make_rows({"text": usable, "label": ["x"] * len(usable)})
+    removed = Removed()
+    cleaned = clean.clean_texts(rows, Cleaning(steps=list(STEPS)), Counts(), removed)
+    assert sorted([row for _, row in removed.row] + cleaned.rows.tolist()) == list(range(1, len(usable) + 1))
+
+
+# ---------------------------------------------------------------------------------------------------------------- rows
+
+
+def test_duplicates_and_conflicts_go_where_the_recipe_says_so(write, tmp_path):
+    base = texts(40)
+    pairs = [(text, "ab"[i % 2]) for i, text in enumerate(base)]
+    pairs += [(f" {base[0]} ", "a"), (base[2], "b")]
+    path = write("a.csv", pairs)
+    kept = run(DataConfig(file=path), tmp_path / "kept").metrics
+    assert (kept["duplicates"], kept["conflicts"], sum(kept["rows"].values())) == (1, 1, 42)
+    assert not (tmp_path / "kept" / prepare.REMOVED).exists()
+    taken = run(DataConfig(file=path, clean=["duplicates", "conflicts"]), tmp_path / "taken").metrics
+    assert taken["removed"] == {"duplicate": 1, "conflict": 2}
+    assert sum(taken["rows"].values()) == 39
+    rows = removed_rows(tmp_path / "taken")
+    assert rows[0] == {"file": path, "row": 41, "reason": "duplicate", "other_file": path, "other_row": 1}
+    assert [row["row"] for row in rows[1:]] == [3, 42]
+
+
+def test_near_duplicates_leave_training_and_the_test_wins(write, tmp_path):
+    base = texts(60)
+    own = write("test.csv", [(base[0] + " indeed", "a"), ("alone in the world", "b")])
+    pairs = [(text, "ab"[i % 2]) for i, text in enumerate([*base, base[1] + "!", base[2].upper()])]
+    config = DataConfig(file=write("a.csv", pairs), test_file=own, clean=["near_duplicates"])
+    found = run(config, tmp_path / "out").metrics
+    assert found["near_duplicates"]["train_in_test"] == 1
+    assert sum(found["removed"].values()) == 3
+    reasons = {row["reason"]: row for row in removed_rows(tmp_path / "out")}
+    assert (reasons["near leak:train_in_test"]["row"], reasons["near leak:train_in_test"]["other_file"]) == (1, own)
+    without = run(DataConfig(file=config.file, test_file=own), tmp_path / "without").metrics
+    assert without["near_duplicates"] == found["near_duplicates"]
+    assert without["removed"] == {}
+
+
+def test_every_exact_leak_is_found_with_its_row(write, tmp_path):
+    base = texts(100)
+    own = write("test.csv", [(text, "ab"[i % 2]) for i, text in enumerate(base[:50])])
+    path = write("a.csv", [(text, "ab"[i % 2]) for i, text in enumerate(base)])
+    found = run(DataConfig(file=path, test_file=own), tmp_path / "out").metrics["leaks"]
+    assert found["train_in_test"] + found["validation_in_test"] == found["total"] == 50
+    rows = removed_rows(tmp_path / "out")
+    assert sorted(row["row"] for row in rows) == list(range(1, 51))
+    assert all(row["other_row"] == row["row"] for row in rows)
+
+
+def test_likely_label_errors_leave_training(movie_rows, write, tmp_path):
+    pairs = list(movie_rows[:1500])
+    path = write("a.csv", pairs)
+    found = run(DataConfig(file=path, clean=["label_errors"]), tmp_path / "out").metrics
+    before = run(DataConfig(file=path), tmp_path / "before").metrics
+    gone = found["removed"]["label error"]
+    assert before["rows"]["train"] - found["rows"]["train"] == gone > 0
+    for split in ("validation", "test"):
+        assert found["rows"][split] == before["rows"][split]
+
+
+# ------------------------------------------------------------------------------------------------------------- balance
+
+
+def test_balance(write, tmp_path):
+    pairs = [(text, "a" if i % 4 else "b") for i, text in enumerate(texts(200))]
+    path = write("a.csv", pairs)
+    plain = run(DataConfig(file=path), tmp_path / "plain").metrics["labels"]
+    rare, many = plain["b"]["train"], plain["a"]["train"]
+    for balance, expected in {"oversample": (many, many), "undersample": (rare, rare)}.items():
+        found = run(DataConfig(file=path, balance=balance), tmp_path / balance).metrics["labels"]
+        assert (found["a"]["train"], found["b"]["train"]) == expected
+        assert found["a"]["test"] == plain["a"]["test"]
+    run(DataConfig(file=path, balance="class_weights"), tmp_path / "weights")
+    weights = dataset.load(tmp_path / "weights").class_weights
+    assert weights == pytest.approx([(rare + many) / (2 * many), (rare + many) / (2 * rare)])
+
+
+def test_oversampling_repeats_every_rare_row():
+    rows = make_rows({"text": ["a", "b", "c", "d", "e"], "label": list("xxxxy")})
+    from edgeft.data.balance import resample
+
+    found = resample(rows, "oversample")
+    assert sorted(found.columns["text"]) == ["a", "b", "c", "d", "e", "e", "e", "e"]
+
+
+def test_balance_that_rows_cannot_take(raw, tmp_path):
+    path = raw("a.csv", b"text,target\n" + b"".join(b"text %d,%d\n" % (i, i) for i in range(60)))
+    config = DataConfig(file=path, task="text-regression", balance="oversample")
+    with pytest.raises(RecipeError, match=r"data\.balance: oversample is for single-label rows, and these are"):
+        run(config, tmp_path / "out")
+
+
+def test_multi_label_weights_by_hand():
+    from edgeft.data.balance import class_weights
+
+    rows = make_rows({"text": list("abcd"), "label": [["x"], ["x", "y"], ["x"], []]}, multi_label=True)
+    assert class_weights(rows, ["x", "y"]) == [1 / 3, 3.0]
+
+
+def test_label_ids_of_several_labels(raw, tmp_path):
+    lines = b"".join(b'{"text": "text %d", "label": [%s]}\n' % (i, (b'"x"', b'"x", "y"')[i % 2]) for i in range(80))
+    config = DataConfig(file=raw("a.jsonl", lines), multi_label=True)
+    run(config, tmp_path / "out")
+    split = dataset.load(tmp_path / "out").train
+    assert split.labels.dtype == np.float32
+    assert split.labels.tolist() == [[1.0, float("y" in labels)] for labels in split.columns["labels"]]

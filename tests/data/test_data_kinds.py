@@ -1,0 +1,291 @@
+"""Rows of every task: what they become, what makes them unusable, and how cleaning changes them."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support_rows import make_rows
+
+from edgeft.data.kinds import BadRow, kind_of
+from edgeft.data.kinds.tags import tagged
+from edgeft.errors import DataError, RecipeError
+from edgeft.recipe import DataConfig
+
+CHAT = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}]
+SQUAD = {"text": ["Rome"], "answer_start": [10]}
+CONTEXT = "I went to Rome."
+
+GOOD = {
+    "multi-label list": (
+        {"multi_label": True},
+        {"text": ["a", "b"], "label": [["x", "y", "x"], []]},
+        {"text": ["a", "b"], "labels": [["x", "y"], []]},
+    ),
+    "multi-label delimited": (
+        {"multi_label": True, "label_delimiter": "|"},
+        {"text": ["a", "b", "c"], "label": ["y| x", "", "[1, 2]"]},
+        {"text": ["a", "b", "c"], "labels": [["x", "y"], [], ["1", "2"]]},
+    ),
+    "regression": (
+        {"task": "text-regression"},
+        {"text": ["a", "b"], "target": ["1.5", 2]},
+        {"text": ["a", "b"], "target": [1.5, 2.0]},
+    ),
+    "tokens": (
+        {"task": "token-classification"},
+        {"tokens": [["I", "run"], "she runs"], "tags": [["PRO", "VERB"], "PRO VERB"]},
+        {"tokens": [["I", "run"], ["she", "runs"]], "tags": [["PRO", "VERB"], ["PRO", "VERB"]]},
+    ),
+    "spans": (
+        {"task": "token-classification"},
+        {"text": ["Ann Lee, hi"], "spans": [[{"start": 0, "end": 7, "label": "PER"}]]},
+        {"tokens": [["Ann", "Lee", ",", "hi"]], "tags": [["B-PER", "I-PER", "O", "O"]]},
+    ),
+    "squad": (
+        {"task": "question-answering"},
+        {
+            "question": ["where?", "who?", "where?"],
+            "context": [CONTEXT] * 3,
+            "answers": [SQUAD, {"text": [], "answer_start": []}, json.dumps([{"text": "Rome", "answer_start": 10}])],
+        },
+        {
+            "question": ["where?", "who?", "where?"],
+            "context": [CONTEXT] * 3,
+            "answers": [SQUAD, {"text": [], "answer_start": []}, SQUAD],
+        },
+    ),
+    "text": ({"task": "text-generation"}, {"text": ["a"]}, {"text": ["a"]}),
+    "prompt": (
+        {"task": "text-generation"},
+        {"prompt": ["a"], "completion": ["b"], "text": ["c"]},
+        {"prompt": ["a"], "completion": ["b"]},
+    ),
+    "chat": ({"task": "text-generation"}, {"messages": [CHAT, json.dumps(CHAT)]}, {"messages": [CHAT, CHAT]}),
+    "pairs": (
+        {"task": "text2text-generation"},
+        {"source": ["a"], "target": ["b"]},
+        {"source": ["a"], "target": ["b"]},
+    ),
+}
+
+BAD = {
+    "labels": ({"multi_label": True}, {"text": ["a", "b"], "label": [[[1]], None]}, "a label of type list"),
+    "no labels": (
+        {"multi_label": True},
+        {"text": ["a", " "], "label": [["x"], None]},
+        "an empty text in row 2; no labels",
+    ),
+    "word": ({"task": "text-regression"}, {"text": ["a"], "target": ["x"]}, "a target that is not a number in row 1"),
+    "infinite": ({"task": "text-regression"}, {"text": ["a"], "target": ["inf"]}, "not a finite number in row 1"),
+    "no target": ({"task": "text-regression"}, {"text": ["a"], "target": [""]}, "no target in row 1"),
+    "bool": ({"task": "text-regression"}, {"text": ["a"], "target": [True]}, "a target of type bool"),
+    "counts": (
+        {"task": "token-classification"},
+        {"tokens": [["a"], ["a", "b"]], "tags": [["x"], ["x"]]},
+        "2 tokens but 1 tags in row 2",
+    ),
+    "empty tokens": ({"task": "token-classification"}, {"tokens": [[]], "tags": [[]]}, "no tokens in row 1"),
+    "empty token": ({"task": "token-classification"}, {"tokens": [[" "]], "tags": [["x"]]}, "an empty token in row 1"),
+    "token type": ({"task": "token-classification"}, {"tokens": [[1]], "tags": [["x"]]}, "a token of type int"),
+    "no tag": ({"task": "token-classification"}, {"tokens": [["a"]], "tags": [[None]]}, "no tag in row 1"),
+    "tokens type": (
+        {"task": "token-classification"},
+        {"tokens": [3], "tags": ["x"]},
+        "tokens of type int instead of a",
+    ),
+    "overlap": (
+        {"task": "token-classification"},
+        {"text": ["abc"], "spans": [[{"start": 0, "end": 2, "label": "x"}, {"start": 1, "end": 3, "label": "x"}]]},
+        "spans that overlap in row 1",
+    ),
+    "span ends": (
+        {"task": "token-classification"},
+        {"text": ["abc"], "spans": [[{"start": 0, "end": 9, "label": "x"}]]},
+        "a span from 0 to 9 over a text of 3 characters in row 1",
+    ),
+    "span keys": ({"task": "token-classification"}, {"text": ["abc"], "spans": [[{}]]}, "a span without start, end"),
+    "span JSON": (
+        {"task": "token-classification"},
+        {"text": ["abc"], "spans": ["{"]},
+        "spans that are no JSON in row 1",
+    ),
+    "place": (
+        {"task": "question-answering"},
+        {"question": ["q"], "context": [CONTEXT], "answers": [{"text": ["Rome"], "answer_start": [9]}]},
+        "an answer that doesn't stand at its answer_start 9 in row 1",
+    ),
+    "answer lists": (
+        {"task": "question-answering"},
+        {"question": ["q"], "context": [CONTEXT], "answers": [{"text": ["Rome"], "answer_start": []}]},
+        "not two lists of one length in row 1",
+    ),
+    "answer keys": (
+        {"task": "question-answering"},
+        {"question": ["q"], "context": [CONTEXT], "answers": [{"text": ["Rome"]}]},
+        "answers without text and answer_start in row 1",
+    ),
+    "no question": (
+        {"task": "question-answering"},
+        {"question": [""], "context": [None], "answers": [SQUAD]},
+        "a question that is empty in row 1; no context in row 1",
+    ),
+    "role": (
+        {"task": "text-generation"},
+        {"messages": [[{"role": "boss", "content": "x"}]]},
+        "a message whose role is none of system, user, assistant, tool in row 1",
+    ),
+    "no answer": (
+        {"task": "text-generation"},
+        {"messages": [CHAT[:1]]},
+        "messages without an answer of the assistant in row 1",
+    ),
+    "content": (
+        {"task": "text-generation"},
+        {"messages": [[{"role": "user", "content": None}]]},
+        "a message whose content is no text in row 1",
+    ),
+    "chat JSON": ({"task": "text-generation"}, {"messages": ["hello"]}, "messages that are no JSON in row 1"),
+    "completion": (
+        {"task": "text-generation"},
+        {"prompt": ["a"], "completion": [None]},
+        "no completion in row 1",
+    ),
+    "target text": ({"task": "text2text-generation"}, {"source": ["a"], "target": [3]}, "a target of type int instead"),
+}
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_what_rows_become(name):
+    options, columns, expected = GOOD[name]
+    assert make_rows(columns, **options).columns == expected
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_row_is_one_line_with_its_number(name):
+    options, columns, expected = BAD[name]
+    with pytest.raises(DataError) as caught:
+        make_rows(columns, **options)
+    assert str(caught.value).startswith("a.csv: ")
+    assert expected in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_rows_can_be_left_out_and_are_counted(name):
+    options, columns, _ = BAD[name]
+    good = next(c for o, c, _ in GOOD.values() if o == options and columns.keys() <= c.keys())
+    both = {column: [good[column][0], *cells, good[column][0]] for column, cells in columns.items()}
+    found = make_rows(both, skip_bad_rows=True, **options)
+    count = len(next(iter(both.values())))
+    assert found.rows.tolist()[0] == 1
+    assert found.rows.tolist()[-1] == count
+    bad = {row for rows in found.skipped.values() for _, row in rows}
+    assert bad
+    assert bad | set(found.rows.tolist()) == set(range(1, count + 1))
+    assert not bad & set(found.rows.tolist())
+
+
+def test_one_column_cannot_be_two():
+    kind = kind_of(DataConfig(task="question-answering", context_column="question"), [])
+    with pytest.raises(DataError, match="are both 'question'; name two columns"):
+        kind.sources()
+
+
+def test_tasks_that_have_no_rows():
+    with pytest.raises(RecipeError, match="'chess' is not a task"):
+        kind_of(DataConfig(task="chess"), [])
+    with pytest.raises(RecipeError, match="feature-extraction has no labelled rows"):
+        kind_of(DataConfig(task="feature-extraction"), [])
+
+
+# ------------------------------------------------------------------------------------------------------------ spans
+
+
+@given(st.text(max_size=60), st.data())
+def test_tokens_of_spans_cover_every_word_once(text, data):
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=6, unique=True)))
+    spans = [(a, b, "x") for a, b in zip(cuts[::2], cuts[1::2], strict=False)]
+    try:
+        tokens, tags = tagged(text, spans)
+    except BadRow:
+        assert not text.split()
+        return
+    assert "".join(tokens) == "".join("".join(text[a:b].split()) for a, b in _pieces(text, spans))
+    assert len(tokens) == len(tags)
+
+
+def _pieces(text, spans):
+    borders = sorted({0, len(text), *(place for a, b, _ in spans for place in (a, b))})
+    return list(pairwise(borders))
+
+
+# ------------------------------------------------------------------------------------------------- what stays together
+
+
+def test_questions_about_one_context_stay_together():
+    rows = make_rows(GOOD["squad"][1], task="question-answering")
+    assert rows.kind.places(rows.columns) == [CONTEXT] * 3
+    assert rows.inputs[0] == f"where?\n{CONTEXT}"
+
+
+def test_answers_to_one_prompt_stay_together():
+    rows = make_rows({"messages": [CHAT, [CHAT[0], {"role": "assistant", "content": "go"}]]}, task="text-generation")
+    assert rows.kind.places(rows.columns) == ["user: hi"] * 2
+    assert rows.kind.targets(rows.columns) is None
+
+
+# ---------------------------------------------------------------------------------------------------------- cleaning
+
+
+def clean(rows, step):
+    return rows.kind.clean(rows.columns, step)
+
+
+def test_a_text_of_which_nothing_is_left_is_lost():
+    rows = make_rows({"text": ["<b>", "x<b>"], "label": ["a", "b"]})
+    made, lost = clean(rows, lambda text: text.replace("<b>", ""))
+    assert (made["text"], lost) == (["", "x"], [0])
+
+
+def test_a_token_of_which_nothing_is_left_goes_with_its_tag():
+    rows = make_rows(
+        {"tokens": [["a", "-", "b"], ["-"]], "tags": [["X", "Y", "Z"], ["Y"]]}, task="token-classification"
+    )
+    made, lost = clean(rows, lambda text: text.replace("- ", "").replace("-", ""))
+    assert made["tokens"][0] == ["a", "b"]
+    assert made["tags"][0] == ["X", "Z"]
+    assert lost == [1]
+
+
+def test_several_tokens_that_become_one_have_the_tag_of_the_first():
+    rows = make_rows(
+        {"tokens": [["call", "555", "0100", "now"]], "tags": [["V", "B", "I", "A"]]}, task="token-classification"
+    )
+    made, _ = clean(rows, lambda text: text.replace("555 0100", "[PHONE_1]"))
+    assert made == {"tokens": [["call", "[PHONE_1]", "now"]], "tags": [["V", "B", "A"]]}
+
+
+def test_an_answer_is_found_again_in_the_cleaned_context():
+    context = "x" * 5 + "  Rome, Rome and  Rome"
+    answers = {"text": ["Rome"], "answer_start": [context.rindex("Rome")]}
+    rows = make_rows({"question": ["q"], "context": [context], "answers": [answers]}, task="question-answering")
+    made, lost = clean(rows, lambda text: " ".join(text.split()))
+    start = made["answers"][0]["answer_start"][0]
+    assert start == made["context"][0].rindex("Rome")
+    assert lost == []
+
+
+def test_a_row_whose_answer_is_cleaned_away_is_lost():
+    rows = make_rows({"question": ["q"], "context": [CONTEXT], "answers": [SQUAD]}, task="question-answering")
+    assert clean(rows, lambda text: text.replace("to Rome", "there"))[1] == [0]
+
+
+def test_every_message_is_cleaned():
+    rows = make_rows({"messages": [CHAT]}, task="text-generation")
+    made, lost = clean(rows, str.upper)
+    assert [message["content"] for message in made["messages"][0]] == ["HI", "HELLO"]
+    assert lost == []

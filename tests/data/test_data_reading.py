@@ -1,0 +1,129 @@
+"""Several files, patterns, compressed files, and files with bad rows that are left out."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+from pathlib import Path
+
+import numpy as np
+import pyarrow
+import pytest
+
+from edgeft.data import dataset, prepare, sources
+from edgeft.errors import DataError
+from edgeft.recipe import DataConfig
+
+CSV = b"text,label\n" + b"".join(b"text %d,%s\n" % (i, (b"a", b"b")[i % 2]) for i in range(60))
+
+
+def zstd(content: bytes) -> bytes:
+    sink = pyarrow.BufferOutputStream()
+    with pyarrow.CompressedOutputStream(sink, "zstd") as stream:
+        stream.write(content)
+    return sink.getvalue().to_pybytes()
+
+
+COMPRESS = {".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress, ".zst": zstd}
+
+
+def read(spec, **options):
+    return sources.read_rows(DataConfig(file=spec, **options))
+
+
+@pytest.mark.parametrize("suffix", COMPRESS)
+def test_a_compressed_file_reads_like_a_plain_one(suffix, raw):
+    plain, packed = read(raw("a.csv", CSV)), read(raw(f"b.csv{suffix}", COMPRESS[suffix](CSV)))
+    assert packed.columns == plain.columns
+    np.testing.assert_array_equal(packed.rows, plain.rows)
+
+
+@pytest.mark.parametrize("suffix", COMPRESS)
+def test_a_damaged_compressed_file_is_one_line(suffix, raw):
+    content = COMPRESS[suffix](CSV)
+    for name, broken in {"half": content[: len(content) // 2], "other": b"not compressed"}.items():
+        path = raw(f"{name}.csv{suffix}", broken)
+        with pytest.raises(DataError) as caught:
+            read(path)
+        assert str(caught.value).startswith(f"{path}: ")
+        assert "\n" not in str(caught.value)
+
+
+def test_compressed_jsonl_and_what_can_be_read(raw):
+    assert len(read(raw("a.jsonl.gz", gzip.compress(b'{"text": "x", "label": 1}\n')))) == 1
+    with pytest.raises(DataError, match=r"suffix '\.gz': can't tell the format"):
+        read(raw("a.gz", gzip.compress(CSV)))
+    with pytest.raises(DataError, match=r"suffix '\.gz': can't tell the format"):
+        read(raw("a.parquet.gz", b"x"))
+
+
+def test_several_files_are_one_and_rows_know_their_file(raw, tmp_path):
+    one, two = raw("one.csv", CSV), raw("two.jsonl", b'{"text": "new", "label": "a"}\n')
+    found = read([one, two])
+    assert (len(found), found.name) == (61, f"{one} and 1 more file")
+    assert found.at(60) == (two, 1)
+    prepare.run(DataConfig(file=[one, two]), {"file": Path(one), "file.1": Path(two)}, tmp_path / "out")
+    data = dataset.load(tmp_path / "out")
+    assert {name for split in dataset.SPLITS for name in data.split(split).files} == {one, two}
+    assert data.source == "one.csv and 1 more"
+
+
+def test_a_pattern_names_files_in_order(raw, tmp_path):
+    for name in ("b.csv", "a.csv"):
+        raw(name, b"text,label\n%s,x\n" % name.encode())
+    raw("c.txt", b"something else")
+    assert read(str(tmp_path / "*.csv")).columns["text"] == ["a.csv", "b.csv"]
+    assert list(sources.local_files(DataConfig(file=str(tmp_path / "*.csv")))) == ["file", "file.1"]
+    with pytest.raises(DataError, match="no file matches this pattern"):
+        read(str(tmp_path / "*.tsv"))
+    assert len(read([str(tmp_path / "*.csv"), str(tmp_path / "a.csv")])) == 2  # each file once
+
+
+def test_a_bad_row_of_the_second_file_names_that_file(raw):
+    one, two = raw("one.csv", CSV), raw("two.csv", b"text,label\nx,\n")
+    with pytest.raises(DataError, match=r"two\.csv: no label in row 1 \(line 2\)"):
+        read([one, two])
+
+
+def test_files_of_different_forms(raw):
+    one, two = raw("a.jsonl", b'{"text": "x"}\n'), raw("b.jsonl", b'{"prompt": "x", "completion": "y"}\n')
+    with pytest.raises(DataError, match=r"b\.jsonl: prompt-completion rows, but .*a\.jsonl has text rows"):
+        read([one, two], task="text-generation")
+
+
+BAD_ROWS = {
+    "ragged": ("a.csv", CSV + b"x,a,b\n", {"another number of fields than the header": 1}),
+    "empty": ("a.csv", CSV + b" ,a\nx,\n", {"an empty text": 1, "no label": 1}),
+    "bytes": ("a.csv", CSV + b"caf\xe9,a\n", {"a text that is not valid Unicode": 1}),
+    "JSON": ("a.jsonl", b'{"text": "x", "label": 1}\n{"text": \n[1]\n', {"a line that is not JSON": 1}),
+    "object": ("a.jsonl", b'{"text": "x", "label": 1}\n[1]\n', {"a line that is not a JSON object": 1}),
+    "JSON bytes": (
+        "a.jsonl",
+        b'{"text": "x", "label": 1}\n{"text": "\xe9", "label": 1}\n',
+        {"a line that is not UTF-8": 1},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD_ROWS)
+def test_bad_rows_are_left_out_and_counted(name, raw):
+    file, content, expected = BAD_ROWS[name]
+    found = read(raw(file, content), skip_bad_rows=True)
+    counts = {problem: len(rows) for problem, rows in found.skipped.items()}
+    assert expected.items() <= counts.items()
+    with pytest.raises(DataError):
+        read(raw(file, content))
+
+
+def test_the_stage_says_what_was_left_out(raw, tmp_path, capsys):
+    config = DataConfig(file=raw("a.csv", CSV + b"x,a,b\n ,a\n"), skip_bad_rows=True)
+    result = prepare.run(config, sources.local_files(config), tmp_path / "out")
+    assert result.metrics["skipped"] == {"another number of fields than the header": 1, "an empty text": 1}
+    assert sum(result.metrics["rows"].values()) == 60
+    assert "data: 1 rows left out: an empty text" in capsys.readouterr().err
+
+
+def test_a_file_of_bad_rows_alone(raw):
+    with pytest.raises(DataError, match=r"a\.jsonl: no row can be read"):
+        read(raw("a.jsonl", b"[1]\n"), skip_bad_rows=True)

@@ -1,0 +1,23 @@
+"""Rows made in code."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from edgeft.data.kinds import kind_of
+from edgeft.data.rows import Rows, check
+from edgeft.data.table import Table
+from edgeft.recipe import DataConfig
+
+
+def make_rows(columns: dict[str, list[Any]], name: str = "a.csv", **options: Any) -> Rows:
+    """Checked rows of these source columns."""
+    config = DataConfig(**options)
+    count = len(next(iter(columns.values())))
+    return check(Table(name, columns, list(range(1, count + 1))), kind_of(config, list(columns)), config)
+
+
+def places(found: Any) -> list[int]:
+    return np.asarray(found).tolist()
