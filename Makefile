@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 DEVICE := .venv-device
 SERVE := .venv-serve
+NAMES := .venv-names
 BIN := $(VENV)/bin
 PIP := pip install --quiet --constraint constraints.txt
 
@@ -11,7 +12,8 @@ PIP := pip install --quiet --constraint constraints.txt
 demo: $(VENV)/.ready
 	$(BIN)/edgeft pipeline demo
 
-test: check $(VENV)/.ready $(DEVICE)/.ready $(SERVE)/.ready
+test: check $(VENV)/.ready $(DEVICE)/.ready $(SERVE)/.ready $(NAMES)/.ready
+	$(NAMES)/bin/pytest tests/cleaning/test_cleaning_names.py
 	EDGEFT_DEVICE_PYTHON=$(CURDIR)/$(DEVICE)/bin/python EDGEFT_SERVE_PYTHON=$(CURDIR)/$(SERVE)/bin/python $(BIN)/pytest
 
 check: $(VENV)/.ready
@@ -25,7 +27,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "edgeft needs Python 3.11 or later")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/$(PIP) torch==2.13.0
-	$(BIN)/$(PIP) --editable '.[cpu,serve,report,train,qlora,demo,dev]'
+	$(BIN)/$(PIP) --editable '.[cpu,serve,report,train,augment,qlora,demo,dev]'
 	touch $@
 
 # What a device has: the runtime alone, or with the server; no torch.
@@ -39,5 +41,12 @@ $(SERVE)/.ready: pyproject.toml constraints.txt
 	$(SERVE)/bin/$(PIP) --editable '.[cpu,serve]'
 	touch $@
 
+# Names and places in texts are found by presidio and spaCy; they bring the full phonenumbers, which shares its folder
+# with the light one of the other environments.
+$(NAMES)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(NAMES)
+	$(NAMES)/bin/$(PIP) --editable '.[names]' hypothesis pytest pytest-timeout
+	touch $@
+
 clean:
-	rm -rf $(VENV) $(DEVICE) $(SERVE) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) $(DEVICE) $(SERVE) $(NAMES) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

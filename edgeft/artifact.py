@@ -9,10 +9,12 @@ from typing import Any
 
 import msgspec
 
+from edgeft.cleaning import Cleaning
 from edgeft.errors import ArtifactError
 from edgeft.stage import file_sha256, write_json
 
-SCHEMA_VERSION = 1
+# 2: inputs.cleaning, which an earlier runtime would pass over and answer differently.
+SCHEMA_VERSION = 2
 MANIFEST = "manifest.json"
 MODEL = "model.onnx"
 TOKENIZER = "tokenizer.json"
@@ -40,11 +42,13 @@ class InputSpec:
             `attention_mask` (1 for a token, 0 for padding).
         max_length: longer texts are truncated to so many tokens, special ones included.
         pad_token_id: fills the shorter texts of a batch, on the right.
+        cleaning: what a text is changed to before it is tokenized.
     """
 
     names: list[str]
     max_length: int
     pad_token_id: int
+    cleaning: Cleaning = field(default_factory=Cleaning)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -83,6 +83,7 @@ EXTRA_OF = {
     "py3langid": "train",
     "pyarrow": "train",
     "rensa": "train",
+    "sentencepiece": "augment",
     "sklearn": "train",
     "spacy": "names",
     "torch": "train",

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 
 from edgeft import artifact
 from edgeft.artifact import MANIFEST, MODEL, TOKENIZER, InputSpec, Manifest, Quantization
+from edgeft.cleaning import Cleaning
 from edgeft.errors import ArtifactError
 
 MINIMAL = Manifest(
@@ -71,8 +73,8 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "wrong type": (replace(b'"max_length": 8', b'"max_length": "8"'), r"Expected `int`, got `str` .*max_length"),
     "no labels": (replace(b'"labels"', b'"label5"'), "missing required field `labels`"),
     "later schema": (
-        replace(b'"schema_version": 1', b'"schema_version": 9'),
-        "manifest schema 9, this edgeft reads up to 1: install a newer",
+        replace(b'"schema_version": 2', b'"schema_version": 9'),
+        "manifest schema 9, this edgeft reads up to 2: install a newer",
     ),
     "later schema of another shape": (
         lambda f: (f / MANIFEST).write_bytes(b'{"schema_version": 9, "labels": {}}'),
@@ -116,3 +118,18 @@ def test_a_file_instead_of_a_folder(tmp_path: Path) -> None:
 def test_unknown_fields_of_the_same_schema_are_passed_over(folder: Path) -> None:
     replace(b'"task"', b'"note": "x", "task"')(folder)
     check(folder)
+
+
+def test_the_cleaning_is_read_as_written_and_absent_from_an_older_manifest(folder: Path) -> None:
+    document = json.loads((folder / MANIFEST).read_bytes())
+    document["inputs"]["cleaning"] = {"steps": ["html"], "anonymise": ["email"], "region": "DE", "names_model": None}
+    (folder / MANIFEST).write_text(json.dumps(document))
+    expected = Cleaning(steps=["html"], anonymise=["email"], region="DE")
+    assert check(folder).inputs.cleaning == expected
+    del document["inputs"]["cleaning"]
+    (folder / MANIFEST).write_text(json.dumps({**document, "schema_version": 1}))
+    assert check(folder).inputs.cleaning == Cleaning()
+    document["inputs"]["cleaning"] = {"steps": "html"}
+    (folder / MANIFEST).write_text(json.dumps(document))
+    with pytest.raises(ArtifactError, match=r"can't be read: Expected `array`, got `str` .*cleaning"):
+        check(folder)

@@ -12,7 +12,8 @@ from edgeft.errors import EdgeftError, MissingExtraError, UserError
 
 ROOT = Path(__file__).parents[1]
 CLASSES = {name: cls for name, cls in vars(errors).items() if inspect.isclass(cls) and issubclass(cls, Exception)}
-DISTRIBUTIONS = {"sklearn": "scikit-learn"}  # otherwise the import name with dashes
+# Otherwise the import name with dashes.
+DISTRIBUTIONS = {"phonenumbers": "phonenumberslite", "sklearn": "scikit-learn", "spacy": "presidio-analyzer"}
 
 
 def test_every_class_is_reachable_from_the_root() -> None:

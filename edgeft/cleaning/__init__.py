@@ -1,22 +1,23 @@
-"""What a text is changed to before the model sees it: the same in training and at the edge."""
+"""What a text is changed to before the model sees it: the same in training and at the edge.
 
-from __future__ import annotations
+`cleaner(Cleaning(...))` is the function that both of them call. One text in, one text out; no row is joined, split or
+dropped here. Importing this package costs nothing but the record of what is to be done: the patterns of the steps (30
+ms) come with the first use of `STEPS`, `cleaner` or `parts`, and an optional package with the step that needs it.
+"""
 
-from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from edgeft.cleaning.spec import Cleaning
+
+if TYPE_CHECKING:
+    from edgeft.cleaning.steps import STEPS, cleaner, parts
+
+__all__ = ["STEPS", "Cleaning", "cleaner", "parts"]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Cleaning:
-    """How texts were cleaned for training, and how the runtime cleans them.
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from edgeft.cleaning import steps
 
-    Attributes:
-        steps: names of text steps, in the order in which they run.
-        anonymise: kinds of personal data that are replaced by placeholders, after the steps.
-        region: country whose phone numbers need no prefix.
-        names_model: spaCy model that finds names and places; None: neither is replaced.
-    """
-
-    steps: list[str] = field(default_factory=list)
-    anonymise: list[str] = field(default_factory=list)
-    region: str = "US"
-    names_model: str | None = None
+    return getattr(steps, name)

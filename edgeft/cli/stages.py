@@ -10,8 +10,8 @@ from edgeft import recipe
 from edgeft.cli.app import Flat, Json, app, need_training, print_json, stdout
 from edgeft.errors import RecipeError
 from edgeft.recipe import (
+    AugmentConfig,
     CalibrateConfig,
-    DataConfig,
     DistillConfig,
     ExportConfig,
     FinetuneConfig,
@@ -35,22 +35,6 @@ def _stage(name: str, config: StageConfig, inputs: dict[str, Path], out: Path, j
 
 
 @app.command
-def data(config: Annotated[DataConfig | None, Flat] = None, *, out: Path, json: Json = False) -> None:
-    """Read, check and split a labelled file.
-
-    Args:
-        out: the data folder.
-    """
-    need_training()
-    from edgeft.data import sources
-
-    config = config or DataConfig()
-    if config.file is None:
-        raise RecipeError("data: no file; give --file FILE")
-    _stage("data", config, sources.local_files(config), out, json)
-
-
-@app.command
 def finetune(
     config: Annotated[FinetuneConfig | None, Flat] = None, *, data: Path, out: Path, json: Json = False
 ) -> None:
@@ -68,6 +52,30 @@ def finetune(
         raise RecipeError("finetune: no model; give --model FOLDER, a Hugging Face id or demo:all-minilm-l6-v2")
     place = models.find(config.model)
     _stage("finetune", config, {"data": data, **({"model": place} if isinstance(place, Path) else {})}, out, json)
+
+
+@app.command
+def augment(
+    config: Annotated[AugmentConfig | None, Flat] = None,
+    *,
+    data: Path,
+    teacher: Path | None = None,
+    out: Path,
+    json: Json = False,
+) -> None:
+    """Make further training rows of those of a data folder; everything else in it stays as it is.
+
+    Args:
+        data: a data folder.
+        teacher: a model folder; only rows to which it gives the label of the original are kept.
+        out: the data folder with more training rows.
+    """
+    need_training()
+    from edgeft.train.augment import local_models
+
+    config = config or AugmentConfig()
+    judge = {"teacher": teacher} if teacher and config.teacher_agrees else {}
+    _stage("augment", config, {"data": data, **judge, **local_models(config)}, out, json)
 
 
 @app.command

@@ -107,6 +107,7 @@ def lay(config: ExportConfig, folder: Path, dataset: Dataset, scratch: Path) -> 
         names=[item.name for item in captured.graph.input],
         max_length=tokenizer.model_max_length,
         pad_token_id=tokenizer.pad_token_id,
+        cleaning=dataset.cleaning,
     )
     manifest = Manifest(
         task=dataset.task,

@@ -10,14 +10,17 @@ from pathlib import Path
 
 from edgeft import budget, models, shapes
 from edgeft.data import sources
+from edgeft.data.kinds import kind_of
 from edgeft.errors import ModelError, RecipeError, require
-from edgeft.recipe import BaselineConfig, DistillConfig, PruneConfig, Recipe, StageConfig
+from edgeft.recipe import AugmentConfig, BaselineConfig, DistillConfig, PruneConfig, Recipe, StageConfig
 from edgeft.stage import Inputs, Run, StageResult
+from edgeft.train import augment
 
 ROOMS = {
     "data": "edgeft.data.prepare",
     "baseline": "edgeft.train.baseline",
     "finetune": "edgeft.train.finetune",
+    "augment": "edgeft.train.augment",
     "distill": "edgeft.compress.distill",
     "prune": "edgeft.compress.prune",
     "export": "edgeft.export.export",
@@ -55,14 +58,15 @@ def steps(recipe: Recipe, run_dir: Path) -> list[Step]:
         run_dir: the run folder.
     """
     folder = _folders(recipe, run_dir)
-    data, teacher = folder["data"], folder["finetune"]
+    data, rows, teacher = folder["data"], folder["rows"], folder["finetune"]
     model = folder["prune"] if recipe.prune.enabled else folder["student"]
     found = [
         Step("data", recipe.data, lambda: sources.local_files(recipe.data)),
         Step("baseline", recipe.baseline, lambda: {"data": data}),
         Step("finetune", recipe.finetune, lambda: {"data": data, **local_model(recipe)}),
-        Step("distill", recipe.distill, lambda: {"data": data, "teacher": teacher, **local_student(recipe)}),
-        Step("prune", recipe.prune, lambda: {"data": data, "model": folder["student"], "teacher": teacher}),
+        Step("augment", recipe.augment, lambda: {"data": data, **augmenting(recipe, teacher)}),
+        Step("distill", recipe.distill, lambda: {"data": rows, "teacher": teacher, **local_student(recipe)}),
+        Step("prune", recipe.prune, lambda: {"data": rows, "model": folder["student"], "teacher": teacher}),
         Step("export", recipe.export, lambda: {"data": data, "model": model}),
         Step("calibrate", recipe.calibrate, lambda: {"data": data, "artifact": folder["export"]}),
         Step(
@@ -81,7 +85,7 @@ def steps(recipe: Recipe, run_dir: Path) -> list[Step]:
 
 def wanted(config: StageConfig) -> bool:
     """Whether the recipe asks for the stage; calibration runs in any case, at temperature 1 where it is off."""
-    if isinstance(config, BaselineConfig | DistillConfig | PruneConfig):
+    if isinstance(config, AugmentConfig | BaselineConfig | DistillConfig | PruneConfig):
         return config.enabled
     return True
 
@@ -89,6 +93,7 @@ def wanted(config: StageConfig) -> bool:
 def _folders(recipe: Recipe, run_dir: Path) -> dict[str, Path]:
     folders = {name: run_dir / name for name in ROOMS}
     folders["student"] = folders["distill"] if recipe.distill.enabled else folders["finetune"]
+    folders["rows"] = folders["augment"] if recipe.augment.enabled else folders["data"]
     return folders
 
 
@@ -102,6 +107,12 @@ def local_student(recipe: Recipe) -> dict[str, Path]:
     """The folder of the student, where the recipe names a local one."""
     place = models.find(recipe.distill.student) if recipe.distill.student else None
     return {"student": place} if isinstance(place, Path) else {}
+
+
+def augmenting(recipe: Recipe, teacher: Path) -> dict[str, Path]:
+    """The folders of models that make and judge new rows."""
+    judge = {"teacher": teacher} if recipe.augment.teacher_agrees else {}
+    return {**judge, **augment.local_models(recipe.augment)}
 
 
 def preflight(recipe: Recipe) -> None:
@@ -120,6 +131,8 @@ def preflight(recipe: Recipe) -> None:
     for source in filter(None, (recipe.finetune.model, recipe.distill.student)):
         models.load_tokenizer(source)
     check_shapes(recipe)
+    if recipe.augment.enabled:
+        augment.check(recipe.augment, kind_of(recipe.data, ()).name)
     needed = {"onnxruntime": "to run the artifact", "onnx": "to export", "sklearn": "for the metrics"}
     needed |= {"jinja2": "for the report", "matplotlib": "for the report's plots"}
     needed |= {"torch_pruning": "to prune"} if recipe.prune.enabled else {}

@@ -19,6 +19,8 @@ Results = dict[str, StageResult]
 def show(results: Results, folder: Path, console: Console) -> None:
     """The gate table, the headline and three next commands."""
     gates.show(results, console)
+    if "augment" in results:
+        _augmented(results["augment"].metrics, console)
     if "artifact" in results:
         _headline(results, console)
         _next(folder, console)
@@ -41,6 +43,12 @@ def _headline(results: Results, console: Console) -> None:
             f"{results['calibrate'].metrics['test']['before']['ece']:.4f} -> "
             f"{results['calibrate'].metrics['test']['after']['ece']:.4f}"
         )
+
+
+def _augmented(metrics: dict[str, Any], console: Console) -> None:
+    rows, methods = metrics["train_rows"], metrics["methods"]
+    kept = ", ".join(f"{method} kept {counts['kept']} of {counts['made']}" for method, counts in methods.items())
+    console.print(f"training rows: {rows['before']}, after augmentation {rows['after']} ({kept})")
 
 
 def _next(folder: Path, console: Console) -> None:

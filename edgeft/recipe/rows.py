@@ -112,7 +112,7 @@ class AugmentConfig(StageConfig):
     translate_to: Annotated[str | None, _option("Marian model into another language: folder or Hugging Face id")] = None
     translate_back: Annotated[str | None, _option("Marian model from that language back")] = None
     teacher_agrees: Annotated[
-        bool, _option("keep only rows on which the teacher still gives the label of the original")
+        bool, _option("keep only rows that the teacher gives the same label as their original")
     ] = True
     batch_size: Annotated[int, _option("texts in one forward pass", "rows", ge=1)] = 16
     device: Annotated[

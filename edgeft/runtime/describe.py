@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from edgeft.artifact import Manifest, total_bytes
+from edgeft.cleaning import Cleaning
 
 
 def describe(manifest: Manifest) -> str:
@@ -12,6 +13,7 @@ def describe(manifest: Manifest) -> str:
         f"task          {manifest.task}",
         f"labels        {', '.join(manifest.labels)}",
         f"input         up to {manifest.inputs.max_length} tokens",
+        *_cleaning(manifest.inputs.cleaning),
         f"precision     {quantization.precision} ({quantization.scheme})",
         f"agreement     {quantization.agreement:.2%} of the answers equal those of the fp32 graph",
         f"proved on     {'; '.join(quantization.proved_on) or 'not needed for fp32'}",
@@ -27,3 +29,18 @@ def describe(manifest: Manifest) -> str:
         processor = manifest.latency["machine"]["processor"]
         lines.append(f"latency       p50 {latency['p50_ms']:.2f} ms, p99 {latency['p99_ms']:.2f} ms on {processor}")
     return "\n".join(lines)
+
+
+def _cleaning(cleaning: Cleaning) -> list[str]:
+    """What is done to texts, nothing where nothing is."""
+    lines = []
+    if cleaning.steps:
+        lines.append(f"cleaning      {', '.join(cleaning.steps)}")
+    hidden = [kind.replace("_", " ") for kind in cleaning.anonymise]
+    if "phone" in hidden:
+        hidden[hidden.index("phone")] = f"phone ({cleaning.region})"
+    if cleaning.names_model:
+        hidden.append(f"names and places by {cleaning.names_model}")
+    if hidden:
+        lines.append(f"anonymised    {', '.join(hidden)}")
+    return lines

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import overload
 
@@ -12,6 +12,7 @@ from tokenizers import Tokenizer
 
 from edgeft import artifact
 from edgeft.artifact import Manifest
+from edgeft.cleaning import Cleaning
 from edgeft.errors import ArtifactError, UserError
 from edgeft.runtime import classification
 from edgeft.runtime.classification import Prediction
@@ -38,6 +39,7 @@ class Model:
         self.labels = list(manifest.labels)
         self._engine = engine
         self._tokenizer = tokenizer
+        self._clean = _cleaner(manifest.inputs.cleaning)
 
     @overload
     def __call__(self, texts: str, top_k: int | None = 1) -> list[Prediction]: ...  # type: ignore[overload-overlap]
@@ -79,8 +81,9 @@ class Model:
         return self._run(texts, "logits", batch_size)
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of each text, special tokens included, truncated as in training."""
-        return [encoding.ids for encoding in self._tokenizer.encode_batch(list(texts))]
+        """Token ids of each text, cleaned as in training; special tokens included, truncated as in training."""
+        cleaned = list(map(self._clean, texts)) if self._clean else list(texts)
+        return [encoding.ids for encoding in self._tokenizer.encode_batch(cleaned)]
 
     def _run(self, texts: Sequence[str], output: str, batch_size: int) -> NDArray[np.float32]:
         _check_texts(texts)
@@ -89,6 +92,15 @@ class Model:
         for rows in length_sorted(ids, batch_size):
             answers[rows] = self._engine.run([ids[row] for row in rows], [output])[0]
         return answers
+
+
+def _cleaner(cleaning: Cleaning) -> Callable[[str], str] | None:
+    """The function that cleans a text; None where nothing is to be done, so that its patterns are never loaded."""
+    if not cleaning:
+        return None
+    from edgeft.cleaning import cleaner
+
+    return cleaner(cleaning)
 
 
 def _check_texts(texts: Sequence[str]) -> None:
@@ -151,7 +163,8 @@ def load(path: str | Path, threads: int | None = None, provider: str = "CPUExecu
 
     Raises:
         ArtifactError: missing, half-written or changed.
-        MissingExtraError: onnxruntime is not installed.
+        MissingExtraError: onnxruntime is not installed, or what the cleaning of its texts needs.
+        ModelError: the model that finds names for the cleaning is not there.
         UserError: the provider is not installed.
     """
     folder = Path(path)

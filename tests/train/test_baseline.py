@@ -6,14 +6,17 @@ import numpy as np
 import pytest
 
 from edgeft.data import dataset, prepare, sources
-from edgeft.data.dataset import Dataset, Split
+from edgeft.data.dataset import Dataset, split_of
 from edgeft.errors import DataError
 from edgeft.recipe import BaselineConfig, DataConfig
 from edgeft.train import baseline, metrics
 
+LABELS = ["bad", "good", "odd"]
+
 
 def split(texts, labels):
-    return Split({"text": texts}, np.array(labels, dtype=np.int64), np.arange(1, len(texts) + 1, dtype=np.int64))
+    columns = {"text": texts, "label": [LABELS[label] for label in labels]}
+    return split_of(columns, np.arange(1, len(texts) + 1, dtype=np.int64), LABELS)
 
 
 def toy(labels=("bad", "good", "odd")):
@@ -81,7 +84,7 @@ def test_the_same_rows_give_the_same_logits(tmp_path):
 
 def test_texts_without_words(tmp_path):
     bare = split(["!", "?", "...", ":)"], [0, 1, 0, 1])
-    data = Dataset("text-classification", ["a", "b"], bare, bare, bare, [])
+    data = Dataset("text-classification", LABELS[:2], bare, bare, bare, [])
     with pytest.raises(DataError, match=r"no words in the 4 training texts .*baseline\.enabled=false"):
         run(data, tmp_path)
 

@@ -1,0 +1,130 @@
+"""The steps `html` and `urls`.
+
+In `html` entities become what they mean, then tags go, both until nothing changes: `&lt;b&gt;` is a tag that somebody
+escaped once too often, and what looks like a tag after the first pass would be taken for one by the second. Only
+elements of HTML (and those that office programs write) are tags: `<3`, `x <y` and `<unk>` are text. Every pattern is
+linear in the text: none looks past the next `<`, and comments and scripts are looked for only where their end is known
+to follow.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from html.entities import html5
+
+from edgeft.cleaning.placeholders import URL
+from edgeft.cleaning.settle import settle
+
+# ---------------------------------------------------------------------------------------------------------------- html
+
+
+def _words(listed: str) -> frozenset[str]:
+    return frozenset(listed.split())
+
+
+# A tag of these changes how letters look, not where a word ends.
+INLINE = _words(
+    """
+    a abbr acronym b basefont bdi bdo big blink cite code data del dfn em font i ins kbd label mark nobr q rp rt
+    ruby s samp small span strike strong sub sup time tt u var wbr
+    """
+)
+SEPARATING = _words(
+    """
+    address applet area article aside audio base blockquote body br button canvas caption center circle col
+    colgroup datalist dd defs desc details dialog dir div dl dt ellipse embed fieldset figcaption figure footer
+    form frame frameset g h1 h2 h3 h4 h5 h6 head header hgroup hr html iframe image img input isindex legend li
+    line lineargradient link main map marquee math menu meta meter nav noembed noframes noscript object ol
+    optgroup option output p param path picture plaintext polygon polyline portal pre progress rect script search
+    section select slot source stop style summary svg symbol table tbody td template textarea tfoot th thead title
+    tr track ul use video xml xmp
+    """
+)
+
+ENTITY = re.compile(r"&(?:#[0-9]{1,8}|#[xX][0-9a-fA-F]{1,7}|[A-Za-z][A-Za-z0-9]{1,31});")
+COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
+HIDDEN = {
+    name: (
+        re.compile(rf"<{name}\b[^<>]*+>.*?</{name}\b[^<>]*+>", re.DOTALL | re.I),
+        re.compile(rf"</{name}\b[^<>]*+>", re.I),
+    )
+    for name in ("script", "style")
+}
+# A quoted attribute may hold a ">"; where its quote is never closed, the tag ends at the first ">".
+TAG = re.compile(
+    r"</?(?P<name>[A-Za-z][A-Za-z0-9]*+(?P<office>:[A-Za-z0-9]++)?)(?=[\s/>])"
+    r"""(?:(?:[^<>"']|"[^"<]*+"|'[^'<]*+')*+>|[^<>]*+>)"""
+)
+DECLARATION = re.compile(r"<(?:!doctype|!\[|\?xml)[^<>]*+>", re.I)
+OFFICE = frozenset({"o", "v", "w", "m", "x", "st1"})
+
+
+def strip_html(text: str) -> str:
+    """Text without markup; every string is taken for HTML, so that plain text stays as it is."""
+    if "<" not in text and "&" not in text:
+        return text
+    return settle(_once, text, without_openers)
+
+
+def _once(text: str) -> str:
+    if "&" in text:
+        text = ENTITY.sub(_unescaped, text)
+    if "<" not in text:
+        return text
+    text = _cut(COMMENT, text, text.rfind("-->") + 3, "")
+    for whole, closing in HIDDEN.values():
+        ends = [match.end() for match in closing.finditer(text)]
+        text = _cut(whole, text, ends[-1] if ends else 0, " ")
+    return TAG.sub(_space_or_nothing, DECLARATION.sub(" ", text))
+
+
+def without_openers(text: str) -> str:
+    """Text in which nothing can be an entity or a tag."""
+    return text.replace("<", "").replace("&", "")
+
+
+def _unescaped(match: re.Match[str]) -> str:
+    written = match[0]
+    return html.unescape(written) if written[1] == "#" or written[1:] in html5 else written
+
+
+def _cut(pattern: re.Pattern[str], text: str, end: int, instead: str) -> str:
+    """Replace up to the last known end, so that each opening one finds its end and nothing is scanned twice."""
+    return pattern.sub(instead, text[:end]) + text[end:]
+
+
+def _space_or_nothing(match: re.Match[str]) -> str:
+    name = match["name"].lower()
+    if match["office"]:
+        return " " if name.split(":")[0] in OFFICE else match[0]
+    if name in INLINE:
+        return ""
+    return " " if name in SEPARATING else match[0]
+
+
+# ---------------------------------------------------------------------------------------------------------------- urls
+
+# Letters of scripts that write no spaces end an address, as they follow one directly.
+ADDRESS = re.compile(
+    r"(?:(?:https?|ftp)://|(?<![\w.])www\.)\w[^\s<>\"\u3000-\u30ff\u3400-\u9fff\uac00-\ud7af\uff00-\uffef]*+", re.I
+)
+CLOSING = {")": "(", "]": "[", "}": "{"}
+
+
+def replace_urls(text: str) -> str:
+    """Web addresses (with a scheme, or with www.) replaced by `[URL]`; what ends the sentence stays."""
+    if "://" not in text and "www." not in text.lower():
+        return text
+    return ADDRESS.sub(lambda match: URL + match[0][_address_end(match[0]) :], text)
+
+
+def _address_end(address: str) -> int:
+    """Where punctuation begins that belongs to the sentence: a closing bracket does where none was opened."""
+    surplus = {close: address.count(close) - address.count(open_) for close, open_ in CLOSING.items()}
+    end = len(address)
+    while address[end - 1] in ".,;:!?'\u2019\u201d\u2026*_" or surplus.get(address[end - 1], 0) > 0:
+        end -= 1
+        if address[end] in surplus:
+            surplus[address[end]] -= 1
+    return end

@@ -1,0 +1,152 @@
+"""Detectors of card numbers, IBANs and US social security numbers; each yields (start, end) of a number that checks."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+# --------------------------------------------------------------------------------------------------------------- cards
+
+_GAP = "[ \u00a0\u2011\u2013-]"
+# Groups of digits as cards have them, one gap between two; not the fraction of a number, not part of a word.
+GROUPS = re.compile(rf"(?<![A-Za-z0-9_])(?<![0-9][.,])[0-9]{{3,19}}(?:{_GAP}[0-9]{{3,19}})*+(?![A-Za-z0-9_]|[.,][0-9])")
+GROUP = re.compile("[0-9]+")
+MAX_GROUP = 7
+# Issuer: first and last prefix, the lengths it gives out.
+ISSUERS = (
+    ("4", "4", (13, 16, 19)),  # Visa
+    ("51", "55", (16,)),  # Mastercard
+    ("2221", "2720", (16,)),
+    ("34", "34", (15,)),  # American Express
+    ("37", "37", (15,)),
+    ("300", "305", (14, 16, 19)),  # Diners Club
+    ("36", "36", (14, 16, 19)),
+    ("38", "39", (14, 16, 19)),
+    ("6011", "6011", (16, 19)),  # Discover
+    ("644", "659", (16, 19)),
+    ("3528", "3589", (16, 19)),  # JCB
+    ("62", "62", (16, 17, 18, 19)),  # UnionPay
+    ("81", "82", (16, 17, 18, 19)),  # UnionPay, RuPay
+    ("2200", "2204", (16, 17, 18, 19)),  # Mir
+    ("60", "60", (16,)),  # RuPay
+    ("5018", "5018", (13, 14, 15, 16, 17, 18, 19)),  # Maestro
+    ("5020", "5020", (13, 14, 15, 16, 17, 18, 19)),
+    ("5038", "5038", (13, 14, 15, 16, 17, 18, 19)),
+    ("5893", "5893", (13, 14, 15, 16, 17, 18, 19)),
+    ("6304", "6304", (13, 14, 15, 16, 17, 18, 19)),
+    ("6759", "6763", (13, 14, 15, 16, 17, 18, 19)),
+)
+
+
+def credit_cards(text: str) -> Iterator[tuple[int, int]]:
+    """Numbers of 13 to 19 digits with an issuer's prefix and a right check digit (ISO/IEC 7812, Luhn)."""
+    for run in GROUPS.finditer(text):
+        if len(run[0]) >= 13:
+            yield from _cards_in(run)
+
+
+def _cards_in(run: re.Match[str]) -> Iterator[tuple[int, int]]:
+    """Cards that begin and end where groups do, the longest first; another number may stand before or behind."""
+    groups = list(GROUP.finditer(run.string, run.start(), run.end()))
+    first = 0
+    while first < len(groups):
+        last = _card_from(groups, first)
+        if last is not None:
+            yield groups[first].start(), groups[last].end()
+        first = first + 1 if last is None else last + 1
+
+
+def _card_from(groups: list[re.Match[str]], first: int) -> int | None:
+    digits, longest = "", None
+    for last in range(first, min(len(groups), first + 7)):
+        digits += groups[last][0]
+        if len(digits) > 19 or (last > first and max(len(groups[first][0]), len(groups[last][0])) > MAX_GROUP):
+            break
+        if len(digits) >= 13 and _is_card(digits):
+            longest = last
+    return longest
+
+
+def _is_card(digits: str) -> bool:
+    issued = any(first <= digits[: len(first)] <= last and len(digits) in lengths for first, last, lengths in ISSUERS)
+    return issued and luhn(digits)
+
+
+def luhn(digits: str) -> bool:
+    """Whether the last digit checks: every second digit from the right doubled, the sum of all digits ends in 0."""
+    doubled = "".join(str(2 * int(digit)) for digit in digits[-2::-2])
+    return sum(map(int, digits[::-2] + doubled)) % 10 == 0
+
+
+# --------------------------------------------------------------------------------------------------------------- ibans
+
+IBAN_HEAD = re.compile(r"(?<![A-Za-z0-9])[A-Za-z]{2}[0-9]{2}(?=[ \u00a0.-]?[A-Za-z0-9])")
+# A country's IBANs all have one length (the registry of ISO 13616).
+IBAN_LENGTHS = {
+    country: int(length)
+    for length, countries in {
+        "15": "NO",
+        "16": "BE",
+        "18": "DK FI FK FO GL NL SD",
+        "19": "MK SI",
+        "20": "AT BA EE KZ LT LU MN XK",
+        "21": "CH HR LI LV",
+        "22": "BG BH CR DE GB GE IE ME RS VA",
+        "23": "AE GI IL IQ OM SO TL",
+        "24": "AD CZ ES MD PK RO SA SE SK TN VG",
+        "25": "LY PT ST",
+        "26": "IS TR",
+        "27": "BI DJ FR GR IT MC MR SM",
+        "28": "AL AZ BY CY DO GT HN HU LB NI PL SV",
+        "29": "BR EG PS QA UA",
+        "30": "JO KW MU YE",
+        "31": "MT SC",
+        "32": "LC",
+        "33": "RU",
+    }.items()
+    for country in countries.split()
+}
+
+
+def ibans(text: str) -> Iterator[tuple[int, int]]:
+    """Account numbers of a country's length whose check digits are right (ISO 13616: modulo 97), spaced or not."""
+    for head in IBAN_HEAD.finditer(text):
+        length = IBAN_LENGTHS.get(head[0][:2].upper())
+        end = _iban_end(text, head.start(), length) if length else None
+        if end is not None:
+            yield head.start(), end
+
+
+def _iban_end(text: str, start: int, length: int) -> int | None:
+    """Where so many letters and digits end, single gaps passed over; None where they don't check."""
+    letters: list[str] = []
+    place = start
+    while len(letters) < length:
+        if place < len(text) and text[place] in " \u00a0.-" and text[place - 1].isalnum():
+            place += 1
+        if place >= len(text) or not (text[place].isascii() and text[place].isalnum()):
+            return None
+        letters.append(text[place])
+        place += 1
+    follows = text[place : place + 1]
+    ends = not (follows.isascii() and follows.isalnum())
+    return place if ends and mod97("".join(letters)) else None
+
+
+def mod97(iban: str) -> bool:
+    """Whether the check digits are right: the first four behind the rest, A as 10 to Z as 35, leave 1 modulo 97."""
+    return int("".join(str(int(letter, 36)) for letter in iban[4:] + iban[:4])) % 97 == 1
+
+
+# ---------------------------------------------------------------------------------------------------------------- ssns
+
+# With spaces it must also stand clear of other numbers.
+SSN = re.compile(
+    r"(?<![\w-])(?<![0-9][.,/])(?!000|666|9)[0-9]{3}"
+    r"(?:-(?!00)[0-9]{2}-|(?<![0-9] ...) (?!00)[0-9]{2} (?!0000)(?![0-9]{4} [0-9]))(?!0000)[0-9]{4}(?![\w-]|[.,/][0-9])"
+)
+
+
+def ssns(text: str) -> Iterator[tuple[int, int]]:
+    """US social security numbers, hyphenated or spaced, in the ranges that are given out."""
+    return (match.span() for match in SSN.finditer(text))

@@ -1,0 +1,28 @@
+"""What the recipe asks for and the artifact records."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cleaning:
+    """How texts were cleaned for training, and how the runtime cleans them.
+
+    Attributes:
+        steps: names of text steps; they run in the order of `edgeft.cleaning.STEPS`, however they are listed.
+        anonymise: kinds of personal data that are replaced by placeholders, after the steps and before `lowercase`
+            (capitals tell a name from a word).
+        region: country whose phone numbers need no prefix.
+        names_model: spaCy model that finds names and places; None: neither is replaced. A folder must stand in the
+            same place on the device, the name of an installed package travels better.
+    """
+
+    steps: list[str] = field(default_factory=list)
+    anonymise: list[str] = field(default_factory=list)
+    region: str = "US"
+    names_model: str | None = None
+
+    def __bool__(self) -> bool:
+        """Whether any text could change."""
+        return bool(self.steps or self.anonymise or self.names_model)

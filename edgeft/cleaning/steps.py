@@ -1,0 +1,87 @@
+"""The text steps by name, and the whole cleaning as one function.
+
+Every step is idempotent, raises on no string and takes time linear in its length: servers run them on whatever comes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import partial
+
+from edgeft.cleaning.characters import REPAIR, join_whitespace, lowercase, remove_control, repair_unicode
+from edgeft.cleaning.markup import replace_urls, strip_html, without_openers
+from edgeft.cleaning.names import names_anonymiser
+from edgeft.cleaning.personal import KINDS, anonymiser
+from edgeft.cleaning.settle import Step, settle
+from edgeft.cleaning.spec import Cleaning
+from edgeft.errors import ArtifactError, require
+
+STEPS: dict[str, Step] = {
+    "unicode": repair_unicode,
+    "html": strip_html,
+    "urls": replace_urls,
+    "control": remove_control,
+    "whitespace": join_whitespace,
+    "lowercase": lowercase,
+}
+
+
+def cleaner(cleaning: Cleaning) -> Step:
+    """The function that cleans one text, in training and at the edge.
+
+    One step can make work for an earlier one (a control character inside a tag hides it from `html`), so the steps are
+    repeated until the text stays as it is: cleaning a clean text gives the same text. A text that is still changing
+    after a few passes was made to; it loses every `<` and `&`. Capitals go last, once nothing else changes.
+
+    Raises:
+        ArtifactError: a step or kind that this edgeft doesn't know.
+        MissingExtraError: a step needs a package that is not installed.
+        ModelError: the model that finds names is not there.
+        RecipeError: an unknown region.
+    """
+    found = dict(parts(cleaning))
+    if not found:
+        return _unchanged
+    if len(found) == 1:
+        return next(iter(found.values()))
+    last = found.pop("lowercase", None)
+    rounds = partial(settle, partial(_once, list(found.values())), last_resort=without_openers)
+    return rounds if last is None else partial(settle, partial(_once, [rounds, last]), last_resort=without_openers)
+
+
+def parts(cleaning: Cleaning) -> list[tuple[str, Step]]:
+    """The steps of a cleaning by name, in the order in which they run; `anonymise` and `names` stand for two of them.
+
+    Raises:
+        As `cleaner`.
+    """
+    _check_known("step", cleaning.steps, STEPS)
+    _check_known("kind of personal data", cleaning.anonymise, KINDS)
+    if "unicode" in cleaning.steps:
+        require("ftfy", REPAIR)
+    found = [(name, step) for name, step in STEPS.items() if name in cleaning.steps and name != "lowercase"]
+    if cleaning.anonymise:
+        found.append(("anonymise", anonymiser(cleaning.anonymise, cleaning.region)))
+    if cleaning.names_model:
+        found.append(("names", names_anonymiser(cleaning.names_model)))
+    if "lowercase" in cleaning.steps:
+        found.append(("lowercase", STEPS["lowercase"]))
+    return found
+
+
+def _check_known(what: str, wanted: Iterable[str], known: Iterable[str]) -> None:
+    unknown = next((name for name in wanted if name not in known), None)
+    if unknown is not None:
+        raise ArtifactError(
+            f"cleaning: unknown {what} {unknown!r}; this edgeft knows {', '.join(known)}: install a newer edgeft"
+        )
+
+
+def _unchanged(text: str) -> str:
+    return text
+
+
+def _once(steps: list[Step], text: str) -> str:
+    for step in steps:
+        text = step(text)
+    return text

@@ -1,0 +1,44 @@
+"""From a cleaned dataset to an artifact that cleans: export records what the data stage did."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgeft import artifact, models
+from edgeft.cleaning import Cleaning, cleaner
+from edgeft.data.dataset import Dataset, Split
+from edgeft.export.export import FP32, Bed, check_parity, lay
+from edgeft.export.package import write_golden
+from edgeft.recipe import ExportConfig
+from edgeft.runtime import load, replay
+
+CLEANING = Cleaning(steps=["html", "whitespace", "lowercase"], anonymise=["email"])
+DIRTY = ["A <b>Good</b>  film", "so<br/>poor,\nwrite to Joe@x.org", "the plot &amp; the actor", "was awful"]
+
+
+@pytest.fixture
+def bed(tiny_model: Path, tmp_path: Path) -> Bed:
+    """A tiny classifier captured for rows that were cleaned."""
+    folder, scratch = tmp_path / "model", tmp_path / "scratch"
+    scratch.mkdir()
+    models.save(models.load_classifier(tiny_model, ["bad", "good"]), models.load_tokenizer(tiny_model), folder, 32)
+    texts = [cleaner(CLEANING)(text) for text in DIRTY]
+    numbers = np.arange(len(texts), dtype=np.int64)
+    split = Split(columns={"text": texts}, labels=numbers % 2, rows=numbers + 1)
+    dataset = Dataset("text-classification", ["bad", "good"], split, split, split, [], cleaning=CLEANING)
+    return lay(ExportConfig(), folder, dataset, scratch)
+
+
+def test_the_artifact_cleans_as_the_dataset_was_cleaned(bed: Bed, tmp_path: Path) -> None:
+    assert bed.manifest.inputs.cleaning == CLEANING
+    assert check_parity(bed)["rows"] == len(DIRTY)
+    shutil.copyfile(bed.folder / FP32, bed.folder / artifact.MODEL)
+    write_golden(bed.folder, bed.manifest, bed.dataset.test.texts)
+    artifact.write_manifest(bed.folder, bed.manifest, [*artifact.REQUIRED, artifact.GOLDEN])
+    model = load(bed.folder)
+    np.testing.assert_allclose(model.logits(DIRTY), bed.reference["test"], atol=1e-4)
+    assert replay(model).passed
