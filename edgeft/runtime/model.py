@@ -83,7 +83,11 @@ class Model:
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each text, cleaned as in training; special tokens included, truncated as in training."""
         cleaned = list(map(self._clean, texts)) if self._clean else list(texts)
-        return [encoding.ids for encoding in self._tokenizer.encode_batch(cleaned)]
+        try:
+            return [encoding.ids for encoding in self._tokenizer.encode_batch(cleaned)]
+        except TypeError:  # half of a surrogate pair, which no encoder takes
+            wrong = next(index for index, text in enumerate(cleaned) if not _is_unicode(text))
+            raise UserError(f"text {wrong} is not valid Unicode (it has half of a surrogate pair)") from None
 
     def _run(self, texts: Sequence[str], output: str, batch_size: int) -> NDArray[np.float32]:
         _check_texts(texts)
@@ -101,6 +105,14 @@ def _cleaner(cleaning: Cleaning) -> Callable[[str], str] | None:
     from edgeft.cleaning import cleaner
 
     return cleaner(cleaning)
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _check_texts(texts: Sequence[str]) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from edgeft import models
-from edgeft.data.dataset import Dataset
+from edgeft.data.dataset import Dataset, check_trainable
 from edgeft.data.dataset import load as load_dataset
 from edgeft.errors import RecipeError
 from edgeft.progress import say
@@ -73,6 +73,7 @@ def fill(config: FinetuneConfig, inputs: Inputs, out_dir: Path) -> Metrics:
     if source is None:
         raise RecipeError("finetune.model: no model; give --model FOLDER, a Hugging Face id or demo:all-minilm-l6-v2")
     dataset = load_dataset(inputs["data"])
+    check_trainable(dataset.kind)
     device, why = models.device(config.device)
     say(f"finetune: {config.method} on {device} ({why})")
     tokenizer = models.load_tokenizer(source)

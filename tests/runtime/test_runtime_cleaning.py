@@ -16,7 +16,7 @@ from test_engine import bag_of_words
 from edgeft import artifact
 from edgeft.artifact import InputSpec, Manifest, Quantization
 from edgeft.cleaning import Cleaning, cleaner
-from edgeft.errors import ArtifactError, MissingExtraError
+from edgeft.errors import ArtifactError, MissingExtraError, UserError
 from edgeft.export.graph import add_probabilities
 from edgeft.export.package import write_golden
 from edgeft.runtime import load, replay
@@ -93,6 +93,12 @@ def test_what_the_cleaning_needs_is_missed_at_load(folder: Path, monkeypatch: py
 def test_a_step_of_a_later_edgeft_is_refused_at_load(folder: Path) -> None:
     with pytest.raises(ArtifactError, match="unknown step 'emoji'"):
         load(changed(folder, steps=["html", "emoji"]))
+
+
+def test_half_a_surrogate_pair_is_refused_in_one_line_or_cleaned_away(folder: Path) -> None:
+    load(folder).encode(["a good film \ud800"])  # step control takes it out
+    with pytest.raises(UserError, match="text 1 is not valid Unicode"):
+        load(changed(folder, steps=["html"], anonymise=[])).encode(["fine", "a good film \ud800"])
 
 
 def test_inspect_shows_the_cleaning_where_there_is_any(folder: Path) -> None:
