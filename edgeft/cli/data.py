@@ -1,0 +1,204 @@
+"""`edgeft data` and `edgeft advise`: what a user should know before training."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from edgeft import recipe
+from edgeft.cli.app import Flat, Json, app, need_training, print_json, stdout
+from edgeft.cli.lines import advise_line, data_line, pipeline_line
+from edgeft.cli.tokens import counting
+from edgeft.errors import RecipeError, UserError, require
+from edgeft.progress import say
+from edgeft.recipe import DataConfig
+
+if TYPE_CHECKING:
+    from edgeft.data.lengths import Counting
+    from edgeft.pipeline.advise import Problem
+
+PURPOSE = "to read labelled rows"
+
+
+@app.command
+def data(
+    files: list[str] | None = None,
+    /,
+    config: Annotated[DataConfig | None, Flat] = None,
+    *,
+    model: str | None = None,
+    thorough: Annotated[bool, Parameter(negative="")] = False,
+    preview: int | None = None,
+    html: Path | None = None,
+    out: Path | None = None,
+    json: Json = False,
+) -> None:
+    """Show what labelled rows are like and what to do about them; with --out, write them as a data folder.
+
+    Args:
+        files: rows, as --file takes them.
+        model: whose tokenizer counts the lengths: model folder, Hugging Face id or demo:all-minilm-l6-v2.
+        thorough: judge the labels of all rows up to 50,000, not of 3,000; a second or more for each thousand.
+        preview: show so many rows before and after cleaning instead; personal data stands in "before" as in the file.
+        html: also write a page with plots.
+        out: read, clean and split the rows into this data folder instead.
+    """
+    config = _with_files(config or DataConfig(), files)
+    recipe.check_stage("data", config)
+    if config.file is None:
+        raise RecipeError("data: no file; give FILE, or --file FILE")
+    if out is not None and (preview is not None or html is not None):
+        raise UserError("data: --out writes a data folder, --preview and --html look at the rows; give one of them")
+    if preview is not None and preview < 1:
+        raise UserError(f"data: --preview {preview} asks for no row; give 1 or more")
+    require("pyarrow", PURPOSE)
+    if out is not None:
+        _write(config, out, json)
+    elif preview is not None:
+        _preview(config, preview, json)
+    else:
+        _profile(config, counting(model), thorough, html, json)
+
+
+def _with_files(config: DataConfig, files: list[str] | None) -> DataConfig:
+    """The config with the files that stand without a flag."""
+    if not files:
+        return config
+    if config.file is not None:
+        raise UserError("data: files are given with and without --file; give them one way")
+    return dataclasses.replace(config, file=files[0] if len(files) == 1 else files)
+
+
+def _write(config: DataConfig, out: Path, json: bool) -> None:
+    need_training()
+    from edgeft.data import prepare, sources
+    from edgeft.pipeline import summary
+
+    result = prepare.run(config, sources.local_files(config), out)
+    if json:
+        print_json(result)
+    else:
+        summary.show_metrics(result, stdout())
+
+
+def _profile(config: DataConfig, counter: Counting, thorough: bool, html: Path | None, json: bool) -> None:
+    from edgeft.bench import rows_table
+    from edgeft.data.profile import JUDGED, THOROUGH, profile
+
+    if html is not None:
+        _check_page(html)
+    document = profile(config, counter, THOROUGH if thorough else JUDGED)
+    document["command"] = data_line(config, document["todo"])
+    rows_table.show(document, stdout())
+    print(f"\nNext:\n  {document['command']}\n  {advise_line(config)}")
+    if html is not None:
+        from edgeft.bench import rows_page
+
+        html.write_text(rows_page.render(document), encoding="utf-8")
+        say(f"data: page written to {html}")
+    if json:
+        print_json(document)
+
+
+def _check_page(html: Path) -> None:
+    """What would fail after the work is said before it."""
+    for module in ("jinja2", "matplotlib"):
+        require(module, "to write the page")
+    if not html.parent.is_dir():
+        raise UserError(f"{html}: there is no folder {html.parent}")
+    if html.is_dir():
+        raise UserError(f"{html} is a folder; --html takes the name of a page, as in rows.html")
+
+
+def _preview(config: DataConfig, count: int, json: bool) -> None:
+    from edgeft.bench import rows_table
+    from edgeft.cleaning.personal import anonymise
+    from edgeft.data import clean, prepare
+    from edgeft.data.scan import REPAIRS, findable
+
+    if not clean.cleaning_of(config):
+        config = dataclasses.replace(config, clean=list(REPAIRS))
+        say(f"data: no cleaning is set; this is what {' '.join(f'--clean {step}' for step in REPAIRS)} would do")
+    cleaning = clean.cleaning_of(config)
+    read = prepare.read_all(dataclasses.replace(config, skip_bad_rows=True))
+    changes: list[dict[str, Any]] = []
+    for rows in read.values():
+        found = clean.preview(rows, cleaning, count - len(changes))
+        changes += [dataclasses.asdict(change) for change in found]
+    rows_table.show_preview(changes, count, stdout())
+    if json:  # a document travels further than a terminal
+        kinds = findable(config.anonymise_region, [])
+        for change in changes:
+            for side in ("before", "after"):
+                change[side] = anonymise(change[side], kinds, config.anonymise_region)
+        print_json({"schema_version": 1, "steps": cleaning.steps, "anonymise": cleaning.anonymise, "changes": changes})
+
+
+# -------------------------------------------------------------------------------------------------------------- advise
+
+
+@app.command
+def advise(
+    files: list[str] | None = None,
+    /,
+    config: Annotated[DataConfig | None, Flat] = None,
+    *,
+    rows: int | None = None,
+    labels: int = 0,
+    tokens: float | None = None,
+    model: str | None = None,
+    json: Json = False,
+) -> None:
+    """Recommend a model's size, a method and lengths for rows, or for a problem that is told, on this machine.
+
+    Args:
+        files: rows, as --file takes them; none: --task, --rows, --labels and --tokens tell the problem.
+        rows: how many training rows.
+        labels: how many labels.
+        tokens: of a text, 95% have no more.
+        model: whose tokenizer counts the lengths: model folder, Hugging Face id or demo:all-minilm-l6-v2.
+    """
+    config = _with_files(config or DataConfig(), files)
+    recipe.check_stage("data", config)
+    told = {"--rows": rows, "--tokens": tokens, "--labels": labels or None}
+    given = [flag for flag, value in told.items() if value is not None]
+    if config.file is not None and given:
+        raise UserError(f"advise: {', '.join(given)} and a file; the file tells by itself")
+    if config.file is None and (rows is None or tokens is None):
+        raise UserError("advise: nothing to go by; give FILE, or --rows and --tokens (and --task, --labels)")
+    if bad := [f"{flag} {told[flag]}" for flag in given if (told[flag] or 0) < 1]:
+        raise UserError(f"advise: {', '.join(bad)}: give 1 or more")
+    need_training()
+    from edgeft.data.kinds import task_of
+    from edgeft.pipeline.advise import Problem
+
+    things: list[dict[str, Any]] = []
+    if config.file is None:
+        problem = Problem(task=task_of(config), rows=rows or 1, tokens=tokens or 1.0, labels=labels)
+    else:
+        problem, things = _measured(config, model)
+    _show_advice(problem, things, config, json)
+
+
+def _measured(config: DataConfig, model: str | None) -> tuple[Problem, list[dict[str, Any]]]:
+    """The problem of a file, and what there is to do about its rows."""
+    from edgeft.data.profile import profile
+    from edgeft.pipeline.advise import problem_of
+
+    document = profile(config, counting(model), judged=0)
+    return problem_of(document), document["todo"]
+
+
+def _show_advice(problem: Problem, things: list[dict[str, Any]], config: DataConfig, json: bool) -> None:
+    from edgeft.pipeline import advise as room
+    from edgeft.pipeline import advise_table
+
+    document = room.advise(problem, room.this_machine())
+    document["command"] = pipeline_line(config, document["advice"], things)
+    advise_table.show(document, stdout())
+    print(f"\nNext:\n  {document['command']}")
+    if json:
+        print_json(document)

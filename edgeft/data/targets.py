@@ -1,0 +1,153 @@
+"""What the rows answer: labels, tags, numbers, answers, messages or targets, each with its figures."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+
+from edgeft.data import checks
+from edgeft.data.cited import Document, cited
+from edgeft.data.kinds.tags import OUTSIDE
+from edgeft.data.lengths import histogram, marks
+from edgeft.data.rows import Rows
+
+FAR_RATIO = 3.0  # a target so many times longer or shorter than is usual is worth a look
+
+
+def describe(rows: Rows) -> Document:
+    """What is to be learnt, by the form of the rows; empty for plain text."""
+    describers: dict[str, Callable[[Rows], Document]] = {
+        "single-label": labels,
+        "multi-label": labels,
+        "tokens": tags,
+        "regression": numbers,
+        "squad": answers,
+        "messages": chat,
+        "pairs": pairs,
+        "prompt-completion": pairs,
+    }
+    describer = describers.get(rows.kind.name)
+    return describer(rows) if describer else {}
+
+
+def _shares(counts: Counter[str], total: int) -> dict[str, Document]:
+    return {name: {"rows": counts[name], "share": counts[name] / total} for name in checks.sort_labels(counts)}
+
+
+def _imbalance(counts: Counter[str]) -> float:
+    """The most frequent by the rarest."""
+    return max(counts.values()) / min(counts.values()) if counts else 1.0
+
+
+def labels(rows: Rows) -> Document:
+    """Rows of each label, their shares and `imbalance`; of several labels a row also how many it has."""
+    of_row = [set(names) for names in rows.kind.labels_of(rows.columns) or ()]
+    counts = Counter(name for names in of_row for name in names)
+    found: Document = {"labels": _shares(counts, len(rows)), "imbalance": _imbalance(counts)}
+    if rows.kind.name == "multi-label":
+        each = np.array([len(names) for names in of_row])
+        found["labels_per_row"] = {"mean": float(each.mean()), "max": int(each.max())}
+        found["without_label"] = cited(rows, np.flatnonzero(each == 0))
+    return found
+
+
+def tags(rows: Rows) -> Document:
+    """Tokens of each tag, entities of each type (runs of tags), and rows without any."""
+    of_row: list[list[str]] = rows.columns["tags"]
+    counts = Counter(tag for names in of_row for tag in names)
+    rows_with = Counter(tag for names in of_row for tag in set(names))
+    entities = Counter(name for names in of_row for name in _entities(names))
+    inside = Counter({tag: count for tag, count in counts.items() if tag != OUTSIDE})
+    outside = [i for i, names in enumerate(of_row) if not set(names) - {OUTSIDE}]
+    total = sum(counts.values())
+    return {
+        "labels": {
+            tag: {"tokens": counts[tag], "share": counts[tag] / total, "rows": rows_with[tag]}
+            for tag in checks.sort_labels(counts)
+        },
+        "entities": dict(sorted(entities.items())),
+        "imbalance": _imbalance(entities if entities else inside),
+        "without_entity": cited(rows, outside),
+    }
+
+
+def _entities(names: Sequence[str]) -> Iterable[str]:
+    """The type of each entity: a run of B- and I- tags of one type, or of the same bare tag."""
+    before = ""
+    for name in names:
+        head, dash, rest = name.partition("-")
+        kind = rest if dash and len(head) == 1 else name
+        if name != OUTSIDE and (kind != before or head in ("B", "S", "U")):
+            yield kind
+        before = kind if name != OUTSIDE else ""
+
+
+def numbers(rows: Rows) -> Document:
+    """Minimum, quartiles, maximum, mean and spread of the targets, and their histogram."""
+    values = np.array(rows.columns["target"], dtype=np.float64)
+    low, first, median, third, high = np.percentile(values, (0, 25, 50, 75, 100)).tolist()
+    far = np.flatnonzero((values < first - 3 * (third - first)) | (values > third + 3 * (third - first)))
+    return {
+        "numbers": {
+            "min": low,
+            "p25": first,
+            "median": median,
+            "p75": third,
+            "max": high,
+            "mean": float(values.mean()),
+            "deviation": float(values.std()),
+        },
+        "different": len(np.unique(values)),
+        "histogram": histogram(values, 30),
+        "outliers": cited(rows, far) if third > first else cited(rows, []),
+    }
+
+
+def answers(rows: Rows) -> Document:
+    """Share of questions with an answer, answers of each, their lengths, and questions of one context."""
+    of_row = [found["text"] for found in rows.columns["answers"]]
+    each = np.array([len(texts) for texts in of_row])
+    given = [text for texts in of_row for text in texts]
+    return {
+        "answerable": {"rows": int((each > 0).sum()), "share": float((each > 0).mean())},
+        "answers_per_question": {"mean": float(each.mean()), "max": int(each.max())},
+        "answer_words": _percentiles(marks(given)),
+        "contexts": len(set(rows.columns["context"])),
+    }
+
+
+def _percentiles(values: Sequence[float]) -> Document:
+    if not len(values):
+        return {}
+    low, median, high = np.percentile(values, (5, 50, 95)).tolist()
+    return {"p5": low, "median": median, "p95": high, "max": float(max(values))}
+
+
+def chat(rows: Rows) -> Document:
+    """Messages of a row, and how many each role has."""
+    of_row = rows.columns["messages"]
+    roles = Counter(message["role"] for messages in of_row for message in messages)
+    last = [i for i, messages in enumerate(of_row) if messages[-1]["role"] != "assistant"]
+    return {
+        "messages_per_row": _percentiles([len(messages) for messages in of_row]),
+        "roles": dict(roles.most_common()),
+        "with_system_message": {
+            "share": sum(messages[0]["role"] == "system" for messages in of_row) / len(of_row),
+        },
+        "not_ending_with_the_assistant": cited(rows, last),
+    }
+
+
+def pairs(rows: Rows) -> Document:
+    """Words of the target by words of the source, rows where that is far from usual, and copies."""
+    first, second = (rows.columns[name] for name in rows.kind.text_columns)
+    ratio = np.array(marks(second), dtype=np.float64) / np.maximum(1, marks(first))
+    median = float(np.median(ratio))
+    found: Document = {"length_ratio": _percentiles(ratio.tolist())}
+    if rows.kind.name == "pairs":  # the length of a completion is free
+        far = (ratio > median * FAR_RATIO) | (ratio * FAR_RATIO < median)
+        found["odd_ratio"] = cited(rows, np.flatnonzero(far))
+    same = [i for i, (a, b) in enumerate(zip(first, second, strict=True)) if a.strip() == b.strip()]
+    return {**found, "copies": cited(rows, same)}

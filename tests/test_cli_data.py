@@ -1,0 +1,194 @@
+"""`edgeft data` and `edgeft advise`: results on stdout, one-line errors, and no torch for a look at the rows."""
+
+from __future__ import annotations
+
+import json
+import random
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import last_json, write_csv
+
+from edgeft import cli
+from edgeft.recipe import DataConfig
+
+WORDS = (
+    "actor ending plot music camera story comedy drama audience director screen silence laughter script evening summer "
+    "winter village city teacher doctor brother daughter garden letter window kitchen station journey mountain river"
+)
+
+
+def review(index: int, word: str) -> tuple[str, str]:
+    """Twelve words by chance, and an address."""
+    generator = random.Random(f"{index} {word}")
+    return f"{' '.join(generator.sample(WORDS.split(), 12))} {word} ada{index}@example.com", word
+
+
+ROWS = [review(index, word) for index in range(40) for word in ("good", "bad")]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    """Run a command in this process: exit code, standard output, standard error."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["edgeft", *map(str, arguments)])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Path:
+    return write_csv(tmp_path / "rows.csv", [*ROWS, ROWS[0]], ("text", "label"))
+
+
+def test_a_look_at_the_rows(run: Any, rows: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    code, shown, _ = run("data", rows, "--html", page, "--json")
+    assert code == 0
+    assert "What to do" in shown
+    document = last_json(shown)
+    assert (document["schema_version"], document["rows"]["total"]) == (1, 81)
+    assert document["duplicates"]["rows"][0]["row"] == 81
+    assert "ada3@" not in shown
+    assert "ada3@" not in page.read_text(encoding="utf-8")
+    assert document["command"].startswith("edgeft data ")
+
+
+def test_the_command_that_is_printed_runs(
+    run: Any, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    command = shlex.split(last_json(run("data", rows, "--json")[1])["command"])
+    assert {"--anonymise", "duplicates"} <= set(command)
+    code, shown, err = run(*command[1:], "--json")
+    assert code == 0, err
+    assert last_json(shown)["metrics"]["duplicates"] == 1
+    assert (tmp_path / "data" / "dataset.json").is_file()
+
+
+def test_files_may_be_several_with_or_without_a_flag(run: Any, rows: Path, tmp_path: Path) -> None:
+    other = write_csv(
+        tmp_path / "other.csv", [("another good film", "good"), ("another bad film", "bad")], ("text", "label")
+    )
+    assert last_json(run("data", rows, other, "--json")[1])["rows"]["total"] == 83
+    assert last_json(run("data", "--file", rows, "--json")[1])["rows"]["total"] == 81
+    found = last_json(run("data", rows, "--test-file", other, "--json")[1])
+    assert found["splits"]["rows"]["test"] == 2
+
+
+def test_a_preview_shows_before_and_after(run: Any, rows: Path) -> None:
+    code, shown, _ = run("data", rows, "--anonymise", "--preview", "2")
+    assert code == 0
+    assert [line[:2] for line in shown.splitlines() if line[:2] in ("- ", "+ ")] == ["- ", "+ "] * 2
+    after = [line for line in shown.splitlines() if line.startswith("+ ")]
+    assert all("[EMAIL_1]" in line and "@" not in line for line in after)
+    document = last_json(run("data", rows, "--anonymise", "--preview", "2", "--json")[1].splitlines()[-1])
+    assert "@" not in json.dumps(document)
+    assert [change["steps"] for change in document["changes"]] == [["anonymise"]] * 2
+    _, shown, err = run("data", rows, "--preview", "2")
+    assert "no cleaning is set" in err
+    assert "0 rows change, no more" in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("data",), "no file"),
+        (("data", "missing.csv"), "no such file"),
+        (("data", "a.csv", "--file", "b.csv"), "one way"),
+        (("data", "a.csv", "--out", "d", "--preview", "3"), "give one of them"),
+        (("data", "a.csv", "--preview", "0"), "--preview 0"),
+        (("advise",), "--rows and --tokens"),
+        (("advise", "a.csv", "--rows", "3"), "the file tells by itself"),
+        (("advise", "--rows", "0", "--tokens", "9"), "--rows 0"),
+        (("advise", "--rows", "9", "--tokens", "9", "--task", "nonsense"), "nonsense"),
+    ],
+)
+def test_errors_are_one_line(run: Any, arguments: tuple[str, ...], words: str) -> None:
+    code, shown, err = run(*arguments)
+    said = [line for line in err.splitlines() if line.startswith("edgeft: ")]
+    assert (code, shown, len(said)) == (2, "", 1)
+    assert words in said[0]
+
+
+def test_a_page_that_can_not_be_written_is_known_before_the_work(run: Any, rows: Path, tmp_path: Path) -> None:
+    code, shown, err = run("data", rows, "--html", tmp_path / "nowhere" / "page.html")
+    assert (code, shown) == (2, "")
+    assert "there is no folder" in err
+    code, _, err = run("data", rows, "--html", tmp_path)
+    assert (code, "is a folder" in err) == (2, True)
+
+
+def test_a_look_imports_no_torch(rows: Path) -> None:
+    program = (
+        "import sys; from edgeft import cli; sys.argv = ['edgeft', 'data', sys.argv[1]]; cli.main(); "
+        "print([name for name in ('torch', 'transformers', 'datasets', 'matplotlib') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(rows)], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_models_own_tokenizer_counts(run: Any, rows: Path, tiny_model: Path) -> None:
+    found = last_json(run("data", rows, "--model", tiny_model, "--json")[1])["lengths"]
+    assert found["unit"] == "tokens"
+    assert str(tiny_model) in found["counted_by"]
+    assert found["limit"]
+    code, _, err = run("data", rows, "--model", rows.parent / "nothing")
+    assert (code, "no such model folder" in err) == (2, True)
+
+
+def test_without_the_demos_package_words_are_counted(run: Any, rows: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli.tokens, "DEMO_PACKAGE", "no_such_package")
+    found = last_json(run("data", rows, "--json")[1])
+    assert found["lengths"]["unit"] == "words and punctuation marks"
+    assert any("give --model" in thing["why"] for thing in found["todo"])
+
+
+def test_advice_for_a_file_and_for_a_problem_that_is_told(run: Any, rows: Path, tiny_model: Path) -> None:
+    code, shown, _ = run("advise", rows, "--json")
+    assert code == 0
+    document = last_json(shown)
+    assert document["problem"]["labels"] == 2
+    words = shlex.split(document["command"])
+    assert words[:4] == ["edgeft", "pipeline", "--data", str(rows)]
+    assert words[4] == "--model"
+    words[5] = str(tiny_model)
+    code, shown, err = run(*words[1:], "--dry-run")
+    assert code == 0, err
+    assert shown.split()[0] == "data"
+    document = last_json(run("advise", "--rows", 5000, "--tokens", 60, "--labels", 3, "--json")[1])
+    assert document["problem"]["rows"] == 5000
+    assert "--data FILE" in document["command"]
+
+
+def test_commands_carry_what_was_set() -> None:
+    from edgeft.cli import lines
+
+    config = DataConfig(file=["a b.csv", "c.csv"], task="text-regression", clean=["html"], text_column="body")
+    things = [
+        {"level": "set", "option": "data.clean", "value": "duplicates", "why": ""},
+        {"level": "set", "option": "data.anonymise", "value": True, "why": ""},
+        {"level": "look", "option": "data.clean", "value": "label_errors", "why": ""},
+    ]
+    assert lines.data_line(config, things) == (
+        "edgeft data 'a b.csv' c.csv --task text-regression --text-column body --clean html --clean duplicates "
+        "--anonymise --out data"
+    )
+    advice = [{"option": "finetune.model", "value": "org/m"}, {"option": "finetune.epochs", "value": 3}]
+    assert lines.pipeline_line(config, advice, things) == (
+        "edgeft pipeline --model org/m --set task=text-regression --set 'data.file=[a b.csv, c.csv]' "
+        "--set data.text_column=body --set 'data.clean=[html, duplicates]' --set data.anonymise=true "
+        "--set finetune.epochs=3"
+    )
