@@ -77,7 +77,7 @@ class Point(Protocol):
     def latency_ms(self) -> float | None: ...
 
 
-def _draw(width: float, height: float, name: str, label: str, paint: Callable[[Any], None]) -> str:
+def draw(width: float, height: float, name: str, label: str, paint: Callable[[Any], None]) -> str:
     """Paint one figure and return it as an `<svg>` element.
 
     Args:
@@ -144,7 +144,7 @@ def accuracy_latency(gates: Sequence[Point], metric: str) -> str | None:
         figure.draw_without_rendering()
         _name_points(axes, x, y, [point.stage for point in points], areas)
 
-    return _draw(5.4, 3.7, "gates", f"{metric} against latency for every stage; bubble area is the size", paint)
+    return draw(5.4, 3.7, "gates", f"{metric} against latency for every stage; bubble area is the size", paint)
 
 
 def _scale_axes(axes: Any, x: Any, y: Any) -> None:
@@ -255,7 +255,7 @@ def reliability(bins: Bins, name: str, low: float = 0.0) -> str:
         lower.set_xlabel("confidence")
         lower.set_ylabel("answers")
 
-    return _draw(4.2, 4.0, f"reliability-{name}", f"Reliability diagram {name} calibration", paint)
+    return draw(4.2, 4.0, f"reliability-{name}", f"Reliability diagram {name} calibration", paint)
 
 
 def _points_with_intervals(axes: Any, bins: Bins, used: Any) -> None:
@@ -291,7 +291,7 @@ def curves(stage: str, rows: Sequence[Mapping[str, Any]], metric: str) -> str | 
                 axes.set_title(f"validation {metric}", parse_math=False)
         grid[-1].set_xlabel("optimizer step")
 
-    return _draw(4.2, 1.0 + 1.45 * len(panels), f"curves-{stage}", f"Training curves of {stage}", paint)
+    return draw(4.2, 1.0 + 1.45 * len(panels), f"curves-{stage}", f"Training curves of {stage}", paint)
 
 
 def _series(rows: Sequence[Mapping[str, Any]], key: str) -> list[tuple[float, float]]:

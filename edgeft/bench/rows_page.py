@@ -128,7 +128,7 @@ def _histogram(name: str, document: Document) -> str:
                 place = {"xytext": (3, -2), "textcoords": "offset points", "va": "top", "fontsize": 7.5}
                 axes.annotate(label, (int(step), axes.get_ylim()[1]), color=MUTED, gid=plots.HALO, **place)
 
-    return plots._draw(5.4, 2.7, f"lengths-{name}", f"Lengths of {name}", paint)
+    return plots.draw(5.4, 2.7, f"lengths-{name}", f"Lengths of {name}", paint)
 
 
 def _cuts(document: Document) -> str:
@@ -148,7 +148,7 @@ def _cuts(document: Document) -> str:
         axes.set_xlabel(f"max_length ({lengths['unit']})")
         axes.set_ylabel("texts cut (%)")
 
-    return plots._draw(5.4, 2.7, "cuts", "Share of texts cut by each max_length", paint)
+    return plots.draw(5.4, 2.7, "cuts", "Share of texts cut by each max_length", paint)
 
 
 def _numbers(targets: Document) -> str | None:
@@ -163,4 +163,4 @@ def _numbers(targets: Document) -> str | None:
         axes.set_xlabel("target (the dashed line is the median)")
         axes.set_ylabel("rows")
 
-    return plots._draw(5.4, 2.7, "numbers", "Histogram of the targets", paint)
+    return plots.draw(5.4, 2.7, "numbers", "Histogram of the targets", paint)

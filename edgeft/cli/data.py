@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from edgeft import recipe
-from edgeft.cli.app import Flat, Json, app, need_training, print_json, stdout
+from edgeft.cli.app import Flat, Json, app, print_json, stdout
 from edgeft.cli.lines import advise_line, data_line, pipeline_line
 from edgeft.cli.tokens import counting
 from edgeft.errors import RecipeError, UserError, require
@@ -73,7 +73,7 @@ def _with_files(config: DataConfig, files: list[str] | None) -> DataConfig:
 
 
 def _write(config: DataConfig, out: Path, json: bool) -> None:
-    need_training()
+    require("rensa", "to look for near duplicates")
     from edgeft.data import prepare, sources
     from edgeft.pipeline import summary
 
@@ -171,7 +171,6 @@ def advise(
         raise UserError("advise: nothing to go by; give FILE, or --rows and --tokens (and --task, --labels)")
     if bad := [f"{flag} {told[flag]}" for flag in given if (told[flag] or 0) < 1]:
         raise UserError(f"advise: {', '.join(bad)}: give 1 or more")
-    need_training()
     from edgeft.data.kinds import task_of
     from edgeft.pipeline.advise import Problem
 

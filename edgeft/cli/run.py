@@ -53,7 +53,7 @@ def pipeline(
     chosen = recipe.load(name, {**settings, **recipe.parse_settings(set or [])})
     folder = run_dir or Path("runs") / chosen.name
     need_training()
-    from edgeft import pipeline as room
+    from edgeft.pipeline import run as room
 
     if dry_run:
         _show_plan(room.plan(chosen, folder), json)

@@ -178,7 +178,7 @@ def _demo_file(spec: str) -> Path:
 def _read_demo(spec: str, reading: Reading) -> Table:
     columns = reading.choose(("text", "label"))
     checks.columns_present(spec, columns, ("text", "label"))
-    everything = read_csv(_demo_file(spec), spec, Reading(lambda _: ("text", "label", "source")))
+    everything = read_csv(_demo_file(spec), spec, Reading(lambda _: ("text", "label", "source"), bar=reading.bar))
     keep = [index for index, source in enumerate(everything.columns["source"]) if source == "rotten_tomatoes"]
     texts = everything.columns["text"]
     labels = [ROTTEN_TOMATOES_LABELS[label] for label in everything.columns["label"]]

@@ -16,7 +16,7 @@ from edgeft.data import dataset as datasets
 from edgeft.data import sources
 from edgeft.data.prepare import run as prepare
 from edgeft.errors import ModelError, RecipeError
-from edgeft.pipeline import run_pipeline
+from edgeft.pipeline.run import run_pipeline
 from edgeft.pipeline.steps import preflight, steps
 from edgeft.stage import read_result
 from edgeft.train.loop import plan
