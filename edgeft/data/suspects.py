@@ -29,6 +29,7 @@ MAX_CELLS = 4_000_000  # rows to learn from by labels
 HALF_TEXT = 1000  # characters read at either end of a text
 CHUNK_ROWS = 4096
 BITS, WORD_BITS = 20, 18  # features are hashed to 2^20 places of words and as many of characters; 2^18 of words only
+SURE = 0.9  # the score from which a row is suspicious: half a percent of clean film reviews
 C = 10.0  # inverse strength of the L2 penalty
 TOKEN = re.compile(r"\w+|[^\w\s]")
 
@@ -61,8 +62,9 @@ def label_errors(
     """Judge every row by models that were trained without its text.
 
     The score is the normalised margin: half of one plus the most probable other label's probability less the own one's.
-    A row is suspicious where another label is more probable than its own and at least as probable as it is on average
-    among the rows that have that label. A label with fewer than ten different texts is neither judged nor suggested.
+    A row is suspicious where another label is at least as probable as it is on average among the rows that have that
+    label, and the score is 0.9 or more: without that bound one in fifteen of clean film reviews would be called wrong,
+    which are merely hard. A label with fewer than ten different texts is neither judged nor suggested.
 
     The order of the rows changes nothing: which are learnt from, and their folds, depend on a hash of the text, and
     equal texts share a fold. At most `max_rows` are learnt from; fewer where they are long (four million characters in
@@ -73,7 +75,7 @@ def label_errors(
         labels: (n,) ids, of any values.
         seed: another seed, other folds.
         max_rows: how many rows to learn from at most.
-        sample_only: judge only the rows that are learnt from; the others take some 0.2 milliseconds each.
+        sample_only: judge only the rows that are learnt from; the others take two microseconds a character.
     """
     keys = _keys(texts, seed)
     order = np.lexsort((labels, keys))
@@ -89,6 +91,7 @@ def label_errors(
     folds = _folds(keys[judged], given, _how_many_folds(len(names)))
     probabilities = _out_of_fold([texts[i] for i in judged], given, folds, len(learnt), seed)
     scores, believed = confident(probabilities, given)
+    believed = np.where(scores >= SURE, believed, given)
     found.scores[judged], found.suspicious[judged], found.suggested[judged] = scores, believed != given, names[believed]
     found.judged[judged] = True
     return found
