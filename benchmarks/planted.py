@@ -313,7 +313,14 @@ def false_alarms(rows: Sequence[Row]) -> dict[str, Any]:
     earlier = earlier_similar(texts, SIMILARITY)
     pairs = [(texts[earlier[i]], texts[i]) for i in np.flatnonzero(earlier >= 0)]
     personal = Counter(f.kind for text in texts for f in find(text, [*KINDS], "US"))
-    return {"rows": len(rows), "near_duplicates": len(pairs), "pairs": pairs, "personal": dict(personal)}
+    suspicious = label_errors(texts, np.array([row.label for row in rows]), 0).suspicious
+    return {
+        "rows": len(rows),
+        "near_duplicates": len(pairs),
+        "pairs": pairs,
+        "personal": dict(personal),
+        "label_errors": int(suspicious.sum()),
+    }
 
 
 def main() -> None:
@@ -354,7 +361,10 @@ def _print(runs: Sequence[dict[str, Any]], alarms: dict[str, Any]) -> None:
     for run in runs:
         print(f"| {' | '.join(cell(run) for cell in columns.values())} |")
     personal = ", ".join(f"{count} {kind}" for kind, count in alarms["personal"].items()) or "no personal data"
-    print(f"clean rows, {alarms['rows']:,}: {alarms['near_duplicates']} near duplicates, {personal}")
+    print(
+        f"clean rows, {alarms['rows']:,}: {alarms['near_duplicates']} near duplicates, {personal}, "
+        f"{alarms['label_errors']} labels flagged ({alarms['label_errors'] / alarms['rows']:.1%})"
+    )
 
 
 if __name__ == "__main__":
