@@ -43,12 +43,14 @@ class InputSpec:
         max_length: longer texts are truncated to so many tokens, special ones included.
         pad_token_id: fills the shorter texts of a batch, on the right.
         cleaning: what a text is changed to before it is tokenized.
+        cleaning_versions: package to its version, of those that the cleaning rests on.
     """
 
     names: list[str]
     max_length: int
     pad_token_id: int
     cleaning: Cleaning = field(default_factory=Cleaning)
+    cleaning_versions: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

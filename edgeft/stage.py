@@ -30,7 +30,10 @@ COMPLETE = "stage.json"
 UNFINISHED = "stage.unfinished.json"
 CHECKPOINTS = "checkpoints"
 RUN_MARKER = "run.json"  # in the folder of a pipeline's run
-VERSIONED = ("torch", "transformers", "peft", "bitsandbytes", "onnx", "onnxruntime", "numpy", "tokenizers")
+VERSIONED = (
+    *("torch", "transformers", "peft", "bitsandbytes", "onnx", "onnxruntime", "numpy", "tokenizers", "pyarrow"),
+    *("scikit-learn", "rensa", "ftfy", "phonenumberslite", "phonenumbers", "presidio-analyzer", "spacy"),
+)
 
 Inputs = Mapping[str, Path]
 Metrics = dict[str, Any]

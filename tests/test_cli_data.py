@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import random
 import shlex
@@ -11,9 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from support import last_json, write_csv
 
-from edgeft import cli
+from edgeft import cli, recipe
+from edgeft.cli import lines
+from edgeft.data import scan
+from edgeft.errors import missing_extra
 from edgeft.recipe import DataConfig
 
 WORDS = (
@@ -109,10 +115,13 @@ def test_a_preview_shows_before_and_after(run: Any, rows: Path) -> None:
         (("data", "missing.csv"), "no such file"),
         (("data", "a.csv", "--file", "b.csv"), "one way"),
         (("data", "a.csv", "--out", "d", "--preview", "3"), "give one of them"),
+        (("data", "a.csv", "--preview", "3", "--html", "p.html"), "give one of them"),
         (("data", "a.csv", "--preview", "0"), "--preview 0"),
         (("advise",), "--rows and --tokens"),
         (("advise", "a.csv", "--rows", "3"), "the file tells by itself"),
         (("advise", "--rows", "0", "--tokens", "9"), "--rows 0"),
+        (("advise", "--rows", "9", "--tokens", "nan"), "--tokens nan"),
+        (("advise", "--rows", "9", "--tokens", "inf"), "--tokens inf"),
         (("advise", "--rows", "9", "--tokens", "9", "--task", "nonsense"), "nonsense"),
     ],
 )
@@ -173,9 +182,8 @@ def test_advice_for_a_file_and_for_a_problem_that_is_told(run: Any, rows: Path, 
     assert "--data FILE" in document["command"]
 
 
-def test_commands_carry_what_was_set() -> None:
-    from edgeft.cli import lines
-
+def test_commands_carry_what_was_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     config = DataConfig(file=["a b.csv", "c.csv"], task="text-regression", clean=["html"], text_column="body")
     things = [
         {"level": "set", "option": "data.clean", "value": "duplicates", "why": ""},
@@ -188,7 +196,126 @@ def test_commands_carry_what_was_set() -> None:
     )
     advice = [{"option": "finetune.model", "value": "org/m"}, {"option": "finetune.epochs", "value": 3}]
     assert lines.pipeline_line(config, advice, things) == (
-        "edgeft pipeline --model org/m --set task=text-regression --set 'data.file=[a b.csv, c.csv]' "
+        "edgeft pipeline --data 'a b.csv' --data c.csv --model org/m --set task=text-regression "
         "--set data.text_column=body --set 'data.clean=[html, duplicates]' --set data.anonymise=true "
         "--set finetune.epochs=3"
     )
+
+
+THINGS = [{"level": "set", "option": "data.balance", "value": "class_weights", "why": ""}]
+NASTY = (
+    *("yes", "null", "~", "2024-01-20", "#", ",", "'", '"', "a: b", "- a", "-x", "--json", "[a]", '["a"]', "{a: 1}"),
+    *("1e3", "0x10", "$HOME", "a\nb", "\t", " a ", "!!int 3", "*a", "&a", "%a", "@a", "...", "---", "=", "a b, c", "é"),
+)
+TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1) | st.sampled_from(NASTY)
+
+
+def read_back(line: str) -> tuple[DataConfig, dict[str, Any]]:
+    """The config and the other arguments of a printed `edgeft data` or `edgeft advise`."""
+    bound = cli.app.parse_args(shlex.split(line)[1:], exit_on_error=False, print_error=False)[1]
+    given = dict(bound.arguments)
+    config: DataConfig = given.pop("config", None) or DataConfig()
+    files = list(given.pop("files", None) or [])
+    assert not (files and config.file)
+    return dataclasses.replace(config, file=files or config.file), given
+
+
+def recipe_back(line: str) -> recipe.Recipe:
+    """The recipe of a printed `edgeft pipeline`."""
+    given = cli.app.parse_args(shlex.split(line)[1:], exit_on_error=False, print_error=False)[1].arguments
+    assert set(given) == {"data", "model", "set"}
+    settings = {"data.file": given["data"], "finetune.model": given["model"]}
+    return recipe.load(None, settings | recipe.parse_settings(given["set"]))
+
+
+def listed(config: DataConfig) -> DataConfig:
+    """With files in lists, as one file in a list is that file."""
+    names = ("file", "validation_file", "test_file")
+    files = {name: [value] if isinstance(value := getattr(config, name), str) else value for name in names}
+    return dataclasses.replace(config, **files)
+
+
+@given(TEXTS, TEXTS, TEXTS, st.lists(TEXTS, min_size=1, max_size=3), st.lists(TEXTS, min_size=1, max_size=3))
+@example("yes", "#", "2024-01-20", ["a, b.csv", "[c].csv"], ["-d.csv"])
+@example("a\nb", "\t", "x" * 200 + " " + "y" * 200, ["-a.csv", "b.csv"], ["null", "1"])
+@settings(deadline=None, max_examples=150)
+def test_every_printed_value_comes_back(
+    column: str, delimiter: str, group: str, files: list[str], tests: list[str]
+) -> None:
+    config = DataConfig(
+        file=files,
+        test_file=tests,
+        text_column=column,
+        label_delimiter=delimiter,
+        group_column=group,
+        time_column=delimiter,
+        validation_from=group,
+        clean=["html"],
+        anonymise_kinds=["email", "iban"],
+        anonymise=True,
+        test_fraction=1e-5,
+        seed=3,
+    )
+    wanted = dataclasses.replace(config, balance="class_weights")
+    assert listed(read_back(lines.advise_line(config))[0]) == config
+    assert listed(read_back(lines.data_line(config, THINGS))[0]) == wanted
+    advice = [{"option": "finetune.model", "value": column}, {"option": "finetune.epochs", "value": 3}]
+    found = recipe_back(lines.pipeline_line(config, advice, THINGS))
+    assert (listed(found.data), found.finetune.model, found.finetune.epochs) == (wanted, column, 3)
+
+
+def test_texts_are_quoted_so_that_a_person_can_read_them() -> None:
+    assert lines.setting("data.text_column", "yes") == 'data.text_column="yes"'
+    assert lines.setting("data.test_file", ["a, b.csv", "c.csv"]) == 'data.test_file=["a, b.csv", "c.csv"]'
+    assert lines.setting("data.anonymise", True) == "data.anonymise=true"
+    assert "\n" not in lines.setting("data.text_column", "a\nb")
+
+
+def test_the_folder_that_is_suggested_is_a_new_one(
+    run: Any, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    rows.rename(tmp_path / "data" / "r.csv")
+    command = shlex.split(last_json(run("data", "data/r.csv", "--json")[1])["command"])
+    assert command[-2:] == ["--out", "data-2"]
+    code, _, err = run(*command[1:])
+    assert code == 0, err
+    assert lines.data_line(DataConfig(file="a.csv"), []).endswith("--out data-3")
+    assert lines.data_line(DataConfig(file="data-3/reviews"), []).endswith("--out data-4")
+
+
+def test_a_preview_as_json_has_no_text_where_not_everything_can_be_found(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def absent(*_: Any) -> None:
+        raise missing_extra("phonenumbers", "to find phone numbers")
+
+    file = write_csv(tmp_path / "a.csv", [("<p>call (415) 555-0132", "x"), ("<p>or me", "y")], ("text", "label"))
+    line = ("data", file, "--clean", "html", "--preview", "2", "--json")
+    assert last_json(run(*line)[1])["changes"][0]["before"] == "<p>call [PHONE_1]"
+    monkeypatch.setattr(scan, "check_region", absent)
+    _, shown, err = run(*line)
+    assert "holds no texts" in err
+    assert [set(change) for change in last_json(shown)["changes"]] == [{"file", "row", "steps"}] * 2
+    assert "0132" not in shown.splitlines()[-1]
+
+
+def test_advice_counts_the_rows_that_will_train(run: Any, rows: Path) -> None:
+    assert last_json(run("advise", rows, "--max-train-rows", "30", "--json")[1])["problem"]["rows"] == 30
+
+
+def test_labels_that_are_free_text_are_shown_nowhere(run: Any, tmp_path: Path) -> None:
+    texts = [(f"text {n}", f"I am Ada, call (415) 555-{n:04} or write to ada{n}@example.com") for n in range(120)]
+    file = write_csv(tmp_path / "a.csv", texts, ("text", "label"))
+    page = tmp_path / "page.html"
+    code, shown, err = run("data", file, "--html", page, "--json")
+    assert code == 0
+    assert not any(quoted in shown + err + page.read_text(encoding="utf-8") for quoted in ("Ada", "ada3", "555-0003"))
+    document = last_json(shown)
+    assert document["targets"] == {"unlisted_labels": 120}
+    assert [thing["level"] for thing in document["todo"]].count("must") == 1
+    assert "120 different labels in 120 rows" in document["todo"][0]["why"]
+    assert "data.label_column" in document["todo"][0]["why"]
+    notes = last_json(run("advise", file, "--json")[1])["notes"]
+    assert any("120 different labels" in note for note in notes)

@@ -271,3 +271,44 @@ def test_the_document_lists_every_leaf_once() -> None:
 
 def test_the_document_in_docs_is_today_s() -> None:
     assert (ROOT / "docs" / "recipe.md").read_text(encoding="utf-8") == recipe.markdown()
+
+
+# --------------------------------------------------------------------------------------------------- rules of the rows
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        ({"test_from": "2024-01-01"}, "data.test_from: there is no data.time_column"),
+        (
+            {"time_column": "at", "test_from": 3, "test_file": "t.csv"},
+            "data.test_from: data.test_file has the test rows",
+        ),
+        ({"anonymise_kinds": ["email"]}, "data.anonymise_kinds: nothing is anonymised; set data.anonymise=true"),
+        ({"anonymise_names": "en_core_web_sm"}, "data.anonymise_names: nothing is anonymised"),
+        ({"clean": ["label_errors"], "multi_label": True}, "label_errors is for single-label classification"),
+        ({"clean": "html"}, "data.clean: expected a list, as in [one, two], not 'html'"),
+        ({"clean": ["htlm"]}, "data.clean: 'htlm' is none of unicode, html"),
+        ({"clean": ["htlm"]}, "(did you mean html?)"),
+        ({"label_delimiter": ""}, "data.label_delimiter: expected"),
+        ({"delimiter": "::"}, "data.delimiter: '::' is not one character"),
+        ({"task": "text-regression"}, "data.task: text-regression is not the recipe's task, text-classification"),
+    ],
+)
+def test_an_option_that_would_do_nothing_is_an_error(data: dict[str, Any], expected: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        recipe.from_tree({"data": data})
+    assert expected in str(caught.value)
+
+
+def test_what_yaml_reads_as_a_date_is_a_time() -> None:
+    settings = recipe.parse_settings(["data.time_column=at", "data.test_from=2024-01-20", "data.validation_from=17"])
+    found = recipe.load(None, settings).data
+    assert (found.test_from, found.validation_from) == ("2024-01-20", 17.0)
+
+
+def test_flags_of_the_rows_are_checked_like_a_recipe() -> None:
+    with pytest.raises(RecipeError, match=r"data\.validation_from: there is no data\.time_column"):
+        recipe.check_stage("data", recipe.DataConfig(file="a.csv", validation_from="2024"))
+    with pytest.raises(RecipeError, match=r"conflicts: in text-generation one input may well have several answers"):
+        recipe.check_stage("data", recipe.DataConfig(task="text-generation", clean=["conflicts"]))

@@ -5,14 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import resources
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeft.bench import facts, plots, scores
-from edgeft.errors import require
+from edgeft.bench import facts, page, plots, scores
 
 PURPOSE = "to write the report"
 TEMPLATE = "report.html"
@@ -113,13 +111,10 @@ def render(inputs: ReportInputs) -> str:
     Raises:
         MissingExtraError: jinja2 or matplotlib is not installed.
     """
-    jinja = require("jinja2", PURPOSE)
-    environment = jinja.Environment(
-        autoescape=True, undefined=jinja.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    made = page.template(
+        TEMPLATE, PURPOSE, percent=facts.percent, size=facts.size, ms=facts.milliseconds, integer=facts.integer
     )
-    environment.filters.update(percent=facts.percent, size=facts.size, ms=facts.milliseconds, integer=facts.integer)
-    source = (resources.files("edgeft.bench") / TEMPLATE).read_text(encoding="utf-8")
-    return str(environment.from_string(source).render(inputs=inputs, **_context(inputs)))
+    return str(made.render(inputs=inputs, **_context(inputs)))
 
 
 def _context(inputs: ReportInputs) -> dict[str, Any]:

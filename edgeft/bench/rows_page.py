@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib import resources
 from typing import Any
 
 import numpy as np
 
-from edgeft.bench import facts, plots, rows_facts
+from edgeft.bench import facts, page, plots, rows_facts
 from edgeft.bench.plots import FIRST, MUTED, SECOND
-from edgeft.errors import require
 
 PURPOSE = "to write the page"
 TEMPLATE = "rows.html"
@@ -29,15 +27,15 @@ def render(document: Document) -> str:
     Raises:
         MissingExtraError: jinja2 or matplotlib is not installed.
     """
-    jinja = require("jinja2", PURPOSE)
-    environment = jinja.Environment(
-        autoescape=True, undefined=jinja.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    made = page.template(
+        TEMPLATE,
+        PURPOSE,
+        percent=facts.percent,
+        integer=facts.integer,
+        cut=rows_facts.cut,
+        visible=rows_facts.visible,
     )
-    environment.filters.update(
-        percent=facts.percent, integer=facts.integer, cut=rows_facts.cut, visible=rows_facts.visible
-    )
-    source = (resources.files("edgeft.bench") / TEMPLATE).read_text(encoding="utf-8")
-    return str(environment.from_string(source).render(document=document, **_context(document)))
+    return str(made.render(document=document, **_context(document)))
 
 
 def _context(document: Document) -> dict[str, Any]:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from edgeft.cleaning.spec import Cleaning
 
 if TYPE_CHECKING:
-    from edgeft.cleaning.steps import STEPS, cleaner, parts
+    from edgeft.cleaning.steps import STEPS, clean_row, cleaner, parts, versions
 
-__all__ = ["STEPS", "Cleaning", "cleaner", "parts"]
+__all__ = ["STEPS", "Cleaning", "clean_row", "cleaner", "parts", "versions"]
 
 
 def __getattr__(name: str) -> Any:

@@ -46,9 +46,20 @@ def _top_level(label: str) -> bool:
 # -------------------------------------------------------------------------------------------------------------- phones
 
 PURPOSE = "to find phone numbers"
+CONTEXT = 20  # characters before a number that may say what it is
 DIGIT_RUN = re.compile(r"[+\uff0b(]{0,2}\d[\d \t\u00a0().+/\-\u2010-\u2015\u2212]*+")
 MIN_DIGITS = 7
 MAX_BLOCK = re.compile(r"\d{18,}")  # no phone number has so many digits in a row
+_YEAR, _MONTH_OR_DAY = r"(?:19|20)\d\d", r"[0-3]?\d"
+# A date, with the hours of a time behind it.
+DATE = re.compile(
+    rf"(?<!\d)(?:{_YEAR}([-/.]){_MONTH_OR_DAY}\1{_MONTH_OR_DAY}|{_MONTH_OR_DAY}([-/.]){_MONTH_OR_DAY}\2{_YEAR})"
+    r"(?:[ T]+\d\d(?=:))?(?!\d)"
+)
+# Ten digits in one block are as often the number of an order; a word before them has to say that they are a phone's.
+CALLED = re.compile(
+    r"\b(?:phones?|tel|telephone|mobile|cell|call|ring|dial|fax|sms|text|whatsapp|contact|reach)\b[^\d\n]*\Z", re.I
+)
 
 
 def phones(text: str, region: str) -> Iterator[tuple[int, int]]:
@@ -65,9 +76,13 @@ def _valid_phones(text: str, start: int, end: int, region: str) -> Iterator[tupl
     phonenumbers: Any = require("phonenumbers", PURPOSE)
     # The letters next to a number decide whether it is one.
     first = max(0, start - 2)
-    window = MAX_BLOCK.sub(lambda block: "x" * len(block[0]), text[first : end + 2])
+    window = text[first : end + 2]
+    for other in (MAX_BLOCK, DATE):
+        window = other.sub(lambda block: "x" * len(block[0]), window)
     for match in phonenumbers.PhoneNumberMatcher(window, region.upper()):
-        yield first + match.start, first + match.end
+        place = first + match.start
+        if not match.raw_string.isdigit() or CALLED.search(text, max(0, place - CONTEXT), place):
+            yield place, first + match.end
 
 
 def check_region(region: str) -> None:
@@ -92,7 +107,6 @@ VERSION_BEFORE = re.compile(
     re.I,
 )
 ADDRESS_BEFORE = re.compile(r"\b(?:ip|ipv4|address|addr|host|server|dns|ping|gateway|from)\W{0,3}(?:is\s)?\Z", re.I)
-CONTEXT = 20
 
 
 def ip_addresses(text: str) -> Iterator[tuple[int, int]]:

@@ -1,14 +1,19 @@
 """What stands where something was taken out: `[URL]`, and `[KIND_1]`, `[KIND_2]` for the values of a kind.
 
-Within one text the same value has the same number, in order of first appearance. Placeholders are never matched by
-anything that looks for personal data, and `lowercase` leaves them as they are, so that cleaning twice is cleaning once.
+Within one text, and within the texts of one row, the same value has the same number, in order of first appearance.
+Placeholders are never matched by anything that looks for personal data, and `lowercase` leaves them as they are, so
+that cleaning twice is cleaning once.
 """
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
+from itertools import chain
 
 URL = "[URL]"
 PLACEHOLDER = re.compile(
@@ -58,6 +63,42 @@ def apart(text: str, candidates: Sequence[Found]) -> list[Found]:
     return sorted(kept, key=lambda item: item.start)
 
 
+class Numbering:
+    """Which value has which placeholder.
+
+    Args:
+        texts: may have placeholders already; their numbers are not used again.
+    """
+
+    def __init__(self, texts: Iterable[str]) -> None:
+        self._names: dict[tuple[str, str], str] = {}
+        self._last: dict[str, int] = {}
+        for match in chain.from_iterable(PLACEHOLDER.finditer(text) for text in texts if "[" in text):
+            if match[1]:
+                self._last[match[1].lower()] = max(self._last.get(match[1].lower(), 0), int(match[2]))
+
+    def name(self, kind: str, written: str) -> str:
+        """The placeholder of a value; equal values have equal ones."""
+        key = (kind, _value(kind, written))
+        if key not in self._names:
+            self._last[kind] = self._last.get(kind, 0) + 1
+            self._names[key] = f"[{kind.upper()}_{self._last[kind]}]"
+        return self._names[key]
+
+
+_of_row: ContextVar[Numbering | None] = ContextVar("numbering of the placeholders of a row", default=None)
+
+
+@contextlib.contextmanager
+def one_row(texts: Sequence[str]) -> Iterator[None]:
+    """While it lasts, all texts that are cleaned share one numbering: they belong to one row."""
+    token = _of_row.set(Numbering(texts))
+    try:
+        yield
+    finally:
+        _of_row.reset(token)
+
+
 def replace(text: str, found: Sequence[Found]) -> str:
     """Put placeholders in the place of values.
 
@@ -65,26 +106,18 @@ def replace(text: str, found: Sequence[Found]) -> str:
         text: may have placeholders already; their numbers are not used again.
         found: in order, without overlaps.
     """
-    last = _last_numbers(text)
-    names: dict[tuple[str, str], str] = {}
+    numbering = _of_row.get() or Numbering([text])
     pieces, end = [], 0
     for item in found:
-        key = (item.kind, _value(item.kind, text[item.start : item.end]))
-        if key not in names:
-            last[item.kind] = last.get(item.kind, 0) + 1
-            names[key] = f"[{item.kind.upper()}_{last[item.kind]}]"
-        pieces += [text[end : item.start], names[key]]
+        pieces += [text[end : item.start], numbering.name(item.kind, text[item.start : item.end])]
         end = item.end
     return "".join([*pieces, text[end:]])
 
 
-def _last_numbers(text: str) -> dict[str, int]:
-    """The highest number of each kind that the text has already."""
-    last: dict[str, int] = {}
-    for match in PLACEHOLDER.finditer(text) if "[" in text else ():
-        if match[1]:
-            last[match[1].lower()] = max(last.get(match[1].lower(), 0), int(match[2]))
-    return last
+def count(text: str) -> Counter[str]:
+    """How many placeholders of each kind of personal data a text has."""
+    found = PLACEHOLDER.finditer(text) if "[" in text else ()
+    return Counter(match[1].lower() for match in found if match[1])
 
 
 def _value(kind: str, written: str) -> str:

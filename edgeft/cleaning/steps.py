@@ -5,13 +5,16 @@ Every step is idempotent, raises on no string and takes time linear in its lengt
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+import importlib.metadata
+from collections.abc import Iterable, Sequence
 from functools import partial
 
 from edgeft.cleaning.characters import REPAIR, join_whitespace, lowercase, remove_control, repair_unicode
 from edgeft.cleaning.markup import replace_urls, strip_html, without_openers
 from edgeft.cleaning.names import names_anonymiser
 from edgeft.cleaning.personal import KINDS, anonymiser
+from edgeft.cleaning.placeholders import one_row
 from edgeft.cleaning.settle import Step, settle
 from edgeft.cleaning.spec import Cleaning
 from edgeft.errors import ArtifactError, require
@@ -49,6 +52,17 @@ def cleaner(cleaning: Cleaning) -> Step:
     return rounds if last is None else partial(settle, partial(_once, [rounds, last]), last_resort=without_openers)
 
 
+def clean_row(clean: Step, texts: Sequence[str]) -> list[str]:
+    """The texts of one row cleaned; the same value has the same placeholder in all of them.
+
+    Args:
+        clean: of `cleaner`.
+        texts: of one row, as the question and the context.
+    """
+    with one_row(texts):
+        return [clean(text) for text in texts]
+
+
 def parts(cleaning: Cleaning) -> list[tuple[str, Step]]:
     """The steps of a cleaning by name, in the order in which they run; `anonymise` and `names` stand for two of them.
 
@@ -66,6 +80,18 @@ def parts(cleaning: Cleaning) -> list[tuple[str, Step]]:
         found.append(("names", names_anonymiser(cleaning.names_model)))
     if "lowercase" in cleaning.steps:
         found.append(("lowercase", STEPS["lowercase"]))
+    return found
+
+
+def versions(cleaning: Cleaning) -> dict[str, str]:
+    """Versions of the packages that a cleaning rests on: another one may clean otherwise."""
+    packages = ["ftfy"] if "unicode" in cleaning.steps else []
+    packages += ["phonenumberslite", "phonenumbers"] if "phone" in cleaning.anonymise else []
+    packages += ["presidio-analyzer", "spacy"] if cleaning.names_model else []
+    found = {}
+    for package in packages:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[package] = importlib.metadata.version(package)
     return found
 
 

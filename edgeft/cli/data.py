@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from edgeft.pipeline.advise import Problem
 
 PURPOSE = "to read labelled rows"
+Changes = list[dict[str, Any]]
+SIDES = ("before", "after")  # the texts of a previewed row
 
 
 @app.command
@@ -52,6 +55,8 @@ def data(
         raise RecipeError("data: no file; give FILE, or --file FILE")
     if out is not None and (preview is not None or html is not None):
         raise UserError("data: --out writes a data folder, --preview and --html look at the rows; give one of them")
+    if preview is not None and html is not None:
+        raise UserError("data: --preview shows rows, --html writes a page that quotes none; give one of them")
     if preview is not None and preview < 1:
         raise UserError(f"data: --preview {preview} asks for no row; give 1 or more")
     require("pyarrow", PURPOSE)
@@ -115,26 +120,35 @@ def _check_page(html: Path) -> None:
 
 def _preview(config: DataConfig, count: int, json: bool) -> None:
     from edgeft.bench import rows_table
-    from edgeft.cleaning.personal import anonymise
     from edgeft.data import clean, prepare
-    from edgeft.data.scan import REPAIRS, findable
+    from edgeft.data.scan import REPAIRS
 
     if not clean.cleaning_of(config):
         config = dataclasses.replace(config, clean=list(REPAIRS))
         say(f"data: no cleaning is set; this is what {' '.join(f'--clean {step}' for step in REPAIRS)} would do")
     cleaning = clean.cleaning_of(config)
     read = prepare.read_all(dataclasses.replace(config, skip_bad_rows=True))
-    changes: list[dict[str, Any]] = []
+    changes: Changes = []
     for rows in read.values():
         found = clean.preview(rows, cleaning, count - len(changes))
         changes += [dataclasses.asdict(change) for change in found]
     rows_table.show_preview(changes, count, stdout())
-    if json:  # a document travels further than a terminal
-        kinds = findable(config.anonymise_region, [])
-        for change in changes:
-            for side in ("before", "after"):
-                change[side] = anonymise(change[side], kinds, config.anonymise_region)
-        print_json({"schema_version": 1, "steps": cleaning.steps, "anonymise": cleaning.anonymise, "changes": changes})
+    if json:
+        shown = _without_personal(changes, config.anonymise_region)
+        print_json({"schema_version": 1, "steps": cleaning.steps, "anonymise": cleaning.anonymise, "changes": shown})
+
+
+def _without_personal(changes: Changes, region: str) -> Changes:
+    """Changes for a document, which travels further than a terminal: no texts unless all personal data is found."""
+    from edgeft.cleaning.personal import anonymise
+    from edgeft.data.scan import findable
+
+    notes: list[str] = []
+    kinds = findable(region, notes)
+    if notes:
+        say(f"data: the JSON document holds no texts, as not all personal data can be found: {notes[0]}")
+        return [{name: value for name, value in change.items() if name not in SIDES} for change in changes]
+    return [change | {side: anonymise(change[side], kinds, region) for side in SIDES} for change in changes]
 
 
 # -------------------------------------------------------------------------------------------------------------- advise
@@ -169,8 +183,8 @@ def advise(
         raise UserError(f"advise: {', '.join(given)} and a file; the file tells by itself")
     if config.file is None and (rows is None or tokens is None):
         raise UserError("advise: nothing to go by; give FILE, or --rows and --tokens (and --task, --labels)")
-    if bad := [f"{flag} {told[flag]}" for flag in given if (told[flag] or 0) < 1]:
-        raise UserError(f"advise: {', '.join(bad)}: give 1 or more")
+    if bad := [f"{flag} {told[flag]}" for flag in given if not 1 <= (told[flag] or 0) < math.inf]:
+        raise UserError(f"advise: {', '.join(bad)}: give a number from 1 on")
     from edgeft.data.kinds import task_of
     from edgeft.pipeline.advise import Problem
 
@@ -197,6 +211,7 @@ def _show_advice(problem: Problem, things: list[dict[str, Any]], config: DataCon
 
     document = room.advise(problem, room.this_machine())
     document["command"] = pipeline_line(config, document["advice"], things)
+    document["notes"] += [thing["why"] for thing in things if thing["level"] == "must" and not thing["option"]]
     advise_table.show(document, stdout())
     print(f"\nNext:\n  {document['command']}")
     if json:

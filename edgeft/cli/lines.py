@@ -1,16 +1,23 @@
-"""Command lines to run next, as a user would type them."""
+"""Command lines to run next, as a user would type them; every value comes back from them as it was."""
 
 from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import itertools
+import os
 import shlex
+import sys
+from pathlib import Path
 from typing import Any
+
+import yaml
 
 from edgeft.cli.tokens import DEMO, DEMO_MODEL, DEMO_PACKAGE
 from edgeft.recipe import DataConfig
 
 Things = list[dict[str, Any]]
+FOLDER = "data"
 
 
 def data_line(config: DataConfig, things: Things) -> str:
@@ -20,12 +27,13 @@ def data_line(config: DataConfig, things: Things) -> str:
         config: what the user set.
         things: what to do, of a profile.
     """
-    return " ".join(["edgeft data", *_flags(_set_by_user(config) | _wanted(config, things)), "--out data"])
+    words = ["edgeft", "data", *_flags(_set_by_user(config) | _wanted(config, things))]
+    return shlex.join([*words, "--out", _new_folder(config)])
 
 
 def advise_line(config: DataConfig) -> str:
     """The `edgeft advise` on the same rows."""
-    return " ".join(["edgeft advise", *_flags(_set_by_user(config))])
+    return shlex.join(["edgeft", "advise", *_flags(_set_by_user(config))])
 
 
 def pipeline_line(config: DataConfig, advice: Things, things: Things) -> str:
@@ -37,17 +45,31 @@ def pipeline_line(config: DataConfig, advice: Things, things: Things) -> str:
         things: what to do about the rows.
     """
     options = _set_by_user(config) | _wanted(config, things)
-    file, task = options.pop("file", "FILE"), options.pop("task", None)
-    settings = {f"data.{name}": value for name, value in options.items()}
+    files, task = _listed(options.pop("file", "FILE")), options.pop("task", None)
+    settings = ({"task": task} if task else {}) | {f"data.{name}": value for name, value in options.items()}
     settings |= {item["option"]: item["value"] for item in advice}
     model = settings.pop("finetune.model")
     if model == DEMO_MODEL and importlib.util.find_spec(DEMO_PACKAGE):
         model = DEMO
-    if isinstance(file, list):
-        settings = {"data.file": file} | settings
-    words = ["edgeft pipeline", *([] if isinstance(file, list) else [f"--data {shlex.quote(file)}"])]
-    words += [f"--model {shlex.quote(model)}", *([f"--set task={task}"] if task else [])]
-    return " ".join([*words, *(f"--set {_setting(name, value)}" for name, value in settings.items())])
+    words = ["edgeft", "pipeline", *(word for file in files for word in _flag("--data", file))]
+    words += _flag("--model", model)
+    return shlex.join([*words, *(word for pair in settings.items() for word in ("--set", setting(*pair)))])
+
+
+def setting(name: str, value: Any) -> str:
+    """One option as --set takes it: the value in YAML's flow style, on one line."""
+    shown = _yaml(value)
+    # YAML's single quotes inside the shell's can't be read, and only in its double quotes a line stays one.
+    if ("'" in shown or not shown.isprintable()) and all(isinstance(one, str) for one in _listed(value)):
+        shown = _yaml(value, '"')
+    return f"{name}={shown}"
+
+
+def _yaml(value: Any, style: str | None = None) -> str:
+    made = yaml.safe_dump(
+        value, default_flow_style=True, default_style=style, width=sys.maxsize, allow_unicode=True, sort_keys=False
+    )
+    return made.removesuffix("...\n").removesuffix("\n")
 
 
 def _set_by_user(config: DataConfig) -> dict[str, Any]:
@@ -66,17 +88,33 @@ def _wanted(config: DataConfig, things: Things) -> dict[str, Any]:
     return chosen | ({"clean": steps} if steps else {})
 
 
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
 def _flags(options: dict[str, Any]) -> list[str]:
-    """Options as flags; files without one."""
-    words = []
-    for name, value in sorted(options.items(), key=lambda item: item[0] != "file"):
-        flag = "" if name == "file" else f"--{name.replace('_', '-')}"
-        for one in value if isinstance(value, list) else [value]:
-            words.append(flag if one is True else f"{flag} {shlex.quote(str(one))}".strip())
+    """Options as flags; files stand first and without one, unless a name looks like a flag."""
+    files = _listed(options.get("file", []))
+    plain = not any(file.startswith("-") for file in files)
+    words = list(files) if plain else [word for file in files for word in _flag("--file", file)]
+    for name, value in options.items():
+        for one in _listed(value) if name != "file" else ():
+            words += _flag(f"--{name.replace('_', '-')}", one)
     return words
 
 
-def _setting(name: str, value: Any) -> str:
-    """One option as --set takes it: the value in YAML's flow style."""
-    shown = f"[{', '.join(map(str, value))}]" if isinstance(value, list) else str(value)
-    return shlex.quote(f"{name}={'true' if value is True else shown}")
+def _flag(flag: str, value: Any) -> list[str]:
+    """A flag and its value, in one word where the value alone would be taken for a flag."""
+    if value is True:
+        return [flag]
+    text = str(value)
+    return [f"{flag}={text}"] if text.startswith("-") else [flag, text]
+
+
+def _new_folder(config: DataConfig) -> str:
+    """A name that no file or folder has, and that no input begins with, as a hub id may."""
+    from edgeft.data import sources
+
+    taken = {Path(spec).parts[:1] for field in sources.FILE_FIELDS for spec in _listed(getattr(config, field) or [])}
+    names = itertools.chain([FOLDER], (f"{FOLDER}-{number}" for number in itertools.count(2)))
+    return next(name for name in names if not os.path.lexists(name) and (name,) not in taken)

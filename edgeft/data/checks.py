@@ -14,6 +14,9 @@ from edgeft.errors import DataError
 if TYPE_CHECKING:
     from edgeft.data.rows import Rows
 
+MANY_LABELS = 50
+LONGEST_LABEL = 40  # characters in a message
+
 
 def fail(name: str, problems: Sequence[str]) -> NoReturn:
     """Raise all the problems of one source as one line."""
@@ -29,8 +32,24 @@ def refuse(name: str, problems: Sequence[str]) -> None:
 # ------------------------------------------------------------------------------------------------------ shape of a file
 
 
-def columns_present(name: str, wanted: Sequence[str], present: Sequence[str]) -> None:
+def some_left(name: str, rows: int, before: int, why: str) -> None:
+    """Rows must be left.
+
+    Raises:
+        DataError: says how many there were and where they went.
+    """
+    if not rows:
+        fail(name, [f"none of {before:,} rows is left: {why}"])
+
+
+def columns_present(name: str, wanted: Sequence[str], present: Sequence[str], hint: str = "") -> None:
     """Every wanted column must be there, once.
+
+    Args:
+        name: of the source.
+        wanted: columns to be read.
+        present: all that are there.
+        hint: what to do where one is missing.
 
     Raises:
         DataError: names the missing ones with the nearest present one, and all that are present.
@@ -38,14 +57,15 @@ def columns_present(name: str, wanted: Sequence[str], present: Sequence[str]) ->
     missing = [column for column in wanted if column not in present]
     if missing:
         columns = f"the columns are {some([repr(column) for column in present])}" if present else "there are no columns"
-        fail(name, [*(f"column {column!r} is missing{_nearest(column, present)}" for column in missing), columns])
+        gone = [f"column {column!r} is missing{_nearest(column, present)}" for column in missing]
+        fail(name, [*gone, columns, *([hint] if hint else [])])
     twice = [column for column in wanted if list(present).count(column) > 1]
     refuse(name, [f"column {column!r} stands in the header more than once" for column in twice])
 
 
 def _nearest(column: str, present: Sequence[str]) -> str:
     if len(present) == 1 and any(mark in present[0] for mark in ";\t|"):
-        return " (the header is a single column; is the delimiter another one?)"
+        return " (the header is a single column; is data.delimiter another one?)"
     by_lower = {name.lower().strip(): name for name in present}
     close = difflib.get_close_matches(column.lower(), by_lower, n=1, cutoff=0.5)
     if close:
@@ -84,6 +104,11 @@ def sort_labels(labels: Iterable[str]) -> list[str]:
     return sorted(names, key=lambda name: numbers[name]) if all(map(math.isfinite, numbers.values())) else names
 
 
+def shown(label: str) -> str:
+    """A label as messages show it."""
+    return repr(label if len(label) <= LONGEST_LABEL else label[: LONGEST_LABEL - 1] + "…")
+
+
 def enough_of_each_label(rows: Rows) -> None:
     """Targets that differ: of each label two rows or more, of numbers more than one value.
 
@@ -98,7 +123,7 @@ def enough_of_each_label(rows: Rows) -> None:
         return
     counts, first = Counter[str](), dict[str, int]()
     for index, labels in enumerate(of_row):
-        counts.update(set(labels))
+        counts.update(list(dict.fromkeys(labels)))
         for label in labels:
             first.setdefault(label, index)
     if len(counts) < 2 and rows.kind.name != "multi-label":
@@ -107,10 +132,26 @@ def enough_of_each_label(rows: Rows) -> None:
         )
     if not counts:
         fail(rows.name, ["no row has a label"])
+    if len(counts) > MANY_LABELS and len(counts) > len(rows) / 3 and rows.kind.name != "tokens":
+        what = f"{len(counts):,} different labels in {len(rows):,} rows"
+        fail(rows.name, [f"{what}: the label column looks like free text or a key; is it the right one?"])
     if rows.kind.name == "tokens":  # a tag that stands in one row is no reason to refuse a corpus
         return
-    single = [f"label {label!r} has one row ({rows.where([first[label]])})" for label in counts if counts[label] == 1]
-    refuse(rows.name, [f"{some(single)}; each needs two or more: add rows, or take these out"] if single else [])
+    single = [label for label, count in counts.items() if count == 1]
+    if single:
+        listed = some([f"label {shown(label)} has one row ({rows.where([first[label]])})" for label in single])
+        fail(
+            rows.name, [f"{listed}; each needs two or more: add rows, or take these out{_several_labels(rows, single)}"]
+        )
+
+
+def _several_labels(rows: Rows, labels: Sequence[str]) -> str:
+    """A hint where labels look like several labels in one cell."""
+    mark = rows.kind.config.label_delimiter if rows.kind.name == "multi-label" else ""
+    found = next((m for m in "|;," if m != mark and sum(m in label for label in labels) > len(labels) / 2), None)
+    if found is None:
+        return ""
+    return f" (several labels in one cell? data.multi_label=true, data.label_delimiter='{found}')"
 
 
 def label_names(rows: Rows) -> list[str]:
@@ -123,8 +164,10 @@ def labels_known(rows: Rows, labels: Sequence[str]) -> None:
     """A validation or test file of the user's own has no label that training lacks."""
     known, unknown = set(labels), dict[str, list[int]]()
     for index, of_row in enumerate(rows.kind.labels_of(rows.columns) or ()):
-        for label in set(of_row) - known:
-            unknown.setdefault(label, []).append(index)
-    problems = [f"label {label!r} ({rows.where(indices)})" for label, indices in unknown.items()]
+        for label in dict.fromkeys(of_row):
+            if label not in known:
+                unknown.setdefault(label, []).append(index)
+    problems = [f"label {shown(label)} ({rows.where(indices)})" for label, indices in unknown.items()]
     if problems:
-        fail(rows.name, [f"not among the training labels: {some(problems)}; those are {some(labels)}"])
+        of_training = some([shown(label).strip("'") for label in labels])
+        fail(rows.name, [f"not among the training labels: {some(problems)}; those are {of_training}"])

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from edgeft.cleaning import Cleaning
-from edgeft.cleaning.personal import KINDS, find
+from edgeft.cleaning import Cleaning, placeholders
+from edgeft.cleaning import parts as cleaning_parts
+from edgeft.cleaning.personal import KINDS
 from edgeft.cleaning.steps import STEPS, cleaner
-from edgeft.cleaning.steps import parts as cleaning_parts
 from edgeft.data import near, overlap
 from edgeft.data.content import hashes
 from edgeft.data.kinds import Cleaner, Columns
@@ -24,6 +24,7 @@ from edgeft.data.table import BAR_ROWS
 from edgeft.progress import Bar
 from edgeft.recipe import DataConfig
 
+NOTHING = Counter[str]()
 EMPTY, DUPLICATE, CONFLICT = "nothing left after cleaning", "duplicate", "conflict"
 NEAR_DUPLICATE, LABEL_ERROR = "near duplicate", "label error"
 
@@ -47,7 +48,7 @@ class Counts:
     """What cleaning did to texts.
 
     Attributes:
-        changed: step to the number of rows that it alone would change.
+        changed: step to the number of rows that it changed, of what the steps before it left.
         personal: kind of personal data to how many pieces were replaced; never what they are.
     """
 
@@ -66,14 +67,28 @@ def clean_texts(rows: Rows, cleaning: Cleaning, counts: Counts, removed: Removed
     """
     if not cleaning:
         return rows
-    with Bar("clean", len(rows) * (len(cleaning.steps) + bool(cleaning.anonymise) + 1)) as bar:
-        for step in cleaning.steps:
-            counts.changed[step] += int(_changed(rows.columns, _pass(rows, STEPS[step], bar)[0]).sum())
-        if cleaning.anonymise:
-            _pass(rows, _counting(cleaning, counts.personal), bar)
+    steps = cleaning_parts(cleaning)
+    before = counted(rows)
+    with Bar("clean", len(rows) * (len(steps) + 1)) as bar:
+        left = rows
+        for name, step in steps:
+            made, _ = _pass(left, step, bar)
+            if name in STEPS:
+                counts.changed[name] += int(_changed(left.columns, made).sum())
+            left = dataclasses.replace(left, columns=made)
         made, lost = _pass(rows, cleaner(cleaning), bar)
     removed.add(EMPTY, rows, lost)
-    return dataclasses.replace(rows, columns=made).without(lost)
+    cleaned = dataclasses.replace(rows, columns=made)
+    counts.personal += counted(cleaned) - before
+    return cleaned.without(lost)
+
+
+def counted(rows: Rows) -> Counter[str]:
+    """How many placeholders of each kind of personal data rows have."""
+    found = Counter[str]()
+    for text in rows.kind.texts(rows.columns):
+        found += placeholders.count(text) if "[" in text else NOTHING
+    return found
 
 
 def _changed(before: Columns, after: Columns) -> npt.NDArray[np.bool_]:
@@ -81,14 +96,6 @@ def _changed(before: Columns, after: Columns) -> npt.NDArray[np.bool_]:
     columns = [name for name in before if after[name] is not before[name]]
     pairs = zip(*(before[name] for name in columns), strict=True), zip(*(after[name] for name in columns), strict=True)
     return np.fromiter((old != new for old, new in zip(*pairs, strict=True)), dtype=bool)
-
-
-def _counting(cleaning: Cleaning, personal: Counter[str]) -> Cleaner:
-    def count(text: str) -> str:
-        personal.update(found.kind for found in find(text, cleaning.anonymise, cleaning.region))
-        return text
-
-    return count
 
 
 def _pass(rows: Rows, step: Cleaner, bar: Bar) -> tuple[Columns, list[int]]:
@@ -148,52 +155,119 @@ def preview(rows: Rows, cleaning: Cleaning, count: int) -> list[Change]:
 # ---------------------------------------------------------------------------------------------------------------- rows
 
 
-def drop_repeats(rows: Rows, config: DataConfig, removed: Removed) -> tuple[Rows, dict[str, int]]:
-    """The rows without those that repeat or contradict others, where the recipe wants that; and how many there are."""
-    steps = config.clean or ()
-    repeats, first = overlap.duplicates(rows)
-    found = {"duplicates": len(repeats)}
-    if "duplicates" in steps:
-        removed.add(DUPLICATE, rows, repeats, rows, first)
-        rows = rows.without(repeats)
-    places, found["conflicts"] = overlap.conflicts(rows)
-    if "conflicts" in steps:
-        removed.add(CONFLICT, rows, places)
-        rows = rows.without(places)
-    return rows, found
+def repeats(rows: Rows) -> dict[str, int]:
+    """How many rows repeat another one, and how many inputs stand there with different answers."""
+    return {"duplicates": len(overlap.duplicates(rows)[0]), "conflicts": overlap.conflicts(rows)[1]}
+
+
+def drop_conflicts(rows: Rows, config: DataConfig, removed: Removed) -> Rows:
+    """The rows without those whose input stands there with another answer as well, where the recipe wants that."""
+    if "conflicts" not in (config.clean or ()):
+        return rows
+    places, _ = overlap.conflicts(rows)
+    removed.add(CONFLICT, rows, places)
+    return rows.without(places)
+
+
+def drop_duplicates(parts: Parts, config: DataConfig) -> None:
+    """Take the rows out that repeat one of their own split, but for test or validation files of the user's own."""
+    if "duplicates" not in (config.clean or ()):
+        return
+    own = {"validation": config.validation_file, "test": config.test_file}
+    for name, rows in parts.splits().items():
+        if own.get(name) is None:
+            places, first = overlap.duplicates(rows)
+            parts.removed.add(DUPLICATE, rows, places, rows, first)
+            setattr(parts, name, rows.without(places))
 
 
 def near_duplicates(parts: Parts, config: DataConfig, bar: Bar | None = None) -> dict[str, int]:
-    """Count near duplicates within training and across splits; where the recipe says so, take them out of training.
+    """Count near duplicates within training and across splits; where the recipe says so, take them out.
 
-    The test rows win over validation, these over training; between training rows content alone decides.
+    The test rows win over validation, these over training; between training rows content alone decides. Where one row
+    is like a second, and that one like a third, the first alone stays.
+
+    Returns:
+        `train`, `train_in_test`, `train_in_validation`, `validation_in_test`: rows that are like one of a split that
+        wins.
     """
-    splits = {"test": parts.test, "validation": parts.validation, "train": parts.train}
+    drop = "near_duplicates" in (config.clean or ())
+    held_out = _near({"test": parts.test, "validation": parts.validation}, config)
+    if drop:
+        _take_out(parts, "validation", held_out)
+    found = _near(parts.splits(), config, bar)
+    if drop:
+        _take_out(parts, "train", found)
+    among = {name: len(places) for (split, name), (places, _) in found.items() if split == "train"}
+    return {"validation_in_test": len(held_out["validation", "test"][0]), **_named(among)}
+
+
+def _named(among: dict[str, int]) -> dict[str, int]:
+    return {"train" if name == "train" else f"train_in_{name}": count for name, count in among.items()}
+
+
+Pairs = dict[tuple[str, str], tuple[Places, Places]]
+
+
+def _near(splits: dict[str, Rows], config: DataConfig, bar: Bar | None = None) -> Pairs:
+    """Near duplicates of rows that come earlier.
+
+    Args:
+        splits: the most important first.
+        config: how similar.
+        bar: counts different texts.
+
+    Returns:
+        (split of a row, split of the earlier one) to places of the rows and of the earliest that each leads back to.
+    """
     order = {name: by_choice(rows) for name, rows in splits.items()}
-    texts = [text for name, rows in splits.items() for text in _at(rows.kind.places(rows.columns), order[name])]
+    texts = [text for name, rows in splits.items() for text in _at(rows.kind.compared(rows.columns), order[name])]
     group = overlap.first_of_each(hashes(texts))
     unique = np.unique(group)  # exact repeats are counted elsewhere
     earlier = near.earlier_similar([texts[i] for i in unique], config.near_duplicate_similarity, bar)
-    twin = np.full(len(texts), NONE, dtype=np.int64)
-    twin[unique] = np.where(earlier == NONE, NONE, unique[earlier])
-    twin = twin[group]  # (n,) in the joined order: the place of an earlier near duplicate
-    borders = {"test": 0, "validation": len(parts.test), "train": len(parts.test) + len(parts.validation)}
-    drop = "near_duplicates" in (config.clean or ())
-    found = dict[str, int]()
-    for name, others in {"validation": ("test",), "train": ("test", "validation", "train")}.items():
-        rows, mine = splits[name], twin[borders[name] : borders[name] + len(splits[name])]
-        gone: list[Places] = []
-        for other in others:
-            hit = np.flatnonzero((mine >= borders[other]) & (mine < borders[other] + len(splits[other])))
-            within = name if name == other else f"{name}_in_{other}"
-            found[within] = len(hit)
-            gone.append(order[name][hit])
-            if drop:
-                reason = NEAR_DUPLICATE if name == other else f"near {LEAK}{within}"
-                parts.removed.add(reason, rows, gone[-1], splits[other], order[other][mine[hit] - borders[other]])
-        if drop:
-            setattr(parts, name, rows.without(np.concatenate(gone)))
+    joined = {"direct": earlier, "root": _roots(earlier)}
+    twin = {name: np.where(earlier == NONE, NONE, unique[places]) for name, places in joined.items()}
+    twin = {name: _spread(places, unique, group) for name, places in twin.items()}  # (n,) in the joined order
+    begin = dict(zip(splits, np.cumsum([0, *map(len, splits.values())]).tolist(), strict=False))
+    found: Pairs = {}
+    for name, rows in splits.items():
+        mine = {way: places[begin[name] : begin[name] + len(rows)] for way, places in twin.items()}
+        for other, others in splits.items():
+            if name == other and not rows.kind.near_within:
+                continue
+            # Within a split the row that stays is the one where the chain ends; if it ends elsewhere, the chain breaks.
+            at = mine["root" if name == other else "direct"]
+            inside = (mine["direct"] >= begin[other]) & (mine["direct"] < begin[other] + len(others))
+            hit = np.flatnonzero(inside & (at >= begin[other]))
+            found[name, other] = order[name][hit], order[other][at[hit] - begin[other]]
     return found
+
+
+def _spread(places: Places, unique: Places, group: Places) -> Places:
+    """Each text has what the first of its equals has."""
+    found = np.full(len(group), NONE, dtype=np.int64)
+    found[unique] = places
+    return found[group]
+
+
+def _roots(earlier: Places) -> Places:
+    """(n,) where each chain of earlier ones ends, a text without one at itself."""
+    root = np.where(earlier == NONE, np.arange(len(earlier)), earlier)
+    while (root[root] != root).any():
+        root = root[root]
+    return root
+
+
+def _take_out(parts: Parts, name: str, found: Pairs) -> None:
+    """Take the rows of a split out that are near duplicates of rows that stay."""
+    splits = parts.splits()
+    gone: list[Places] = []
+    for (split, other), (places, twins) in found.items():
+        if split == name and (name, other) != ("validation", "validation"):
+            reason = NEAR_DUPLICATE if other == name else f"near {LEAK}{name}_in_{other}"
+            parts.removed.add(reason, splits[name], places, splits[other], twins)
+            gone.append(places)
+    setattr(parts, name, splits[name].without(np.concatenate(gone)))
 
 
 def _at(items: list[str], places: Places) -> list[str]:

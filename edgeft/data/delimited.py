@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TextIO
 
@@ -38,13 +39,13 @@ def _quote_problem(error: csv.Error) -> str:
     return f"not CSV: {error}"
 
 
-def csv_records(file: TextIO, name: str) -> Iterator[Record]:
+def csv_records(file: TextIO, name: str, delimiter: str = ",") -> Iterator[Record]:
     """The records of a CSV file, blank lines left out.
 
     Raises:
         DataError: quotes that don't match, with row and line.
     """
-    reader = csv.reader(file, strict=True)
+    reader = csv.reader(file, strict=True, delimiter=delimiter)
     row, line = 0, 1
     try:
         for fields in reader:
@@ -84,10 +85,10 @@ def _read_delimited(
 ) -> Table:
     errors = "surrogateescape" if reading.skip_bad else "strict"
     try:
-        with _long_fields(), open_text(path, errors) as file:
+        with _long_fields(), open_text(path, reading.encoding, errors) as file:
             return _delimited_table(records(file, name), name, reading)
     except UnicodeDecodeError:
-        with _long_fields(), open_text(path, "surrogateescape") as file:
+        with _long_fields(), open_text(path, reading.encoding, "surrogateescape") as file:
             fail_at_bad_bytes(name, ((row, line, "".join(fields)) for row, line, fields in records(file, name)))
 
 
@@ -96,7 +97,7 @@ def _delimited_table(records: Iterator[Record], name: str, reading: Reading) -> 
     if header is None:
         checks.fail(name, ["the file is empty"])
     columns = reading.choose(header)
-    checks.columns_present(name, columns, header)
+    checks.columns_present(name, columns, header, reading.hint(header))
     picks = {column: header.index(column) for column in columns}
     table = Table(name, {column: [] for column in columns}, [], [])
     ragged: list[tuple[int, int, int]] = []
@@ -117,9 +118,11 @@ def _delimited_table(records: Iterator[Record], name: str, reading: Reading) -> 
 
 def read_csv(path: Path, name: str, reading: Reading) -> Table:
     """The wanted columns of a CSV file with a header."""
-    return _read_delimited(path, name, reading, csv_records)
+    return _read_delimited(path, name, reading, partial(csv_records, delimiter=reading.delimiter or ","))
 
 
 def read_tsv(path: Path, name: str, reading: Reading) -> Table:
-    """The wanted columns of a TSV file with a header."""
+    """The wanted columns of a TSV file with a header; where a delimiter is named, it is read as CSV."""
+    if reading.delimiter:
+        return read_csv(path, name, reading)
     return _read_delimited(path, name, reading, tsv_records)

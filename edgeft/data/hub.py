@@ -29,8 +29,10 @@ def read(spec: str, folder: Path | None, reading: Reading) -> Table:
     base, split = (spec, None) if folder == Path(spec) else without_split(spec)
     dataset = _one_split(_load(base, folder), spec, split)
     columns = reading.choose(dataset.column_names)
-    checks.columns_present(spec, columns, dataset.column_names)
-    values = {column: list(reading.count(_values(dataset, column))) for column in columns}
+    checks.columns_present(spec, columns, dataset.column_names, reading.hint(dataset.column_names))
+    values = {column: list(_values(dataset, column)) for column in columns}
+    if reading.bar:
+        reading.bar.advance(len(dataset))
     return Table(spec, values, list(range(1, len(dataset) + 1)))
 
 

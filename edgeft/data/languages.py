@@ -11,8 +11,8 @@ from edgeft.errors import require
 
 SALT = b"edgeft languages 1"
 MIN_LETTERS = 20
-MIN_SHARE = 0.01
-OTHER, SHORT = "other", "short"
+MIN_SHARE, MIN_PROBABILITY = 0.01, 0.8
+OTHER, UNSURE, SHORT = "other", "unsure", "short"
 
 
 def languages(texts: Sequence[str], max_texts: int = 500) -> dict[str, float]:
@@ -26,13 +26,16 @@ def languages(texts: Sequence[str], max_texts: int = 500) -> dict[str, float]:
 
     Returns:
         ISO 639-1 code to its share, the largest first; languages of less than one in a hundred together as "other".
-        These are shares of the texts that are long enough to tell, and sum to 1; "short" is the share of the sample
-        that has fewer than twenty letters. Both stand last, and only where there are any.
+        These are shares of the texts that a language is told of with a probability of 0.8 or more, and sum to 1.
+        "unsure" is the share of the sample where it is less, "short" that of texts with fewer than twenty letters.
+        These three stand last, and only where there are any.
     """
     sample = heapq.nsmallest(max_texts, texts, key=_hash)
-    told = [text for text in sample if _letters(text) >= MIN_LETTERS]
+    long = [text for text in sample if _letters(text) >= MIN_LETTERS]
+    told = _told(long) if long else []
     shares = _shares(told) if told else {}
-    return shares | ({SHORT: 1 - len(told) / len(sample)} if len(told) < len(sample) else {})
+    beside = {UNSURE: len(long) - len(told), SHORT: len(sample) - len(long)}
+    return shares | {name: count / len(sample) for name, count in beside.items() if count}
 
 
 def _hash(text: str) -> tuple[bytes, str]:
@@ -43,10 +46,15 @@ def _letters(text: str) -> int:
     return sum(map(str.isalpha, text))
 
 
-def _shares(texts: list[str]) -> dict[str, float]:
-    classify = require("py3langid", "to tell languages").classify
-    counts = Counter(str(classify(text)[0]) for text in texts)
-    ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    shares = {code: count / len(texts) for code, count in ranked if count >= MIN_SHARE * len(texts)}
+def _told(texts: list[str]) -> list[str]:
+    """The language of each text of which it can be told."""
+    langid = require("py3langid.langid", "to tell languages")
+    classify = langid.LanguageIdentifier.from_model_file(langid.MODEL_FILE, norm_probs=True).classify
+    return [str(code) for code, probability in map(classify, texts) if probability >= MIN_PROBABILITY]
+
+
+def _shares(codes: list[str]) -> dict[str, float]:
+    ranked = sorted(Counter(codes).items(), key=lambda item: (-item[1], item[0]))
+    shares = {code: count / len(codes) for code, count in ranked if count >= MIN_SHARE * len(codes)}
     rare = sum(count for code, count in ranked if code not in shares)
-    return shares | ({OTHER: rare / len(texts)} if rare else {})
+    return shares | ({OTHER: rare / len(codes)} if rare else {})

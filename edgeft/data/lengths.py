@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -124,9 +125,22 @@ def histogram(values: npt.NDArray[np.int64] | npt.NDArray[np.float64], bins: int
     Returns:
         `edges` (b + 1,), `counts` (b,) and `beyond`.
     """
-    whole = values.dtype.kind == "i"
-    low, high = float(values.min()), float(np.percentile(values, 99.5)) + whole
-    width = max(1.0, np.ceil((high - low) / bins)) if whole else ((high - low) / bins or 1.0)
-    edges = low + width * np.arange(max(1, min(bins, int(np.ceil((high - low) / width)))) + 1)
+    edges = _whole_edges(values, bins) if values.dtype.kind == "i" else _edges(values, bins)
     counts = np.histogram(values, edges)[0]
     return {"edges": edges.tolist(), "counts": counts.tolist(), "beyond": int(len(values) - counts.sum())}
+
+
+def _whole_edges(values: npt.NDArray[Any], bins: int) -> npt.NDArray[np.float64]:
+    """(b + 1,) edges that are a whole number apart."""
+    low, high = float(values.min()), float(np.percentile(values, 99.5)) + 1
+    width = max(1.0, np.ceil((high - low) / bins))
+    return low + width * np.arange(max(1, min(bins, int(np.ceil((high - low) / width)))) + 1)
+
+
+def _edges(values: npt.NDArray[Any], bins: int) -> npt.NDArray[np.float64]:
+    """(b + 1,) edges between numbers of any size; no difference is taken that a float can't hold."""
+    low, high = float(values.min()), float(np.percentile(values, 99.5, method="higher"))
+    if low == high:
+        wide = max(1.0, abs(low) * 1e-6)
+        return np.array([low, low + wide] if low <= 0 else [low - wide, low])
+    return np.linspace(low / 2, high / 2, bins + 1) * 2

@@ -13,7 +13,7 @@ from typing import IO, Any, NoReturn, TextIO
 
 from edgeft.data import checks
 from edgeft.data.table import where
-from edgeft.errors import require
+from edgeft.errors import DataError, require
 
 # What a damaged compressed file raises, by library.
 DAMAGED = (EOFError, zlib.error, lzma.LZMAError)
@@ -32,17 +32,38 @@ COMPRESSED: dict[str, Callable[[Path], Any]] = {
 }
 
 
+# The first bytes of a compressed file.
+MARKS = {b"\x1f\x8b\x08": ".gz", b"BZh": ".bz2", b"\xfd7zXZ\x00": ".xz", b"\x28\xb5\x2f\xfd": ".zst"}
+
+
 def suffix(path: Path) -> str:
     """The suffix that tells the format, that of the compression left out."""
     name = path.with_suffix("") if path.suffix.lower() in COMPRESSED else path
     return name.suffix.lower()
 
 
-def open_text(path: Path, errors: str = "strict") -> TextIO:
-    """A UTF-8 file for reading, line breaks as they stand, a byte order mark left out."""
+def open_text(path: Path, encoding: str = "utf-8", errors: str = "strict") -> TextIO:
+    """A text file for reading, line breaks as they stand, a byte order mark left out.
+
+    Raises:
+        DataError: compressed, but not named so; an unknown encoding.
+    """
     opener = COMPRESSED.get(path.suffix.lower())
-    stream = opener(path) if opener else path.open("rb")
-    return io.TextIOWrapper(stream, encoding="utf-8-sig", newline="", errors=errors)
+    stream = opener(path) if opener else _plain(path)
+    encoding = "utf-8-sig" if encoding.lower().replace("_", "-") in ("utf-8", "utf8") else encoding
+    try:
+        return io.TextIOWrapper(stream, encoding=encoding, newline="", errors=errors)
+    except LookupError:
+        raise DataError(f"data.encoding: {encoding!r} is no encoding; as in cp1252, latin-1, utf-16") from None
+
+
+def _plain(path: Path) -> IO[bytes]:
+    stream = path.open("rb")
+    for mark, suffix in MARKS.items():
+        if stream.peek(len(mark)).startswith(mark):
+            stream.close()
+            raise DataError(f"{path}: the file is compressed; name it {path.name}{suffix}")
+    return stream
 
 
 def place(row: int, line: int) -> str:
@@ -58,7 +79,8 @@ def fail_at_bad_bytes(name: str, records: Iterable[tuple[int, int, str]]) -> NoR
         records: (row, line, content read with `surrogateescape`).
     """
     bad = [(row, line) for row, line, content in records if any("\udc80" <= mark <= "\udcff" for mark in content)]
+    remedy = "save the file as UTF-8, or say what it is in (data.encoding, often cp1252)"
     if not bad:  # in the first bytes, taken for a byte order mark
-        checks.fail(name, ["the bytes are not UTF-8; save the file as UTF-8"])
+        checks.fail(name, [f"the bytes are not UTF-8; {remedy}"])
     first = place(*bad[0]) if len(bad) == 1 or not bad[0][0] else where([row for row, _ in bad], bad[0][1])
-    checks.fail(name, [f"the bytes are not UTF-8 in {first}; save the file as UTF-8"])
+    checks.fail(name, [f"the bytes are not UTF-8 in {first}; {remedy}"])

@@ -51,6 +51,10 @@ class Removed:
         self.row += [rows.at(int(i)) for i in places]
         self.because += [None] * len(places) if others is None or at is None else [others.at(int(i)) for i in at]
 
+    def files(self) -> list[str]:
+        """Every file that is named, each once."""
+        return list(dict.fromkeys([file for file, _ in self.row] + [at[0] for at in self.because if at]))
+
     def count(self, reason: str) -> int:
         """How many were taken out for a reason."""
         return self.reason.count(reason)

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from edgeft.data import balance, clean, dataset, sources, splits
+from edgeft.data import balance, checks, clean, dataset, sources, splits
 from edgeft.data.clean import Counts
 from edgeft.data.dataset import Dataset, Split, split_of
 from edgeft.data.kinds import NAMED, task_of
 from edgeft.data.overlap import Removed
 from edgeft.data.rows import Rows
 from edgeft.data.splits import LEAK, LEAKS, Parts
-from edgeft.data.table import where
+from edgeft.data.table import some, where
 from edgeft.errors import require
 from edgeft.progress import Bar, say
 from edgeft.recipe import DataConfig
@@ -52,31 +53,56 @@ def prepare(config: DataConfig) -> tuple[Parts, Metrics]:
         DataError: one line, with row numbers.
     """
     read = read_all(config)
+    name, skipped = read["file"].name, _skipped(read)
+    balance.check(config.balance, read["file"].kind.name)
     counts, removed = Counts(), Removed()
-    cleaning = clean.cleaning_of(config)
-    cleaned = {field: clean.clean_texts(rows, cleaning, counts, removed) for field, rows in read.items()}
-    rows, repeats = clean.drop_repeats(cleaned["file"], config, removed)
-    parts = splits.divide(rows, cleaned.get("validation_file"), cleaned.get("test_file"), config)
+    cleaned = _cleaned(read, config, counts, removed)
+    rows = len(cleaned["file"])
+    repeats = clean.repeats(cleaned["file"])
+    usable = clean.drop_conflicts(cleaned["file"], config, removed)
+    checks.some_left(name, len(usable), rows, "each contradicts another (data.clean: conflicts)")
+    parts = splits.divide(usable, cleaned.get("validation_file"), cleaned.get("test_file"), config)
     leaks = _leaks(parts)
-    with Bar("near duplicates", sum(map(len, (parts.train, parts.validation, parts.test)))) as bar:
-        near = clean.near_duplicates(parts, config, bar)
-    if "label_errors" in (config.clean or ()) and parts.train.kind.name == "single-label":
-        clean.label_errors(parts, config)
+    near = drop_rows(parts, config)
     parts.removed = _together(removed, parts.removed)
     splits.limit(parts, config)
-    splits.check(parts, len(read["file"]), read["file"].name)
-    balance.check(config.balance, parts.train.kind.name)
+    splits.check(parts, rows, name)
     found = {
         **repeats,
         "near_duplicates": near,
         "leaks": leaks,
         "cleaning": {"changed": dict(counts.changed), "personal": dict(counts.personal)},
         "removed": dict(Counter(parts.removed.reason)),
-        "skipped": _skipped(read),
+        "skipped": {problem: len(places) for problem, places in skipped.items()},
         "split": {"begins": parts.begins},
     }
-    _tell(found, parts)
+    _tell(skipped, parts.removed)
     return parts, found
+
+
+def _cleaned(read: dict[str, Rows], config: DataConfig, counts: Counts, removed: Removed) -> dict[str, Rows]:
+    """The rows of each field cleaned; what was read is let go, so that a million rows are held once.
+
+    Raises:
+        DataError: a field of which nothing is left.
+    """
+    cleaning, found = clean.cleaning_of(config), dict[str, Rows]()
+    for field in list(read):
+        rows = read.pop(field)
+        checks.some_left(rows.name, len(rows), len(rows) + sum(map(len, rows.skipped.values())), "none can be used")
+        found[field] = clean.clean_texts(rows, cleaning, counts, removed)
+        checks.some_left(rows.name, len(found[field]), len(rows), "cleaning left none of them a text (data.clean)")
+    return found
+
+
+def drop_rows(parts: Parts, config: DataConfig) -> dict[str, int]:
+    """Take the rows out that the recipe doesn't want in their split; near duplicates are counted in any case."""
+    clean.drop_duplicates(parts, config)
+    with Bar("near duplicates", sum(map(len, parts.splits().values()))) as bar:
+        near = clean.near_duplicates(parts, config, bar)
+    if "label_errors" in (config.clean or ()):
+        clean.label_errors(parts, config)
+    return near
 
 
 def read_all(config: DataConfig) -> dict[str, Rows]:
@@ -108,8 +134,20 @@ def assemble(parts: Parts, config: DataConfig) -> Dataset:
 
 
 def _split(rows: Rows, labels: list[str]) -> Split:
-    files = [rows.files[i] for i in rows.file.tolist()] if len(rows.files) > 1 else []
+    names = short_names(rows.files)
+    files = [names[rows.files[i]] for i in rows.file.tolist()] if len(rows.files) > 1 else []
     return split_of(rows.columns, rows.rows, labels, files)
+
+
+def short_names(files: Sequence[str]) -> dict[str, str]:
+    """Each file to as much of the end of its path as tells it from the others: where it lies is nobody's business."""
+    parts = {file: Path(file).parts or (file,) for file in files}
+    most = max(map(len, parts.values()), default=1)
+    for count in range(1, most + 1):
+        names = {file: "/".join(of_file[-count:]) for file, of_file in parts.items()}
+        if len(set(names.values())) == len(names):
+            break
+    return names
 
 
 # ----------------------------------------------------------------------------------------------------- what was found
@@ -119,11 +157,12 @@ def _leaks(parts: Parts) -> Metrics:
     """How many rows stood in two splits, and the first of them with their twins."""
     found: Metrics = {leak: parts.removed.count(LEAK + leak) for leak in LEAKS}
     found["total"] = sum(found.values())
-    pairs = zip(parts.removed.reason, parts.removed.row, parts.removed.because, strict=True)
+    removed = parts.removed
+    names = short_names(removed.files())
     found["rows"] = [
-        {"row": row, "also": twin, "leak": reason.removeprefix(LEAK)}
-        for reason, row, twin in pairs
-        if reason.startswith(LEAK)
+        f"{names[file]} row {row} is {names[twin[0]]} row {twin[1]}"
+        for reason, (file, row), twin in zip(removed.reason, removed.row, removed.because, strict=True)
+        if reason.startswith(LEAK) and twin
     ][:SHOWN]
     return found
 
@@ -132,21 +171,32 @@ def _together(first: Removed, second: Removed) -> Removed:
     return Removed(first.reason + second.reason, first.row + second.row, first.because + second.because)
 
 
-def _skipped(read: dict[str, Rows]) -> dict[str, int]:
-    """Problem to the number of rows that were left out because of it."""
-    found = Counter[str]()
+def _skipped(read: dict[str, Rows]) -> dict[str, list[tuple[str, int]]]:
+    """Problem to the rows that were left out because of it, as (file, row)."""
+    found: dict[str, list[tuple[str, int]]] = {}
     for rows in read.values():
-        found.update({problem: len(places) for problem, places in rows.skipped.items()})
-    return dict(found)
+        for problem, places in rows.skipped.items():
+            found.setdefault(problem, []).extend(places)
+    return found
 
 
-def _tell(found: Metrics, parts: Parts) -> None:
+def _tell(skipped: dict[str, list[tuple[str, int]]], removed: Removed) -> None:
     """One line for what a user should know of: rows that were left out or taken out."""
-    for problem, count in found["skipped"].items():
-        say(f"data: {count:,} rows left out: {problem}")
-    for reason, count in found["removed"].items():
-        rows = [row for name, row in zip(parts.removed.reason, parts.removed.row, strict=True) if name == reason]
-        say(f"data: {count:,} rows taken out: {reason} ({where(sorted(number for _, number in rows))})")
+    reasons = {
+        reason: [at for name, at in zip(removed.reason, removed.row, strict=True) if name == reason]
+        for reason in dict.fromkeys(removed.reason)
+    }
+    for what, found in (("left out", skipped), ("taken out", reasons)):
+        for reason, places in found.items():
+            say(f"data: {len(places):,} row{'s' if len(places) > 1 else ''} {what}: {reason} ({_where(places)})")
+
+
+def _where(places: list[tuple[str, int]]) -> str:
+    """Rows as words, with their files where these are several."""
+    names = short_names(list(dict.fromkeys(file for file, _ in places)))
+    if len(names) == 1:
+        return where(sorted(row for _, row in places))
+    return some([f"{names[file]} row {row}" for file, row in sorted(places)])
 
 
 def _write_removed(removed: Removed, folder: Path) -> None:
@@ -154,13 +204,14 @@ def _write_removed(removed: Removed, folder: Path) -> None:
     if not removed.row:
         return
     arrow, parquet = require("pyarrow", dataset.PURPOSE), require("pyarrow.parquet", dataset.PURPOSE)
-    nowhere = [at or (None, None) for at in removed.because]
+    names = short_names(removed.files())
+    others = [(names[at[0]], at[1]) if at else (None, None) for at in removed.because]
     columns: dict[str, tuple[list[Any], Any]] = {
-        "file": ([file for file, _ in removed.row], arrow.string()),
+        "file": ([names[file] for file, _ in removed.row], arrow.string()),
         "row": ([row for _, row in removed.row], arrow.int64()),
         "reason": (removed.reason, arrow.string()),
-        "other_file": ([file for file, _ in nowhere], arrow.string()),
-        "other_row": ([row for _, row in nowhere], arrow.int64()),
+        "other_file": ([file for file, _ in others], arrow.string()),
+        "other_row": ([row for _, row in others], arrow.int64()),
     }
     table = arrow.table({name: arrow.array(values, kind) for name, (values, kind) in columns.items()})
     parquet.write_table(table, folder / REMOVED, compression="zstd")

@@ -27,12 +27,15 @@ from edgeft.recipe import DataConfig
 SCHEMA_VERSION = 1
 JUDGED, THOROUGH = 3_000, 50_000  # rows whose labels are judged, at most; a second or more for each thousand
 LANGUAGE_TEXTS = 500
+MAX_REASONS = 3  # in one line
 
 
 def profile(config: DataConfig, counting: Counting | None = None, judged: int = JUDGED) -> Document:
     """Measure the rows that a config names, as its cleaning leaves them.
 
-    Rows that can't be used are counted instead of refused, so that one look shows everything.
+    Rows that can't be used are counted instead of refused, so that one look shows everything. The splits are those that
+    the data stage would make, but for two things that are not rehearsed: the step `label_errors`, which takes rows out
+    of training, and `balance`, which repeats or leaves out some.
 
     Args:
         config: the sources, how to clean and how to split.
@@ -54,25 +57,34 @@ def profile(config: DataConfig, counting: Counting | None = None, judged: int = 
         _refuse_empty(read)
     with _timed("clean", seconds):
         cleaned, done = _cleaned(read, config)
-    everything = rows.joined(list(cleaned.values()))
-    found: Document = {"schema_version": SCHEMA_VERSION} | _head(everything, read, config) | {"cleaning": done}
-    looks: dict[str, Callable[[], Document]] = {
-        "targets": lambda: targets.describe(everything),
-        "lengths": lambda: lengths.measure(everything, counting or Counting()),
-        "texts": lambda: scan.odd(everything) | scan.scan(everything, config.anonymise_region, notes),
-        "repeats": lambda: _repeats(cleaned["file"]),
-        "splits": lambda: _splits(cleaned, config, notes),
-        "label_errors": lambda: _or_note(notes, lambda: _label_errors(everything, judged, config.seed or 0)),
-        "languages": lambda: _or_note(notes, lambda: _languages(everything)),
-    }
-    for name, look in looks.items():
+    found: Document = {"schema_version": SCHEMA_VERSION} | _head(read, config) | {"cleaning": done}
+    for name, look in _looks(cleaned, config, counting or Counting(), judged, notes).items():
         with _timed(name, seconds):
-            part = look()
-            found |= part if name in ("repeats", "splits") else {name: part}
+            found |= look()
     found["notes"] = list(dict.fromkeys(notes))
     found["todo"] = todo.things(found, config)
     found["seconds"] = seconds
     return found
+
+
+def _looks(
+    cleaned: dict[str, Rows], config: DataConfig, counting: Counting, judged: int, notes: Notes
+) -> dict[str, Callable[[], Document]]:
+    """What to look at, by the name of the time that it takes; each gives parts of the document."""
+    region = config.anonymise_region
+    named, unlisted = targets.shown(cleaned, scan.findable(region, notes), region)
+    everything, judged = rows.joined(list(named.values())), 0 if unlisted else judged
+    return {
+        "targets": lambda: {"targets": targets.describe(everything, unlisted)},
+        "lengths": lambda: {"lengths": lengths.measure(everything, counting)},
+        "texts": lambda: {"texts": scan.odd(everything) | scan.scan(everything, region, notes)},
+        "repeats": lambda: _repeats(named["file"]),
+        "splits": lambda: _splits(named, config, notes, not unlisted),
+        "label_errors": lambda: {
+            "label_errors": _or_note(notes, lambda: _label_errors(everything, judged, config.seed or 0))
+        },
+        "languages": lambda: {"languages": _or_note(notes, lambda: _languages(everything))},
+    }
 
 
 def _cleaned(read: dict[str, Rows], config: DataConfig) -> tuple[dict[str, Rows], Document]:
@@ -88,12 +100,13 @@ def _cleaned(read: dict[str, Rows], config: DataConfig) -> tuple[dict[str, Rows]
     }
 
 
-def _head(everything: Rows, read: dict[str, Rows], config: DataConfig) -> Document:
+def _head(read: dict[str, Rows], config: DataConfig) -> Document:
+    kind = read["file"].kind
     return {
         "task": task_of(config),
-        "kind": everything.kind.name,
+        "kind": kind.name,
         "source": sources.source_name(config),
-        "columns": everything.kind.sources(),
+        "columns": kind.sources(),
         "rows": _counted(read),
     }
 
@@ -118,7 +131,7 @@ def _refuse_empty(read: dict[str, Rows]) -> None:
     for part in read.values():
         if not len(part):
             why = [f"{problem} ({len(found):,} rows)" for problem, found in part.skipped.items()]
-            checks.fail(part.name, ["no row can be used", *why[: rows.MAX_PROBLEMS]])
+            checks.fail(part.name, ["no row can be used", *why[:MAX_REASONS]])
 
 
 # ---------------------------------------------------------------------------------------------------------------- rows
@@ -159,28 +172,34 @@ def _repeats(given: Rows) -> Document:
 # -------------------------------------------------------------------------------------------------------------- splits
 
 
-def _splits(cleaned: dict[str, Rows], config: DataConfig, notes: Notes) -> Document:
+def _splits(cleaned: dict[str, Rows], config: DataConfig, notes: Notes, listed: bool) -> Document:
     """The splits that the data stage would make, what stands in two of them, and near duplicates."""
-    given = clean.drop_repeats(cleaned["file"], config, Removed())[0]
-    refused, parts = None, None
+    name, count = cleaned["file"].name, len(cleaned["file"])
     try:
-        parts = splits.divide(given, cleaned.get("validation_file"), cleaned.get("test_file"), config)
-        splits.check(parts, len(given), given.name)
+        usable = clean.drop_conflicts(cleaned["file"], config, Removed())
+        checks.some_left(name, len(usable), count, "each contradicts another (data.clean: conflicts)")
+        parts = splits.divide(usable, cleaned.get("validation_file"), cleaned.get("test_file"), config)
+    except DataError as error:
+        return {"splits": {"refused": str(error)}, "leaks": {}, "near_duplicates": {}}
+    clean.drop_duplicates(parts, config)
+    near = _or_note(notes, lambda: _near(parts, config))
+    refused = None
+    try:
+        splits.limit(parts, config)
+        splits.check(parts, count, name)
     except DataError as error:
         refused = str(error)
-    if parts is None:
-        return {"splits": {"refused": refused}, "leaks": {}, "near_duplicates": {}}
-    near = _or_note(notes, lambda: _near(parts, config))
-    return {"splits": _made(parts, refused), "leaks": _leaks(parts), "near_duplicates": near}
+    return {"splits": _made(parts, refused, listed), "leaks": _leaks(parts), "near_duplicates": near}
 
 
-def _made(parts: Parts, refused: str | None) -> Document:
+def _made(parts: Parts, refused: str | None, listed: bool) -> Document:
     split = {"train": parts.train, "validation": parts.validation, "test": parts.test}
     counts = {name: _label_rows(part) for name, part in split.items()}
+    labels = parts.labels if listed else []
     return {
         "refused": refused,
         "rows": {name: len(part) for name, part in split.items()},
-        "labels": {label: {name: count[label] for name, count in counts.items()} for label in parts.labels},
+        "labels": {label: {name: count[label] for name, count in counts.items()} for label in labels},
         "begins": parts.begins,
     }
 
@@ -195,12 +214,14 @@ def _leaks(parts: Parts) -> Document:
 
 
 def _near(parts: Parts, config: DataConfig) -> Document:
-    """Near duplicates within training and across splits, each with the row that it resembles."""
+    """Near duplicates within training and across splits, each with its twin; where the config says so, they go."""
     trial = copy.copy(parts)
     trial.removed = Removed()
     rehearsal = dataclasses.replace(config, clean=["near_duplicates"])
     with Bar("near duplicates", sum(map(len, (parts.train, parts.validation, parts.test)))) as bar:
         counts = clean.near_duplicates(trial, rehearsal, bar)
+    if "near_duplicates" in (config.clean or ()):
+        parts.train, parts.validation = trial.train, trial.validation
     reasons = {within: f"near {LEAK}{within}" for within in counts} | {"train": clean.NEAR_DUPLICATE}
     found = {within: _taken_out(trial.removed, reasons[within]) for within in counts}
     return {"similarity": config.near_duplicate_similarity, "found": found}

@@ -33,12 +33,12 @@ def read_jsonl(path: Path, name: str, reading: Reading) -> Table:
     """The wanted keys of a file with one JSON object a line; a key that a row lacks gives None there."""
     errors = "surrogateescape" if reading.skip_bad else "strict"
     try:
-        with open_text(path, errors) as file:
+        with open_text(path, reading.encoding, errors) as file:
             first = _keys(islice(_json_lines(file), KEY_ROWS))
-        with open_text(path, errors) as file:
+        with open_text(path, reading.encoding, errors) as file:
             return _json_table(_json_lines(file), name, reading, reading.choose(first))
     except UnicodeDecodeError:
-        with open_text(path, "surrogateescape") as file:
+        with open_text(path, reading.encoding, "surrogateescape") as file:
             fail_at_bad_bytes(name, _json_lines(file))
 
 
@@ -46,8 +46,10 @@ def _decode(content: str) -> tuple[dict[str, Any] | None, str]:
     """The object of a line, or None and what is wrong with it."""
     try:
         document = msgspec.json.decode(content)
-    except (msgspec.DecodeError, UnicodeEncodeError) as error:
-        return None, f"is not JSON ({error})" if isinstance(error, msgspec.DecodeError) else "is not UTF-8"
+    except (msgspec.DecodeError, RecursionError) as error:
+        return None, f"is not JSON ({error})"
+    except UnicodeEncodeError:
+        return None, "is not UTF-8"
     return (document, "") if isinstance(document, dict) else (None, "is not a JSON object")
 
 
@@ -74,7 +76,7 @@ def _json_table(lines: Iterator[tuple[int, int, str]], name: str, reading: Readi
         checks.fail(name, [some(problems)])
     if not table.rows:
         checks.fail(name, ["the file is empty" if not problems else "no row can be read"])
-    checks.columns_present(name, columns, list(keys))
+    checks.columns_present(name, columns, list(keys), reading.hint(list(keys)))
     return table
 
 
@@ -95,28 +97,30 @@ def read_parquet(path: Path, name: str, reading: Reading) -> Table:
     try:
         with parquet.ParquetFile(path) as file:
             columns = reading.choose(file.schema_arrow.names)
-            checks.columns_present(name, columns, file.schema_arrow.names)
+            checks.columns_present(name, columns, file.schema_arrow.names, reading.hint(file.schema_arrow.names))
             content = file.read(columns=list(columns))
     except (arrow.ArrowException, OSError) as error:
         raise DataError(f"{name}: not a Parquet file: {' '.join(str(error).split())}") from None
     values = {column: _arrow_values(name, content.column(column), reading.skip_bad) for column in columns}
+    if reading.bar:
+        reading.bar.advance(content.num_rows)
     return Table(name, values, list(range(1, content.num_rows + 1)))
 
 
 def _arrow_values(name: str, column: Any, skip_bad: bool) -> list[Any]:
     try:
         return list(column.to_pylist())
-    except UnicodeDecodeError:
+    except (UnicodeDecodeError, OverflowError, ValueError):
         if skip_bad:
             return [value.as_py() if _decodes(value) else "\udcff" for value in column]
         bad = [row for row, value in enumerate(column, 1) if not _decodes(value)]
-        checks.fail(name, [f"the bytes are not UTF-8 in {where(bad)}"])
+        checks.fail(name, [f"the bytes are not UTF-8, or a time is beyond the year 9999, in {where(bad)}"])
 
 
 def _decodes(value: Any) -> bool:
     try:
         value.as_py()
-    except UnicodeDecodeError:
+    except (UnicodeDecodeError, OverflowError, ValueError):
         return False
     return True
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy.typing as npt
 
 from edgeft.data import checks
 from edgeft.data.kinds import BadRow, Columns, Kind
+from edgeft.data.kinds.base import is_unicode, label_name, need
 from edgeft.data.table import Table, some, where
 from edgeft.recipe import DataConfig
 
@@ -31,6 +33,7 @@ class Rows:
         file: (n,) each row's place in `files`.
         groups: (n,) value of the group column; None where there is none.
         times: (n,) seconds since 1970, or the number that stands in the time column; None where there is none.
+        dates: whether the times are dates.
         skipped: problem to the rows that were left out because of it, as (file, row).
     """
 
@@ -41,6 +44,7 @@ class Rows:
     file: npt.NDArray[np.int32]
     groups: list[str] | None = None
     times: npt.NDArray[np.float64] | None = None
+    dates: bool = False
     skipped: dict[str, list[tuple[str, int]]] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -121,106 +125,127 @@ def extras(config: DataConfig) -> list[str]:
     return [column for column in (config.group_column, config.time_column) if column]
 
 
-def seconds(value: Any) -> float:
-    """A number as it is, a date or time of ISO 8601 in seconds since 1970 (without a zone: UTC).
+def moment(value: Any) -> tuple[float, bool]:
+    """A number as it is, a date or time of ISO 8601 in seconds since 1970 (without a zone: UTC); and whether a date.
 
     Raises:
         BadRow: neither.
     """
-    if isinstance(value, datetime):
-        return _since_1970(value)
-    if isinstance(value, int | float) and not isinstance(value, bool) and np.isfinite(value):
-        return float(value)
     try:
-        return float(value)
+        if not isinstance(value, bool | date):
+            number = float(value)
+            if math.isfinite(number):
+                return number, False
     except (TypeError, ValueError, OverflowError):
         pass
     try:
-        return _since_1970(datetime.fromisoformat(str(value).strip()))
-    except ValueError:
+        read = datetime.fromisoformat(str(value).strip())
+        return (read if read.tzinfo else read.replace(tzinfo=UTC)).timestamp(), True
+    except (ValueError, OverflowError):
         raise BadRow("a time that is neither a number nor ISO 8601") from None
 
 
-def _since_1970(value: datetime) -> float:
-    return (value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp()
-
-
 def _group(value: Any) -> str:
-    if value is None or not str(value).strip():
+    try:
+        name = label_name(value)
+    except TypeError:
+        name = str(value)
+    if name is None:
         raise BadRow("no group")
-    return str(value)
+    need(None if is_unicode(name) else "a group that is not valid Unicode")
+    return name
+
+
+MAX_PROBLEMS = 10
+
+
+class Problems:
+    """What is wrong in a table: the rows of each problem, and how the first of them is put.
+
+    Args:
+        table: whose rows they are.
+    """
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+        self._said: dict[str, str] = {}
+        self._indices: dict[str, list[int]] = {}
+
+    def add(self, error: BadRow, index: int) -> None:
+        """Note a row; what stands in brackets at the end of a problem may differ from row to row."""
+        for problem in error.args:
+            what = problem.partition(" (")[0]
+            self._said.setdefault(what, problem)
+            self._indices.setdefault(what, []).append(index)
+
+    def refuse(self) -> None:
+        """Raise where there are any."""
+        said = [f"{self._said[what]} in {self._table.where(found)}" for what, found in self._indices.items()]
+        more = [f"and {len(said) - MAX_PROBLEMS} more kinds of problems"] if len(said) > MAX_PROBLEMS else []
+        checks.refuse(self._table.name, said[:MAX_PROBLEMS] + more)
+
+    def indices(self) -> set[int]:
+        """The rows that have any."""
+        return {index for found in self._indices.values() for index in found}
+
+    def skipped(self) -> dict[str, list[tuple[str, int]]]:
+        """Problem to its rows as (file, row), with what the reader left out."""
+        table = self._table
+        found = {problem: [(table.name, row) for row in rows] for problem, rows in table.skipped.items()}
+        return found | {what: [(table.name, table.rows[i]) for i in rows] for what, rows in self._indices.items()}
 
 
 def check(table: Table, kind: Kind, config: DataConfig) -> Rows:
     """The rows of a table that the task can use.
 
     Raises:
-        DataError: what is wrong, with row numbers, all kinds of problems at once; never where `skip_bad_rows` is on.
+        DataError: what is wrong, with row numbers, all kinds of problems at once; where `skip_bad_rows` is on, only
+            what no single row is to blame for.
     """
     checks.not_empty(table.name, len(table.rows))
-    cells: list[list[Any]] = [[] for _ in kind.types]
-    rows: list[int] = []
-    bad: dict[str, list[int]] = {}
+    problems = Problems(table)
     sources = [table.columns[column] for column in kind.sources().values()]
-    for index, values in enumerate(zip(*sources, strict=True)):
-        try:
-            made = kind.parse(*values)
-        except BadRow as error:
-            for problem in error.args:
-                bad.setdefault(problem, []).append(index)
-            continue
-        for column, cell in zip(cells, made, strict=True):
-            column.append(cell)
-        rows.append(index)
-    groups, times = _extras(table, config, bad)
-    if bad and not config.skip_bad_rows:
-        checks.fail(table.name, _in_few_words(table, bad))
-    found = Rows(
+    made = _each(zip(*sources, strict=True), lambda values: kind.parse(*values), problems)
+    groups = _each(table.columns[config.group_column], _group, problems) if config.group_column else None
+    times = _each(table.columns[config.time_column], moment, problems) if config.time_column else None
+    if not config.skip_bad_rows:
+        problems.refuse()
+    bad = problems.indices()
+    good = [index for index in range(len(table.rows)) if index not in bad]
+    cells = zip(*(made[i] for i in good), strict=True) if good else ([] for _ in kind.types)
+    return Rows(
         kind=kind,
-        columns=dict(zip(kind.types, cells, strict=True)),
-        rows=np.array([table.rows[i] for i in rows], dtype=np.int64),
+        columns={name: list(column) for name, column in zip(kind.types, cells, strict=True)},
+        rows=np.array([table.rows[i] for i in good], dtype=np.int64),
         files=[table.name],
-        file=np.zeros(len(rows), dtype=np.int32),
-        groups=None if groups is None else [groups[i] for i in rows],
-        times=None if times is None else np.array([times[i] for i in rows], dtype=np.float64),
-        skipped=_skipped(table, bad),
+        file=np.zeros(len(good), dtype=np.int32),
+        groups=None if groups is None else [groups[i] for i in good],
+        times=None if times is None else np.array([times[i][0] for i in good], dtype=np.float64),
+        dates=times is not None and _dates(table, [times[i] for i in good]),
+        skipped=problems.skipped(),
     )
-    return _without_bad_extras(found, table, bad)
 
 
-MAX_PROBLEMS = 10
-
-
-def _in_few_words(table: Table, bad: dict[str, list[int]]) -> list[str]:
-    said = [f"{problem} in {table.where(indices)}" for problem, indices in bad.items()]
-    more = len(said) - MAX_PROBLEMS
-    return said[:MAX_PROBLEMS] + ([f"and {more:,} more kinds of problems"] if more > 0 else [])
-
-
-def _skipped(table: Table, bad: dict[str, list[int]]) -> dict[str, list[tuple[str, int]]]:
-    found = {problem: [(table.name, row) for row in rows] for problem, rows in table.skipped.items()}
-    return found | {problem: [(table.name, table.rows[i]) for i in indices] for problem, indices in bad.items()}
-
-
-def _extras(table: Table, config: DataConfig, bad: dict[str, list[int]]) -> tuple[list[str] | None, list[float] | None]:
-    """Groups and times of every row of a table; what can't be used is added to the problems."""
-    groups = _each(table.columns[config.group_column], _group, "", bad) if config.group_column else None
-    times = _each(table.columns[config.time_column], seconds, 0.0, bad) if config.time_column else None
-    return groups, times
-
-
-def _each(values: list[Any], convert: Any, otherwise: Any, bad: dict[str, list[int]]) -> list[Any]:
-    found = []
+def _each(values: Iterable[Any], convert: Callable[[Any], Any], problems: Problems) -> list[Any]:
+    """Every value converted, None where that can't be."""
+    found: list[Any] = []
     for index, value in enumerate(values):
         try:
             found.append(convert(value))
         except BadRow as error:
-            bad.setdefault(str(error), []).append(index)
-            found.append(otherwise)
+            problems.add(error, index)
+            found.append(None)
     return found
 
 
-def _without_bad_extras(found: Rows, table: Table, bad: dict[str, list[int]]) -> Rows:
-    """Without the rows whose group or time can't be used (their own cells were fine)."""
-    numbers = {table.rows[i] for indices in bad.values() for i in indices}
-    return found.without([i for i, row in enumerate(found.rows.tolist()) if row in numbers]) if numbers else found
+def _dates(table: Table, times: list[tuple[float, bool]]) -> bool:
+    """Whether the times are dates.
+
+    Raises:
+        DataError: some are dates and some are numbers.
+    """
+    dates = sum(is_date for _, is_date in times)
+    if 0 < dates < len(times):
+        what = f"{dates:,} times are dates and {len(times) - dates:,} are numbers"
+        checks.fail(table.name, [f"{what}; write them one way"])
+    return dates > 0

@@ -8,9 +8,10 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from edgeft import tasks
 from edgeft.data import checks, hub, rows
 from edgeft.data.delimited import read_csv
-from edgeft.data.kinds import Kind, kind_of
+from edgeft.data.kinds import Kind, kind_of, task_of
 from edgeft.data.opening import suffix
 from edgeft.data.records import READERS, read_file
 from edgeft.data.rows import Rows
@@ -23,6 +24,8 @@ DEMO = "demo:"
 ROTTEN_TOMATOES = "rotten-tomatoes"
 ROTTEN_TOMATOES_LABELS = {"0": "negative", "1": "positive"}
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(:[\w.-]+)?")
+# What a folder of our own has in it.
+OURS = {"dataset.json": "a data folder", "run.json": "a run folder"}
 FILE_FIELDS = ("file", "validation_file", "test_file")
 
 
@@ -39,6 +42,8 @@ def specs(config: DataConfig) -> dict[str, list[str]]:
     for field in FILE_FIELDS:
         named = getattr(config, field)
         given = [named] if isinstance(named, str) else list(named or ())
+        if named is not None and not (given and all(spec.strip() for spec in given)):
+            raise DataError(f"data.{field}: no file is named")
         if given:
             found[field] = list(dict.fromkeys(spec for one in given for spec in _matches(one)))
     return found
@@ -81,8 +86,12 @@ def local_path(spec: str) -> Path | None:
     if spec.startswith(DEMO):
         return _demo_file(spec)
     for candidate in (spec, hub.without_split(spec)[0]):
-        if Path(candidate).exists():
-            return Path(candidate)
+        path = Path(candidate)
+        for mark, what in OURS.items():
+            if (path / mark).is_file():
+                raise DataError(f"{spec}: {what} of edgeft, not rows; give the file that it was made of")
+        if path.exists():
+            return path
     if _is_hub_id(spec):
         return None
     raise DataError(f"{spec}: no such file{_nearest_file(Path(spec))}")
@@ -146,7 +155,15 @@ def read_rows(config: DataConfig, field: str = "file", bar: Bar | None = None) -
     found = []
     for spec in specs(config)[field]:
         kinds: list[Kind] = []
-        table = read(spec, Reading(_chooser(config, kinds), config.skip_bad_rows, bar))
+        reading = Reading(
+            choose=_chooser(config, kinds),
+            hint=lambda present: _hint(config, present),
+            skip_bad=config.skip_bad_rows,
+            delimiter=config.delimiter,
+            encoding=config.encoding,
+            bar=bar,
+        )
+        table = read(spec, reading)
         found.append(rows.check(table, kinds[-1], config))
     return rows.joined(found)
 
@@ -160,6 +177,18 @@ def _chooser(config: DataConfig, kinds: list[Kind]) -> Chooser:
         return list(dict.fromkeys([*kind.sources().values(), *rows.extras(config)]))
 
     return choose
+
+
+def _hint(config: DataConfig, present: Sequence[str]) -> str:
+    """What to do where a column is missing: another task that the columns fit, or the options that name columns."""
+    for task in tasks.TASKS:
+        if task in (task_of(config), "feature-extraction"):
+            continue
+        other = DataConfig(task=task)
+        if set(kind_of(other, present).sources().values()) <= set(present):
+            return f"the columns are those of {task} (data.task)"
+    options = [f"data.{role}_column" for role in kind_of(config, present).roles]
+    return f"{' and '.join(options)} name{'s' if len(options) == 1 else ''} your own"
 
 
 # ---------------------------------------------------------------------------------------------------------------- demo

@@ -15,7 +15,7 @@ from edgeft.data import checks, overlap
 from edgeft.data.content import CHOICE_SALT, SPLIT_SALT, Hashes, hashes, uniforms
 from edgeft.data.kinds import BadRow
 from edgeft.data.overlap import Removed
-from edgeft.data.rows import Rows, seconds
+from edgeft.data.rows import Rows, moment
 from edgeft.data.table import some
 from edgeft.errors import DataError
 from edgeft.progress import say
@@ -45,6 +45,10 @@ class Parts:
     rest: Rows
     removed: Removed
     begins: dict[str, float] = field(default_factory=dict)
+
+    def splits(self) -> dict[str, Rows]:
+        """Test, validation and training rows, those that win first."""
+        return {"test": self.test, "validation": self.validation, "train": self.train}
 
 
 # ------------------------------------------------------------------------------------------------- choosing some rows
@@ -182,10 +186,13 @@ def _by_time(
     times = rows.times
     if times is None:
         raise ValueError("rows without times")
-    test = _begin(times, config.test_from, "data.test_from", test_fraction)
+    test = _begin(rows, times, config.test_from, "data.test_from", test_fraction)
     before = times[times < test]
-    share = min(1.0, validation_fraction * len(times) / max(1, len(before)))
-    validation = _begin(before, config.validation_from, "data.validation_from", share if validation_fraction else 0.0)
+    if not len(before):
+        checks.fail(rows.name, [f"no row lies before the test, which begins at {_time(test)}"])
+    share = min(1.0, validation_fraction * len(times) / len(before))
+    share = share if validation_fraction else 0.0
+    validation = _begin(rows, before, config.validation_from, "data.validation_from", share)
     if validation >= test and validation_fraction and np.isfinite(test):
         raise DataError(f"data.validation_from {_time(validation)} is not before data.test_from {_time(test)}")
     begins = {"validation": validation, "test": test}
@@ -193,15 +200,21 @@ def _by_time(
     return np.where(times >= test, "test", names), {name: at for name, at in begins.items() if np.isfinite(at)}
 
 
-def _begin(times: npt.NDArray[np.float64], given: str | None, option: str, fraction: float) -> float:
-    """Where a split begins: what the recipe says, else so that it holds its share of the latest rows."""
-    if fraction == 0 or not len(times):
+def _begin(
+    rows: Rows, times: npt.NDArray[np.float64], given: str | float | None, option: str, fraction: float
+) -> float:
+    """Where a split begins: what the recipe says, else so that it holds its share of the latest of these times."""
+    if fraction == 0:
         return np.inf
     if given is not None:
         try:
-            return seconds(given)
+            value, is_date = moment(given)
         except BadRow as error:
             raise DataError(f"{option}={given}: {error}") from None
+        if is_date != rows.dates:
+            is_a, has = ("a number", "dates") if rows.dates else ("a date", "numbers")
+            raise DataError(f"{option}={given} is {is_a}, and the times of {rows.name} are {has}")
+        return value
     found = float(np.sort(times)[min(len(times) - 1, int(len(times) * (1 - fraction)))])
     say(f"data: {option.removeprefix('data.').removesuffix('_from')} begins at {_time(found)}; {option} keeps it there")
     return found
@@ -243,21 +256,24 @@ def check(parts: Parts, rows: int, name: str) -> None:
 
 
 def _check_labels(parts: Parts, name: str) -> None:
-    counts = {split: _label_counts(part) for split, part in parts.__dict__.items() if isinstance(part, Rows)}
+    counts = {split: _label_counts(part) for split, part in parts.splits().items()}
     absent = missing_labels(parts.labels, counts["train"])
-    if absent:
+    if absent and parts.train.kind.name == "tokens":
+        say(f"data: warning: no training row has the tag {some([checks.shown(tag) for tag in absent])}")
+    elif absent:
         total = sum(counts.values(), Counter[str]())
-        found = some([f"{label!r} ({total[label]} rows)" for label in absent])
+        found = some([f"{checks.shown(label)} ({total[label]} rows)" for label in absent])
         checks.fail(name, [f"no training row left for label {found}; add rows of it, or set smaller fractions"])
     for split in ("validation", "test"):
         absent = missing_labels(parts.labels, counts[split])
         if absent:
-            say(f"data: warning: the {split} split has no row with label {some([repr(label) for label in absent])}")
+            names = some([checks.shown(label) for label in absent])
+            say(f"data: warning: the {split} split has no row with label {names}")
 
 
 def _label_counts(rows: Rows) -> Counter[str]:
     """Label to the number of rows that have it."""
-    return Counter(label for of_row in rows.kind.labels_of(rows.columns) or () for label in set(of_row))
+    return Counter(label for of_row in rows.kind.labels_of(rows.columns) or () for label in dict.fromkeys(of_row))
 
 
 def missing_labels(labels: Sequence[str], present: Iterable[str]) -> list[str]:

@@ -20,12 +20,18 @@ class Reading:
 
     Attributes:
         choose: the columns to read, given all that are there; those that are missing are the reader's to refuse.
+        hint: words for a message that a column is missing, given all that are there.
         skip_bad: drop and count rows that can't be read, instead of refusing the source.
+        delimiter: of a CSV file; None: a comma, in .tsv a tab.
+        encoding: of a text file.
         bar: counts rows.
     """
 
     choose: Chooser
+    hint: Callable[[Sequence[str]], str] = lambda present: ""
     skip_bad: bool = False
+    delimiter: str | None = None
+    encoding: str = "utf-8"
     bar: Bar | None = None
 
     def count(self, rows: Iterable[Any]) -> Iterable[Any]:

@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 
+from edgeft.cleaning import personal
 from edgeft.data import checks
 from edgeft.data.cited import Document, cited
 from edgeft.data.kinds.tags import OUTSIDE
 from edgeft.data.lengths import histogram, marks
 from edgeft.data.rows import Rows
 
+LABEL_COLUMNS = {"single-label": "label", "multi-label": "labels", "tokens": "tags"}  # form of rows to column
+ROWS_OF_LABEL = 3  # where there are fewer on average, the column is hardly one of labels
 FAR_RATIO = 3.0  # a target so many times longer or shorter than is usual is worth a look
 
 
-def describe(rows: Rows) -> Document:
-    """What is to be learnt, by the form of the rows; empty for plain text."""
+def describe(rows: Rows, unlisted: int = 0) -> Document:
+    """What is to be learnt, by the form of the rows; empty for plain text.
+
+    Args:
+        rows: with names of labels that may be shown.
+        unlisted: labels that look like free text; only their number is told.
+    """
+    if unlisted:
+        return {"unlisted_labels": unlisted}
     describers: dict[str, Callable[[Rows], Document]] = {
         "single-label": labels,
         "multi-label": labels,
@@ -30,6 +41,54 @@ def describe(rows: Rows) -> Document:
     }
     describer = describers.get(rows.kind.name)
     return describer(rows) if describer else {}
+
+
+def shown(read: dict[str, Rows], kinds: Collection[str], region: str) -> tuple[dict[str, Rows], int]:
+    """The rows with names of labels that may be shown, so that nothing made of them quotes a text.
+
+    Personal data in a name becomes a placeholder, and what is longer than 40 characters is cut; names stay apart.
+
+    Args:
+        read: the rows of each file field.
+        kinds: of personal data to look for.
+        region: country whose phone numbers need no prefix.
+
+    Returns:
+        The rows, and how many labels there are where they look like free text or an id: then their names are numbers;
+        0 where they don't.
+    """
+    of_part = [part.kind.labels_of(part.columns) or () for part in read.values()]
+    names = dict.fromkeys(label for labels_of in of_part for of_row in labels_of for label in of_row)
+    many = len(names) > max(checks.MANY_LABELS, sum(map(len, read.values())) / ROWS_OF_LABEL)
+    made = {name: f"label {number}" for number, name in enumerate(names)} if many else _short(names, kinds, region)
+    if any(name != short for name, short in made.items()):
+        read = {field: _renamed(part, made) for field, part in read.items()}
+    return read, len(names) if many else 0
+
+
+def _short(names: Iterable[str], kinds: Collection[str], region: str) -> dict[str, str]:
+    """Each name as it may be shown; those that would become equal are numbered."""
+    made: dict[str, str] = {}
+    taken, often = set[str](), Counter[str]()
+    for name in names:
+        whole = personal.anonymise(name, kinds, region)
+        short = whole if len(whole) <= checks.LONGEST_LABEL else whole[: checks.LONGEST_LABEL - 1] + "…"
+        own = short
+        while own in taken:
+            often[short] += 1
+            own = f"{short} ({often[short] + 1})"
+        taken.add(own)
+        made[name] = own
+    return made
+
+
+def _renamed(rows: Rows, names: Mapping[str, str]) -> Rows:
+    column = LABEL_COLUMNS.get(rows.kind.name)
+    if column is None:
+        return rows
+    cells = rows.columns[column]
+    made = [names[cell] if isinstance(cell, str) else [names[name] for name in cell] for cell in cells]
+    return dataclasses.replace(rows, columns={**rows.columns, column: made})
 
 
 def _shares(counts: Counter[str], total: int) -> dict[str, Document]:

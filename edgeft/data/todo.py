@@ -90,7 +90,14 @@ def _refusals(found: Document, config: DataConfig) -> Things:
     if skipped and not config.skip_bad_rows:
         why = f"{rows(skipped)} can't be used, and so the data stage refuses the file; mend them, or leave them out"
         yield _thing(MUST, why, "data.skip_bad_rows", True)
-    if found["splits"]["refused"]:
+    if unlisted := found["targets"].get("unlisted_labels"):
+        role = list(found["columns"])[-1]
+        why = (
+            f"{unlisted:,} different labels in {rows(found['rows']['total'])}: the column looks like free text or an "
+            f"id, so they are not listed; let data.{role}_column name the column of the labels"
+        )
+        yield _thing(MUST, why)
+    elif found["splits"]["refused"]:
         yield _thing(MUST, f"the data stage refuses these rows: {found['splits']['refused']}")
 
 

@@ -17,6 +17,7 @@ from edgeft import artifact, models
 from edgeft.artifact import InputSpec, Manifest, Quantization
 from edgeft.bench import machine
 from edgeft.bench.race import Ratio, race, ratio
+from edgeft.cleaning import versions
 from edgeft.data.dataset import Dataset
 from edgeft.data.dataset import load as load_dataset
 from edgeft.errors import GateError, RecipeError
@@ -108,6 +109,7 @@ def lay(config: ExportConfig, folder: Path, dataset: Dataset, scratch: Path) -> 
         max_length=tokenizer.model_max_length,
         pad_token_id=tokenizer.pad_token_id,
         cleaning=dataset.cleaning,
+        cleaning_versions=versions(dataset.cleaning),
     )
     manifest = Manifest(
         task=dataset.task,

@@ -115,7 +115,7 @@ def show(results: Results, console: Console) -> None:
             facts.milliseconds(row.latency_ms) if row.latency_ms is not None else "",
         )
     console.print(table)
-    console.print("accuracy on validation and test, macro F1 on validation; changed: answers unlike the stage before's")
+    console.print("accuracy on validation and test, macro F1 on test; changed: answers unlike the stage before's")
     for row in rows(results):
         if row.note:
             console.print(f"  {row.stage}: {row.note}")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+import datetime
 import difflib
 import math
+import types
 from collections.abc import Callable, Iterator, Mapping
-from typing import Annotated, Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -13,6 +16,7 @@ from edgeft import budget, tasks
 from edgeft.errors import RecipeError
 from edgeft.recipe.base import StageConfig
 from edgeft.recipe.options import is_config, leaves
+from edgeft.recipe.rows import DataConfig
 from edgeft.recipe.stages import Recipe
 
 C = TypeVar("C")
@@ -42,6 +46,8 @@ _BAD = object()
 
 
 def _convert(value: Any, hint: Any, where: str, problems: list[str]) -> Any:
+    if isinstance(value, datetime.date):  # YAML reads 2024-01-20 as a date
+        value = value.isoformat()
     try:
         converted = msgspec.convert(value, hint, strict=not isinstance(value, str))
         if not isinstance(converted, float) or math.isfinite(converted):
@@ -49,8 +55,29 @@ def _convert(value: Any, hint: Any, where: str, problems: list[str]) -> Any:
         problems.append(f"{where}: {value} is not a finite number")
         return _BAD
     except msgspec.ValidationError as error:
-        problems.append(f"{where}: {_plain(str(error))}, not {value!r}{_choices(hint)}")
+        problems.append(f"{where}: {_list_problem(value, hint) or _plain(str(error))}, not {value!r}{_choices(hint)}")
         return _BAD
+
+
+def _list_problem(value: Any, hint: Any) -> str | None:
+    """What is wrong where a list is expected: no list at all, or items that are none of the choices."""
+    listed = next((part for part in _parts(hint) if get_origin(part) is list), None)
+    if listed is None:
+        return None
+    if not isinstance(value, list):
+        return "expected a list, as in [one, two]" if str not in _parts(hint) else None
+    choices = get_args(get_args(listed)[0])
+    unknown = [item for item in value if choices and item not in choices]
+    if not unknown:
+        return None
+    close = difflib.get_close_matches(str(unknown[0]), map(str, choices), n=1)
+    return f"{unknown[0]!r} is none of {', '.join(map(str, choices))}{f' (did you mean {close[0]}?)' if close else ''}"
+
+
+def _parts(hint: Any) -> tuple[Any, ...]:
+    """The members of a union, without what annotates it."""
+    bare = get_args(hint)[0] if get_origin(hint) is Annotated else hint
+    return get_args(bare) if get_origin(bare) in (Union, types.UnionType) else (bare,)
 
 
 def _plain(message: str) -> str:
@@ -77,14 +104,39 @@ def _build(cls: type[C], good: Mapping[str, Any]) -> C:
     return cls(**good)
 
 
-def _cross_checks(recipe: Recipe) -> Iterator[str]:
-    """Rules that need more than one field."""
-    data = recipe.data
+def _data_checks(data: DataConfig) -> Iterator[str]:
+    """Rules of the rows that need more than one field: no option may do nothing without a word."""
     if data.validation_fraction + data.test_fraction >= 1:
         yield (
             f"data: validation_fraction {data.validation_fraction} + test_fraction {data.test_fraction} "
             "leave no training rows; their sum must stay under 1"
         )
+    for split in ("validation", "test"):
+        if getattr(data, f"{split}_from") is None:
+            continue
+        if data.time_column is None:
+            yield f"data.{split}_from: there is no data.time_column that it could be about"
+        elif getattr(data, f"{split}_file") is not None:
+            yield f"data.{split}_from: data.{split}_file has the {split} rows already; set one of them"
+    for option in ("anonymise_kinds", "anonymise_names"):
+        if getattr(data, option) is not None and not data.anonymise:
+            yield f"data.{option}: nothing is anonymised; set data.anonymise=true"
+    steps, task = data.clean or [], data.task or "text-classification"
+    if "label_errors" in steps and (data.multi_label or task != "text-classification"):
+        yield "data.clean: label_errors is for single-label classification"
+    if "conflicts" in steps and task in ("text-generation", "text2text-generation"):
+        yield f"data.clean: conflicts: in {task} one input may well have several answers"
+    if data.multi_label and task != "text-classification":
+        yield f"data.multi_label: is for text-classification, and the task is {task}"
+    if data.delimiter is not None and len(data.delimiter) != 1:
+        yield f"data.delimiter: {data.delimiter!r} is not one character"
+
+
+def _cross_checks(recipe: Recipe) -> Iterator[str]:
+    """Rules that need more than one field."""
+    yield from _data_checks(dataclasses.replace(recipe.data, task=recipe.data.task or recipe.task))
+    if recipe.data.task not in (None, recipe.task):
+        yield f"data.task: {recipe.data.task} is not the recipe's task, {recipe.task}; set task"
     if recipe.distill.layers is not None and not recipe.distill.layers:
         yield "distill.layers: the list is empty; name at least one layer, or leave it unset"
     if not recipe.name or "/" in recipe.name or recipe.name in (".", ".."):
@@ -119,5 +171,7 @@ def check_stage(name: str, config: StageConfig) -> None:
     """
     problems: list[str] = []
     _walk(type(config), msgspec.to_builtins(config), name, problems)
+    if isinstance(config, DataConfig):
+        problems.extend(_data_checks(config))
     if problems:
         raise RecipeError("\n".join(problems))

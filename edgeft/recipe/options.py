@@ -20,9 +20,10 @@ def option(
     gt: float | None = None,
     le: float | None = None,
     lt: float | None = None,
+    min_length: int | None = None,
 ) -> msgspec.Meta:
     """The help, unit and bounds of one field."""
-    bounds: dict[str, Any] = {"ge": ge, "gt": gt, "le": le, "lt": lt}
+    bounds: dict[str, Any] = {"ge": ge, "gt": gt, "le": le, "lt": lt, "min_length": min_length}
     return msgspec.Meta(description=help, extra_json_schema={"unit": unit} if unit else None, **bounds)
 
 

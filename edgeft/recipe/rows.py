@@ -40,10 +40,14 @@ class DataConfig(StageConfig):
     ] = None
     validation_file: Annotated[Files | None, _option("your own validation rows instead of a split")] = None
     test_file: Annotated[Files | None, _option("your own test rows instead of a split")] = None
+    delimiter: Annotated[
+        str | None, _option("stands between the fields of a CSV file, one character; unset: a comma, in .tsv a tab")
+    ] = None
+    encoding: Annotated[str, _option("of text files, as in cp1252")] = "utf-8"
     text_column: Annotated[str, _option("column with the text")] = "text"
     label_column: Annotated[str, _option("column with the label, or the labels where multi_label is on")] = "label"
     multi_label: Annotated[bool, _option("a row has any number of labels, as a list or delimited")] = False
-    label_delimiter: Annotated[str, _option("stands between the labels of one row")] = ","
+    label_delimiter: Annotated[str, _option("stands between the labels of one row", min_length=1)] = ","
     target_column: Annotated[str, _option("column with the number of a regression, or the target text")] = "target"
     tokens_column: Annotated[str, _option("column with a row's tokens")] = "tokens"
     tags_column: Annotated[str, _option("column with the tag of each token")] = "tags"
@@ -61,10 +65,10 @@ class DataConfig(StageConfig):
     time_column: Annotated[
         str | None, _option("column with the time of a row; the test split is the latest rows, validation those before")
     ] = None
-    validation_from: Annotated[str | None, _option("time where validation begins; unset: by validation_fraction")] = (
-        None
-    )
-    test_from: Annotated[str | None, _option("time where the test begins; unset: by test_fraction")] = None
+    validation_from: Annotated[
+        str | float | None, _option("time where validation begins; unset: by validation_fraction")
+    ] = None
+    test_from: Annotated[str | float | None, _option("time where the test begins; unset: by test_fraction")] = None
     skip_bad_rows: Annotated[bool, _option("drop and count rows that can't be used, instead of refusing the file")] = (
         False
     )
@@ -83,8 +87,8 @@ class DataConfig(StageConfig):
     anonymise_names: Annotated[
         str | None, _option("spaCy model that finds names and places, through presidio; unset: neither is replaced")
     ] = None
-    validation_fraction: Annotated[float, _option("share of each label's rows for validation", gt=0, lt=1)] = 0.1
-    test_fraction: Annotated[float, _option("share of each label's rows for the test", gt=0, lt=1)] = 0.1
+    validation_fraction: Annotated[float, _option("share of the rows for validation, label by label", gt=0, lt=1)] = 0.1
+    test_fraction: Annotated[float, _option("share of the rows for the test, label by label", gt=0, lt=1)] = 0.1
     max_train_rows: Annotated[
         Rows | None,
         _option("at most so many labelled training rows; the rest serves as unlabelled text", "rows"),

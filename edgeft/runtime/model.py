@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from edgeft import artifact
-from edgeft.artifact import Manifest
-from edgeft.cleaning import Cleaning
+from edgeft.artifact import InputSpec, Manifest
 from edgeft.errors import ArtifactError, UserError
+from edgeft.progress import say
 from edgeft.runtime import classification
 from edgeft.runtime.classification import Prediction
 from edgeft.runtime.engine import Engine, Ids
@@ -39,7 +39,7 @@ class Model:
         self.labels = list(manifest.labels)
         self._engine = engine
         self._tokenizer = tokenizer
-        self._clean = _cleaner(manifest.inputs.cleaning)
+        self._clean = _cleaner(manifest.inputs)
 
     @overload
     def __call__(self, texts: str, top_k: int | None = 1) -> list[Prediction]: ...  # type: ignore[overload-overlap]
@@ -98,13 +98,19 @@ class Model:
         return answers
 
 
-def _cleaner(cleaning: Cleaning) -> Callable[[str], str] | None:
+def _cleaner(inputs: InputSpec) -> Callable[[str], str] | None:
     """The function that cleans a text; None where nothing is to be done, so that its patterns are never loaded."""
-    if not cleaning:
+    if not inputs.cleaning:
         return None
-    from edgeft.cleaning import cleaner
+    from edgeft.cleaning import cleaner, versions
 
-    return cleaner(cleaning)
+    clean = cleaner(inputs.cleaning)
+    here = versions(inputs.cleaning)
+    if here != inputs.cleaning_versions and inputs.cleaning_versions:
+        made = ", ".join(f"{name} {version}" for name, version in inputs.cleaning_versions.items())
+        mine = ", ".join(f"{name} {version}" for name, version in here.items())
+        say(f"cleaning: the model was made with {made}, here is {mine}; odd texts may be cleaned otherwise")
+    return clean
 
 
 def _is_unicode(text: str) -> bool:

@@ -9,6 +9,7 @@ from litestar.exceptions import HTTPException
 from msgspec import UNSET, Meta, UnsetType
 
 from edgeft.artifact import MODEL
+from edgeft.cleaning import Cleaning
 from edgeft.serve.service import ModelProtocol
 from edgeft.serve.settings import ServeSettings
 
@@ -40,6 +41,7 @@ class ModelCard(msgspec.Struct):
     labels: list[str]
     precision: str
     max_length: Annotated[int, Meta(description="longer texts are truncated to so many tokens")]
+    cleaning: Annotated[Cleaning, Meta(description="what is done to a text before it is tokenized, as in training")]
     calibration: dict[str, Any]
     metrics: dict[str, dict[str, Any]]
     sha256: Annotated[str, Meta(description="of model.onnx")]
@@ -73,6 +75,7 @@ def card(name: str, model: ModelProtocol) -> ModelCard:
         labels=model.labels,
         precision=manifest.quantization.precision,
         max_length=manifest.inputs.max_length,
+        cleaning=manifest.inputs.cleaning,
         calibration=manifest.calibration,
         metrics=manifest.metrics,
         sha256=file.sha256 if file else "",

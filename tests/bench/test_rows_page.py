@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from importlib import resources
 from typing import Any
 
 import pytest
@@ -111,6 +112,21 @@ def test_the_page_is_one_file_without_network_and_escapes_names() -> None:
     assert page.count("<svg") == 2
     assert "--clean duplicates" in page
     assert "lengths: 10 of 11 rows" in page
+
+
+def test_both_pages_have_one_style() -> None:
+    templates = resources.files("edgeft.bench")
+    shared, *pages = (
+        (templates / name).read_text(encoding="utf-8") for name in ("style.html", "rows.html", "report.html")
+    )
+    rules = {line for line in shared.splitlines() if line.startswith((".", "body", "h1", "table"))}
+    assert all('{% include "style.html" %}' in page and not rules & set(page.splitlines()) for page in pages)
+    assert shared in rows_page.render(document())
+
+
+def test_what_is_not_rehearsed_is_said() -> None:
+    assert "Not rehearsed: the step label_errors" in rows_page.render(document())
+    assert "before label_errors and balance" in terminal(document(), 100)
 
 
 def test_a_profile_with_nothing_to_say_renders() -> None:

@@ -242,3 +242,31 @@ def test_found_places_are_in_order_and_apart(pieces: list[str]) -> None:
     ends = [0, *(item.end for item in found)]
     assert all(end <= item.start < item.end <= len(text) for end, item in zip(ends, found, strict=False))
     assert find(anonymise(text)) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "It failed at 2022-11-25 02:55 case 0",
+        "from 2022-11-25T02:55:10 to 25/11/2022",
+        "order 4155552607 is late",
+        "released on 12.05.2019, 14:00",
+    ],
+)
+def test_dates_and_order_numbers_are_no_phones(text: str) -> None:
+    pytest.importorskip("phonenumbers")
+    assert anonymise(text, ["phone"], "US") == text
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("on 2022-11-25 call 415-555-2607", "on 2022-11-25 call [PHONE_1]"),
+        ("call me: 4155552607", "call me: [PHONE_1]"),
+        ("+14155552607", "[PHONE_1]"),
+        ("2022-11-25 (415) 555-2607", "2022-11-25 [PHONE_1]"),
+    ],
+)
+def test_a_phone_beside_a_date_is_one(text: str, expected: str) -> None:
+    pytest.importorskip("phonenumbers")
+    assert anonymise(text, ["phone"], "US") == expected

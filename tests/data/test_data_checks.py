@@ -31,7 +31,7 @@ BAD_FILES = {
         b"x,y\n" + GOOD,
         "column 'text' is missing; column 'label' is missing; the columns are 'x', 'y'",
     ),
-    "delimiter": ("a.csv", b"text;label\na;b\n", "(the header is a single column; is the delimiter another one?)"),
+    "delimiter": ("a.csv", b"text;label\na;b\n", "(the header is a single column; is data.delimiter another one?)"),
     "twice": ("a.csv", b"text,label,text\n", "column 'text' stands in the header more than once"),
     "JSONL key": ("a.jsonl", b'{"texts": "x", "label": 1}\n', "column 'text' is missing (did you mean 'texts'?)"),
     "one label": ("a.csv", b"text,label\nx,a\ny,a\n", "all 2 rows have the label 'a'; a classifier needs two or more"),

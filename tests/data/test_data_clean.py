@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 
@@ -16,8 +17,10 @@ from edgeft.cleaning import Cleaning
 from edgeft.cleaning.steps import STEPS
 from edgeft.data import clean, dataset, prepare, sources
 from edgeft.data.clean import Counts
+from edgeft.data.near import jaccard
 from edgeft.data.overlap import Removed
-from edgeft.errors import RecipeError
+from edgeft.data.splits import LEAKS, Parts
+from edgeft.errors import DataError, RecipeError
 from edgeft.recipe import DataConfig
 
 
@@ -105,8 +108,8 @@ def test_duplicates_and_conflicts_go_where_the_recipe_says_so(write, tmp_path):
     assert taken["removed"] == {"duplicate": 1, "conflict": 2}
     assert sum(taken["rows"].values()) == 39
     rows = removed_rows(tmp_path / "taken")
-    assert rows[0] == {"file": path, "row": 41, "reason": "duplicate", "other_file": path, "other_row": 1}
-    assert [row["row"] for row in rows[1:]] == [3, 42]
+    assert rows[-1] == {"file": "a.csv", "row": 41, "reason": "duplicate", "other_file": "a.csv", "other_row": 1}
+    assert [row["row"] for row in rows[:-1]] == [3, 42]
 
 
 def test_near_duplicates_leave_training_and_the_test_wins(write, tmp_path):
@@ -118,7 +121,8 @@ def test_near_duplicates_leave_training_and_the_test_wins(write, tmp_path):
     assert found["near_duplicates"]["train_in_test"] == 1
     assert sum(found["removed"].values()) == 3
     reasons = {row["reason"]: row for row in removed_rows(tmp_path / "out")}
-    assert (reasons["near leak:train_in_test"]["row"], reasons["near leak:train_in_test"]["other_file"]) == (1, own)
+    leak = reasons["near leak:train_in_test"]
+    assert (leak["row"], leak["other_file"]) == (1, "test.csv")
     without = run(DataConfig(file=config.file, test_file=own), tmp_path / "without").metrics
     assert without["near_duplicates"] == found["near_duplicates"]
     assert without["removed"] == {}
@@ -197,3 +201,125 @@ def test_label_ids_of_several_labels(raw, tmp_path):
     split = dataset.load(tmp_path / "out").train
     assert split.labels.dtype == np.float32
     assert split.labels.tolist() == [[1.0, float("y" in labels)] for labels in split.columns["labels"]]
+
+
+# ---------------------------------------------------------------------------------------- rows of several texts, groups
+
+
+def jsonl(path: Path, rows) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def test_chats_that_begin_with_the_same_instructions_are_no_near_duplicates(tmp_path):
+    system = {"role": "system", "content": "You are a helpful assistant of a shop. " * 5}
+    chats = [
+        {"messages": [system, {"role": "user", "content": text}, {"role": "assistant", "content": text[::-1]}]}
+        for text in texts(120)
+    ]
+    config = DataConfig(
+        file=jsonl(tmp_path / "a.jsonl", chats), task="text-generation", clean=["near_duplicates", "duplicates"]
+    )
+    found = run(config, tmp_path / "out").metrics
+    assert set(found["near_duplicates"].values()) == {0}
+    assert sum(found["rows"].values()) == 120
+
+
+def test_questions_about_nearly_equal_contexts_are_held_apart_between_splits_only(tmp_path):
+    rows = [
+        {"question": f"{question}?", "context": f"{context}{more}", "answers": {"text": [], "answer_start": []}}
+        for number, context in enumerate(texts(60))
+        for more in ("", " indeed")
+        for question in texts(300)[number * 5 : number * 5 + 2]
+    ]
+    path = jsonl(tmp_path / "a.jsonl", rows)
+    config = DataConfig(file=path, task="question-answering", clean=["near_duplicates"])
+    found = run(config, tmp_path / "out").metrics
+    assert "train" not in found["near_duplicates"]
+    assert found["near_duplicates"]["train_in_test"] > 0
+    assert set(found["removed"]) <= {f"near leak:{leak}" for leak in LEAKS}
+    data = dataset.load(tmp_path / "out")
+    held_out = {context.removesuffix(" indeed") for context in data.test.columns["context"]}
+    assert not held_out & {context.removesuffix(" indeed") for context in data.train.columns["context"]}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_duplicates_of_other_groups_move_no_row(seed, tmp_path):
+    base = texts(200)
+    rows = [{"text": text, "label": "ab"[i % 2], "who": f"g{i % 30}"} for i, text in enumerate(base)]
+    rows += [{**row, "who": f"g{29 - i % 30}"} for i, row in enumerate(rows[:80])]
+    shuffled = random.Random(seed).sample(rows, len(rows))
+    where = {}
+    for name, content in {"one": rows, "two": shuffled}.items():
+        config = DataConfig(file=jsonl(tmp_path / f"{name}.jsonl", content), group_column="who", clean=["duplicates"])
+        run(config, tmp_path / name)
+        data = dataset.load(tmp_path / name)
+        where[name] = {text: split for split in dataset.SPLITS for text in data.split(split).texts}
+    assert where["one"] == where["two"]
+
+
+def test_a_row_is_not_taken_out_because_of_one_that_is_gone():
+    """T is like V and V like X, but X is not like T: V leaves validation, and X may stay."""
+    words = texts(1)[0].split()
+    t, v, x = (" ".join(words[i:] + ["different", "endings"][: 1 + i // 2] * i) for i in range(3))
+    rows = {name: make_rows({"text": [text], "label": ["a"]}) for name, text in (("t", t), ("v", v), ("x", x))}
+    alike = DataConfig(clean=["near_duplicates"], near_duplicate_similarity=0.6)
+    assert jaccard(t, v) >= 0.6 <= jaccard(v, x)
+    assert jaccard(t, x) < 0.6
+    parts = Parts(["a"], rows["x"], rows["v"], rows["t"], rows["t"].pick([]), Removed())
+    found = clean.near_duplicates(parts, alike)
+    assert found["validation_in_test"] == 1
+    assert (len(parts.validation), len(parts.train)) == (0, 1)
+
+
+def test_what_was_replaced_is_counted_once(tmp_path):
+    rows = [{"tokens": [f"write{i}", f"me{i}@x.com", "!"], "tags": ["A", "B", "C"]} for i in range(60)]
+    config = DataConfig(file=jsonl(tmp_path / "a.jsonl", rows), task="token-classification", anonymise=True)
+    assert run(config, tmp_path / "out").metrics["cleaning"]["personal"] == {"email": 60}
+    rows = [{"text": f"{text} a&#64;x.com", "label": "ab"[i % 2]} for i, text in enumerate(texts(60))]
+    config = DataConfig(file=jsonl(tmp_path / "b.jsonl", rows), anonymise=True, clean=["html", "urls"])
+    found = run(config, tmp_path / "hidden").metrics["cleaning"]
+    assert found == {"changed": {"html": 60, "urls": 0}, "personal": {"email": 60}}
+
+
+# ------------------------------------------------------------------------------------------------- nothing left
+
+
+@pytest.mark.parametrize(
+    ("options", "rows", "expected"),
+    [
+        ({"skip_bad_rows": True}, [(" ", "a"), ("x", "")], "none of 2 rows is left: none can be used"),
+        (
+            {"clean": ["html"]},
+            [("<p>", "a"), ("<b>", "b")],
+            "none of 2 rows is left: cleaning left none",
+        ),
+        ({"clean": ["conflicts"]}, [("x", "a"), ("x", "b")], "none of 2 rows is left: each contradicts another"),
+    ],
+)
+def test_a_file_of_which_nothing_is_left(options, rows, expected, write, tmp_path):
+    with pytest.raises(DataError, match=expected):
+        run(DataConfig(file=write("a.csv", rows), **options), tmp_path / "out")
+
+
+def test_a_label_column_that_is_free_text_is_not_quoted(write, tmp_path):
+    pairs = [("a", f"{text} me{i}@example.org") for i, text in enumerate(texts(90))]
+    with pytest.raises(
+        DataError, match="90 different labels in 90 rows: the label column looks like free text"
+    ) as caught:
+        run(DataConfig(file=write("a.csv", pairs)), tmp_path / "out")
+    assert "example" not in str(caught.value)
+
+
+def test_several_labels_in_a_cell_get_a_hint(write, tmp_path):
+    pairs = [(text, f"x{i}|y{i % 3}") for i, text in enumerate(texts(30))]
+    with pytest.raises(DataError, match=r"data\.multi_label=true, data\.label_delimiter='\|'"):
+        run(DataConfig(file=write("a.csv", pairs)), tmp_path / "out")
+
+
+def test_a_rare_tag_without_training_row_is_a_warning(tmp_path, capsys):
+    rows = [{"tokens": [f"w{i}", "x"], "tags": ["A", "B"]} for i in range(60)]
+    rare = [{"tokens": ["odd"], "tags": ["RARE"]}]
+    path, own = jsonl(tmp_path / "a.jsonl", rows + rare), jsonl(tmp_path / "t.jsonl", rare)
+    run(DataConfig(file=path, test_file=own, task="token-classification"), tmp_path / "out")
+    assert "data: warning: no training row has the tag 'RARE'" in capsys.readouterr().err

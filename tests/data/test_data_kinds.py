@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support_rows import make_rows
 
+from edgeft.cleaning import Cleaning, cleaner
 from edgeft.data.kinds import BadRow, kind_of
 from edgeft.data.kinds.tags import tagged
 from edgeft.errors import DataError, RecipeError
@@ -80,13 +81,17 @@ BAD = {
         "an empty text in row 2; no labels",
     ),
     "word": ({"task": "text-regression"}, {"text": ["a"], "target": ["x"]}, "a target that is not a number in row 1"),
-    "infinite": ({"task": "text-regression"}, {"text": ["a"], "target": ["inf"]}, "not a finite number in row 1"),
+    "infinite": (
+        {"task": "text-regression"},
+        {"text": ["a"], "target": ["inf"]},
+        "not a finite number of 32 bits in",
+    ),
     "no target": ({"task": "text-regression"}, {"text": ["a"], "target": [""]}, "no target in row 1"),
     "bool": ({"task": "text-regression"}, {"text": ["a"], "target": [True]}, "a target of type bool"),
     "counts": (
         {"task": "token-classification"},
         {"tokens": [["a"], ["a", "b"]], "tags": [["x"], ["x"]]},
-        "2 tokens but 1 tags in row 2",
+        "another number of tags than of tokens (1 and 2) in row 2",
     ),
     "empty tokens": ({"task": "token-classification"}, {"tokens": [[]], "tags": [[]]}, "no tokens in row 1"),
     "empty token": ({"task": "token-classification"}, {"tokens": [[" "]], "tags": [["x"]]}, "an empty token in row 1"),
@@ -105,7 +110,7 @@ BAD = {
     "span ends": (
         {"task": "token-classification"},
         {"text": ["abc"], "spans": [[{"start": 0, "end": 9, "label": "x"}]]},
-        "a span from 0 to 9 over a text of 3 characters in row 1",
+        "a span outside its text (0 to 9 of 3 characters) in row 1",
     ),
     "span keys": ({"task": "token-classification"}, {"text": ["abc"], "spans": [[{}]]}, "a span without start, end"),
     "span JSON": (
@@ -116,7 +121,7 @@ BAD = {
     "place": (
         {"task": "question-answering"},
         {"question": ["q"], "context": [CONTEXT], "answers": [{"text": ["Rome"], "answer_start": [9]}]},
-        "an answer that doesn't stand at its answer_start 9 in row 1",
+        "an answer that doesn't stand at its answer_start (9) in row 1",
     ),
     "answer lists": (
         {"task": "question-answering"},
@@ -289,3 +294,59 @@ def test_every_message_is_cleaned():
     made, lost = clean(rows, str.upper)
     assert [message["content"] for message in made["messages"][0]] == ["HI", "HELLO"]
     assert lost == []
+
+
+# ------------------------------------------------------------------------------------- personal data in several texts
+
+HIDE = cleaner(Cleaning(anonymise=["email"]))
+
+
+def test_one_value_has_one_placeholder_in_all_texts_of_a_row():
+    said = ["my mail is a@x.com", "I wrote to b@y.org, not a@x.com"]
+    messages = [{"role": role, "content": text} for role, text in zip(("user", "assistant"), said, strict=True)]
+    rows = make_rows({"messages": [messages, messages]}, task="text-generation")
+    made, _ = clean(rows, HIDE)
+    for found in made["messages"]:
+        assert [message["content"] for message in found] == [
+            "my mail is [EMAIL_1]",
+            "I wrote to [EMAIL_2], not [EMAIL_1]",
+        ]
+    pairs = make_rows({"source": ["a@x.com b@y.org"], "target": ["b@y.org a@x.com"]}, task="text2text-generation")
+    assert clean(pairs, HIDE)[0] == {"source": ["[EMAIL_1] [EMAIL_2]"], "target": ["[EMAIL_2] [EMAIL_1]"]}
+
+
+@pytest.mark.parametrize(
+    ("context", "answer", "expected"),
+    [
+        ("Write to anna@x.com for sales or to bob@y.org for support.", "bob@y.org", "[EMAIL_2]"),
+        ("mail anna@x.com please, anna!", "anna", None),
+        ("anna wrote: mail anna@x.com please", "anna", None),
+        ("ask anna or mail bob@y.org, anna", "anna", "anna"),
+    ],
+)
+def test_an_answer_stays_the_same_answer_when_its_context_is_anonymised(context, answer, expected):
+    answers = {"text": [answer], "answer_start": [context.index(answer)]}
+    rows = make_rows({"question": ["q"], "context": [context], "answers": [answers]}, task="question-answering")
+    made, lost = clean(rows, HIDE)
+    if expected is None:
+        assert lost == [0]
+        return
+    found = made["answers"][0]
+    assert found["text"] == [expected]
+    start = found["answer_start"][0]
+    assert made["context"][0][start : start + len(expected)] == expected
+    assert made["context"][0][:start].count(expected) == context[: context.index(answer)].count(answer)
+
+
+def test_a_deeply_nested_cell_is_a_bad_row():
+    with pytest.raises(DataError, match="labels that are no JSON in row 1"):
+        make_rows({"text": ["a"], "label": ["[" * 100_000]}, multi_label=True)
+
+
+def test_what_differs_from_row_to_row_makes_no_further_problem():
+    columns = {"tokens": [["a"] * i for i in range(2, 60)], "tags": [["x"]] * 58}
+    found = make_rows(
+        {**columns, "tokens": [["a"], *columns["tokens"][1:]]}, task="token-classification", skip_bad_rows=True
+    )
+    assert list(found.skipped) == ["another number of tags than of tokens"]
+    assert len(found) == 1

@@ -65,7 +65,7 @@ def test_own_files_of_other_formats(rows, write, tmp_path):
     assert found["rows"] == {"train": 99, "validation": 2, "test": 2, "unlabelled": 0}
     leaks = {name: count for name, count in found["leaks"].items() if name != "rows"}
     assert leaks == {"train_in_test": 1, "train_in_validation": 0, "validation_in_test": 0, "total": 1}
-    assert found["leaks"]["rows"] == [{"row": (config.file, 1), "also": (config.test_file, 1), "leak": "train_in_test"}]
+    assert found["leaks"]["rows"] == ["a.csv row 1 is t.parquet row 1"]
     assert dataset.load(tmp_path / "out").labels == ["0", "1"]
 
 

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgeft.data import cited, lengths, scan, targets, todo
+from edgeft.bench import rows_page
+from edgeft.data import cited, lengths, prepare, scan, targets, todo
 from edgeft.data.kinds import NAMED
 from edgeft.data.lengths import Counting
 from edgeft.data.profile import profile
@@ -99,7 +100,7 @@ def test_what_to_do_names_the_options_that_are_not_set(found: dict[str, Any], wr
     steps: Any = ["duplicates", "conflicts", "near_duplicates", "unicode", "html", "whitespace"]
     cleaned = profile(config(write, skip_bad_rows=True, anonymise=True, clean=steps), judged=0)
     assert todo.settings(cleaned["todo"]) == {}
-    assert cleaned["cleaning"]["changed"] == {"unicode": 1, "html": 1, "whitespace": 0}
+    assert cleaned["cleaning"]["changed"] == {"unicode": 1, "html": 1, "whitespace": 1}
     assert cleaned["cleaning"]["replaced"] == {"email": 2, "phone": 1}
     assert cleaned["texts"]["personal"] == {}
 
@@ -129,6 +130,29 @@ def test_rows_that_the_data_stage_refuses_are_described_all_the_same(write: Call
     assert "'rare' has one row (row 61)" in found["splits"]["refused"]
     assert found["todo"][0]["level"] == "must"
     assert found["targets"]["labels"]["rare"]["rows"] == 1
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"max_train_rows": 50},
+        {"max_train_rows": 50, "max_eval_rows": 4},
+        {"clean": ["duplicates", "conflicts", "near_duplicates"]},
+        {"clean": ["conflicts", "html"], "anonymise": True, "test_fraction": 0.3},
+    ],
+)
+def test_the_splits_are_those_of_the_data_stage(options: dict[str, Any], write: Callable[..., str]) -> None:
+    chosen = config(write, skip_bad_rows=True, **options)
+    found = profile(chosen, judged=0)["splits"]
+    parts = prepare.prepare(chosen)[0]
+    assert found["refused"] is None
+    assert found["rows"] == {name: len(rows) for name, rows in parts.splits().items()}
+
+
+def test_a_limit_that_is_refused_is_said(write: Callable[..., str]) -> None:
+    found = profile(config(write, max_train_rows=1), judged=0)
+    assert "max_train_rows 1 is less than the 2 labels" in found["splits"]["refused"]
+    assert found["todo"][0]["level"] == "must"
 
 
 def test_a_file_without_a_usable_row_is_one_line(write: Callable[..., str]) -> None:
@@ -164,6 +188,21 @@ def test_a_histogram_counts_every_value() -> None:
     assert sum(made["counts"]) + made["beyond"] == 5
     assert len(made["edges"]) == len(made["counts"]) + 1
     assert sum(lengths.histogram(np.array([0.5]))["counts"]) == 1
+
+
+@pytest.mark.parametrize("values", [[1e308, -1e308], [1.7e308] * 3, [-1.7e308], [5e-324, 0.0], [3e38, 1.0, -3e38]])
+def test_a_histogram_of_any_numbers_counts_them(values: list[float]) -> None:
+    made = lengths.histogram(np.array(values))
+    assert sum(made["counts"]) + made["beyond"] == len(values)
+    assert np.isfinite(made["edges"]).all()
+    assert made["edges"] == sorted(made["edges"])
+
+
+def test_targets_of_any_32_bits_have_a_profile_and_a_page(write: Callable[..., str]) -> None:
+    path = write("a.csv", [(f"text {n}", str((-1) ** n * 3.4e38)) for n in range(40)])
+    found = profile(DataConfig(file=path, task="text-regression", target_column="label"), judged=0)
+    assert sum(found["targets"]["histogram"]["counts"]) == 40
+    rows_page.render(found)
 
 
 def test_a_tokenizer_counts_in_the_order_of_the_rows(write: Callable[..., str]) -> None:
@@ -207,6 +246,35 @@ def test_labels_and_their_imbalance() -> None:
     several = targets.describe(rows_of("multi-label", text=["a"] * 3, labels=[["x", "y"], ["x"], []]))
     assert several["labels_per_row"] == {"mean": 1.0, "max": 2}
     assert numbers(several["without_label"]) == [3]
+
+
+def test_names_of_labels_are_short_without_personal_data_and_stay_apart() -> None:
+    names = ["ada@example.com", "bob@example.com", "x" * 50, "x" * 60, "plain", "[EMAIL_1]"]
+    rows = rows_of("single-label", text=["a"] * 6, label=names)
+    made, many = targets.shown({"file": rows}, ["email"], "US")
+    expected = ["[EMAIL_1]", "[EMAIL_1] (2)", "x" * 39 + "…", "x" * 39 + "… (2)", "plain", "[EMAIL_1] (3)"]
+    assert (made["file"].columns["label"], many) == (expected, 0)
+    tags = rows_of("tokens", tokens=[["a", "b"]], tags=[["B-ada@example.com", "O"]])
+    assert targets.shown({"file": tags}, ["email"], "US")[0]["file"].columns["tags"][0][1] == "O"
+
+
+@pytest.mark.parametrize(("labels", "rows", "many"), [(50, 60, 0), (51, 152, 51), (51, 153, 0), (51, 60, 51)])
+def test_free_text_is_more_than_fifty_labels_of_fewer_than_three_rows(labels: int, rows: int, many: int) -> None:
+    names = [f"name {n % labels}" for n in range(rows)]
+    made, found = targets.shown({"file": rows_of("single-label", text=["a"] * rows, label=names)}, (), "US")
+    assert found == many
+    assert (made["file"].columns["label"] == names) is (many == 0)
+    if many:
+        assert targets.describe(made["file"], found) == {"unlisted_labels": labels}
+
+
+def test_a_long_label_is_quoted_nowhere(write: Callable[..., str], capsys: pytest.CaptureFixture[str]) -> None:
+    long = "my name is Ada and this is what I think of your service " * 3
+    rows = [(sentence("billing", random.Random(n)), "billing") for n in range(40)]
+    rows += [(f"a text of its own {n} {n * 7}", long + "ada@example.com"[: 15 * n]) for n in range(2)]
+    document = json.dumps(profile(DataConfig(file=write("a.csv", rows)), judged=0))
+    assert "my name is Ada and this" in document
+    assert "service" not in document + capsys.readouterr().err
 
 
 def test_entities_are_runs_of_tags() -> None:

@@ -65,7 +65,7 @@ def test_several_files_are_one_and_rows_know_their_file(raw, tmp_path):
     assert found.at(60) == (two, 1)
     prepare.run(DataConfig(file=[one, two]), {"file": Path(one), "file.1": Path(two)}, tmp_path / "out")
     data = dataset.load(tmp_path / "out")
-    assert {name for split in dataset.SPLITS for name in data.split(split).files} == {one, two}
+    assert {name for split in dataset.SPLITS for name in data.split(split).files} == {"one.csv", "two.jsonl"}
     assert data.source == "one.csv and 1 more"
 
 
@@ -121,9 +121,97 @@ def test_the_stage_says_what_was_left_out(raw, tmp_path, capsys):
     result = prepare.run(config, sources.local_files(config), tmp_path / "out")
     assert result.metrics["skipped"] == {"another number of fields than the header": 1, "an empty text": 1}
     assert sum(result.metrics["rows"].values()) == 60
-    assert "data: 1 rows left out: an empty text" in capsys.readouterr().err
+    assert "data: 1 row left out: an empty text (row 62)" in capsys.readouterr().err
 
 
 def test_a_file_of_bad_rows_alone(raw):
     with pytest.raises(DataError, match=r"a\.jsonl: no row can be read"):
         read(raw("a.jsonl", b"[1]\n"), skip_bad_rows=True)
+
+
+# ------------------------------------------------------------------------------------------------ how files are written
+
+
+def test_another_delimiter_and_another_encoding(raw):
+    path = raw("a.csv", "text;label\ncafé, noir;a\n".encode("cp1252"))
+    found = read(path, delimiter=";", encoding="cp1252")
+    assert found.columns == {"text": ["café, noir"], "label": ["a"]}
+    with pytest.raises(DataError, match=r"not UTF-8 in row 1 \(line 2\); save .*data\.encoding, often cp1252"):
+        read(path, delimiter=";")
+    with pytest.raises(DataError, match="'klingon' is no encoding"):
+        read(path, encoding="klingon")
+    assert read(raw("a.tsv", b'text|label\n"x|y"|a\n'), delimiter="|").columns["text"] == ["x|y"]
+
+
+def test_a_compressed_file_of_a_plain_name(raw):
+    with pytest.raises(DataError, match=r"the file is compressed; name it a\.csv\.gz"):
+        read(raw("a.csv", gzip.compress(CSV)))
+
+
+def test_columns_of_another_task_get_a_hint(raw):
+    path = raw("a.jsonl", b'{"tokens": ["a"], "tags": ["x"]}\n')
+    with pytest.raises(DataError, match=r"the columns are those of token-classification \(data\.task\)"):
+        read(path)
+    with pytest.raises(DataError, match=r"data\.text_column and data\.label_column name your own"):
+        read(raw("b.csv", b"message,queue\nx,a\n"))
+
+
+@pytest.mark.parametrize("spec", ["", [], [""], " "])
+def test_no_file_is_named(spec):
+    with pytest.raises(DataError, match=r"data\.file(: no file is named| is not set)"):
+        sources.local_files(DataConfig(file=spec))
+
+
+def test_a_folder_of_our_own_is_not_rows(raw, tmp_path):
+    config = DataConfig(file=raw("a.csv", CSV))
+    prepare.run(config, sources.local_files(config), tmp_path / "out")
+    with pytest.raises(DataError, match="a data folder of edgeft, not rows"):
+        read(str(tmp_path / "out"))
+
+
+def test_equal_files_in_other_folders_give_the_same_bytes(tmp_path):
+    digests = []
+    for folder in ("here", "there"):
+        (tmp_path / folder).mkdir()
+        files = [tmp_path / folder / "a.csv", tmp_path / folder / "b.csv"]
+        files[0].write_bytes(CSV)
+        files[1].write_bytes(CSV.replace(b"text ", b"word "))
+        config = DataConfig(file=list(map(str, files)))
+        digests.append(prepare.run(config, sources.local_files(config), tmp_path / f"out-{folder}").digest)
+        assert set(dataset.load(tmp_path / f"out-{folder}").train.files) == {"a.csv", "b.csv"}
+    assert digests[0] == digests[1]
+
+
+def test_short_names_tell_files_apart():
+    assert prepare.short_names(["/x/one/a.csv", "/x/two/a.csv"]) == {
+        "/x/one/a.csv": "one/a.csv",
+        "/x/two/a.csv": "two/a.csv",
+    }
+    assert prepare.short_names(["demo:rotten-tomatoes"]) == {"demo:rotten-tomatoes": "demo:rotten-tomatoes"}
+
+
+def test_groups_of_numbers_and_missing_groups(tmp_path):
+    columns = {"text": ["a", "b", "c"], "label": ["x", "y", "x"], "who": [1.0, float("nan"), 2.0]}
+    pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / "a.parquet")
+    with pytest.raises(DataError, match="no group in row 2"):
+        read(str(tmp_path / "a.parquet"), group_column="who")
+    assert read(str(tmp_path / "a.parquet"), group_column="who", skip_bad_rows=True).groups == ["1", "2"]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_time_that_is_no_number(value, tmp_path):
+    columns = {"text": ["a", "b"], "label": ["x", "y"], "at": [1.0, value]}
+    pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / "a.parquet")
+    with pytest.raises(DataError, match="a time that is neither a number nor ISO 8601 in row 2"):
+        read(str(tmp_path / "a.parquet"), time_column="at")
+
+
+def test_dates_and_numbers_are_not_compared(raw):
+    path = raw("a.csv", b"text,label,at\na,x,2024-01-01\nb,y,17\n")
+    with pytest.raises(DataError, match="1 times are dates and 1 are numbers; write them one way"):
+        read(path, time_column="at")
+
+
+def test_a_group_with_bad_bytes_is_a_bad_row(raw):
+    path = raw("a.csv", b"text,label,who\na,x,m\xe9\nb,y,n\n")
+    assert len(read(path, group_column="who", skip_bad_rows=True)) == 1

@@ -173,3 +173,12 @@ def test_times_that_cannot_be_read(tmp_path):
     config = DataConfig(file=path, time_column="at", test_from="40", validation_from="50", skip_bad_rows=True)
     with pytest.raises(DataError, match=r"data\.validation_from 50 is not before data\.test_from 40"):
         run(config, tmp_path / "fourth")
+
+
+def test_a_border_that_leaves_no_row_or_is_of_another_kind(tmp_path):
+    rows = [{"text": f"text {i}", "label": "ab"[i % 2], "at": f"2024-01-{i % 28 + 1:02d}"} for i in range(60)]
+    path = jsonl(tmp_path / "a.jsonl", rows)
+    with pytest.raises(DataError, match=r"data\.test_from=2024 is a number, and the times of .* are dates"):
+        run(DataConfig(file=path, time_column="at", test_from=2024), tmp_path / "out")
+    with pytest.raises(DataError, match="no row lies before the test, which begins at 2020-01-01"):
+        run(DataConfig(file=path, time_column="at", test_from="2020-01-01"), tmp_path / "out")

@@ -15,7 +15,7 @@ from test_engine import bag_of_words
 
 from edgeft import artifact
 from edgeft.artifact import InputSpec, Manifest, Quantization
-from edgeft.cleaning import Cleaning, cleaner
+from edgeft.cleaning import Cleaning, cleaner, versions
 from edgeft.errors import ArtifactError, MissingExtraError, UserError
 from edgeft.export.graph import add_probabilities
 from edgeft.export.package import write_golden
@@ -99,6 +99,17 @@ def test_half_a_surrogate_pair_is_refused_in_one_line_or_cleaned_away(folder: Pa
     load(folder).encode(["a good film \ud800"])  # step control takes it out
     with pytest.raises(UserError, match="text 1 is not valid Unicode"):
         load(changed(folder, steps=["html"], anonymise=[])).encode(["fine", "a good film \ud800"])
+
+
+def test_another_version_of_what_cleans_is_said(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    here = versions(CLEANING)
+    assert set(here) >= {"ftfy"}
+    for known, said in ((here, False), ({**here, "ftfy": "1.0"}, True), ({}, False)):
+        manifest = artifact.read_manifest(folder)
+        inputs = dataclasses.replace(manifest.inputs, cleaning_versions=known)
+        write_json(folder / artifact.MANIFEST, dataclasses.replace(manifest, inputs=inputs))
+        load(folder)
+        assert ("made with ftfy 1.0" in capsys.readouterr().err) is said
 
 
 def test_inspect_shows_the_cleaning_where_there_is_any(folder: Path) -> None:

@@ -93,6 +93,7 @@ def test_model_card() -> None:
         "labels": ["negative", "positive"],
         "precision": "int8",
         "max_length": 8,
+        "cleaning": {"steps": [], "anonymise": [], "region": "US", "names_model": None},
         "calibration": {"temperature": 1.0},
         "metrics": {"artifact": {"accuracy": 1.0}},
         "sha256": "0" * 64,

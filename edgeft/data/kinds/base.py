@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
+from edgeft.cleaning import clean_row
 from edgeft.errors import DataError
 from edgeft.recipe import DataConfig
 
@@ -18,7 +19,10 @@ WHOLE_FLOAT = re.compile(r"-?\d+\.0+")
 
 
 class BadRow(Exception):
-    """A row that can't be used; its arguments say why, each as words that fit before "in row 3"."""
+    """A row that can't be used; its arguments say why, each as words that fit before "in row 3".
+
+    What differs from row to row stands in brackets at the end, as in "a span outside its text (0 to 9 of 3 letters)".
+    """
 
 
 class Kind:
@@ -29,12 +33,14 @@ class Kind:
         roles: what a row consists of in the source; `<role>_column` of the recipe names the column.
         types: canonical column to the type it is stored with (`text`, `texts`, `number`, `answers`, `messages`).
         text_columns: canonical columns whose cells are plain texts.
+        near_within: whether two rows of one split can be near duplicates; else only splits are held apart.
     """
 
     name: ClassVar[str]
     roles: ClassVar[tuple[str, ...]]
     types: ClassVar[dict[str, str]]
     text_columns: ClassVar[tuple[str, ...]] = ()
+    near_within: ClassVar[bool] = True
 
     def __init__(self, config: DataConfig) -> None:
         self.config = config
@@ -73,6 +79,14 @@ class Kind:
         """What decides a row's split, and must not stand in two of them."""
         return self.inputs(columns)
 
+    def compared(self, columns: Columns) -> list[str]:
+        """What two rows that are nearly the same have nearly in common."""
+        return self.inputs(columns)
+
+    def texts(self, columns: Columns) -> Iterator[str]:
+        """Every text of every row, as cleaning sees them."""
+        return (text for name in self.text_columns for text in columns[name])
+
     def targets(self, columns: Columns) -> list[str] | None:
         """What the model should answer; None where one input may well have several answers."""
         return None
@@ -87,12 +101,15 @@ class Kind:
         Returns:
             The new columns, and the rows that cleaning left without a text or an answer.
         """
-        made = dict(columns)
-        for name in self.text_columns:
-            made[name] = [clean(text) for text in columns[name]]
-        first = made[self.text_columns[0]] if self.text_columns else []
-        lost = {i for name in self.text_columns for i in range(len(first)) if not made[name][i].strip()}
-        return made, sorted(lost)
+        if len(self.text_columns) == 1:
+            name = self.text_columns[0]
+            made = {name: [clean(text) for text in columns[name]]}
+        else:
+            rows = zip(*(columns[name] for name in self.text_columns), strict=True)
+            cells = [clean_row(clean, row) for row in rows]
+            made = {name: [row[place] for row in cells] for place, name in enumerate(self.text_columns)}
+        lost = {i for texts in made.values() for i, text in enumerate(texts) if not text.strip()}
+        return {**columns, **made}, sorted(lost)
 
 
 # ----------------------------------------------------------------------------------------------------- values of a row
@@ -165,7 +182,7 @@ def structure(value: Any, what: str) -> Any:
         return value
     try:
         return msgspec.json.decode(value)
-    except (msgspec.DecodeError, UnicodeEncodeError):
+    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
         raise BadRow(f"{what} that are no JSON") from None
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
+from decimal import Decimal
 from typing import Any, ClassVar
 
+import numpy as np
+
 from edgeft.data.kinds.base import BadRow, Columns, Kind, label_name, label_problem, names, need, text_problem
+
+LARGEST = float(np.finfo(np.float32).max)
 
 
 class SingleLabel(Kind):
@@ -75,9 +79,9 @@ class Regression(Kind):
 def _number_problem(value: Any) -> str | None:
     if value is None or (isinstance(value, str) and not value.strip()):
         return "no target"
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
+    if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal):
         return f"a target of type {type(value).__name__} instead of a number"
     try:
-        return None if math.isfinite(float(value)) else "a target that is not a finite number"
+        return None if abs(float(value)) <= LARGEST else "a target that is not a finite number of 32 bits"
     except (ValueError, OverflowError):
         return "a target that is not a number"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
+from edgeft.cleaning import clean_row
 from edgeft.data.kinds.base import BadRow, Cleaner, Columns, Kind, is_unicode, need, structure, text_problem
 
 ROLES = ("system", "user", "assistant", "tool")
@@ -77,13 +79,22 @@ class Messages(Kind):
         """What stands before the last answer: all answers to one question stay together."""
         return [_joined(messages[: _last_answer(messages)]) or _joined(messages) for messages in columns["messages"]]
 
+    def compared(self, columns: Columns) -> list[str]:
+        """What was said, without the instructions that every chat may begin with."""
+        return [_joined([m for m in messages if m["role"] != "system"]) for messages in columns["messages"]]
+
+    def texts(self, columns: Columns) -> Iterator[str]:
+        return (message["content"] for messages in columns["messages"] for message in messages)
+
     def clean(self, columns: Columns, clean: Cleaner) -> tuple[Columns, list[int]]:
-        made = [
-            [{"role": message["role"], "content": clean(message["content"])} for message in messages]
-            for messages in columns["messages"]
-        ]
+        made = [_cleaned(messages, clean) for messages in columns["messages"]]
         lost = [i for i, messages in enumerate(made) if not all(message["content"].strip() for message in messages)]
         return {"messages": made}, lost
+
+
+def _cleaned(messages: list[dict[str, str]], clean: Cleaner) -> list[dict[str, str]]:
+    contents = clean_row(clean, [message["content"] for message in messages])
+    return [{"role": message["role"], "content": text} for message, text in zip(messages, contents, strict=True)]
 
 
 def _message(message: Any) -> dict[str, str]:

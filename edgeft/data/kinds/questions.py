@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from edgeft.cleaning import clean_row
 from edgeft.data.kinds.base import BadRow, Cleaner, Columns, Kind, is_unicode, need, structure, text_problem
 
 
@@ -14,6 +15,7 @@ class Squad(Kind):
     roles = ("question", "context", "answers")
     types: ClassVar = {"question": "text", "context": "text", "answers": "answers"}
     text_columns = ("question", "context")
+    near_within = False
 
     def parse(self, *values: Any) -> tuple[Any, ...]:
         question, context, value = values
@@ -31,17 +33,23 @@ class Squad(Kind):
     def targets(self, columns: Columns) -> list[str]:
         return ["\0".join(sorted(set(answers["text"]))) for answers in columns["answers"]]
 
+    def compared(self, columns: Columns) -> list[str]:
+        """The context: two questions about it are two rows, however much of it they share."""
+        return columns["context"]
+
     def clean(self, columns: Columns, clean: Cleaner) -> tuple[Columns, list[int]]:
         """Every answer is found again in the cleaned context; a row where one is not is lost."""
-        made, lost = super().clean(columns, clean)
-        missing = set(lost)
-        made["answers"] = []
-        for i, answers in enumerate(columns["answers"]):
-            moved = _moved(answers, columns["context"][i], made["context"][i], clean)
-            made["answers"].append(moved or answers)
-            if moved is None:
-                missing.add(i)
-        return made, sorted(missing)
+        made: Columns = {name: [] for name in self.types}
+        lost = []
+        rows = zip(columns["question"], columns["context"], columns["answers"], strict=True)
+        for i, (question, context, answers) in enumerate(rows):
+            cleaned = clean_row(clean, [question, context, *answers["text"]])
+            moved = _moved(answers, context, cleaned[1], cleaned[2:])
+            if moved is None or not all(text.strip() for text in cleaned):
+                lost.append(i)
+            for name, cell in zip(made, (cleaned[0], cleaned[1], moved or answers), strict=True):
+                made[name].append(cell)
+        return made, lost
 
 
 def _answers(value: Any, context: str) -> dict[str, list[Any]]:
@@ -61,27 +69,31 @@ def _answers(value: Any, context: str) -> dict[str, list[Any]]:
         if not isinstance(start, int) or isinstance(start, bool) or start < 0:
             raise BadRow("an answer_start that is no place in the context")
         if context[start : start + len(text)] != text:
-            raise BadRow(f"an answer that doesn't stand at its answer_start {start}")
+            raise BadRow(f"an answer that doesn't stand at its answer_start ({start})")
     return {"text": texts, "answer_start": starts}
 
 
-def _moved(answers: dict[str, list[Any]], before: str, after: str, clean: Cleaner) -> dict[str, list[Any]] | None:
-    """The answers at their places in the cleaned context, None where one is gone."""
+def _moved(answers: dict[str, list[Any]], before: str, after: str, cleaned: list[str]) -> dict[str, list[Any]] | None:
+    """The answers at their places in the cleaned context; None where it can't be told where one is.
+
+    The answer that was the second of three occurrences of its text must be the second of three afterwards.
+    """
     if before == after:
         return answers
-    texts = [clean(text) for text in answers["text"]]
     starts = []
-    for text, start in zip(texts, answers["answer_start"], strict=True):
-        place = _nearest(after, text, len(clean(before[:start])))
-        if not text or place is None:
+    for text, new, start in zip(answers["text"], cleaned, answers["answer_start"], strict=True):
+        old_places, new_places = _occurrences(before, text), _occurrences(after, new)
+        if len(old_places) != len(new_places):
             return None
-        starts.append(place)
-    return {"text": texts, "answer_start": starts}
+        starts.append(new_places[old_places.index(start)])
+    return {"text": cleaned, "answer_start": starts}
 
 
-def _nearest(context: str, text: str, wanted: int) -> int | None:
-    """The occurrence of a text that begins nearest to a place."""
-    later = context.find(text, wanted)
-    earlier = context.rfind(text, 0, wanted + len(text))
-    found = [place for place in (earlier, later) if place >= 0]
-    return min(found, key=lambda place: abs(place - wanted), default=None)
+def _occurrences(context: str, text: str) -> list[int]:
+    """Every place where a text stands, overlaps included."""
+    found: list[int] = []
+    place = context.find(text) if text else -1
+    while place >= 0:
+        found.append(place)
+        place = context.find(text, place + 1)
+    return found

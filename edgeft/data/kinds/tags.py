@@ -36,7 +36,7 @@ class Tokens(Kind):
     def parse(self, *values: Any) -> tuple[Any, ...]:
         tokens, tags = names(values[0], "tokens", None), names(values[1], "tags", None)
         if len(tokens) != len(tags):
-            raise BadRow(f"{len(tokens)} tokens but {len(tags)} tags")
+            raise BadRow(f"another number of tags than of tokens ({len(tags)} and {len(tokens)})")
         if not tokens:
             raise BadRow("no tokens")
         need(*dict.fromkeys(map(_token_problem, tokens)), *dict.fromkeys(label_problem(tag, "tag") for tag in tags))
@@ -50,6 +50,9 @@ class Tokens(Kind):
 
     def labels_of(self, columns: Columns) -> Iterator[Sequence[str]]:
         return iter(columns["tags"])
+
+    def texts(self, columns: Columns) -> Iterator[str]:
+        return iter(self.inputs(columns))
 
     def clean(self, columns: Columns, clean: Cleaner) -> tuple[Columns, list[int]]:
         """The whole row as the runtime cleans its text; each tag stays with its token, or goes with it."""
@@ -114,8 +117,9 @@ def _span(span: Any, length: int) -> tuple[int, int, str]:
         raise BadRow("a span without start, end and label")
     start, end = span["start"], span["end"]
     need(label_problem(span["label"], "span label"))
-    if not (isinstance(start, int) and isinstance(end, int) and 0 <= start < end <= length):
-        raise BadRow(f"a span from {start} to {end} over a text of {length} characters")
+    places = all(isinstance(place, int) and not isinstance(place, bool) for place in (start, end))
+    if not places or not 0 <= start < end <= length:
+        raise BadRow(f"a span outside its text ({start} to {end} of {length} characters)")
     return start, end, label_name(span["label"]) or ""
 
 
