@@ -18,9 +18,25 @@ class TrainingConfig(StageConfig):
     batch_size: Annotated[int, _option("rows in one forward pass", "rows", ge=1)] = 16
     gradient_accumulation: Annotated[int, _option("forward passes before an optimizer step", ge=1)] = 1
     learning_rate: Annotated[Rate | None, _option("peak learning rate of AdamW; unset: by method")] = None
+    schedule: Annotated[
+        Literal["linear", "cosine", "constant"], _option("how the rate goes down after the warm-up")
+    ] = "linear"
     warmup_fraction: Annotated[float, _option("share of the steps with a rising rate", ge=0, le=1)] = 0.1
     weight_decay: Annotated[float, _option("AdamW's decay of matrices (not of biases and norms)", ge=0)] = 0.01
     max_grad_norm: Annotated[float, _option("gradients are clipped to this norm", gt=0)] = 1.0
+    label_smoothing: Annotated[
+        float, _option("share of a label's probability that is spread over all labels in the loss", ge=0, lt=1)
+    ] = 0.0
+    layer_decay: Annotated[
+        float, _option("each layer below the top learns at so much of the rate of the one above it", gt=0, le=1)
+    ] = 1.0
+    length_grouped: Annotated[bool, _option("batches of rows of similar length, so that little of them is padding")] = (
+        True
+    )
+    precision: Annotated[
+        Literal["auto", "fp32", "bf16", "fp16"],
+        _option("arithmetic of the training; auto: bf16 on a GPU that has it, fp16 on other GPUs, fp32 on a CPU"),
+    ] = "auto"
     evaluations_per_epoch: Annotated[int, _option("looks at the validation split in each epoch", ge=1)] = 2
     early_stopping_patience: Annotated[int, _option("looks without improvement before stopping; 0: never", ge=0)] = 4
     checkpoint_steps: Annotated[int, _option("optimizer steps between resumable checkpoints", "steps", ge=1)] = 50
@@ -42,9 +58,17 @@ class FinetuneConfig(TrainingConfig):
     """Fine-tuning the teacher."""
 
     model: Annotated[str | None, _option("model folder, Hugging Face id, or demo:NAME")] = None
-    method: Annotated[Literal["full", "lora", "qlora"], _option("which weights train, and how the rest is kept")] = (
-        "lora"
-    )
+    method: Annotated[
+        Literal["full", "head", "lora", "dora", "rslora", "qlora", "ia3", "prompt", "prefix", "p_tuning"],
+        _option("which weights train, and how the rest is kept"),
+    ] = "lora"
+    freeze_layers: Annotated[
+        int, _option("the lowest layers, and the embeddings, that don't train", "layers", ge=0)
+    ] = 0
+    gradual_unfreezing: Annotated[
+        bool, _option("train the head alone at first, then one more layer from the top in equal parts of the steps")
+    ] = False
+    virtual_tokens: Annotated[int, _option("of prompt, prefix and p_tuning", "tokens", ge=1)] = 20
     max_length: Annotated[int, _option("longer texts are truncated", "tokens", ge=4)] = 128
     lora_rank: Annotated[int, _option("rank of the LoRA matrices", ge=1)] = 16
     lora_alpha: Annotated[int, _option("LoRA's scale is alpha / rank", ge=1)] = 32
