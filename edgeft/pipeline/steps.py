@@ -17,7 +17,7 @@ from edgeft.data.kinds import kind_of
 from edgeft.errors import ModelError, RecipeError, require
 from edgeft.recipe import AugmentConfig, BaselineConfig, DistillConfig, PruneConfig, Recipe, StageConfig
 from edgeft.stage import Inputs, Run, StageResult
-from edgeft.train import augment
+from edgeft.train import augment, methods
 
 ROOMS = {
     "data": "edgeft.data.prepare",
@@ -134,6 +134,7 @@ def preflight(recipe: Recipe) -> None:
     kind = kind_of(recipe.data, ()).name
     check_trainable(kind)
     cleaner(cleaning_of(recipe.data))
+    methods.check(recipe.finetune, models.facts(recipe.finetune.model))
     for source in filter(None, (recipe.finetune.model, recipe.distill.student)):
         models.load_tokenizer(source)
     check_shapes(recipe)
@@ -142,7 +143,6 @@ def preflight(recipe: Recipe) -> None:
     needed = {"onnxruntime": "to run the artifact", "onnx": "to export", "sklearn": "for the metrics"}
     needed |= {"jinja2": "for the report", "matplotlib": "for the report's plots"}
     needed |= {"torch_pruning": "to prune"} if recipe.prune.enabled else {}
-    needed |= {"bitsandbytes": "for method qlora"} if recipe.finetune.method == "qlora" else {}
     for module, purpose in needed.items():
         require(module, purpose)
 

@@ -68,7 +68,6 @@ class FinetuneConfig(TrainingConfig):
     gradual_unfreezing: Annotated[
         bool, _option("train the head alone at first, then one more layer from the top in equal parts of the steps")
     ] = False
-    virtual_tokens: Annotated[int, _option("of prompt, prefix and p_tuning", "tokens", ge=1)] = 20
     max_length: Annotated[int, _option("longer texts are truncated", "tokens", ge=4)] = 128
     lora_rank: Annotated[int, _option("rank of the LoRA matrices", ge=1)] = 16
     lora_alpha: Annotated[int, _option("LoRA's scale is alpha / rank", ge=1)] = 32

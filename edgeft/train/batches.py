@@ -1,4 +1,4 @@
-"""Texts to token ids, ids to batches: length-grouped, shuffled by seed and epoch alone, so that a resume is exact."""
+"""Texts to token ids, ids to batches: shuffled by seed and epoch alone, so that a resume is exact."""
 
 from __future__ import annotations
 
@@ -19,20 +19,25 @@ def encode(tokenizer: Any, texts: Sequence[str], max_length: int) -> list[list[i
     return [list(ids) for ids in encoded["input_ids"]]
 
 
-def epoch_batches(lengths: Sequence[int], batch_size: int, seed: int, epoch: int) -> list[list[int]]:
-    """The batches of one epoch, each of rows with similar length.
+def epoch_batches(
+    lengths: Sequence[int], batch_size: int, seed: int, epoch: int, length_grouped: bool = True
+) -> list[list[int]]:
+    """The batches of one epoch.
 
     Args:
         lengths: tokens of each row.
         batch_size: rows in a batch; the last one may be smaller.
         seed: of the run.
         epoch: from 0; another epoch is another shuffle.
+        length_grouped: each batch is of rows with similar length, so that little of it is padding.
 
     Returns:
         Row indices, each row once.
     """
     generator = np.random.default_rng([seed, epoch])
     order = generator.permutation(len(lengths))
+    if not length_grouped:
+        return [order[start : start + batch_size].tolist() for start in range(0, len(order), batch_size)]
     batches: list[list[int]] = []
     for start in range(0, len(order), GROUP * batch_size):
         group = sorted(order[start : start + GROUP * batch_size].tolist(), key=lambda row: lengths[row])

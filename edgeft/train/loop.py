@@ -6,22 +6,20 @@ import contextlib
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
-from transformers import get_linear_schedule_with_warmup
 
 from edgeft.errors import TrainingError
 from edgeft.progress import Bar
 from edgeft.recipe import TrainingConfig
-from edgeft.train import checkpoints
+from edgeft.train import checkpoints, memory
 from edgeft.train.batches import epoch_batches
+from edgeft.train.optim import BeforeStep, as_it_is, optimizer_for, schedule_for, trainable
+from edgeft.train.precision import Arithmetic
 
 HISTORY = "history.jsonl"
-NO_DECAY = ("bias", "norm")
 
 # (model, row indices of a batch) -> loss of each row, (B,)
 Objective = Callable[[torch.nn.Module, list[int]], torch.Tensor]
@@ -85,7 +83,7 @@ def step_groups(
     step = first_step
     while step < plan.steps:
         epoch, offset = divmod(step, plan.steps_per_epoch)
-        batches = epoch_batches(lengths, config.batch_size, seed, epoch)
+        batches = epoch_batches(lengths, config.batch_size, seed, epoch, config.length_grouped)
         size = config.gradient_accumulation
         groups = [batches[start : start + size] for start in range(0, len(batches), size)]
         for group in groups[offset : offset + plan.steps - step]:
@@ -93,31 +91,21 @@ def step_groups(
             step += 1
 
 
-def optimizer_for(model: torch.nn.Module, config: TrainingConfig, learning_rate: float) -> torch.optim.Optimizer:
-    """AdamW over the trainable parameters; biases and norms don't decay."""
-    decay: list[torch.nn.Parameter] = []
-    rest: list[torch.nn.Parameter] = []
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            (rest if any(word in name.lower() for word in NO_DECAY) else decay).append(parameter)
-    groups = [{"params": decay, "weight_decay": config.weight_decay}, {"params": rest, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=learning_rate)
+def copies(parameters: dict[str, torch.nn.Parameter]) -> dict[str, torch.Tensor]:
+    """Copies of parameters, by name."""
+    return {name: value.detach().clone() for name, value in parameters.items()}
 
 
-def trainable_state(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """Copies of the parameters that train."""
-    return {name: value.detach().clone() for name, value in model.named_parameters() if value.requires_grad}
-
-
-def load_trainable(model: torch.nn.Module, state: dict[str, torch.Tensor]) -> None:
-    """Put back what `trainable_state` gave."""
-    parameters = dict(model.named_parameters())
+def put_back(parameters: dict[str, torch.nn.Parameter], state: dict[str, torch.Tensor]) -> None:
+    """Put back what `copies` gave."""
     with torch.no_grad():
         for name, value in state.items():
             parameters[name].copy_(value)
 
 
-def accumulate(model: torch.nn.Module, objective: Objective, group: list[list[int]], step: int) -> float:
+def accumulate(
+    model: torch.nn.Module, objective: Objective, group: list[list[int]], step: int, arithmetic: Arithmetic
+) -> float:
     """Backward of one optimizer step's batches; every row weighs the same, however the rows are batched.
 
     Returns:
@@ -129,14 +117,15 @@ def accumulate(model: torch.nn.Module, objective: Objective, group: list[list[in
     rows = sum(len(batch) for batch in group)
     total = 0.0
     for batch in group:
-        loss = objective(model, batch).sum() / rows
+        with arithmetic.forward():
+            loss = objective(model, batch).sum() / rows
         value = loss.item()
         if not math.isfinite(value):
             shown = ", ".join(map(str, sorted(batch)[:8]))
             raise TrainingError(
                 f"the loss became {value} at step {step} (training rows {shown}, ...); lower learning_rate"
             )
-        loss.backward()
+        arithmetic.backward(loss)
         total += value
     return total
 
@@ -152,13 +141,6 @@ def deterministic() -> Iterator[None]:
         torch.use_deterministic_algorithms(before)
 
 
-def autocast(device: torch.device) -> AbstractContextManager[Any]:
-    """bfloat16 arithmetic on CUDA, plain float32 elsewhere."""
-    if device.type == "cuda":
-        return torch.autocast("cuda", dtype=torch.bfloat16)
-    return contextlib.nullcontext()
-
-
 class Trainer:
     """One training: model, objective and validation under a config.
 
@@ -171,6 +153,7 @@ class Trainer:
         learning_rate: the peak.
         out_dir: for checkpoints and history.jsonl.
         title: of the progress bar.
+        before_step: called with the steps done before each step; may change which of the parameters train.
     """
 
     def __init__(
@@ -183,15 +166,19 @@ class Trainer:
         learning_rate: float,
         out_dir: Path,
         title: str,
+        before_step: BeforeStep = as_it_is,
     ) -> None:
         self.model, self.objective, self.evaluate = model, objective, evaluate
         self.lengths, self.config, self.out_dir, self.title = lengths, config, out_dir, title
+        self.before_step = before_step
         self.plan = plan(config, len(lengths))
         self.device = next(model.parameters()).device
+        self.arithmetic = Arithmetic(config.precision, self.device)
+        self.parameters = dict(trainable(model))  # all that will ever train
         self.optimizer = optimizer_for(model, config, learning_rate)
-        self.scheduler = get_linear_schedule_with_warmup(self.optimizer, self.plan.warmup, self.plan.steps)
+        self.scheduler = schedule_for(self.optimizer, config, self.plan.warmup, self.plan.steps)
         self.progress = Progress()
-        self.best_state = trainable_state(model)
+        self.best_state = copies(self.parameters)
 
     def fit(self) -> Progress:
         """Train from the last checkpoint, or from the start, and leave the best weights in the model.
@@ -200,7 +187,7 @@ class Trainer:
             The history and the best validation.
 
         Raises:
-            TrainingError: a loss that is not finite.
+            TrainingError: a loss that is not finite, or memory that runs out.
         """
         self._resume()
         groups = step_groups(self.config, self.lengths, self.config.seed or 0, self.progress.step, self.plan)
@@ -209,20 +196,20 @@ class Trainer:
             for group in groups:
                 if self._stopped():
                     break
-                self._step(group)
+                with memory.explained(self.config, self.device, self.progress.step + 1):
+                    self._step(group)
                 bar.advance()
                 bar.show(self._note())
-        load_trainable(self.model, self.best_state)
+        put_back(self.parameters, self.best_state)
         self._write_history()
         return self.progress
 
     def _step(self, group: list[list[int]]) -> None:
         self.model.train()
-        with autocast(self.device):
-            loss = accumulate(self.model, self.objective, group, self.progress.step + 1)
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.max_grad_norm)
-        self.optimizer.step()
-        rate = self.scheduler.get_last_lr()[0]
+        self.before_step(self.progress.step)
+        loss = accumulate(self.model, self.objective, group, self.progress.step + 1, self.arithmetic)
+        self.arithmetic.step(self.optimizer, self.model, self.config.max_grad_norm)
+        rate = max(self.scheduler.get_last_lr())
         self.scheduler.step()
         self.optimizer.zero_grad()
         self.progress.step += 1
@@ -239,7 +226,7 @@ class Trainer:
         self.progress.history.append({"step": self.progress.step, **shown})
         if self.progress.best is None or metrics["score"] > self.progress.best["score"]:
             self.progress.best, self.progress.best_step, self.progress.stale = metrics, self.progress.step, 0
-            self.best_state = trainable_state(self.model)
+            self.best_state = copies(self.parameters)
         else:
             self.progress.stale += 1
 
@@ -254,10 +241,11 @@ class Trainer:
 
     def _checkpoint(self) -> None:
         state = {
-            "model": trainable_state(self.model),
+            "model": copies(self.parameters),
             "best_model": self.best_state,
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
+            "scaler": self.arithmetic.scaler.state_dict(),
             "progress": asdict(self.progress),
         }
         checkpoints.save(self.out_dir, state)
@@ -266,10 +254,11 @@ class Trainer:
         state = checkpoints.load(self.out_dir, self.device)
         if state is None:
             return
-        load_trainable(self.model, state["model"])
+        put_back(self.parameters, state["model"])
         self.best_state = {name: value.to(self.device) for name, value in state["best_model"].items()}
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
+        self.arithmetic.scaler.load_state_dict(state["scaler"])
         self.progress = Progress(**state["progress"])
 
     def _write_history(self) -> None:

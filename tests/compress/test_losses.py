@@ -50,6 +50,11 @@ def test_rows_without_label_cost_nothing() -> None:
     logits, labels = torch.tensor([[0.0, 0.0], [5.0, 1.0]]), torch.tensor([1, losses.UNLABELLED])
     found = losses.hard_labels(logits, labels)
     weighted = losses.hard_labels(logits, labels, torch.tensor([1.0, 3.0]))
+    smoothed = losses.hard_labels(logits, labels, None, 0.2)
+    assert smoothed.tolist() == pytest.approx([math.log(2), 0.0])
+    sure = losses.hard_labels(torch.tensor([[0.0, 2.0]]), torch.tensor([1]), None, 0.2)
+    right, wrong = math.log(1 + math.exp(-2)), math.log(1 + math.exp(2))
+    assert sure.item() == pytest.approx(0.9 * right + 0.1 * wrong)
     assert weighted.tolist() == pytest.approx([3 * math.log(2), 0.0])
     assert found.tolist() == pytest.approx([math.log(2), 0.0])
 

@@ -1,0 +1,142 @@
+"""The model as a method wants it: which weights train, and how the rest is kept."""
+
+from __future__ import annotations
+
+import math
+import re
+import warnings
+from typing import Any
+
+import torch
+
+from edgeft import models
+from edgeft.errors import ModelError
+from edgeft.recipe import FinetuneConfig
+from edgeft.train.methods.fit import check, scaled
+from edgeft.train.methods.nf4 import keep_trainable, nf4_config
+
+# Peak learning rates of AdamW where the recipe names none.
+LEARNING_RATES = {
+    "full": 5e-5,  # BERT, Devlin et al. 2019, appendix A.3: 2e-5 to 5e-5
+    "head": 1e-3,  # AdamW's own default; the best of 3e-4 to 1e-2 on MiniLM's features
+    "lora": 1e-3,  # ours so far; LoRA, Hu et al. 2021, appendix D, takes 4e-4 to 5e-4 for RoBERTa
+    "dora": 1e-3,  # as LoRA; the two end alike on MiniLM
+    "rslora": 5e-4,  # ours: at rank 16 its scale is 4 times LoRA's; 1e-3 and 2.5e-4 did worse on MiniLM
+    "qlora": 1e-3,  # as LoRA
+    "ia3": 8e-3,  # peft's guide to (IA)^3; T-Few, Liu et al. 2022, takes 3e-3 of Adafactor, too slow here
+}
+# Heads and poolers of sequence classifiers: they stay out of 4 bits, and the head trains whole.
+HEADS = ("classifier", "score", "pre_classifier", "pooler")
+
+
+def load(config: FinetuneConfig, source: str, labels: list[str], device: torch.device) -> Any:
+    """The model before anything is added: in NF4 for QLoRA, else plain."""
+    models.seed_everything(config.seed or 0)
+    quantization = nf4_config(config.precision, device, [*HEADS, "lm_head"]) if config.method == "qlora" else None
+    model = models.load_classifier(source, labels, quantization_config=quantization, device=device)
+    keep_trainable(model)
+    return model
+
+
+def prepare(config: FinetuneConfig, source: str, labels: list[str], device: torch.device) -> Any:
+    """The model ready to train.
+
+    Raises:
+        RecipeError: the method ends in no plain model.
+        ModelError: the folder can't be used, or the method doesn't fit it.
+    """
+    check(config, models.facts(source))
+    model = load(config, source, labels, device)
+    if config.method == "full":
+        return model
+    return with_frozen_encoder(model) if config.method == "head" else with_adapter(model, config)
+
+
+def with_frozen_encoder(model: Any) -> Any:
+    """The model, of which the head alone trains.
+
+    A pooler counts as head: BERT keeps inside the encoder what RoBERTa and DistilBERT have in the head, and a
+    checkpoint without one gets a random one.
+    """
+    for name, parameter in model.base_model.named_parameters():
+        parameter.requires_grad_("pooler" in name.split("."))
+    return model
+
+
+def heads_of(model: torch.nn.Module) -> list[str]:
+    """Names of the classification head's modules, which train whole beside an adapter."""
+    return [name for name, _ in model.named_children() if name in HEADS and name != "pooler"]
+
+
+def with_adapter(model: Any, config: FinetuneConfig) -> Any:
+    """The model with an adapter in its body, and a head that trains whole.
+
+    Raises:
+        ModelError: peft finds no place for the adapter.
+    """
+    from peft import get_peft_model, prepare_model_for_kbit_training
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers by an older name
+        if config.method == "qlora":
+            model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+        try:
+            return get_peft_model(model, adapter_config(model, config))
+        except (ValueError, TypeError) as error:
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            raise ModelError(f"finetune.method={config.method} on {model.config.model_type}: {reason}") from error
+
+
+def adapter_config(model: Any, config: FinetuneConfig) -> Any:
+    """What peft is to add: (IA)^3's scales on keys, values and feed-forward inputs, LoRA's on every linear layer."""
+    from peft import IA3Config, LoraConfig, TaskType
+
+    heads = heads_of(model)
+    if config.method == "ia3":
+        places = scaled(model.config.model_type)
+        # Without a task type, which would make peft save a head as one module: its merge of (IA)^3 then fails on a
+        # head of several layers.
+        return IA3Config(
+            target_modules=list(places.modules),
+            feedforward_modules=list(places.inputs),
+            modules_to_save=[f"{head}.{layer}".rstrip(".") for head in heads for layer in layers_of(model, head)],
+        )
+    return LoraConfig(
+        task_type=TaskType.SEQ_CLS,
+        r=config.lora_rank,
+        lora_alpha=config.lora_alpha,
+        lora_dropout=config.lora_dropout,
+        use_dora=config.method == "dora",
+        use_rslora=config.method == "rslora",
+        target_modules="all-linear",
+        # Else a head of several layers (RoBERTa's, DistilBERT's) gets LoRA inside of what trains whole.
+        exclude_modules=rf"({'|'.join(map(re.escape, heads))})(\..*)?",
+        modules_to_save=heads,
+    )
+
+
+def layers_of(model: torch.nn.Module, head: str) -> list[str]:
+    """Names, below the head's, of its modules with parameters of their own; "" for the head itself."""
+    inside = model.get_submodule(head).named_modules()
+    return [name for name, module in inside if next(module.parameters(recurse=False), None) is not None]
+
+
+def parameter_counts(model: torch.nn.Module) -> dict[str, float]:
+    """How much of a model trains.
+
+    Returns:
+        `trainable_parameters`, `parameters` (without the frozen copies of heads that train) and `trainable_share`.
+    """
+    sizes = [
+        (_size(parameter), parameter.requires_grad)
+        for name, parameter in model.named_parameters()
+        if "original_module" not in name.split(".")
+    ]
+    total, trainable = sum(size for size, _ in sizes), sum(size for size, trains in sizes if trains)
+    return {"trainable_parameters": trainable, "parameters": total, "trainable_share": trainable / total}
+
+
+def _size(parameter: Any) -> int:
+    """Weights that a parameter stands for; in 4 bits it holds two of them in each byte."""
+    state = getattr(parameter, "quant_state", None)
+    return parameter.numel() if state is None else math.prod(state.shape)

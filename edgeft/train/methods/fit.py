@@ -1,0 +1,100 @@
+"""Which method fits which model, from config.json alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edgeft.errors import ModelError, RecipeError, require
+from edgeft.models import Facts
+from edgeft.recipe import FinetuneConfig
+
+# Their virtual tokens stand outside the model's own weights: there is nothing to merge them into.
+NOT_PLAIN = ("prompt", "prefix", "p_tuning")
+NEEDS = {"full": (), "head": (), "qlora": ("peft", "bitsandbytes")}
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """What (IA)^3 scales in a model.
+
+    Attributes:
+        modules: linear layers, by the ends of their names.
+        inputs: those among them whose inputs are scaled, not their outputs.
+    """
+
+    modules: tuple[str, ...]
+    inputs: tuple[str, ...]
+
+
+_BERT = Scaled(("key", "value", "output.dense"), ("output.dense",))
+# Keys, values and the input of the second feed-forward layer, for models that peft has no default for.
+_SCALED = {
+    "albert": Scaled(("key", "value", "ffn_output"), ("ffn_output",)),
+    "camembert": _BERT,
+    "distilbert": Scaled(("k_lin", "v_lin", "lin2"), ("lin2",)),
+    "electra": _BERT,
+    # One matrix makes queries, keys and values; peft scales such a one whole, too.
+    "modernbert": Scaled(("attn.Wqkv", "mlp.Wo"), ("mlp.Wo",)),
+    "mpnet": Scaled(("attn.k", "attn.v", "output.dense"), ("output.dense",)),
+    "xlm-roberta": _BERT,
+}
+
+
+def scaled(kind: str) -> Scaled:
+    """What (IA)^3 scales in models of this `model_type`.
+
+    Raises:
+        ModelError: neither peft nor this table knows it.
+    """
+    if kind in _SCALED:
+        return _SCALED[kind]
+    known = require("peft.utils.constants", "for method ia3")
+    modules = known.TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING
+    if kind not in modules:
+        raise ModelError(
+            f"finetune.method=ia3: which layers to scale in a {kind} model isn't known; take lora, "
+            f"or a model of {', '.join(sorted({*_SCALED, 'bert', 'roberta', 'deberta-v2'}))}"
+        )
+    inputs = known.TRANSFORMERS_MODELS_TO_IA3_FEEDFORWARD_MODULES_MAPPING
+    return Scaled(tuple(modules[kind]), tuple(inputs.get(kind, ())))
+
+
+def check(config: FinetuneConfig, facts: Facts) -> None:
+    """Whether the method can train such a model and end in a plain one, before anything is loaded.
+
+    Args:
+        config: of the fine-tuning.
+        facts: `models.facts` of its model.
+
+    Raises:
+        RecipeError: the method ends in no plain model, or another option can't do anything with it.
+        ModelError: it doesn't know the model's architecture.
+        MissingExtraError: it needs a package that is not installed.
+    """
+    if config.method in NOT_PLAIN:
+        raise RecipeError(
+            f"finetune.method={config.method}: ends in no plain model: its virtual tokens stand outside the weights "
+            "that transformers loads and the exporter captures; take full, head, lora, dora, rslora, qlora or ia3"
+        )
+    for module in NEEDS.get(config.method, ("peft",)):
+        require(module, f"for method {config.method}")
+    if config.method == "ia3":
+        scaled(facts.kind)
+    if config.freeze_layers > facts.layers:
+        raise RecipeError(
+            f"finetune.freeze_layers: {config.freeze_layers} layers are to be frozen, and the model has "
+            f"{facts.layers}; at most {facts.layers}"
+        )
+    if config.method == "head" and idle_for_head(config):
+        idle = ", ".join(idle_for_head(config))
+        raise RecipeError(f"finetune.method=head: no layer trains, so {idle} would do nothing; leave it unset")
+
+
+def idle_for_head(config: FinetuneConfig) -> list[str]:
+    """Options about layers that would do nothing where only the head trains."""
+    asked = {
+        "freeze_layers": config.freeze_layers > 0,
+        "gradual_unfreezing": config.gradual_unfreezing,
+        "layer_decay": config.layer_decay < 1,
+    }
+    return [name for name, is_asked in asked.items() if is_asked]

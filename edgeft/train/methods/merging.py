@@ -1,0 +1,72 @@
+"""From what was trained to one plain model, and the check that both are the same."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from edgeft import models
+from edgeft.errors import GateError
+from edgeft.recipe import FinetuneConfig
+from edgeft.stage import write_json
+from edgeft.train.methods.nf4 import copy_dequantized
+
+ADAPTER = "adapter"
+
+
+def merge(model: Any, config: FinetuneConfig, source: str, labels: list[str], folder: Path) -> Any:
+    """Fold the trained adapter into plain fp32 weights; a model without adapter is one already.
+
+    For QLoRA the base is the de-quantized NF4 base that the adapter was trained on, in fp32: merging into the
+    original weights, or back into 4 bits, would be another model than the one that was validated.
+
+    Args:
+        model: the trained adapter model, untouched.
+        config: of the fine-tuning.
+        source: of the base.
+        labels: of the task.
+        folder: where the adapter is kept, under `adapter/`.
+    """
+    from peft import PeftModel
+
+    if not isinstance(model, PeftModel):
+        return model
+    save_adapter(model, folder / ADAPTER)
+    models.seed_everything(config.seed or 0)
+    base = models.load_classifier(source, labels)
+    if config.method == "qlora":
+        copy_dequantized(model.get_base_model(), base)
+    merged = PeftModel.from_pretrained(base, folder / ADAPTER).merge_and_unload()
+    return merged.to(next(model.parameters()).device)
+
+
+def save_adapter(model: Any, folder: Path) -> None:
+    """Write a peft folder; peft lists names in the order of a set, which changes from process to process."""
+    model.save_pretrained(folder)
+    file = folder / "adapter_config.json"
+    config = json.loads(file.read_text(encoding="utf-8"))
+    write_json(file, {key: sorted(value) if isinstance(value, list) else value for key, value in config.items()})
+
+
+def check_merge(before: Any, after: Any, tolerance: float) -> float:
+    """Compare the merged model's logits with the adapter model's.
+
+    Args:
+        before: logits of the adapter model, (rows, labels).
+        after: logits of the merged model, (rows, labels).
+        tolerance: largest difference allowed, relative to the largest logit.
+
+    Returns:
+        The relative difference found.
+
+    Raises:
+        GateError: it is over the tolerance.
+    """
+    difference = float(abs(before - after).max() / max(abs(before).max(), 1e-12))
+    if not difference <= tolerance:
+        raise GateError(
+            f"merge: logits of the merged model differ from the adapter's by {difference:.2e} of the largest logit, "
+            f"allowed are {tolerance:.0e}; no model was kept"
+        )
+    return difference

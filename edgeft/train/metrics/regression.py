@@ -1,0 +1,45 @@
+"""Metrics of text regression."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeft.errors import require
+from edgeft.train.metrics.checks import PURPOSE, Figures, Floats, check_finite, check_rows
+
+CONSTANT = 1e-13  # relative deviation under which SciPy takes values for constant
+
+
+def regression(predicted: Floats, targets: Floats) -> Figures:
+    """Correlations and errors.
+
+    Args:
+        predicted: (n,) or (n, 1).
+        targets: (n,) or (n, 1), in the same unit.
+
+    Returns:
+        `pearson`, `spearman` (SciPy's pearsonr and spearmanr; left out where predictions or targets are constant, as
+        correlation is undefined there), `mae` and `rmse` in the unit of the targets (scikit-learn's).
+
+    Raises:
+        TrainingError: no rows, or values that are not finite.
+    """
+    check_rows(predicted, targets)
+    check_finite(predicted, "predictions")
+    check_finite(targets, "targets")
+    guess, truth = (np.asarray(values, dtype=np.float64).reshape(len(values)) for values in (predicted, targets))
+    sklearn = require("sklearn.metrics", PURPOSE)
+    found: Figures = {}
+    if _varies(guess) and _varies(truth):
+        stats = require("scipy.stats", PURPOSE)
+        found["pearson"] = float(stats.pearsonr(guess, truth).statistic)
+        found["spearman"] = float(stats.spearmanr(guess, truth).statistic)
+    found["mae"] = float(sklearn.mean_absolute_error(truth, guess))
+    found["rmse"] = float(sklearn.root_mean_squared_error(truth, guess))
+    return found
+
+
+def _varies(values: npt.NDArray[np.float64]) -> bool:
+    mean = values.mean()
+    return bool(np.linalg.norm(values - mean) > CONSTANT * abs(mean)) and len(np.unique(values)) > 1

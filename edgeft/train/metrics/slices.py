@@ -1,0 +1,86 @@
+"""A metric on parts of the rows: by the values of a column, by length."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgeft.train.metrics.bootstrap import Interval, Measure, Rows, interval
+from edgeft.train.metrics.checks import check_rows
+
+SMALL = 20  # rows under which a figure says little
+MOST = 30  # values of a column that get a slice of their own
+BUCKETS = 4
+MISSING, OTHERS = "(missing)", "(all other values)"
+
+
+@dataclass(frozen=True)
+class Slice:
+    """A part of the rows.
+
+    Attributes:
+        name: the value, or the lengths from and to.
+        rows: how many.
+        figure: the metric with its interval; None where it is undefined on these rows.
+        small: fewer than `SMALL` rows.
+    """
+
+    name: str
+    rows: int
+    figure: Interval | None
+    small: bool
+
+
+def by_value(column: Sequence[Hashable], measure: Measure, most: int = MOST, seed: int = 0) -> list[Slice]:
+    """A slice for each value of a column, the largest first.
+
+    Args:
+        column: (n,) values; None is missing.
+        measure: (n,) a figure for each row, whose mean is meant, or a function of row numbers.
+        most: values with a slice of their own; the rows of all rarer ones stand together at the end.
+        seed: of the intervals.
+
+    Raises:
+        TrainingError: no rows, or figures that are not finite.
+    """
+    check_rows(column, column)
+    names = [MISSING if value is None else str(value) for value in column]
+    kept = [name for name, _ in sorted(Counter(names).items(), key=lambda item: (-item[1], item[0]))[:most]]
+    known = set(kept)
+    parts: dict[str, list[int]] = {name: [] for name in kept}
+    for row, name in enumerate(names):
+        parts.setdefault(name if name in known else OTHERS, []).append(row)
+    return [_slice(name, np.array(rows), measure, seed) for name, rows in parts.items()]
+
+
+def by_length(lengths: Sequence[int], measure: Measure, buckets: int = BUCKETS, seed: int = 0) -> list[Slice]:
+    """A slice for each bucket of lengths, the shortest first; the buckets hold about as many rows each.
+
+    Args:
+        lengths: (n,) of the texts, in any unit.
+        measure: (n,) a figure for each row, whose mean is meant, or a function of row numbers.
+        buckets: how many at most; fewer where lengths repeat, as rows of one length stay together.
+        seed: of the intervals.
+
+    Returns:
+        Slices named after the shortest and longest length in them, as in `3-17`.
+
+    Raises:
+        TrainingError: no rows, or figures that are not finite.
+    """
+    check_rows(lengths, lengths)
+    sizes = np.asarray(lengths)  # (n,)
+    edges = np.unique(np.quantile(sizes, np.arange(1, buckets) / buckets, method="inverted_cdf"))
+    bucket = np.searchsorted(edges, sizes, side="left")  # (n,)
+    return [_bucket(sizes, np.flatnonzero(bucket == place), measure, seed) for place in np.unique(bucket)]
+
+
+def _bucket(sizes: Rows, rows: Rows, measure: Measure, seed: int) -> Slice:
+    return _slice(f"{sizes[rows].min()}-{sizes[rows].max()}", rows, measure, seed)
+
+
+def _slice(name: str, rows: Rows, measure: Measure, seed: int) -> Slice:
+    return Slice(name, len(rows), interval(measure, rows, seed=seed), len(rows) < SMALL)

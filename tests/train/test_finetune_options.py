@@ -1,0 +1,145 @@
+"""What an option of the training changes in the model that the stage leaves, and what is refused before training."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from support import write_csv
+
+from edgeft import models
+from edgeft.data import sources
+from edgeft.data.prepare import run as prepare
+from edgeft.errors import RecipeError
+from edgeft.recipe import DataConfig, FinetuneConfig
+from edgeft.train.finetune import cross_entropy_objective
+from edgeft.train.finetune import run as finetune
+
+WORDS = {"good": "up", "great": "up", "fine": "up", "bad": "down", "awful": "down", "poor": "down"}
+OPENINGS = ("a", "the", "this was a", "it is", "so", "was it a", "this is the", "it was so", "the plot is")
+FILLERS = ("the plot", "the actor", "a movie", "it was", "the film", "was the movie", "a plot", "is it")
+ROWS = [
+    (f"{opening} {word} film so {filler}", label)
+    for opening in OPENINGS
+    for filler in FILLERS
+    for word, label in WORDS.items()
+]
+QUICK: dict[str, Any] = {"epochs": 1.0, "batch_size": 8, "max_length": 16, "seed": 1, "early_stopping_patience": 0}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("option-data")
+    file = write_csv(folder / "rows.csv", ROWS, ("text", "label"))
+    config = DataConfig(file=str(file), validation_fraction=0.25, test_fraction=0.25, seed=0)
+    prepare(config, sources.local_files(config), folder / "data")
+    return folder / "data"
+
+
+def changed(folder: Path, source: Path) -> set[str]:
+    """Names of the body's weights that fine-tuning moved."""
+    before = dict(models.load_classifier(source, ["down", "up"]).base_model.named_parameters())
+    after = dict(models.load_classifier(folder, None).base_model.named_parameters())
+    return {name for name, value in after.items() if "pooler" not in name and not torch.equal(value, before[name])}
+
+
+@pytest.mark.parametrize(
+    ("weights", "expected"), [(None, 0.2 * 0.5 * 1.6739764 + 0.8 * 0.2876821), ([2.0, 0.5], 0.4067158)]
+)
+def test_label_smoothing_by_hand(weights: list[float] | None, expected: float) -> None:
+    """Logits (0, ln 3), so p = (1/4, 3/4), label 1, smoothing 0.2.
+
+    With weights (2, 1/2): 0.8 * 0.5 * ln(4/3) + 0.1 * (2 * ln 4 + 0.5 * ln(4/3)) = 0.4067158.
+    """
+    train = SimpleNamespace(labels=np.array([1, 0]))
+    dataset: Any = SimpleNamespace(train=train, class_weights=weights)
+    logits = torch.tensor([[0.0, 1.0986123]])
+    objective = cross_entropy_objective(dataset, [[5], [6]], 0, torch.device("cpu"), label_smoothing=0.2)
+    model: Any = lambda **batch: SimpleNamespace(logits=logits)  # noqa: E731
+    assert objective(model, [0]).tolist() == pytest.approx([expected], rel=1e-6)
+
+
+def test_without_smoothing_the_loss_keeps_its_bits() -> None:
+    dataset: Any = SimpleNamespace(train=SimpleNamespace(labels=np.array([1, 0, 1])), class_weights=[0.3, 1.7])
+    logits = torch.randn(3, 2, generator=torch.Generator().manual_seed(0))
+    model: Any = lambda **batch: SimpleNamespace(logits=logits)  # noqa: E731
+    got = cross_entropy_objective(dataset, [[5]] * 3, 0, torch.device("cpu"), 0.0)(model, [0, 1, 2])
+    weights = torch.tensor([0.3, 1.7])
+    expected = torch.nn.functional.cross_entropy(logits, torch.tensor([1, 0, 1]), weights, reduction="none")
+    assert torch.equal(got, expected)
+
+
+def test_smoothing_bounds_the_loss_of_a_training(data: Path, tiny_model: Path, tmp_path: Path) -> None:
+    """Smoothing 0.5 over 2 labels asks for (3/4, 1/4), whose entropy is 0.5623: no loss can be lower."""
+    config = FinetuneConfig(
+        model=str(tiny_model), method="full", learning_rate=2e-3, label_smoothing=0.5, **{**QUICK, "epochs": 5.0}
+    )
+    finetune(config, {"data": data, "model": tiny_model}, tmp_path / "out")
+    rows = map(json.loads, (tmp_path / "out" / "history.jsonl").read_text(encoding="utf-8").splitlines())
+    losses = [row["loss"] for row in rows if "loss" in row]
+    assert 0.5623 <= min(losses) < 0.6
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_frozen_layers_end_as_they_were(method: Any, data: Path, tiny_model: Path, tmp_path: Path) -> None:
+    config = FinetuneConfig(model=str(tiny_model), method=method, learning_rate=2e-3, freeze_layers=3, **QUICK)
+    finetune(config, {"data": data, "model": tiny_model}, tmp_path / "out")
+    moved = changed(tmp_path / "out", tiny_model)
+    assert moved
+    assert all(name.startswith("encoder.layer.3.") for name in moved)
+
+
+def test_unfreezing_reaches_the_layers_from_the_top(data: Path, tiny_model: Path, tmp_path: Path) -> None:
+    """4 steps are too few for the fifth part, in which layer 0 and the embeddings would begin."""
+    options = {**QUICK, "epochs": 4 / 27, "warmup_fraction": 0}
+    config = FinetuneConfig(model=str(tiny_model), method="full", gradual_unfreezing=True, **options)
+    result = finetune(config, {"data": data, "model": tiny_model}, tmp_path / "out")
+    assert (result.metrics["steps"], result.metrics["best_step"]) == (4, 4)
+    moved = changed(tmp_path / "out", tiny_model)
+    assert {".".join(name.split(".")[:3]) for name in moved} == {f"encoder.layer.{layer}" for layer in (1, 2, 3)}
+
+
+def test_more_frozen_layers_than_the_model_has(data: Path, tiny_model: Path, tmp_path: Path) -> None:
+    config = FinetuneConfig(model=str(tiny_model), freeze_layers=9, **QUICK)
+    with pytest.raises(RecipeError, match="freeze_layers: 9 layers are to be frozen, and the model has 4; at most 4"):
+        finetune(config, {"data": data, "model": tiny_model}, tmp_path / "out")
+
+
+def test_fp16_on_a_cpu_is_refused(data: Path, tiny_model: Path, tmp_path: Path) -> None:
+    config = FinetuneConfig(model=str(tiny_model), precision="fp16", device="cpu", **QUICK)
+    with pytest.raises(RecipeError, match="precision: fp16 trains on a GPU only"):
+        finetune(config, {"data": data, "model": tiny_model}, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"method": "full", "learning_rate": 2e-3, "gradual_unfreezing": True, "layer_decay": 0.9, "schedule": "cosine"},
+        {"method": "lora", "learning_rate": 4e-3, "precision": "bf16", "label_smoothing": 0.1, "length_grouped": False},
+        {"method": "qlora", "learning_rate": 4e-3, "precision": "bf16", "freeze_layers": 1, "schedule": "constant"},
+    ],
+)
+def test_options_together_learn_and_merge(
+    options: dict[str, Any], data: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    config = FinetuneConfig(model=str(tiny_model), **{**QUICK, "epochs": 8.0}, **options)
+    result = finetune(config, {"data": data, "model": tiny_model}, tmp_path / "out")
+    assert result.metrics["test"]["accuracy"] >= 0.85
+    if options["method"] == "full":
+        assert {name.split(".")[0] for name in changed(tmp_path / "out", tiny_model)} == {"embeddings", "encoder"}
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_every_precision_learns_on_a_gpu(precision: Any, data: Path, tiny_model: Path, tmp_path: Path) -> None:
+    config = FinetuneConfig(
+        model=str(tiny_model), learning_rate=4e-3, precision=precision, device="cuda", **{**QUICK, "epochs": 8.0}
+    )
+    result = finetune(config, {"data": data, "model": tiny_model}, tmp_path / "out")
+    assert result.metrics["test"]["accuracy"] >= 0.85

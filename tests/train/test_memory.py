@@ -1,0 +1,42 @@
+"""Memory that runs out is one line with the settings to lower, and to what."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from edgeft.errors import TrainingError
+from edgeft.recipe import DistillConfig, FinetuneConfig, TrainingConfig
+from edgeft.train.memory import explained, remedies
+
+CPU = torch.device("cpu")
+
+
+def test_the_line_by_hand() -> None:
+    config = FinetuneConfig(batch_size=16, gradient_accumulation=2, max_length=128, method="full")
+    with pytest.raises(TrainingError) as caught, explained(config, torch.device("cuda"), 7):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+    assert str(caught.value) == (
+        "out of memory on cuda at step 7; what needs less: batch_size 8 (now 16) with gradient_accumulation 4 (now 2), "
+        "32 rows a step (now 32); or max_length 64 (now 128); or method lora or qlora (now full)"
+    )
+
+
+def test_an_allocation_that_really_fails() -> None:
+    with (
+        pytest.raises(TrainingError, match=r"out of memory on cpu at step 1; .* batch_size 8 \(now 16\)"),
+        explained(TrainingConfig(), CPU, 1),
+    ):
+        torch.empty(10**15)  # 4 PB
+
+
+def test_other_errors_pass() -> None:
+    with pytest.raises(RuntimeError, match="shapes"), explained(TrainingConfig(), CPU, 1):
+        raise RuntimeError("shapes differ")
+
+
+def test_what_can_not_be_lowered_is_not_named() -> None:
+    assert remedies(FinetuneConfig(batch_size=1, max_length=64, method="qlora")) == ["max_length 32 (now 64)"]
+    assert remedies(FinetuneConfig(batch_size=3, method="lora"))[0].endswith("2 rows a step (now 3)")
+    assert remedies(FinetuneConfig(method="lora"))[-1] == "method qlora (now lora)"
+    assert remedies(DistillConfig(batch_size=1)) == ["a teacher fine-tuned with a smaller max_length"]

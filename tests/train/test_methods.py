@@ -1,0 +1,283 @@
+"""Every method on every shape of encoder: it trains, resumes, merges without loss, and reloads without peft."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from support import write_csv
+
+from edgeft import models, recipe
+from edgeft.data import sources
+from edgeft.data.dataset import load as load_dataset
+from edgeft.data.prepare import run as prepare
+from edgeft.errors import ModelError, RecipeError
+from edgeft.models import Facts
+from edgeft.pipeline.steps import preflight
+from edgeft.recipe import DataConfig, FinetuneConfig
+from edgeft.train import checkpoints, methods
+from edgeft.train.batches import encode
+from edgeft.train.evaluate import predict, read_predictions
+from edgeft.train.finetune import run as finetune
+
+METHODS = ("full", "head", "lora", "dora", "rslora", "qlora", "ia3")
+ADAPTERS = METHODS[2:]
+KINDS = ("bert", "roberta", "distilbert")
+VIRTUAL = ("prompt", "prefix", "p_tuning")
+SMALL: dict[str, Any] = {
+    "hidden_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 128,
+    "max_position_embeddings": 64,
+}
+SHAPES: dict[str, dict[str, Any]] = {
+    "roberta": {**SMALL, "pad_token_id": 0},
+    "distilbert": {"dim": 64, "n_layers": 2, "n_heads": 4, "hidden_dim": 128, "max_position_embeddings": 64},
+}
+WORDS = {"good": "up", "great": "up", "fine": "up", "bad": "down", "awful": "down", "poor": "down"}
+ROWS = [
+    (f"{opening} {word} film so {filler}", label)
+    for opening in ("a", "the", "this was a", "it is", "so", "was it a", "this is the", "it was so", "the plot is")
+    for filler in ("the plot", "the actor", "a movie", "it was", "the film", "was the movie", "a plot", "is it")
+    for word, label in WORDS.items()
+]
+# 216 training rows, 7 steps; the rates are those that a few steps of a random model need.
+QUICK: dict[str, Any] = {"epochs": 0.5, "batch_size": 16, "max_length": 16, "seed": 1, "early_stopping_patience": 0}
+RATES = {"full": 2e-3, "head": 1e-2, "rslora": 1e-3, "ia3": 2e-2}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("methods-data")
+    file = write_csv(folder / "rows.csv", ROWS, ("text", "label"))
+    config = DataConfig(file=str(file), validation_fraction=0.25, test_fraction=0.25, seed=0)
+    prepare(config, sources.local_files(config), folder / "data")
+    return folder / "data"
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, tiny_tokenizer: Any) -> Callable[[str], Path]:
+    """Gives the folder of a tiny encoder of a kind."""
+    from transformers import AutoConfig, AutoModel
+
+    def make(kind: str) -> Path:
+        folder = tmp_path_factory.getbasetemp() / f"tiny-{kind}"
+        if kind == "bert" or folder.exists():
+            return tiny_model if kind == "bert" else folder
+        torch.manual_seed(0)
+        config = AutoConfig.for_model(kind, vocab_size=len(tiny_tokenizer), **SHAPES[kind])
+        AutoModel.from_config(config).save_pretrained(folder)
+        tiny_tokenizer.save_pretrained(folder)
+        return folder
+
+    return make
+
+
+def settings(method: Any, model: Path, **others: Any) -> FinetuneConfig:
+    return FinetuneConfig(model=str(model), method=method, learning_rate=RATES.get(method, 4e-3), **{**QUICK, **others})
+
+
+def logits_of(model: Any, tokenizer: Any, data: Path) -> Any:
+    texts = load_dataset(data).test.texts
+    return predict(model, encode(tokenizer, texts, QUICK["max_length"]), tokenizer.pad_token_id)
+
+
+def killed(config: FinetuneConfig, inputs: dict[str, Path], out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that ends right after its first checkpoint."""
+    save = checkpoints.save
+
+    def save_and_die(*arguments: Any) -> None:
+        save(*arguments)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "save", save_and_die)
+        with pytest.raises(KeyboardInterrupt):
+            finetune(config, inputs, out)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_trains_resumes_and_ends_as_a_plain_model(
+    method: str,
+    kind: str,
+    data: Path,
+    encoder: Callable[[str], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    config = settings(method, encoder(kind), checkpoint_steps=3)
+    inputs = {"data": data, "model": encoder(kind)}
+    result = finetune(config, inputs, tmp_path / "out")
+    kept = read_predictions(tmp_path / "out", "test")
+
+    assert result.metrics["steps"] > 3
+    if method in ADAPTERS:
+        assert result.metrics["merge_difference"] <= 1e-4
+        assert result.metrics["validation"]["agreement"] == result.metrics["test"]["agreement"] == 1.0
+
+    plain, report = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out", output_loading_info=True)
+    assert not any(report[gap] for gap in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    assert not any("lora" in name or "ia3" in name for name, _ in plain.named_parameters())
+    again = logits_of(plain, AutoTokenizer.from_pretrained(tmp_path / "out"), data)
+    np.testing.assert_allclose(again, kept, atol=1e-5)
+
+    moved = {
+        name.split(".")[0]
+        for name, before in models.load_classifier(encoder(kind), ["down", "up"]).base_model.named_parameters()
+        if not torch.equal(before, plain.base_model.get_parameter(name))
+    }
+    assert ("encoder" in moved or "transformer" in moved) == (method != "head")
+    assert "embeddings" in moved if method == "full" else "embeddings" not in moved
+
+    killed(config, inputs, tmp_path / "killed", monkeypatch)
+    resumed = finetune(config, inputs, tmp_path / "killed")
+    assert resumed.digest == result.digest
+
+
+@pytest.mark.parametrize("method", ["dora", "rslora"])
+def test_a_method_learns(method: str, data: Path, tiny_model: Path, tmp_path: Path) -> None:
+    """Full, LoRA and QLoRA do so in test_finetune.py; on random weights a head or scales alone have little to learn."""
+    config = settings(method, tiny_model, epochs=10.0, batch_size=8)
+    result = finetune(config, {"data": data, "model": tiny_model}, tmp_path / "out")
+    assert result.metrics["test"]["accuracy"] >= 0.85
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("method", METHODS)
+def test_only_what_the_method_names_trains(method: str, kind: str, encoder: Callable[[str], Path]) -> None:
+    model = methods.prepare(settings(method, encoder(kind)), str(encoder(kind)), ["a", "b"], torch.device("cpu"))
+    trains = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert any("classifier" in name for name in trains)
+    inside = {name for name in trains if "classifier" not in name}
+    marks = {"head": ("pooler",), "ia3": ("ia3_l",), "full": ("",)}.get(method, ("lora_",))
+    assert all(any(mark in name for mark in marks) for name in inside)
+    # No adapter inside of a head that trains whole.
+    assert not any("classifier" in name and ("lora" in name or "ia3" in name) for name, _ in model.named_parameters())
+
+    counts = methods.parameter_counts(model)
+    base = models.load_classifier(encoder(kind), ["a", "b"]).num_parameters()
+    added = sum(p.numel() for name, p in model.named_parameters() if "lora_" in name or "ia3_" in name)
+    assert counts["parameters"] == base + added
+    assert counts["trainable_share"] == counts["trainable_parameters"] / counts["parameters"]
+    assert (counts["trainable_share"] == 1.0) == (method == "full")
+
+
+def merged_twin(method: str, config: FinetuneConfig, layer: Any) -> tuple[Any, Any]:
+    """Weight and bias of an adapted linear layer after the merge, from the formulas of the papers."""
+    weight, bias = layer.base_layer.weight.detach().double(), layer.base_layer.bias.detach().double()
+    if method == "ia3":
+        scale = layer.ia3_l["default"].detach().double().flatten()
+        return (weight * scale, bias) if layer.is_feedforward else (weight * scale[:, None], bias * scale)
+    rank = config.lora_rank
+    scale = config.lora_alpha / (rank**0.5 if method == "rslora" else rank)
+    down, up = (part["default"].weight.detach().double() for part in (layer.lora_A, layer.lora_B))
+    moved = weight + scale * up @ down
+    if method == "dora":
+        magnitude = layer.lora_magnitude_vector["default"].weight.detach().double()
+        moved = magnitude[:, None] * moved / moved.norm(dim=1, keepdim=True)
+    return moved, bias
+
+
+@pytest.mark.parametrize("method", ["lora", "dora", "rslora", "ia3"])
+def test_a_merge_is_what_the_paper_says(method: str, tiny_model: Path, tmp_path: Path) -> None:
+    config = settings(method, tiny_model)
+    model = methods.prepare(config, str(tiny_model), ["a", "b"], torch.device("cpu"))
+    torch.manual_seed(3)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_" in name or "ia3_" in name:
+                parameter.add_(torch.randn_like(parameter) * 0.1)
+    merged = methods.merge(model, config, str(tiny_model), ["a", "b"], tmp_path)
+    adapted = {n: m for n, m in model.get_base_model().named_modules() if hasattr(m, "base_layer")}
+    assert len(adapted) >= 4 * 4
+    for name, layer in adapted.items():
+        weight, bias = merged_twin(method, config, layer)
+        found = merged.get_submodule(name)
+        torch.testing.assert_close(found.weight.double(), weight, atol=1e-6, rtol=1e-5)
+        torch.testing.assert_close(found.bias.double(), bias, atol=1e-6, rtol=1e-5)
+
+
+def test_an_adapter_is_written_in_one_order(tiny_model: Path, tmp_path: Path) -> None:
+    config = settings("ia3", tiny_model)
+    model = methods.prepare(config, str(tiny_model), ["a", "b"], torch.device("cpu"))
+    methods.merge(model, config, str(tiny_model), ["a", "b"], tmp_path)
+    written = json.loads((tmp_path / methods.ADAPTER / "adapter_config.json").read_text())
+    assert written["target_modules"] == ["key", "output.dense", "value"]
+
+
+# ------------------------------------------------------------------------------------------------ what fits which model
+
+
+@pytest.mark.parametrize("kind", ["albert", "camembert", "deberta-v2", "distilbert", "electra", "modernbert", "mpnet"])
+def test_ia3_finds_its_layers_and_merges_exactly(kind: str) -> None:
+    from peft import get_peft_model
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    from edgeft.train.methods import adapters, fit
+
+    shape = SHAPES.get(kind, SMALL)
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(kind, vocab_size=100, pad_token_id=0, **shape)
+    plain = AutoModelForSequenceClassification.from_config(config).eval()
+    model = get_peft_model(plain, adapters.adapter_config(plain, settings("ia3", Path("x")))).eval()
+    names = [name for name, module in model.named_modules() if hasattr(module, "base_layer")]
+    for wanted in fit.scaled(kind).modules:
+        assert any(name.endswith(wanted) for name in names)
+    assert not any("classifier" in name or "pooler" in name for name in names)
+    for name, parameter in model.named_parameters():
+        if "ia3_l" in name:
+            torch.nn.init.uniform_(parameter, 0.5, 1.5)
+    ids = torch.randint(5, 99, (3, 9))
+    with torch.no_grad():
+        before = model(input_ids=ids).logits
+        after = model.merge_and_unload()(input_ids=ids).logits
+    assert methods.check_merge(before.numpy(), after.numpy(), 1e-4) <= 1e-5
+
+
+@pytest.mark.parametrize("method", VIRTUAL)
+def test_what_ends_in_no_plain_model_is_refused_before_anything_is_loaded(
+    method: Any, data: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(models, "load_classifier", lambda *_, **__: pytest.fail("loaded"))
+    config = settings(method, tiny_model)
+    line = rf"^finetune.method={method}: ends in no plain model: .* take full, head, lora, dora, rslora, qlora or ia3$"
+    with pytest.raises(RecipeError, match=line):
+        finetune(config, {"data": data, "model": tiny_model}, tmp_path / "out")
+    monkeypatch.setattr(models, "load_tokenizer", lambda *_: pytest.fail("loaded"))
+    whole = recipe.Recipe(data=DataConfig(file=str(tiny_model / "config.json")), finetune=config)
+    with pytest.raises(RecipeError, match=line):
+        preflight(whole)
+
+
+def test_ia3_knows_what_it_does_not_know() -> None:
+    config = FinetuneConfig(method="ia3")
+    for kind in ("bert", "roberta", "distilbert", "deberta-v2", "qwen2"):
+        methods.check(config, Facts(kind, 2, 64))
+    with pytest.raises(ModelError, match=r"^finetune.method=ia3: which layers to scale in a funnel model isn't known"):
+        methods.check(config, Facts("funnel", 2, 64))
+    methods.check(replace(config, method="lora"), Facts("funnel", 2, 64))
+
+
+def test_options_about_layers_fit_the_model_and_the_method() -> None:
+    facts = Facts("bert", 4, 64)
+    with pytest.raises(RecipeError, match=r"^finetune.freeze_layers: 5 layers .* and the model has 4; at most 4$"):
+        methods.check(FinetuneConfig(freeze_layers=5), facts)
+    idle = FinetuneConfig(method="head", freeze_layers=1, gradual_unfreezing=True, layer_decay=0.9)
+    with pytest.raises(RecipeError, match=r"so freeze_layers, gradual_unfreezing, layer_decay would do nothing"):
+        methods.check(idle, facts)
+    methods.check(FinetuneConfig(method="head"), facts)
+    methods.check(replace(idle, method="lora"), facts)
+
+
+def test_every_method_that_trains_has_a_rate() -> None:
+    assert set(methods.LEARNING_RATES) == set(METHODS)
