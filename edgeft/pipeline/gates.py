@@ -100,7 +100,9 @@ def pruning_note(metrics: Mapping[str, Any]) -> str:
 
 
 def show(results: Results, console: Console) -> None:
-    """Print the table with the test split beside the validation split."""
+    """Print the table with the test split beside the validation split; nothing before there is a model."""
+    if not rows(results):
+        return
     table = Table(title="What each stage did", title_justify="left", box=box.SIMPLE_HEAD)
     for column in ("stage", "valid", "test", "F1", "changed", "size", "latency"):
         table.add_column(column, justify="left" if column == "stage" else "right", no_wrap=True)
