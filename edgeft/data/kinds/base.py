@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar
 
@@ -25,7 +26,7 @@ class BadRow(Exception):
     """
 
 
-class Kind:
+class Kind(ABC):
     """One form of rows of one task; a subclass a form.
 
     Attributes:
@@ -60,6 +61,7 @@ class Kind:
             found[role] = column
         return found
 
+    @abstractmethod
     def parse(self, *values: Any) -> tuple[Any, ...]:
         """The canonical cells of one row, in the order of `types`.
 
@@ -69,7 +71,6 @@ class Kind:
         Raises:
             BadRow: what is wrong with it.
         """
-        raise NotImplementedError
 
     def inputs(self, columns: Columns) -> list[str]:
         """What a model is given, as one text a row: rows with equal inputs are the same question."""
