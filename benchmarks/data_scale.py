@@ -1,6 +1,6 @@
 """The data stage at 10 thousand, 100 thousand and a million generated rows: seconds, memory, and the rerun.
 
-    python benchmarks/data_scale.py [ROWS ...]
+    python benchmarks/data_scale.py [--chats] [ROWS ...]
 
 Rows are sentences of words of the demo's reviews, drawn at random (seeded), one in a hundred repeated and one in a
 hundred repeated with a word changed; some carry an e-mail, HTML or a web address. Each run is a process of its own.
@@ -51,6 +51,15 @@ def sentences(count: int, seed: int = 0) -> Iterator[tuple[str, str]]:
         yield text, label
 
 
+def write_chats(path: Path, count: int) -> None:
+    """A JSONL file of generated chats, a question and an answer each."""
+    texts = (text for text, _ in sentences(2 * count, 1))
+    with path.open("w", encoding="utf-8") as file:
+        for question, answer in zip(texts, texts, strict=True):
+            said = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+            file.write(json.dumps({"messages": said}) + "\n")
+
+
 def write(path: Path, count: int) -> None:
     """A CSV file of generated rows."""
     with path.open("w", encoding="utf-8", newline="") as file:
@@ -60,9 +69,12 @@ def write(path: Path, count: int) -> None:
 
 
 def stage(path: Path, out: Path) -> tuple[dict[str, object], float]:
-    """One run of `edgeft data` with every cleaning step: its stage.json, and seconds of the process."""
+    """One run of `edgeft data` with the steps above: its stage.json, and seconds of the process."""
     command = [sys.executable, "-m", "edgeft", "data", "--file", str(path), "--out", str(out), "--anonymise"]
-    command += [part for step in STEPS for part in ("--clean", step)]
+    chats = path.suffix == ".jsonl"
+    command += ["--task", "text-generation"] if chats else []
+    steps = [step for step in STEPS if not chats or step != "conflicts"]
+    command += [part for step in steps for part in ("--clean", step)]
     start = time.perf_counter()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return json.loads((out / "stage.json").read_text()), time.perf_counter() - start
@@ -70,12 +82,13 @@ def stage(path: Path, out: Path) -> tuple[dict[str, object], float]:
 
 def main() -> None:
     """Print a table and one JSON line."""
-    sizes = [int(size) for size in sys.argv[1:]] or list(SIZES)
+    chats = "--chats" in sys.argv
+    sizes = [int(size) for size in sys.argv[1:] if size != "--chats"] or list(SIZES)
     found = []
     with tempfile.TemporaryDirectory() as folder:
         for size in sizes:
-            path, out = Path(folder) / f"{size}.csv", Path(folder) / f"out-{size}"
-            write(path, size)
+            path, out = Path(folder) / f"{size}.{'jsonl' if chats else 'csv'}", Path(folder) / f"out-{size}"
+            (write_chats if chats else write)(path, size)
             result, seconds = stage(path, out)
             _, again = stage(path, out)
             found.append(

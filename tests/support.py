@@ -37,6 +37,19 @@ def dirty(number: int, text: str) -> str:
     return spoilt[number // 3 % 3] if number % 3 == 0 else text
 
 
+def up_and_down() -> list[tuple[str, str]]:
+    """432 rows whose label a single word tells."""
+    words = {"good": "up", "great": "up", "fine": "up", "bad": "down", "awful": "down", "poor": "down"}
+    openings = ("a", "the", "this was a", "it is", "so", "was it a", "this is the", "it was so", "the plot is")
+    fillers = ("the plot", "the actor", "a movie", "it was", "the film", "was the movie", "a plot", "is it")
+    return [
+        (f"{opening} {word} film so {filler}", label)
+        for opening in openings
+        for filler in fillers
+        for word, label in words.items()
+    ]
+
+
 def edgeft(*arguments: object, cwd: Path | None = None, timeout: float = 600) -> subprocess.CompletedProcess[str]:
     """Run the command line in a process of its own."""
     command = [sys.executable, "-m", "edgeft", *map(str, arguments)]

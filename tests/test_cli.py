@@ -11,26 +11,7 @@ from typing import Any
 import pytest
 from support import edgeft, last_json, write_csv
 
-from edgeft import cli
-
 GOOD = [(f"a {word} film number {index}", word) for index in range(40) for word in ("good", "bad")]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
-    """Run a command in this process: exit code, standard output, standard error."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["edgeft", *map(str, arguments)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
 
 
 def bad_files(folder: Path) -> dict[str, tuple[bytes, tuple[str, ...]]]:

@@ -38,23 +38,6 @@ ROWS = [review(index, word) for index in range(40) for word in ("good", "bad")]
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
-    """Run a command in this process: exit code, standard output, standard error."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["edgeft", *map(str, arguments)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
-
-
-@pytest.fixture
 def rows(tmp_path: Path) -> Path:
     return write_csv(tmp_path / "rows.csv", [*ROWS, ROWS[0]], ("text", "label"))
 

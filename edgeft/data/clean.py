@@ -24,7 +24,8 @@ from edgeft.data.table import BAR_ROWS
 from edgeft.progress import Bar
 from edgeft.recipe import DataConfig
 
-NOTHING = Counter[str]()
+# (split of a row, split of an earlier one) to places of the rows and of the earlier ones
+Pairs = dict[tuple[str, str], tuple[Places, Places]]
 EMPTY, DUPLICATE, CONFLICT = "nothing left after cleaning", "duplicate", "conflict"
 NEAR_DUPLICATE, LABEL_ERROR = "near duplicate", "label error"
 
@@ -86,8 +87,10 @@ def clean_texts(rows: Rows, cleaning: Cleaning, counts: Counts, removed: Removed
 def counted(rows: Rows) -> Counter[str]:
     """How many placeholders of each kind of personal data rows have."""
     found = Counter[str]()
-    for text in rows.kind.texts(rows.columns):
-        found += placeholders.count(text) if "[" in text else NOTHING
+    for index in range(len(rows)):
+        for text in rows.kind.texts_of(rows.columns, index):
+            if "[" in text:
+                found.update(placeholders.count(text))
     return found
 
 
@@ -192,21 +195,18 @@ def near_duplicates(parts: Parts, config: DataConfig, bar: Bar | None = None) ->
         wins.
     """
     drop = "near_duplicates" in (config.clean or ())
-    held_out = _near({"test": parts.test, "validation": parts.validation}, config)
-    if drop:
+    held_out: Pairs = {}
+    if drop:  # validation first, so that no training row goes because of a validation row that goes itself
+        held_out = _near({"test": parts.test, "validation": parts.validation}, config)
         _take_out(parts, "validation", held_out)
     found = _near(parts.splits(), config, bar)
     if drop:
         _take_out(parts, "train", found)
-    among = {name: len(places) for (split, name), (places, _) in found.items() if split == "train"}
-    return {"validation_in_test": len(held_out["validation", "test"][0]), **_named(among)}
-
-
-def _named(among: dict[str, int]) -> dict[str, int]:
-    return {"train" if name == "train" else f"train_in_{name}": count for name, count in among.items()}
-
-
-Pairs = dict[tuple[str, str], tuple[Places, Places]]
+    counts = {"validation_in_test": len((held_out or found)["validation", "test"][0])}
+    for (split, other), (places, _) in found.items():
+        if split == "train":
+            counts["train" if other == "train" else f"train_in_{other}"] = len(places)
+    return counts
 
 
 def _near(splits: dict[str, Rows], config: DataConfig, bar: Bar | None = None) -> Pairs:
@@ -215,7 +215,7 @@ def _near(splits: dict[str, Rows], config: DataConfig, bar: Bar | None = None) -
     Args:
         splits: the most important first.
         config: how similar.
-        bar: counts different texts.
+        bar: counts texts.
 
     Returns:
         (split of a row, split of the earlier one) to places of the rows and of the earliest that each leads back to.
@@ -225,6 +225,8 @@ def _near(splits: dict[str, Rows], config: DataConfig, bar: Bar | None = None) -
     group = overlap.first_of_each(hashes(texts))
     unique = np.unique(group)  # exact repeats are counted elsewhere
     earlier = near.earlier_similar([texts[i] for i in unique], config.near_duplicate_similarity, bar)
+    if bar:
+        bar.advance(len(texts) - len(unique))
     joined = {"direct": earlier, "root": _roots(earlier)}
     twin = {name: np.where(earlier == NONE, NONE, unique[places]) for name, places in joined.items()}
     twin = {name: _spread(places, unique, group) for name, places in twin.items()}  # (n,) in the joined order

@@ -14,7 +14,7 @@ from edgeft.data.clean import Counts
 from edgeft.data.dataset import Dataset, Split, split_of
 from edgeft.data.kinds import NAMED, task_of
 from edgeft.data.overlap import Removed
-from edgeft.data.rows import Rows
+from edgeft.data.rows import Rows, all_skipped
 from edgeft.data.splits import LEAK, LEAKS, Parts
 from edgeft.data.table import some, where
 from edgeft.errors import require
@@ -53,7 +53,7 @@ def prepare(config: DataConfig) -> tuple[Parts, Metrics]:
         DataError: one line, with row numbers.
     """
     read = read_all(config)
-    name, skipped = read["file"].name, _skipped(read)
+    name, skipped = read["file"].name, all_skipped(read.values())
     balance.check(config.balance, read["file"].kind.name)
     counts, removed = Counts(), Removed()
     cleaned = _cleaned(read, config, counts, removed)
@@ -169,15 +169,6 @@ def _leaks(parts: Parts) -> Metrics:
 
 def _together(first: Removed, second: Removed) -> Removed:
     return Removed(first.reason + second.reason, first.row + second.row, first.because + second.because)
-
-
-def _skipped(read: dict[str, Rows]) -> dict[str, list[tuple[str, int]]]:
-    """Problem to the rows that were left out because of it, as (file, row)."""
-    found: dict[str, list[tuple[str, int]]] = {}
-    for rows in read.values():
-        for problem, places in rows.skipped.items():
-            found.setdefault(problem, []).extend(places)
-    return found
 
 
 def _tell(skipped: dict[str, list[tuple[str, int]]], removed: Removed) -> None:

@@ -144,10 +144,7 @@ def _counted(read: dict[str, Rows]) -> Document:
         for field, part in read.items()
         for place, name in enumerate(part.files)
     ]
-    skipped: dict[str, list[tuple[str, int]]] = {}
-    for part in read.values():
-        for problem, places in part.skipped.items():
-            skipped.setdefault(problem, []).extend(places)
+    skipped = rows.all_skipped(read.values())
     return {
         "total": sum(map(len, read.values())),
         "files": files,

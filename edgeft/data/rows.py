@@ -101,10 +101,6 @@ def joined(parts: Sequence[Rows]) -> Rows:
     for other in parts[1:]:
         if other.kind.name != first.kind.name:
             checks.fail(other.name, [f"{other.kind.name} rows, but {first.name} has {first.kind.name} rows"])
-    skipped: dict[str, list[tuple[str, int]]] = {}
-    for part in parts:
-        for problem, found in part.skipped.items():
-            skipped.setdefault(problem, []).extend(found)
     return dataclasses.replace(
         first,
         columns={name: [cell for part in parts for cell in part.columns[name]] for name in first.columns},
@@ -113,8 +109,17 @@ def joined(parts: Sequence[Rows]) -> Rows:
         file=np.concatenate([np.full(len(part), i, dtype=np.int32) for i, part in enumerate(parts)]),
         groups=None if first.groups is None else [group for part in parts for group in part.groups or ()],
         times=None if first.times is None else np.concatenate([part.times for part in parts if part.times is not None]),
-        skipped=skipped,
+        skipped=all_skipped(parts),
     )
+
+
+def all_skipped(parts: Iterable[Rows]) -> dict[str, list[tuple[str, int]]]:
+    """Problem to the rows that were left out because of it, of all parts, as (file, row)."""
+    found: dict[str, list[tuple[str, int]]] = {}
+    for part in parts:
+        for problem, places in part.skipped.items():
+            found.setdefault(problem, []).extend(places)
+    return found
 
 
 # ------------------------------------------------------------------------------------------------------- from a table

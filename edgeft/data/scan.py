@@ -33,17 +33,6 @@ FAR = 3.0  # interquartile ranges beyond the quartiles: Tukey's far-out fences
 Notes = list[str]
 
 
-def pieces(rows: Rows, index: int) -> list[str]:
-    """The texts of one row that cleaning takes one by one."""
-    columns = rows.columns
-    match rows.kind.name:
-        case "tokens":
-            return [" ".join(columns["tokens"][index])]
-        case "messages":
-            return [message["content"] for message in columns["messages"][index]]
-    return [columns[name][index] for name in rows.kind.text_columns]
-
-
 def scan(rows: Rows, region: str, notes: Notes) -> Document:
     """What cleaning would change, and personal data by kind; at most 100,000 rows, chosen by content.
 
@@ -87,7 +76,7 @@ class _Look:
 
     def at(self, index: int) -> None:
         """Look at the texts of one row."""
-        texts = pieces(self.rows, index)
+        texts = self.rows.kind.texts_of(self.rows.columns, index)
         hit = [name for name, step in self.steps.items() if any(step(text) != text for text in texts)]
         for name in hit:
             self.changed[name].append(index)

@@ -184,8 +184,7 @@ def _by_time(
 ) -> tuple[npt.NDArray[np.str_], dict[str, float]]:
     """(n,) the split of each row, the latest rows the test; and where validation and test begin."""
     times = rows.times
-    if times is None:
-        raise ValueError("rows without times")
+    assert times is not None
     test = _begin(rows, times, config.test_from, "data.test_from", test_fraction)
     before = times[times < test]
     if not len(before):

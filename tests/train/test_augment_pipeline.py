@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import pytest
 from support import last_json, write_csv
 from tiny_generators import SENTENCES
 
-from edgeft import cli, recipe
+from edgeft import recipe
 from edgeft.data import dataset as datasets
 from edgeft.data import sources
 from edgeft.data.prepare import run as prepare
@@ -96,18 +95,7 @@ def test_what_can_not_be_augmented_is_known_before_the_first_row(rows: Path, tin
     preflight(recipe.resolve(chosen(rows, tiny_model, **named)))
 
 
-def test_the_command_alone(
-    rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["edgeft", *map(str, arguments)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        return (code, *capsys.readouterr())
-
+def test_the_command_alone(rows: Path, tmp_path: Path, run: Any) -> None:
     config = recipe.DataConfig(file=str(rows), seed=0)
     prepare(config, sources.local_files(config), tmp_path / "data")
     code, out, err = run("augment", "--data", tmp_path / "data", "--out", tmp_path / "more", "--copies", 2, "--json")

@@ -10,35 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support import write_csv
 
 from edgeft import models
-from edgeft.data import sources
-from edgeft.data.prepare import run as prepare
 from edgeft.errors import RecipeError
-from edgeft.recipe import DataConfig, FinetuneConfig
+from edgeft.recipe import FinetuneConfig
 from edgeft.train.finetune import cross_entropy_objective
 from edgeft.train.finetune import run as finetune
 
-WORDS = {"good": "up", "great": "up", "fine": "up", "bad": "down", "awful": "down", "poor": "down"}
-OPENINGS = ("a", "the", "this was a", "it is", "so", "was it a", "this is the", "it was so", "the plot is")
-FILLERS = ("the plot", "the actor", "a movie", "it was", "the film", "was the movie", "a plot", "is it")
-ROWS = [
-    (f"{opening} {word} film so {filler}", label)
-    for opening in OPENINGS
-    for filler in FILLERS
-    for word, label in WORDS.items()
-]
 QUICK: dict[str, Any] = {"epochs": 1.0, "batch_size": 8, "max_length": 16, "seed": 1, "early_stopping_patience": 0}
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("option-data")
-    file = write_csv(folder / "rows.csv", ROWS, ("text", "label"))
-    config = DataConfig(file=str(file), validation_fraction=0.25, test_fraction=0.25, seed=0)
-    prepare(config, sources.local_files(config), folder / "data")
-    return folder / "data"
 
 
 def changed(folder: Path, source: Path) -> set[str]:

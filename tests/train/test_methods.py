@@ -11,12 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support import write_csv
 
 from edgeft import models, recipe
-from edgeft.data import sources
 from edgeft.data.dataset import load as load_dataset
-from edgeft.data.prepare import run as prepare
 from edgeft.errors import ModelError, RecipeError
 from edgeft.models import Facts
 from edgeft.pipeline.steps import preflight
@@ -41,25 +38,9 @@ SHAPES: dict[str, dict[str, Any]] = {
     "roberta": {**SMALL, "pad_token_id": 0},
     "distilbert": {"dim": 64, "n_layers": 2, "n_heads": 4, "hidden_dim": 128, "max_position_embeddings": 64},
 }
-WORDS = {"good": "up", "great": "up", "fine": "up", "bad": "down", "awful": "down", "poor": "down"}
-ROWS = [
-    (f"{opening} {word} film so {filler}", label)
-    for opening in ("a", "the", "this was a", "it is", "so", "was it a", "this is the", "it was so", "the plot is")
-    for filler in ("the plot", "the actor", "a movie", "it was", "the film", "was the movie", "a plot", "is it")
-    for word, label in WORDS.items()
-]
 # 216 training rows, 7 steps; the rates are those that a few steps of a random model need.
 QUICK: dict[str, Any] = {"epochs": 0.5, "batch_size": 16, "max_length": 16, "seed": 1, "early_stopping_patience": 0}
 RATES = {"full": 2e-3, "head": 1e-2, "rslora": 1e-3, "ia3": 2e-2}
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("methods-data")
-    file = write_csv(folder / "rows.csv", ROWS, ("text", "label"))
-    config = DataConfig(file=str(file), validation_fraction=0.25, test_fraction=0.25, seed=0)
-    prepare(config, sources.local_files(config), folder / "data")
-    return folder / "data"
 
 
 @pytest.fixture(scope="module")

@@ -84,9 +84,9 @@ class Kind(ABC):
         """What two rows that are nearly the same have nearly in common."""
         return self.inputs(columns)
 
-    def texts(self, columns: Columns) -> Iterator[str]:
-        """Every text of every row, as cleaning sees them."""
-        return (text for name in self.text_columns for text in columns[name])
+    def texts_of(self, columns: Columns, index: int) -> list[str]:
+        """The texts of one row, as cleaning sees them."""
+        return [columns[name][index] for name in self.text_columns]
 
     def targets(self, columns: Columns) -> list[str] | None:
         """What the model should answer; None where one input may well have several answers."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, ClassVar
 
 from edgeft.cleaning import clean_row
@@ -83,8 +82,8 @@ class Messages(Kind):
         """What was said, without the instructions that every chat may begin with."""
         return [_joined([m for m in messages if m["role"] != "system"]) for messages in columns["messages"]]
 
-    def texts(self, columns: Columns) -> Iterator[str]:
-        return (message["content"] for messages in columns["messages"] for message in messages)
+    def texts_of(self, columns: Columns, index: int) -> list[str]:
+        return [message["content"] for message in columns["messages"][index]]
 
     def clean(self, columns: Columns, clean: Cleaner) -> tuple[Columns, list[int]]:
         made = [_cleaned(messages, clean) for messages in columns["messages"]]

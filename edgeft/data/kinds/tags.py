@@ -51,8 +51,8 @@ class Tokens(Kind):
     def labels_of(self, columns: Columns) -> Iterator[Sequence[str]]:
         return iter(columns["tags"])
 
-    def texts(self, columns: Columns) -> Iterator[str]:
-        return iter(self.inputs(columns))
+    def texts_of(self, columns: Columns, index: int) -> list[str]:
+        return [" ".join(columns["tokens"][index])]
 
     def clean(self, columns: Columns, clean: Cleaner) -> tuple[Columns, list[int]]:
         """The whole row as the runtime cleans its text; each tag stays with its token, or goes with it."""
