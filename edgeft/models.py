@@ -19,7 +19,7 @@ import torch
 import transformers
 from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoModelForSequenceClassification, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.utils import logging
 
 from edgeft.errors import ModelError, require
@@ -97,22 +97,47 @@ def _quietly(source: object) -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def load_classifier(
+@dataclass(frozen=True)
+class Head:
+    """What a model answers with.
+
+    Attributes:
+        auto: the class of `transformers` that loads such a model, as in `AutoModelForTokenClassification`.
+        labels: the label names in the order of the logits; None: the folder's own, or none at all.
+        problem: `problem_type` of a sequence classifier, which chooses its loss and how its logits are read.
+    """
+
+    auto: str
+    labels: list[str] | None = None
+    problem: str | None = None
+
+    @property
+    def factory(self) -> Any:
+        """The class itself."""
+        return getattr(transformers, self.auto)
+
+
+def load_classifier(source: str | Path, labels: list[str] | None, **options: Any) -> PreTrainedModel:
+    """`load` with a single-label classification head."""
+    return load(source, Head("AutoModelForSequenceClassification", labels, "single_label_classification"), **options)
+
+
+def load(
     source: str | Path,
-    labels: list[str] | None,
+    head: Head,
     *,
     quantization_config: Any = None,
     dtype: torch.dtype = torch.float32,
     device: torch.device | str | None = None,
 ) -> PreTrainedModel:
-    """Load a model with a single-label classification head, in eval mode.
+    """Load a model with a head, in eval mode.
 
     A head that the folder doesn't have in this size is made anew from torch's random state; one with the same labels in
-    another order is reordered.
+    another order is reordered. `edgeft_new_head` of the model says whether any of it is new.
 
     Args:
         source: what `find` takes.
-        labels: the label names in the order of the logits; None: the folder's own.
+        head: what it answers with.
         quantization_config: how to quantize while loading (a `BitsAndBytesConfig`).
         dtype: of the weights.
         device: where the model goes; None: where `transformers` puts it.
@@ -125,10 +150,10 @@ def load_classifier(
         config = transformers.AutoConfig.from_pretrained(place, trust_remote_code=False)
         structure = read_structure(place, config)
         own = [config.id2label[index] for index in range(config.num_labels)]
-        _set_labels(config, labels or own)
+        _set_head(config, head, own)
         if config.pad_token_id is None:
             config.pad_token_id = load_tokenizer(place).pad_token_id
-        factory = pruned_class(config, structure) if structure else AutoModelForSequenceClassification
+        factory = pruned_class(config, structure, head.factory) if structure else head.factory
         options: dict[str, Any] = {"trust_remote_code": False, "use_safetensors": True, "dtype": dtype}
         if quantization_config is not None:
             options |= {"quantization_config": quantization_config, "device_map": {"": device} if device else None}
@@ -138,14 +163,19 @@ def load_classifier(
     if structure:
         model.__class__ = factory.__bases__[0]
     _check_filled(model, info, place)
-    _reorder_head(model, own, labels or own)
+    model.edgeft_new_head = bool(info["missing_keys"] or info["mismatched_keys"])
+    if head.labels:
+        _reorder_head(model, own, head.labels)
     return model.to(device) if device is not None and quantization_config is None else model
 
 
-def _set_labels(config: PretrainedConfig, labels: list[str]) -> None:
-    config.id2label = dict(enumerate(labels))
-    config.label2id = {label: index for index, label in enumerate(labels)}
-    config.problem_type = "single_label_classification"
+def _set_head(config: PretrainedConfig, head: Head, own: list[str]) -> None:
+    if head.labels or head.problem:
+        labels = head.labels or own
+        config.id2label = dict(enumerate(labels))
+        config.label2id = {label: index for index, label in enumerate(labels)}
+    if head.problem:
+        config.problem_type = head.problem
 
 
 def _check_filled(model: PreTrainedModel, info: dict[str, Any], place: Path | str) -> None:
@@ -162,11 +192,16 @@ def _check_filled(model: PreTrainedModel, info: dict[str, Any], place: Path | st
 def _reorder_head(model: PreTrainedModel, own: list[str], labels: list[str]) -> None:
     if own == labels or sorted(own) != sorted(labels):
         return
-    inside = set(model.base_model.modules())
-    last = [module for module in model.modules() if isinstance(module, nn.Linear) and module not in inside][-1]
+    last = last_linear(model)
     rows = torch.tensor([own.index(label) for label in labels], device=last.weight.device)
     for parameter in last.parameters():
         parameter.copy_(parameter[rows].clone())
+
+
+def last_linear(model: PreTrainedModel) -> nn.Linear:
+    """The last linear layer of a model's head."""
+    inside = set(model.base_model.modules())
+    return [module for module in model.modules() if isinstance(module, nn.Linear) and module not in inside][-1]
 
 
 @dataclass(frozen=True)

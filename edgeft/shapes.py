@@ -9,7 +9,7 @@ from typing import Any, cast
 import msgspec
 import torch
 from torch import nn
-from transformers import AutoModelForSequenceClassification, PretrainedConfig, PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 from transformers.utils import cached_file
 
 from edgeft.errors import ModelError
@@ -144,10 +144,16 @@ def read_structure(place: Path | str, config: PretrainedConfig) -> Structure | N
     return structure
 
 
-def pruned_class(config: PretrainedConfig, structure: Structure) -> Any:
-    """The classifier's class, made to be born with pruned shapes, so that `from_pretrained` fills them."""
+def pruned_class(config: PretrainedConfig, structure: Structure, auto: Any) -> Any:
+    """The class of a config, made to be born with pruned shapes, so that `from_pretrained` fills them.
+
+    Args:
+        config: of the model before any pruning.
+        structure: what was kept of it.
+        auto: the auto class of `transformers` that knows the class.
+    """
     with torch.device("meta"):
-        plain = type(AutoModelForSequenceClassification.from_config(config, trust_remote_code=False))
+        plain = type(auto.from_config(config, trust_remote_code=False))
 
     def init(self: Any, config: PretrainedConfig, *args: Any, **kwargs: Any) -> None:
         plain.__init__(self, config, *args, **kwargs)

@@ -12,6 +12,7 @@ from edgeft.data.dataset import load as load_dataset
 from edgeft.recipe import DistillConfig
 from edgeft.stage import Inputs, Metrics, stage
 from edgeft.train import evaluate
+from edgeft.train.tasks import SingleLabel
 
 
 def make_student(config: DistillConfig, teacher: str, labels: list[str], device: Any) -> tuple[Any, Any]:
@@ -46,8 +47,9 @@ def fill(config: DistillConfig, inputs: Inputs, out_dir: Path) -> Metrics:
     before = evaluate.earlier_predictions(teacher, inputs["data"], dataset)
     student, tokenizer = make_student(config, str(teacher), dataset.labels, device)
     max_length = models.load_tokenizer(str(teacher)).model_max_length
-    progress = learn(config, dataset, student, tokenizer, teacher, max_length, out_dir, "distill", cache_of(out_dir))
-    found = evaluate.gate(student, tokenizer, dataset, max_length, out_dir, before)
+    task = SingleLabel(dataset, tokenizer, max_length, config)
+    progress = learn(config, task, student, teacher, out_dir, "distill", cache_of(out_dir))
+    found = evaluate.gate(task, student, out_dir, before)
     models.save(student, tokenizer, out_dir, max_length)
     return {**found, "best_step": progress.best_step, "steps": progress.step}
 

@@ -25,6 +25,7 @@ from edgeft.recipe import PruneConfig
 from edgeft.stage import CHECKPOINTS, Inputs, Metrics, stage
 from edgeft.train import evaluate, metrics
 from edgeft.train.batches import collate, encode
+from edgeft.train.tasks import SingleLabel
 
 BATCH = 16
 Logits = NDArray[np.float32]
@@ -65,8 +66,9 @@ def prune_and_recover(config: PruneConfig, inputs: Inputs, dataset: Dataset, fol
     max_length = tokenizer.model_max_length
     model = models.load_classifier(str(inputs["model"]), None, device=device)
     batches = importance_batches(config, dataset, tokenizer, max_length, device)
+    task = SingleLabel(dataset, tokenizer, max_length, config)
     remove(model, config.head_ratio, config.channel_ratio, config.importance, batches, loss, config.seed or 0)
-    learn(config, dataset, model, tokenizer, inputs["teacher"], max_length, folder, "prune: recovery", cache)
+    learn(config, task, model, inputs["teacher"], folder, "prune: recovery", cache)
     return model
 
 
@@ -94,13 +96,13 @@ def fill(config: PruneConfig, inputs: Inputs, out_dir: Path) -> Metrics:
     kept, model = None, None
     before = evaluate.earlier_predictions(inputs["model"], inputs["data"], dataset)
     teacher = evaluate.earlier_predictions(inputs["teacher"], inputs["data"], dataset)["validation"]
-    ids = encode(tokenizer, dataset.validation.texts, tokenizer.model_max_length)
-    labels = dataset.validation.labels
+    task = SingleLabel(dataset, tokenizer, tokenizer.model_max_length, config)
+    items, labels = task.items(dataset.validation), dataset.validation.labels
     for index, attempt in enumerate(attempts(config)):
         folder = out_dir / CHECKPOINTS / f"attempt-{index}"
         folder.mkdir(parents=True, exist_ok=True)
         model = prune_and_recover(attempt, inputs, dataset, folder, cache_of(out_dir))
-        now = evaluate.predict(model, ids, tokenizer.pad_token_id)
+        now = task.predict(model, items)
         drop, whole = drop_points(now, before["validation"], labels), drop_points(now, teacher, labels)
         tried.append(
             {
@@ -118,7 +120,7 @@ def fill(config: PruneConfig, inputs: Inputs, out_dir: Path) -> Metrics:
     if kept is None:
         say("prune: left out, every attempt lost more than it may")
         model = models.load_classifier(str(inputs["model"]), None)
-    found = evaluate.gate(model, tokenizer, dataset, tokenizer.model_max_length, out_dir, before)
+    found = evaluate.gate(task, model, out_dir, before)
     models.save(model, tokenizer, out_dir, tokenizer.model_max_length)
     return {**found, "tried": tried, "kept": kept}
 

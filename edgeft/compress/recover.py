@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 
 from edgeft.compress import losses
 from edgeft.compress.teacher import TeacherOutputs, outputs
-from edgeft.data.dataset import Dataset
 from edgeft.progress import say
 from edgeft.recipe import DistillationConfig
 from edgeft.train.batches import collate, encode
-from edgeft.train.finetune import validation, weights_of
-from edgeft.train.loop import Objective, Progress, Trainer
+from edgeft.train.finetune import validation
+from edgeft.train.loop import Loss, Objective, Progress, Trainer
+from edgeft.train.tasks import SingleLabel
+from edgeft.train.tasks.sequences import weights_of
 
 DEFAULT_RATE = 1e-4
 
@@ -43,33 +44,30 @@ class Lesson:
 
 def lesson(
     config: DistillationConfig,
-    dataset: Dataset,
+    task: SingleLabel,
     student: Any,
-    tokenizer: Any,
     teacher: Path,
-    max_length: int,
     cache: Path,
 ) -> Lesson:
     """The training texts with labels and the teacher's outputs.
 
     Args:
         config: whether unlabelled text counts.
-        dataset: labelled training rows and unlabelled texts.
+        task: with labelled training rows, unlabelled texts and the student's tokenizer.
         student: the model that learns.
-        tokenizer: the student's.
         teacher: model folder.
-        max_length: tokens.
         cache: folder where the teacher's outputs are kept.
     """
+    dataset, max_length = task.dataset, task.max_length
     extra = dataset.unlabelled if config.unlabelled else []
     texts = [*dataset.train.texts, *extra]
     labels = np.concatenate([dataset.train.labels, np.full(len(extra), losses.UNLABELLED, dtype=np.int64)])
     found = outputs(teacher, texts, max_length, cache, next(student.parameters()).device)
-    ids = encode(tokenizer, texts, max_length)
+    ids = encode(task.tokenizer, texts, max_length)
     same = ids == found.ids and student.config.hidden_size == found.hidden.shape[1]
     if config.hidden_weight and not same:
         say("distill: student and teacher differ in tokens or width, so the hidden-state loss is left out")
-    weights = weights_of(dataset, next(student.parameters()).device)
+    weights = weights_of(dataset.class_weights, next(student.parameters()).device)
     return Lesson(ids=ids, labels=labels, weights=weights, teacher=found, hidden=same and config.hidden_weight > 0)
 
 
@@ -95,23 +93,21 @@ def objective(config: DistillationConfig, lesson: Lesson, pad_token_id: int, dev
 
 def learn(
     config: DistillationConfig,
-    dataset: Dataset,
+    task: SingleLabel,
     student: Any,
-    tokenizer: Any,
     teacher: Path,
-    max_length: int,
     out_dir: Path,
     title: str,
     cache: Path,
 ) -> Progress:
     """Train the student under the teacher; it ends with its best weights."""
-    taught = lesson(config, dataset, student, tokenizer, teacher, max_length, cache)
+    taught = lesson(config, task, student, teacher, cache)
     device = next(student.parameters()).device
+    ones = [1.0] * len(taught.ids)
     trainer = Trainer(
         student,
-        objective(config, taught, tokenizer.pad_token_id, device),
-        [len(row) for row in taught.ids],
-        validation(student, tokenizer, dataset, max_length),
+        Loss(objective(config, taught, task.tokenizer.pad_token_id, device), list(map(len, taught.ids)), ones),
+        validation(task, student),
         config,
         config.learning_rate or DEFAULT_RATE,
         out_dir,

@@ -7,6 +7,7 @@ dataset.json                                       task, labels, rows per split,
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,15 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def take(self, places: Sequence[int]) -> Split:
+        """Some of the rows, in the order of `places`."""
+        return Split(
+            {name: [cells[place] for place in places] for name, cells in self.columns.items()},
+            self.labels[list(places)] if len(self.labels) else self.labels,
+            self.rows[list(places)],
+            [self.files[place] for place in places] if self.files else [],
+        )
 
     @property
     def texts(self) -> list[str]:
@@ -123,7 +133,7 @@ def _labels(columns: Columns, names: list[str]) -> npt.NDArray[Any]:
     return np.zeros(0, dtype=np.int64)
 
 
-TRAINABLE = ("single-label",)
+TRAINABLE = ("single-label", "multi-label", "regression")
 
 
 def check_trainable(kind: str) -> None:

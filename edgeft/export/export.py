@@ -24,10 +24,11 @@ from edgeft.errors import GateError, RecipeError
 from edgeft.export import graph, quantize
 from edgeft.export.capture import capture
 from edgeft.progress import say
-from edgeft.recipe import ExportConfig
+from edgeft.recipe import ExportConfig, TrainingConfig
 from edgeft.runtime.model import Model, assemble
 from edgeft.stage import CHECKPOINTS, Inputs, Metrics, stage
-from edgeft.train import evaluate, metrics
+from edgeft.train import evaluate, metrics, tasks
+from edgeft.train.tasks import TrainingTask
 
 CAPTURED, FP32, INT8 = "captured.onnx", "fp32.onnx", "int8.onnx"
 SENSITIVITY_ROWS = 64
@@ -45,6 +46,7 @@ class Bed:
         dataset: real rows.
         config: the gates' bounds.
         reference: torch logits of each split, (rows, labels).
+        task: gives the figures.
     """
 
     folder: Path
@@ -52,6 +54,7 @@ class Bed:
     dataset: Dataset
     config: ExportConfig
     reference: dict[str, NDArray[np.float32]]
+    task: TrainingTask
 
     def model(self, file: str, threads: int | None = None) -> Model:
         """A candidate through the runtime, exactly as it would ship."""
@@ -86,7 +89,8 @@ def fill(config: ExportConfig, inputs: Inputs, out_dir: Path) -> Metrics:
     found: dict[str, Any] = {"parity": parity, "fp32": gate(bed, FP32, bed.reference)}
     quantization = choose(bed, found)
     chosen = INT8 if quantization.precision == "int8" else FP32
-    evaluate.write_predictions(out_dir, bed.logits(chosen))
+    for split, logits in bed.logits(chosen).items():
+        evaluate.write_predictions(out_dir, split, logits)
     shutil.copyfile(scratch / chosen, out_dir / artifact.MODEL)
     shutil.copyfile(scratch / artifact.TOKENIZER, out_dir / artifact.TOKENIZER)
     manifest = dataclasses.replace(bed.manifest, quantization=quantization, parity=parity)
@@ -117,8 +121,8 @@ def lay(config: ExportConfig, folder: Path, dataset: Dataset, scratch: Path) -> 
         inputs=spec,
         quantization=Quantization(precision="fp32", scheme="none"),
     )
-    reference = evaluate.split_logits(model, tokenizer, dataset, tokenizer.model_max_length)
-    return Bed(scratch, manifest, dataset, config, reference)
+    task = tasks.of(dataset, tokenizer, tokenizer.model_max_length, TrainingConfig())
+    return Bed(scratch, manifest, dataset, config, evaluate.on_splits(task, model), task)
 
 
 def check_parity(bed: Bed) -> dict[str, Any]:
@@ -142,7 +146,7 @@ def check_parity(bed: Bed) -> dict[str, Any]:
 
 def gate(bed: Bed, file: str, before: dict[str, NDArray[np.float32]]) -> dict[str, Any]:
     """Metrics of a candidate through the runtime, its bytes, and the share of answers as before."""
-    found = evaluate.scores(bed.logits(file), bed.dataset, before)
+    found = evaluate.scores(bed.task, bed.logits(file), before)
     found["bytes"] = (bed.folder / file).stat().st_size
     texts = bed.dataset.validation.texts
     found["latency_ms"] = evaluate.latency_ms(bed.model(file, threads=1), texts)

@@ -17,7 +17,7 @@ from edgeft.data.kinds import kind_of
 from edgeft.errors import ModelError, RecipeError, require
 from edgeft.recipe import AugmentConfig, BaselineConfig, DistillConfig, PruneConfig, Recipe, StageConfig
 from edgeft.stage import Inputs, Run, StageResult
-from edgeft.train import augment, methods
+from edgeft.train import augment, methods, tasks
 
 ROOMS = {
     "data": "edgeft.data.prepare",
@@ -134,7 +134,7 @@ def preflight(recipe: Recipe) -> None:
     kind = kind_of(recipe.data, ()).name
     check_trainable(kind)
     cleaner(cleaning_of(recipe.data))
-    methods.check(recipe.finetune, models.facts(recipe.finetune.model))
+    methods.check(recipe.finetune, models.facts(recipe.finetune.model), tasks.class_of(kind))
     for source in filter(None, (recipe.finetune.model, recipe.distill.student)):
         models.load_tokenizer(source)
     check_shapes(recipe)

@@ -3,87 +3,67 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from statistics import median
-from typing import Any
+from statistics import mean, median
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from edgeft import models
 from edgeft.data.dataset import Dataset
+from edgeft.recipe import TrainingConfig
 from edgeft.stage import digest, read_result
-from edgeft.train import metrics
-from edgeft.train.batches import collate, encode
+from edgeft.train import tasks
+from edgeft.train.tasks import TrainingTask
+from edgeft.train.tasks.sequences import Logits
 
-EVAL_BATCH = 32
+T = TypeVar("T")
 LATENCY_QUERIES = 60
 LATENCY_WARMUP = 10
 SPLITS = ("validation", "test")
 
 
-def predict(
-    model: Any, ids: Sequence[Sequence[int]], pad_token_id: int, batch_size: int = EVAL_BATCH
-) -> NDArray[np.float32]:
-    """Logits of encoded texts, in their order; rows of similar length share a batch.
-
-    Returns:
-        float32 (texts, labels).
-    """
-    device = next(model.parameters()).device
-    order = sorted(range(len(ids)), key=lambda row: len(ids[row]))
-    logits = np.empty((len(ids), model.config.num_labels), dtype=np.float32)  # (N, L)
-    model.eval()
-    with torch.inference_mode():
-        for start in range(0, len(order), batch_size):
-            rows = order[start : start + batch_size]
-            batch = collate([ids[row] for row in rows], pad_token_id, device)
-            logits[rows] = model(**batch).logits.float().cpu().numpy()
-    return logits
-
-
-def latency_ms(answer: Callable[[str], object], texts: Sequence[str]) -> float:
+def latency_ms(answer: Callable[[T], object], rows: Sequence[T]) -> float:
     """Median milliseconds of single answers after warm-up, one thread, tokenization counted."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        for text in texts[:LATENCY_WARMUP]:
-            answer(text)
-        return median(_milliseconds(answer, texts[query % len(texts)]) for query in range(LATENCY_QUERIES))
+        for row in rows[:LATENCY_WARMUP]:
+            answer(row)
+        return median(_milliseconds(answer, rows[query % len(rows)]) for query in range(LATENCY_QUERIES))
     finally:
         torch.set_num_threads(before)
 
 
-def _milliseconds(answer: Callable[[str], object], text: str) -> float:
+def _milliseconds(answer: Callable[[T], object], row: T) -> float:
     start = time.perf_counter()
-    answer(text)
+    answer(row)
     return (time.perf_counter() - start) * 1e3
 
 
-def torch_answer(model: Any, tokenizer: Any, max_length: int) -> Callable[[str], object]:
-    """One text through tokenizer and model."""
+def answerer(task: TrainingTask, model: Any) -> Callable[[int], object]:
+    """One row of the validation split through tokenizer and model."""
 
-    def answer(text: str) -> object:
-        return predict(model, encode(tokenizer, [text], max_length), tokenizer.pad_token_id)
+    def answer(row: int) -> object:
+        return task.predict(model, task.items(task.dataset.validation.take([row])))
 
     return answer
 
 
-def write_predictions(folder: Path, logits: dict[str, NDArray[np.float32]]) -> None:
-    """Keep the logits of each split as NAME_logits.npy, float32 (rows, labels)."""
-    for split, values in logits.items():
-        np.save(folder / f"{split}_logits.npy", values)
+def write_predictions(folder: Path, split: str, logits: Logits) -> None:
+    """Keep the logits of a split as NAME_logits.npy, float32 (rows, labels)."""
+    np.save(folder / f"{split}_logits.npy", logits)
 
 
-def read_predictions(folder: Path, split: str) -> NDArray[np.float32]:
+def read_predictions(folder: Path, split: str) -> Logits:
     """What `write_predictions` kept."""
-    values: NDArray[np.float32] = np.load(folder / f"{split}_logits.npy", allow_pickle=False)
+    values: Logits = np.load(folder / f"{split}_logits.npy", allow_pickle=False)
     return values
 
 
-def earlier_predictions(folder: Path, data: Path, dataset: Dataset) -> dict[str, NDArray[np.float32]]:
+def earlier_predictions(folder: Path, data: Path, dataset: Dataset) -> dict[str, Logits]:
     """What another model folder answers on the splits: what it kept, where that was on the same data, else computed.
 
     Args:
@@ -95,55 +75,55 @@ def earlier_predictions(folder: Path, data: Path, dataset: Dataset) -> dict[str,
     if done and done.inputs.get("data") == digest(data):
         return {split: read_predictions(folder, split) for split in SPLITS}
     tokenizer = models.load_tokenizer(folder)
-    model = models.load_classifier(folder, dataset.labels)
-    return split_logits(model, tokenizer, dataset, tokenizer.model_max_length)
+    task = tasks.of(dataset, tokenizer, tokenizer.model_max_length, TrainingConfig())
+    return on_splits(task, models.load(folder, task.head(dataset.labels)))
 
 
-def scores(
-    logits: dict[str, NDArray[np.float32]], dataset: Dataset, before: dict[str, NDArray[np.float32]] | None
-) -> dict[str, Any]:
-    """Metrics of each split, and the share of answers that equal those of the stage before."""
-    found: dict[str, Any] = {
-        split: metrics.classification(values, getattr(dataset, split).labels) for split, values in logits.items()
-    }
-    for split, values in (before or {}).items():
-        found[split]["agreement"] = metrics.agreement(values, logits[split])
-    return found
+def on_splits(task: TrainingTask, model: Any) -> dict[str, Any]:
+    """The task's predictions on validation and test."""
+    return {split: task.predict(model, task.items(task.dataset.split(split))) for split in SPLITS}
 
 
-def split_logits(model: Any, tokenizer: Any, dataset: Dataset, max_length: int) -> dict[str, NDArray[np.float32]]:
-    """Logits on validation and test."""
-    return {
-        split: predict(model, encode(tokenizer, getattr(dataset, split).texts, max_length), tokenizer.pad_token_id)
-        for split in SPLITS
-    }
+def scores(task: TrainingTask, found: Mapping[str, Any], before: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Figures of each split, and the share of answers that equal those of the stage before.
+
+    Args:
+        task: the task.
+        found: predictions of each split.
+        before: those of the stage before.
+    """
+    figures: dict[str, Any] = {split: task.figures(made, task.dataset.split(split)) for split, made in found.items()}
+    for split, made in (before or {}).items():
+        pairs = zip(task.answers(made), task.answers(found[split]), strict=True)
+        figures[split]["agreement"] = mean(a == b for a, b in pairs)
+    return figures
 
 
-def gate(
-    model: Any,
-    tokenizer: Any,
-    dataset: Dataset,
-    max_length: int,
-    folder: Path,
-    before: dict[str, NDArray[np.float32]] | None = None,
-) -> dict[str, Any]:
+def gate(task: TrainingTask, model: Any, folder: Path, before: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Measure a torch model for the gate table and keep its predictions in the folder.
 
     Args:
+        task: on the dataset whose validation and test split are asked.
         model: to be measured.
-        tokenizer: its tokenizer.
-        dataset: with validation and test split.
-        max_length: tokens.
         folder: where the predictions go.
-        before: logits of the stage before, with which the answers are compared.
+        before: predictions of the stage before, with which the answers are compared.
 
     Returns:
-        metrics of each split (with `agreement`), `bytes` (fp32 weights) and `latency_ms` (median, CPU only).
+        figures of each split (with `agreement`), `bytes` (fp32 weights) and `latency_ms` (median, CPU only).
     """
-    logits = split_logits(model, tokenizer, dataset, max_length)
-    write_predictions(folder, logits)
-    found = scores(logits, dataset, before)
-    found["bytes"] = models.weight_bytes(model)
+    found = on_splits(task, model)
+    return measured(task, model, found, folder, before)
+
+
+def measured(
+    task: TrainingTask, model: Any, found: Mapping[str, Any], folder: Path, before: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """`gate` with predictions that are there; `found` has those of each split."""
+    for split, made in found.items():
+        if (logits := task.array(made)) is not None:
+            write_predictions(folder, split, logits)
+    figures = scores(task, found, before)
+    figures["bytes"] = models.weight_bytes(model)
     if next(model.parameters()).device.type == "cpu":
-        found["latency_ms"] = latency_ms(torch_answer(model, tokenizer, max_length), dataset.validation.texts)
-    return found
+        figures["latency_ms"] = latency_ms(answerer(task, model), range(len(task.dataset.validation)))
+    return figures

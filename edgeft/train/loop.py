@@ -21,8 +21,10 @@ from edgeft.train.precision import Arithmetic
 
 HISTORY = "history.jsonl"
 
-# (model, row indices of a batch) -> loss of each row, (B,)
+# (model, places of a batch's items) -> loss of each item, summed over its targets, (B,)
 Objective = Callable[[torch.nn.Module, list[int]], torch.Tensor]
+# () -> what is added to the mean loss of a step, a scalar
+Penalty = Callable[[], torch.Tensor]
 # () -> metrics; `score` leads and higher is better
 Evaluate = Callable[[], dict[str, float]]
 
@@ -103,22 +105,52 @@ def put_back(parameters: dict[str, torch.nn.Parameter], state: dict[str, torch.T
             parameters[name].copy_(value)
 
 
+@dataclass(frozen=True, eq=False)
+class Loss:
+    """What a training lowers.
+
+    Attributes:
+        objective: loss of each item of a batch.
+        lengths: tokens of each item.
+        weights: what each item counts in the mean, as a text or by its targets.
+        penalty: added to the mean of each step.
+    """
+
+    objective: Objective
+    lengths: Sequence[int]
+    weights: Sequence[float]
+    penalty: Penalty | None = None
+
+    def of(self, model: torch.nn.Module, batch: list[int], total: float) -> torch.Tensor:
+        """The batch's share of a step's loss, a scalar; the shares of all batches sum to it.
+
+        Args:
+            model: in training mode.
+            batch: places of its items.
+            total: what all items of the step count together.
+        """
+        loss = self.objective(model, batch).sum() / total
+        if self.penalty is None:
+            return loss
+        return loss + self.penalty() * (sum(self.weights[place] for place in batch) / total)
+
+
 def accumulate(
-    model: torch.nn.Module, objective: Objective, group: list[list[int]], step: int, arithmetic: Arithmetic
+    model: torch.nn.Module, loss_of: Loss, group: list[list[int]], step: int, arithmetic: Arithmetic
 ) -> float:
-    """Backward of one optimizer step's batches; every row weighs the same, however the rows are batched.
+    """Backward of one optimizer step's batches; every target weighs the same, however the items are batched.
 
     Returns:
-        The mean loss over the rows.
+        The mean loss over the targets, and the penalty.
 
     Raises:
         TrainingError: the loss is not finite; names step and rows.
     """
-    rows = sum(len(batch) for batch in group)
+    weight = sum(loss_of.weights[place] for batch in group for place in batch)
     total = 0.0
     for batch in group:
         with arithmetic.forward():
-            loss = objective(model, batch).sum() / rows
+            loss = loss_of.of(model, batch, weight)
         value = loss.item()
         if not math.isfinite(value):
             shown = ", ".join(map(str, sorted(batch)[:8]))
@@ -142,12 +174,11 @@ def deterministic() -> Iterator[None]:
 
 
 class Trainer:
-    """One training: model, objective and validation under a config.
+    """One training: model, loss and validation under a config.
 
     Args:
         model: on its device; parameters with `requires_grad` train.
-        objective: loss of each row of a batch.
-        lengths: tokens of each training row.
+        loss: what is to be lowered, on the training items.
         evaluate: metrics on the validation split, `score` leads.
         config: epochs, rates, patience.
         learning_rate: the peak.
@@ -159,8 +190,7 @@ class Trainer:
     def __init__(
         self,
         model: torch.nn.Module,
-        objective: Objective,
-        lengths: Sequence[int],
+        loss: Loss,
         evaluate: Evaluate,
         config: TrainingConfig,
         learning_rate: float,
@@ -168,10 +198,10 @@ class Trainer:
         title: str,
         before_step: BeforeStep = as_it_is,
     ) -> None:
-        self.model, self.objective, self.evaluate = model, objective, evaluate
-        self.lengths, self.config, self.out_dir, self.title = lengths, config, out_dir, title
+        self.model, self.loss, self.evaluate = model, loss, evaluate
+        self.config, self.out_dir, self.title = config, out_dir, title
         self.before_step = before_step
-        self.plan = plan(config, len(lengths))
+        self.plan = plan(config, len(loss.lengths))
         self.device = next(model.parameters()).device
         self.arithmetic = Arithmetic(config.precision, self.device)
         self.parameters = dict(trainable(model))  # all that will ever train
@@ -190,7 +220,7 @@ class Trainer:
             TrainingError: a loss that is not finite, or memory that runs out.
         """
         self._resume()
-        groups = step_groups(self.config, self.lengths, self.config.seed or 0, self.progress.step, self.plan)
+        groups = step_groups(self.config, self.loss.lengths, self.config.seed or 0, self.progress.step, self.plan)
         with deterministic(), Bar(self.title, self.plan.steps) as bar:
             bar.advance(self.progress.step)
             for group in groups:
@@ -207,7 +237,7 @@ class Trainer:
     def _step(self, group: list[list[int]]) -> None:
         self.model.train()
         self.before_step(self.progress.step)
-        loss = accumulate(self.model, self.objective, group, self.progress.step + 1, self.arithmetic)
+        loss = accumulate(self.model, self.loss, group, self.progress.step + 1, self.arithmetic)
         self.arithmetic.step(self.optimizer, self.model, self.config.max_grad_norm)
         rate = max(self.scheduler.get_last_lr())
         self.scheduler.step()

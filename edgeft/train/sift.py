@@ -16,9 +16,9 @@ from edgeft.data.dataset import Dataset
 from edgeft.errors import ModelError, RecipeError
 from edgeft.progress import track
 from edgeft.recipe import AugmentConfig
-from edgeft.train import evaluate
 from edgeft.train.batches import encode
 from edgeft.train.generate import config_of
+from edgeft.train.tasks import sequences
 
 # What becomes of a new row, in the order in which it is looked at.
 Outcome = Literal["unchanged", "in_evaluation", "duplicates", "disagreed", "kept"]
@@ -104,7 +104,7 @@ def teacher_labels(texts: Sequence[str], dataset: Dataset, teacher: Path, config
     predicted = np.empty(len(ids), dtype=np.int64)
     size = config.batch_size
     for batch in track([order[first : first + size] for first in range(0, len(order), size)], "augment: teacher"):
-        logits = evaluate.predict(model, [ids[place] for place in batch], tokenizer.pad_token_id, size)
+        logits = sequences.predict(model, [ids[place] for place in batch], tokenizer.pad_token_id, size)
         predicted[batch] = logits.argmax(axis=1)
     return predicted
 

@@ -12,7 +12,7 @@ import torch
 from edgeft import models
 from edgeft.errors import ModelError
 from edgeft.recipe import FinetuneConfig
-from edgeft.train.methods.fit import check, scaled
+from edgeft.train.methods.fit import scaled
 from edgeft.train.methods.nf4 import keep_trainable, nf4_config
 
 # Peak learning rates of AdamW where the recipe names none.
@@ -26,30 +26,32 @@ LEARNING_RATES = {
     "ia3": 8e-3,  # peft's guide to (IA)^3; T-Few, Liu et al. 2022, takes 3e-3 of Adafactor, too slow here
 }
 # Heads and poolers of sequence classifiers: they stay out of 4 bits, and the head trains whole.
-HEADS = ("classifier", "score", "pre_classifier", "pooler")
+HEADS = ("classifier", "score", "pre_classifier", "pooler", "qa_outputs")
 
 
-def load(config: FinetuneConfig, source: str, labels: list[str], device: torch.device) -> Any:
+def load(config: FinetuneConfig, source: str, head: models.Head, device: torch.device) -> Any:
     """The model before anything is added: in NF4 for QLoRA, else plain."""
     models.seed_everything(config.seed or 0)
     quantization = nf4_config(config.precision, device, [*HEADS, "lm_head"]) if config.method == "qlora" else None
-    model = models.load_classifier(source, labels, quantization_config=quantization, device=device)
+    model = models.load(source, head, quantization_config=quantization, device=device)
     keep_trainable(model)
     return model
 
 
-def prepare(config: FinetuneConfig, source: str, labels: list[str], device: torch.device) -> Any:
-    """The model ready to train.
+def prepare(config: FinetuneConfig, model: Any, task: str | None) -> Any:
+    """A loaded model made ready to train.
+
+    Args:
+        config: of the fine-tuning.
+        model: of `load`.
+        task: peft's name of it.
 
     Raises:
-        RecipeError: the method ends in no plain model.
-        ModelError: the folder can't be used, or the method doesn't fit it.
+        ModelError: the method doesn't fit the model.
     """
-    check(config, models.facts(source))
-    model = load(config, source, labels, device)
     if config.method == "full":
         return model
-    return with_frozen_encoder(model) if config.method == "head" else with_adapter(model, config)
+    return with_frozen_encoder(model) if config.method == "head" else with_adapter(model, config, task)
 
 
 def with_frozen_encoder(model: Any) -> Any:
@@ -68,7 +70,7 @@ def heads_of(model: torch.nn.Module) -> list[str]:
     return [name for name, _ in model.named_children() if name in HEADS and name != "pooler"]
 
 
-def with_adapter(model: Any, config: FinetuneConfig) -> Any:
+def with_adapter(model: Any, config: FinetuneConfig, task: str | None) -> Any:
     """The model with an adapter in its body, and a head that trains whole.
 
     Raises:
@@ -81,15 +83,15 @@ def with_adapter(model: Any, config: FinetuneConfig) -> Any:
         if config.method == "qlora":
             model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
         try:
-            return get_peft_model(model, adapter_config(model, config))
+            return get_peft_model(model, adapter_config(model, config, task))
         except (ValueError, TypeError) as error:
             reason = next(iter(str(error).splitlines()), type(error).__name__)
             raise ModelError(f"finetune.method={config.method} on {model.config.model_type}: {reason}") from error
 
 
-def adapter_config(model: Any, config: FinetuneConfig) -> Any:
+def adapter_config(model: Any, config: FinetuneConfig, task: str | None) -> Any:
     """What peft is to add: (IA)^3's scales on keys, values and feed-forward inputs, LoRA's on every linear layer."""
-    from peft import IA3Config, LoraConfig, TaskType
+    from peft import IA3Config, LoraConfig
 
     heads = heads_of(model)
     if config.method == "ia3":
@@ -102,7 +104,7 @@ def adapter_config(model: Any, config: FinetuneConfig) -> Any:
             modules_to_save=[f"{head}.{layer}".rstrip(".") for head in heads for layer in layers_of(model, head)],
         )
     return LoraConfig(
-        task_type=TaskType.SEQ_CLS,
+        task_type=task,
         r=config.lora_rank,
         lora_alpha=config.lora_alpha,
         lora_dropout=config.lora_dropout,
@@ -110,8 +112,8 @@ def adapter_config(model: Any, config: FinetuneConfig) -> Any:
         use_rslora=config.method == "rslora",
         target_modules="all-linear",
         # Else a head of several layers (RoBERTa's, DistilBERT's) gets LoRA inside of what trains whole.
-        exclude_modules=rf"({'|'.join(map(re.escape, heads))})(\..*)?",
-        modules_to_save=heads,
+        exclude_modules=rf"({'|'.join(map(re.escape, heads))})(\..*)?" if heads else None,
+        modules_to_save=heads or None,
     )
 
 

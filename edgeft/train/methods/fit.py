@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from edgeft.errors import ModelError, RecipeError, require
 from edgeft.models import Facts
 from edgeft.recipe import FinetuneConfig
+from edgeft.train.tasks import TrainingTask
 
 # Their virtual tokens stand outside the model's own weights: there is nothing to merge them into.
 NOT_PLAIN = ("prompt", "prefix", "p_tuning")
@@ -59,12 +60,13 @@ def scaled(kind: str) -> Scaled:
     return Scaled(tuple(modules[kind]), tuple(inputs.get(kind, ())))
 
 
-def check(config: FinetuneConfig, facts: Facts) -> None:
+def check(config: FinetuneConfig, facts: Facts, task: type[TrainingTask]) -> None:
     """Whether the method can train such a model and end in a plain one, before anything is loaded.
 
     Args:
         config: of the fine-tuning.
         facts: `models.facts` of its model.
+        task: what it is trained for.
 
     Raises:
         RecipeError: the method ends in no plain model, or another option can't do anything with it.
@@ -78,6 +80,8 @@ def check(config: FinetuneConfig, facts: Facts) -> None:
         )
     for module in NEEDS.get(config.method, ("peft",)):
         require(module, f"for method {config.method}")
+    if config.label_smoothing and not task.smooths:
+        raise RecipeError(f"finetune.label_smoothing: does nothing for {', '.join(task.kinds)} rows; leave it at 0")
     if config.method == "ia3":
         scaled(facts.kind)
     if config.freeze_layers > facts.layers:

@@ -15,7 +15,7 @@ from edgeft.train.methods.nf4 import copy_dequantized
 ADAPTER = "adapter"
 
 
-def merge(model: Any, config: FinetuneConfig, source: str, labels: list[str], folder: Path) -> Any:
+def merge(model: Any, config: FinetuneConfig, source: str, head: models.Head, folder: Path) -> Any:
     """Fold the trained adapter into plain fp32 weights; a model without adapter is one already.
 
     For QLoRA the base is the de-quantized NF4 base that the adapter was trained on, in fp32: merging into the
@@ -25,7 +25,7 @@ def merge(model: Any, config: FinetuneConfig, source: str, labels: list[str], fo
         model: the trained adapter model, untouched.
         config: of the fine-tuning.
         source: of the base.
-        labels: of the task.
+        head: what the model answers with.
         folder: where the adapter is kept, under `adapter/`.
     """
     from peft import PeftModel
@@ -34,7 +34,7 @@ def merge(model: Any, config: FinetuneConfig, source: str, labels: list[str], fo
         return model
     save_adapter(model, folder / ADAPTER)
     models.seed_everything(config.seed or 0)
-    base = models.load_classifier(source, labels)
+    base = models.load(source, head)
     if config.method == "qlora":
         copy_dequantized(model.get_base_model(), base)
     merged = PeftModel.from_pretrained(base, folder / ADAPTER).merge_and_unload()

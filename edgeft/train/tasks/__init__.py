@@ -1,0 +1,30 @@
+"""What training needs to know of each task, looked up by the form of its rows; a new task is one file here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from edgeft.data.dataset import Dataset
+from edgeft.recipe import TrainingConfig
+from edgeft.train.tasks.base import Items, TrainingTask
+from edgeft.train.tasks.sequences import MultiLabel, Regression, SingleLabel
+
+__all__ = ["Items", "SingleLabel", "TrainingTask", "class_of", "of"]
+
+KNOWN: dict[str, type[TrainingTask]] = {
+    kind: task for task in (SingleLabel, MultiLabel, Regression) for kind in task.kinds
+}
+
+
+def class_of(kind: str) -> type[TrainingTask]:
+    """The task of a form of rows.
+
+    Args:
+        kind: as dataset.json names it.
+    """
+    return KNOWN[kind]
+
+
+def of(dataset: Dataset, tokenizer: Any, max_length: int, config: TrainingConfig) -> TrainingTask:
+    """The task of a dataset; arguments as of `TrainingTask`."""
+    return class_of(dataset.kind)(dataset, tokenizer, max_length, config)

@@ -1,0 +1,142 @@
+"""What training needs to know of a task: how rows become token ids, what the loss is, what is answered and how good."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from edgeft import models
+from edgeft.data.dataset import Dataset, Split
+from edgeft.recipe import TrainingConfig
+from edgeft.train.metrics import Figures
+from edgeft.train.metrics.bootstrap import Measure
+
+TIE = 1e-6  # of the loss decides between looks whose lead metric is equal
+
+
+@dataclass(frozen=True, eq=False)
+class Items:
+    """What the rows of a split become for a model. One item is one sequence; a long row may become several.
+
+    Attributes:
+        inputs: of each item, `input_ids` and what else the task keeps with them.
+        rows: (items,) the row of the split that each was made of; the first, where several rows share an item.
+        weights: (items,) what each counts in the mean of the loss: 1, or the number of its targets.
+    """
+
+    inputs: list[dict[str, Any]]
+    rows: NDArray[np.int64]
+    weights: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    @property
+    def lengths(self) -> list[int]:
+        """(items,) tokens of each."""
+        return [len(item["input_ids"]) for item in self.inputs]
+
+
+class TrainingTask(ABC):
+    """One task on one dataset; a subclass a form of rows, named by `kinds`.
+
+    What `predict` gives is the task's own; the other methods turn it into what everybody understands.
+
+    Args:
+        dataset: the rows and the labels.
+        tokenizer: of the model.
+        max_length: tokens of an item.
+        config: the training's; for label smoothing and the like.
+
+    Attributes:
+        kinds: the forms of rows, as dataset.json names them.
+        auto: the class of `transformers` that loads the model.
+        adapter: peft's name of the task; None where peft has none.
+        smooths: whether label smoothing does anything.
+        lead: the figure that decides between two models; higher is better.
+    """
+
+    kinds: ClassVar[tuple[str, ...]]
+    auto: ClassVar[str]
+    adapter: ClassVar[str | None]
+    smooths: ClassVar[bool] = False
+    lead: str
+
+    def __init__(self, dataset: Dataset, tokenizer: Any, max_length: int, config: TrainingConfig) -> None:
+        self.dataset, self.tokenizer, self.max_length, self.config = dataset, tokenizer, max_length, config
+
+    @classmethod
+    def head(cls, labels: Sequence[str]) -> models.Head:
+        """What the model answers with; `labels` are the dataset's, of which some tasks have none."""
+        return models.Head(cls.auto, list(labels) or None)
+
+    @abstractmethod
+    def items(self, split: Split, training: bool = False) -> Items:
+        """The rows of a split as the model takes them.
+
+        Args:
+            split: the rows.
+            training: whether for the loss alone, not for predictions; then rows may share an item.
+        """
+
+    @abstractmethod
+    def losses(self, model: torch.nn.Module, items: Items, places: Sequence[int]) -> torch.Tensor:
+        """(B,) the loss of some items, each summed over its targets.
+
+        Args:
+            model: in training mode.
+            items: with targets.
+            places: (B,) which of them make the batch.
+        """
+
+    @abstractmethod
+    def predict(self, model: Any, items: Items) -> Any:
+        """What the model says of every item, in the order of the rows; leaves the model in eval mode."""
+
+    @abstractmethod
+    def figures(self, predictions: Any, split: Split) -> Figures:
+        """All metrics of the predictions of a split."""
+
+    @abstractmethod
+    def measures(self, predictions: Any, split: Split) -> dict[str, Measure]:
+        """The headline metrics row by row, for intervals and slices; `lead` is the first."""
+
+    @abstractmethod
+    def answers(self, predictions: Any) -> Sequence[Hashable]:
+        """What a user would get for each row (for tags: each token); equal answers are agreement."""
+
+    @abstractmethod
+    def compared(self, predictions: Any) -> NDArray[np.float32]:
+        """(m, k) the numbers in which a merged model must equal its adapter model."""
+
+    def array(self, predictions: Any) -> NDArray[np.float32] | None:
+        """The predictions as the array that later stages read; None where they are no array."""
+        return None
+
+    def prepare(self, model: Any) -> None:
+        """Make the loaded model ready to learn; called before anything is added to it."""
+        return
+
+    def finish(self, model: Any) -> None:
+        """Make the trained model answer in the units of the rows; called once, on the plain model."""
+        return
+
+    def look(self, model: Any, items: Items, split: Split) -> Figures:
+        """The figures of one look during training; cheaper than all, where all need much time."""
+        return self.figures(self.predict(model, items), split)
+
+    def score(self, figures: Figures) -> float:
+        """How good a look was; higher is better. The lower loss decides between equals."""
+        return figures[self.lead] - TIE * figures.get("nll", 0.0)
+
+
+def batches_by_length(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
+    """Places of items in batches of similar length."""
+    order = sorted(range(len(lengths)), key=lambda place: lengths[place])
+    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]

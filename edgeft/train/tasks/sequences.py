@@ -1,0 +1,228 @@
+"""Tasks with one answer a text: a label, several labels, a number."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Hashable, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.metrics import f1_score
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
+
+from edgeft import models
+from edgeft.data.dataset import Split
+from edgeft.train import metrics
+from edgeft.train.batches import collate, encode
+from edgeft.train.metrics import Figures
+from edgeft.train.metrics.bootstrap import Measure, Rows
+from edgeft.train.tasks.base import Items, TrainingTask, batches_by_length
+
+BATCH = 32  # items in a forward pass without gradients
+THRESHOLD = 0.5  # probability from which a label of several is given
+
+Logits = NDArray[np.float32]
+
+
+def predict(model: Any, ids: Sequence[Sequence[int]], pad_token_id: int, batch_size: int = BATCH) -> Logits:
+    """Logits of encoded texts, in their order; rows of similar length share a batch.
+
+    Returns:
+        float32 (texts, labels).
+    """
+    device = next(model.parameters()).device
+    logits = np.empty((len(ids), model.config.num_labels), dtype=np.float32)  # (N, L)
+    model.eval()
+    with torch.inference_mode():
+        for places in batches_by_length([len(row) for row in ids], batch_size):
+            batch = collate([ids[place] for place in places], pad_token_id, device)
+            logits[places] = model(**batch).logits.float().cpu().numpy()
+    return logits
+
+
+class SequenceTask(TrainingTask):
+    """A text and what is to be said of it; predictions are logits, float32 (n, L)."""
+
+    auto = "AutoModelForSequenceClassification"
+    adapter = "SEQ_CLS"
+    problem: ClassVar[str]
+
+    @classmethod
+    def head(cls, labels: Sequence[str]) -> models.Head:
+        return models.Head(cls.auto, list(labels), cls.problem)
+
+    def items(self, split: Split, training: bool = False) -> Items:
+        ids = encode(self.tokenizer, split.texts, self.max_length)
+        targets = split.labels.tolist()
+        inputs = [{"input_ids": row, "labels": target} for row, target in zip(ids, targets, strict=True)]
+        return Items(inputs, np.arange(len(ids)), np.ones(len(ids)))
+
+    def losses(self, model: torch.nn.Module, items: Items, places: Sequence[int]) -> torch.Tensor:
+        device = next(model.parameters()).device
+        chosen = [items.inputs[place] for place in places]
+        batch = collate([item["input_ids"] for item in chosen], self.tokenizer.pad_token_id, device)
+        targets = torch.tensor([item["labels"] for item in chosen], device=device)
+        return self.loss(model(**batch).logits.float(), targets)
+
+    @abstractmethod
+    def loss(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """(B,) the loss of logits (B, L) against the targets."""
+
+    def predict(self, model: Any, items: Items) -> Logits:
+        return predict(model, [item["input_ids"] for item in items.inputs], self.tokenizer.pad_token_id)
+
+    def compared(self, predictions: Logits) -> Logits:
+        return predictions
+
+    def array(self, predictions: Logits) -> Logits:
+        return predictions
+
+
+class SingleLabel(SequenceTask):
+    """One label a text."""
+
+    kinds = ("single-label",)
+    problem = "single_label_classification"
+    smooths = True
+    lead = "accuracy"
+
+    def loss(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Cross-entropy of each row against its label, times the label's weight.
+
+        With smoothing e over L labels: (1 - e) times that, plus e / L times the sum of every label's weighted
+        cross-entropy (Szegedy et al. 2016, section 7; torch's form of it with weights).
+        """
+        weights = weights_of(self.dataset.class_weights, logits.device)
+        return cross_entropy(logits, targets, weights, reduction="none", label_smoothing=self.config.label_smoothing)
+
+    def figures(self, predictions: Logits, split: Split) -> Figures:
+        return metrics.single_label(predictions, split.labels)
+
+    def measures(self, predictions: Logits, split: Split) -> dict[str, Measure]:
+        guess = predictions.argmax(axis=1)  # (n,)
+
+        def macro_f1(rows: Rows) -> float:
+            return float(f1_score(split.labels[rows], guess[rows], average="macro", zero_division=0))
+
+        return {"accuracy": (guess == split.labels).astype(np.float64), "macro_f1": macro_f1}
+
+    def answers(self, predictions: Logits) -> Sequence[Hashable]:
+        found: list[int] = predictions.argmax(axis=1).tolist()
+        return found
+
+
+class MultiLabel(SequenceTask):
+    """Any number of labels a text."""
+
+    kinds = ("multi-label",)
+    problem = "multi_label_classification"
+    lead = "micro_f1"
+
+    def loss(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Binary cross-entropy, the mean over the labels."""
+        return binary_cross_entropy_with_logits(logits, targets, reduction="none").mean(dim=-1)
+
+    def figures(self, predictions: Logits, split: Split) -> Figures:
+        nll = np.logaddexp(0, predictions) - predictions * split.labels  # (n, L)
+        found = metrics.multi_label(predictions, split.labels)
+        of_label = metrics.per_label_f1(predictions, split.labels, self.dataset.labels)
+        shown = {f"f1_{name}": value for name, value in of_label.items()}
+        return {self.lead: 0.0, **found, "nll": float(nll.mean()), **shown}
+
+    def measures(self, predictions: Logits, split: Split) -> dict[str, Measure]:
+        guess, truth = predictions >= 0, split.labels > 0  # (n, L): a probability of a half is a logit of 0
+        right, given = (guess & truth).sum(axis=1), guess.sum(axis=1) + truth.sum(axis=1)  # (n,)
+
+        def micro_f1(rows: Rows) -> float | None:
+            total = given[rows].sum()
+            return float(2 * right[rows].sum() / total) if total else None
+
+        return {"micro_f1": micro_f1, "subset_accuracy": (guess == truth).all(axis=1).astype(np.float64)}
+
+    def answers(self, predictions: Logits) -> Sequence[Hashable]:
+        return [tuple(np.flatnonzero(row >= 0).tolist()) for row in predictions]
+
+
+class Regression(SequenceTask):
+    """A number a text. The model learns it in standard deviations from the mean; `finish` puts units back.
+
+    Attributes:
+        mean: of the training targets; 0 where the head has no bias that could hold it.
+        deviation: of the training targets from there; 1 where there is none.
+    """
+
+    kinds = ("regression",)
+    problem = "regression"
+    lead = "pearson"
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._around(float(self.dataset.train.labels.mean(dtype=np.float64)))
+        self.standardized = False
+
+    def _around(self, mean: float) -> None:
+        targets = self.dataset.train.labels.astype(np.float64)
+        self.mean, self.deviation = mean, float(np.sqrt(((targets - mean) ** 2).mean())) or 1.0
+
+    @classmethod
+    def head(cls, labels: Sequence[str]) -> models.Head:
+        return models.Head(cls.auto, ["score"], cls.problem)
+
+    def prepare(self, model: Any) -> None:
+        """From now on the model answers in standard deviations; a new head does so from the start."""
+        if models.last_linear(model).bias is None:
+            self._around(0.0)
+        if not model.edgeft_new_head:
+            _rescale(model, 1 / self.deviation, -self.mean / self.deviation)
+        self.standardized = True
+
+    def finish(self, model: Any) -> None:
+        _rescale(model, self.deviation, self.mean)
+        self.standardized = False
+
+    def loss(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Half the squared error in standard deviations; training only, where `prepare` was called."""
+        wanted = (targets.float() - self.mean) / self.deviation
+        return 0.5 * (logits[:, 0] - wanted) ** 2
+
+    def predict(self, model: Any, items: Items) -> Logits:
+        """float32 (n, 1), in the unit of the targets whether or not `finish` was called."""
+        found = super().predict(model, items)
+        return found * np.float32(self.deviation) + np.float32(self.mean) if self.standardized else found
+
+    def figures(self, predictions: Logits, split: Split) -> Figures:
+        """Without a correlation (all answers alike), `pearson` is 0: such a model has learnt nothing."""
+        return {self.lead: 0.0, **metrics.regression(predictions, split.labels)}
+
+    def measures(self, predictions: Logits, split: Split) -> dict[str, Measure]:
+        guess, truth = predictions[:, 0].astype(np.float64), split.labels.astype(np.float64)
+
+        def pearson(rows: Rows) -> float | None:
+            return metrics.regression(guess[rows], truth[rows]).get("pearson")
+
+        return {"pearson": pearson, "mae": abs(guess - truth)}
+
+    def answers(self, predictions: Logits) -> Sequence[Hashable]:
+        """To a tenth of the targets' standard deviation."""
+        found: list[float] = np.round((predictions[:, 0] - self.mean) / self.deviation, 1).tolist()
+        return found
+
+    def score(self, figures: Figures) -> float:
+        """The correlation, and the smaller error between equals."""
+        return figures[self.lead] - 1e-6 * figures["rmse"] / self.deviation
+
+
+def weights_of(class_weights: Sequence[float], device: torch.device) -> torch.Tensor | None:
+    """(L,) the weight of each label in the loss; None where all count alike."""
+    return torch.tensor(class_weights, device=device) if class_weights else None
+
+
+@torch.no_grad()
+def _rescale(model: Any, factor: float, offset: float) -> None:
+    """Let the head's last layer answer `factor * answer + offset`."""
+    last = models.last_linear(model)
+    last.weight.mul_(factor)
+    if last.bias is not None:
+        last.bias.mul_(factor).add_(offset)
