@@ -43,6 +43,9 @@ class TrainingConfig(StageConfig):
     device: Annotated[Literal["auto", "cpu", "cuda"], _option("where to train; auto: a GPU where there is one")] = (
         "auto"
     )
+    processes: Annotated[
+        int, _option("processes on this machine that train together, each batch shared among them", ge=1)
+    ] = 1
 
 
 @_config()

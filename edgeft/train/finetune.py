@@ -113,4 +113,4 @@ def keep(task: TrainingTask, model: Any, config: FinetuneConfig, source: str, ou
     return figures
 
 
-run = stage("finetune")(fill)
+run = stage("finetune", together=True)(fill)

@@ -20,11 +20,14 @@ from edgeft.pipeline.steps import preflight
 from edgeft.recipe import DataConfig, FinetuneConfig
 from edgeft.train import checkpoints, methods
 from edgeft.train.batches import encode
-from edgeft.train.evaluate import predict, read_predictions
+from edgeft.train.evaluate import read_predictions
 from edgeft.train.finetune import run as finetune
+from edgeft.train.tasks import SingleLabel
+from edgeft.train.tasks.sequences import predict
 
 METHODS = ("full", "head", "lora", "dora", "rslora", "qlora", "ia3")
 ADAPTERS = METHODS[2:]
+HEAD = SingleLabel.head(["a", "b"])
 KINDS = ("bert", "roberta", "distilbert")
 VIRTUAL = ("prompt", "prefix", "p_tuning")
 SMALL: dict[str, Any] = {
@@ -63,6 +66,12 @@ def encoder(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, tiny_tok
 
 def settings(method: Any, model: Path, **others: Any) -> FinetuneConfig:
     return FinetuneConfig(model=str(model), method=method, learning_rate=RATES.get(method, 4e-3), **{**QUICK, **others})
+
+
+def prepared(config: FinetuneConfig, source: Path) -> Any:
+    """The model ready to train for two labels."""
+    model = methods.load(config, str(source), HEAD, torch.device("cpu"))
+    return methods.prepare(config, model, SingleLabel.adapter)
 
 
 def logits_of(model: Any, tokenizer: Any, data: Path) -> Any:
@@ -136,7 +145,7 @@ def test_a_method_learns(method: str, data: Path, tiny_model: Path, tmp_path: Pa
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("method", METHODS)
 def test_only_what_the_method_names_trains(method: str, kind: str, encoder: Callable[[str], Path]) -> None:
-    model = methods.prepare(settings(method, encoder(kind)), str(encoder(kind)), ["a", "b"], torch.device("cpu"))
+    model = prepared(settings(method, encoder(kind)), encoder(kind))
     trains = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     assert any("classifier" in name for name in trains)
     inside = {name for name in trains if "classifier" not in name}
@@ -172,13 +181,13 @@ def merged_twin(method: str, config: FinetuneConfig, layer: Any) -> tuple[Any, A
 @pytest.mark.parametrize("method", ["lora", "dora", "rslora", "ia3"])
 def test_a_merge_is_what_the_paper_says(method: str, tiny_model: Path, tmp_path: Path) -> None:
     config = settings(method, tiny_model)
-    model = methods.prepare(config, str(tiny_model), ["a", "b"], torch.device("cpu"))
+    model = prepared(config, tiny_model)
     torch.manual_seed(3)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "lora_" in name or "ia3_" in name:
                 parameter.add_(torch.randn_like(parameter) * 0.1)
-    merged = methods.merge(model, config, str(tiny_model), ["a", "b"], tmp_path)
+    merged = methods.merge(model, config, str(tiny_model), HEAD, tmp_path)
     adapted = {n: m for n, m in model.get_base_model().named_modules() if hasattr(m, "base_layer")}
     assert len(adapted) >= 4 * 4
     for name, layer in adapted.items():
@@ -190,8 +199,8 @@ def test_a_merge_is_what_the_paper_says(method: str, tiny_model: Path, tmp_path:
 
 def test_an_adapter_is_written_in_one_order(tiny_model: Path, tmp_path: Path) -> None:
     config = settings("ia3", tiny_model)
-    model = methods.prepare(config, str(tiny_model), ["a", "b"], torch.device("cpu"))
-    methods.merge(model, config, str(tiny_model), ["a", "b"], tmp_path)
+    model = prepared(config, tiny_model)
+    methods.merge(model, config, str(tiny_model), HEAD, tmp_path)
     written = json.loads((tmp_path / methods.ADAPTER / "adapter_config.json").read_text())
     assert written["target_modules"] == ["key", "output.dense", "value"]
 
@@ -210,7 +219,7 @@ def test_ia3_finds_its_layers_and_merges_exactly(kind: str) -> None:
     torch.manual_seed(0)
     config = AutoConfig.for_model(kind, vocab_size=100, pad_token_id=0, **shape)
     plain = AutoModelForSequenceClassification.from_config(config).eval()
-    model = get_peft_model(plain, adapters.adapter_config(plain, settings("ia3", Path("x")))).eval()
+    model = get_peft_model(plain, adapters.adapter_config(plain, settings("ia3", Path("x")), None)).eval()
     names = [name for name, module in model.named_modules() if hasattr(module, "base_layer")]
     for wanted in fit.scaled(kind).modules:
         assert any(name.endswith(wanted) for name in names)
@@ -229,7 +238,7 @@ def test_ia3_finds_its_layers_and_merges_exactly(kind: str) -> None:
 def test_what_ends_in_no_plain_model_is_refused_before_anything_is_loaded(
     method: Any, data: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(models, "load_classifier", lambda *_, **__: pytest.fail("loaded"))
+    monkeypatch.setattr(models, "load", lambda *_, **__: pytest.fail("loaded"))
     config = settings(method, tiny_model)
     line = rf"^finetune.method={method}: ends in no plain model: .* take full, head, lora, dora, rslora, qlora or ia3$"
     with pytest.raises(RecipeError, match=line):
@@ -243,21 +252,21 @@ def test_what_ends_in_no_plain_model_is_refused_before_anything_is_loaded(
 def test_ia3_knows_what_it_does_not_know() -> None:
     config = FinetuneConfig(method="ia3")
     for kind in ("bert", "roberta", "distilbert", "deberta-v2", "qwen2"):
-        methods.check(config, Facts(kind, 2, 64))
+        methods.check(config, Facts(kind, 2, 64), SingleLabel)
     with pytest.raises(ModelError, match=r"^finetune.method=ia3: which layers to scale in a funnel model isn't known"):
-        methods.check(config, Facts("funnel", 2, 64))
-    methods.check(replace(config, method="lora"), Facts("funnel", 2, 64))
+        methods.check(config, Facts("funnel", 2, 64), SingleLabel)
+    methods.check(replace(config, method="lora"), Facts("funnel", 2, 64), SingleLabel)
 
 
 def test_options_about_layers_fit_the_model_and_the_method() -> None:
     facts = Facts("bert", 4, 64)
     with pytest.raises(RecipeError, match=r"^finetune.freeze_layers: 5 layers .* and the model has 4; at most 4$"):
-        methods.check(FinetuneConfig(freeze_layers=5), facts)
+        methods.check(FinetuneConfig(freeze_layers=5), facts, SingleLabel)
     idle = FinetuneConfig(method="head", freeze_layers=1, gradual_unfreezing=True, layer_decay=0.9)
     with pytest.raises(RecipeError, match=r"so freeze_layers, gradual_unfreezing, layer_decay would do nothing"):
-        methods.check(idle, facts)
-    methods.check(FinetuneConfig(method="head"), facts)
-    methods.check(replace(idle, method="lora"), facts)
+        methods.check(idle, facts, SingleLabel)
+    methods.check(FinetuneConfig(method="head"), facts, SingleLabel)
+    methods.check(replace(idle, method="lora"), facts, SingleLabel)
 
 
 def test_every_method_that_trains_has_a_rate() -> None:
