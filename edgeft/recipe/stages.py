@@ -72,6 +72,9 @@ class FinetuneConfig(TrainingConfig):
         bool, _option("train the head alone at first, then one more layer from the top in equal parts of the steps")
     ] = False
     max_length: Annotated[int, _option("longer texts are truncated", "tokens", ge=4)] = 128
+    packing: Annotated[
+        bool, _option("short texts share an item of max_length and don't see each other; for language models")
+    ] = False
     lora_rank: Annotated[int, _option("rank of the LoRA matrices", ge=1)] = 16
     lora_alpha: Annotated[int, _option("LoRA's scale is alpha / rank", ge=1)] = 32
     lora_dropout: Annotated[float, _option("dropout before the LoRA matrices", ge=0, lt=1)] = 0.05

@@ -80,6 +80,9 @@ def check(config: FinetuneConfig, facts: Facts, task: type[TrainingTask]) -> Non
         )
     for module in NEEDS.get(config.method, ("peft",)):
         require(module, f"for method {config.method}")
+    if config.packing and not task.packs:
+        raise RecipeError(f"finetune.packing: does nothing for {', '.join(task.kinds)} rows; leave it off")
+    check_refused(config, task)
     if config.label_smoothing and not task.smooths:
         raise RecipeError(f"finetune.label_smoothing: does nothing for {', '.join(task.kinds)} rows; leave it at 0")
     if config.method == "ia3":
@@ -92,6 +95,23 @@ def check(config: FinetuneConfig, facts: Facts, task: type[TrainingTask]) -> Non
     if config.method == "head" and idle_for_head(config):
         idle = ", ".join(idle_for_head(config))
         raise RecipeError(f"finetune.method=head: no layer trains, so {idle} would do nothing; leave it unset")
+
+
+def check_refused(config: FinetuneConfig, task: type[TrainingTask]) -> None:
+    """Whether the task has the head that a method or an option is about.
+
+    Raises:
+        RecipeError: it has none.
+    """
+    asked: dict[str, str] = {config.method: f"method={config.method}"}
+    if config.gradual_unfreezing:
+        asked["gradual_unfreezing"] = "gradual_unfreezing"
+    for name, shown in asked.items():
+        if name in task.refuses:
+            raise RecipeError(
+                f"finetune.{shown}: a model for {', '.join(task.kinds)} rows has no head apart from its word "
+                "embeddings that could train first or alone; take full, lora, dora, rslora, qlora or ia3"
+            )
 
 
 def idle_for_head(config: FinetuneConfig) -> list[str]:
