@@ -17,7 +17,7 @@ from edgeft.data.kinds import kind_of
 from edgeft.errors import ModelError, RecipeError, require
 from edgeft.recipe import AugmentConfig, BaselineConfig, DistillConfig, PruneConfig, Recipe, StageConfig
 from edgeft.stage import Inputs, Run, StageResult
-from edgeft.train import augment, methods, tasks
+from edgeft.train import augment, methods, reporting, tasks
 
 ROOMS = {
     "data": "edgeft.data.prepare",
@@ -138,6 +138,9 @@ def preflight(recipe: Recipe) -> None:
     for source in filter(None, (recipe.finetune.model, recipe.distill.student)):
         models.load_tokenizer(source)
     check_shapes(recipe)
+    for name, stage in (("finetune", recipe.finetune), ("distill", recipe.distill), ("prune", recipe.prune)):
+        if wanted(stage):
+            reporting.check(name, stage)
     if recipe.augment.enabled:
         augment.check(recipe.augment, kind)
     needed = {"onnxruntime": "to run the artifact", "onnx": "to export", "sklearn": "for the metrics"}

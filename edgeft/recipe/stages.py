@@ -43,6 +43,10 @@ class TrainingConfig(StageConfig):
     device: Annotated[Literal["auto", "cpu", "cuda"], _option("where to train; auto: a GPU where there is one")] = (
         "auto"
     )
+    report_to: Annotated[
+        list[str] | None,
+        _option("trackers that get the training's figures, as in transformers: tensorboard, wandb, mlflow, ..., all"),
+    ] = None
 
 
 @_config()
