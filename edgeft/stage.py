@@ -31,11 +31,14 @@ from edgeft.version import __version__
 COMPLETE = "stage.json"
 UNFINISHED = "stage.unfinished.json"
 CHECKPOINTS = "checkpoints"
+LOGS = "logs"  # what trackers write of a training; no part of its result
 RUN_MARKER = "run.json"  # in the folder of a pipeline's run
 VERSIONED = (
     *("torch", "transformers", "peft", "bitsandbytes", "onnx", "onnxruntime", "numpy", "tokenizers", "pyarrow"),
     *("scikit-learn", "rensa", "ftfy", "phonenumberslite", "phonenumbers", "presidio-analyzer", "spacy"),
 )
+
+NOT_KEYED = ("report_to",)  # options that change nothing of what a stage writes
 
 Inputs = Mapping[str, Path]
 Metrics = dict[str, Any]
@@ -107,7 +110,7 @@ def digest(path: Path) -> str:
     total = hashlib.sha256()
     for file in sorted(item for item in path.rglob("*") if item.is_file()):
         name = file.relative_to(path)
-        if name.parts[0] in (COMPLETE, UNFINISHED, CHECKPOINTS) or name.suffix == ".tmp":
+        if name.parts[0] in (COMPLETE, UNFINISHED, CHECKPOINTS, LOGS) or name.suffix == ".tmp":
             continue
         total.update(f"{name.as_posix()}\0{file_sha256(file)}\n".encode())
     return total.hexdigest()
@@ -145,12 +148,13 @@ def stage_key(name: str, config: StageConfig, inputs: Inputs) -> tuple[str, dict
     if missing:
         raise UserError(f"{name}: input not found: {', '.join(missing)}")
     digests = {label: digest(path) for label, path in sorted(inputs.items())}
-    parts = [name, msgspec.to_builtins(config), digests, code_version()]
+    options = {option: value for option, value in msgspec.to_builtins(config).items() if option not in NOT_KEYED}
+    parts = [name, options, digests, code_version()]
     return hashlib.sha256(msgspec.json.encode(parts, order="deterministic")).hexdigest(), digests
 
 
 def _prepare(out_dir: Path, name: str, key: str) -> None:
-    """Make the folder ready: emptied of what an earlier run left, but for the checkpoints of this very run.
+    """Make the folder ready: emptied of what an earlier run left, but for the checkpoints and logs of this very run.
 
     Raises:
         OutputFolderError: it holds something that no stage wrote.
@@ -173,7 +177,7 @@ def _prepare(out_dir: Path, name: str, key: str) -> None:
         write_json(marker, {"stage": name, "key": None})
     (out_dir / COMPLETE).unlink(missing_ok=True)
     for item in out_dir.iterdir():
-        if item != marker and not (same and item.name == CHECKPOINTS):
+        if item != marker and not (same and item.name in (CHECKPOINTS, LOGS)):
             shutil.rmtree(item) if item.is_dir() else item.unlink()
     write_json(marker, {"stage": name, "key": key})
 

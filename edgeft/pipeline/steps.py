@@ -18,7 +18,7 @@ from edgeft.pipeline import launch
 from edgeft.pipeline.launch import ROOMS
 from edgeft.recipe import AugmentConfig, BaselineConfig, DistillConfig, PruneConfig, Recipe, StageConfig
 from edgeft.stage import Inputs, StageResult
-from edgeft.train import augment, methods, tasks
+from edgeft.train import augment, methods, reporting, tasks
 
 
 @dataclass(frozen=True)
@@ -125,6 +125,9 @@ def preflight(recipe: Recipe) -> None:
     for source in filter(None, (recipe.finetune.model, recipe.distill.student)):
         models.load_tokenizer(source)
     check_shapes(recipe)
+    for name, stage in (("finetune", recipe.finetune), ("distill", recipe.distill), ("prune", recipe.prune)):
+        if wanted(stage):
+            reporting.check(name, stage)
     if recipe.augment.enabled:
         augment.check(recipe.augment, kind)
     needed = {"onnxruntime": "to run the artifact", "onnx": "to export", "sklearn": "for the metrics"}

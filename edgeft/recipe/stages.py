@@ -46,6 +46,10 @@ class TrainingConfig(StageConfig):
     processes: Annotated[
         int, _option("processes on this machine that train together, each batch shared among them", ge=1)
     ] = 1
+    report_to: Annotated[
+        list[str] | None,
+        _option("trackers that get the training's figures, as in transformers: tensorboard, wandb, mlflow, ..., all"),
+    ] = None
 
 
 @_config()

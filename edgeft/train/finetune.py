@@ -14,7 +14,7 @@ from edgeft.errors import RecipeError
 from edgeft.progress import say
 from edgeft.recipe import FinetuneConfig
 from edgeft.stage import Inputs, Metrics, stage
-from edgeft.train import evaluate, methods, optim, tasks
+from edgeft.train import evaluate, methods, optim, reporting, tasks
 from edgeft.train.loop import Evaluate, Loss, Progress, Trainer, plan
 from edgeft.train.tasks import Items, TrainingTask
 
@@ -56,6 +56,7 @@ def fill(config: FinetuneConfig, inputs: Inputs, out_dir: Path) -> Metrics:
         raise RecipeError("finetune.model: no model; give --model FOLDER, a Hugging Face id or demo:all-minilm-l6-v2")
     dataset = load_dataset(inputs["data"])
     methods.check(config, models.facts(source), tasks.class_of(dataset.kind))
+    reporting.check("finetune", config)
     device, why = models.device(config.device)
     say(f"finetune: {config.method} on {device} ({why})")
     task = tasks.of(dataset, models.load_tokenizer(source), config.max_length, config)

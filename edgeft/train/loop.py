@@ -15,7 +15,7 @@ from edgeft import ranks
 from edgeft.errors import TrainingError
 from edgeft.progress import Bar
 from edgeft.recipe import TrainingConfig
-from edgeft.train import checkpoints, memory
+from edgeft.train import checkpoints, memory, reporting, watch
 from edgeft.train.batches import epoch_batches
 from edgeft.train.optim import BeforeStep, as_it_is, optimizer_for, schedule_for, trainable
 from edgeft.train.precision import Arithmetic
@@ -224,7 +224,7 @@ class Trainer:
         """
         self._resume()
         groups = step_groups(self.config, self.loss.lengths, self.config.seed or 0, self.progress.step, self.plan)
-        with deterministic(), Bar(self.title, self.plan.steps) as bar:
+        with deterministic(), reporting.followed(self._training()), Bar(self.title, self.plan.steps) as bar:
             bar.advance(self.progress.step)
             for group in groups:
                 if self._stopped():
@@ -247,6 +247,7 @@ class Trainer:
         self.optimizer.zero_grad()
         self.progress.step += 1
         self.progress.history.append({"step": self.progress.step, "loss": loss, "learning_rate": rate})
+        watch.logged(self.progress.step, self.progress.history[-1])
         if self.progress.step % self.plan.evaluate_every == 0 or self.progress.step == self.plan.steps:
             self._look()
         if self.progress.step % self.config.checkpoint_steps == 0:
@@ -262,6 +263,12 @@ class Trainer:
             self.best_state = copies(self.parameters)
         else:
             self.progress.stale += 1
+        watch.looked(self.progress.step, metrics)
+
+    def _training(self) -> watch.Training:
+        plan = self.plan
+        steps = (plan.steps, plan.steps_per_epoch, plan.evaluate_every, self.progress.step)
+        return watch.Training(self.title, self.config, *steps, self.out_dir)
 
     def _stopped(self) -> bool:
         patience = self.config.early_stopping_patience
