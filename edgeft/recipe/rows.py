@@ -62,6 +62,10 @@ class DataConfig(StageConfig):
     completion_column: Annotated[str, _option("column with the completion of the prompt")] = "completion"
     source_column: Annotated[str, _option("column with the source text of a pair")] = "source"
     group_column: Annotated[str | None, _option("rows with the same value here stay in one split")] = None
+    slice_columns: Annotated[
+        list[str] | None,
+        _option("columns kept beside the task's own: the metrics are also measured for each of their values"),
+    ] = None
     time_column: Annotated[
         str | None, _option("column with the time of a row; the test split is the latest rows, validation those before")
     ] = None

@@ -181,6 +181,7 @@ def extended(split: Split, kept: Sequence[Candidate]) -> Split:
         labels=np.concatenate([split.labels, split.labels[origins]]),
         rows=np.concatenate([split.rows, split.rows[origins]]),
         files=[*split.files, *(split.files[origin] for origin in origins)] if split.files else [],
+        slices={name: [*values, *(values[origin] for origin in origins)] for name, values in split.slices.items()},
     )
 
 
