@@ -87,9 +87,7 @@ def test_the_augment_stage_keeps_swapped_copies_whatever_a_biased_teacher_says(
 def test_terms_without_the_method_are_an_error(tmp_path: Path) -> None:
     terms = tmp_path / "terms.yaml"
     terms.write_text("age:\n  pairs: [[young, old]]\n", encoding="utf-8")
-    with pytest.raises(
-        RecipeError, match=r"augment\.identity_terms: .* is named, but augment\.methods has no counterf"
-    ):
+    with pytest.raises(RecipeError, match=r"augment\.identity_terms: .* is named, but augment\.methods has no"):
         check(AugmentConfig(identity_terms=str(terms)), "single-label")
     named = AugmentConfig(methods=["counterfactual"], identity_terms=str(terms))
     check(named, "single-label")
