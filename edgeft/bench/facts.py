@@ -12,7 +12,9 @@ LIST_ITEMS = 12
 MAX_COLUMNS = 6
 NUMBER = (int, float)
 NAMES = {"device_bytes": "needed on a device", "folder_bytes": "whole folder"}
-WORDS = {"rss": "RSS", "os": "OS", "sha256": "SHA-256", "nll": "NLL", "ece": "ECE"}
+WORDS = {"rss": "RSS", "os": "OS", "sha256": "SHA-256", "nll": "NLL", "ece": "ECE", "f1": "F1", "auroc": "AUROC"}
+WORDS |= {"mae": "MAE", "rmse": "RMSE", "mcc": "MCC"}
+SHARES = ("accuracy", "f1", "exact_match", "precision", "recall")  # how metrics end that are shown in percent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +50,25 @@ def milliseconds(value: float | None) -> str:
 def percent(share: float | None, digits: int = 1) -> str:
     """A share as "91.2%"."""
     return MISSING if share is None or not math.isfinite(share) else f"{share * 100:.{digits}f}%"
+
+
+def is_share(metric: str) -> bool:
+    """Whether a metric goes from 0 to 1 and is shown in percent."""
+    return metric.endswith(SHARES)
+
+
+def figure(metric: str, value: float | None) -> str:
+    """A metric as text: "91.2%" of a share, three significant digits of any other."""
+    if is_share(metric):
+        return percent(value)
+    return MISSING if value is None or not math.isfinite(value) else significant(value, 3)
+
+
+def interval(metric: str, low: float | None, high: float | None) -> str:
+    """Both ends of an interval, as in "89.1 to 93.0"."""
+    if low is None or high is None:
+        return MISSING
+    return f"{low * 100:.1f} to {high * 100:.1f}" if is_share(metric) else f"{figure('', low)} to {figure('', high)}"
 
 
 def integer(value: float) -> str:

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from edgeft.bench import facts
 from edgeft.bench.scores import Bins, wilson
 from edgeft.errors import require
 
@@ -70,7 +71,7 @@ class Point(Protocol):
     @property
     def stage(self) -> str: ...
     @property
-    def accuracy(self) -> float | None: ...
+    def lead(self) -> float | None: ...
     @property
     def bytes(self) -> int | None: ...
     @property
@@ -124,30 +125,31 @@ def _text(axes: Any, *args: Any, **kwargs: Any) -> Any:
 
 
 def accuracy_latency(gates: Sequence[Point], metric: str) -> str | None:
-    """Each gate as a bubble: latency across, accuracy up, area by size; None where no gate has both."""
-    points = [gate for gate in gates if gate.accuracy is not None and gate.latency_ms is not None]
+    """Each gate as a bubble: latency across, the lead metric up, area by size; None where no gate has both."""
+    points = [gate for gate in gates if gate.lead is not None and gate.latency_ms is not None]
     if not points:
         return None
 
     def paint(figure: Any) -> None:
         axes = figure.subplots()
         x = np.array([point.latency_ms for point in points], dtype=float)
-        y = np.array([point.accuracy for point in points], dtype=float) * 100
-        _scale_axes(axes, x, y)
+        share = facts.is_share(metric)
+        y = np.array([point.lead for point in points], dtype=float) * (100 if share else 1)
+        _scale_axes(axes, x, y, 0.8 if share else 0.01)
         path = [index for index, point in enumerate(points) if point.stage != BASELINE]
         areas = _areas(points)
         axes.plot(x[path], y[path], color=MUTED, linewidth=0.8, alpha=0.5, zorder=2)
         axes.scatter(x, y, s=areas, color=FIRST, alpha=0.22, linewidths=0, zorder=3)
         axes.scatter(x, y, s=9, color=FIRST, linewidths=0, zorder=4)
         axes.set_xlabel("latency of one text, p50 (ms)")
-        axes.set_ylabel(f"{metric} (%)", parse_math=False)
+        axes.set_ylabel(f"{facts.name(metric)} (%)" if share else facts.name(metric), parse_math=False)
         figure.draw_without_rendering()
         _name_points(axes, x, y, [point.stage for point in points], areas)
 
     return draw(5.4, 3.7, "gates", f"{metric} against latency for every stage; bubble area is the size", paint)
 
 
-def _scale_axes(axes: Any, x: Any, y: Any) -> None:
+def _scale_axes(axes: Any, x: Any, y: Any, least: float) -> None:
     if x.min() > 0 and x.max() / x.min() > LOG_SPAN:
         axes.set_xscale("log")
         ticker = require("matplotlib.ticker", PURPOSE)
@@ -158,7 +160,7 @@ def _scale_axes(axes: Any, x: Any, y: Any) -> None:
     else:
         span = float(np.ptp(x)) or max(float(x.max()), 1.0) * 0.5
         axes.set_xlim(max(0.0, x.min() - 0.25 * span), x.max() + 0.4 * span)
-    margin = max(float(np.ptp(y)) * 0.22, 0.8)
+    margin = max(float(np.ptp(y)) * 0.22, least)
     axes.set_ylim(y.min() - margin, y.max() + margin)
 
 
@@ -288,7 +290,7 @@ def curves(stage: str, rows: Sequence[Mapping[str, Any]], metric: str) -> str | 
                 _loss_panel(axes, losses)
             else:
                 _line(axes, score, SECOND, marker="o")
-                axes.set_title(f"validation {metric}", parse_math=False)
+                axes.set_title(f"validation {facts.name(metric)}", parse_math=False)
         grid[-1].set_xlabel("optimizer step")
 
     return draw(4.2, 1.0 + 1.45 * len(panels), f"curves-{stage}", f"Training curves of {stage}", paint)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeft.bench import facts, page, plots, scores
+from edgeft.bench import facts, page, plots, scores, scrutiny
 
 PURPOSE = "to write the report"
 TEMPLATE = "report.html"
@@ -28,8 +28,8 @@ class GateRow:
 
     Attributes:
         stage: its name, as in `int8 graph`.
-        accuracy: on the validation split, 0 to 1.
-        macro_f1: on the validation split, 0 to 1.
+        lead: the lead metric on the validation split.
+        second: the metric beside it, likewise.
         agreement: share of the answers that equal those of the stage before.
         changed: share that differ, 1 - agreement.
         bytes: size of the model.
@@ -38,8 +38,8 @@ class GateRow:
     """
 
     stage: str
-    accuracy: float | None = None
-    macro_f1: float | None = None
+    lead: float | None = None
+    second: float | None = None
     agreement: float | None = None
     changed: float | None = None
     bytes: int | None = None
@@ -58,11 +58,12 @@ class ReportInputs:
         recipe_yaml: the resolved recipe.
         gates: the stages in their order, the artifact last.
         lead_metric: the metric that gates are about.
+        second_metric: what stands beside it.
         test_texts: texts of the test split, (n,).
         test_rows: row of each in the labelled file, (n,).
-        test_labels: true columns, (n,).
-        probabilities_before: of the artifact without temperature, (n, labels).
-        probabilities_after: of the artifact as it ships, (n, labels).
+        test_labels: true columns, (n,); None where a row has not one label.
+        probabilities_before: of the artifact without temperature, (n, labels); None: no artifact.
+        probabilities_after: of the artifact as it ships, else of the trained model, (n, labels).
         curves: stage -> rows with `step` and any of `loss`, `validation_loss`, `validation_<metric>`.
         bench: what `measure` returned, and `against_teacher` with `teacher`, `artifact` and `ratio`.
         calibration: what the calibration stage found.
@@ -72,6 +73,9 @@ class ReportInputs:
         data: rows of each split, labels, duplicates and what else the data stage counted.
         metrics: of baseline, teacher, student and artifact, all on the test split; may be empty.
         mistakes: how many of the most confident mistakes are shown.
+        scrutiny: `teacher`, and `artifact`, to intervals, slices and counterfactual swaps on the test split.
+        flips: examples of answers that change with an identity term.
+        shipped: whether there is an artifact; else the report is about the trained model.
     """
 
     title: str
@@ -80,11 +84,12 @@ class ReportInputs:
     recipe_yaml: str
     gates: list[GateRow]
     lead_metric: str
-    test_texts: list[str]
-    test_rows: list[int]
-    test_labels: NDArray[np.integer]
-    probabilities_before: NDArray[np.floating]
-    probabilities_after: NDArray[np.floating]
+    second_metric: str | None = "macro_f1"
+    test_texts: list[str] = field(default_factory=list)
+    test_rows: list[int] = field(default_factory=list)
+    test_labels: NDArray[np.integer] | None = None
+    probabilities_before: NDArray[np.floating] | None = None
+    probabilities_after: NDArray[np.floating] | None = None
     curves: Mapping[str, list[dict[str, Any]]] = field(default_factory=dict)
     bench: Mapping[str, Any] = field(default_factory=dict)
     calibration: Mapping[str, Any] = field(default_factory=dict)
@@ -94,6 +99,9 @@ class ReportInputs:
     data: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     mistakes: int = 20
+    scrutiny: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    flips: Sequence[Mapping[str, Any]] = ()
+    shipped: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +111,26 @@ class Headline:
     name: str
     value: str
     notes: list[str]
+
+
+@dataclass(frozen=True)
+class Answered:
+    """The test rows where each has one label and an answer.
+
+    Attributes:
+        labels: true columns, (n,).
+        after: probabilities, (n, labels).
+    """
+
+    labels: NDArray[np.integer]
+    after: NDArray[np.floating]
+
+    @classmethod
+    def of(cls, inputs: ReportInputs) -> Answered | None:
+        """None where there are no such rows."""
+        if inputs.test_labels is None or inputs.probabilities_after is None or not len(inputs.test_labels):
+            return None
+        return cls(inputs.test_labels, inputs.probabilities_after)
 
 
 def render(inputs: ReportInputs) -> str:
@@ -118,16 +146,20 @@ def render(inputs: ReportInputs) -> str:
 
 
 def _context(inputs: ReportInputs) -> dict[str, Any]:
-    answered = len(inputs.test_labels) > 0
+    answered = Answered.of(inputs)
     return {
         "headlines": headlines(inputs),
-        "lead_metric": inputs.lead_metric,
+        "figure": facts.figure,
+        "lead_name": facts.name(inputs.lead_metric),
+        "second_name": facts.name(inputs.second_metric or ""),
+        "one_label": inputs.test_labels is not None,
+        **scrutiny.context(inputs.scrutiny, inputs.flips),
         "gates_plot": plots.accuracy_latency(inputs.gates, inputs.lead_metric),
-        "reliability": _reliability(inputs) if answered else [],
-        "confusion": _confusion(inputs) if answered else None,
+        "reliability": _reliability(answered, inputs.probabilities_before) if answered else [],
+        "confusion": _confusion(answered, inputs.labels) if answered else None,
         "curves": _curves(inputs),
-        "mistakes": _mistakes(inputs) if answered else [],
-        "wrong": int((inputs.probabilities_after.argmax(axis=1) != inputs.test_labels).sum()) if answered else 0,
+        "mistakes": _mistakes(answered, inputs) if answered else [],
+        "wrong": int((answered.after.argmax(axis=1) != answered.labels).sum()) if answered else 0,
         "data_blocks": facts.blocks(inputs.data, overview="checks", verbatim=frozenset(inputs.labels)),
         "bench_blocks": _bench_blocks(inputs.bench),
         "calibration_blocks": facts.blocks(inputs.calibration, "calibration"),
@@ -140,7 +172,9 @@ def _context(inputs: ReportInputs) -> dict[str, Any]:
 
 
 def headlines(inputs: ReportInputs) -> list[Headline]:
-    """Quality, size, latency and speed-up, each with what it stands against."""
+    """Quality, size, latency and speed-up, each with what it stands against; without an artifact what there is."""
+    if not inputs.shipped:
+        return [_quality(inputs), *_second(inputs), _size(inputs), _latency(inputs)]
     return [_quality(inputs), _size(inputs), _latency(inputs), _speedup(inputs)]
 
 
@@ -154,32 +188,49 @@ def _artifact(inputs: ReportInputs) -> GateRow | None:
 
 def _quality(inputs: ReportInputs) -> Headline:
     """On the test split where the others were measured there too, else on the gates' own split."""
-    metric = inputs.lead_metric
+    metric, own_name = inputs.lead_metric, "artifact" if inputs.shipped else "teacher"
     tested = {name: found[metric] for name, found in inputs.metrics.items() if found.get(metric) is not None}
-    if "artifact" in tested:
-        others = [f"{name} {facts.percent(tested[name])}" for name in ("teacher", BASELINE) if name in tested]
+    if own_name in tested:
+        names = [name for name in ("teacher", BASELINE) if name in tested and name != own_name]
+        others = [f"{name} {facts.figure(metric, tested[name])}" for name in names]
         return Headline(
-            name=f"{metric}, test split",
-            value=facts.percent(tested["artifact"]),
-            notes=[", ".join(others), *_interval(inputs)],
+            name=f"{facts.name(metric)}, test split",
+            value=facts.figure(metric, tested[own_name]),
+            notes=[", ".join(others), *_interval(inputs, metric), *_texts(inputs)],
         )
     gates = {"teacher": _gate(inputs, TEACHERS), BASELINE: _gate(inputs, [BASELINE])}
-    others = [f"{name} {facts.percent(gate.accuracy)}" for name, gate in gates.items() if gate]
+    others = [f"{name} {facts.figure(metric, gate.lead)}" for name, gate in gates.items() if gate]
     own = _artifact(inputs)
     return Headline(
-        name=f"{metric}, validation split",
-        value=facts.percent(own.accuracy if own else None),
+        name=f"{facts.name(metric)}, validation split",
+        value=facts.figure(metric, own.lead if own else None),
         notes=[", ".join(others)],
     )
 
 
-def _interval(inputs: ReportInputs) -> list[str]:
-    total = len(inputs.test_labels)
-    if inputs.lead_metric != "accuracy" or not total:
+def _second(inputs: ReportInputs) -> list[Headline]:
+    """The metric beside the lead, on the test split."""
+    metric, found = inputs.second_metric, inputs.metrics.get("teacher", {})
+    if metric is None or found.get(metric) is None:
         return []
-    right = int((inputs.probabilities_after.argmax(axis=1) == inputs.test_labels).sum())
-    low, high = scores.wilson(right, total)
-    return [f"95% interval {low * 100:.1f} to {high * 100:.1f}", f"{facts.integer(total)} texts"]
+    name, value = f"{facts.name(metric)}, test split", facts.figure(metric, found[metric])
+    return [Headline(name=name, value=value, notes=_interval(inputs, metric))]
+
+
+def _interval(inputs: ReportInputs, metric: str) -> list[str]:
+    """The bootstrap's interval; without one, that of a share of right answers."""
+    own = inputs.scrutiny.get("artifact" if inputs.shipped else "teacher", {}).get("intervals", {}).get(metric)
+    if own is not None:
+        return [f"95% interval {facts.interval(metric, own['low'], own['high'])}"]
+    answered = Answered.of(inputs)
+    if metric != "accuracy" or answered is None:
+        return []
+    right = int((answered.after.argmax(axis=1) == answered.labels).sum())
+    return [f"95% interval {facts.interval(metric, *scores.wilson(right, len(answered.labels)))}"]
+
+
+def _texts(inputs: ReportInputs) -> list[str]:
+    return [f"{facts.integer(len(inputs.test_rows))} texts"] if inputs.test_rows else []
 
 
 def _size(inputs: ReportInputs) -> Headline:
@@ -231,9 +282,11 @@ def _plain(figures: Any) -> dict[str, Any]:
 # ------------------------------------------------------------------------------------------------------------ sections
 
 
-def _reliability(inputs: ReportInputs) -> list[dict[str, Any]]:
-    labels = inputs.test_labels
-    sides = {"before": inputs.probabilities_before, "after": inputs.probabilities_after}
+def _reliability(answered: Answered, before: NDArray[np.floating] | None) -> list[dict[str, Any]]:
+    """Before and after calibration; nothing where nothing was calibrated."""
+    if before is None:
+        return []
+    labels, sides = answered.labels, {"before": before, "after": answered.after}
     binned = {name: scores.bins(probabilities, labels, BINS) for name, probabilities in sides.items()}
     low = min(float(bins.edges[np.flatnonzero(bins.counts)[0]]) for bins in binned.values())
     return [
@@ -248,22 +301,22 @@ def _reliability(inputs: ReportInputs) -> list[dict[str, Any]]:
     ]
 
 
-def _confusion(inputs: ReportInputs) -> dict[str, Any]:
-    counts = scores.confusion(inputs.probabilities_after, inputs.test_labels)  # (L, L)
+def _confusion(answered: Answered, names: Sequence[str]) -> dict[str, Any]:
+    counts = scores.confusion(answered.after, answered.labels)  # (L, L)
     totals = counts.sum(axis=1)
     shares = counts / np.maximum(totals, 1)[:, None]
     return {
-        "matrix": len(inputs.labels) <= MATRIX_LABELS,
+        "matrix": len(names) <= MATRIX_LABELS,
         "rows": [
             {
                 "label": label,
                 "total": int(totals[i]),
                 "recall": float(shares[i, i]) if totals[i] else math.nan,
-                "cells": [(int(counts[i, j]), float(shares[i, j]), i == j) for j in range(len(inputs.labels))],
+                "cells": [(int(counts[i, j]), float(shares[i, j]), i == j) for j in range(len(names))],
             }
-            for i, label in enumerate(inputs.labels)
+            for i, label in enumerate(names)
         ],
-        "pairs": _frequent(counts, inputs.labels),
+        "pairs": _frequent(counts, names),
     }
 
 
@@ -281,11 +334,10 @@ def _curves(inputs: ReportInputs) -> list[tuple[str, str]]:
     return [(stage, plot) for stage, plot in drawn if plot]
 
 
-def _mistakes(inputs: ReportInputs) -> list[dict[str, Any]]:
-    after = inputs.probabilities_after
-    found = []
-    for index in scores.mistakes(after, inputs.test_labels, inputs.mistakes):
-        true, predicted = int(inputs.test_labels[index]), int(after[index].argmax())
+def _mistakes(answered: Answered, inputs: ReportInputs) -> list[dict[str, Any]]:
+    after, found = answered.after, []
+    for index in scores.mistakes(after, answered.labels, inputs.mistakes):
+        true, predicted = int(answered.labels[index]), int(after[index].argmax())
         text = inputs.test_texts[index]
         found.append(
             {

@@ -56,7 +56,7 @@ def pipeline(
     from edgeft.pipeline import run as room
 
     if dry_run:
-        _show_plan(room.plan(chosen, folder), json)
+        _show_plan(room.plan(chosen, folder, until), json)
         return
     results = room.run_pipeline(chosen, folder, until)
     _show_run(results, folder, json)

@@ -47,12 +47,14 @@ def finetune(
     """
     need_training()
     from edgeft import models
+    from edgeft.train.swapped import terms_file
 
     config = config or FinetuneConfig()
     if config.model is None:
         raise RecipeError("finetune: no model; give --model FOLDER, a Hugging Face id or demo:all-minilm-l6-v2")
     place = models.find(config.model)
-    _stage("finetune", config, {"data": data, **({"model": place} if isinstance(place, Path) else {})}, out, json)
+    local = {"model": place} if isinstance(place, Path) else {}
+    _stage("finetune", config, {"data": data, **local, **terms_file(config.identity_terms)}, out, json)
 
 
 @app.command

@@ -14,7 +14,7 @@ from edgeft.cleaning import Cleaning, placeholders
 from edgeft.cleaning import parts as cleaning_parts
 from edgeft.cleaning.personal import KINDS
 from edgeft.cleaning.steps import STEPS, cleaner
-from edgeft.data import near, overlap
+from edgeft.data import near, overlap, slicing
 from edgeft.data.content import hashes
 from edgeft.data.kinds import Cleaner, Columns
 from edgeft.data.overlap import NONE, Places, Removed
@@ -68,6 +68,7 @@ def clean_texts(rows: Rows, cleaning: Cleaning, counts: Counts, removed: Removed
     """
     if not cleaning:
         return rows
+    rows = dataclasses.replace(rows, slices=slicing.anonymised(rows.slices, cleaning))
     steps = cleaning_parts(cleaning)
     before = counted(rows)
     with Bar("clean", len(rows) * (len(steps) + 1)) as bar:

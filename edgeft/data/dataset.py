@@ -1,6 +1,6 @@
 """The dataset folder: what the data stage writes and every later stage reads.
 
-train.parquet, validation.parquet, test.parquet    the task's columns, and row (1-based, in its file) and file
+train.parquet, validation.parquet, test.parquet    the task's columns, row (1-based, in its file), file, slice:COLUMN
 unlabelled.parquet                                 column text; only where there is unlabelled text
 dataset.json                                       task, labels, rows per split, source and its columns, cleaning
 """
@@ -19,6 +19,7 @@ import numpy.typing as npt
 from edgeft import tasks
 from edgeft.cleaning import Cleaning
 from edgeft.data.kinds import NAMED, Columns
+from edgeft.data.slicing import PREFIX, Slices
 from edgeft.errors import DataError, RecipeError, require
 from edgeft.stage import write_json
 
@@ -37,12 +38,14 @@ class Split:
             1; regression: float32 (n,), the targets; otherwise int64 (0,).
         rows: (n,) 1-based row numbers in the source.
         files: (n,) names of the files where the source is several, else none.
+        slices: columns of the source beside the task's own, for metrics on parts of the rows.
     """
 
     columns: Columns
     labels: npt.NDArray[Any]
     rows: npt.NDArray[np.int64]
     files: list[str] = field(default_factory=list)
+    slices: Slices = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -54,6 +57,7 @@ class Split:
             self.labels[list(places)] if len(self.labels) else self.labels,
             self.rows[list(places)],
             [self.files[place] for place in places] if self.files else [],
+            {name: [values[place] for place in places] for name, values in self.slices.items()},
         )
 
     @property
@@ -105,9 +109,16 @@ class _Index(msgspec.Struct):
     kind: str = "single-label"
     cleaning: Cleaning = msgspec.field(default_factory=Cleaning)
     class_weights: list[float] = []
+    slices: list[str] = []
 
 
-def split_of(columns: Columns, rows: npt.NDArray[np.int64], names: list[str], files: list[str] | None = None) -> Split:
+def split_of(
+    columns: Columns,
+    rows: npt.NDArray[np.int64],
+    names: list[str],
+    files: list[str] | None = None,
+    slices: Slices | None = None,
+) -> Split:
     """A split whose numbers are made of the columns' names.
 
     Args:
@@ -115,8 +126,9 @@ def split_of(columns: Columns, rows: npt.NDArray[np.int64], names: list[str], fi
         rows: (n,) row numbers.
         names: (L,) all labels.
         files: (n,) names of the files, where there are several.
+        slices: columns beside the task's own.
     """
-    return Split(columns, _labels(columns, names), rows, files or [])
+    return Split(columns, _labels(columns, names), rows, files or [], slices or {})
 
 
 def _labels(columns: Columns, names: list[str]) -> npt.NDArray[Any]:
@@ -158,8 +170,10 @@ def save(dataset: Dataset, folder: Path) -> None:
     types = NAMED[dataset.kind].types
     for name in SPLITS:
         split = dataset.split(name)
-        more = {"file": split.files} if split.files else {}
-        _write(folder / f"{name}.parquet", {**split.columns, "row": split.rows, **more}, types)
+        more: dict[str, Any] = {"file": split.files} if split.files else {}
+        slices = {PREFIX + column: values for column, values in split.slices.items()}
+        of_all = {**types, **dict.fromkeys(slices, "text")}
+        _write(folder / f"{name}.parquet", {**split.columns, "row": split.rows, **more, **slices}, of_all)
     unlabelled = folder / "unlabelled.parquet"
     unlabelled.unlink(missing_ok=True)
     if dataset.unlabelled:
@@ -179,6 +193,7 @@ def _index(dataset: Dataset) -> _Index:
         kind=dataset.kind,
         cleaning=dataset.cleaning,
         class_weights=dataset.class_weights,
+        slices=list(dataset.test.slices),
     )
 
 
@@ -250,10 +265,12 @@ def _read_index(folder: Path) -> _Index:
 def _read_split(folder: Path, name: str, index: _Index) -> Split:
     path = folder / f"{name}.parquet"
     kind = NAMED[index.kind]
-    found = _read(path, (*kind.types, "row"), index.rows.get(name, 0), ("file",))
+    stored = {column: PREFIX + column for column in index.slices}
+    found = _read(path, (*kind.types, "row", *stored.values()), index.rows.get(name, 0), ("file",))
     columns = {column: found[column] for column in kind.types}
     _known(path, columns, index)
-    return split_of(columns, np.array(found["row"], dtype=np.int64), index.labels, found.get("file"))
+    rows, slices = np.array(found["row"], dtype=np.int64), {column: found[name] for column, name in stored.items()}
+    return split_of(columns, rows, index.labels, found.get("file"), slices)
 
 
 def _known(path: Path, columns: Columns, index: _Index) -> None:

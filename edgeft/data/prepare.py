@@ -136,7 +136,7 @@ def assemble(parts: Parts, config: DataConfig) -> Dataset:
 def _split(rows: Rows, labels: list[str]) -> Split:
     names = short_names(rows.files)
     files = [names[rows.files[i]] for i in rows.file.tolist()] if len(rows.files) > 1 else []
-    return split_of(rows.columns, rows.rows, labels, files)
+    return split_of(rows.columns, rows.rows, labels, files, rows.slices)
 
 
 def short_names(files: Sequence[str]) -> dict[str, str]:

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgeft.data import checks
+from edgeft.data import checks, slicing
 from edgeft.data.kinds import BadRow, Columns, Kind
 from edgeft.data.kinds.base import is_unicode, label_name, need
+from edgeft.data.slicing import Slices
 from edgeft.data.table import Table, some, where
 from edgeft.recipe import DataConfig
 
@@ -35,6 +36,7 @@ class Rows:
         times: (n,) seconds since 1970, or the number that stands in the time column; None where there is none.
         dates: whether the times are dates.
         skipped: problem to the rows that were left out because of it, as (file, row).
+        slices: columns kept beside the task's own.
     """
 
     kind: Kind
@@ -46,6 +48,7 @@ class Rows:
     times: npt.NDArray[np.float64] | None = None
     dates: bool = False
     skipped: dict[str, list[tuple[str, int]]] = field(default_factory=dict)
+    slices: Slices = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -72,6 +75,7 @@ class Rows:
             file=self.file[places],
             groups=None if self.groups is None else [self.groups[i] for i in listed],
             times=None if self.times is None else self.times[places],
+            slices={name: [values[i] for i in listed] for name, values in self.slices.items()},
         )
 
     def without(self, indices: Indices) -> Rows:
@@ -110,6 +114,7 @@ def joined(parts: Sequence[Rows]) -> Rows:
         groups=None if first.groups is None else [group for part in parts for group in part.groups or ()],
         times=None if first.times is None else np.concatenate([part.times for part in parts if part.times is not None]),
         skipped=all_skipped(parts),
+        slices={name: [value for part in parts for value in part.slices[name]] for name in first.slices},
     )
 
 
@@ -126,8 +131,8 @@ def all_skipped(parts: Iterable[Rows]) -> dict[str, list[tuple[str, int]]]:
 
 
 def extras(config: DataConfig) -> list[str]:
-    """The columns that decide the split, beside those of the task."""
-    return [column for column in (config.group_column, config.time_column) if column]
+    """The columns beside those of the task: they decide the split, or stand for slices."""
+    return [*filter(None, (config.group_column, config.time_column)), *slicing.columns_of(config)]
 
 
 def moment(value: Any) -> tuple[float, bool]:
@@ -213,6 +218,7 @@ def check(table: Table, kind: Kind, config: DataConfig) -> Rows:
     made = _each(zip(*sources, strict=True), lambda values: kind.parse(*values), problems)
     groups = _each(table.columns[config.group_column], _group, problems) if config.group_column else None
     times = _each(table.columns[config.time_column], moment, problems) if config.time_column else None
+    slices = {name: _each(table.columns[name], slicing.reader(name), problems) for name in slicing.columns_of(config)}
     if not config.skip_bad_rows:
         problems.refuse()
     bad = problems.indices()
@@ -228,6 +234,7 @@ def check(table: Table, kind: Kind, config: DataConfig) -> Rows:
         times=None if times is None else np.array([times[i][0] for i in good], dtype=np.float64),
         dates=times is not None and _dates(table, [times[i] for i in good]),
         skipped=problems.skipped(),
+        slices={name: [values[i] for i in good] for name, values in slices.items()},
     )
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edgeft import tasks
-from edgeft.data import checks, hub, rows
+from edgeft.data import checks, hub, rows, slicing
 from edgeft.data.delimited import read_csv
 from edgeft.data.kinds import Kind, kind_of, task_of
 from edgeft.data.opening import suffix
@@ -173,6 +173,7 @@ def _chooser(config: DataConfig, kinds: list[Kind]) -> Chooser:
 
     def choose(present: Sequence[str]) -> list[str]:
         kind = kind_of(config, present)
+        slicing.check(kind, config)
         kinds.append(kind)
         return list(dict.fromkeys([*kind.sources().values(), *rows.extras(config)]))
 
@@ -181,6 +182,8 @@ def _chooser(config: DataConfig, kinds: list[Kind]) -> Chooser:
 
 def _hint(config: DataConfig, present: Sequence[str]) -> str:
     """What to do where a column is missing: another task that the columns fit, or the options that name columns."""
+    if set(kind_of(config, present).sources().values()) <= set(present):
+        return ""  # it is a column of groups, times or slices
     for task in tasks.TASKS:
         if task in (task_of(config), "feature-extraction"):
             continue

@@ -9,6 +9,7 @@ from edgeft import tasks
 from edgeft.bench import facts
 from edgeft.cleaning import Cleaning
 from edgeft.data import clean
+from edgeft.pipeline import scrutiny
 from edgeft.recipe import Recipe
 from edgeft.stage import StageResult
 
@@ -32,6 +33,7 @@ def render(recipe: Recipe, results: Mapping[str, StageResult], known: Mapping[st
         f"It answers `{tasks.get(recipe.task).prediction}`; labels: {', '.join(map(str, labels))}.",
         "## Quality, on the same test rows",
         _quality(known["metrics"]),
+        *scrutiny.card(known["metrics"]["artifact"]),
         f"Calibration error on the test rows: {calibration['test']['before']['ece']:.4f} before and "
         f"{calibration['test']['after']['ece']:.4f} after temperature {calibration['temperature']:.3f}.",
         "## Cost, on the machine that made it",
@@ -63,10 +65,14 @@ def _input(cleaning: Cleaning) -> str:
 
 
 def _quality(metrics: Mapping[str, Mapping[str, Any]]) -> str:
-    lines = ["| | accuracy | macro F1 |", "|---|---|---|"]
+    lines = ["| | accuracy | 95% interval | macro F1 |", "|---|---|---|---|"]
     for name in ORDER:
         if name in metrics:
-            lines.append(f"| {name} | {facts.percent(metrics[name]['accuracy'])} | {metrics[name]['macro_f1']:.3f} |")
+            figures = metrics[name]
+            ends = figures.get("intervals", {}).get("accuracy", {})
+            interval = facts.interval("accuracy", ends.get("low"), ends.get("high"))
+            cells = facts.percent(figures["accuracy"]), interval, f"{figures['macro_f1']:.3f}"
+            lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

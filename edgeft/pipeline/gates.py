@@ -16,6 +16,13 @@ from edgeft.stage import StageResult
 Results = Mapping[str, StageResult]
 
 
+def measures(results: Results) -> tuple[str, str | None]:
+    """The lead metric of the run's rows, and the one beside it."""
+    named = list(results["finetune"].metrics.get("intervals", ())) if "finetune" in results else []
+    lead, *others = named or ("accuracy", "macro_f1")
+    return lead, others[0] if others else None
+
+
 def rows(results: Results, split: str = "validation") -> list[GateRow]:
     """One row for each measured form of the model, in the order of the run.
 
@@ -23,15 +30,15 @@ def rows(results: Results, split: str = "validation") -> list[GateRow]:
         results: of the stages that ran.
         split: whose figures.
     """
-    table = []
+    table, (lead, second) = [], measures(results)
     for name, metrics, note in _forms(results):
         scores = metrics.get(split, {})
         agreement = scores.get("agreement")
         table.append(
             GateRow(
                 stage=name,
-                accuracy=scores.get("accuracy"),
-                macro_f1=scores.get("macro_f1"),
+                lead=scores.get(lead),
+                second=scores.get(second) if second else None,
                 agreement=agreement,
                 changed=None if agreement is None else 1 - agreement,
                 bytes=metrics.get("bytes"),
@@ -103,21 +110,24 @@ def show(results: Results, console: Console) -> None:
     """Print the table with the test split beside the validation split; nothing before there is a model."""
     if not rows(results):
         return
+    lead, second = measures(results)
+    names = facts.name(lead), facts.name(second or "")
     table = Table(title="What each stage did", title_justify="left", box=box.SIMPLE_HEAD)
-    for column in ("stage", "valid", "test", "F1", "changed", "size", "latency"):
+    for column in ("stage", "valid", "test", names[1].rpartition(" ")[2], "changed", "size", "latency"):
         table.add_column(column, justify="left" if column == "stage" else "right", no_wrap=True)
     for row, test in zip(rows(results), rows(results, "test"), strict=True):
         table.add_row(
             row.stage,
-            facts.percent(row.accuracy) if row.accuracy is not None else "",
-            facts.percent(test.accuracy) if test.accuracy is not None else "",
-            f"{test.macro_f1:.3f}" if test.macro_f1 is not None else "",
+            facts.figure(lead, row.lead) if row.lead is not None else "",
+            facts.figure(lead, test.lead) if test.lead is not None else "",
+            f"{test.second:.3f}" if test.second is not None else "",
             facts.percent(row.changed) if row.changed is not None else "",
             facts.size(row.bytes) if row.bytes is not None else "",
             facts.milliseconds(row.latency_ms) if row.latency_ms is not None else "",
         )
     console.print(table)
-    console.print("accuracy on validation and test, macro F1 on test; changed: answers unlike the stage before's")
+    other = f", {names[1]} on test" if second else ""
+    console.print(f"{names[0]} on validation and test{other}; changed: answers unlike the stage before's")
     for row in rows(results):
         if row.note:
             console.print(f"  {row.stage}: {row.note}")

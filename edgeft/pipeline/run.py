@@ -12,7 +12,7 @@ from typing import Any
 import edgeft
 from edgeft import artifact, recipe
 from edgeft.errors import OutputFolderError, RecipeError, UserError
-from edgeft.pipeline import ship
+from edgeft.pipeline import early, scrutiny, ship
 from edgeft.pipeline.steps import Step, preflight, steps, with_budget
 from edgeft.recipe import Recipe, StageConfig
 from edgeft.stage import (
@@ -26,6 +26,7 @@ from edgeft.stage import (
     write_atomically,
     write_json,
 )
+from edgeft.train import swapped
 
 ARTIFACT = "artifact"
 LOCK = "run.lock"
@@ -47,13 +48,23 @@ def run_pipeline(chosen: Recipe, run_dir: Path, until: str | None = None) -> dic
         GateError: a gate failed; there is no artifact.
     """
     whole = with_budget(recipe.resolve(chosen))
+    names = stages(whole, run_dir, until)
+    preflight(whole, names)
+    with run_folder(run_dir):
+        write_atomically(run_dir / artifact.RECIPE, recipe.to_yaml(whole).encode())
+        return _run(whole, run_dir, names)
+
+
+def stages(whole: Recipe, run_dir: Path, until: str | None) -> list[str]:
+    """The stages to run, in order.
+
+    Raises:
+        RecipeError: there is no such stage as the last one.
+    """
     names = [*(step.name for step in steps(whole, run_dir)), ARTIFACT]
     if until is not None and until not in names:
         raise RecipeError(f"--until {until}: no such stage in this recipe; the stages are {', '.join(names)}")
-    preflight(whole)
-    with run_folder(run_dir):
-        write_atomically(run_dir / artifact.RECIPE, recipe.to_yaml(whole).encode())
-        return _run(whole, run_dir, names[: names.index(until) + 1] if until else names)
+    return names[: names.index(until) + 1] if until else names
 
 
 def _run(whole: Recipe, run_dir: Path, names: list[str]) -> dict[str, StageResult]:
@@ -64,6 +75,9 @@ def _run(whole: Recipe, run_dir: Path, names: list[str]) -> dict[str, StageResul
     if ARTIFACT in names:
         ship.check_budget(whole, results)
         results[ARTIFACT] = finish(whole, results, run_dir)
+        (run_dir / artifact.REPORT).unlink(missing_ok=True)  # of an earlier run that ended before
+    else:
+        write_atomically(run_dir / artifact.REPORT, early.report(whole, results, run_dir).encode())
     return results
 
 
@@ -72,10 +86,12 @@ def finish(whole: Recipe, results: dict[str, StageResult], run_dir: Path) -> Sta
 
     def fill(config: StageConfig, inputs: Inputs, out_dir: Path) -> dict[str, Any]:
         manifest = ship.write(whole, results, run_dir, out_dir)
-        return {"bytes": artifact.total_bytes(manifest), "sha256": manifest.files[artifact.MODEL].sha256}
+        size = {"bytes": artifact.total_bytes(manifest), "sha256": manifest.files[artifact.MODEL].sha256}
+        return {**size, **scrutiny.of_metrics(manifest.metrics["artifact"])}
 
     config = StageConfig(seed=whole.seed)
     inputs = {"recipe": run_dir / artifact.RECIPE, **{name: run_dir / name for name in results}}
+    inputs |= swapped.terms_file(whole.finetune.identity_terms)
     return stage(ARTIFACT)(fill)(config, inputs, run_dir / ARTIFACT)
 
 
@@ -124,13 +140,16 @@ def _alone(run_dir: Path) -> Iterator[None]:
         yield
 
 
-def plan(chosen: Recipe, run_dir: Path) -> list[tuple[str, str]]:
+def plan(chosen: Recipe, run_dir: Path, until: str | None = None) -> list[tuple[str, str]]:
     """Each stage with its state, for `--dry-run`: nothing is written or computed."""
     whole = with_budget(recipe.resolve(chosen))
-    preflight(whole)
+    names = stages(whole, run_dir, until)
+    preflight(whole, names)
     check_folder(run_dir)
     states: list[tuple[str, str]] = []
     for step in steps(whole, run_dir):
+        if step.name not in names:
+            continue
         sure = all(state == "complete" for _, state in states)
         complete = _is_complete(step, run_dir / step.name)
         kept = "complete" if sure else "kept, if the stages before it come out as they were"

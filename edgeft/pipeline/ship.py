@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 import edgeft
-from edgeft import artifact, budget, models, recipe, tasks
+from edgeft import artifact, budget, models, recipe
 from edgeft.bench.report import ReportInputs, render
 from edgeft.data.dataset import Dataset
 from edgeft.data.dataset import load as load_dataset
 from edgeft.errors import GateError
 from edgeft.export.package import ship
-from edgeft.pipeline import card, gates
+from edgeft.pipeline import card, gates, scrutiny
 from edgeft.recipe import Recipe
 from edgeft.stage import StageResult, versions
 
@@ -53,11 +54,20 @@ def check_budget(chosen: Recipe, results: Results) -> None:
         raise GateError(f"budget: {'; '.join(problems)}; no artifact was written, the stages are kept")
 
 
-def quality(results: Results) -> dict[str, dict[str, Any]]:
-    """Test metrics of baseline, teacher, student and artifact."""
+def quality(results: Results, looked: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Test metrics of baseline, teacher, student and artifact.
+
+    Args:
+        results: of every stage.
+        looked: the closer look at the artifact; the teacher's stands in its own metrics.
+    """
     shipped = results["export"].metrics[results["export"].metrics["precision"]]
     student = results.get("prune") or results.get("distill")
-    found = {"teacher": results["finetune"].metrics["test"], "artifact": shipped["test"]}
+    teacher = results["finetune"].metrics
+    found = {
+        "teacher": {**teacher["test"], **scrutiny.of_metrics(teacher)},
+        "artifact": {**shipped["test"], **scrutiny.of_metrics(looked)},
+    }
     if "baseline" in results:
         found["baseline"] = results["baseline"].metrics["test"]
     if student:
@@ -65,13 +75,13 @@ def quality(results: Results) -> dict[str, dict[str, Any]]:
     return found
 
 
-def facts(chosen: Recipe, results: Results) -> dict[str, Any]:
-    """What the manifest says beyond the package."""
+def facts(chosen: Recipe, results: Results, looked: dict[str, Any]) -> dict[str, Any]:
+    """What the manifest says beyond the package; `looked` is the closer look at the artifact."""
     bench = results["bench"].metrics
     text = recipe.to_yaml(decided(chosen, results))
     latency = {name: bench[name] for name in ("latency", "throughput_texts_per_s", "cold_start", "machine", "threads")}
     return {
-        "metrics": quality(results),
+        "metrics": quality(results, looked),
         "latency": {**latency, "against_teacher": bench.get("against_teacher", {})},
         "recipe_sha256": hashlib.sha256(text.encode()).hexdigest(),
         "lineage": {
@@ -85,10 +95,45 @@ def facts(chosen: Recipe, results: Results) -> dict[str, Any]:
     }
 
 
-def report(chosen: Recipe, results: Results, run_dir: Path) -> str:
+@dataclasses.dataclass(frozen=True, eq=False)
+class Answers:
+    """What the artifact says of the test rows.
+
+    Attributes:
+        dataset: the rows.
+        before: probabilities without temperature, (n, labels).
+        after: probabilities as it ships, (n, labels).
+        looked: the closer look at them.
+    """
+
+    dataset: Dataset
+    before: NDArray[np.float64]
+    after: NDArray[np.floating]
+    looked: dict[str, Any]
+
+
+def answers(chosen: Recipe, run_dir: Path) -> Answers:
+    """Ask the package, one text at a time as on a device."""
+    dataset, package = load_dataset(run_dir / "data"), edgeft.load(run_dir / "package")
+    logits = package.logits(dataset.test.texts, batch_size=1)
+    return Answers(
+        dataset=dataset,
+        before=softmax(logits.astype(np.float64)),
+        after=package.probabilities(dataset.test.texts, batch_size=1),
+        looked=scrutiny.of_artifact(package, logits, dataset, chosen.finetune),
+    )
+
+
+def softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Probabilities, (n, labels) to (n, labels)."""
+    shifted: NDArray[np.float64] = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return shifted / shifted.sum(axis=1, keepdims=True)
+
+
+def report(chosen: Recipe, results: Results, run_dir: Path, found: Answers) -> str:
     """The report as HTML."""
-    dataset = load_dataset(run_dir / "data")
-    package = edgeft.load(run_dir / "package")
+    dataset = found.dataset
+    lead, second = gates.measures(results)
     return render(
         ReportInputs(
             title=f"{chosen.name}: {chosen.task}",
@@ -96,7 +141,8 @@ def report(chosen: Recipe, results: Results, run_dir: Path) -> str:
             labels=dataset.labels,
             recipe_yaml=recipe.to_yaml(decided(chosen, results)),
             gates=gates.rows(results),
-            lead_metric=tasks.get(chosen.task).lead_metric,
+            lead_metric=lead,
+            second_metric=second,
             test_texts=dataset.test.texts,
             test_rows=[int(row) for row in dataset.test.rows],
             test_labels=dataset.test.labels,
@@ -106,20 +152,14 @@ def report(chosen: Recipe, results: Results, run_dir: Path) -> str:
             parity=results["export"].metrics["parity"],
             versions=versions(),
             data=results["data"].metrics,
-            metrics=quality(results),
+            metrics=quality(results, found.looked),
             mistakes=chosen.report.mistakes,
-            **_probabilities(package, dataset),
+            probabilities_before=found.before,
+            probabilities_after=found.after,
+            scrutiny={"teacher": scrutiny.of_metrics(results["finetune"].metrics), "artifact": found.looked},
+            flips=scrutiny.examples(found.looked, dataset.test, chosen.finetune),
         )
     )
-
-
-def _probabilities(package: edgeft.Model, dataset: Dataset) -> dict[str, Any]:
-    logits = package.logits(dataset.test.texts, batch_size=1).astype(np.float64)
-    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return {
-        "probabilities_before": shifted / shifted.sum(axis=1, keepdims=True),
-        "probabilities_after": package.probabilities(dataset.test.texts, batch_size=1),
-    }
 
 
 def curves(results: Results, run_dir: Path) -> dict[str, list[dict[str, Any]]]:
@@ -141,10 +181,11 @@ def write(chosen: Recipe, results: Results, run_dir: Path, out_dir: Path) -> art
         run_dir: the run folder.
         out_dir: becomes the artifact.
     """
-    known = facts(chosen, results)
+    found = answers(chosen, run_dir)
+    known = facts(chosen, results, found.looked)
     files = {
         artifact.RECIPE: recipe.to_yaml(decided(chosen, results)),
-        artifact.REPORT: report(chosen, results, run_dir),
+        artifact.REPORT: report(chosen, results, run_dir, found),
         artifact.CARD: card.render(chosen, results, known),
     }
     return ship(run_dir / "package", out_dir, known, files)

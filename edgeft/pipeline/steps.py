@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,10 @@ from edgeft.pipeline import launch
 from edgeft.pipeline.launch import ROOMS
 from edgeft.recipe import AugmentConfig, BaselineConfig, DistillConfig, PruneConfig, Recipe, StageConfig
 from edgeft.stage import Inputs, StageResult
-from edgeft.train import augment, methods, reporting, tasks
+from edgeft.train import augment, methods, mitigation, reporting, swapped, tasks
+
+TEACHER = ("data", "baseline", "finetune")  # what ends with a trained model, and makes nothing smaller
+SHIPPED = ("single-label",)  # the forms of rows that the stages after these take
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ def steps(recipe: Recipe, run_dir: Path) -> list[Step]:
     found = [
         Step("data", recipe.data, lambda: sources.local_files(recipe.data)),
         Step("baseline", recipe.baseline, lambda: {"data": data}),
-        Step("finetune", recipe.finetune, lambda: {"data": data, **local_model(recipe)}),
+        Step("finetune", recipe.finetune, lambda: {"data": data, **finetuning(recipe)}),
         Step("augment", recipe.augment, lambda: {"data": data, **augmenting(recipe, teacher)}),
         Step("distill", recipe.distill, lambda: {"data": rows, "teacher": teacher, **local_student(recipe)}),
         Step("prune", recipe.prune, lambda: {"data": rows, "model": folder["student"], "teacher": teacher}),
@@ -70,7 +73,12 @@ def steps(recipe: Recipe, run_dir: Path) -> list[Step]:
             lambda: {"data": data, "package": folder["package"], "teacher": teacher},
         ),
     ]
-    return [step for step in found if wanted(step.config)]
+    return [step for step in found if wanted(step.config) and (step.name != "baseline" or form(recipe) in SHIPPED)]
+
+
+def form(recipe: Recipe) -> str:
+    """The form of the recipe's rows, as far as the recipe tells."""
+    return kind_of(recipe.data, ()).name
 
 
 def wanted(config: StageConfig) -> bool:
@@ -93,6 +101,11 @@ def local_model(recipe: Recipe) -> dict[str, Path]:
     return {"model": place} if isinstance(place, Path) else {}
 
 
+def finetuning(recipe: Recipe) -> dict[str, Path]:
+    """The local model and the file of identity terms that fine-tuning reads."""
+    return {**local_model(recipe), **swapped.terms_file(recipe.finetune.identity_terms)}
+
+
 def local_student(recipe: Recipe) -> dict[str, Path]:
     """The folder of the student, where the recipe names a local one."""
     place = models.find(recipe.distill.student) if recipe.distill.student else None
@@ -105,11 +118,15 @@ def augmenting(recipe: Recipe, teacher: Path) -> dict[str, Path]:
     return {**judge, **augment.local_models(recipe.augment)}
 
 
-def preflight(recipe: Recipe) -> None:
+def preflight(recipe: Recipe, names: Collection[str] | None = None) -> None:
     """Everything that can fail before the first row is read, so that nobody learns of it after an hour.
 
+    Args:
+        recipe: resolved.
+        names: the stages that will run; None: all.
+
     Raises:
-        RecipeError: no data file or no model.
+        RecipeError: no data file or no model, or rows that can't be trained on or made an artifact of.
         ModelError: a model folder that can't be used.
         MissingExtraError: a package that a later stage needs.
     """
@@ -118,27 +135,46 @@ def preflight(recipe: Recipe) -> None:
     if recipe.finetune.model is None:
         raise RecipeError("finetune.model: no model; give --model FOLDER, a Hugging Face id or demo:all-minilm-l6-v2")
     sources.local_files(recipe.data)
-    kind = kind_of(recipe.data, ()).name
+    kind, names = form(recipe), {*ROOMS, "artifact"} if names is None else set(names)
     check_trainable(kind)
+    check_ships(kind, names)
     cleaner(cleaning_of(recipe.data))
     methods.check(recipe.finetune, models.facts(recipe.finetune.model), tasks.class_of(kind))
-    for source in filter(None, (recipe.finetune.model, recipe.distill.student)):
+    mitigation.check(recipe.finetune, kind)
+    for source in filter(None, (recipe.finetune.model, recipe.distill.student if "distill" in names else None)):
         models.load_tokenizer(source)
-    check_shapes(recipe)
+    check_shapes(recipe, names)
     for name, stage in (("finetune", recipe.finetune), ("distill", recipe.distill), ("prune", recipe.prune)):
-        if wanted(stage):
+        if wanted(stage) and name in names:
             reporting.check(name, stage)
-    if recipe.augment.enabled:
+    if recipe.augment.enabled and "augment" in names:
         augment.check(recipe.augment, kind)
-    needed = {"onnxruntime": "to run the artifact", "onnx": "to export", "sklearn": "for the metrics"}
-    needed |= {"jinja2": "for the report", "matplotlib": "for the report's plots"}
-    needed |= {"torch_pruning": "to prune"} if recipe.prune.enabled else {}
+    needed = {"sklearn": "for the metrics", "jinja2": "for the report", "matplotlib": "for the report's plots"}
+    needed |= {"onnxruntime": "to run the artifact", "onnx": "to export"} if "export" in names else {}
+    needed |= {"torch_pruning": "to prune"} if recipe.prune.enabled and "prune" in names else {}
     for module, purpose in needed.items():
         require(module, purpose)
 
 
-def check_shapes(recipe: Recipe) -> None:
+def check_ships(kind: str, names: Collection[str]) -> None:
+    """Whether the stages after the teacher take rows of this form.
+
+    Raises:
+        RecipeError: they don't, and one of them would run.
+    """
+    if kind not in SHIPPED and not set(names) <= set(TEACHER):
+        raise RecipeError(
+            f"task: {kind} rows can be trained on, but what is trained can't become an artifact yet "
+            f"({', '.join(SHIPPED)} rows can); --until finetune trains the model"
+        )
+
+
+def check_shapes(recipe: Recipe, names: Collection[str]) -> None:
     """Whether the model has the positions and layers that the recipe asks for, and is one that pruning knows.
+
+    Args:
+        recipe: resolved.
+        names: the stages that will run.
 
     Raises:
         ModelError: names the option and both numbers.
@@ -149,7 +185,7 @@ def check_shapes(recipe: Recipe) -> None:
             f"finetune.max_length={recipe.finetune.max_length} is more than the {facts.positions} tokens "
             f"that {recipe.finetune.model} has positions for"
         )
-    if recipe.distill.enabled and recipe.distill.student is None:
+    if "distill" in names and recipe.distill.enabled and recipe.distill.student is None:
         if recipe.distill.layers is None:
             models.spread(facts.layers, recipe.distill.num_layers)
         elif max(recipe.distill.layers) >= facts.layers:
@@ -157,8 +193,10 @@ def check_shapes(recipe: Recipe) -> None:
                 f"distill.layers: layer {max(recipe.distill.layers)} of {recipe.finetune.model}, "
                 f"which has layers 0 to {facts.layers - 1}"
             )
+    if "prune" not in names or not recipe.prune.enabled:
+        return
     student = models.facts(recipe.distill.student).kind if recipe.distill.student else facts.kind
-    if recipe.prune.enabled and not shapes.prunable(student):
+    if not shapes.prunable(student):
         raise ModelError(f"{shapes.UNKNOWN.format(student)}; use --set prune.enabled=false")
 
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from edgeft.bench import facts
-from edgeft.pipeline import gates
+from edgeft.pipeline import gates, scrutiny
 from edgeft.stage import StageResult
 
 Results = dict[str, StageResult]
@@ -21,9 +21,14 @@ def show(results: Results, folder: Path, console: Console) -> None:
     gates.show(results, console)
     if "augment" in results:
         _augmented(results["augment"].metrics, console)
+    looked = {"artifact": "artifact", "finetune": "teacher"}
+    if stage := next((name for name in looked if name in results), None):
+        scrutiny.show(results[stage].metrics, looked[stage], console)
     if "artifact" in results:
         _headline(results, console)
         _next(folder, console)
+    else:
+        console.print(f"\nReport: {folder / 'report.html'}", soft_wrap=True)
 
 
 def _headline(results: Results, console: Console) -> None:
@@ -72,9 +77,11 @@ def document(results: Results, folder: Path) -> dict[str, Any]:
 
 def show_metrics(result: StageResult, console: Console) -> None:
     """The metrics of one stage."""
-    for block in facts.blocks(result.metrics, result.stage):
+    plain = {name: value for name, value in result.metrics.items() if name not in scrutiny.KEYS}
+    for block in facts.blocks(plain, result.stage):
         table = Table(*(["", *block.columns]), title=block.title, title_justify="left", box=box.SIMPLE_HEAD)
         table.show_header = bool(block.columns)
         for name, cells in block.rows:
             table.add_row(name, *cells)
         console.print(table)
+    scrutiny.show(result.metrics, "model", console)

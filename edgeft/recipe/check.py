@@ -128,6 +128,9 @@ def _data_checks(data: DataConfig) -> Iterator[str]:
         yield f"data.clean: conflicts: in {task} one input may well have several answers"
     if data.multi_label and task != "text-classification":
         yield f"data.multi_label: is for text-classification, and the task is {task}"
+    if data.slice_columns is not None and len(set(data.slice_columns)) < max(1, len(data.slice_columns)):
+        problem = "one column stands there twice" if data.slice_columns else "the list is empty"
+        yield f"data.slice_columns: {problem}; name each column once, or leave it unset"
     if data.delimiter is not None and len(data.delimiter) != 1:
         yield f"data.delimiter: {data.delimiter!r} is not one character"
 

@@ -104,13 +104,16 @@ def load(source: str | None, settings: Mapping[str, Any] | None = None) -> Recip
 
 
 def resolve(recipe: Recipe) -> Recipe:
-    """The recipe with every seed, and the task of its rows, written out."""
+    """The recipe with every seed, the task of its rows and the augmenter's identity terms written out."""
     stages: dict[str, Any] = {}
     for field in dataclasses.fields(recipe):
         stage = getattr(recipe, field.name)
         if isinstance(stage, StageConfig) and stage.seed is None:
             stages[field.name] = dataclasses.replace(stage, seed=recipe.seed)
     stages["data"] = dataclasses.replace(stages.get("data", recipe.data), task=recipe.task)
+    if "counterfactual" in (recipe.augment.methods or ()) and recipe.augment.identity_terms is None:
+        own = stages.get("augment", recipe.augment)
+        stages["augment"] = dataclasses.replace(own, identity_terms=recipe.finetune.identity_terms)
     return dataclasses.replace(recipe, **stages)
 
 

@@ -22,7 +22,7 @@ CleanStep = Literal[
 ]
 PersonalKind = Literal["email", "phone", "credit_card", "iban", "ip_address", "ssn", "secret"]
 Balance = Literal["none", "class_weights", "oversample", "undersample"]
-Augmenter = Literal["back_translation", "masked_lm", "swap", "deletion"]
+Augmenter = Literal["back_translation", "masked_lm", "swap", "deletion", "counterfactual"]
 Files = str | list[str]
 
 
@@ -62,6 +62,10 @@ class DataConfig(StageConfig):
     completion_column: Annotated[str, _option("column with the completion of the prompt")] = "completion"
     source_column: Annotated[str, _option("column with the source text of a pair")] = "source"
     group_column: Annotated[str | None, _option("rows with the same value here stay in one split")] = None
+    slice_columns: Annotated[
+        list[str] | None,
+        _option("columns kept beside the task's own: the metrics are also measured for each of their values"),
+    ] = None
     time_column: Annotated[
         str | None, _option("column with the time of a row; the test split is the latest rows, validation those before")
     ] = None
@@ -115,8 +119,11 @@ class AugmentConfig(StageConfig):
     masked_model: Annotated[str | None, _option("masked language model: folder or Hugging Face id")] = None
     translate_to: Annotated[str | None, _option("Marian model into another language: folder or Hugging Face id")] = None
     translate_back: Annotated[str | None, _option("Marian model from that language back")] = None
+    identity_terms: Annotated[
+        str | None, _option("YAML file of the terms that counterfactual swaps; unset: finetune's, or those of edgeft")
+    ] = None
     teacher_agrees: Annotated[
-        bool, _option("keep only rows that the teacher gives the same label as their original")
+        bool, _option("keep only rows that the teacher gives the same label as their original, counterfactual ones all")
     ] = True
     batch_size: Annotated[int, _option("texts in one forward pass", "rows", ge=1)] = 16
     device: Annotated[

@@ -86,6 +86,15 @@ class FinetuneConfig(TrainingConfig):
         float,
         _option("largest difference of logits, merged against adapter, relative to the largest logit", gt=0),
     ] = 1e-4
+    counterfactual_augmentation: Annotated[
+        bool, _option("also train on copies of the rows with identity terms swapped, under the same labels")
+    ] = False
+    identity_terms: Annotated[
+        str | None, _option("YAML file of identity terms and what each is swapped with; unset: those of edgeft")
+    ] = None
+    bootstrap_resamples: Annotated[
+        int, _option("draws behind the 95% intervals of test metrics and slices", ge=100)
+    ] = 1000
 
 
 @_config()

@@ -21,7 +21,7 @@ from edgeft.errors import RecipeError
 from edgeft.progress import say
 from edgeft.recipe import AugmentConfig
 from edgeft.stage import Inputs, Metrics, stage
-from edgeft.train import masked, sift, translate
+from edgeft.train import masked, sift, swapped, translate
 from edgeft.train.generate import Memory, maker_of, memory_folder, produce
 from edgeft.train.sift import Candidate, Outcome
 
@@ -56,6 +56,8 @@ def check(config: AugmentConfig, kind: str) -> None:
     sift.judge_of(kind)
     if problems := list(_problems(config)):
         raise RecipeError("\n".join(problems))
+    if swapped.METHOD in methods_of(config):
+        swapped.terms_of(config.identity_terms)
     if config.masked_model is not None:
         masked.check(config.masked_model)
     for option in MODELS[translate.METHOD]:
@@ -74,13 +76,16 @@ def _problems(config: AugmentConfig) -> Iterator[str]:
                 yield f"augment.{option}: no model for {method}; name a folder or a Hugging Face id"
             elif source is not None and method not in chosen:
                 yield f"augment.{option}: {source} is named, but augment.methods has no {method}"
+    if config.identity_terms is not None and swapped.METHOD not in chosen:
+        yield f"augment.identity_terms: {config.identity_terms} is named, but augment.methods has no {swapped.METHOD}"
 
 
 def local_models(config: AugmentConfig) -> dict[str, Path]:
-    """The folders of the models that are local ones, by their option; what they hold is part of the stage's key."""
+    """The local models and terms that a config names, by their option; what they hold is part of the stage's key."""
     named = {option: getattr(config, option) for options in MODELS.values() for option in options}
     places = {option: models.find(source) for option, source in named.items() if source is not None}
-    return {option: place for option, place in places.items() if isinstance(place, Path)}
+    found = {option: place for option, place in places.items() if isinstance(place, Path)}
+    return {**found, **swapped.terms_file(config.identity_terms)}
 
 
 # ------------------------------------------------------------------------------------------------------ making new rows
@@ -142,7 +147,7 @@ MODEL_AUGMENTS = {masked.METHOD: masked_augment, translate.METHOD: translation_a
 
 
 def candidates(config: AugmentConfig, split: Split, device: torch.device, cache: Path) -> list[Candidate]:
-    """The new rows of every method and copy, one for each chosen row.
+    """The new rows of every method and copy, one for each chosen row; of `counterfactual` one for each kind of terms.
 
     Args:
         config: of the stage.
@@ -154,6 +159,9 @@ def candidates(config: AugmentConfig, split: Split, device: torch.device, cache:
     texts = [split.texts[place] for place in places]
     found: list[Candidate] = []
     for method in methods_of(config):
+        if method == swapped.METHOD:  # a text has one swapped copy for each kind of terms, however many are asked for
+            found += swapped.candidates(split, places, swapped.terms_of(config.identity_terms))
+            continue
         with _augmenter(method, config, device, cache) as augment:
             for copy in range(1, config.copies + 1):
                 made = augment(texts, copy)
@@ -181,6 +189,7 @@ def extended(split: Split, kept: Sequence[Candidate]) -> Split:
         labels=np.concatenate([split.labels, split.labels[origins]]),
         rows=np.concatenate([split.rows, split.rows[origins]]),
         files=[*split.files, *(split.files[origin] for origin in origins)] if split.files else [],
+        slices={name: [*values, *(values[origin] for origin in origins)] for name, values in split.slices.items()},
     )
 
 

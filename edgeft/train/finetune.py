@@ -14,7 +14,7 @@ from edgeft.errors import RecipeError
 from edgeft.progress import say
 from edgeft.recipe import FinetuneConfig
 from edgeft.stage import Inputs, Metrics, stage
-from edgeft.train import evaluate, methods, optim, reporting, tasks
+from edgeft.train import evaluate, methods, mitigation, optim, reporting, scrutiny, tasks
 from edgeft.train.loop import Evaluate, Loss, Progress, Trainer, plan
 from edgeft.train.tasks import Items, TrainingTask
 
@@ -57,6 +57,8 @@ def fill(config: FinetuneConfig, inputs: Inputs, out_dir: Path) -> Metrics:
     dataset = load_dataset(inputs["data"])
     methods.check(config, models.facts(source), tasks.class_of(dataset.kind))
     reporting.check("finetune", config)
+    mitigation.check(config, dataset.kind)
+    dataset, added = mitigation.with_copies(dataset, config)
     device, why = models.device(config.device)
     say(f"finetune: {config.method} on {device} ({why})")
     task = tasks.of(dataset, models.load_tokenizer(source), config.max_length, config)
@@ -67,7 +69,7 @@ def fill(config: FinetuneConfig, inputs: Inputs, out_dir: Path) -> Metrics:
     counts = methods.parameter_counts(model)
     progress = train(task, model, config, out_dir)
     found = keep(task, model, config, source, out_dir)
-    return {**found, **counts, "best_step": progress.best_step, "steps": progress.step, "device": str(device)}
+    return {**found, **counts, **added, "best_step": progress.best_step, "steps": progress.step, "device": str(device)}
 
 
 def unfreezing(model: torch.nn.Module, config: FinetuneConfig, items: int) -> optim.BeforeStep:
@@ -111,7 +113,7 @@ def keep(task: TrainingTask, model: Any, config: FinetuneConfig, source: str, ou
         figures["merge_difference"] = methods.check_merge(before, after, config.merge_tolerance)
         figures["adapter"] = evaluate.scores(task, adapter, None)
     models.save(merged, task.tokenizer, out_dir, config.max_length)
-    return figures
+    return figures | scrutiny.of_model(task, merged, found["test"], config)
 
 
 run = stage("finetune", together=True)(fill)

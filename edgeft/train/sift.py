@@ -22,6 +22,7 @@ from edgeft.train.tasks import sequences
 
 # What becomes of a new row, in the order in which it is looked at.
 Outcome = Literal["unchanged", "in_evaluation", "duplicates", "disagreed", "kept"]
+HOLDS = ("counterfactual",)  # methods whose rows keep their label whatever the teacher says
 OUTCOMES: tuple[Outcome, ...] = ("unchanged", "in_evaluation", "duplicates", "disagreed", "kept")
 
 
@@ -144,8 +145,12 @@ def judge_of(kind: str) -> Judge:
 def judged(
     made: Sequence[Candidate], so_far: Sequence[Outcome], dataset: Dataset, teacher: Path, config: AugmentConfig
 ) -> list[Outcome]:
-    """The outcomes after the teacher looked at what was kept so far."""
-    places = [place for place, outcome in enumerate(so_far) if outcome == "kept"]
+    """The outcomes after the teacher looked at what was kept so far.
+
+    Not at copies with swapped identity terms: a teacher whose answer hangs on such a term disagrees with just those
+    copies that unlearn it. Their label holds by what they are for.
+    """
+    places = [place for place, outcome in enumerate(so_far) if outcome == "kept" and made[place].method not in HOLDS]
     found = list(so_far)
     if places:
         agreed = judge_of(dataset.kind).agrees([made[place] for place in places], dataset, teacher, config)

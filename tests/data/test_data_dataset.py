@@ -52,6 +52,7 @@ def test_the_index(example, tmp_path):
         "kind": "single-label",
         "cleaning": {"steps": [], "anonymise": [], "region": "US", "names_model": None},
         "class_weights": [],
+        "slices": [],
     }
 
 

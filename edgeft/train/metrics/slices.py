@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgeft.train.metrics.bootstrap import Interval, Measure, Rows, interval
+from edgeft.train.metrics.bootstrap import RESAMPLES, Interval, Measure, Rows, interval
 from edgeft.train.metrics.checks import check_rows
 
 SMALL = 20  # rows under which a figure says little
@@ -34,7 +34,9 @@ class Slice:
     small: bool
 
 
-def by_value(column: Sequence[Hashable], measure: Measure, most: int = MOST, seed: int = 0) -> list[Slice]:
+def by_value(
+    column: Sequence[Hashable], measure: Measure, most: int = MOST, seed: int = 0, resamples: int = RESAMPLES
+) -> list[Slice]:
     """A slice for each value of a column, the largest first.
 
     Args:
@@ -42,6 +44,7 @@ def by_value(column: Sequence[Hashable], measure: Measure, most: int = MOST, see
         measure: (n,) a figure for each row, whose mean is meant, or a function of row numbers.
         most: values with a slice of their own; the rows of all rarer ones stand together at the end.
         seed: of the intervals.
+        resamples: draws of each interval.
 
     Raises:
         TrainingError: no rows, or figures that are not finite.
@@ -53,10 +56,12 @@ def by_value(column: Sequence[Hashable], measure: Measure, most: int = MOST, see
     parts: dict[str, list[int]] = {name: [] for name in kept}
     for row, name in enumerate(names):
         parts.setdefault(name if name in known else OTHERS, []).append(row)
-    return [_slice(name, np.array(rows), measure, seed) for name, rows in parts.items()]
+    return [_slice(name, np.array(rows), measure, seed, resamples) for name, rows in parts.items()]
 
 
-def by_length(lengths: Sequence[int], measure: Measure, buckets: int = BUCKETS, seed: int = 0) -> list[Slice]:
+def by_length(
+    lengths: Sequence[int], measure: Measure, buckets: int = BUCKETS, seed: int = 0, resamples: int = RESAMPLES
+) -> list[Slice]:
     """A slice for each bucket of lengths, the shortest first; the buckets hold about as many rows each.
 
     Args:
@@ -64,6 +69,7 @@ def by_length(lengths: Sequence[int], measure: Measure, buckets: int = BUCKETS, 
         measure: (n,) a figure for each row, whose mean is meant, or a function of row numbers.
         buckets: how many at most; fewer where lengths repeat, as rows of one length stay together.
         seed: of the intervals.
+        resamples: draws of each interval.
 
     Returns:
         Slices named after the shortest and longest length in them, as in `3-17`.
@@ -75,12 +81,9 @@ def by_length(lengths: Sequence[int], measure: Measure, buckets: int = BUCKETS, 
     sizes = np.asarray(lengths)  # (n,)
     edges = np.unique(np.quantile(sizes, np.arange(1, buckets) / buckets, method="inverted_cdf"))
     bucket = np.searchsorted(edges, sizes, side="left")  # (n,)
-    return [_bucket(sizes, np.flatnonzero(bucket == place), measure, seed) for place in np.unique(bucket)]
+    parts = [np.flatnonzero(bucket == place) for place in np.unique(bucket)]
+    return [_slice(f"{sizes[rows].min()}-{sizes[rows].max()}", rows, measure, seed, resamples) for rows in parts]
 
 
-def _bucket(sizes: Rows, rows: Rows, measure: Measure, seed: int) -> Slice:
-    return _slice(f"{sizes[rows].min()}-{sizes[rows].max()}", rows, measure, seed)
-
-
-def _slice(name: str, rows: Rows, measure: Measure, seed: int) -> Slice:
-    return Slice(name, len(rows), interval(measure, rows, seed=seed), len(rows) < SMALL)
+def _slice(name: str, rows: Rows, measure: Measure, seed: int, resamples: int) -> Slice:
+    return Slice(name, len(rows), interval(measure, rows, resamples, seed), len(rows) < SMALL)

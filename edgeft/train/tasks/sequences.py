@@ -9,15 +9,14 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.metrics import f1_score
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from edgeft import models
 from edgeft.data.dataset import Split
 from edgeft.train import metrics
 from edgeft.train.batches import collate, encode
-from edgeft.train.metrics import Figures
-from edgeft.train.metrics.bootstrap import Measure, Rows
+from edgeft.train.metrics import Figures, resampling
+from edgeft.train.metrics.bootstrap import Measure
 from edgeft.train.tasks.base import Items, TrainingTask, batches_by_length
 
 BATCH = 32  # items in a forward pass without gradients
@@ -102,10 +101,7 @@ class SingleLabel(SequenceTask):
 
     def measures(self, predictions: Logits, split: Split) -> dict[str, Measure]:
         guess = predictions.argmax(axis=1)  # (n,)
-
-        def macro_f1(rows: Rows) -> float:
-            return float(f1_score(split.labels[rows], guess[rows], average="macro", zero_division=0))
-
+        macro_f1 = resampling.macro_f1(split.labels, guess)
         return {"accuracy": (guess == split.labels).astype(np.float64), "macro_f1": macro_f1}
 
     def answers(self, predictions: Logits) -> Sequence[Hashable]:
@@ -134,11 +130,7 @@ class MultiLabel(SequenceTask):
     def measures(self, predictions: Logits, split: Split) -> dict[str, Measure]:
         guess, truth = predictions >= 0, split.labels > 0  # (n, L): a probability of a half is a logit of 0
         right, given = (guess & truth).sum(axis=1), guess.sum(axis=1) + truth.sum(axis=1)  # (n,)
-
-        def micro_f1(rows: Rows) -> float | None:
-            total = given[rows].sum()
-            return float(2 * right[rows].sum() / total) if total else None
-
+        micro_f1 = resampling.ratio(right, given, 2.0)
         return {"micro_f1": micro_f1, "subset_accuracy": (guess == truth).all(axis=1).astype(np.float64)}
 
     def answers(self, predictions: Logits) -> Sequence[Hashable]:
@@ -198,11 +190,7 @@ class Regression(SequenceTask):
 
     def measures(self, predictions: Logits, split: Split) -> dict[str, Measure]:
         guess, truth = predictions[:, 0].astype(np.float64), split.labels.astype(np.float64)
-
-        def pearson(rows: Rows) -> float | None:
-            return metrics.regression(guess[rows], truth[rows]).get("pearson")
-
-        return {"pearson": pearson, "mae": abs(guess - truth)}
+        return {"pearson": resampling.pearson(guess, truth), "mae": abs(guess - truth)}
 
     def answers(self, predictions: Logits) -> Sequence[Hashable]:
         """To a tenth of the targets' standard deviation."""

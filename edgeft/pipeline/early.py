@@ -1,0 +1,67 @@
+"""The report of a run that ends before an artifact: it is about the trained model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeft import recipe
+from edgeft.bench.report import ReportInputs, render
+from edgeft.data.dataset import Dataset
+from edgeft.data.dataset import load as load_dataset
+from edgeft.pipeline import gates, scrutiny
+from edgeft.pipeline.ship import Results, curves, softmax
+from edgeft.recipe import Recipe
+from edgeft.stage import versions
+from edgeft.train.evaluate import read_predictions
+
+
+def report(chosen: Recipe, results: Results, run_dir: Path) -> str:
+    """The report as HTML.
+
+    Args:
+        chosen: the resolved recipe.
+        results: of the stages that ran.
+        run_dir: the run folder.
+    """
+    dataset = load_dataset(run_dir / "data")
+    lead, second = gates.measures(results)
+    tested = {name: results[stage].metrics["test"] for name, stage in _MODELS.items() if stage in results}
+    teacher = results["finetune"].metrics if "finetune" in results else {}
+    return render(
+        ReportInputs(
+            title=f"{chosen.name}: {chosen.task}",
+            task=chosen.task,
+            labels=dataset.labels,
+            recipe_yaml=recipe.to_yaml(chosen),
+            gates=gates.rows(results),
+            lead_metric=lead,
+            second_metric=second,
+            test_rows=[int(row) for row in dataset.test.rows],
+            curves=curves(results, run_dir),
+            versions=versions(),
+            data=results["data"].metrics,
+            metrics=tested,
+            mistakes=chosen.report.mistakes,
+            scrutiny={"teacher": scrutiny.of_metrics(teacher)},
+            flips=scrutiny.examples(teacher, dataset.test, chosen.finetune),
+            shipped=False,
+            **_answers(dataset, run_dir / "finetune" if teacher else None),
+        )
+    )
+
+
+_MODELS = {"baseline": "baseline", "teacher": "finetune"}
+
+
+def _answers(dataset: Dataset, teacher: Path | None) -> dict[str, Any]:
+    """What the teacher says of the test rows, where each has one label."""
+    if dataset.kind != "single-label" or teacher is None:
+        return {}
+    return {
+        "test_texts": dataset.test.texts,
+        "test_labels": dataset.test.labels,
+        "probabilities_after": softmax(read_predictions(teacher, "test").astype(np.float64)),
+    }

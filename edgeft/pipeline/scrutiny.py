@@ -1,0 +1,140 @@
+"""The closer look at what ships, and what terminal, card and report say of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+import edgeft
+from edgeft.bench import facts
+from edgeft.bench.scrutiny import changed, lowest
+from edgeft.data.dataset import Dataset, Split
+from edgeft.recipe import FinetuneConfig
+from edgeft.train import scrutiny, swapped, tasks
+from edgeft.train.metrics.counterfactual import swap
+from edgeft.train.tasks.sequences import Logits
+
+KEYS = ("intervals", "slices", "counterfactual")
+SHOWN = 8  # slices on a terminal and in the card
+Plain = Mapping[str, Any]
+
+
+def of_artifact(package: edgeft.Model, logits: Logits, dataset: Dataset, config: FinetuneConfig) -> dict[str, Any]:
+    """The closer look through the runtime, one text at a time as on a device.
+
+    Args:
+        package: the artifact.
+        logits: its own, of the test split.
+        dataset: the rows.
+        config: resamples, seed and identity terms.
+    """
+
+    def predict(texts: Sequence[str]) -> Logits:
+        return package.logits(list(texts), batch_size=1)
+
+    task = tasks.of(dataset, None, config.max_length, config)
+    return scrutiny.closer_look(task, logits, dataset.test, predict, config)
+
+
+def of_metrics(metrics: Plain) -> dict[str, Any]:
+    """What is about intervals, slices and swaps among a stage's metrics, without the examples."""
+    found = {key: metrics[key] for key in KEYS if key in metrics}
+    if "counterfactual" in found:
+        found["counterfactual"] = {key: part for key, part in found["counterfactual"].items() if key != "examples"}
+    return found
+
+
+def examples(found: Plain, split: Split, config: FinetuneConfig) -> list[dict[str, Any]]:
+    """The changed answers with their texts, which stage.json and the manifest leave out.
+
+    Args:
+        found: of a closer look.
+        split: the rows that it is about.
+        config: names the identity terms.
+    """
+    terms = swapped.terms_of(config.identity_terms)
+    return [
+        {
+            **example,
+            "text": split.texts[example["place"]],
+            "swapped": swap(split.texts[example["place"]], terms[example["kind"]]),
+            "row": int(split.rows[example["place"]]),
+        }
+        for example in found.get("counterfactual", {}).get("examples", ())
+    ]
+
+
+# ----------------------------------------------------------------------------------------------------------- for people
+
+
+def show(found: Plain, who: str, console: Console) -> None:
+    """Print the intervals, the weakest slices and the swaps; nothing of what wasn't looked at.
+
+    Args:
+        found: metrics with some of `KEYS`.
+        who: the model, as in `teacher`.
+        console: where to.
+    """
+    if not found.get("intervals"):
+        return
+    console.print(f"{who} on test: {'; '.join(lines_of_intervals(found))}")
+    if weakest := list(lowest(found, SHOWN)):
+        metric = found["slices"]["metric"]
+        table = Table(title=f"Where the {who} is weakest, on test", title_justify="left", box=box.SIMPLE_HEAD)
+        table.add_column("slice", overflow="fold")
+        for column in ("texts", facts.name(metric), "95% interval"):
+            table.add_column(column, justify="right", no_wrap=True)
+        for name, part in weakest:
+            cells = [facts.figure(metric, part["value"]), facts.interval(metric, part["low"], part["high"])]
+            table.add_row(escape(name), facts.integer(part["rows"]), *cells)
+        console.print(table)
+    if line := line_of_swaps(found):
+        console.print(line)
+
+
+def lines_of_intervals(found: Plain) -> list[str]:
+    """Each headline metric with its interval."""
+    return [
+        f"{facts.name(name)} {facts.figure(name, one['value'])} "
+        f"(95% interval {facts.interval(name, one['low'], one['high'])})"
+        for name, one in found["intervals"].items()
+        if one["value"] is not None
+    ]
+
+
+def line_of_swaps(found: Plain) -> str:
+    """How many answers change with an identity term; empty where that was not looked at."""
+    swaps = found.get("counterfactual")
+    if swaps is None:
+        return ""
+    if not swaps["texts"]:
+        return "identity terms: no test text has one to swap"
+    kinds = ", ".join(
+        f"{facts.name(kind)} {facts.percent(part['flip_rate'])} of {facts.integer(part['texts'])}"
+        for kind, part in swaps["by_kind"].items()
+    )
+    return (
+        f"identity terms: swapping them changes the answer to {facts.integer(changed(swaps))} of "
+        f"{facts.integer(swaps['texts'])} texts that have one, {facts.percent(swaps['flip_rate'])} ({kinds})"
+    )
+
+
+def card(found: Plain) -> list[str]:
+    """The card's paragraphs: the weakest slices as Markdown, and the swaps."""
+    parts: list[str] = []
+    if weakest := list(lowest(found, SHOWN)):
+        metric = found["slices"]["metric"]
+        lines = [f"| the weakest slices | texts | {facts.name(metric)} | 95% interval |", "|---|---|---|---|"]
+        for name, part in weakest:
+            shown = name.replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
+            cells = [facts.figure(metric, part["value"]), facts.interval(metric, part["low"], part["high"])]
+            lines.append(f"| {shown} | {part['rows']} | {' | '.join(cells)} |")
+        parts.append("\n".join(lines))
+    if line := line_of_swaps(found):
+        parts.append(f"{line[0].upper()}{line[1:]}.")
+    return parts
