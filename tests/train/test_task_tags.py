@@ -341,9 +341,9 @@ def test_a_method_trains_resumes_and_ends_as_a_plain_model(
 
 def test_the_rule_is_learnt_in_windows_too(tiny_tokenizer: Any, tmp_path: Path) -> None:
     model = tiny_encoder("bert", tiny_tokenizer, tmp_path / "bert")
-    datasets.save(dataset_of(rows_of(100, 0), BIO, rows_of(30, 1)), tmp_path / "data")
-    quick = {**QUICK, "epochs": 6.0, "max_length": 12, "evaluations_per_epoch": 1}
-    config = FinetuneConfig(model=str(model), method="full", learning_rate=5e-3, label_smoothing=0.01, **quick)
+    datasets.save(dataset_of(rows_of(120, 0), BIO, rows_of(40, 1)), tmp_path / "data")
+    quick = {**QUICK, "epochs": 12.0, "max_length": 12, "evaluations_per_epoch": 1}
+    config = FinetuneConfig(model=str(model), method="full", learning_rate=3e-3, label_smoothing=0.01, **quick)
     result = finetune(config, {"data": tmp_path / "data", "model": model}, tmp_path / "out")
     assert result.metrics["test"]["token_accuracy"] >= 0.97
     assert result.metrics["test"]["span_f1"] >= 0.9
