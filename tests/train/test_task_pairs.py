@@ -65,7 +65,8 @@ def test_both_texts_end_as_the_tokenizer_ends_them_and_are_cut_where_they_are_lo
 ) -> None:
     rows = {"source": ["the cat eats mice .", "the cat"], "target": ["mice", " ".join(TEXTS)]}
     task = task_of(rows, 6)
-    items = [task.items(task.dataset.train) for _ in range(2)][0]
+    items = task.items(task.dataset.train)
+    task.items(task.dataset.train)
     own = task.tokenizer
     assert own.decode(items.inputs[0]["input_ids"]) == "the cat eats mice . </s>"
     assert own.decode(items.inputs[0]["labels"]) == "mice </s>"
