@@ -417,6 +417,22 @@ def test_lower_layers_can_be_frozen_or_learn_more_slowly(
 # ---------------------------------------------------------------------------------------------- models that can't learn
 
 
+def test_an_end_of_text_that_also_pads_learns_all_the_same() -> None:
+    from transformers import AutoModelForCausalLM
+
+    config = language_model("llama").config
+    config.pad_token_id, config.tie_word_embeddings = END, False
+    model = AutoModelForCausalLM.from_config(config)
+    model.edgeft_new_head = False
+    inside = {"text": [f"the cat {tokenizer().eos_token} eats mice"]}
+    task = task_of("text", rows=inside)
+    task.prepare(model)
+    task.losses(model, task.items(task.dataset.train), [0]).sum().backward()
+    gradient = model.get_input_embeddings().weight.grad
+    assert gradient[END].abs().max() > 0
+    assert gradient[task.tokenizer.pad_token_id].abs().max() == 0
+
+
 def test_models_that_can_not_learn_from_the_rows(folder: Any, tiny_model: Path) -> None:
     task = task_of("text", 65)
     model = models.load(folder["llama"], task.head([]))
