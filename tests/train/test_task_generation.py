@@ -218,7 +218,8 @@ def test_losses_are_those_of_the_slow_twin(kind: str, smoothing: float) -> None:
 def test_batches_of_any_size_give_the_same_step(kind: str, packing: bool) -> None:
     task = task_of(kind, 64, {name: cells * 4 for name, cells in rows_of(kind).items()}, packing=packing)
     items = task.items(task.dataset.train, training=True)
-    chosen = list(range(0, len(items), len(items) // 8))[:8]
+    order = items.weights.argsort(kind="stable").tolist()
+    chosen = [place for pair in zip(order[:4], order[-4:], strict=True) for place in pair]
     assert len(set(items.weights[chosen])) > 1
 
     def gradient(batches: list[list[int]]) -> tuple[float, torch.Tensor]:
@@ -414,6 +415,22 @@ def test_lower_layers_can_be_frozen_or_learn_more_slowly(
 
 
 # ---------------------------------------------------------------------------------------------- models that can't learn
+
+
+def test_an_end_of_text_that_also_pads_learns_all_the_same() -> None:
+    from transformers import AutoModelForCausalLM
+
+    config = language_model("llama").config
+    config.pad_token_id, config.tie_word_embeddings = END, False
+    model = AutoModelForCausalLM.from_config(config)
+    model.edgeft_new_head = False
+    inside = {"text": [f"the cat {tokenizer().eos_token} eats mice"]}
+    task = task_of("text", rows=inside)
+    task.prepare(model)
+    task.losses(model, task.items(task.dataset.train), [0]).sum().backward()
+    gradient = model.get_input_embeddings().weight.grad
+    assert gradient[END].abs().max() > 0
+    assert gradient[task.tokenizer.pad_token_id].abs().max() == 0
 
 
 def test_models_that_can_not_learn_from_the_rows(folder: Any, tiny_model: Path) -> None:

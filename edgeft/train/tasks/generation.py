@@ -130,7 +130,7 @@ class LanguageModel(TrainingTask):
                 say(line)
 
     def prepare(self, model: Any) -> None:
-        """Refuse what can't learn from its targets.
+        """Refuse what can't learn from its targets, and let an end-of-text token learn that pads, too.
 
         Raises:
             ModelError: the folder has no language-model head, or its tokens see what follows, or packing fails.
@@ -138,6 +138,10 @@ class LanguageModel(TrainingTask):
         check_positions(model, self.max_length)
         if model.edgeft_new_head:
             raise ModelError("the model folder has no language-model head; take one that was trained to continue texts")
+        embeddings = model.get_input_embeddings()
+        if getattr(embeddings, "padding_idx", None) == self.tokenizer.eos_token_id:
+            # Else the token that ends each turn of a chat would learn nothing where it pads, too.
+            embeddings.padding_idx = None
         packing.check_causal(model)
         if getattr(self.config, "packing", False):
             packing.check_apart(model)
