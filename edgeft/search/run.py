@@ -31,7 +31,7 @@ from edgeft.search.trial import DATA, Job
 from edgeft.stage import digest, read_result
 
 WORKERS = "workers"
-POLL_S = 0.5
+POLL_S = 1.0
 MODEL = "finetune.model"
 
 
