@@ -22,7 +22,7 @@ from edgeft.stage import read_result, write_atomically
 
 BEST = "best.yaml"
 PAGE = "search.html"
-SEED = 0  # of the importances, which draw nothing of weight
+ENOUGH = 5  # completed trials, to say which options matter
 
 
 @dataclass(frozen=True)
@@ -133,10 +133,10 @@ def importance(study: optuna.Study) -> dict[str, float]:
     """The options' importances by PED-ANOVA (Watanabe et al. 2023, arXiv:2304.10255), which Optuna takes by default.
 
     Returns:
-        option -> share, summing to 1; empty with fewer than four completed trials or where all are equal.
+        option -> share, summing to 1; empty with fewer than five completed trials or where all are equal.
     """
     done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    if len(done) < 4 or len({trial.value for trial in done}) < 2:
+    if len(done) < ENOUGH or len({trial.value for trial in done}) < 2:
         return {}
     found = optuna.importance.get_param_importances(study)
     return {path: float(share) for path, share in found.items()} if sum(found.values()) > 0 else {}

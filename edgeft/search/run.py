@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
-import multiprocessing
-import os
-import sys
-import time
-from collections.abc import Iterator, Sequence
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import optuna
-import torch
 
 from edgeft import models, recipe
 from edgeft.data import sources
 from edgeft.data.prepare import run as prepare
-from edgeft.errors import EdgeftError, OutputFolderError, TrainingError
+from edgeft.errors import OutputFolderError
 from edgeft.pipeline.steps import preflight
-from edgeft.progress import Bar, say
 from edgeft.recipe import Recipe
 from edgeft.search import results, trial
 from edgeft.search import space as spaces
@@ -28,10 +18,9 @@ from edgeft.search import study as studies
 from edgeft.search.folder import definition, search_folder
 from edgeft.search.results import Found
 from edgeft.search.trial import DATA, Job
+from edgeft.search.workers import work_together
 from edgeft.stage import digest, read_result
 
-WORKERS = "workers"
-POLL_S = 0.5
 MODEL = "finetune.model"
 
 
@@ -70,7 +59,7 @@ def search(
         if workers == 1:
             trial.work(job)
         else:
-            _work_together(job, workers, study)
+            work_together(job, workers, study)
         with studies.exclusive(folder):
             trial.tidy(job, study)
             return results.write(job, study)
@@ -108,76 +97,3 @@ def _ready(job: Job) -> optuna.Study:
             )
         prepare(job.base.data, inputs, job.folder / DATA)
         return job.opened()
-
-
-# ------------------------------------------------------------------------------------------------------------- workers
-
-
-def _work_together(job: Job, workers: int, study: optuna.Study) -> None:
-    """Start workers on one study and wait for them.
-
-    Raises:
-        TrainingError: a worker ended in an error, and trials are missing.
-    """
-    (job.folder / WORKERS).mkdir(exist_ok=True)
-    context = multiprocessing.get_context("spawn")
-    shared = dataclasses.replace(job, parent=os.getpid())
-    cores = max(1, torch.get_num_threads() // workers)
-    started = [context.Process(target=_worker, args=(shared, cores)) for _ in range(workers)]
-    with _ended_with_us(started):
-        _wait(started, job, study)
-    failed = [process for process in started if process.exitcode]
-    if failed and _finished(study) < job.trials:
-        log = _log(job, failed[0].pid or 0)
-        lines = log.read_text(encoding="utf-8").strip().splitlines() or ["it said nothing"]
-        raise TrainingError(f"a worker ended: {lines[-1]} ({log}); the same command goes on")
-
-
-@contextlib.contextmanager
-def _ended_with_us(processes: Sequence[BaseProcess]) -> Iterator[None]:
-    try:
-        for process in processes:
-            process.start()
-        yield
-    finally:
-        for process in processes:
-            if process.is_alive():
-                process.terminate()
-            process.join()
-
-
-def _wait(processes: Sequence[BaseProcess], job: Job, study: optuna.Study) -> None:
-    """A bar over the trials of all workers."""
-    say(f"search: {len(processes)} workers, their lines in {job.folder / WORKERS}")
-    with Bar("search", job.trials) as bar:
-        alive = True
-        while alive:
-            alive = any(process.is_alive() for process in processes)
-            bar.advance(_finished(study) - bar.done)
-            if (best := studies.best(study)) is not None:
-                bar.show(f"best {best.value:.4f} (trial {best.number})")
-            time.sleep(POLL_S if alive else 0)
-
-
-def _finished(study: optuna.Study) -> int:
-    return sum(trial.state.is_finished() for trial in study.get_trials(deepcopy=False))
-
-
-def _log(job: Job, pid: int) -> Path:
-    return job.folder / WORKERS / f"{pid}.log"
-
-
-def _worker(job: Job, threads: int) -> None:
-    """One worker process; its lines go to a file, where they don't mix with the others'."""
-    torch.set_num_threads(threads)
-    with _log(job, os.getpid()).open("w", encoding="utf-8", buffering=1) as log:
-        sys.stderr = log
-        try:
-            trial.work(job)
-        except EdgeftError as error:
-            say(f"edgeft: {error}")
-            sys.exit(error.exit_code)
-        except KeyboardInterrupt:
-            sys.exit(130)
-        finally:
-            sys.stderr = sys.__stderr__

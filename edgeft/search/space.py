@@ -94,8 +94,9 @@ def read(file: Path, base: Recipe) -> dict[str, Choices | Range]:
 
 
 def plain(space: Space) -> dict[str, Any]:
-    """The space as plain values."""
-    return {path: msgspec.to_builtins(options) for path, options in space.items()}
+    """The space as JSON has it."""
+    found: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(dict(space)))
+    return found
 
 
 class _Wrong(Exception):

@@ -174,9 +174,12 @@ def claim(study: optuna.Study, folder: Path, space: Space, trials: int) -> Claim
 def give_back_the_killed(study: optuna.Study, folder: Path) -> None:
     """Let trials that run without a process wait for one; they keep their options, and their folder its checkpoint."""
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        if (lock := _hold(folder, trial.number)) is not None:
-            lock.close()
-            study._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+        if (lock := _hold(folder, trial.number)) is None:
+            continue
+        with lock:
+            # Its process may have told and let go after the list was read; a finished trial stays as it is.
+            if study._storage.get_trial(trial._trial_id).state == TrialState.RUNNING:
+                study._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
 
 
 def best(study: optuna.Study) -> FrozenTrial | None:
