@@ -173,6 +173,8 @@ def _context(inputs: ReportInputs) -> dict[str, Any]:
 
 def headlines(inputs: ReportInputs) -> list[Headline]:
     """Quality, size, latency and speed-up, each with what it stands against; without an artifact what there is."""
+    if not inputs.shipped and not inputs.gates:
+        return []
     if not inputs.shipped:
         return [_quality(inputs), *_second(inputs), _size(inputs), _latency(inputs)]
     return [_quality(inputs), _size(inputs), _latency(inputs), _speedup(inputs)]
@@ -220,7 +222,7 @@ def _second(inputs: ReportInputs) -> list[Headline]:
 def _interval(inputs: ReportInputs, metric: str) -> list[str]:
     """The bootstrap's interval; without one, that of a share of right answers."""
     own = inputs.scrutiny.get("artifact" if inputs.shipped else "teacher", {}).get("intervals", {}).get(metric)
-    if own is not None:
+    if own is not None and own["value"] is not None:
         return [f"95% interval {facts.interval(metric, own['low'], own['high'])}"]
     answered = Answered.of(inputs)
     if metric != "accuracy" or answered is None:

@@ -231,15 +231,16 @@ def difference(text: str, swapped: str) -> list[tuple[str, str]]:
         if change == "equal":
             found.append(("same", _shortened("".join(a[start:end]), start > 0, end < len(a))))
         else:
-            pieces = ("out", "".join(a[start:end])), ("in", "".join(b[into:until]))
-            found += [(how, words) for how, words in pieces if words]
-    return found
+            found += [("out", "".join(a[start:end])), ("in", "".join(b[into:until]))]
+    return [(how, words) for how, words in found if words]
 
 
 def _shortened(words: str, after: bool, before: bool) -> str:
     """A long piece as what stands next to the changes before and after it."""
-    head, tail = words[: AROUND if after else 0], words[len(words) - (AROUND if before else 0) :]
-    return words if len(words) <= 2 * AROUND else f"{head} … {tail}".strip() if head or tail else words[:AROUND]
+    if len(words) <= 2 * AROUND:
+        return words
+    head, tail = words[:AROUND] + " " if after else "", " " + words[-AROUND:] if before else ""
+    return f"{head}…{tail}"
 
 
 def lowest(scrutiny: Plain, count: int) -> Iterator[tuple[str, Plain]]:

@@ -17,6 +17,8 @@ from edgeft.recipe import Recipe
 from edgeft.stage import versions
 from edgeft.train.evaluate import read_predictions
 
+MODELS = {"baseline": "baseline", "teacher": "finetune"}  # name in the report to stage
+
 
 def report(chosen: Recipe, results: Results, run_dir: Path) -> str:
     """The report as HTML.
@@ -28,7 +30,7 @@ def report(chosen: Recipe, results: Results, run_dir: Path) -> str:
     """
     dataset = load_dataset(run_dir / "data")
     lead, second = gates.measures(results)
-    tested = {name: results[stage].metrics["test"] for name, stage in _MODELS.items() if stage in results}
+    tested = {name: results[stage].metrics["test"] for name, stage in MODELS.items() if stage in results}
     teacher = results["finetune"].metrics if "finetune" in results else {}
     return render(
         ReportInputs(
@@ -51,9 +53,6 @@ def report(chosen: Recipe, results: Results, run_dir: Path) -> str:
             **_answers(dataset, run_dir / "finetune" if teacher else None),
         )
     )
-
-
-_MODELS = {"baseline": "baseline", "teacher": "finetune"}
 
 
 def _answers(dataset: Dataset, teacher: Path | None) -> dict[str, Any]:

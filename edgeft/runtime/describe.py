@@ -22,9 +22,10 @@ def describe(manifest: Manifest) -> str:
         f"temperature {manifest.calibration.get('temperature', 1.0):.3f}",
     ]
     for name, metrics in manifest.metrics.items():
-        lines.append(
-            f"{name:13} accuracy {metrics['accuracy']:.4f}, macro F1 {metrics['macro_f1']:.4f} on the test split"
-        )
+        ends = metrics.get("intervals", {}).get("accuracy")
+        interval = f" (95% interval {ends['low']:.4f} to {ends['high']:.4f})" if ends else ""
+        f1 = f"macro F1 {metrics['macro_f1']:.4f}"
+        lines.append(f"{name:13} accuracy {metrics['accuracy']:.4f}{interval}, {f1} on the test split")
     if latency:
         processor = manifest.latency["machine"]["processor"]
         lines.append(f"latency       p50 {latency['p50_ms']:.2f} ms, p99 {latency['p99_ms']:.2f} ms on {processor}")
