@@ -14,6 +14,7 @@ from edgeft.errors import GateError
 from edgeft.recipe import DistillConfig, FinetuneConfig, PruneConfig
 from edgeft.train import methods
 from edgeft.train.finetune import run as finetune
+from edgeft.train.tasks import SingleLabel
 
 QUICK: dict[str, Any] = {"epochs": 10.0, "batch_size": 8, "max_length": 16, "seed": 1, "early_stopping_patience": 0}
 
@@ -61,7 +62,7 @@ def test_a_merge_that_changes_answers_is_refused() -> None:
 def test_merging_into_the_original_weights_would_be_another_model(data: Path, tiny_model: Path, tmp_path: Path) -> None:
     """Why the base is de-quantized: NF4 and the original differ by far more than the tolerance."""
     config = FinetuneConfig(model=str(tiny_model), method="qlora", **QUICK)
-    quantized = methods.load(config, str(tiny_model), ["down", "up"], torch.device("cpu"))
+    quantized = methods.load(config, str(tiny_model), SingleLabel.head(["down", "up"]), torch.device("cpu"))
     plain = models.load_classifier(str(tiny_model), ["down", "up"])
     name = "bert.encoder.layer.0.intermediate.dense"
     before = plain.get_submodule(name).weight.detach().clone()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,10 +11,11 @@ import pytest
 import torch
 
 from edgeft import models
+from edgeft.data.dataset import Dataset, Split
 from edgeft.errors import RecipeError
 from edgeft.recipe import FinetuneConfig
-from edgeft.train.finetune import cross_entropy_objective
 from edgeft.train.finetune import run as finetune
+from edgeft.train.tasks import SingleLabel
 
 QUICK: dict[str, Any] = {"epochs": 1.0, "batch_size": 8, "max_length": 16, "seed": 1, "early_stopping_patience": 0}
 
@@ -27,6 +27,14 @@ def changed(folder: Path, source: Path) -> set[str]:
     return {name for name, value in after.items() if "pooler" not in name and not torch.equal(value, before[name])}
 
 
+def single_label(weights: list[float], label_smoothing: float) -> SingleLabel:
+    """The task with these weights of its labels; it needs no rows for its loss."""
+    none: Any = {"columns": {}, "labels": np.zeros(0), "rows": np.zeros(0)}
+    empty = Split(**none)
+    dataset = Dataset("text-classification", ["down", "up"], empty, empty, empty, [], class_weights=weights)
+    return SingleLabel(dataset, None, 16, FinetuneConfig(label_smoothing=label_smoothing))
+
+
 @pytest.mark.parametrize(
     ("weights", "expected"), [(None, 0.2 * 0.5 * 1.6739764 + 0.8 * 0.2876821), ([2.0, 0.5], 0.4067158)]
 )
@@ -35,21 +43,15 @@ def test_label_smoothing_by_hand(weights: list[float] | None, expected: float) -
 
     With weights (2, 1/2): 0.8 * 0.5 * ln(4/3) + 0.1 * (2 * ln 4 + 0.5 * ln(4/3)) = 0.4067158.
     """
-    train = SimpleNamespace(labels=np.array([1, 0]))
-    dataset: Any = SimpleNamespace(train=train, class_weights=weights)
-    logits = torch.tensor([[0.0, 1.0986123]])
-    objective = cross_entropy_objective(dataset, [[5], [6]], 0, torch.device("cpu"), label_smoothing=0.2)
-    model: Any = lambda **batch: SimpleNamespace(logits=logits)  # noqa: E731
-    assert objective(model, [0]).tolist() == pytest.approx([expected], rel=1e-6)
+    task = single_label(weights or [], label_smoothing=0.2)
+    loss = task.loss(torch.tensor([[0.0, 1.0986123]]), torch.tensor([1]))
+    assert loss.tolist() == pytest.approx([expected], rel=1e-6)
 
 
 def test_without_smoothing_the_loss_keeps_its_bits() -> None:
-    dataset: Any = SimpleNamespace(train=SimpleNamespace(labels=np.array([1, 0, 1])), class_weights=[0.3, 1.7])
-    logits = torch.randn(3, 2, generator=torch.Generator().manual_seed(0))
-    model: Any = lambda **batch: SimpleNamespace(logits=logits)  # noqa: E731
-    got = cross_entropy_objective(dataset, [[5]] * 3, 0, torch.device("cpu"), 0.0)(model, [0, 1, 2])
-    weights = torch.tensor([0.3, 1.7])
-    expected = torch.nn.functional.cross_entropy(logits, torch.tensor([1, 0, 1]), weights, reduction="none")
+    logits, labels = torch.randn(3, 2, generator=torch.Generator().manual_seed(0)), torch.tensor([1, 0, 1])
+    got = single_label([0.3, 1.7], label_smoothing=0.0).loss(logits, labels)
+    expected = torch.nn.functional.cross_entropy(logits, labels, torch.tensor([0.3, 1.7]), reduction="none")
     assert torch.equal(got, expected)
 
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import numpy as np
 import pytest
@@ -20,13 +20,16 @@ from edgeft.pipeline.steps import preflight
 from edgeft.recipe import DataConfig, FinetuneConfig
 from edgeft.train import checkpoints, methods
 from edgeft.train.batches import encode
-from edgeft.train.evaluate import predict, read_predictions
+from edgeft.train.evaluate import read_predictions
 from edgeft.train.finetune import run as finetune
+from edgeft.train.tasks import SingleLabel
+from edgeft.train.tasks.sequences import predict
 
-METHODS = ("full", "head", "lora", "dora", "rslora", "qlora", "ia3")
+METHODS = ("full", "head", "lora", "dora", "rslora", "qlora", "ia3", "peanut", "prompt", "p_tuning")
 ADAPTERS = METHODS[2:]
+HEAD = SingleLabel.head(["a", "b"])
 KINDS = ("bert", "roberta", "distilbert")
-VIRTUAL = ("prompt", "prefix", "p_tuning")
+VIRTUAL = ("prompt", "p_tuning")
 SMALL: dict[str, Any] = {
     "hidden_size": 64,
     "num_hidden_layers": 2,
@@ -40,7 +43,7 @@ SHAPES: dict[str, dict[str, Any]] = {
 }
 # 216 training rows, 7 steps; the rates are those that a few steps of a random model need.
 QUICK: dict[str, Any] = {"epochs": 0.5, "batch_size": 16, "max_length": 16, "seed": 1, "early_stopping_patience": 0}
-RATES = {"full": 2e-3, "head": 1e-2, "rslora": 1e-3, "ia3": 2e-2}
+RATES = {"full": 2e-3, "head": 1e-2, "rslora": 1e-3, "ia3": 2e-2, "prompt": 3e-2}
 
 
 @pytest.fixture(scope="module")
@@ -65,9 +68,20 @@ def settings(method: Any, model: Path, **others: Any) -> FinetuneConfig:
     return FinetuneConfig(model=str(model), method=method, learning_rate=RATES.get(method, 4e-3), **{**QUICK, **others})
 
 
+def prepared(config: FinetuneConfig, source: Path) -> Any:
+    """The model ready to train for two labels."""
+    model = methods.load(config, str(source), HEAD, torch.device("cpu"))
+    return methods.prepare(config, model, SingleLabel.adapter)
+
+
 def logits_of(model: Any, tokenizer: Any, data: Path) -> Any:
     texts = load_dataset(data).test.texts
-    return predict(model, encode(tokenizer, texts, QUICK["max_length"]), tokenizer.pad_token_id)
+    return predict(model, encode(tokenizer, texts, tokenizer.model_max_length), tokenizer.pad_token_id)
+
+
+def added(method: str) -> int:
+    """Tokens in front of every text."""
+    return 20 if method in VIRTUAL else 0
 
 
 def killed(config: FinetuneConfig, inputs: dict[str, Path], out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,16 +122,19 @@ def test_a_method_trains_resumes_and_ends_as_a_plain_model(
 
     plain, report = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out", output_loading_info=True)
     assert not any(report[gap] for gap in ("missing_keys", "unexpected_keys", "mismatched_keys"))
-    assert not any("lora" in name or "ia3" in name for name, _ in plain.named_parameters())
-    again = logits_of(plain, AutoTokenizer.from_pretrained(tmp_path / "out"), data)
+    own = {name for name, _ in models.load_classifier(encoder(kind), ["down", "up"]).named_parameters()}
+    assert {name for name, _ in plain.named_parameters()} == own
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
+    assert tokenizer.model_max_length == QUICK["max_length"] + added(method)
+    again = logits_of(plain, tokenizer, data)
     np.testing.assert_allclose(again, kept, atol=1e-5)
 
     moved = {
         name.split(".")[0]
         for name, before in models.load_classifier(encoder(kind), ["down", "up"]).base_model.named_parameters()
-        if not torch.equal(before, plain.base_model.get_parameter(name))
+        if not torch.equal(before, plain.base_model.get_parameter(name)[: len(before)])
     }
-    assert ("encoder" in moved or "transformer" in moved) == (method != "head")
+    assert ("encoder" in moved or "transformer" in moved) == (method not in ("head", *VIRTUAL))
     assert "embeddings" in moved if method == "full" else "embeddings" not in moved
 
     killed(config, inputs, tmp_path / "killed", monkeypatch)
@@ -136,19 +153,22 @@ def test_a_method_learns(method: str, data: Path, tiny_model: Path, tmp_path: Pa
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("method", METHODS)
 def test_only_what_the_method_names_trains(method: str, kind: str, encoder: Callable[[str], Path]) -> None:
-    model = methods.prepare(settings(method, encoder(kind)), str(encoder(kind)), ["a", "b"], torch.device("cpu"))
+    model = prepared(settings(method, encoder(kind)), encoder(kind))
     trains = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     assert any("classifier" in name for name in trains)
     inside = {name for name in trains if "classifier" not in name}
-    marks = {"head": ("pooler",), "ia3": ("ia3_l",), "full": ("",)}.get(method, ("lora_",))
+    marks = {"head": ("pooler",), "ia3": ("ia3_l",), "full": ("",), "peanut": ("peanut_",)}.get(method, ("lora_",))
+    marks = ("prompt_encoder",) if method in VIRTUAL else marks
     assert all(any(mark in name for mark in marks) for name in inside)
     # No adapter inside of a head that trains whole.
-    assert not any("classifier" in name and ("lora" in name or "ia3" in name) for name, _ in model.named_parameters())
+    kinds = ("lora", "ia3", "peanut")
+    assert not any("classifier" in name and any(kind in name for kind in kinds) for name, _ in model.named_parameters())
 
     counts = methods.parameter_counts(model)
     base = models.load_classifier(encoder(kind), ["a", "b"]).num_parameters()
-    added = sum(p.numel() for name, p in model.named_parameters() if "lora_" in name or "ia3_" in name)
-    assert counts["parameters"] == base + added
+    new = ("lora_", "ia3_", "peanut_", "prompt_encoder")
+    more = sum(p.numel() for name, p in model.named_parameters() if any(mark in name for mark in new))
+    assert counts["parameters"] == base + more
     assert counts["trainable_share"] == counts["trainable_parameters"] / counts["parameters"]
     assert (counts["trainable_share"] == 1.0) == (method == "full")
 
@@ -159,6 +179,9 @@ def merged_twin(method: str, config: FinetuneConfig, layer: Any) -> tuple[Any, A
     if method == "ia3":
         scale = layer.ia3_l["default"].detach().double().flatten()
         return (weight * scale, bias) if layer.is_feedforward else (weight * scale[:, None], bias * scale)
+    if method == "peanut":
+        down, up = (part["default"].weight.detach().double() for part in (layer.peanut_A, layer.peanut_B))
+        return weight + up @ torch.relu(down @ weight), bias
     rank = config.lora_rank
     scale = config.lora_alpha / (rank**0.5 if method == "rslora" else rank)
     down, up = (part["default"].weight.detach().double() for part in (layer.lora_A, layer.lora_B))
@@ -169,16 +192,16 @@ def merged_twin(method: str, config: FinetuneConfig, layer: Any) -> tuple[Any, A
     return moved, bias
 
 
-@pytest.mark.parametrize("method", ["lora", "dora", "rslora", "ia3"])
+@pytest.mark.parametrize("method", ["lora", "dora", "rslora", "ia3", "peanut"])
 def test_a_merge_is_what_the_paper_says(method: str, tiny_model: Path, tmp_path: Path) -> None:
     config = settings(method, tiny_model)
-    model = methods.prepare(config, str(tiny_model), ["a", "b"], torch.device("cpu"))
+    model = prepared(config, tiny_model)
     torch.manual_seed(3)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            if "lora_" in name or "ia3_" in name:
+            if any(mark in name for mark in ("lora_", "ia3_", "peanut_")):
                 parameter.add_(torch.randn_like(parameter) * 0.1)
-    merged = methods.merge(model, config, str(tiny_model), ["a", "b"], tmp_path)
+    merged = methods.merge(model, config, str(tiny_model), HEAD, tmp_path)
     adapted = {n: m for n, m in model.get_base_model().named_modules() if hasattr(m, "base_layer")}
     assert len(adapted) >= 4 * 4
     for name, layer in adapted.items():
@@ -190,8 +213,8 @@ def test_a_merge_is_what_the_paper_says(method: str, tiny_model: Path, tmp_path:
 
 def test_an_adapter_is_written_in_one_order(tiny_model: Path, tmp_path: Path) -> None:
     config = settings("ia3", tiny_model)
-    model = methods.prepare(config, str(tiny_model), ["a", "b"], torch.device("cpu"))
-    methods.merge(model, config, str(tiny_model), ["a", "b"], tmp_path)
+    model = prepared(config, tiny_model)
+    methods.merge(model, config, str(tiny_model), HEAD, tmp_path)
     written = json.loads((tmp_path / methods.ADAPTER / "adapter_config.json").read_text())
     assert written["target_modules"] == ["key", "output.dense", "value"]
 
@@ -210,7 +233,7 @@ def test_ia3_finds_its_layers_and_merges_exactly(kind: str) -> None:
     torch.manual_seed(0)
     config = AutoConfig.for_model(kind, vocab_size=100, pad_token_id=0, **shape)
     plain = AutoModelForSequenceClassification.from_config(config).eval()
-    model = get_peft_model(plain, adapters.adapter_config(plain, settings("ia3", Path("x")))).eval()
+    model = get_peft_model(plain, adapters.adapter_config(plain, settings("ia3", Path("x")), None)).eval()
     names = [name for name, module in model.named_modules() if hasattr(module, "base_layer")]
     for wanted in fit.scaled(kind).modules:
         assert any(name.endswith(wanted) for name in names)
@@ -225,13 +248,12 @@ def test_ia3_finds_its_layers_and_merges_exactly(kind: str) -> None:
     assert methods.check_merge(before.numpy(), after.numpy(), 1e-4) <= 1e-5
 
 
-@pytest.mark.parametrize("method", VIRTUAL)
 def test_what_ends_in_no_plain_model_is_refused_before_anything_is_loaded(
-    method: Any, data: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(models, "load_classifier", lambda *_, **__: pytest.fail("loaded"))
-    config = settings(method, tiny_model)
-    line = rf"^finetune.method={method}: ends in no plain model: .* take full, head, lora, dora, rslora, qlora or ia3$"
+    monkeypatch.setattr(models, "load", lambda *_, **__: pytest.fail("loaded"))
+    config = settings("prefix", tiny_model)
+    line = r"^finetune.method=prefix: ends in no plain model, .* no token and no weight; take prompt, p_tuning or lora$"
     with pytest.raises(RecipeError, match=line):
         finetune(config, {"data": data, "model": tiny_model}, tmp_path / "out")
     monkeypatch.setattr(models, "load_tokenizer", lambda *_: pytest.fail("loaded"))
@@ -243,22 +265,23 @@ def test_what_ends_in_no_plain_model_is_refused_before_anything_is_loaded(
 def test_ia3_knows_what_it_does_not_know() -> None:
     config = FinetuneConfig(method="ia3")
     for kind in ("bert", "roberta", "distilbert", "deberta-v2", "qwen2"):
-        methods.check(config, Facts(kind, 2, 64))
+        methods.check(config, Facts(kind, 2, 64), SingleLabel)
     with pytest.raises(ModelError, match=r"^finetune.method=ia3: which layers to scale in a funnel model isn't known"):
-        methods.check(config, Facts("funnel", 2, 64))
-    methods.check(replace(config, method="lora"), Facts("funnel", 2, 64))
+        methods.check(config, Facts("funnel", 2, 64), SingleLabel)
+    methods.check(replace(config, method="lora"), Facts("funnel", 2, 64), SingleLabel)
 
 
 def test_options_about_layers_fit_the_model_and_the_method() -> None:
     facts = Facts("bert", 4, 64)
     with pytest.raises(RecipeError, match=r"^finetune.freeze_layers: 5 layers .* and the model has 4; at most 4$"):
-        methods.check(FinetuneConfig(freeze_layers=5), facts)
+        methods.check(FinetuneConfig(freeze_layers=5), facts, SingleLabel)
     idle = FinetuneConfig(method="head", freeze_layers=1, gradual_unfreezing=True, layer_decay=0.9)
     with pytest.raises(RecipeError, match=r"so freeze_layers, gradual_unfreezing, layer_decay would do nothing"):
-        methods.check(idle, facts)
-    methods.check(FinetuneConfig(method="head"), facts)
-    methods.check(replace(idle, method="lora"), facts)
+        methods.check(idle, facts, SingleLabel)
+    methods.check(FinetuneConfig(method="head"), facts, SingleLabel)
+    methods.check(replace(idle, method="lora"), facts, SingleLabel)
 
 
 def test_every_method_that_trains_has_a_rate() -> None:
-    assert set(methods.LEARNING_RATES) == set(METHODS)
+    named = get_args(get_args(get_type_hints(FinetuneConfig, include_extras=True)["method"])[0])
+    assert set(methods.LEARNING_RATES) == set(METHODS) == set(named) - set(methods.NOT_PLAIN)
