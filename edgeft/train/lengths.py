@@ -34,10 +34,11 @@ def setting(config: FinetuneConfig, dataset: Dataset, tokenizer: Any, facts: Fac
 def token_lengths(dataset: Dataset, tokenizer: Any) -> list[int]:
     """Tokens of the training texts (of some, where they are many); of pairs, of their sources and their targets."""
     columns = dataset.train.columns
-    texts = NAMED[dataset.kind](DataConfig()).inputs(columns)
-    texts = [texts[place] for place in sample(texts, SAMPLED)]
     if dataset.kind == "pairs":
-        texts += [columns["target"][place] for place in sample(columns["target"], SAMPLED)]
+        sides = [columns["source"], columns["target"]]
+    else:
+        sides = [NAMED[dataset.kind](DataConfig()).inputs(columns)]
+    texts = [side[place] for side in sides for place in sample(side, SAMPLED)]
     found: list[int] = []
     for start in range(0, len(texts), CHUNK):
         encoded = tokenizer(texts[start : start + CHUNK], return_attention_mask=False, verbose=False)
