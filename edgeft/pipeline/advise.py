@@ -2,7 +2,8 @@
 
 Sources besides those of `edgeft.pipeline.sizes` and `edgeft.train.defaults`: large encoders are unstable on small
 sets (Devlin et al. 2019, section 4.1); LoRA learns less and forgets less than full fine-tuning (Biderman et al. 2024).
-What a machine computes in a second is our own guess: MiniLM on two busy cores of a cloud machine trained at 17 GFLOP/s a core.
+What a machine computes in a second is our own guess: MiniLM on two busy cores of a cloud machine trained at 17 GFLOP/s
+a core.
 """
 
 from __future__ import annotations
