@@ -77,6 +77,7 @@ EXTRA_OF = {
     "onnxruntime": "cpu",
     "onnxscript": "train",
     "optimum": "train",
+    "optuna": "train",
     "peft": "train",
     "phonenumbers": "clean",
     "presidio_analyzer": "names",

@@ -151,7 +151,8 @@ def load(
         structure = read_structure(place, config)
         own = [config.id2label[index] for index in range(config.num_labels)]
         _set_head(config, head, own)
-        if config.pad_token_id is None:
+        # In a language model it would keep the end-of-text token's embedding from learning.
+        if config.pad_token_id is None and head.auto != "AutoModelForCausalLM":
             config.pad_token_id = load_tokenizer(place).pad_token_id
         factory = pruned_class(config, structure, head.factory) if structure else head.factory
         options: dict[str, Any] = {"trust_remote_code": False, "use_safetensors": True, "dtype": dtype}

@@ -18,6 +18,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from edgeft import ranks
+
 T = TypeVar("T")
 
 PLAIN_SECONDS = 10.0  # between two plain lines of one bar
@@ -29,8 +31,9 @@ def console() -> Console:
 
 
 def say(text: str) -> None:
-    """One plain line on stderr."""
-    print(text, file=sys.stderr, flush=True)
+    """One plain line on stderr; of several processes that train together the first one talks."""
+    if ranks.is_main():
+        print(text, file=sys.stderr, flush=True)
 
 
 class Bar:
@@ -51,7 +54,7 @@ class Bar:
         self._console = console()
         self._live: Progress | None = None
         self._last_line = time.monotonic()
-        if self._console.is_terminal:
+        if self._console.is_terminal and ranks.is_main():
             self._live = Progress(
                 TextColumn("[bold]{task.description}"),
                 BarColumn(),

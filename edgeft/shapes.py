@@ -19,18 +19,20 @@ UNKNOWN = "pruning knows BERT-, RoBERTa- and DistilBERT-shaped models, not {}"
 
 
 def encoder_layers(model: PreTrainedModel) -> nn.ModuleList:
-    """The stack of layers of a model.
+    """The stack of layers of a model; of an encoder with a decoder, the encoder's.
 
     Raises:
-        ModelError: it isn't where BERT-, DistilBERT- or Llama-shaped models have theirs.
+        ModelError: it isn't where BERT-, DistilBERT-, Llama-, GPT-2-, BART- or T5-shaped models have theirs.
     """
-    for path in ("encoder.layer", "transformer.layer", "layers"):
+    for path in ("encoder.layer", "transformer.layer", "layers", "h", "encoder.layers", "encoder.block"):
         found: Any = model.base_model
         for name in path.split("."):
             found = getattr(found, name, None)
         if isinstance(found, nn.ModuleList) and len(found) == model.config.num_hidden_layers:
             return found
-    raise ModelError(f"{model.config.model_type}: its layers aren't where BERT, DistilBERT and Llama have theirs")
+    raise ModelError(
+        f"{model.config.model_type}: its layers aren't where BERT, DistilBERT, Llama, GPT-2, BART and T5 have theirs"
+    )
 
 
 @dataclass(frozen=True)

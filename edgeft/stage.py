@@ -13,6 +13,7 @@ import importlib.metadata
 import os
 import platform
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from edgeft import ranks
 from edgeft.errors import OutputFolderError, UserError
 from edgeft.progress import say
 from edgeft.recipe import StageConfig
@@ -29,11 +31,14 @@ from edgeft.version import __version__
 COMPLETE = "stage.json"
 UNFINISHED = "stage.unfinished.json"
 CHECKPOINTS = "checkpoints"
+LOGS = "logs"  # what trackers write of a training; no part of its result
 RUN_MARKER = "run.json"  # in the folder of a pipeline's run
 VERSIONED = (
     *("torch", "transformers", "peft", "bitsandbytes", "onnx", "onnxruntime", "numpy", "tokenizers", "pyarrow"),
     *("scikit-learn", "rensa", "ftfy", "phonenumberslite", "phonenumbers", "presidio-analyzer", "spacy"),
 )
+
+NOT_KEYED = ("report_to",)  # options that change nothing of what a stage writes
 
 Inputs = Mapping[str, Path]
 Metrics = dict[str, Any]
@@ -105,7 +110,7 @@ def digest(path: Path) -> str:
     total = hashlib.sha256()
     for file in sorted(item for item in path.rglob("*") if item.is_file()):
         name = file.relative_to(path)
-        if name.parts[0] in (COMPLETE, UNFINISHED, CHECKPOINTS) or name.suffix == ".tmp":
+        if name.parts[0] in (COMPLETE, UNFINISHED, CHECKPOINTS, LOGS) or name.suffix == ".tmp":
             continue
         total.update(f"{name.as_posix()}\0{file_sha256(file)}\n".encode())
     return total.hexdigest()
@@ -143,12 +148,13 @@ def stage_key(name: str, config: StageConfig, inputs: Inputs) -> tuple[str, dict
     if missing:
         raise UserError(f"{name}: input not found: {', '.join(missing)}")
     digests = {label: digest(path) for label, path in sorted(inputs.items())}
-    parts = [name, msgspec.to_builtins(config), digests, code_version()]
+    options = {option: value for option, value in msgspec.to_builtins(config).items() if option not in NOT_KEYED}
+    parts = [name, options, digests, code_version()]
     return hashlib.sha256(msgspec.json.encode(parts, order="deterministic")).hexdigest(), digests
 
 
 def _prepare(out_dir: Path, name: str, key: str) -> None:
-    """Make the folder ready: emptied of what an earlier run left, but for the checkpoints of this very run.
+    """Make the folder ready: emptied of what an earlier run left, but for the checkpoints and logs of this very run.
 
     Raises:
         OutputFolderError: it holds something that no stage wrote.
@@ -171,7 +177,7 @@ def _prepare(out_dir: Path, name: str, key: str) -> None:
         write_json(marker, {"stage": name, "key": None})
     (out_dir / COMPLETE).unlink(missing_ok=True)
     for item in out_dir.iterdir():
-        if item != marker and not (same and item.name == CHECKPOINTS):
+        if item != marker and not (same and item.name in (CHECKPOINTS, LOGS)):
             shutil.rmtree(item) if item.is_dir() else item.unlink()
     write_json(marker, {"stage": name, "key": key})
 
@@ -235,41 +241,69 @@ def _nothing_left_behind(out_dir: Path) -> Iterator[None]:
         raise
 
 
-def stage(name: str) -> Callable[[Callable[[Any, Inputs, Path], Metrics]], Run]:
+def _check_processes(name: str, together: bool, config: Any) -> None:
+    """Refuse processes that a stage can't take, or that the config counts otherwise.
+
+    Raises:
+        UserError: says how to start it.
+    """
+    started, wanted = ranks.world(), getattr(config, "processes", 1)
+    if started > 1 and not together:
+        raise UserError(f"{name}: runs in one process, and {started} were started; start it without torchrun")
+    if started > 1 and wanted not in (1, started):
+        raise UserError(f"{name}.processes: {wanted} processes are asked for, and {started} were started")
+
+
+def _beside(name: str, fill: Callable[[Any, Inputs, Path], Metrics], config: Any, inputs: Inputs) -> Metrics:
+    """A stage in a process that only helps the main one: what it writes is thrown away."""
+    with tempfile.TemporaryDirectory(prefix=f"edgeft-{name}-") as scratch:
+        return fill(config, inputs, Path(scratch))
+
+
+def stage(name: str, together: bool = False) -> Callable[[Callable[[Any, Inputs, Path], Metrics]], Run]:
     """Make a stage of a function that fills a folder and returns its metrics.
 
     The stage is skipped where `out_dir` is complete with the same key, and leaves `stage.json` as its last act.
+
+    Args:
+        name: of the stage.
+        together: whether several processes (torchrun, accelerate) can do it together; the first one writes.
     """
 
     def wrap(fill: Callable[[Any, Inputs, Path], Metrics]) -> Run:
         @functools.wraps(fill)
         def run(config: Any, inputs: Inputs, out_dir: Path) -> StageResult:
+            _check_processes(name, together, config)
             key, digests = stage_key(name, config, inputs)
             done = read_result(out_dir)
             if done and done.key == key and done.digest == digest(out_dir):
                 say(f"{name}: complete, kept ({out_dir})")
                 return done
-            _check_apart(name, inputs, out_dir)
-            _prepare(out_dir, name, key)
-            say(f"{name}: {out_dir}")
             memory, start = PeakMemory(), time.perf_counter()
-            with _nothing_left_behind(out_dir):
-                metrics = fill(config, inputs, out_dir)
-            shutil.rmtree(out_dir / CHECKPOINTS, ignore_errors=True)
+            if ranks.is_main():
+                _check_apart(name, inputs, out_dir)
+                _prepare(out_dir, name, key)
+                say(f"{name}: {out_dir}")
+                with _nothing_left_behind(out_dir):
+                    metrics = fill(config, inputs, out_dir)
+                shutil.rmtree(out_dir / CHECKPOINTS, ignore_errors=True)
+            else:
+                metrics = _beside(name, fill, config, inputs)
             result = StageResult(
                 stage=name,
                 key=key,
                 config=msgspec.to_builtins(config),
                 inputs=digests,
-                digest=digest(out_dir),
+                digest=digest(out_dir) if ranks.is_main() else "",
                 versions=versions(),
                 seed=config.seed or 0,
                 metrics=metrics,
                 seconds=time.perf_counter() - start,
                 peak_memory_bytes=memory.bytes(),
             )
-            write_json(out_dir / COMPLETE, result)
-            (out_dir / UNFINISHED).unlink()
+            if ranks.is_main():
+                write_json(out_dir / COMPLETE, result)
+                (out_dir / UNFINISHED).unlink()
             return result
 
         return run

@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 # Cleaning that a device repeats without any package of an extra.
 CLEANED = (
     "data.clean=[html,control,whitespace,duplicates]",
@@ -68,3 +70,20 @@ def write_csv(path: Path, rows: list[tuple[str, str]], columns: tuple[str, str] 
         writer.writerow(columns)
         writer.writerows(rows)
     return path
+
+
+def killed_finetune(config: Any, inputs: dict[str, Path], out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fine-tuning that ends right after its first checkpoint."""
+    from edgeft.train import checkpoints
+    from edgeft.train.finetune import run as finetune
+
+    save = checkpoints.save
+
+    def save_and_die(*arguments: Any) -> None:
+        save(*arguments)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "save", save_and_die)
+        with pytest.raises(KeyboardInterrupt):
+            finetune(config, inputs, out)

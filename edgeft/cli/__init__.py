@@ -8,12 +8,12 @@ import sys
 
 from cyclopts import CycloptsError
 
-from edgeft.cli import data, device, recipes, run, stages  # their import registers the commands
+from edgeft import ranks
+from edgeft.cli import data, device, recipes, run, search, stages  # their import registers the commands
 from edgeft.cli.app import app
 from edgeft.errors import EdgeftError
-from edgeft.progress import say
 
-__all__ = ["app", "data", "device", "main", "recipes", "run", "stages"]
+__all__ = ["app", "data", "device", "main", "recipes", "run", "search", "stages"]
 
 
 def main() -> None:
@@ -36,5 +36,6 @@ def main() -> None:
 
 
 def _fail(message: str, code: int) -> None:
-    say("\n".join(f"edgeft: {line}" for line in message.splitlines()))
+    who = "edgeft" if ranks.is_main() else f"edgeft (process {ranks.rank()})"
+    print("\n".join(f"{who}: {line}" for line in message.splitlines()), file=sys.stderr, flush=True)
     sys.exit(code)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 from typing import Annotated
 
-from edgeft import recipe
+from edgeft import ranks, recipe
 from edgeft.cli.app import Flat, Json, app, need_training, print_json, stdout
 from edgeft.errors import RecipeError
 from edgeft.recipe import (
@@ -22,10 +21,12 @@ from edgeft.recipe import (
 
 def _stage(name: str, config: StageConfig, inputs: dict[str, Path], out: Path, json: bool) -> None:
     """Check the flags, run one stage, print its metrics."""
-    from edgeft.pipeline.steps import ROOMS
+    from edgeft.pipeline import launch
 
     recipe.check_stage(name, config)
-    result = importlib.import_module(ROOMS[name]).run(config, inputs, out)
+    result = launch.run(name, config, inputs, out)
+    if not ranks.is_main():
+        return
     if json:
         print_json(result)
     else:

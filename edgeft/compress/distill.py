@@ -54,4 +54,4 @@ def fill(config: DistillConfig, inputs: Inputs, out_dir: Path) -> Metrics:
     return {**found, "best_step": progress.best_step, "steps": progress.step}
 
 
-run = stage("distill")(fill)
+run = stage("distill", together=True)(fill)

@@ -125,4 +125,4 @@ def fill(config: PruneConfig, inputs: Inputs, out_dir: Path) -> Metrics:
     return {**found, "tried": tried, "kept": kept}
 
 
-run = stage("prune")(fill)
+run = stage("prune", together=True)(fill)

@@ -133,7 +133,10 @@ def _labels(columns: Columns, names: list[str]) -> npt.NDArray[Any]:
     return np.zeros(0, dtype=np.int64)
 
 
-TRAINABLE = ("single-label", "multi-label", "regression")
+TRAINABLE = (
+    *("single-label", "multi-label", "regression", "tokens", "squad"),
+    *("text", "prompt-completion", "messages", "pairs"),
+)
 
 
 def check_trainable(kind: str) -> None:

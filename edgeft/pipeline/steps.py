@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,22 +14,11 @@ from edgeft.data.clean import cleaning_of
 from edgeft.data.dataset import check_trainable
 from edgeft.data.kinds import kind_of
 from edgeft.errors import ModelError, RecipeError, require
+from edgeft.pipeline import launch
+from edgeft.pipeline.launch import ROOMS
 from edgeft.recipe import AugmentConfig, BaselineConfig, DistillConfig, PruneConfig, Recipe, StageConfig
-from edgeft.stage import Inputs, Run, StageResult
-from edgeft.train import augment, methods, tasks
-
-ROOMS = {
-    "data": "edgeft.data.prepare",
-    "baseline": "edgeft.train.baseline",
-    "finetune": "edgeft.train.finetune",
-    "augment": "edgeft.train.augment",
-    "distill": "edgeft.compress.distill",
-    "prune": "edgeft.compress.prune",
-    "export": "edgeft.export.export",
-    "calibrate": "edgeft.compress.calibrate",
-    "package": "edgeft.export.package",
-    "bench": "edgeft.pipeline.measure",
-}
+from edgeft.stage import Inputs, StageResult
+from edgeft.train import augment, methods, reporting, tasks
 
 
 @dataclass(frozen=True)
@@ -49,8 +37,7 @@ class Step:
 
     def run(self, out_dir: Path) -> StageResult:
         """Run the stage; its room is imported now."""
-        run: Run = importlib.import_module(ROOMS[self.name]).run
-        return run(self.config, self.inputs(), out_dir)
+        return launch.run(self.name, self.config, self.inputs(), out_dir)
 
 
 def steps(recipe: Recipe, run_dir: Path) -> list[Step]:
@@ -138,6 +125,9 @@ def preflight(recipe: Recipe) -> None:
     for source in filter(None, (recipe.finetune.model, recipe.distill.student)):
         models.load_tokenizer(source)
     check_shapes(recipe)
+    for name, stage in (("finetune", recipe.finetune), ("distill", recipe.distill), ("prune", recipe.prune)):
+        if wanted(stage):
+            reporting.check(name, stage)
     if recipe.augment.enabled:
         augment.check(recipe.augment, kind)
     needed = {"onnxruntime": "to run the artifact", "onnx": "to export", "sklearn": "for the metrics"}

@@ -51,6 +51,13 @@ class TrainingConfig(StageConfig):
     device: Annotated[Literal["auto", "cpu", "cuda"], _option("where to train; auto: a GPU where there is one")] = (
         "auto"
     )
+    processes: Annotated[
+        int, _option("processes on this machine that train together, each batch shared among them", ge=1)
+    ] = 1
+    report_to: Annotated[
+        list[str] | None,
+        _option("trackers that get the training's figures, as in transformers: tensorboard, wandb, mlflow, ..., all"),
+    ] = None
 
 
 @_config()
@@ -77,6 +84,9 @@ class FinetuneConfig(TrainingConfig):
         bool, _option("train the head alone at first, then one more layer from the top in equal parts of the steps")
     ] = False
     max_length: Annotated[int, _option("longer texts are truncated", "tokens", ge=4)] = 128
+    packing: Annotated[
+        bool, _option("short texts share an item of max_length and don't see each other; for language models")
+    ] = False
     virtual_tokens: Annotated[
         Tokens | None, _option("learnt in front of every text by prompt and p_tuning, beyond max_length", "tokens")
     ] = None

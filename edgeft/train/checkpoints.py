@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from edgeft import ranks
+from edgeft.errors import TrainingError
 from edgeft.stage import CHECKPOINTS
 
 NAME = "last.pt"
@@ -19,20 +21,35 @@ def save(out_dir: Path, state: dict[str, Any]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     temporary = folder / f"{NAME}.tmp"
     with temporary.open("wb") as file:
-        torch.save({**state, "rng": rng_state()}, file)
+        torch.save(state, file)
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(folder / NAME)
 
 
-def load(out_dir: Path, device: torch.device) -> dict[str, Any] | None:
-    """The last checkpoint, None where there is none. The random state is restored with it."""
+def load(out_dir: Path) -> dict[str, Any] | None:
+    """The last checkpoint, None where there is none."""
     path = out_dir / CHECKPOINTS / NAME
     if not path.exists():
         return None
     state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    set_rng_state(state.pop("rng"), device)
     return state
+
+
+def check_processes(states: list[dict[str, torch.Tensor]]) -> None:
+    """Whether a checkpoint is of as many processes as train now.
+
+    Args:
+        states: random state of each process.
+
+    Raises:
+        TrainingError: of more or fewer.
+    """
+    if len(states) != ranks.world():
+        raise TrainingError(
+            f"the checkpoint is of {len(states)} processes, and {ranks.world()} train now; start as many as before, "
+            "or give another output folder"
+        )
 
 
 def rng_state() -> dict[str, torch.Tensor]:

@@ -14,7 +14,7 @@ from edgeft.errors import RecipeError
 from edgeft.progress import say
 from edgeft.recipe import FinetuneConfig
 from edgeft.stage import Inputs, Metrics, stage
-from edgeft.train import defaults, evaluate, lengths, methods, optim, tasks
+from edgeft.train import defaults, evaluate, lengths, methods, optim, reporting, tasks
 from edgeft.train.loop import Evaluate, Loss, Progress, Trainer, plan
 from edgeft.train.tasks import Items, TrainingTask
 
@@ -60,6 +60,7 @@ def fill(config: FinetuneConfig, inputs: Inputs, out_dir: Path) -> Metrics:
     methods.check(config, facts, tasks.class_of(dataset.kind))
     config, reasons = defaults.decide(config, lengths.setting(config, dataset, tokenizer, facts))
     methods.finished(tokenizer, config)  # a tokenizer that can't be is refused before anything is loaded
+    reporting.check("finetune", config)
     device, why = models.device(config.device)
     optim.check(config, device)
     say(f"finetune: {config.method} on {device} ({why})")
@@ -122,4 +123,4 @@ def keep(task: TrainingTask, model: Any, config: FinetuneConfig, source: str, ou
     return figures
 
 
-run = stage("finetune")(fill)
+run = stage("finetune", together=True)(fill)

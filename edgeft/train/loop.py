@@ -11,13 +11,15 @@ from pathlib import Path
 
 import torch
 
+from edgeft import ranks
 from edgeft.errors import TrainingError
 from edgeft.progress import Bar
 from edgeft.recipe import TrainingConfig
-from edgeft.train import checkpoints, memory, recompute
+from edgeft.train import checkpoints, memory, recompute, reporting, watch
 from edgeft.train.batches import epoch_batches
 from edgeft.train.optim import BeforeStep, as_it_is, optimizer_for, schedule_for, trainable
 from edgeft.train.precision import Arithmetic
+from edgeft.train.processes import Processes
 
 HISTORY = "history.jsonl"
 
@@ -135,31 +137,31 @@ class Loss:
         return loss + self.penalty() * (sum(self.weights[place] for place in batch) / total)
 
 
-def accumulate(
-    model: torch.nn.Module, loss_of: Loss, group: list[list[int]], step: int, arithmetic: Arithmetic
-) -> float:
+def accumulate(processes: Processes, loss_of: Loss, group: list[list[int]], step: int, arithmetic: Arithmetic) -> float:
     """Backward of one optimizer step's batches; every target weighs the same, however the items are batched.
 
     Returns:
-        The mean loss over the targets, and the penalty.
+        The mean loss over the targets of all processes, and the penalty.
 
     Raises:
         TrainingError: the loss is not finite; names step and rows.
     """
     weight = sum(loss_of.weights[place] for batch in group for place in batch)
     total = 0.0
-    for batch in group:
-        with arithmetic.forward():
-            loss = loss_of.of(model, batch, weight)
-        value = loss.item()
-        if not math.isfinite(value):
-            shown = ", ".join(map(str, sorted(batch)[:8]))
-            raise TrainingError(
-                f"the loss became {value} at step {step} (training rows {shown}, ...); lower learning_rate"
-            )
-        arithmetic.backward(loss)
+    for place, batch in enumerate(group):
+        own, counts = processes.share(batch)
+        with processes.quiet(last=place == len(group) - 1):
+            with arithmetic.forward():
+                loss = loss_of.of(processes.model, own, weight) * counts
+            value = loss.item() / ranks.world()
+            if not math.isfinite(value):
+                shown = ", ".join(map(str, sorted(own)[:8]))
+                raise TrainingError(
+                    f"the loss became {value} at step {step} (training rows {shown}, ...); lower learning_rate"
+                )
+            arithmetic.backward(loss)
         total += value
-    return total
+    return processes.total(total)
 
 
 @contextlib.contextmanager
@@ -210,6 +212,7 @@ class Trainer:
         self.scheduler = schedule_for(self.optimizer, config, self.plan.warmup, self.plan.steps)
         self.progress = Progress()
         self.best_state = copies(self.parameters)
+        self.processes = Processes(model, config.seed or 0)
 
     def fit(self) -> Progress:
         """Train from the last checkpoint, or from the start, and leave the best weights in the model.
@@ -222,7 +225,7 @@ class Trainer:
         """
         self._resume()
         groups = step_groups(self.config, self.loss.lengths, self.config.seed or 0, self.progress.step, self.plan)
-        with deterministic(), Bar(self.title, self.plan.steps) as bar:
+        with deterministic(), reporting.followed(self._training()), Bar(self.title, self.plan.steps) as bar:
             bar.advance(self.progress.step)
             for group in groups:
                 if self._stopped():
@@ -238,13 +241,14 @@ class Trainer:
     def _step(self, group: list[list[int]]) -> None:
         self.model.train()
         self.before_step(self.progress.step)
-        loss = accumulate(self.model, self.loss, group, self.progress.step + 1, self.arithmetic)
+        loss = accumulate(self.processes, self.loss, group, self.progress.step + 1, self.arithmetic)
         self.arithmetic.step(self.optimizer, self.model, self.config.max_grad_norm)
         rate = max(self.scheduler.get_last_lr())
         self.scheduler.step()
         self.optimizer.zero_grad()
         self.progress.step += 1
         self.progress.history.append({"step": self.progress.step, "loss": loss, "learning_rate": rate})
+        watch.logged(self.progress.step, self.progress.history[-1])
         if self.progress.step % self.plan.evaluate_every == 0 or self.progress.step == self.plan.steps:
             self._look()
         if self.progress.step % self.config.checkpoint_steps == 0:
@@ -252,7 +256,7 @@ class Trainer:
 
     def _look(self) -> None:
         self.model.eval()
-        metrics = self.evaluate()
+        metrics = self.processes.agreed(self.evaluate())
         shown = {f"validation_{name}": value for name, value in metrics.items()}
         self.progress.history.append({"step": self.progress.step, **shown})
         if self.progress.best is None or metrics["score"] > self.progress.best["score"]:
@@ -260,6 +264,12 @@ class Trainer:
             self.best_state = copies(self.parameters)
         else:
             self.progress.stale += 1
+        watch.looked(self.progress.step, metrics)
+
+    def _training(self) -> watch.Training:
+        plan = self.plan
+        steps = (plan.steps, plan.steps_per_epoch, plan.evaluate_every, self.progress.step)
+        return watch.Training(self.title, self.config, *steps, self.out_dir)
 
     def _stopped(self) -> bool:
         patience = self.config.early_stopping_patience
@@ -278,13 +288,17 @@ class Trainer:
             "scheduler": self.scheduler.state_dict(),
             "scaler": self.arithmetic.scaler.state_dict(),
             "progress": asdict(self.progress),
+            "rng": self.processes.all_of(checkpoints.rng_state()),
         }
-        checkpoints.save(self.out_dir, state)
+        if ranks.is_main():
+            checkpoints.save(self.out_dir, state)
 
     def _resume(self) -> None:
-        state = checkpoints.load(self.out_dir, self.device)
+        state = self.processes.agreed(checkpoints.load(self.out_dir) if ranks.is_main() else None)
         if state is None:
             return
+        checkpoints.check_processes(state["rng"])
+        checkpoints.set_rng_state(state["rng"][ranks.rank()], self.device)
         put_back(self.parameters, state["model"])
         self.best_state = {name: value.to(self.device) for name, value in state["best_model"].items()}
         self.optimizer.load_state_dict(state["optimizer"])

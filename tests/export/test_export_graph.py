@@ -43,7 +43,7 @@ def run(path: Path, ids: list[list[int]], output: str = "logits") -> np.ndarray[
 
 
 def torch_logits(model: Any, ids: list[list[int]]) -> np.ndarray[Any, Any]:
-    from edgeft.train.evaluate import predict
+    from edgeft.train.tasks.sequences import predict
 
     return predict(model, ids, 0)
 

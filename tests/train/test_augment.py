@@ -19,10 +19,11 @@ from edgeft.data.dataset import Dataset, Split, split_of
 from edgeft.errors import ModelError, RecipeError
 from edgeft.recipe import AugmentConfig
 from edgeft.stage import digest
-from edgeft.train import evaluate, generate, translate
+from edgeft.train import generate, translate
 from edgeft.train.augment import check, local_models
 from edgeft.train.augment import run as augment
 from edgeft.train.batches import encode
+from edgeft.train.tasks import sequences
 
 LABELS = ["down", "up"]
 UNTOUCHED = ("validation.parquet", "test.parquet", "unlabelled.parquet")
@@ -60,7 +61,7 @@ def teacher(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
     models.seed_everything(3)
     model = models.load_classifier(tiny_model, ["up", "down"])
     tokenizer = models.load_tokenizer(tiny_model)
-    logits = evaluate.predict(model, encode(tokenizer, SENTENCES, 16), tokenizer.pad_token_id)
+    logits = sequences.predict(model, encode(tokenizer, SENTENCES, 16), tokenizer.pad_token_id)
     with torch.no_grad():
         model.classifier.bias -= torch.from_numpy(np.median(logits, axis=0))
     models.save(model, tokenizer, folder, 16)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from transformers import BertConfig, BertForSequenceClassification
 from edgeft.errors import TrainingError
 from edgeft.recipe import TrainingConfig
 from edgeft.train import optim
-from edgeft.train.loop import Trainer, plan, step_groups
+from edgeft.train.loop import Loss, Trainer, plan, step_groups
 
 ROWS = 24
 
@@ -40,7 +41,9 @@ class Problem:
         return {"score": float((logits.argmax(1) == self.targets).float().mean())}
 
     def trainer(self, config: TrainingConfig, folder: Path) -> Trainer:
-        return Trainer(self.model, self.objective, [3] * ROWS, self.evaluate, config, 0.05, folder, "test")
+        return Trainer(
+            self.model, Loss(self.objective, [3] * ROWS, [1.0] * ROWS), self.evaluate, config, 0.05, folder, "test"
+        )
 
 
 class Texts(Problem):
@@ -155,7 +158,7 @@ def test_a_resumed_training_ends_in_the_same_bits(
     folder.mkdir()
     torch.manual_seed(7)
     trainer = make(interrupted, config, folder)
-    trainer.objective = dying(interrupted, 18)
+    trainer.loss = replace(trainer.loss, objective=dying(interrupted, 18))
     with pytest.raises(Killed):
         trainer.fit()
     again = other_weights(kind())
@@ -172,7 +175,7 @@ def test_a_checkpoint_has_all_that_will_ever_train(tmp_path: Path) -> None:
     problem = Texts()
     config = TrainingConfig(epochs=6, batch_size=4, checkpoint_steps=5)
     trainer = gradually(problem, config, tmp_path)
-    trainer.objective = dying(problem, 7)
+    trainer.loss = replace(trainer.loss, objective=dying(problem, 7))
     with pytest.raises(Killed):
         trainer.fit()
     assert not problem.model.bert.encoder.layer[0].output.dense.weight.requires_grad
@@ -228,7 +231,7 @@ def test_memory_that_runs_out_names_the_step_and_the_settings(tmp_path: Path) ->
         return problem.objective(model, rows) + (torch.empty(10**15).sum() if calls == 3 else 0)
 
     trainer = problem.trainer(TrainingConfig(epochs=1, batch_size=4), tmp_path)
-    trainer.objective = greedy
+    trainer.loss = replace(trainer.loss, objective=greedy)
     with pytest.raises(TrainingError, match=r"out of memory on cpu at step 3; what needs less: batch_size 2 \(now 4\)"):
         trainer.fit()
 

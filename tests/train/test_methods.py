@@ -11,6 +11,7 @@ from typing import Any, get_args, get_type_hints
 import numpy as np
 import pytest
 import torch
+from support import killed_finetune
 
 from edgeft import models, recipe
 from edgeft.data.dataset import load as load_dataset
@@ -18,7 +19,7 @@ from edgeft.errors import ModelError, RecipeError
 from edgeft.models import Facts
 from edgeft.pipeline.steps import preflight
 from edgeft.recipe import DataConfig, FinetuneConfig
-from edgeft.train import checkpoints, methods
+from edgeft.train import methods
 from edgeft.train.batches import encode
 from edgeft.train.evaluate import read_predictions
 from edgeft.train.finetune import run as finetune
@@ -84,20 +85,6 @@ def added(method: str) -> int:
     return 20 if method in VIRTUAL else 0
 
 
-def killed(config: FinetuneConfig, inputs: dict[str, Path], out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run that ends right after its first checkpoint."""
-    save = checkpoints.save
-
-    def save_and_die(*arguments: Any) -> None:
-        save(*arguments)
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(checkpoints, "save", save_and_die)
-        with pytest.raises(KeyboardInterrupt):
-            finetune(config, inputs, out)
-
-
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("method", METHODS)
 def test_a_method_trains_resumes_and_ends_as_a_plain_model(
@@ -137,7 +124,7 @@ def test_a_method_trains_resumes_and_ends_as_a_plain_model(
     assert ("encoder" in moved or "transformer" in moved) == (method not in ("head", *VIRTUAL))
     assert "embeddings" in moved if method == "full" else "embeddings" not in moved
 
-    killed(config, inputs, tmp_path / "killed", monkeypatch)
+    killed_finetune(config, inputs, tmp_path / "killed", monkeypatch)
     resumed = finetune(config, inputs, tmp_path / "killed")
     assert resumed.digest == result.digest
 

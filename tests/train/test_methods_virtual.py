@@ -11,10 +11,12 @@ import pytest
 import torch
 
 from edgeft import models
+from edgeft.data import sources
 from edgeft.data.dataset import load as load_dataset
+from edgeft.data.prepare import run as prepare
 from edgeft.errors import ModelError, RecipeError
 from edgeft.models import Facts
-from edgeft.recipe import FinetuneConfig
+from edgeft.recipe import DataConfig, FinetuneConfig
 from edgeft.runtime.model import load_tokenizer as load_runtime_tokenizer
 from edgeft.train import methods
 from edgeft.train.evaluate import read_predictions
@@ -237,3 +239,28 @@ def test_a_task_that_generates_takes_no_virtual_tokens() -> None:
 
     with pytest.raises(RecipeError, match=r"^finetune.method=prompt: is for encoders; .* take lora$"):
         methods.check(FinetuneConfig(method="prompt"), Facts("llama", 2, 64), Generation)
+
+
+def test_questions_take_no_virtual_tokens() -> None:
+    class Questions(SingleLabel):
+        adapter = "QUESTION_ANS"
+
+    with pytest.raises(RecipeError, match=r"^finetune.method=prompt: a long context .* windows .* take lora$"):
+        methods.check(FinetuneConfig(method="prompt"), Facts("bert", 2, 64), Questions)
+
+
+@pytest.mark.parametrize("method", ["prompt", "p_tuning"])
+def test_tags_of_rows_longer_than_an_item(method: Any, tiny_model: Path, tmp_path: Path) -> None:
+    """Items hold as many words with virtual tokens as without, so that every token's logits can be compared."""
+    words = ("good", "bad", "film", "plot", "is", "was")
+    rows = [[words[(row * 7 + place * place) % 6] for place in range(5 + row % 30)] for row in range(60)]
+    file = tmp_path / "rows.jsonl"
+    tagged = ({"tokens": row, "tags": ["N" if word in ("film", "plot") else "O" for word in row]} for row in rows)
+    file.write_text("".join(json.dumps(row) + "\n" for row in tagged), encoding="utf-8")
+    source = DataConfig(file=str(file), task="token-classification", validation_fraction=0.2, test_fraction=0.2, seed=0)
+    prepare(source, sources.local_files(source), tmp_path / "data")
+    config = config_for(method, tiny_model, batch_size=4, epochs=1.0)
+    result = finetune(config, {"data": tmp_path / "data", "model": tiny_model}, tmp_path / "out")
+    assert result.metrics["merge_difference"] <= 1e-4
+    assert result.metrics["test"]["agreement"] == 1.0
+    assert models.load_tokenizer(tmp_path / "out").model_max_length == 17

@@ -83,6 +83,9 @@ def check(config: FinetuneConfig, facts: Facts, task: type[TrainingTask]) -> Non
         )
     for module in NEEDS.get(config.method, ("peft",)):
         require(module, f"for method {config.method}")
+    if config.packing and not task.packs:
+        raise RecipeError(f"finetune.packing: does nothing for {', '.join(task.kinds)} rows; leave it off")
+    check_refused(config, task)
     if config.label_smoothing and not task.smooths:
         raise RecipeError(f"finetune.label_smoothing: does nothing for {', '.join(task.kinds)} rows; leave it at 0")
     if config.method == "ia3":
@@ -109,10 +112,15 @@ def check_virtual(config: FinetuneConfig, facts: Facts, task: type[TrainingTask]
         if config.virtual_tokens is not None:
             raise RecipeError(f"finetune.virtual_tokens: method {config.method} has none; leave it unset")
         return
-    if task.adapter not in ("SEQ_CLS", *virtual.TOKENWISE):
+    if task.adapter == "QUESTION_ANS":
+        raise RecipeError(
+            f"finetune.method={config.method}: a long context is laid into windows by max_length, in which virtual tokens "
+            "count once they are words: the windows would be others than in training; take lora"
+        )
+    if task.adapter not in ("SEQ_CLS", "TOKEN_CLS"):
         raise RecipeError(
             f"finetune.method={config.method}: is for encoders; texts of a model that generates stand several in a "
-            f"sequence or after a template, and virtual tokens only in front of it; take lora"
+            "sequence or after a template, and virtual tokens only in front of it; take lora"
         )
     if facts.kind not in virtual.ENCODERS:
         raise ModelError(
@@ -125,6 +133,23 @@ def check_virtual(config: FinetuneConfig, facts: Facts, task: type[TrainingTask]
             f"finetune.max_length: {length} tokens of text and {count} virtual ones are {length + count}, and "
             f"the model has {facts.positions} positions; at most {facts.positions - count}"
         )
+
+
+def check_refused(config: FinetuneConfig, task: type[TrainingTask]) -> None:
+    """Whether the task has the head that a method or an option is about.
+
+    Raises:
+        RecipeError: it has none.
+    """
+    asked: dict[str, str] = {config.method: f"method={config.method}"}
+    if config.gradual_unfreezing:
+        asked["gradual_unfreezing"] = "gradual_unfreezing"
+    for name, shown in asked.items():
+        if name in task.refuses:
+            raise RecipeError(
+                f"finetune.{shown}: a model for {', '.join(task.kinds)} rows has no head apart from its word "
+                "embeddings that could train first or alone; take full, lora, dora, rslora, qlora or ia3"
+            )
 
 
 def idle_for_head(config: FinetuneConfig) -> list[str]:

@@ -58,4 +58,6 @@ def copy_dequantized(quantized: torch.nn.Module, plain: torch.nn.Module) -> None
             if type(module).__name__ == "Linear4bit" and hasattr(module, "quant_state"):
                 weight = module.weight
                 dense = functional.dequantize_4bit(weight.data, weight.quant_state)
-                targets[name.removesuffix(".base_layer")].weight.copy_(dense.float().cpu())
+                target = targets[name.removesuffix(".base_layer")]
+                # GPT-2's Conv1D keeps the transpose of what a linear layer keeps.
+                target.weight.copy_((dense.T if type(target).__name__ == "Conv1D" else dense).float().cpu())

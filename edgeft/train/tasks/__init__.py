@@ -7,12 +7,19 @@ from typing import Any
 from edgeft.data.dataset import Dataset
 from edgeft.recipe import TrainingConfig
 from edgeft.train.tasks.base import Items, TrainingTask
+from edgeft.train.tasks.chats import Messages
+from edgeft.train.tasks.generation import PlainText, PromptCompletion
+from edgeft.train.tasks.pairs import Pairs
+from edgeft.train.tasks.questions import Questions
 from edgeft.train.tasks.sequences import MultiLabel, Regression, SingleLabel
+from edgeft.train.tasks.tags import Tags
 
 __all__ = ["Items", "SingleLabel", "TrainingTask", "class_of", "of"]
 
 KNOWN: dict[str, type[TrainingTask]] = {
-    kind: task for task in (SingleLabel, MultiLabel, Regression) for kind in task.kinds
+    kind: task
+    for task in (SingleLabel, MultiLabel, Regression, Tags, Questions, PlainText, PromptCompletion, Messages, Pairs)
+    for kind in task.kinds
 }
 
 

@@ -59,6 +59,8 @@ class TrainingTask(ABC):
         auto: the class of `transformers` that loads the model.
         adapter: peft's name of the task; None where peft has none.
         smooths: whether label smoothing does anything.
+        packs: whether several rows can share an item.
+        refuses: methods and options that mean nothing for it.
         lead: the figure that decides between two models; higher is better.
     """
 
@@ -66,6 +68,8 @@ class TrainingTask(ABC):
     auto: ClassVar[str]
     adapter: ClassVar[str | None]
     smooths: ClassVar[bool] = False
+    packs: ClassVar[bool] = False
+    refuses: ClassVar[tuple[str, ...]] = ()
     lead: str
 
     def __init__(self, dataset: Dataset, tokenizer: Any, max_length: int, config: TrainingConfig) -> None:

@@ -1,0 +1,1 @@
+"""The search over a recipe's fine-tuning options: `edgeft.search.run`."""

@@ -1,0 +1,89 @@
+"""The folder of a search: whose it is, and for which search."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+import edgeft
+from edgeft.errors import OutputFolderError, UserError
+from edgeft.recipe import Recipe
+from edgeft.search import space as spaces
+from edgeft.search.space import Space
+from edgeft.search.study import LOCK, exclusive
+from edgeft.stage import NOT_KEYED, write_json
+
+MARKER = "search.json"
+
+
+def definition(base: Recipe, space: Space, pruner: str) -> dict[str, Any]:
+    """What must stay the same while trials are added: everything that decides a trial's score."""
+    parts = {name: msgspec.to_builtins(getattr(base, name)) for name in ("task", "seed", "data", "finetune")}
+    parts["finetune"] = {key: value for key, value in parts["finetune"].items() if key not in NOT_KEYED}
+    return {**parts, "space": spaces.plain(space), "pruner": pruner}
+
+
+@contextlib.contextmanager
+def search_folder(folder: Path, search: Mapping[str, Any]) -> Iterator[None]:
+    """Make or take up the folder; a new one is removed where a user error ends the search before the first trial.
+
+    Several processes may be in it.
+
+    Raises:
+        OutputFolderError: it holds something else, or another search.
+    """
+    _check_ours(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with exclusive(folder):
+        fresh = not (folder / MARKER).exists()
+        if fresh:
+            write_json(folder / MARKER, {"edgeft": edgeft.__version__, **search})
+        else:
+            _check_same(folder, search)
+    try:
+        yield
+    except UserError:
+        if fresh and not any(path.is_dir() for path in folder.iterdir()):
+            shutil.rmtree(folder)
+        raise
+
+
+def _check_ours(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise OutputFolderError(f"{folder} is a file; give a folder as --run-dir")
+    if not folder.exists() or (folder / MARKER).exists():
+        return
+    # A kill while the very first marker was written leaves its temporary file and the lock.
+    if any(item.name not in (f"{MARKER}.tmp", LOCK) for item in folder.iterdir()):
+        raise OutputFolderError(f"{folder} is not empty and is not a search of edgeft; give another --run-dir")
+
+
+def _check_same(folder: Path, search: Mapping[str, Any]) -> None:
+    """Refuse to mix trials of two searches.
+
+    Raises:
+        OutputFolderError: names what differs.
+    """
+    try:
+        before = msgspec.json.decode((folder / MARKER).read_bytes())
+    except msgspec.DecodeError:
+        raise OutputFolderError(f"{folder / MARKER} can't be read; give another --run-dir") from None
+    old, new = _flat(before), _flat(search)
+    changed = [path for path in sorted({*old, *new} - {"edgeft"}) if old.get(path) != new.get(path)]
+    if changed:
+        shown = ", ".join(f"{path} {old.get(path)!r} -> {new.get(path)!r}" for path in changed[:4])
+        more = f" and {len(changed) - 4} more" if len(changed) > 4 else ""
+        raise OutputFolderError(f"{folder} holds another search ({shown}{more}); give another --run-dir")
+
+
+def _flat(tree: Mapping[str, Any], path: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        where = f"{path}.{key}" if path else str(key)
+        found |= _flat(value, where) if isinstance(value, Mapping) else {where: value}
+    return found

@@ -1,0 +1,185 @@
+"""The study: who may take which trial, what it tries, and when it is hopeless.
+
+Optuna's SQLite storage holds the trials. Whoever runs a trial holds its lock file, which the system gives back however
+the process ends: a trial that is running without a holder was killed, and goes back to those that wait.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.samplers import BaseSampler, TPESampler
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from edgeft.search.space import Choices, Range, Space
+
+STORAGE = "study.db"
+LOCK = "search.lock"
+LOCKS = "locks"
+NAME = "search"
+SQLITE_WAIT_S = 60
+PRUNERS = ("median", "halving", "none")
+STATES = {
+    TrialState.COMPLETE: "complete",
+    TrialState.PRUNED: "pruned",
+    TrialState.FAIL: "failed",
+    TrialState.RUNNING: "running",
+    TrialState.WAITING: "waiting",
+}
+
+
+class Sampler(BaseSampler):
+    """TPE whose draws for a trial depend on the seed, the trial's number and the trials before, not on the process.
+
+    So a search that was killed goes on as if it had not been, and two workers never draw the same numbers.
+
+    Args:
+        seed: of the search.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed, self.number = seed, -1
+        self.own = TPESampler(seed=seed)
+
+    def _of(self, trial: FrozenTrial) -> TPESampler:
+        if trial.number != self.number:
+            drawn = int(np.random.SeedSequence([self.seed, trial.number]).generate_state(1)[0])
+            self.number, self.own = trial.number, TPESampler(seed=drawn)
+        return self.own
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """As TPE."""
+        return self._of(trial).infer_relative_search_space(study, trial)
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """As TPE."""
+        return self._of(trial).sample_relative(study, trial, search_space)
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        """As TPE."""
+        return self._of(trial).sample_independent(study, trial, param_name, param_distribution)
+
+
+def pruner(name: str) -> optuna.pruners.BasePruner:
+    """What decides that a trial is hopeless, asked at every look at the validation split.
+
+    Args:
+        name: `median`: its best look so far is below the median of the completed trials at that look, from the sixth
+            trial on; `halving`: successive halving; `none`: nothing.
+    """
+    made = {
+        "median": optuna.pruners.MedianPruner,
+        "halving": optuna.pruners.SuccessiveHalvingPruner,
+        "none": optuna.pruners.NopPruner,
+    }
+    return made[name]()
+
+
+def distribution(options: Choices | Range) -> BaseDistribution:
+    """One option of the space as Optuna names it."""
+    if isinstance(options, Choices):
+        return CategoricalDistribution(options.values)
+    if options.whole:
+        step = 1 if options.log else int(options.step or 1)
+        return IntDistribution(int(options.low), int(options.high), log=options.log, step=step)
+    return FloatDistribution(options.low, options.high, log=options.log, step=options.step)
+
+
+def opened(folder: Path, space: Space, seed: int, pruner_name: str, first: dict[str, Any]) -> optuna.Study:
+    """The study of a folder, made where there is none; hold the folder's lock.
+
+    Args:
+        folder: of the search.
+        space: what is searched.
+        seed: of the sampler.
+        pruner_name: one of PRUNERS.
+        first: options with which the first trial starts; the sampler chooses the others.
+    """
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    waiting = {"connect_args": {"timeout": SQLITE_WAIT_S}}
+    study = optuna.create_study(
+        storage=optuna.storages.RDBStorage(f"sqlite:///{folder / STORAGE}", engine_kwargs=waiting),
+        study_name=NAME,
+        direction="maximize",
+        load_if_exists=True,
+        sampler=Sampler(seed),
+        pruner=pruner(pruner_name),
+    )
+    if first and not study.get_trials(deepcopy=False):
+        study.enqueue_trial(first)
+    return study
+
+
+@contextlib.contextmanager
+def exclusive(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock, for moments: to take a trial, to tidy up, to prepare the rows."""
+    with (folder / LOCK).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _hold(folder: Path, number: int) -> IO[str] | None:
+    """The lock of a trial; None where a living process has it."""
+    place = folder / LOCKS / f"{number:04d}"
+    place.parent.mkdir(exist_ok=True)
+    lock = place.open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        return None
+    return lock
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A trial that this process may run, and the lock that says so."""
+
+    trial: Trial
+    lock: IO[str]
+
+
+def claim(study: optuna.Study, folder: Path, space: Space, trials: int) -> Claim | None:
+    """The next trial for this process: one whose process was killed, or a new one; None where there are enough.
+
+    Args:
+        study: of the folder.
+        folder: of the search.
+        space: what is searched.
+        trials: how many there are to be, over all workers.
+    """
+    with exclusive(folder):
+        give_back_the_killed(study, folder)
+        states = [trial.state for trial in study.get_trials(deepcopy=False)]
+        if sum(state != TrialState.WAITING for state in states) >= trials:
+            return None
+        trial = study.ask({path: distribution(options) for path, options in space.items()})
+        lock = _hold(folder, trial.number)
+        assert lock is not None  # nobody runs a trial that waited
+        return Claim(trial, lock)
+
+
+def give_back_the_killed(study: optuna.Study, folder: Path) -> None:
+    """Let trials that run without a process wait for one; they keep their options, and their folder its checkpoint."""
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        if (lock := _hold(folder, trial.number)) is not None:
+            lock.close()
+            study._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+
+
+def best(study: optuna.Study) -> FrozenTrial | None:
+    """The completed trial with the best validation score, the first of equals."""
+    done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    return max(done, key=lambda trial: (trial.value or 0.0, -trial.number), default=None)

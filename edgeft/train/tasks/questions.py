@@ -1,0 +1,220 @@
+"""An answer that stands in a text: extractive question answering.
+
+Windows, null answer and loss are those of BERT on SQuAD 2.0: Devlin et al., "BERT" (2019), sections 4.2 and 4.3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn.functional import cross_entropy
+
+from edgeft import models
+from edgeft.data.dataset import SPLITS, Split
+from edgeft.errors import DataError
+from edgeft.train import metrics
+from edgeft.train.batches import collate
+from edgeft.train.metrics import Figures
+from edgeft.train.metrics.bootstrap import Measure
+from edgeft.train.metrics.questions import exact_matches, token_f1s
+from edgeft.train.tasks.base import Items, TrainingTask, batches_by_length
+from edgeft.train.tasks.sequences import BATCH
+from edgeft.train.tasks.spans import Pair, answer_tokens, best_span, encode_pairs, nll, token_counts, trimmed
+
+STRIDE = 4  # a window shares at most one token in so many with the next one
+CONTEXT = 4  # at least one token in so many of a window is the context's
+ANSWER_TOKENS = 30  # that an answer may have, or more where a training row has more
+NULL = 0  # the token that both ends of no answer are at: the first, [CLS]
+
+
+@dataclass(frozen=True, eq=False)
+class QuestionItems(Items):
+    """Windows of questions with their contexts. Each item has `input_ids`, `types` (token type ids), `start` and `end`
+    (the targets), `first` (its first token of the context) and `offsets` (of its context's tokens in the context).
+
+    Attributes:
+        contexts: (n,) of the rows.
+    """
+
+    contexts: list[str]
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """What a model answers to n questions.
+
+    Attributes:
+        texts: (n,) from the context; empty where the model says that there is none.
+        starts: (n,) place of each in its context; -1 where there is none.
+        scores: (n,) start and end logit of the answer, together.
+        logits: (T, 2) of start and end, of all tokens of all windows.
+        nll: of the targets, the mean over the windows.
+    """
+
+    texts: list[str]
+    starts: list[int]
+    scores: NDArray[np.float32]
+    logits: NDArray[np.float32]
+    nll: float
+
+
+class Questions(TrainingTask):
+    """A question, a context, and where the answer stands in it.
+
+    A long context becomes several windows that overlap. In a window without the whole answer the target is `NULL`. The
+    answer is the best span of all windows, or none, where some training question has none and the null score, the
+    least of all windows, is higher.
+    """
+
+    kinds = ("squad",)
+    auto = "AutoModelForQuestionAnswering"
+    adapter = None  # peft's class for QUESTION_ANS drops the token type ids, without a word; its plain one passes them
+    lead = "token_f1"
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        texts = [row["text"] for row in self.dataset.train.columns["answers"]]
+        self.unanswerable = not all(texts)
+        given = [text for row in texts for text in row]
+        self.longest = max([ANSWER_TOKENS, *token_counts(self.tokenizer, given)])
+        self._check_questions()
+
+    def _check_questions(self) -> None:
+        """Whether every question leaves room for a context.
+
+        Raises:
+            DataError: some don't.
+        """
+        most = self.max_length - self.tokenizer.num_special_tokens_to_add(pair=True) - self.max_length // CONTEXT
+        for name in SPLITS:
+            split = self.dataset.split(name)
+            counts = np.array(token_counts(self.tokenizer, split.columns["question"]), dtype=np.int64)
+            if len(long := np.flatnonzero(counts > most)):
+                file = split.files[long[0]] if split.files else self.dataset.source
+                raise DataError(
+                    f"{file} row {split.rows[long[0]]}: its question has {counts[long[0]]} tokens, and with "
+                    f"max_length={self.max_length} at most {most} leave room for its context ({len(long)} such rows in "
+                    f"{name}); raise finetune.max_length or shorten the questions"
+                )
+
+    @classmethod
+    def head(cls, labels: Sequence[str]) -> models.Head:
+        """Two logits a token, whatever the model was made for before."""
+        return models.Head(cls.auto, ["start", "end"])
+
+    def items(self, split: Split, training: bool = False) -> QuestionItems:
+        questions, contexts, answers = (split.columns[name] for name in ("question", "context", "answers"))
+        inputs, rows = list[dict[str, Any]](), list[int]()
+        for row, encoded in enumerate(encode_pairs(self.tokenizer, questions, contexts)):
+            target = answer_tokens(encoded.offsets, answers[row])
+            made = [self._window(encoded, start, end, target) for start, end in self._windows(encoded)]
+            inputs += made
+            rows += [row] * len(made)
+        return QuestionItems(inputs, np.array(rows, dtype=np.int64), np.ones(len(rows)), contexts)
+
+    def _windows(self, pair: Pair) -> Iterator[tuple[int, int]]:
+        """First context token of each window and the one after its last."""
+        total = len(pair.offsets)
+        room = self.max_length - (len(pair.ids) - total)
+        step = room - min(self.max_length // STRIDE, room // 2)
+        start = 0
+        while start + room < total:
+            yield start, start + room
+            start += step
+        yield start, total
+
+    def _window(self, pair: Pair, start: int, end: int, target: tuple[int, int] | None) -> dict[str, Any]:
+        cut, after = slice(pair.first + start, pair.first + end), slice(pair.first + len(pair.offsets), None)
+        ids, types = (part[: pair.first] + part[cut] + part[after] for part in (pair.ids, pair.types))
+        inside = target is not None and start <= target[0] and target[1] < end
+        ends = (place - start + pair.first if inside else NULL for place in target or (0, 0))
+        item = {"input_ids": ids, "types": types, "first": pair.first, "offsets": pair.offsets[start:end]}
+        return {**item, **dict(zip(("start", "end"), ends, strict=True))}
+
+    def _logits(self, model: Any, chosen: Sequence[dict[str, Any]]) -> torch.Tensor:
+        """(B, T, 2) of start and end; what pads is as good as impossible."""
+        device = next(model.parameters()).device
+        batch = collate([item["input_ids"] for item in chosen], self.tokenizer.pad_token_id, device)
+        # Which tokenizers tell the two texts apart, and which models can be told, are two questions.
+        if getattr(model.config, "type_vocab_size", 0) > 1:
+            batch["token_type_ids"] = collate([item["types"] for item in chosen], 0, device)["input_ids"]
+        found = model(**batch)
+        logits = torch.stack([found.start_logits, found.end_logits], dim=-1).float()
+        return logits.masked_fill(batch["attention_mask"][:, :, None] == 0, torch.finfo(torch.float32).min)
+
+    def losses(self, model: torch.nn.Module, items: Items, places: Sequence[int]) -> torch.Tensor:
+        """(B,) the mean of the cross-entropies of start and end over the tokens of a window."""
+        chosen = [items.inputs[place] for place in places]
+        logits = self._logits(model, chosen)
+        targets = torch.tensor([[item["start"], item["end"]] for item in chosen], device=logits.device)  # (B, 2)
+        return cross_entropy(logits, targets, reduction="none").mean(dim=1)
+
+    def predict(self, model: Any, items: Items) -> Answers:
+        assert isinstance(items, QuestionItems), type(items)
+        logits: list[Any] = [None] * len(items)
+        model.eval()
+        with torch.inference_mode():
+            for places in batches_by_length(items.lengths, BATCH):
+                found = self._logits(model, [items.inputs[place] for place in places]).cpu().numpy()
+                for place, of_item in zip(places, found, strict=True):
+                    logits[place] = of_item[: len(items.inputs[place]["input_ids"])]  # (T, 2)
+        return self.best(items, logits)
+
+    def best(self, items: QuestionItems, logits: Sequence[NDArray[np.float32]]) -> Answers:
+        """The best answer to each question.
+
+        Args:
+            items: all windows of all rows.
+            logits: of each window, (T, 2).
+        """
+        n = len(items.contexts)
+        scores, null = np.full(n, -np.inf, np.float32), np.full(n, np.inf, np.float32)
+        places = np.zeros((n, 2), dtype=np.int64)  # of the characters
+        for row, item, of_item in zip(items.rows.tolist(), items.inputs, logits, strict=True):
+            null[row] = min(null[row], of_item[NULL].sum())
+            of_context = of_item[item["first"] : item["first"] + len(item["offsets"])]
+            first, last, score = best_span(of_context[:, 0], of_context[:, 1], self.longest)
+            if score > scores[row]:
+                scores[row] = score
+                places[row] = item["offsets"][first][0], item["offsets"][last][1]
+        answerless = (null > scores) if self.unanswerable else np.isneginf(scores)
+        spans = [trimmed(context, *ends) for context, ends in zip(items.contexts, places.tolist(), strict=True)]
+        return Answers(
+            ["" if none else text for (text, _), none in zip(spans, answerless, strict=True)],
+            [-1 if none else start for (_, start), none in zip(spans, answerless, strict=True)],
+            np.where(answerless, null, scores),
+            np.concatenate(logits),
+            float(np.mean([_nll(item, found) for item, found in zip(items.inputs, logits, strict=True)])),
+        )
+
+    def figures(self, predictions: Answers, split: Split) -> Figures:
+        """Those of `metrics.question_answering`, and `nll`, the loss of a window."""
+        metrics.check_finite(predictions.logits)
+        return {**metrics.question_answering(predictions.texts, _given(split)), "nll": predictions.nll}
+
+    def measures(self, predictions: Answers, split: Split) -> dict[str, Measure]:
+        given = _given(split)
+        return {
+            "token_f1": token_f1s(predictions.texts, given),
+            "exact_match": exact_matches(predictions.texts, given),
+        }
+
+    def answers(self, predictions: Answers) -> Sequence[Hashable]:
+        return predictions.texts
+
+    def compared(self, predictions: Answers) -> NDArray[np.float32]:
+        return predictions.logits
+
+
+def _given(split: Split) -> list[list[str]]:
+    """(n,) the right answers of each question."""
+    return [row["text"] for row in split.columns["answers"]]
+
+
+def _nll(item: dict[str, Any], logits: NDArray[np.float32]) -> float:
+    return nll(logits[:, 0], logits[:, 1], (item["start"], item["end"]))

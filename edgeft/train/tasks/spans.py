@@ -1,0 +1,100 @@
+"""Spans of a text and their tokens: from characters to tokens for training, from logits to characters for answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A question and its context as tokens, special ones included, of any length.
+
+    Attributes:
+        ids: (T,) token ids.
+        types: (T,) token type ids; zeros where the tokenizer has none.
+        first: place of the context's first token.
+        offsets: (m,) of each token of the context, its characters in it: the first, and the one after the last.
+    """
+
+    ids: list[int]
+    types: list[int]
+    first: int
+    offsets: list[tuple[int, int]]
+
+
+def encode_pairs(tokenizer: Any, questions: Sequence[str], contexts: Sequence[str]) -> list[Pair]:
+    """Tokens of each question with its context, nothing cut off."""
+    if not questions:
+        return []
+    encoded = tokenizer(list(questions), list(contexts), return_offsets_mapping=True, verbose=False)
+    found = []
+    for row, ids in enumerate(encoded["input_ids"]):
+        types = encoded["token_type_ids"][row] if "token_type_ids" in encoded else [0] * len(ids)
+        places = [place for place, part in enumerate(encoded.sequence_ids(row)) if part == 1]
+        offsets = [tuple(encoded["offset_mapping"][row][place]) for place in places]
+        found.append(Pair(list(ids), list(types), places[0] if places else len(ids), offsets))
+    return found
+
+
+def token_counts(tokenizer: Any, texts: Sequence[str]) -> list[int]:
+    """(n,) tokens of each text, without special ones."""
+    if not texts:
+        return []
+    encoded = tokenizer(list(texts), add_special_tokens=False, return_attention_mask=False, verbose=False)
+    return [len(ids) for ids in encoded["input_ids"]]
+
+
+def answer_tokens(offsets: Sequence[tuple[int, int]], answers: dict[str, list[Any]]) -> tuple[int, int] | None:
+    """First and last token of the context that the first of the answers touches; None where there is no answer.
+
+    Args:
+        offsets: (m,) characters of each token.
+        answers: `text` and `answer_start`.
+    """
+    if not answers["text"]:
+        return None
+    start = answers["answer_start"][0]
+    end = start + len(answers["text"][0])
+    touched = [place for place, (first, after) in enumerate(offsets) if first < end and after > start]
+    return (touched[0], touched[-1]) if touched else None
+
+
+def best_span(start: NDArray[np.float32], end: NDArray[np.float32], longest: int) -> tuple[int, int, float]:
+    """The span with the largest sum of its logits; of equals, the one that begins, and then ends, first.
+
+    Args:
+        start: (m,) logits of the first token.
+        end: (m,) logits of the last token.
+        longest: tokens of a span at most.
+
+    Returns:
+        First and last token, and the sum; minus infinity where there is no token.
+    """
+    if not len(start):
+        return 0, 0, -np.inf
+    ends = np.concatenate([end, np.full(longest - 1, -np.inf, end.dtype)])
+    reach = sliding_window_view(ends, longest)  # (m, longest): the ends that a span from each token may have
+    totals = start + reach.max(axis=1)  # (m,)
+    first = int(totals.argmax())
+    return first, first + int(reach[first].argmax()), float(totals[first])
+
+
+def trimmed(context: str, start: int, end: int) -> tuple[str, int]:
+    """The characters from start to end without white space around them, and where they begin."""
+    text = context[start:end]
+    return text.strip(), start + len(text) - len(text.lstrip())
+
+
+def nll(start: NDArray[np.float32], end: NDArray[np.float32], target: tuple[int, int]) -> float:
+    """The mean of the cross-entropies of start and end, in nats; logits (T,) each."""
+    return float(np.mean([_log_sum(side) - side[place] for side, place in zip((start, end), target, strict=True)]))
+
+
+def _log_sum(logits: NDArray[np.float32]) -> float:
+    return float(np.logaddexp.reduce(logits.astype(np.float64)))

@@ -1,0 +1,255 @@
+"""A tag for every word: token classification."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn.functional import cross_entropy
+
+from edgeft.data.dataset import Split
+from edgeft.errors import require
+from edgeft.train import metrics
+from edgeft.train.batches import collate
+from edgeft.train.metrics import Figures
+from edgeft.train.metrics.bootstrap import Measure, Rows
+from edgeft.train.metrics.checks import PURPOSE
+from edgeft.train.tasks.base import Items, TrainingTask, batches_by_length
+from edgeft.train.tasks.sequences import BATCH, Logits, weights_of
+
+IGNORED = -100  # the target of a token that none is asked of
+
+
+@dataclass(frozen=True, eq=False)
+class TagItems(Items):
+    """Items of words. Each has `labels`, (T,) the tag's id at the first token of a word and `IGNORED` elsewhere, and
+    `words`, the places of those words among all words of the split.
+
+    Attributes:
+        total: words of the split, those without a token among them.
+    """
+
+    total: int
+
+
+class Tags(TrainingTask):
+    """Words with a tag each; predictions are logits of all words of all rows in their order, float32 (W, L).
+
+    A word's tag is read at its first token. A row that is too long becomes several items of whole words, so every word
+    has a prediction. A word without any token (control characters) is out of the loss, and its logits are the log
+    shares of the tags in the training rows: it gets the most frequent tag.
+    """
+
+    kinds = ("tokens",)
+    auto = "AutoModelForTokenClassification"
+    adapter = "TOKEN_CLS"
+    smooths = True
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.lead = metrics.lead_metric(self.dataset.labels)
+        self.ids = {name: place for place, name in enumerate(self.dataset.labels)}
+        counts = Counter(tag for tags in self.dataset.train.columns["tags"] for tag in tags)
+        smoothed = np.array([counts[name] + 1 for name in self.dataset.labels], dtype=np.float64)  # (L,)
+        self.prior = np.log(smoothed / smoothed.sum()).astype(np.float32)  # (L,)
+
+    def items(self, split: Split, training: bool = False) -> TagItems:
+        encoded = encode_words(self.tokenizer, split.columns["tokens"])
+        opening, closing = frame(self.tokenizer)
+        room = self.max_length - len(opening) - len(closing)
+        inputs, rows, total = list[dict[str, Any]](), list[int](), 0
+        for row, words in enumerate(encoded):
+            tags = [self.ids[tag] for tag in split.columns["tags"][row]]
+            words = [word[:room] for word in words]
+            for start, end in windows([len(word) for word in words], room):
+                item = labelled(words[start:end], tags[start:end], total + start)
+                if item["words"]:
+                    item["input_ids"] = opening + item["input_ids"] + closing
+                    item["labels"] = [IGNORED] * len(opening) + item["labels"] + [IGNORED] * len(closing)
+                    inputs.append(item)
+                    rows.append(row)
+            total += len(words)
+        weights = np.array([len(item["words"]) for item in inputs], dtype=np.float64)
+        return TagItems(inputs, np.array(rows, dtype=np.int64), weights, total)
+
+    def losses(self, model: torch.nn.Module, items: Items, places: Sequence[int]) -> torch.Tensor:
+        """(B,) cross-entropy times the label's weight, smoothed as of single labels, summed over an item's words."""
+        device = next(model.parameters()).device
+        chosen = [items.inputs[place] for place in places]
+        batch = collate([item["input_ids"] for item in chosen], self.tokenizer.pad_token_id, device)
+        targets = collate([item["labels"] for item in chosen], IGNORED, device)["input_ids"]  # (B, T)
+        logits = model(**batch).logits.float().transpose(1, 2)  # (B, L, T)
+        weights, smoothing = weights_of(self.dataset.class_weights, device), self.config.label_smoothing
+        each = cross_entropy(
+            logits, targets, weights, ignore_index=IGNORED, reduction="none", label_smoothing=smoothing
+        )
+        return each.sum(dim=1)
+
+    def predict(self, model: Any, items: Items) -> Logits:
+        assert isinstance(items, TagItems), type(items)
+        device = next(model.parameters()).device
+        found = np.tile(self.prior, (items.total, 1))  # (W, L)
+        model.eval()
+        with torch.inference_mode():
+            for places in batches_by_length(items.lengths, BATCH):
+                chosen = [items.inputs[place] for place in places]
+                batch = collate([item["input_ids"] for item in chosen], self.tokenizer.pad_token_id, device)
+                logits = model(**batch).logits.float().cpu().numpy()  # (B, T, L)
+                for item, of_item in zip(chosen, logits, strict=True):
+                    asked = np.array(item["labels"]) != IGNORED  # (T,) of this item
+                    found[item["words"]] = of_item[: len(asked)][asked]
+        return found
+
+    def figures(self, predictions: Logits, split: Split) -> Figures:
+        """Those of `metrics.token_classification`, `nll` a word, and `f1_TYPE` of each type of spans."""
+        metrics.check_finite(predictions)
+        guess, truth = self._by_row(predictions, split), split.columns["tags"]
+        ids = [self.ids[tag] for tags in truth for tag in tags]
+        nll = -metrics.log_softmax(predictions)[np.arange(len(ids)), ids]  # (W,)
+        of_type = {f"f1_{name}": value for name, value in metrics.per_type_f1(guess, truth).items()}
+        found = metrics.token_classification(guess, truth)
+        return {self.lead: 0.0, **found, "nll": float(nll.mean()), **of_type}
+
+    def measures(self, predictions: Logits, split: Split) -> dict[str, Measure]:
+        """`token_accuracy` and, of tags with a scheme, `span_f1`: functions of the rows' counts of words and spans."""
+        pairs = list(zip(self._by_row(predictions, split), split.columns["tags"], strict=True))
+        words = np.array([[sum(map(str.__eq__, *pair)), len(pair[1])] for pair in pairs])  # (n, 2): right, all
+
+        def token_accuracy(rows: Rows) -> float | None:
+            right, total = words[rows].sum(axis=0)
+            return float(right / total) if total else None
+
+        if self.lead == "token_accuracy":
+            return {"token_accuracy": token_accuracy}
+        spans = np.array([span_counts(*pair) for pair in pairs])  # (n, 2): right, given and true
+
+        def span_f1(rows: Rows) -> float | None:
+            right, total = spans[rows].sum(axis=0)
+            return float(2 * right / total) if total else None
+
+        return {"span_f1": span_f1, "token_accuracy": token_accuracy}
+
+    def answers(self, predictions: Logits) -> Sequence[Hashable]:
+        found: list[int] = predictions.argmax(axis=1).tolist()
+        return found
+
+    def compared(self, predictions: Logits) -> Logits:
+        return predictions
+
+    def array(self, predictions: Logits) -> Logits:
+        return predictions
+
+    def _by_row(self, predictions: Logits, split: Split) -> list[list[str]]:
+        """The predicted tags of each row."""
+        names = iter([self.dataset.labels[place] for place in predictions.argmax(axis=1).tolist()])
+        found = [[next(names) for _ in words] for words in split.columns["tokens"]]
+        assert next(names, None) is None, (len(predictions), sum(map(len, found)))
+        return found
+
+
+def span_counts(guess: list[str], truth: list[str]) -> tuple[int, int]:
+    """Right spans of one row, and predicted and true ones together; spans as seqeval reads them."""
+    entities = require("seqeval.metrics.sequence_labeling", PURPOSE).get_entities
+    given, true = set(entities(guess)), set(entities(truth))
+    return len(given & true), len(given) + len(true)
+
+
+# ------------------------------------------------------------------------------------------------------ words to tokens
+
+
+def encode_words(tokenizer: Any, rows: Sequence[Sequence[str]]) -> list[list[list[int]]]:
+    """Token ids of each word of each row, without special tokens; none where the tokenizer leaves nothing of a word.
+
+    Args:
+        tokenizer: a fast one.
+        rows: the words of each; as they would be in a text, where a space stands between them.
+    """
+    if not rows:
+        return []
+    space = " " if keeps_space(tokenizer) else ""
+    spaced = [[word if place == 0 else space + word for place, word in enumerate(words)] for words in rows]
+    encoded = tokenizer(spaced, is_split_into_words=True, add_special_tokens=False, verbose=False)
+    found = []
+    for row, words in enumerate(rows):
+        of_word: list[list[int]] = [[] for _ in words]
+        for word, token in zip(encoded.word_ids(row), encoded["input_ids"][row], strict=True):
+            of_word[word].append(token)
+        found.append(of_word)
+    return found
+
+
+def keeps_space(tokenizer: Any) -> bool:
+    """Whether a word must bring the space before it, to become the tokens that it has in a text.
+
+    Byte-level BPE as RoBERTa's does: to it `word` and ` word` are two words, and texts have the second.
+    """
+    whole, glued, spaced = (
+        tokenizer(given, is_split_into_words=is_split, add_special_tokens=False)["input_ids"]
+        for given, is_split in (("a a", False), (["a", "a"], True), (["a", " a"], True))
+    )
+    return bool(glued != whole and spaced == whole)
+
+
+def frame(tokenizer: Any) -> tuple[list[int], list[int]]:
+    """The special tokens before and after a text."""
+    encoded = tokenizer("a", return_special_tokens_mask=True)
+    marked = zip(encoded["input_ids"], encoded["special_tokens_mask"], strict=True)
+    runs = [(special, [token for token, _ in run]) for special, run in groupby(marked, lambda pair: pair[1])]
+    opening = runs[0][1] if runs[0][0] else []
+    return opening, runs[-1][1] if runs[-1][0] else []
+
+
+def windows(lengths: Sequence[int], room: int) -> list[tuple[int, int]]:
+    """Cut words into as few windows as can be, and those about as long, so that none has little context.
+
+    Args:
+        lengths: tokens of each word, at most `room`.
+        room: tokens of a window.
+
+    Returns:
+        First word of each window and the one after its last.
+    """
+    fewest = len(list(_cut(lengths, room)))
+    if fewest <= 1:
+        return [(0, len(lengths))] if len(lengths) else []
+    low = max(max(lengths), sum(lengths) // fewest)
+    # With more room there are never more windows, so the least that will do can be bisected.
+    least = low + bisect_left(range(low, room), True, key=lambda tried: len(list(_cut(lengths, tried))) <= fewest)
+    return list(_cut(lengths, least))
+
+
+def _cut(lengths: Sequence[int], room: int) -> Iterator[tuple[int, int]]:
+    start, used = 0, 0
+    for word, length in enumerate(lengths):
+        if used + length > room:
+            yield start, word
+            start, used = word, 0
+        used += length
+    if start < len(lengths):
+        yield start, len(lengths)
+
+
+def labelled(words: Sequence[Sequence[int]], tags: Sequence[int], first: int) -> dict[str, Any]:
+    """One item without special tokens.
+
+    Args:
+        words: token ids of each.
+        tags: id of each word's tag.
+        first: place of the first word among those of the split.
+    """
+    return {
+        "input_ids": [token for word in words for token in word],
+        "labels": [
+            target
+            for word, tag in zip(words, tags, strict=True)
+            if word
+            for target in (tag, *[IGNORED] * (len(word) - 1))
+        ],
+        "words": [first + place for place, word in enumerate(words) if word],
+    }

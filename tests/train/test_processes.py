@@ -1,0 +1,163 @@
+"""Two real processes on gloo: the same loss as one, resumable, started by torchrun, accelerate or the recipe."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import torch
+
+from edgeft.errors import UserError
+from edgeft.models import load_classifier
+from edgeft.pipeline import launch
+from edgeft.recipe import BaselineConfig, FinetuneConfig
+from edgeft.stage import read_result
+from edgeft.train.baseline import run as baseline
+from edgeft.train.processes import Processes
+
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+ACCELERATE = ("-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1")
+PLAIN = ("--mixed_precision", "no", "--dynamo_backend", "no")
+# 216 training rows, of which a batch of 15 leaves an odd end; each step has two batches.
+SGD = {
+    "optimizer": "sgd",
+    "learning-rate": 0.05,
+    "method": "full",
+    "epochs": 1,
+    "batch-size": 15,
+    "gradient-accumulation": 2,
+    "max-length": 16,
+    "warmup-fraction": 0,
+    "seed": 1,
+}
+
+
+@pytest.fixture(scope="module")
+def steady(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: Any) -> Path:
+    """A tiny BERT without dropout, so that processes with random states of their own compute alike."""
+    from transformers import BertConfig, BertModel
+
+    folder = tmp_path_factory.mktemp("steady")
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    off = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    BertModel(BertConfig(vocab_size=len(tiny_tokenizer), max_position_embeddings=64, **sizes, **off)).save_pretrained(
+        folder
+    )
+    tiny_tokenizer.save_pretrained(folder)
+    return folder
+
+
+def command(start: tuple[str, ...], data: Path, model: Path, out: Path, **options: Any) -> list[str]:
+    flags = [part for name, value in {**SGD, **options}.items() for part in (f"--{name}", str(value))]
+    places = ["--data", str(data), "--model", str(model), "--out", str(out)]
+    return [sys.executable, *start, "-m", "edgeft", "finetune", *places, *flags]
+
+
+def finetune(start: tuple[str, ...], data: Path, model: Path, out: Path, **options: Any) -> str:
+    """Standard error of a run that ended well."""
+    done = subprocess.run(
+        command(start, data, model, out, **options),
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stderr
+
+
+def losses(folder: Path) -> list[float]:
+    rows = map(json.loads, (folder / "history.jsonl").read_text(encoding="utf-8").splitlines())
+    return [row["loss"] for row in rows if "loss" in row]
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory, data: Path, steady: Path) -> Path:
+    """The training in one process."""
+    out = tmp_path_factory.mktemp("alone") / "out"
+    finetune((), data, steady, out)
+    return out
+
+
+@pytest.mark.parametrize("start", [TORCHRUN, (*ACCELERATE, *PLAIN)], ids=["torchrun", "accelerate"])
+def test_two_processes_have_the_loss_curve_of_one(
+    start: tuple[str, ...], data: Path, steady: Path, alone: Path, tmp_path: Path
+) -> None:
+    said = finetune(start, data, steady, tmp_path / "out")
+    assert losses(tmp_path / "out") == pytest.approx(losses(alone), rel=1e-5)
+    assert len(losses(alone)) == 8
+    assert losses(alone)[-1] != losses(alone)[0]
+    assert said.count("finetune: full on cpu") == 1  # one of them talks
+    one, two = (load_classifier(folder, None).state_dict() for folder in (alone, tmp_path / "out"))
+    for name, weights in one.items():
+        torch.testing.assert_close(weights, two[name], rtol=1e-4, atol=1e-6)
+
+
+def test_killed_and_resumed_two_processes_end_in_the_same_bits(data: Path, steady: Path, tmp_path: Path) -> None:
+    options = {"epochs": 3, "checkpoint-steps": 3, "optimizer": "adamw"}
+    finetune(TORCHRUN, data, steady, tmp_path / "whole", **options)
+    out = tmp_path / "killed"
+    started = subprocess.Popen(
+        command(TORCHRUN, data, steady, out, **options),
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    while not (out / "checkpoints" / "last.pt").exists():
+        assert started.poll() is None
+        time.sleep(0.02)
+    for process in (*psutil.Process(started.pid).children(recursive=True), started):
+        process.kill()
+    started.wait()
+    assert not (out / "stage.json").exists()
+    finetune(TORCHRUN, data, steady, out, **options)
+    whole, killed = read_result(tmp_path / "whole"), read_result(out)
+    assert whole
+    assert killed
+    assert killed.digest == whole.digest
+
+
+def test_the_recipe_starts_processes(data: Path, steady: Path, alone: Path, tmp_path: Path) -> None:
+    options = {name.replace("-", "_"): value for name, value in SGD.items()}
+    config = FinetuneConfig(model=str(steady), processes=2, **options)  # type: ignore[arg-type]
+    result = launch.run("finetune", config, {"data": data, "model": steady}, tmp_path / "out")
+    assert losses(tmp_path / "out") == pytest.approx(losses(alone), rel=1e-5)
+    assert result.metrics["steps"] == 8
+
+
+def test_what_the_user_did_wrong_is_one_line(data: Path, steady: Path, tmp_path: Path) -> None:
+    config = FinetuneConfig(model=str(steady), processes=2, freeze_layers=9)
+    with pytest.raises(UserError, match=r"^finetune.freeze_layers: 9 layers are to be frozen, and the model has 2"):
+        launch.run("finetune", config, {"data": data, "model": steady}, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_stage_for_one_process_refuses_several(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UserError, match=r"^baseline: runs in one process, and 2 were started"):
+        baseline(BaselineConfig(), {"data": data}, tmp_path / "out")
+    with pytest.raises(UserError, match=r"^finetune.processes: 3 processes are asked for, and 2 were started$"):
+        launch.run("finetune", FinetuneConfig(model="demo:x", processes=3), {"data": data}, tmp_path / "out")
+
+
+@pytest.mark.parametrize("batch", [[4, 7, 1, 9, 2], [4, 7], [4]])
+def test_shares_of_a_batch(batch: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    processes = Processes(torch.nn.Linear(1, 1), 0)
+    assert processes.share(batch) == (batch, 1.0)
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    shares = []
+    for rank in range(3):
+        monkeypatch.setenv("RANK", str(rank))
+        own, counts = processes.share(batch)
+        assert own  # every process has a pass to do
+        assert counts in (0.0, 3.0)
+        shares += own if counts else []
+    assert sorted(shares) == sorted(batch)
