@@ -114,8 +114,8 @@ def check_virtual(config: FinetuneConfig, facts: Facts, task: type[TrainingTask]
         return
     if task.adapter == "QUESTION_ANS":
         raise RecipeError(
-            f"finetune.method={config.method}: a long context is laid into windows by max_length, in which virtual tokens "
-            "count once they are words: the windows would be others than in training; take lora"
+            f"finetune.method={config.method}: a long context is laid into windows by max_length, in which virtual "
+            "tokens count once they are words: the windows would be others than in training; take lora"
         )
     if task.adapter not in ("SEQ_CLS", "TOKEN_CLS"):
         raise RecipeError(
