@@ -213,11 +213,13 @@ class Facts:
         kind: the architecture's `model_type`.
         layers: encoder layers.
         positions: tokens that a text may have, special ones included.
+        width: of the hidden states; 0 where it isn't stated.
     """
 
     kind: str
     layers: int
     positions: int
+    width: int = 0
 
 
 def facts(source: str | Path) -> Facts:
@@ -232,7 +234,7 @@ def facts(source: str | Path) -> Facts:
     positions = getattr(config, "max_position_embeddings", None) or NO_LIMIT
     if config.model_type in OFFSET_POSITIONS and positions != NO_LIMIT:
         positions -= (config.pad_token_id or 0) + 1
-    return Facts(config.model_type, config.num_hidden_layers, positions)
+    return Facts(config.model_type, config.num_hidden_layers, positions, getattr(config, "hidden_size", None) or 0)
 
 
 def load_tokenizer(source: str | Path) -> PreTrainedTokenizerFast:

@@ -43,7 +43,7 @@ def test_all_problems_are_told_at_once_each_with_its_path_and_remedy() -> None:
         "distill.temperature: expected `float` > 0.0, not 0",
         "distill.num_layers: expected `int`, not 'three'",
         "finetune.method: expected one of the choices, not 'galore'; "
-        "one of full, head, lora, dora, rslora, qlora, ia3, prompt, prefix, p_tuning",
+        "one of full, head, lora, dora, rslora, qlora, ia3, peanut, prompt, prefix, p_tuning",
         "prune: expected a mapping of options, got [1]",
         "data: validation_fraction 0.6 + test_fraction 0.5 leave no training rows; their sum must stay under 1",
     ]

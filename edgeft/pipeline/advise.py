@@ -1,9 +1,9 @@
 """What to start with: a model's size, the method and the lengths, each by a rule of thumb that says its arithmetic.
 
-Sources besides those of `edgeft.pipeline.sizes`: small sets want many epochs (Mosbach, Andriushchenko and
-Klakow 2021 train for 20 on small tasks of GLUE); large encoders are unstable on small sets (Devlin et al. 2019,
-section 4.1); LoRA learns less and forgets less than full fine-tuning (Biderman et al. 2024). What a machine computes in
-a second is our own guess: MiniLM on two busy cores of a cloud machine trained at 17 GFLOP/s a core.
+Sources besides those of `edgeft.pipeline.sizes` and `edgeft.train.defaults`: large encoders are unstable on small
+sets (Devlin et al. 2019, section 4.1); LoRA learns less and forgets less than full fine-tuning (Biderman et al. 2024).
+What a machine computes in a second is our own guess: MiniLM on two busy cores of a cloud machine trained at 17 GFLOP/s
+a core.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from edgeft.bench import facts, machine
 from edgeft.data.lengths import STEPS
 from edgeft.data.todo import FEW_OF_LABEL
 from edgeft.pipeline.sizes import MULTILINGUAL, OPERATIONS, SIZES, Method, Size, family
+from edgeft.train import defaults
+from edgeft.train.defaults import BATCH, GENERATION_EPOCHS, MAX_EPOCHS, MIN_EPOCHS, WANTED_STEPS
 
 SCHEMA_VERSION = 1
 USABLE = 0.7  # share of the memory that training may take
@@ -28,9 +30,6 @@ CPU_HOURS, GPU_HOURS = 2.0, 8.0  # that the teacher may take
 LARGE_ROWS = 2_500  # training rows from which a large encoder is worth its instability
 FULL_ROWS = 2_000  # training rows from which all weights may move
 FULL_PARAMETERS = 500e6
-WANTED_STEPS = 1_000
-BATCH = 16
-MIN_EPOCHS, MAX_EPOCHS, GENERATION_EPOCHS = 3, 20, 3
 TOKENS_PER_WORD = 4 / 3
 TRAIN_SHARE = 0.8
 
@@ -117,8 +116,7 @@ def max_length(problem: Problem) -> int:
 
 def epochs(problem: Problem) -> int:
     """Enough for a thousand steps, within bounds."""
-    most = GENERATION_EPOCHS if "generation" in problem.task else MAX_EPOCHS
-    return max(MIN_EPOCHS, min(most, math.ceil(WANTED_STEPS * BATCH / problem.rows)))
+    return defaults.epochs(problem.task, problem.rows)
 
 
 # ----------------------------------------------------------------------------------------------------------- candidates

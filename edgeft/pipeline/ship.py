@@ -26,13 +26,26 @@ Results = dict[str, StageResult]
 
 
 def decided(chosen: Recipe, results: Results) -> Recipe:
-    """The recipe with what was decided by measurement written out, so that repeating it repeats the bytes."""
+    """The recipe with what was decided in the run written out, so that repeating it repeats the bytes."""
     export = dataclasses.replace(
         chosen.export,
         precision=results["export"].metrics["precision"],
         float_layers=results["export"].metrics["quantization"]["float_layers"],
     )
-    return dataclasses.replace(chosen, export=export)
+    values = {option: one["value"] for option, one in _unset(results).items()}
+    return dataclasses.replace(chosen, export=export, finetune=dataclasses.replace(chosen.finetune, **values))
+
+
+def _unset(results: Results) -> dict[str, dict[str, Any]]:
+    """What fine-tuning decided: option to its value and reason."""
+    found: dict[str, dict[str, Any]] = results["finetune"].metrics.get("decided", {})
+    return found
+
+
+def decided_yaml(chosen: Recipe, results: Results) -> str:
+    """The decided recipe, the reasons beside the values."""
+    reasons = {f"finetune.{option}": one["reason"] for option, one in _unset(results).items()}
+    return recipe.to_yaml(decided(chosen, results), reasons)
 
 
 def measured(results: Results) -> dict[str, float]:
@@ -78,7 +91,7 @@ def quality(results: Results, looked: dict[str, Any]) -> dict[str, dict[str, Any
 def facts(chosen: Recipe, results: Results, looked: dict[str, Any]) -> dict[str, Any]:
     """What the manifest says beyond the package; `looked` is the closer look at the artifact."""
     bench = results["bench"].metrics
-    text = recipe.to_yaml(decided(chosen, results))
+    text = decided_yaml(chosen, results)
     latency = {name: bench[name] for name in ("latency", "throughput_texts_per_s", "cold_start", "machine", "threads")}
     return {
         "metrics": quality(results, looked),
@@ -139,7 +152,7 @@ def report(chosen: Recipe, results: Results, run_dir: Path, found: Answers) -> s
             title=f"{chosen.name}: {chosen.task}",
             task=chosen.task,
             labels=dataset.labels,
-            recipe_yaml=recipe.to_yaml(decided(chosen, results)),
+            recipe_yaml=decided_yaml(chosen, results),
             gates=gates.rows(results),
             lead_metric=lead,
             second_metric=second,
@@ -184,7 +197,7 @@ def write(chosen: Recipe, results: Results, run_dir: Path, out_dir: Path) -> art
     found = answers(chosen, run_dir)
     known = facts(chosen, results, found.looked)
     files = {
-        artifact.RECIPE: recipe.to_yaml(decided(chosen, results)),
+        artifact.RECIPE: decided_yaml(chosen, results),
         artifact.REPORT: report(chosen, results, run_dir, found),
         artifact.CARD: card.render(chosen, results, known),
     }

@@ -180,7 +180,7 @@ def check_shapes(recipe: Recipe, names: Collection[str]) -> None:
         ModelError: names the option and both numbers.
     """
     facts = models.facts(recipe.finetune.model or "")
-    if recipe.finetune.max_length > facts.positions:
+    if (recipe.finetune.max_length or 0) > facts.positions:
         raise ModelError(
             f"finetune.max_length={recipe.finetune.max_length} is more than the {facts.positions} tokens "
             f"that {recipe.finetune.model} has positions for"

@@ -117,6 +117,19 @@ def resolve(recipe: Recipe) -> Recipe:
     return dataclasses.replace(recipe, **stages)
 
 
-def to_yaml(recipe: Recipe) -> str:
-    """The recipe as YAML that `load` reads back to an equal recipe."""
-    return yaml.safe_dump(msgspec.to_builtins(recipe), sort_keys=False, allow_unicode=True)
+def to_yaml(recipe: Recipe, reasons: Mapping[str, str] | None = None) -> str:
+    """The recipe as YAML that `load` reads back to an equal recipe.
+
+    Args:
+        recipe: any.
+        reasons: why an option is what it is, by its dotted path; each stands beside its value, as a comment.
+    """
+    text = yaml.safe_dump(msgspec.to_builtins(recipe), sort_keys=False, allow_unicode=True)
+    lines, stage = text.split("\n"), ""
+    for place, line in enumerate(lines):
+        name = line.split(":")[0]
+        stage = stage if name.startswith((" ", "-")) else name
+        path = f"{stage}.{name.strip()}" if name.startswith("  ") else name
+        if path in (reasons or {}):
+            lines[place] = f"{line}  # {' '.join((reasons or {})[path].split())}"
+    return "\n".join(lines)

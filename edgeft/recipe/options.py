@@ -6,7 +6,7 @@ import dataclasses
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, TypeVar, dataclass_transform, get_type_hints
+from typing import Annotated, Any, TypeVar, dataclass_transform, get_args, get_type_hints
 
 import msgspec
 
@@ -32,13 +32,15 @@ def config(**defaults: object) -> Callable[[type[C]], type[C]]:
     """A frozen keyword-only dataclass whose docstring lists its options.
 
     Args:
-        defaults: new defaults for inherited fields, so that a field stays declared once.
+        defaults: new defaults for fields, so that an inherited one stays declared once. None: the field may be unset
+            in a recipe; its static type stays, since whatever computes gets a config with all decided.
     """
 
     def wrap(cls: type[C]) -> type[C]:
         for name, default in defaults.items():
             owner = next(base for base in cls.__mro__ if name in inspect.get_annotations(base))
-            cls.__annotations__[name] = get_type_hints(owner, include_extras=True)[name]
+            hint = get_type_hints(owner, include_extras=True)[name]
+            cls.__annotations__[name] = _unset_able(hint) if default is None else hint
             setattr(cls, name, default)
         made = dataclass(frozen=True, kw_only=True)(cls)
         lines = [f"    {field.name}: {field.help}" for field in options(made)]
@@ -48,6 +50,16 @@ def config(**defaults: object) -> Callable[[type[C]], type[C]]:
         return made
 
     return wrap
+
+
+def _unset_able(hint: Any) -> Any:
+    """The type of a field that may also be unset; its bounds go inside the union, where msgspec wants them."""
+    kind, meta = get_args(hint)
+    if type(None) in get_args(kind):
+        return hint
+    bounds = {name: getattr(meta, name) for name in ("ge", "gt", "le", "lt", "min_length")}
+    about = msgspec.Meta(description=f"{meta.description}; unset: decided", extra_json_schema=meta.extra_json_schema)
+    return Annotated[Annotated[kind, msgspec.Meta(**bounds)] | None, about]
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from edgeft.recipe.base import Points, Rate, StageConfig
+from edgeft.recipe.base import Points, Rate, StageConfig, Tokens
 from edgeft.recipe.options import config as _config
 from edgeft.recipe.options import option as _option
 from edgeft.recipe.rows import AugmentConfig, DataConfig
@@ -17,12 +17,20 @@ class TrainingConfig(StageConfig):
     epochs: Annotated[float, _option("passes over the training rows", gt=0)] = 3.0
     batch_size: Annotated[int, _option("rows in one forward pass", "rows", ge=1)] = 16
     gradient_accumulation: Annotated[int, _option("forward passes before an optimizer step", ge=1)] = 1
-    learning_rate: Annotated[Rate | None, _option("peak learning rate of AdamW; unset: by method")] = None
+    learning_rate: Annotated[Rate | None, _option("peak learning rate; unset: by method")] = None
+    optimizer: Annotated[
+        Literal["auto", "adamw", "sgd", "adamw_8bit", "paged_adamw_8bit"],
+        _option("what turns gradients into steps; 8-bit needs CUDA; auto: adamw, for QLoRA on CUDA the paged one"),
+    ] = "auto"
+    gradient_checkpointing: Annotated[
+        bool | None,
+        _option("keep the layers' inputs alone, and compute the rest anew backwards; unset: for QLoRA on CUDA only"),
+    ] = None
     schedule: Annotated[
         Literal["linear", "cosine", "constant"], _option("how the rate goes down after the warm-up")
     ] = "linear"
     warmup_fraction: Annotated[float, _option("share of the steps with a rising rate", ge=0, le=1)] = 0.1
-    weight_decay: Annotated[float, _option("AdamW's decay of matrices (not of biases and norms)", ge=0)] = 0.01
+    weight_decay: Annotated[float, _option("decay of matrices (not of biases and norms)", ge=0)] = 0.01
     max_grad_norm: Annotated[float, _option("gradients are clipped to this norm", gt=0)] = 1.0
     label_smoothing: Annotated[
         float, _option("share of a label's probability that is spread over all labels in the loss", ge=0, lt=1)
@@ -60,13 +68,13 @@ class BaselineConfig(StageConfig):
     max_features: Annotated[int, _option("words and word pairs kept", ge=10)] = 50_000
 
 
-@_config()
+@_config(epochs=None, batch_size=None, warmup_fraction=None, max_length=None)
 class FinetuneConfig(TrainingConfig):
-    """Fine-tuning the teacher."""
+    """Fine-tuning the teacher; what is unset, `edgeft.train.defaults` decides from the rows and the model."""
 
     model: Annotated[str | None, _option("model folder, Hugging Face id, or demo:NAME")] = None
     method: Annotated[
-        Literal["full", "head", "lora", "dora", "rslora", "qlora", "ia3", "prompt", "prefix", "p_tuning"],
+        Literal["full", "head", "lora", "dora", "rslora", "qlora", "ia3", "peanut", "prompt", "prefix", "p_tuning"],
         _option("which weights train, and how the rest is kept"),
     ] = "lora"
     freeze_layers: Annotated[
@@ -79,7 +87,10 @@ class FinetuneConfig(TrainingConfig):
     packing: Annotated[
         bool, _option("short texts share an item of max_length and don't see each other; for language models")
     ] = False
-    lora_rank: Annotated[int, _option("rank of the LoRA matrices", ge=1)] = 16
+    virtual_tokens: Annotated[
+        Tokens | None, _option("learnt in front of every text by prompt and p_tuning, beyond max_length", "tokens")
+    ] = None
+    lora_rank: Annotated[int, _option("rank of the LoRA matrices, width of peanut's bottlenecks", ge=1)] = 16
     lora_alpha: Annotated[int, _option("LoRA's scale is alpha / rank", ge=1)] = 32
     lora_dropout: Annotated[float, _option("dropout before the LoRA matrices", ge=0, lt=1)] = 0.05
     merge_tolerance: Annotated[

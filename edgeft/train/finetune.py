@@ -14,7 +14,7 @@ from edgeft.errors import RecipeError
 from edgeft.progress import say
 from edgeft.recipe import FinetuneConfig
 from edgeft.stage import Inputs, Metrics, stage
-from edgeft.train import evaluate, methods, mitigation, optim, reporting, scrutiny, tasks
+from edgeft.train import defaults, evaluate, lengths, methods, mitigation, optim, reporting, scrutiny, tasks
 from edgeft.train.loop import Evaluate, Loss, Progress, Trainer, plan
 from edgeft.train.tasks import Items, TrainingTask
 
@@ -49,19 +49,26 @@ def fill(config: FinetuneConfig, inputs: Inputs, out_dir: Path) -> Metrics:
         out_dir: becomes a model folder.
 
     Returns:
-        Metrics of the merged model, with those of the adapter model under `adapter`.
+        Metrics of the merged model, with those of the adapter model under `adapter`; `decided` has each option that was
+        unset with its `value` and `reason`.
     """
     source = str(inputs["model"]) if "model" in inputs else config.model
     if source is None:
         raise RecipeError("finetune.model: no model; give --model FOLDER, a Hugging Face id or demo:all-minilm-l6-v2")
     dataset = load_dataset(inputs["data"])
-    methods.check(config, models.facts(source), tasks.class_of(dataset.kind))
+    facts, tokenizer = models.facts(source), models.load_tokenizer(source)
+    methods.check(config, facts, tasks.class_of(dataset.kind))
+    config, reasons = defaults.decide(config, lengths.setting(config, dataset, tokenizer, facts))
+    methods.finished(tokenizer, config)  # a tokenizer that can't be is refused before anything is loaded
     reporting.check("finetune", config)
     mitigation.check(config, dataset.kind)
     dataset, added = mitigation.with_copies(dataset, config)
     device, why = models.device(config.device)
+    optim.check(config, device)
     say(f"finetune: {config.method} on {device} ({why})")
-    task = tasks.of(dataset, models.load_tokenizer(source), config.max_length, config)
+    decided = defaults.described(config, reasons)
+    say("decided: " + (", ".join(f"{name} {one['value']:g}" for name, one in decided.items()) or "nothing was unset"))
+    task = tasks.of(dataset, tokenizer, config.max_length, config)
     model = methods.load(config, source, task.head(dataset.labels), device)
     task.prepare(model)
     model = methods.prepare(config, model, task.adapter)
@@ -69,7 +76,8 @@ def fill(config: FinetuneConfig, inputs: Inputs, out_dir: Path) -> Metrics:
     counts = methods.parameter_counts(model)
     progress = train(task, model, config, out_dir)
     found = keep(task, model, config, source, out_dir)
-    return {**found, **counts, **added, "best_step": progress.best_step, "steps": progress.step, "device": str(device)}
+    steps = {"best_step": progress.best_step, "steps": progress.step}
+    return {**found, **counts, **added, "decided": decided, **steps, "device": str(device)}
 
 
 def unfreezing(model: torch.nn.Module, config: FinetuneConfig, items: int) -> optim.BeforeStep:
@@ -90,7 +98,7 @@ def train(task: TrainingTask, model: Any, config: FinetuneConfig, out_dir: Path)
         loss_on(task, items),
         validation(task, model),
         config,
-        config.learning_rate or methods.LEARNING_RATES[config.method],
+        config.learning_rate or defaults.LEARNING_RATES[config.method],
         out_dir,
         "finetune",
         unfreezing(model, config, len(items)),
@@ -103,6 +111,7 @@ def keep(task: TrainingTask, model: Any, config: FinetuneConfig, source: str, ou
     methods.compute_in_float32(model)
     adapter = evaluate.on_splits(task, model)
     merged = methods.merge(model, config, source, task.head(task.dataset.labels), out_dir)
+    task.tokenizer, task.max_length = methods.finished(task.tokenizer, config)
     task.finish(merged)
     found = evaluate.on_splits(task, merged)
     figures = evaluate.measured(task, merged, found, out_dir, None if merged is model else adapter)
@@ -112,7 +121,7 @@ def keep(task: TrainingTask, model: Any, config: FinetuneConfig, source: str, ou
         )
         figures["merge_difference"] = methods.check_merge(before, after, config.merge_tolerance)
         figures["adapter"] = evaluate.scores(task, adapter, None)
-    models.save(merged, task.tokenizer, out_dir, config.max_length)
+    models.save(merged, task.tokenizer, out_dir, task.max_length)
     return figures | scrutiny.of_model(task, merged, found["test"], config)
 
 

@@ -15,7 +15,7 @@ from edgeft import ranks
 from edgeft.errors import TrainingError
 from edgeft.progress import Bar
 from edgeft.recipe import TrainingConfig
-from edgeft.train import checkpoints, memory, reporting, watch
+from edgeft.train import checkpoints, memory, recompute, reporting, watch
 from edgeft.train.batches import epoch_batches
 from edgeft.train.optim import BeforeStep, as_it_is, optimizer_for, schedule_for, trainable
 from edgeft.train.precision import Arithmetic
@@ -206,6 +206,7 @@ class Trainer:
         self.plan = plan(config, len(loss.lengths))
         self.device = next(model.parameters()).device
         self.arithmetic = Arithmetic(config.precision, self.device)
+        recompute.switch(model, config, self.device)
         self.parameters = dict(trainable(model))  # all that will ever train
         self.optimizer = optimizer_for(model, config, learning_rate)
         self.scheduler = schedule_for(self.optimizer, config, self.plan.warmup, self.plan.steps)

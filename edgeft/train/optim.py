@@ -12,8 +12,8 @@ from transformers import (
     get_linear_schedule_with_warmup,
 )
 
-from edgeft.errors import RecipeError
-from edgeft.recipe import TrainingConfig
+from edgeft.errors import RecipeError, require
+from edgeft.recipe import FinetuneConfig, TrainingConfig
 from edgeft.shapes import encoder_layers
 
 # Scales of IA3 and magnitudes of DoRA are drawn to what they were by nothing; decay would draw them to zero.
@@ -70,22 +70,62 @@ def depths(model: torch.nn.Module) -> dict[str, int]:
 
 
 def optimizer_for(model: torch.nn.Module, config: TrainingConfig, learning_rate: float) -> torch.optim.Optimizer:
-    """AdamW over the trainable parameters; biases and norms don't decay, lower layers may learn more slowly.
+    """The optimizer of the trainable parameters; biases and norms don't decay, lower layers may learn more slowly.
 
     Args:
         model: parameters with `requires_grad` train.
-        config: weight_decay and layer_decay.
+        config: optimizer, weight_decay and layer_decay.
         learning_rate: the peak, of the top layer and of all above it.
 
     Raises:
         ModelError: layer_decay is under 1 and the layers aren't found.
-        RecipeError: layer_decay is under 1 and no layer trains below the top.
+        RecipeError: layer_decay is under 1 and no layer trains below the top, or the optimizer needs another device.
     """
+    check(config, next(model.parameters()).device)
     if config.layer_decay == 1:
         groups = _decayed_and_not(trainable(model), config.weight_decay)
     else:
         groups = _groups_by_rate(model, config, learning_rate)
-    return torch.optim.AdamW(groups, lr=learning_rate)
+    return _made(chosen(config, next(model.parameters()).device), groups, learning_rate)
+
+
+def chosen(config: TrainingConfig, device: torch.device) -> str:
+    """The optimizer, `auto` decided: in 8 bits, paged to the CPU where memory is short, for QLoRA on CUDA."""
+    if config.optimizer != "auto":
+        return config.optimizer
+    return "paged_adamw_8bit" if quantized_on_cuda(config, device) else "adamw"
+
+
+def quantized_on_cuda(config: TrainingConfig, device: torch.device) -> bool:
+    """Whether memory is what a training is short of, as the choice of its method says."""
+    return isinstance(config, FinetuneConfig) and config.method == "qlora" and device.type == "cuda"
+
+
+def check(config: TrainingConfig, device: torch.device) -> None:
+    """Whether the optimizer can run on a device, before anything is loaded.
+
+    Raises:
+        RecipeError: it is one of those in 8 bits, and the device isn't CUDA.
+        MissingExtraError: it needs a package that is not installed.
+    """
+    if not chosen(config, device).endswith("8bit"):
+        return
+    if device.type != "cuda":
+        raise RecipeError(
+            f"optimizer: {config.optimizer} runs on CUDA only, and the device is {device.type}; take adamw"
+        )
+    require("bitsandbytes", f"for optimizer {config.optimizer}")
+
+
+def _made(name: str, groups: list[dict[str, Any]], learning_rate: float) -> torch.optim.Optimizer:
+    if name == "adamw":
+        return torch.optim.AdamW(groups, lr=learning_rate)
+    if name == "sgd":
+        return torch.optim.SGD(groups, lr=learning_rate)
+    bitsandbytes = require("bitsandbytes", f"for optimizer {name}")
+    made = {"adamw_8bit": "AdamW8bit", "paged_adamw_8bit": "PagedAdamW8bit"}[name]
+    optimizer: torch.optim.Optimizer = getattr(bitsandbytes.optim, made)(groups, lr=learning_rate)
+    return optimizer
 
 
 def _decayed_and_not(parameters: Iterable[Named], weight_decay: float) -> list[dict[str, Any]]:

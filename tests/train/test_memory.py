@@ -37,6 +37,6 @@ def test_other_errors_pass() -> None:
 
 def test_what_can_not_be_lowered_is_not_named() -> None:
     assert remedies(FinetuneConfig(batch_size=1, max_length=64, method="qlora")) == ["max_length 32 (now 64)"]
-    assert remedies(FinetuneConfig(batch_size=3, method="lora"))[0].endswith("2 rows a step (now 3)")
-    assert remedies(FinetuneConfig(method="lora"))[-1] == "method qlora (now lora)"
+    assert remedies(FinetuneConfig(batch_size=3, max_length=64, method="lora"))[0].endswith("2 rows a step (now 3)")
+    assert remedies(FinetuneConfig(batch_size=1, max_length=64, method="lora"))[-1] == "method qlora (now lora)"
     assert remedies(DistillConfig(batch_size=1)) == ["a teacher fine-tuned with a smaller max_length"]

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import numpy as np
 import pytest
@@ -26,11 +26,11 @@ from edgeft.train.finetune import run as finetune
 from edgeft.train.tasks import SingleLabel
 from edgeft.train.tasks.sequences import predict
 
-METHODS = ("full", "head", "lora", "dora", "rslora", "qlora", "ia3")
+METHODS = ("full", "head", "lora", "dora", "rslora", "qlora", "ia3", "peanut", "prompt", "p_tuning")
 ADAPTERS = METHODS[2:]
 HEAD = SingleLabel.head(["a", "b"])
 KINDS = ("bert", "roberta", "distilbert")
-VIRTUAL = ("prompt", "prefix", "p_tuning")
+VIRTUAL = ("prompt", "p_tuning")
 SMALL: dict[str, Any] = {
     "hidden_size": 64,
     "num_hidden_layers": 2,
@@ -44,7 +44,7 @@ SHAPES: dict[str, dict[str, Any]] = {
 }
 # 216 training rows, 7 steps; the rates are those that a few steps of a random model need.
 QUICK: dict[str, Any] = {"epochs": 0.5, "batch_size": 16, "max_length": 16, "seed": 1, "early_stopping_patience": 0}
-RATES = {"full": 2e-3, "head": 1e-2, "rslora": 1e-3, "ia3": 2e-2}
+RATES = {"full": 2e-3, "head": 1e-2, "rslora": 1e-3, "ia3": 2e-2, "prompt": 3e-2}
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,12 @@ def prepared(config: FinetuneConfig, source: Path) -> Any:
 
 def logits_of(model: Any, tokenizer: Any, data: Path) -> Any:
     texts = load_dataset(data).test.texts
-    return predict(model, encode(tokenizer, texts, QUICK["max_length"]), tokenizer.pad_token_id)
+    return predict(model, encode(tokenizer, texts, tokenizer.model_max_length), tokenizer.pad_token_id)
+
+
+def added(method: str) -> int:
+    """Tokens in front of every text."""
+    return 20 if method in VIRTUAL else 0
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -104,16 +109,19 @@ def test_a_method_trains_resumes_and_ends_as_a_plain_model(
 
     plain, report = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out", output_loading_info=True)
     assert not any(report[gap] for gap in ("missing_keys", "unexpected_keys", "mismatched_keys"))
-    assert not any("lora" in name or "ia3" in name for name, _ in plain.named_parameters())
-    again = logits_of(plain, AutoTokenizer.from_pretrained(tmp_path / "out"), data)
+    own = {name for name, _ in models.load_classifier(encoder(kind), ["down", "up"]).named_parameters()}
+    assert {name for name, _ in plain.named_parameters()} == own
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
+    assert tokenizer.model_max_length == QUICK["max_length"] + added(method)
+    again = logits_of(plain, tokenizer, data)
     np.testing.assert_allclose(again, kept, atol=1e-5)
 
     moved = {
         name.split(".")[0]
         for name, before in models.load_classifier(encoder(kind), ["down", "up"]).base_model.named_parameters()
-        if not torch.equal(before, plain.base_model.get_parameter(name))
+        if not torch.equal(before, plain.base_model.get_parameter(name)[: len(before)])
     }
-    assert ("encoder" in moved or "transformer" in moved) == (method != "head")
+    assert ("encoder" in moved or "transformer" in moved) == (method not in ("head", *VIRTUAL))
     assert "embeddings" in moved if method == "full" else "embeddings" not in moved
 
     killed_finetune(config, inputs, tmp_path / "killed", monkeypatch)
@@ -136,15 +144,18 @@ def test_only_what_the_method_names_trains(method: str, kind: str, encoder: Call
     trains = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     assert any("classifier" in name for name in trains)
     inside = {name for name in trains if "classifier" not in name}
-    marks = {"head": ("pooler",), "ia3": ("ia3_l",), "full": ("",)}.get(method, ("lora_",))
+    marks = {"head": ("pooler",), "ia3": ("ia3_l",), "full": ("",), "peanut": ("peanut_",)}.get(method, ("lora_",))
+    marks = ("prompt_encoder",) if method in VIRTUAL else marks
     assert all(any(mark in name for mark in marks) for name in inside)
     # No adapter inside of a head that trains whole.
-    assert not any("classifier" in name and ("lora" in name or "ia3" in name) for name, _ in model.named_parameters())
+    kinds = ("lora", "ia3", "peanut")
+    assert not any("classifier" in name and any(kind in name for kind in kinds) for name, _ in model.named_parameters())
 
     counts = methods.parameter_counts(model)
     base = models.load_classifier(encoder(kind), ["a", "b"]).num_parameters()
-    added = sum(p.numel() for name, p in model.named_parameters() if "lora_" in name or "ia3_" in name)
-    assert counts["parameters"] == base + added
+    new = ("lora_", "ia3_", "peanut_", "prompt_encoder")
+    more = sum(p.numel() for name, p in model.named_parameters() if any(mark in name for mark in new))
+    assert counts["parameters"] == base + more
     assert counts["trainable_share"] == counts["trainable_parameters"] / counts["parameters"]
     assert (counts["trainable_share"] == 1.0) == (method == "full")
 
@@ -155,6 +166,9 @@ def merged_twin(method: str, config: FinetuneConfig, layer: Any) -> tuple[Any, A
     if method == "ia3":
         scale = layer.ia3_l["default"].detach().double().flatten()
         return (weight * scale, bias) if layer.is_feedforward else (weight * scale[:, None], bias * scale)
+    if method == "peanut":
+        down, up = (part["default"].weight.detach().double() for part in (layer.peanut_A, layer.peanut_B))
+        return weight + up @ torch.relu(down @ weight), bias
     rank = config.lora_rank
     scale = config.lora_alpha / (rank**0.5 if method == "rslora" else rank)
     down, up = (part["default"].weight.detach().double() for part in (layer.lora_A, layer.lora_B))
@@ -165,14 +179,14 @@ def merged_twin(method: str, config: FinetuneConfig, layer: Any) -> tuple[Any, A
     return moved, bias
 
 
-@pytest.mark.parametrize("method", ["lora", "dora", "rslora", "ia3"])
+@pytest.mark.parametrize("method", ["lora", "dora", "rslora", "ia3", "peanut"])
 def test_a_merge_is_what_the_paper_says(method: str, tiny_model: Path, tmp_path: Path) -> None:
     config = settings(method, tiny_model)
     model = prepared(config, tiny_model)
     torch.manual_seed(3)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            if "lora_" in name or "ia3_" in name:
+            if any(mark in name for mark in ("lora_", "ia3_", "peanut_")):
                 parameter.add_(torch.randn_like(parameter) * 0.1)
     merged = methods.merge(model, config, str(tiny_model), HEAD, tmp_path)
     adapted = {n: m for n, m in model.get_base_model().named_modules() if hasattr(m, "base_layer")}
@@ -221,13 +235,12 @@ def test_ia3_finds_its_layers_and_merges_exactly(kind: str) -> None:
     assert methods.check_merge(before.numpy(), after.numpy(), 1e-4) <= 1e-5
 
 
-@pytest.mark.parametrize("method", VIRTUAL)
 def test_what_ends_in_no_plain_model_is_refused_before_anything_is_loaded(
-    method: Any, data: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(models, "load", lambda *_, **__: pytest.fail("loaded"))
-    config = settings(method, tiny_model)
-    line = rf"^finetune.method={method}: ends in no plain model: .* take full, head, lora, dora, rslora, qlora or ia3$"
+    config = settings("prefix", tiny_model)
+    line = r"^finetune.method=prefix: ends in no plain model, .* no token and no weight; take prompt, p_tuning or lora$"
     with pytest.raises(RecipeError, match=line):
         finetune(config, {"data": data, "model": tiny_model}, tmp_path / "out")
     monkeypatch.setattr(models, "load_tokenizer", lambda *_: pytest.fail("loaded"))
@@ -257,4 +270,5 @@ def test_options_about_layers_fit_the_model_and_the_method() -> None:
 
 
 def test_every_method_that_trains_has_a_rate() -> None:
-    assert set(methods.LEARNING_RATES) == set(METHODS)
+    named = get_args(get_args(get_type_hints(FinetuneConfig, include_extras=True)["method"])[0])
+    assert set(methods.LEARNING_RATES) == set(METHODS) == set(named) - set(methods.NOT_PLAIN)

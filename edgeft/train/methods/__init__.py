@@ -1,8 +1,9 @@
 """Fine-tuning methods: what fits which model, which weights train, and how they become one plain model again."""
 
-from edgeft.train.methods.adapters import HEADS, LEARNING_RATES, load, parameter_counts, prepare
+from edgeft.train.defaults import LEARNING_RATES
+from edgeft.train.methods.adapters import HEADS, load, parameter_counts, prepare
 from edgeft.train.methods.fit import NOT_PLAIN, check
-from edgeft.train.methods.merging import ADAPTER, check_merge, merge
+from edgeft.train.methods.merging import ADAPTER, check_merge, finished, merge
 from edgeft.train.methods.nf4 import compute_in_float32, copy_dequantized
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "check_merge",
     "compute_in_float32",
     "copy_dequantized",
+    "finished",
     "load",
     "merge",
     "parameter_counts",

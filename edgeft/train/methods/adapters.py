@@ -12,19 +12,11 @@ import torch
 from edgeft import models
 from edgeft.errors import ModelError
 from edgeft.recipe import FinetuneConfig
+from edgeft.train.defaults import VIRTUAL
+from edgeft.train.methods import virtual
 from edgeft.train.methods.fit import scaled
 from edgeft.train.methods.nf4 import keep_trainable, nf4_config
 
-# Peak learning rates of AdamW where the recipe names none.
-LEARNING_RATES = {
-    "full": 5e-5,  # BERT, Devlin et al. 2019, appendix A.3: 2e-5 to 5e-5
-    "head": 1e-3,  # AdamW's own default; the best of 3e-4 to 1e-2 on MiniLM's features
-    "lora": 1e-3,  # ours so far; LoRA, Hu et al. 2021, appendix D, takes 4e-4 to 5e-4 for RoBERTa
-    "dora": 1e-3,  # as LoRA; the two end alike on MiniLM
-    "rslora": 5e-4,  # ours: at rank 16 its scale is 4 times LoRA's; 1e-3 and 2.5e-4 did worse on MiniLM
-    "qlora": 1e-3,  # as LoRA
-    "ia3": 8e-3,  # peft's guide to (IA)^3; T-Few, Liu et al. 2022, takes 3e-3 of Adafactor, too slow here
-}
 # Heads and poolers of sequence classifiers: they stay out of 4 bits, and the head trains whole.
 HEADS = ("classifier", "score", "pre_classifier", "pooler", "qa_outputs")
 
@@ -83,26 +75,38 @@ def with_adapter(model: Any, config: FinetuneConfig, task: str | None) -> Any:
         if config.method == "qlora":
             model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
         try:
-            return get_peft_model(model, adapter_config(model, config, task))
+            made = get_peft_model(model, adapter_config(model, config, task))
         except (ValueError, TypeError) as error:
             reason = next(iter(str(error).splitlines()), type(error).__name__)
             raise ModelError(f"finetune.method={config.method} on {model.config.model_type}: {reason}") from error
+    if config.method in VIRTUAL:
+        virtual.hide_answers(made, task)
+    return made
 
 
 def adapter_config(model: Any, config: FinetuneConfig, task: str | None) -> Any:
-    """What peft is to add: (IA)^3's scales on keys, values and feed-forward inputs, LoRA's on every linear layer."""
-    from peft import IA3Config, LoraConfig
+    """What peft is to add.
+
+    (IA)^3's scales stand on keys, values and feed-forward inputs, LoRA's matrices and PEANuT's bottlenecks on every
+    linear layer, virtual tokens in front of the text.
+    """
+    from peft import IA3Config, LoraConfig, PeanutConfig
 
     heads = heads_of(model)
+    if config.method in VIRTUAL:
+        return virtual.peft_config(model, config, task, heads)
+    # For (IA)^3 and PEANuT without a task type, which would make peft save a head as one module: their merge then
+    # fails on a head of several layers.
+    single = [f"{head}.{layer}".rstrip(".") for head in heads for layer in layers_of(model, head)]
     if config.method == "ia3":
         places = scaled(model.config.model_type)
-        # Without a task type, which would make peft save a head as one module: its merge of (IA)^3 then fails on a
-        # head of several layers.
-        return IA3Config(
-            target_modules=list(places.modules),
-            feedforward_modules=list(places.inputs),
-            modules_to_save=[f"{head}.{layer}".rstrip(".") for head in heads for layer in layers_of(model, head)],
-        )
+        inputs = list(places.inputs)
+        return IA3Config(target_modules=list(places.modules), feedforward_modules=inputs, modules_to_save=single)
+    # Else a head of several layers (RoBERTa's, DistilBERT's) gets an adapter inside of what trains whole.
+    outside = rf"({'|'.join(map(re.escape, heads))})(\..*)?" if heads else None
+    if config.method == "peanut":
+        options = {"exclude_modules": outside, "modules_to_save": single}
+        return PeanutConfig(r=config.lora_rank, target_modules="all-linear", **options)
     return LoraConfig(
         task_type=task,
         r=config.lora_rank,
@@ -111,8 +115,7 @@ def adapter_config(model: Any, config: FinetuneConfig, task: str | None) -> Any:
         use_dora=config.method == "dora",
         use_rslora=config.method == "rslora",
         target_modules="all-linear",
-        # Else a head of several layers (RoBERTa's, DistilBERT's) gets LoRA inside of what trains whole.
-        exclude_modules=rf"({'|'.join(map(re.escape, heads))})(\..*)?" if heads else None,
+        exclude_modules=outside,
         modules_to_save=heads or None,
     )
 

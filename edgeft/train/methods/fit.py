@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from edgeft.errors import ModelError, RecipeError, require
 from edgeft.models import Facts
 from edgeft.recipe import FinetuneConfig
+from edgeft.train.defaults import VIRTUAL
+from edgeft.train.methods import virtual
 from edgeft.train.tasks import TrainingTask
 
-# Their virtual tokens stand outside the model's own weights: there is nothing to merge them into.
-NOT_PLAIN = ("prompt", "prefix", "p_tuning")
+# What no plain model can be made of, and why.
+NOT_PLAIN = {"prefix": "the keys and values that it learns for every layer come from no token and no weight"}
+SHORTEST = 4  # tokens; max_length's lower bound
 NEEDS = {"full": (), "head": (), "qlora": ("peft", "bitsandbytes")}
 
 
@@ -75,8 +78,8 @@ def check(config: FinetuneConfig, facts: Facts, task: type[TrainingTask]) -> Non
     """
     if config.method in NOT_PLAIN:
         raise RecipeError(
-            f"finetune.method={config.method}: ends in no plain model: its virtual tokens stand outside the weights "
-            "that transformers loads and the exporter captures; take full, head, lora, dora, rslora, qlora or ia3"
+            f"finetune.method={config.method}: ends in no plain model, as transformers and the exporter want it: "
+            f"{NOT_PLAIN[config.method]}; take prompt, p_tuning or lora"
         )
     for module in NEEDS.get(config.method, ("peft",)):
         require(module, f"for method {config.method}")
@@ -87,6 +90,7 @@ def check(config: FinetuneConfig, facts: Facts, task: type[TrainingTask]) -> Non
         raise RecipeError(f"finetune.label_smoothing: does nothing for {', '.join(task.kinds)} rows; leave it at 0")
     if config.method == "ia3":
         scaled(facts.kind)
+    check_virtual(config, facts, task)
     if config.freeze_layers > facts.layers:
         raise RecipeError(
             f"finetune.freeze_layers: {config.freeze_layers} layers are to be frozen, and the model has "
@@ -95,6 +99,40 @@ def check(config: FinetuneConfig, facts: Facts, task: type[TrainingTask]) -> Non
     if config.method == "head" and idle_for_head(config):
         idle = ", ".join(idle_for_head(config))
         raise RecipeError(f"finetune.method=head: no layer trains, so {idle} would do nothing; leave it unset")
+
+
+def check_virtual(config: FinetuneConfig, facts: Facts, task: type[TrainingTask]) -> None:
+    """Whether the model can take virtual tokens that become words of it, and has positions for them.
+
+    Raises:
+        RecipeError: the task can't take them, there is no room, or the method has none.
+        ModelError: a merge is not known to be exact for this architecture.
+    """
+    if config.method not in VIRTUAL:
+        if config.virtual_tokens is not None:
+            raise RecipeError(f"finetune.virtual_tokens: method {config.method} has none; leave it unset")
+        return
+    if task.adapter == "QUESTION_ANS":
+        raise RecipeError(
+            f"finetune.method={config.method}: a long context is laid into windows by max_length, in which virtual "
+            "tokens count once they are words: the windows would be others than in training; take lora"
+        )
+    if task.adapter not in ("SEQ_CLS", "TOKEN_CLS"):
+        raise RecipeError(
+            f"finetune.method={config.method}: is for encoders; texts of a model that generates stand several in a "
+            "sequence or after a template, and virtual tokens only in front of it; take lora"
+        )
+    if facts.kind not in virtual.ENCODERS:
+        raise ModelError(
+            f"finetune.method={config.method}: that its virtual tokens can become words of a {facts.kind} model "
+            f"without a change of its answers isn't known; take lora, or a model of {', '.join(virtual.ENCODERS)}"
+        )
+    count, length = virtual.added(config), config.max_length or SHORTEST
+    if length + count > facts.positions:
+        raise RecipeError(
+            f"finetune.max_length: {length} tokens of text and {count} virtual ones are {length + count}, and "
+            f"the model has {facts.positions} positions; at most {facts.positions - count}"
+        )
 
 
 def check_refused(config: FinetuneConfig, task: type[TrainingTask]) -> None:

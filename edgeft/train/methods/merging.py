@@ -10,6 +10,7 @@ from edgeft import models
 from edgeft.errors import GateError
 from edgeft.recipe import FinetuneConfig
 from edgeft.stage import write_json
+from edgeft.train.methods import virtual
 from edgeft.train.methods.nf4 import copy_dequantized
 
 ADAPTER = "adapter"
@@ -19,7 +20,8 @@ def merge(model: Any, config: FinetuneConfig, source: str, head: models.Head, fo
     """Fold the trained adapter into plain fp32 weights; a model without adapter is one already.
 
     For QLoRA the base is the de-quantized NF4 base that the adapter was trained on, in fp32: merging into the
-    original weights, or back into 4 bits, would be another model than the one that was validated.
+    original weights, or back into 4 bits, would be another model than the one that was validated. Virtual tokens become
+    words of the vocabulary, which `finished` gives the tokenizer.
 
     Args:
         model: the trained adapter model, untouched.
@@ -37,8 +39,23 @@ def merge(model: Any, config: FinetuneConfig, source: str, head: models.Head, fo
     base = models.load(source, head)
     if config.method == "qlora":
         copy_dequantized(model.get_base_model(), base)
+    if count := virtual.added(config):
+        words = models.load_tokenizer(source)
+        ids = virtual.token_ids(virtual.extended(words, count), words, count)
+        return virtual.into_vocabulary(model, base, ids).to(next(model.parameters()).device).eval()
     merged = PeftModel.from_pretrained(base, folder / ADAPTER).merge_and_unload()
     return merged.to(next(model.parameters()).device)
+
+
+def finished(tokenizer: Any, config: FinetuneConfig) -> tuple[Any, int]:
+    """The tokenizer of the merged model, and the tokens that a text of it may have.
+
+    Args:
+        tokenizer: that the model was trained with; left as it is.
+        config: of the fine-tuning.
+    """
+    count = virtual.added(config)
+    return (virtual.extended(tokenizer, count) if count else tokenizer), config.max_length + count
 
 
 def save_adapter(model: Any, folder: Path) -> None:

@@ -1,0 +1,46 @@
+"""What a fine-tuning is about, measured on its rows: how many there are, and how long their texts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from edgeft.data.cited import sample
+from edgeft.data.dataset import Dataset
+from edgeft.data.kinds import NAMED
+from edgeft.data.lengths import CHUNK, SAMPLED
+from edgeft.models import Facts
+from edgeft.recipe import DataConfig, FinetuneConfig
+from edgeft.train.defaults import Setting
+
+
+def setting(config: FinetuneConfig, dataset: Dataset, tokenizer: Any, facts: Facts) -> Setting:
+    """What unset options are decided by.
+
+    Args:
+        config: lengths are counted only where it leaves max_length open.
+        dataset: whose training rows count.
+        tokenizer: of the model.
+        facts: of the model.
+    """
+    return Setting(
+        task=dataset.task,
+        rows=len(dataset.train),
+        tokens=token_lengths(dataset, tokenizer) if config.max_length is None else [],
+        positions=min(facts.positions, tokenizer.model_max_length),
+        width=facts.width,
+    )
+
+
+def token_lengths(dataset: Dataset, tokenizer: Any) -> list[int]:
+    """Tokens of the training texts (of some, where they are many); of pairs, of their sources and their targets."""
+    columns = dataset.train.columns
+    if dataset.kind == "pairs":
+        sides = [columns["source"], columns["target"]]
+    else:
+        sides = [NAMED[dataset.kind](DataConfig()).inputs(columns)]
+    texts = [side[place] for side in sides for place in sample(side, SAMPLED)]
+    found: list[int] = []
+    for start in range(0, len(texts), CHUNK):
+        encoded = tokenizer(texts[start : start + CHUNK], return_attention_mask=False, verbose=False)
+        found += map(len, encoded["input_ids"])
+    return found
