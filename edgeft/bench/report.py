@@ -72,6 +72,7 @@ class ReportInputs:
         data: rows of each split, labels, duplicates and what else the data stage counted.
         metrics: of baseline, teacher, student and artifact, all on the test split; may be empty.
         mistakes: how many of the most confident mistakes are shown.
+        update: of an update, teacher and artifact to `metric`, `max_old_drop_points` and `rows` before and after.
     """
 
     title: str
@@ -94,6 +95,7 @@ class ReportInputs:
     data: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     mistakes: int = 20
+    update: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,6 +134,7 @@ def _context(inputs: ReportInputs) -> dict[str, Any]:
         "bench_blocks": _bench_blocks(inputs.bench),
         "calibration_blocks": facts.blocks(inputs.calibration, "calibration"),
         "parity_blocks": facts.blocks(inputs.parity, "parity"),
+        "update_blocks": _update_blocks(inputs.update),
         "version_blocks": facts.blocks({"versions": inputs.versions}),
     }
 
@@ -298,6 +301,11 @@ def _mistakes(inputs: ReportInputs) -> list[dict[str, Any]]:
             }
         )
     return found
+
+
+def _update_blocks(update: Mapping[str, Mapping[str, Any]]) -> list[facts.Block]:
+    """Earlier and new test rows before and after, a table for each form of the model."""
+    return [facts.table(f"{found['metric']} of the {what}", found["rows"]) for what, found in update.items()]
 
 
 def _bench_blocks(bench: Mapping[str, Any]) -> list[facts.Block]:

@@ -8,12 +8,12 @@ import sys
 
 from cyclopts import CycloptsError
 
-from edgeft.cli import data, device, recipes, run, stages  # their import registers the commands
+from edgeft.cli import data, device, recipes, run, stages, update  # their import registers the commands
 from edgeft.cli.app import app
 from edgeft.errors import EdgeftError
 from edgeft.progress import say
 
-__all__ = ["app", "data", "device", "main", "recipes", "run", "stages"]
+__all__ = ["app", "data", "device", "main", "recipes", "run", "stages", "update"]
 
 
 def main() -> None:

@@ -80,9 +80,16 @@ def facts(chosen: Recipe, results: Results) -> dict[str, Any]:
             "student": chosen.distill.student or "layers of the teacher",
             "stages": {name: result.key for name, result in results.items()},
             "versions": versions(),
+            **({"update": updated} if (updated := updates(results)) else {}),
         },
         "licences": {"model": models.licence(chosen.finetune.model or ""), "data": "not stated by the source"},
     }
+
+
+def updates(results: Results) -> dict[str, Any]:
+    """What an update did on earlier and new test rows, to the teacher and to the artifact; empty where it is none."""
+    names = {"teacher": "update", "artifact": "update_artifact"}
+    return {what: results[name].metrics for what, name in names.items() if name in results}
 
 
 def report(chosen: Recipe, results: Results, run_dir: Path) -> str:
@@ -108,6 +115,7 @@ def report(chosen: Recipe, results: Results, run_dir: Path) -> str:
             data=results["data"].metrics,
             metrics=quality(results),
             mistakes=chosen.report.mistakes,
+            update=updates(results),
             **_probabilities(package, dataset),
         )
     )

@@ -15,9 +15,10 @@ from edgeft.data.clean import cleaning_of
 from edgeft.data.dataset import check_trainable
 from edgeft.data.kinds import kind_of
 from edgeft.errors import ModelError, RecipeError, require
-from edgeft.recipe import AugmentConfig, BaselineConfig, DistillConfig, PruneConfig, Recipe, StageConfig
+from edgeft.pipeline import update
+from edgeft.recipe import AugmentConfig, BaselineConfig, DistillConfig, PruneConfig, Recipe, StageConfig, UpdateConfig
 from edgeft.stage import Inputs, Run, StageResult
-from edgeft.train import augment, methods, tasks
+from edgeft.train import augment, forgetting, methods, tasks
 
 ROOMS = {
     "data": "edgeft.data.prepare",
@@ -30,7 +31,10 @@ ROOMS = {
     "calibrate": "edgeft.compress.calibrate",
     "package": "edgeft.export.package",
     "bench": "edgeft.pipeline.measure",
+    "update": "edgeft.pipeline.kept",
+    "update_artifact": "edgeft.pipeline.kept_artifact",
 }
+MERGE = "edgeft.data.merge"
 
 
 @dataclass(frozen=True)
@@ -41,15 +45,17 @@ class Step:
         name: of the stage, and of its folder in the run folder.
         config: its part of the recipe.
         inputs: gives the folders it reads.
+        room: the module whose `run` it is; empty: that of `ROOMS`.
     """
 
     name: str
     config: StageConfig
     inputs: Callable[[], Inputs]
+    room: str = ""
 
     def run(self, out_dir: Path) -> StageResult:
         """Run the stage; its room is imported now."""
-        run: Run = importlib.import_module(ROOMS[self.name]).run
+        run: Run = importlib.import_module(self.room or ROOMS[self.name]).run
         return run(self.config, self.inputs(), out_dir)
 
 
@@ -64,9 +70,15 @@ def steps(recipe: Recipe, run_dir: Path) -> list[Step]:
     data, rows, teacher = folder["data"], folder["rows"], folder["finetune"]
     model = folder["prune"] if recipe.prune.enabled else folder["student"]
     found = [
-        Step("data", recipe.data, lambda: sources.local_files(recipe.data)),
+        Step(
+            "data",
+            recipe.data,
+            lambda: {**sources.local_files(recipe.data), **earlier(recipe, "data")},
+            MERGE if recipe.update.run else "",
+        ),
         Step("baseline", recipe.baseline, lambda: {"data": data}),
         Step("finetune", recipe.finetune, lambda: {"data": data, **local_model(recipe)}),
+        Step("update", recipe.update, lambda: {"data": data, "model": teacher, **earlier(recipe, "finetune")}),
         Step("augment", recipe.augment, lambda: {"data": data, **augmenting(recipe, teacher)}),
         Step("distill", recipe.distill, lambda: {"data": rows, "teacher": teacher, **local_student(recipe)}),
         Step("prune", recipe.prune, lambda: {"data": rows, "model": folder["student"], "teacher": teacher}),
@@ -82,15 +94,21 @@ def steps(recipe: Recipe, run_dir: Path) -> list[Step]:
             recipe.bench,
             lambda: {"data": data, "package": folder["package"], "teacher": teacher},
         ),
+        Step(
+            "update_artifact",
+            recipe.update,
+            lambda: {"data": data, "package": folder["package"], **earlier(recipe, "artifact")},
+        ),
     ]
-    return [step for step in found if wanted(step.config)]
+    shipped = update.shipped(recipe)
+    return [step for step in found if wanted(step.config) and (step.name != "update_artifact" or shipped)]
 
 
 def wanted(config: StageConfig) -> bool:
     """Whether the recipe asks for the stage; calibration runs in any case, at temperature 1 where it is off."""
     if isinstance(config, AugmentConfig | BaselineConfig | DistillConfig | PruneConfig):
         return config.enabled
-    return True
+    return not isinstance(config, UpdateConfig) or config.run is not None
 
 
 def _folders(recipe: Recipe, run_dir: Path) -> dict[str, Path]:
@@ -98,6 +116,11 @@ def _folders(recipe: Recipe, run_dir: Path) -> dict[str, Path]:
     folders["student"] = folders["distill"] if recipe.distill.enabled else folders["finetune"]
     folders["rows"] = folders["augment"] if recipe.augment.enabled else folders["data"]
     return folders
+
+
+def earlier(recipe: Recipe, name: str) -> dict[str, Path]:
+    """The folder of a stage of the run that is updated, where there is one."""
+    return {"earlier": Path(recipe.update.run) / name} if recipe.update.run else {}
 
 
 def local_model(recipe: Recipe) -> dict[str, Path]:
@@ -131,6 +154,8 @@ def preflight(recipe: Recipe) -> None:
     if recipe.finetune.model is None:
         raise RecipeError("finetune.model: no model; give --model FOLDER, a Hugging Face id or demo:all-minilm-l6-v2")
     sources.local_files(recipe.data)
+    forgetting.check(recipe.finetune, recipe.update.run is not None)
+    update.check(recipe)
     kind = kind_of(recipe.data, ()).name
     check_trainable(kind)
     cleaner(cleaning_of(recipe.data))

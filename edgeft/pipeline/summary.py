@@ -21,6 +21,9 @@ def show(results: Results, folder: Path, console: Console) -> None:
     gates.show(results, console)
     if "augment" in results:
         _augmented(results["augment"].metrics, console)
+    for name in ("update", "update_artifact"):
+        if name in results:
+            _updated(results[name].metrics, "teacher" if name == "update" else "artifact", console)
     if "artifact" in results:
         _headline(results, console)
         _next(folder, console)
@@ -51,6 +54,11 @@ def _augmented(metrics: dict[str, Any], console: Console) -> None:
     console.print(f"training rows: {rows['before']}, after augmentation {rows['after']} ({kept})")
 
 
+def _updated(metrics: dict[str, Any], what: str, console: Console) -> None:
+    title = f"{metrics['metric']} of the {what} on test rows, before and after"
+    _print(facts.table(title, metrics["rows"]), console)
+
+
 def _next(folder: Path, console: Console) -> None:
     console.print(f"\nReport: {folder / 'artifact' / 'report.html'}\nNext:")
     console.print(f'  edgeft predict {folder / "artifact"} "your own text"', soft_wrap=True)
@@ -73,8 +81,12 @@ def document(results: Results, folder: Path) -> dict[str, Any]:
 def show_metrics(result: StageResult, console: Console) -> None:
     """The metrics of one stage."""
     for block in facts.blocks(result.metrics, result.stage):
-        table = Table(*(["", *block.columns]), title=block.title, title_justify="left", box=box.SIMPLE_HEAD)
-        table.show_header = bool(block.columns)
-        for name, cells in block.rows:
-            table.add_row(name, *cells)
-        console.print(table)
+        _print(block, console)
+
+
+def _print(block: facts.Block, console: Console) -> None:
+    table = Table(*(["", *block.columns]), title=block.title, title_justify="left", box=box.SIMPLE_HEAD)
+    table.show_header = bool(block.columns)
+    for name, cells in block.rows:
+        table.add_row(name, *cells)
+    console.print(table)

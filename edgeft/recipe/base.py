@@ -12,6 +12,8 @@ from edgeft.recipe.options import option as _option
 # Bounds of a field that may be unset stand inside the union, where msgspec wants them.
 Rows = Annotated[int, msgspec.Meta(ge=2)]
 Rate = Annotated[float, msgspec.Meta(gt=0)]
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+Weight = Annotated[float, msgspec.Meta(ge=0)]
 Points = Annotated[float, msgspec.Meta(ge=0)]
 Seed = Annotated[int, msgspec.Meta(ge=0, lt=2**32)]  # what NumPy's global generator takes
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from edgeft.recipe.base import Points, Rate, StageConfig
+from edgeft.recipe.base import Points, Rate, Rows, Share, StageConfig, Weight
 from edgeft.recipe.options import config as _config
 from edgeft.recipe.options import option as _option
 from edgeft.recipe.rows import AugmentConfig, DataConfig
@@ -69,6 +69,14 @@ class FinetuneConfig(TrainingConfig):
         bool, _option("train the head alone at first, then one more layer from the top in equal parts of the steps")
     ] = False
     max_length: Annotated[int, _option("longer texts are truncated", "tokens", ge=4)] = 128
+    ewc_weight: Annotated[
+        Weight | None,
+        _option("in an update, weight of elastic weight consolidation, which holds what earlier rows need; 0: off"),
+    ] = None
+    ewc_rows: Annotated[Rows | None, _option("earlier training rows that say what they need", "rows")] = None
+    rehearsal_fraction: Annotated[
+        Share | None, _option("in an update, share of the earlier training rows that are learned again")
+    ] = None
     lora_rank: Annotated[int, _option("rank of the LoRA matrices", ge=1)] = 16
     lora_alpha: Annotated[int, _option("LoRA's scale is alpha / rank", ge=1)] = 32
     lora_dropout: Annotated[float, _option("dropout before the LoRA matrices", ge=0, lt=1)] = 0.05
@@ -76,6 +84,19 @@ class FinetuneConfig(TrainingConfig):
         float,
         _option("largest difference of logits, merged against adapter, relative to the largest logit", gt=0),
     ] = 1e-4
+
+
+@_config()
+class UpdateConfig(StageConfig):
+    """Training a finished run further on new rows."""
+
+    run: Annotated[str | None, _option("run folder whose model learns data.file beside its own rows; unset: none")] = (
+        None
+    )
+    max_old_drop_points: Annotated[
+        Points | None,
+        _option("refused where the lead metric on earlier test rows, or on those of a label, falls by more", "points"),
+    ] = None
 
 
 @_config()
@@ -181,6 +202,7 @@ class Recipe:
     data: DataConfig = DataConfig()
     baseline: BaselineConfig = BaselineConfig()
     finetune: FinetuneConfig = FinetuneConfig()
+    update: UpdateConfig = UpdateConfig()
     augment: AugmentConfig = AugmentConfig()
     distill: DistillConfig = DistillConfig()
     prune: PruneConfig = PruneConfig()
