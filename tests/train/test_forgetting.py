@@ -237,7 +237,7 @@ def test_ewc_holds_the_model_where_it_was(halves: Path, tmp_path: Path) -> None:
         name = "classifier.weight"  # what every row feels
         moved[weight] = float((end[name] - start[name]).norm())
     assert moved[1e6] < moved[1e2] < moved[0.0]
-    assert moved[1e6] < 0.2 * moved[0.0]
+    assert moved[1e6] < 0.5 * moved[0.0]
     history = [json.loads(line) for line in (tmp_path / "100" / "history.jsonl").read_text().splitlines()]
     plain = [json.loads(line) for line in (tmp_path / "0" / "history.jsonl").read_text().splitlines()]
     assert history[0]["loss"] == plain[0]["loss"]  # before the first step there is nothing to pay
