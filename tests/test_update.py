@@ -75,7 +75,9 @@ def flipped(rows: Rows) -> Rows:
 # --------------------------------------------------------------------------------------------------- what it makes
 
 
-def test_an_update_ends_with_an_artifact_that_knows_both(first: Path, tmp_path: Path, run: Command) -> None:
+def test_an_update_ends_with_an_artifact_that_knows_both(
+    first: Path, tiny_model: Path, tmp_path: Path, run: Command
+) -> None:
     before = digest(first)
     file = write_csv(tmp_path / "new.csv", NEW)
     command = ("update", first, "--data", file, "--run-dir", tmp_path / "run", "--budget-drop", 100, "--json")
@@ -106,6 +108,8 @@ def test_an_update_ends_with_an_artifact_that_knows_both(first: Path, tmp_path: 
     assert model(["it is a good film"])[0]["label"] in ("up", "down")
     lineage = artifact.read_manifest(tmp_path / "run" / "artifact").lineage
     assert lineage["update"]["artifact"]["rows"] == shipped["rows"]
+    assert lineage["teacher"] == str(tiny_model)
+    assert f"made by edgeft from `{tiny_model}`" in (tmp_path / "run" / "artifact" / "README.md").read_text()
     report = (tmp_path / "run" / "artifact" / "report.html").read_text()
     assert '<section id="update">' in report
     assert "earlier rows, up" in report
@@ -307,6 +311,15 @@ def test_the_table_by_hand() -> None:
     assert kept.fallen(table, 5) == ["earlier rows (35) fell from 1.0000 to 0.8571, by 14.3 points"]
     assert len(kept.fallen(table, 3.9)) == 2
     assert kept.fallen(table, 100 * 5 / 35) == []  # just as much as allowed
+
+
+def test_parts_by_value_are_the_most_frequent_ones() -> None:
+    found = kept.by_value([{"a"}, {"a", "b"}, set(), {"b"}, {"b"}])
+    assert {value: places.tolist() for value, places in found.items()} == {"b": [1, 3, 4], "a": [0, 1]}
+    assert list(found) == ["b", "a"]
+    many = kept.by_value([{str(number)} for number in range(100)] + [{"99"}])
+    assert len(many) == kept.MOST
+    assert many["99"].tolist() == [99, 100]
 
 
 def test_a_metric_that_is_undefined_refuses_nothing(tmp_path: Path) -> None:

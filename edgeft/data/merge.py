@@ -231,7 +231,7 @@ def _one_after_the_other(first: Split, second: Split) -> Split:
 
 def _chained(first: Any, second: Any) -> Any:
     if isinstance(first, dict):
-        return {key: _chained(first[key], second[key]) for key in first}
+        return {key: _chained(first[key], second[key]) for key in first if key in second}
     return np.concatenate([first, second]) if isinstance(first, np.ndarray) else [*first, *second]
 
 

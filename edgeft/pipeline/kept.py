@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from edgeft.recipe import DataConfig, TrainingConfig, UpdateConfig
 from edgeft.stage import Inputs, Metrics, stage, write_json
 from edgeft.train import tasks
 from edgeft.train.metrics.bootstrap import Measure
-from edgeft.train.metrics.slices import SMALL
+from edgeft.train.metrics.slices import MISSING, MOST, SMALL
 from edgeft.train.tasks import TrainingTask
 
 OLD, NEW = "earlier rows", "new rows"
@@ -112,7 +112,7 @@ def judged(
 
 
 def compared(dataset: Dataset, count: int, before: Measure, after: Measure) -> Table:
-    """Before and after on the earlier rows, the new ones, and the earlier ones of each label."""
+    """Before and after on the earlier rows, the new ones, and parts of the earlier ones."""
     table = {}
     for name, places in parts(dataset, count).items():
         old, new = value(before, places), value(after, places)
@@ -130,13 +130,24 @@ def parts(dataset: Dataset, count: int) -> dict[str, Places]:
 
 
 def slices(dataset: Dataset, count: int) -> dict[str, Places]:
-    """The earlier test rows of each label; a row of several labels counts for each."""
-    of_row = NAMED[dataset.kind](DataConfig()).labels_of(first(dataset.test, count).columns)
-    places: dict[str, list[int]] = {label: [] for label in dataset.labels}
-    for row, labels in enumerate(of_row or ()):
-        for label in dict.fromkeys(labels):
-            places[label].append(row)
-    return {f"{OLD}, {label}": np.array(rows, dtype=np.int64) for label, rows in places.items()}
+    """The earlier test rows of each label (a row of several counts for each), and of each value of a slice column."""
+    split = first(dataset.test, count)
+    labels = NAMED[dataset.kind](DataConfig()).labels_of(split.columns) or ()
+    found = by_value([set(row) for row in labels], len(dataset.labels))
+    for column, values in getattr(split, "slices", {}).items():
+        named = by_value([{MISSING if value is None else str(value)} for value in values])
+        found |= {f"{column} {value}": places for value, places in named.items()}
+    return {f"{OLD}, {name}": places for name, places in found.items()}
+
+
+def by_value(rows: Sequence[Set[str]], most: int = MOST) -> dict[str, Places]:
+    """Each of the most frequent values to the places of the rows that have it."""
+    places: dict[str, list[int]] = {}
+    for row, values in enumerate(rows):
+        for value in values:
+            places.setdefault(value, []).append(row)
+    kept = sorted(places, key=lambda value: (-len(places[value]), value))[:most]
+    return {value: np.array(places[value], dtype=np.int64) for value in kept}
 
 
 def first(split: Split, count: int) -> Split:

@@ -18,6 +18,7 @@ from edgeft.data.dataset import load as load_dataset
 from edgeft.errors import GateError
 from edgeft.export.package import ship
 from edgeft.pipeline import card, gates
+from edgeft.pipeline.update import origin
 from edgeft.recipe import Recipe
 from edgeft.stage import StageResult, versions
 
@@ -75,14 +76,14 @@ def facts(chosen: Recipe, results: Results) -> dict[str, Any]:
         "latency": {**latency, "against_teacher": bench.get("against_teacher", {})},
         "recipe_sha256": hashlib.sha256(text.encode()).hexdigest(),
         "lineage": {
-            "teacher": chosen.finetune.model,
+            "teacher": origin(chosen),
             "method": chosen.finetune.method,
             "student": chosen.distill.student or "layers of the teacher",
             "stages": {name: result.key for name, result in results.items()},
             "versions": versions(),
             **({"update": updated} if (updated := updates(results)) else {}),
         },
-        "licences": {"model": models.licence(chosen.finetune.model or ""), "data": "not stated by the source"},
+        "licences": {"model": models.licence(origin(chosen)), "data": "not stated by the source"},
     }
 
 

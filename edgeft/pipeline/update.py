@@ -72,6 +72,17 @@ def has_artifact(run: Path) -> bool:
     return read_result(run / "artifact") is not None
 
 
+def origin(chosen: Recipe) -> str:
+    """The model that the first of a chain of runs started from; where a run of it is gone, this one's."""
+    own = chosen.finetune.model or ""
+    while chosen.update.run is not None:
+        path = Path(chosen.update.run) / artifact.RECIPE
+        if not path.is_file():
+            return own
+        chosen = recipe.load(str(path))
+    return chosen.finetune.model or ""
+
+
 def shipped(chosen: Recipe) -> bool:
     """Whether this is the update of a run that has an artifact."""
     return chosen.update.run is not None and has_artifact(Path(chosen.update.run))
