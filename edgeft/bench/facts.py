@@ -147,6 +147,13 @@ def blocks(
     return found
 
 
+def table(title: str, rows: Mapping[str, Mapping[str, Any]]) -> Block:
+    """A table with one row for each mapping, whose name stays as it is."""
+    columns = list(dict.fromkeys(key for row in rows.values() for key in row))
+    cells = [(label, [cell(key, row.get(key)) for key in columns]) for label, row in rows.items()]
+    return Block(title=title, columns=[name(key) for key in columns], rows=cells)
+
+
 def _named(key: str, verbatim: frozenset[str]) -> str:
     return key if key in verbatim else name(key)
 

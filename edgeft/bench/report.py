@@ -76,6 +76,7 @@ class ReportInputs:
         scrutiny: `teacher`, and `artifact`, to intervals, slices and counterfactual swaps on the test split.
         flips: examples of answers that change with an identity term.
         shipped: whether there is an artifact; else the report is about the trained model.
+        update: of an update, teacher and artifact to `metric`, `max_old_drop_points` and `rows` before and after.
     """
 
     title: str
@@ -102,6 +103,7 @@ class ReportInputs:
     scrutiny: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     flips: Sequence[Mapping[str, Any]] = ()
     shipped: bool = True
+    update: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,6 +166,7 @@ def _context(inputs: ReportInputs) -> dict[str, Any]:
         "bench_blocks": _bench_blocks(inputs.bench),
         "calibration_blocks": facts.blocks(inputs.calibration, "calibration"),
         "parity_blocks": facts.blocks(inputs.parity, "parity"),
+        "update_blocks": _update_blocks(inputs.update),
         "version_blocks": facts.blocks({"versions": inputs.versions}),
     }
 
@@ -352,6 +355,11 @@ def _mistakes(answered: Answered, inputs: ReportInputs) -> list[dict[str, Any]]:
             }
         )
     return found
+
+
+def _update_blocks(update: Mapping[str, Mapping[str, Any]]) -> list[facts.Block]:
+    """Earlier and new test rows before and after, a table for each form of the model."""
+    return [facts.table(f"{found['metric']} of the {what}", found["rows"]) for what, found in update.items()]
 
 
 def _bench_blocks(bench: Mapping[str, Any]) -> list[facts.Block]:

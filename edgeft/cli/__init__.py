@@ -9,11 +9,11 @@ import sys
 from cyclopts import CycloptsError
 
 from edgeft import ranks
-from edgeft.cli import data, device, recipes, run, search, stages  # their import registers the commands
+from edgeft.cli import data, device, recipes, run, search, stages, update  # their import registers the commands
 from edgeft.cli.app import app
 from edgeft.errors import EdgeftError
 
-__all__ = ["app", "data", "device", "main", "recipes", "run", "search", "stages"]
+__all__ = ["app", "data", "device", "main", "recipes", "run", "search", "stages", "update"]
 
 
 def main() -> None:

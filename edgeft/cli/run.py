@@ -56,20 +56,22 @@ def pipeline(
     from edgeft.pipeline import run as room
 
     if dry_run:
-        _show_plan(room.plan(chosen, folder, until), json)
+        show_plan(room.plan(chosen, folder, until), json)
         return
     results = room.run_pipeline(chosen, folder, until)
-    _show_run(results, folder, json)
+    show_run(results, folder, json)
 
 
-def _show_plan(states: list[tuple[str, str]], json: bool) -> None:
+def show_plan(states: list[tuple[str, str]], json: bool) -> None:
+    """The stages and their state."""
     for stage, state in states:
         print(f"{stage:12} {state}")
     if json:
         print_json(dict(states))
 
 
-def _show_run(results: dict[str, StageResult], folder: Path, json: bool) -> None:
+def show_run(results: dict[str, StageResult], folder: Path, json: bool) -> None:
+    """What a run made."""
     from edgeft.pipeline import summary
 
     summary.show(results, folder, stdout())

@@ -108,15 +108,15 @@ def leaks(rows: Rows, held_out: Rows) -> tuple[Places, Places]:
     Returns:
         (k,) places of the rows, (k,) places of their twins in the held-out split.
     """
-    twin = _twins(hashes(rows.kind.places(rows.columns)), hashes(held_out.kind.places(held_out.columns)))
+    twin = twins(hashes(rows.kind.places(rows.columns)), hashes(held_out.kind.places(held_out.columns)))
     if rows.groups is not None and held_out.groups is not None:
-        by_group = _twins(hashes(rows.groups), hashes(held_out.groups))
+        by_group = twins(hashes(rows.groups), hashes(held_out.groups))
         twin = np.where(twin == NONE, by_group, twin)
     found = np.flatnonzero(twin != NONE)
     return found, twin[found]
 
 
-def _twins(found: Hashes, held_out: Hashes) -> Places:
+def twins(found: Hashes, held_out: Hashes) -> Places:
     """(n,) the place of an equal hash among the held-out ones, -1 where there is none."""
     if not len(held_out):
         return np.full(len(found), NONE, dtype=np.int64)

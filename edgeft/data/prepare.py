@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,9 @@ from edgeft.stage import Inputs, Metrics, stage
 REMOVED = "removed.parquet"
 SHOWN = 10
 
+Divide = Callable[[Rows, Rows | None, Rows | None, DataConfig], Parts]
+Check = Callable[[Parts, int, str], None]
+
 
 @stage("data")
 def run(config: DataConfig, inputs: Inputs, out_dir: Path) -> Metrics:
@@ -42,12 +45,17 @@ def run(config: DataConfig, inputs: Inputs, out_dir: Path) -> Metrics:
     parts, found = prepare(config)
     made = assemble(parts, config)
     dataset.save(made, out_dir)
-    _write_removed(parts.removed, out_dir)
+    write_removed(parts.removed, out_dir)
     return measure(made) | found
 
 
-def prepare(config: DataConfig) -> tuple[Parts, Metrics]:
+def prepare(config: DataConfig, divide: Divide = splits.divide, check: Check = splits.check) -> tuple[Parts, Metrics]:
     """Read, clean and split the sources of a config.
+
+    Args:
+        config: the sources, how to clean and how to split.
+        divide: gives the splits of rows, own validation rows and own test rows.
+        check: raises where the splits (of so many rows of a source of that name) can't be used.
 
     Raises:
         DataError: one line, with row numbers.
@@ -61,12 +69,12 @@ def prepare(config: DataConfig) -> tuple[Parts, Metrics]:
     repeats = clean.repeats(cleaned["file"])
     usable = clean.drop_conflicts(cleaned["file"], config, removed)
     checks.some_left(name, len(usable), rows, "each contradicts another (data.clean: conflicts)")
-    parts = splits.divide(usable, cleaned.get("validation_file"), cleaned.get("test_file"), config)
+    parts = divide(usable, cleaned.get("validation_file"), cleaned.get("test_file"), config)
     leaks = _leaks(parts)
     near = drop_rows(parts, config)
     parts.removed = _together(removed, parts.removed)
     splits.limit(parts, config)
-    splits.check(parts, rows, name)
+    check(parts, rows, name)
     found = {
         **repeats,
         "near_duplicates": near,
@@ -190,7 +198,7 @@ def _where(places: list[tuple[str, int]]) -> str:
     return some([f"{names[file]} row {row}" for file, row in sorted(places)])
 
 
-def _write_removed(removed: Removed, folder: Path) -> None:
+def write_removed(removed: Removed, folder: Path) -> None:
     """removed.parquet: every row that was taken out, why, and because of which other row; only where there are any."""
     if not removed.row:
         return

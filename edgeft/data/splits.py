@@ -133,13 +133,29 @@ def divide(rows: Rows, own_validation: Rows | None, own_test: Rows | None, confi
                 checks.fail(own.name, [f"{own.kind.name} rows, but {rows.name} has {rows.kind.name} rows"])
             checks.labels_known(own, labels)
     shares = (config.validation_fraction if own_validation is None else 0.0, _test_share(config, own_test))
-    names, begins = _by_time(rows, config, *shares) if config.time_column else (_by_content(rows, *shares), {})
-    split = {name: rows.pick(np.flatnonzero(names == name)) for name in ("train", "validation", "test")}
-    test = split["test"] if own_test is None else own_test
-    validation = split["validation"] if own_validation is None else own_validation
-    parts = Parts(labels, split["train"], validation, test, rows.pick([]), Removed(), begins)
+    parts = parted(rows, labels, config, *shares)
+    parts.test = parts.test if own_test is None else own_test
+    parts.validation = parts.validation if own_validation is None else own_validation
     _take_out_leaks(parts)
     return parts
+
+
+def parted(
+    rows: Rows, labels: list[str], config: DataConfig, validation_fraction: float, test_fraction: float
+) -> Parts:
+    """The rows in the splits where they belong, whatever else there is.
+
+    Args:
+        rows: all of them.
+        labels: (L,) all names of labels or tags, sorted.
+        config: says whether time decides.
+        validation_fraction: share of the validation rows.
+        test_fraction: share of the test rows.
+    """
+    shares = (validation_fraction, test_fraction)
+    names, begins = _by_time(rows, config, *shares) if config.time_column else (_by_content(rows, *shares), {})
+    split = {name: rows.pick(np.flatnonzero(names == name)) for name in ("train", "validation", "test")}
+    return Parts(labels, split["train"], split["validation"], split["test"], rows.pick([]), Removed(), begins)
 
 
 def _test_share(config: DataConfig, own_test: Rows | None) -> float:

@@ -28,7 +28,7 @@ def render(recipe: Recipe, results: Mapping[str, StageResult], known: Mapping[st
     labels = results["data"].metrics.get("labels", {})
     parts = [
         f"# {recipe.name}",
-        f"A `{recipe.task}` model made by edgeft from `{recipe.finetune.model}`. It runs without PyTorch:",
+        f"A `{recipe.task}` model made by edgeft from `{known['lineage']['teacher']}`. It runs without PyTorch:",
         '```python\nimport edgeft\n\nmodel = edgeft.load("artifact")\nmodel("some text")\n```',
         f"It answers `{tasks.get(recipe.task).prediction}`; labels: {', '.join(map(str, labels))}.",
         "## Quality, on the same test rows",

@@ -28,10 +28,12 @@ ROOMS = {
     "calibrate": "edgeft.compress.calibrate",
     "package": "edgeft.export.package",
     "bench": "edgeft.pipeline.measure",
+    "update": "edgeft.pipeline.kept",
+    "update_artifact": "edgeft.pipeline.kept_artifact",
 }
 
 
-def run(name: str, config: StageConfig, inputs: Inputs, out_dir: Path) -> StageResult:
+def run(name: str, config: StageConfig, inputs: Inputs, out_dir: Path, room: str = "") -> StageResult:
     """Run a stage, in as many processes as its config says; where torchrun started this one, in those.
 
     Args:
@@ -39,6 +41,7 @@ def run(name: str, config: StageConfig, inputs: Inputs, out_dir: Path) -> StageR
         config: of the stage.
         inputs: what it reads.
         out_dir: what it writes.
+        room: the module whose `run` it is; empty: that of `ROOMS`.
 
     Raises:
         UserError: what the stage raises.
@@ -47,7 +50,7 @@ def run(name: str, config: StageConfig, inputs: Inputs, out_dir: Path) -> StageR
     wanted = getattr(config, "processes", 1)
     if wanted > 1 and ranks.world() == 1 and not _is_complete(name, config, inputs, out_dir):
         _torchrun(wanted, name, config, inputs, out_dir)
-    stage: Run = importlib.import_module(ROOMS[name]).run
+    stage: Run = importlib.import_module(room or ROOMS[name]).run
     return stage(config, inputs, out_dir)
 
 

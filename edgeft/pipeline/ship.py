@@ -19,6 +19,7 @@ from edgeft.data.dataset import load as load_dataset
 from edgeft.errors import GateError
 from edgeft.export.package import ship
 from edgeft.pipeline import card, gates, scrutiny
+from edgeft.pipeline.update import origin
 from edgeft.recipe import Recipe
 from edgeft.stage import StageResult, versions
 
@@ -98,13 +99,14 @@ def facts(chosen: Recipe, results: Results, looked: dict[str, Any]) -> dict[str,
         "latency": {**latency, "against_teacher": bench.get("against_teacher", {})},
         "recipe_sha256": hashlib.sha256(text.encode()).hexdigest(),
         "lineage": {
-            "teacher": chosen.finetune.model,
+            "teacher": origin(chosen),
             "method": chosen.finetune.method,
             "student": chosen.distill.student or "layers of the teacher",
             "stages": {name: result.key for name, result in results.items()},
             "versions": versions(),
+            **({"update": updated} if (updated := updates(results)) else {}),
         },
-        "licences": {"model": models.licence(chosen.finetune.model or ""), "data": "not stated by the source"},
+        "licences": {"model": models.licence(origin(chosen)), "data": "not stated by the source"},
     }
 
 
@@ -143,6 +145,12 @@ def softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
     return shifted / shifted.sum(axis=1, keepdims=True)
 
 
+def updates(results: Results) -> dict[str, Any]:
+    """What an update did on earlier and new test rows, to the teacher and to the artifact; empty where it is none."""
+    names = {"teacher": "update", "artifact": "update_artifact"}
+    return {what: results[name].metrics for what, name in names.items() if name in results}
+
+
 def report(chosen: Recipe, results: Results, run_dir: Path, found: Answers) -> str:
     """The report as HTML."""
     dataset = found.dataset
@@ -171,6 +179,7 @@ def report(chosen: Recipe, results: Results, run_dir: Path, found: Answers) -> s
             probabilities_after=found.after,
             scrutiny={"teacher": scrutiny.of_metrics(results["finetune"].metrics), "artifact": found.looked},
             flips=scrutiny.examples(found.looked, dataset.test, chosen.finetune),
+            update=updates(results),
         )
     )
 

@@ -14,14 +14,15 @@ from edgeft.data.clean import cleaning_of
 from edgeft.data.dataset import check_trainable
 from edgeft.data.kinds import kind_of
 from edgeft.errors import ModelError, RecipeError, require
-from edgeft.pipeline import launch
+from edgeft.pipeline import launch, update
 from edgeft.pipeline.launch import ROOMS
-from edgeft.recipe import AugmentConfig, BaselineConfig, DistillConfig, PruneConfig, Recipe, StageConfig
+from edgeft.recipe import AugmentConfig, BaselineConfig, DistillConfig, PruneConfig, Recipe, StageConfig, UpdateConfig
 from edgeft.stage import Inputs, StageResult
-from edgeft.train import augment, methods, mitigation, reporting, swapped, tasks
+from edgeft.train import augment, forgetting, methods, mitigation, reporting, swapped, tasks
 
-TEACHER = ("data", "baseline", "finetune")  # what ends with a trained model, and makes nothing smaller
+TEACHER = ("data", "baseline", "finetune", "update")  # what ends with a trained model, and makes nothing smaller
 SHIPPED = ("single-label",)  # the forms of rows that the stages after these take
+MERGE = "edgeft.data.merge"
 
 
 @dataclass(frozen=True)
@@ -32,15 +33,17 @@ class Step:
         name: of the stage, and of its folder in the run folder.
         config: its part of the recipe.
         inputs: gives the folders it reads.
+        room: the module whose `run` it is; empty: that of `ROOMS`.
     """
 
     name: str
     config: StageConfig
     inputs: Callable[[], Inputs]
+    room: str = ""
 
     def run(self, out_dir: Path) -> StageResult:
         """Run the stage; its room is imported now."""
-        return launch.run(self.name, self.config, self.inputs(), out_dir)
+        return launch.run(self.name, self.config, self.inputs(), out_dir, self.room)
 
 
 def steps(recipe: Recipe, run_dir: Path) -> list[Step]:
@@ -54,9 +57,15 @@ def steps(recipe: Recipe, run_dir: Path) -> list[Step]:
     data, rows, teacher = folder["data"], folder["rows"], folder["finetune"]
     model = folder["prune"] if recipe.prune.enabled else folder["student"]
     found = [
-        Step("data", recipe.data, lambda: sources.local_files(recipe.data)),
+        Step(
+            "data",
+            recipe.data,
+            lambda: {**sources.local_files(recipe.data), **earlier(recipe, "data")},
+            MERGE if recipe.update.run else "",
+        ),
         Step("baseline", recipe.baseline, lambda: {"data": data}),
         Step("finetune", recipe.finetune, lambda: {"data": data, **finetuning(recipe)}),
+        Step("update", recipe.update, lambda: {"data": data, "model": teacher, **earlier(recipe, "finetune")}),
         Step("augment", recipe.augment, lambda: {"data": data, **augmenting(recipe, teacher)}),
         Step("distill", recipe.distill, lambda: {"data": rows, "teacher": teacher, **local_student(recipe)}),
         Step("prune", recipe.prune, lambda: {"data": rows, "model": folder["student"], "teacher": teacher}),
@@ -72,8 +81,14 @@ def steps(recipe: Recipe, run_dir: Path) -> list[Step]:
             recipe.bench,
             lambda: {"data": data, "package": folder["package"], "teacher": teacher},
         ),
+        Step(
+            "update_artifact",
+            recipe.update,
+            lambda: {"data": data, "package": folder["package"], **earlier(recipe, "artifact")},
+        ),
     ]
-    return [step for step in found if wanted(step.config) and (step.name != "baseline" or form(recipe) in SHIPPED)]
+    shipped = {"baseline": form(recipe) in SHIPPED, "update_artifact": update.shipped(recipe)}
+    return [step for step in found if wanted(step.config) and shipped.get(step.name, True)]
 
 
 def form(recipe: Recipe) -> str:
@@ -85,7 +100,7 @@ def wanted(config: StageConfig) -> bool:
     """Whether the recipe asks for the stage; calibration runs in any case, at temperature 1 where it is off."""
     if isinstance(config, AugmentConfig | BaselineConfig | DistillConfig | PruneConfig):
         return config.enabled
-    return True
+    return not isinstance(config, UpdateConfig) or config.run is not None
 
 
 def _folders(recipe: Recipe, run_dir: Path) -> dict[str, Path]:
@@ -93,6 +108,11 @@ def _folders(recipe: Recipe, run_dir: Path) -> dict[str, Path]:
     folders["student"] = folders["distill"] if recipe.distill.enabled else folders["finetune"]
     folders["rows"] = folders["augment"] if recipe.augment.enabled else folders["data"]
     return folders
+
+
+def earlier(recipe: Recipe, name: str) -> dict[str, Path]:
+    """The folder of a stage of the run that is updated, where there is one."""
+    return {"earlier": Path(recipe.update.run) / name} if recipe.update.run else {}
 
 
 def local_model(recipe: Recipe) -> dict[str, Path]:
@@ -135,6 +155,8 @@ def preflight(recipe: Recipe, names: Collection[str] | None = None) -> None:
     if recipe.finetune.model is None:
         raise RecipeError("finetune.model: no model; give --model FOLDER, a Hugging Face id or demo:all-minilm-l6-v2")
     sources.local_files(recipe.data)
+    forgetting.check(recipe.finetune, recipe.update.run is not None)
+    update.check(recipe)
     kind, names = form(recipe), {*ROOMS, "artifact"} if names is None else set(names)
     check_trainable(kind)
     check_ships(kind, names)

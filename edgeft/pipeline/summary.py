@@ -24,6 +24,9 @@ def show(results: Results, folder: Path, console: Console) -> None:
     looked = {"artifact": "artifact", "finetune": "teacher"}
     if stage := next((name for name in looked if name in results), None):
         scrutiny.show(results[stage].metrics, looked[stage], console)
+    for name in ("update", "update_artifact"):
+        if name in results:
+            _updated(results[name].metrics, "teacher" if name == "update" else "artifact", console)
     if "artifact" in results:
         _headline(results, console)
         _next(folder, console)
@@ -56,6 +59,11 @@ def _augmented(metrics: dict[str, Any], console: Console) -> None:
     console.print(f"training rows: {rows['before']}, after augmentation {rows['after']} ({kept})")
 
 
+def _updated(metrics: dict[str, Any], what: str, console: Console) -> None:
+    title = f"{metrics['metric']} of the {what} on test rows, before and after"
+    _print(facts.table(title, metrics["rows"]), console)
+
+
 def _next(folder: Path, console: Console) -> None:
     console.print(f"\nReport: {folder / 'artifact' / 'report.html'}\nNext:")
     console.print(f'  edgeft predict {folder / "artifact"} "your own text"', soft_wrap=True)
@@ -79,9 +87,13 @@ def show_metrics(result: StageResult, console: Console) -> None:
     """The metrics of one stage."""
     plain = {name: value for name, value in result.metrics.items() if name not in scrutiny.KEYS}
     for block in facts.blocks(plain, result.stage):
-        table = Table(*(["", *block.columns]), title=block.title, title_justify="left", box=box.SIMPLE_HEAD)
-        table.show_header = bool(block.columns)
-        for name, cells in block.rows:
-            table.add_row(name, *cells)
-        console.print(table)
+        _print(block, console)
     scrutiny.show(result.metrics, "model", console)
+
+
+def _print(block: facts.Block, console: Console) -> None:
+    table = Table(*(["", *block.columns]), title=block.title, title_justify="left", box=box.SIMPLE_HEAD)
+    table.show_header = bool(block.columns)
+    for name, cells in block.rows:
+        table.add_row(name, *cells)
+    console.print(table)

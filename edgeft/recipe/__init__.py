@@ -22,6 +22,7 @@ from edgeft.recipe.stages import (
     Recipe,
     ReportConfig,
     TrainingConfig,
+    UpdateConfig,
 )
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "ReportConfig",
     "StageConfig",
     "TrainingConfig",
+    "UpdateConfig",
     "builtin_names",
     "check_stage",
     "from_tree",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from edgeft.recipe.base import Points, Rate, StageConfig, Tokens
+from edgeft.recipe.base import Points, Rate, Rows, Share, StageConfig, Tokens, Weight
 from edgeft.recipe.options import config as _config
 from edgeft.recipe.options import option as _option
 from edgeft.recipe.rows import AugmentConfig, DataConfig
@@ -90,6 +90,14 @@ class FinetuneConfig(TrainingConfig):
     virtual_tokens: Annotated[
         Tokens | None, _option("learnt in front of every text by prompt and p_tuning, beyond max_length", "tokens")
     ] = None
+    ewc_weight: Annotated[
+        Weight | None,
+        _option("in an update, weight of elastic weight consolidation, which holds what earlier rows need; 0: off"),
+    ] = None
+    ewc_rows: Annotated[Rows | None, _option("earlier training rows that say what they need", "rows")] = None
+    rehearsal_fraction: Annotated[
+        Share | None, _option("in an update, share of the earlier training rows that are learned again")
+    ] = None
     lora_rank: Annotated[int, _option("rank of the LoRA matrices, width of peanut's bottlenecks", ge=1)] = 16
     lora_alpha: Annotated[int, _option("LoRA's scale is alpha / rank", ge=1)] = 32
     lora_dropout: Annotated[float, _option("dropout before the LoRA matrices", ge=0, lt=1)] = 0.05
@@ -106,6 +114,19 @@ class FinetuneConfig(TrainingConfig):
     bootstrap_resamples: Annotated[
         int, _option("draws behind the 95% intervals of test metrics and slices", ge=100)
     ] = 1000
+
+
+@_config()
+class UpdateConfig(StageConfig):
+    """Training a finished run further on new rows."""
+
+    run: Annotated[str | None, _option("run folder whose model learns data.file beside its own rows; unset: none")] = (
+        None
+    )
+    max_old_drop_points: Annotated[
+        Points | None,
+        _option("refused where the lead metric on earlier test rows, or on those of a label, falls by more", "points"),
+    ] = None
 
 
 @_config()
@@ -211,6 +232,7 @@ class Recipe:
     data: DataConfig = DataConfig()
     baseline: BaselineConfig = BaselineConfig()
     finetune: FinetuneConfig = FinetuneConfig()
+    update: UpdateConfig = UpdateConfig()
     augment: AugmentConfig = AugmentConfig()
     distill: DistillConfig = DistillConfig()
     prune: PruneConfig = PruneConfig()

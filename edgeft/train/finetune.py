@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,24 @@ import torch
 
 from edgeft import models
 from edgeft.data.dataset import load as load_dataset
+from edgeft.data.merge import earlier_rows
 from edgeft.errors import RecipeError
 from edgeft.progress import say
 from edgeft.recipe import FinetuneConfig
 from edgeft.stage import Inputs, Metrics, stage
-from edgeft.train import defaults, evaluate, lengths, methods, mitigation, optim, reporting, scrutiny, tasks
+from edgeft.train import (
+    defaults,
+    evaluate,
+    forgetting,
+    lengths,
+    methods,
+    mitigation,
+    optim,
+    reporting,
+    scrutiny,
+    tasks,
+)
+from edgeft.train.forgetting import Lesson
 from edgeft.train.loop import Evaluate, Loss, Progress, Trainer, plan
 from edgeft.train.tasks import Items, TrainingTask
 
@@ -55,7 +69,8 @@ def fill(config: FinetuneConfig, inputs: Inputs, out_dir: Path) -> Metrics:
     source = str(inputs["model"]) if "model" in inputs else config.model
     if source is None:
         raise RecipeError("finetune.model: no model; give --model FOLDER, a Hugging Face id or demo:all-minilm-l6-v2")
-    dataset = load_dataset(inputs["data"])
+    lesson = forgetting.lesson(config, load_dataset(inputs["data"]), earlier_rows(inputs["data"]))
+    config, dataset = lesson.config, lesson.dataset
     facts, tokenizer = models.facts(source), models.load_tokenizer(source)
     methods.check(config, facts, tasks.class_of(dataset.kind))
     config, reasons = defaults.decide(config, lengths.setting(config, dataset, tokenizer, facts))
@@ -70,14 +85,15 @@ def fill(config: FinetuneConfig, inputs: Inputs, out_dir: Path) -> Metrics:
     say("decided: " + (", ".join(f"{name} {one['value']:g}" for name, one in decided.items()) or "nothing was unset"))
     task = tasks.of(dataset, tokenizer, config.max_length, config)
     model = methods.load(config, source, task.head(dataset.labels), device)
+    forgetting.check_model(lesson, model)
     task.prepare(model)
     model = methods.prepare(config, model, task.adapter)
     optim.freeze(model, config.freeze_layers)
     counts = methods.parameter_counts(model)
-    progress = train(task, model, config, out_dir)
+    progress = train(task, model, config, out_dir, lesson)
     found = keep(task, model, config, source, out_dir)
-    steps = {"best_step": progress.best_step, "steps": progress.step}
-    return {**found, **counts, **added, "decided": decided, **steps, "device": str(device)}
+    steps = {"best_step": progress.best_step, "steps": progress.step, "device": str(device)}
+    return {**found, **counts, **added, "decided": decided, **lesson.figures(), **steps}
 
 
 def unfreezing(model: torch.nn.Module, config: FinetuneConfig, items: int) -> optim.BeforeStep:
@@ -85,7 +101,7 @@ def unfreezing(model: torch.nn.Module, config: FinetuneConfig, items: int) -> op
     return optim.gradual_unfreezing(model, plan(config, items).steps) if config.gradual_unfreezing else optim.as_it_is
 
 
-def train(task: TrainingTask, model: Any, config: FinetuneConfig, out_dir: Path) -> Progress:
+def train(task: TrainingTask, model: Any, config: FinetuneConfig, out_dir: Path, lesson: Lesson) -> Progress:
     """Train on the labelled rows; the model ends with its best weights.
 
     Raises:
@@ -93,9 +109,10 @@ def train(task: TrainingTask, model: Any, config: FinetuneConfig, out_dir: Path)
         RecipeError: an option doesn't fit the model, the method or the device.
     """
     items = task.items(task.dataset.train, training=True)
+    loss = replace(loss_on(task, items), penalty=forgetting.penalty_of(lesson, task, model))
     trainer = Trainer(
         model,
-        loss_on(task, items),
+        loss,
         validation(task, model),
         config,
         config.learning_rate or defaults.LEARNING_RATES[config.method],

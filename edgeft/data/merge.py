@@ -1,0 +1,249 @@
+"""The rows of an update: those of an earlier run, and behind them new ones that it has never seen.
+
+The folder is a dataset folder like any other; earlier.json beside it says how many rows of each split are the earlier
+run's. They stand first, as they stood there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from edgeft.data import balance, checks, dataset, near, overlap, splits
+from edgeft.data.clean import cleaning_of
+from edgeft.data.content import hashes
+from edgeft.data.dataset import Dataset, Split
+from edgeft.data.kinds import NAMED
+from edgeft.data.overlap import NONE
+from edgeft.data.prepare import assemble, measure, prepare, write_removed
+from edgeft.data.rows import Rows, joined
+from edgeft.data.splits import LEAK, Parts
+from edgeft.errors import DataError
+from edgeft.progress import say
+from edgeft.recipe import DataConfig
+from edgeft.stage import Inputs, Metrics, stage, write_json
+
+EARLIER = "earlier.json"
+KNOWN = "stands in the earlier run"
+OTHER = "stands in the earlier run with another answer"
+NEAR = "near duplicate of a row of the earlier run"
+
+BySplit = dict[str, Rows]
+
+
+@stage("data")
+def run(config: DataConfig, inputs: Inputs, out_dir: Path) -> Metrics:
+    """Fill a dataset folder with earlier and new rows.
+
+    Args:
+        config: the new rows, how to clean and how to split; as it was for the earlier ones.
+        inputs: `earlier` (a dataset folder), and the local files of the config.
+        out_dir: the folder to fill.
+
+    Returns:
+        As `prepare.run`, what was found and done being of the new rows; and `update`: the old and new rows of each
+        split.
+
+    Raises:
+        DataError: rows of another form, a label that the earlier rows don't have, or nothing new.
+    """
+    old = dataset.load(inputs["earlier"])
+    check_cleaning(old, config)
+    earlier = {name: _rows(old, name, config) for name in dataset.SPLITS}
+    parts, found = prepare(config, lambda rows, *_: divide(rows, earlier, old.labels, config), check)
+    made = merge(old, parts, config)
+    dataset.save(made, out_dir)
+    counts = {name: len(old.split(name)) for name in dataset.SPLITS}
+    write_json(out_dir / EARLIER, counts)
+    write_removed(parts.removed, out_dir)
+    rows = {name: {"old": count, "new": len(made.split(name)) - count} for name, count in counts.items()}
+    return measure(made) | found | {"update": rows}
+
+
+def earlier_rows(folder: Path) -> dict[str, int] | None:
+    """How many rows at the beginning of each split are an earlier run's; None where the folder is of one run.
+
+    Raises:
+        DataError: earlier.json is none of ours.
+    """
+    path = folder / EARLIER
+    if not path.exists():
+        return None
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=dict[str, int])
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: not the counts of an update: {error}") from None
+
+
+# ------------------------------------------------------------------------------------------------------------- new rows
+
+
+def check_cleaning(old: Dataset, config: DataConfig) -> None:
+    """Old and new rows are cleaned alike: one model has one cleaning.
+
+    Raises:
+        DataError: they are not.
+    """
+    if cleaning_of(config) != old.cleaning:
+        raise DataError(
+            "data.clean, data.anonymise: the new rows would be cleaned in another way than those of the earlier run; "
+            "leave these options as they were there"
+        )
+
+
+def divide(rows: Rows, earlier: BySplit, labels: list[str], config: DataConfig) -> Parts:
+    """The new rows in their splits, without those that the earlier run has in any form.
+
+    Args:
+        rows: cleaned.
+        earlier: the rows of each split of the earlier run.
+        labels: (L,) its labels.
+        config: how to split.
+
+    Raises:
+        DataError: rows of another form, an unknown label, or nothing new.
+    """
+    known = joined(list(earlier.values()))
+    if rows.kind.name != known.kind.name:
+        checks.fail(rows.name, [f"{rows.kind.name} rows, but the earlier run has {known.kind.name} rows"])
+    _check_labels(rows, labels)
+    fresh, taken = _unknown(rows, known)
+    if not len(fresh):
+        checks.fail(rows.name, [f"all {len(rows):,} rows stand in the earlier run already; there is nothing new"])
+    parts = splits.parted(fresh, labels, config, config.validation_fraction, config.test_fraction)
+    parts.removed = taken
+    _take_out_leaks(parts, earlier)
+    if "near_duplicates" in (config.clean or ()):
+        _take_out_near(parts, earlier, config.near_duplicate_similarity)
+    return parts
+
+
+def _check_labels(rows: Rows, labels: list[str]) -> None:
+    try:
+        checks.labels_known(rows, labels)
+    except DataError as error:
+        raise DataError(
+            f"{error}; an update learns no new label: take these rows out, or train on all rows with edgeft pipeline"
+        ) from None
+
+
+def _unknown(rows: Rows, known: Rows) -> tuple[Rows, overlap.Removed]:
+    """The rows whose input stands nowhere in the earlier run, and those that are gone."""
+    twin = overlap.twins(hashes(rows.inputs), hashes(known.inputs))
+    there = np.flatnonzero(twin != NONE)
+    answers, before = overlap.target_hashes(rows), overlap.target_hashes(known)
+    removed = overlap.Removed()
+    differs = np.zeros(len(there), dtype=bool)
+    if answers is not None and before is not None:
+        differs = answers[there] != before[twin[there]]
+    for reason, chosen in ((KNOWN, there[~differs]), (OTHER, there[differs])):
+        removed.add(reason, rows, chosen, known, twin[chosen])
+    return rows.without(there), removed
+
+
+def _take_out_leaks(parts: Parts, earlier: BySplit) -> None:
+    """Take the new rows out of which something stands in another split of the earlier run."""
+    for split in dataset.SPLITS:
+        for other in dataset.SPLITS:
+            if split != other:
+                rows: Rows = getattr(parts, split)
+                places, twins = overlap.leaks(rows, earlier[other])
+                parts.removed.add(f"{LEAK}{split}_in_{other}", rows, places, earlier[other], twins)
+                setattr(parts, split, rows.without(places))
+
+
+def _take_out_near(parts: Parts, earlier: BySplit, similarity: float) -> None:
+    """Take the new rows out that are nearly one of the earlier run, where two such rows can't stand."""
+    known = joined(list(earlier.values()))
+    split_of = np.repeat(list(earlier), [len(rows) for rows in earlier.values()])
+    for split in dataset.SPLITS:
+        rows: Rows = getattr(parts, split)
+        texts = rows.kind.compared(known.columns) + rows.kind.compared(rows.columns)
+        twin = near.earlier_similar(texts, similarity)[len(known) :]
+        hit = np.flatnonzero((twin != NONE) & (twin < len(known)))
+        places = hit if rows.kind.near_within else hit[split_of[twin[hit]] != split]
+        parts.removed.add(NEAR, rows, places, known, twin[places])
+        setattr(parts, split, rows.without(places))
+
+
+def check(parts: Parts, rows: int, name: str) -> None:
+    """There must be something to learn; without new test rows nobody sees how well it was learnt.
+
+    Raises:
+        DataError: no training row.
+    """
+    if not len(parts.train):
+        checks.fail(name, [f"no new training row is left of {rows:,} rows; add rows"])
+    if not len(parts.test):
+        say("data: warning: none of the new rows is a test row, so the update is judged on the old ones alone")
+
+
+# -------------------------------------------------------------------------------------------------------- old and new
+
+
+def _rows(old: Dataset, name: str, config: DataConfig) -> Rows:
+    """A split of a dataset as rows."""
+    split = old.split(name)
+    names = split.files or [old.source] * len(split)
+    files = list(dict.fromkeys(names)) or [old.source]
+    places = {file: place for place, file in enumerate(files)}
+    return Rows(
+        kind=NAMED[old.kind](config),
+        columns=split.columns,
+        rows=split.rows,
+        files=files,
+        file=np.array([places[file] for file in names], dtype=np.int32),
+    )
+
+
+def merge(old: Dataset, parts: Parts, config: DataConfig) -> Dataset:
+    """The dataset of both; weights of labels are those of all training rows together."""
+    weighted = config.balance == "class_weights"
+    new = assemble(parts, dataclasses.replace(config, balance="none") if weighted else config)
+    found = {name: _one_after_the_other(_named(old, name), _named(new, name)) for name in dataset.SPLITS}
+    made = dataclasses.replace(
+        old,
+        train=found["train"],
+        validation=found["validation"],
+        test=found["test"],
+        unlabelled=_unlabelled(old, new, found),
+        source=f"{old.source} and {new.source}",
+    )
+    weights = balance.class_weights(_rows(made, "train", config), made.labels) if weighted else []
+    return dataclasses.replace(made, class_weights=weights)
+
+
+def _named(data: Dataset, name: str) -> Split:
+    """A split whose rows all say which file they are of."""
+    split = data.split(name)
+    return split if split.files else dataclasses.replace(split, files=[data.source] * len(split))
+
+
+def _one_after_the_other(first: Split, second: Split) -> Split:
+    """The rows of both, whatever is kept of a row."""
+    names = [field.name for field in dataclasses.fields(Split)]
+    return Split(**{name: _chained(getattr(first, name), getattr(second, name)) for name in names})
+
+
+def _chained(first: Any, second: Any) -> Any:
+    if isinstance(first, dict):
+        return {key: _chained(first[key], second[key]) for key in first if key in second}
+    return np.concatenate([first, second]) if isinstance(first, np.ndarray) else [*first, *second]
+
+
+def _unlabelled(old: Dataset, new: Dataset, found: dict[str, Split]) -> list[str]:
+    """Unlabelled texts of both, each once, without those that have a label now."""
+    texts = [*old.unlabelled, *new.unlabelled]
+    if not texts:
+        return []
+    seen = {value for split in found.values() for value in hashes(split.texts).tolist()}
+    kept: list[str] = []
+    for text, value in zip(texts, hashes(texts).tolist(), strict=True):
+        if value not in seen:
+            seen.add(value)
+            kept.append(text)
+    return kept

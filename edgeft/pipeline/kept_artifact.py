@@ -1,0 +1,39 @@
+"""Stage `update_artifact`: the artifact of the earlier run beside the updated one, on the same test rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import edgeft
+from edgeft.data.dataset import Dataset
+from edgeft.pipeline.kept import judged, old_and_new, task_of
+from edgeft.recipe import UpdateConfig
+from edgeft.stage import Inputs, Metrics, stage
+from edgeft.train.metrics.bootstrap import Measure
+
+
+@stage("update_artifact")
+def run(config: UpdateConfig, inputs: Inputs, out_dir: Path) -> Metrics:
+    """Compare what ships with what shipped, both through the runtime.
+
+    Args:
+        config: how much may be lost.
+        inputs: `data` (a dataset folder of an update), `earlier` and `package` (artifacts).
+        out_dir: gets update.json.
+
+    Returns:
+        See `kept.judged`.
+
+    Raises:
+        GateError: too much was forgotten.
+    """
+    dataset, count = old_and_new(inputs["data"])
+    measures = [measure_of(inputs[name], dataset) for name in ("earlier", "package")]
+    return judged(config, dataset, count, measures[0], measures[1], out_dir, "artifact")
+
+
+def measure_of(folder: Path, dataset: Dataset) -> Measure:
+    """The lead metric of an artifact on the test rows, row by row; one text at a time, as a device is asked."""
+    task = task_of(dataset)
+    logits = edgeft.load(folder).logits(dataset.test.texts, batch_size=1)
+    return task.measures(logits, dataset.test)[task.lead]
