@@ -84,6 +84,9 @@ class FinetuneConfig(TrainingConfig):
         bool, _option("train the head alone at first, then one more layer from the top in equal parts of the steps")
     ] = False
     max_length: Annotated[int, _option("longer texts are truncated", "tokens", ge=4)] = 128
+    shard_frozen: Annotated[
+        bool, _option("split the weights that don't train among the processes (FSDP), for adapters on large models")
+    ] = False
     packing: Annotated[
         bool, _option("short texts share an item of max_length and don't see each other; for language models")
     ] = False

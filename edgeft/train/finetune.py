@@ -24,6 +24,7 @@ from edgeft.train import (
     methods,
     mitigation,
     optim,
+    processes,
     reporting,
     scrutiny,
     tasks,
@@ -80,6 +81,7 @@ def fill(config: FinetuneConfig, inputs: Inputs, out_dir: Path) -> Metrics:
     dataset, added = mitigation.with_copies(dataset, config)
     device, why = models.device(config.device)
     optim.check(config, device)
+    processes.check(config)
     say(f"finetune: {config.method} on {device} ({why})")
     decided = defaults.described(config, reasons)
     say("decided: " + (", ".join(f"{name} {one['value']:g}" for name, one in decided.items()) or "nothing was unset"))

@@ -161,6 +161,7 @@ def accumulate(processes: Processes, loss_of: Loss, group: list[list[int]], step
                 )
             arithmetic.backward(loss)
         total += value
+    processes.exchange()
     return processes.total(total)
 
 
@@ -212,7 +213,7 @@ class Trainer:
         self.scheduler = schedule_for(self.optimizer, config, self.plan.warmup, self.plan.steps)
         self.progress = Progress()
         self.best_state = copies(self.parameters)
-        self.processes = Processes(model, config.seed or 0)
+        self.processes = Processes(model, config.seed or 0, getattr(config, "shard_frozen", False))
 
     def fit(self) -> Progress:
         """Train from the last checkpoint, or from the start, and leave the best weights in the model.
@@ -235,6 +236,7 @@ class Trainer:
                 bar.advance()
                 bar.show(self._note())
         put_back(self.parameters, self.best_state)
+        self.processes.finish()
         self._write_history()
         return self.progress
 

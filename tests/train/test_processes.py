@@ -56,7 +56,11 @@ def steady(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: Any) -> Pat
 
 
 def command(start: tuple[str, ...], data: Path, model: Path, out: Path, **options: Any) -> list[str]:
-    flags = [part for name, value in {**SGD, **options}.items() for part in (f"--{name}", str(value))]
+    flags = [
+        part
+        for name, value in {**SGD, **options}.items()
+        for part in ([f"--{name}"] if value is True else [f"--{name}", str(value)])
+    ]
     places = ["--data", str(data), "--model", str(model), "--out", str(out)]
     return [sys.executable, *start, "-m", "edgeft", "finetune", *places, *flags]
 
@@ -123,6 +127,32 @@ def test_killed_and_resumed_two_processes_end_in_the_same_bits(data: Path, stead
     assert whole
     assert killed
     assert killed.digest == whole.digest
+
+
+@pytest.mark.parametrize("method", ["lora", "qlora"])
+def test_split_frozen_weights_have_the_loss_curve_of_whole_ones(
+    method: str, data: Path, steady: Path, tmp_path: Path
+) -> None:
+    options = {"method": method, "lora-dropout": 0, "learning-rate": 0.5, "precision": "fp32"}
+    finetune((), data, steady, tmp_path / "whole", **options)
+    finetune((*TORCHRUN,), data, steady, tmp_path / "split", **options, **{"shard-frozen": True})
+    assert losses(tmp_path / "split") == pytest.approx(losses(tmp_path / "whole"), rel=1e-5)
+    whole, split = read_result(tmp_path / "whole"), read_result(tmp_path / "split")
+    assert whole
+    assert split
+    assert split.metrics["merge_difference"] <= 1e-4
+    assert split.metrics["trainable_parameters"] == whole.metrics["trainable_parameters"]
+    one, two = (load_classifier(folder, None).state_dict() for folder in (tmp_path / "whole", tmp_path / "split"))
+    for name, weights in one.items():
+        torch.testing.assert_close(weights, two[name], rtol=1e-4, atol=1e-6)
+
+
+def test_splitting_what_is_whole_anyway_is_refused(data: Path, steady: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^finetune.shard_frozen: there is one process"):
+        launch.run("finetune", FinetuneConfig(model=str(steady), shard_frozen=True), {"data": data}, tmp_path / "out")
+    config = FinetuneConfig(model=str(steady), method="full", shard_frozen=True, processes=2)
+    with pytest.raises(UserError, match=r"^finetune.shard_frozen: nothing is frozen"):
+        launch.run("finetune", config, {"data": data, "model": steady}, tmp_path / "out")
 
 
 def test_the_recipe_starts_processes(data: Path, steady: Path, alone: Path, tmp_path: Path) -> None:
