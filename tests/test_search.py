@@ -19,6 +19,7 @@ from support import last_json, up_and_down, write_csv
 
 from edgeft import recipe
 from edgeft.errors import OutputFolderError, RecipeError, TrainingError, UserError
+from edgeft.pipeline import run as pipeline
 from edgeft.recipe import Recipe
 from edgeft.search import results, run, space, study
 from edgeft.search.results import Found
@@ -145,6 +146,7 @@ def test_the_best_recipe_reads_back_and_makes_the_same_model(whole: Found, chose
     )
     loaded = recipe.load(str(whole.recipe))
     assert loaded == expected == recipe.resolve(loaded)
+    assert {state for _, state in pipeline.plan(loaded, tmp_path / "run")} == {"runs"}  # a recipe that a pipeline takes
     inputs = {"data": whole.folder / "data", "model": Path(loaded.finetune.model or "")}
     again, kept = finetune(loaded.finetune, inputs, tmp_path / "again"), read_result(whole.model)
     assert kept is not None
@@ -244,6 +246,29 @@ def test_a_trial_belongs_to_one_process_until_that_ends(folder: Path, tmp_path: 
     assert taken is not None
     assert (taken.trial.number, taken.trial.params) == (1, second.trial.params)
     assert study.claim(made, tmp_path, where, 2) is None
+
+
+@pytest.mark.parametrize(("name", "hopeless_from"), [("median", 5), ("halving", 2), ("none", None)])
+def test_a_pruner_ends_what_is_below_the_others(name: str, hopeless_from: int | None, tmp_path: Path) -> None:
+    """Trials of four looks; each is worse than the one before.
+
+    Halving learns from the first trial how long a training is, and compares from the second one on.
+    """
+    where = {"finetune.weight_decay": Range(0.0, 1.0, False, None, False)}
+    made = study.opened(tmp_path, where, 0, name, {})
+    ended_at: list[int | None] = []
+    for number in range(8):
+        claim = study.claim(made, tmp_path, where, 8)
+        assert claim is not None
+        for look in (1, 2, 3, 4):
+            claim.trial.report(0.9 - 0.1 * number, look)
+            if claim.trial.should_prune():
+                break
+        made.tell(claim.trial, 0.9 - 0.1 * number)
+        ended_at.append(look if look < 4 else None)
+        claim.lock.close()
+    first = next((number for number, look in enumerate(ended_at) if look), None)
+    assert first == hopeless_from
 
 
 def test_workers_end_with_the_process_that_started_them(whole: Found, chosen: Recipe, folder: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from edgeft.bench import facts, page, plots
 from edgeft.bench.plots import FIRST, MUTED, SECOND
+from edgeft.errors import require
 from edgeft.search import results
 from edgeft.search.results import Found, Row
 from edgeft.search.space import Choices, Range
@@ -88,10 +89,19 @@ def scatter(path: str, options: Choices | Range, rows: Sequence[Row], metric: st
         else:
             _points(axes, drawn, [row.options[path] for row in drawn])
             if options.log:
-                axes.set_xscale("log")
+                _logarithmic(axes)
         axes.set_ylabel(f"validation {metric}", parse_math=False)
 
     return plots.draw(4.2, 2.6, f"option-{path}", f"Validation {metric} over {path}", paint)
+
+
+def _logarithmic(axes: Any) -> None:
+    """A logarithmic axis with plain numbers at it, as in 0.0005."""
+    ticker = require("matplotlib.ticker", plots.PURPOSE)
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(ticker.LogLocator(subs=(1.0,), numticks=6))
+    axes.xaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(ticker.NullFormatter())
 
 
 def _points(axes: Any, rows: Sequence[Row], places: Sequence[float]) -> None:
