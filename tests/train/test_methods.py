@@ -272,3 +272,32 @@ def test_options_about_layers_fit_the_model_and_the_method() -> None:
 def test_every_method_that_trains_has_a_rate() -> None:
     named = get_args(get_args(get_type_hints(FinetuneConfig, include_extras=True)["method"])[0])
     assert set(methods.LEARNING_RATES) == set(METHODS) == set(named) - set(methods.NOT_PLAIN)
+
+
+@pytest.mark.parametrize("kind", ["llama", "t5"])
+def test_peanut_merges_exactly_in_models_that_generate(kind: str) -> None:
+    """And leaves the layer that makes words of hidden states alone, as LoRA does."""
+    from peft import get_peft_model
+    from transformers import LlamaConfig, LlamaForCausalLM, T5Config, T5ForConditionalGeneration
+
+    from edgeft.train.methods import adapters
+
+    torch.manual_seed(0)
+    if kind == "llama":
+        plain = LlamaForCausalLM(LlamaConfig(vocab_size=100, num_key_value_heads=2, **SMALL)).eval()
+    else:
+        sizes = {"d_model": 32, "d_ff": 64, "d_kv": 8, "num_layers": 2, "num_heads": 4}
+        plain = T5ForConditionalGeneration(T5Config(vocab_size=100, decoder_start_token_id=0, **sizes)).eval()
+    config = adapters.adapter_config(plain, settings("peanut", Path("x")), "CAUSAL_LM" if kind == "llama" else None)
+    model = get_peft_model(plain, config).eval()
+    trains = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    assert all("peanut_" in name and "lm_head" not in name for name in trains)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "peanut_" in name:
+                parameter.add_(torch.randn_like(parameter) * 0.1)
+        ids = torch.randint(5, 99, (2, 7))
+        batch = {"input_ids": ids} if kind == "llama" else {"input_ids": ids, "decoder_input_ids": ids}
+        before = model(**batch).logits
+        after = model.merge_and_unload()(**batch).logits
+    assert methods.check_merge(before.numpy(), after.numpy(), 1e-4) <= 1e-5
