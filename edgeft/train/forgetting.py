@@ -22,8 +22,8 @@ from edgeft.train.optim import trainable
 from edgeft.train.tasks import TrainingTask
 
 # Where the recipe names none.
-EWC_WEIGHT = 1000.0
-EWC_ROWS = 512
+EWC_WEIGHT = 10_000.0
+EWC_ROWS = 256
 REHEARSAL_FRACTION = 0.25
 OPTIONS = ("ewc_weight", "ewc_rows", "rehearsal_fraction")
 TITLE = "what earlier rows need"
