@@ -13,7 +13,7 @@ MAX_COLUMNS = 6
 NUMBER = (int, float)
 NAMES = {"device_bytes": "needed on a device", "folder_bytes": "whole folder"}
 WORDS = {"rss": "RSS", "os": "OS", "sha256": "SHA-256", "nll": "NLL", "ece": "ECE", "f1": "F1", "auroc": "AUROC"}
-WORDS |= {"mae": "MAE", "rmse": "RMSE", "mcc": "MCC"}
+WORDS |= {"mae": "MAE", "rmse": "RMSE", "mcc": "MCC", "pearson": "Pearson", "spearman": "Spearman"}
 SHARES = ("accuracy", "f1", "exact_match", "precision", "recall")  # how metrics end that are shown in percent
 
 

@@ -125,9 +125,9 @@ def _text(axes: Any, *args: Any, **kwargs: Any) -> Any:
 
 
 def accuracy_latency(gates: Sequence[Point], metric: str) -> str | None:
-    """Each gate as a bubble: latency across, the lead metric up, area by size; None where no gate has both."""
+    """Each gate as a bubble: latency across, the lead metric up, area by size; None where fewer than two have both."""
     points = [gate for gate in gates if gate.lead is not None and gate.latency_ms is not None]
-    if not points:
+    if len(points) < 2:
         return None
 
     def paint(figure: Any) -> None:

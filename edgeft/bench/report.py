@@ -242,7 +242,7 @@ def _size(inputs: ReportInputs) -> Headline:
     own, teacher = _artifact(inputs), _gate(inputs, TEACHERS)
     count = inputs.bench.get("size", {}).get("device_bytes") or (own.bytes if own else None)
     notes = ["graph and tokenizer"] if inputs.bench.get("size") else []
-    if teacher and teacher.bytes and count:
+    if teacher and teacher is not own and teacher.bytes and count:
         notes = [f"teacher {facts.size(teacher.bytes)}, {_times(teacher.bytes / count)} as large", *notes]
     return Headline(name="size", value=facts.size(count), notes=notes)
 

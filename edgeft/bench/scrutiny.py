@@ -244,13 +244,17 @@ def _shortened(words: str, after: bool, before: bool) -> str:
 
 
 def lowest(scrutiny: Plain, count: int) -> Iterator[tuple[str, Plain]]:
-    """The slices with the lowest figures as (title: name, part); those of few rows are left out."""
+    """The slices with the lowest figures as (title: name, part), where these are lower than that of all rows.
+
+    Those of few rows are left out.
+    """
     slices = scrutiny.get("slices", {})
+    whole = scrutiny.get("intervals", {}).get(slices.get("metric"), {}).get("value")
     titles = {**groups(slices), f"by length in {slices.get('unit')}": slices.get("by_length", {})}
     parts = [
         (f"{title.removeprefix('by ')}: {name}", part)
         for title, of_title in titles.items()
         for name, part in of_title.items()
-        if part["value"] is not None and not part["small"]
+        if whole is not None and part["value"] is not None and part["value"] < whole and not part["small"]
     ]
     yield from sorted(parts, key=lambda item: item[1]["value"])[:count]

@@ -148,7 +148,8 @@ def judged(
     """The outcomes after the teacher looked at what was kept so far.
 
     Not at copies with swapped identity terms: a teacher whose answer hangs on such a term disagrees with just those
-    copies that unlearn it. Their label holds by what they are for.
+    copies that unlearn it. Their label holds by what they are for; but where distillation weighs the teacher's soft
+    labels more than the labels, such a teacher teaches it to the student all the same: mend the teacher first.
     """
     places = [place for place, outcome in enumerate(so_far) if outcome == "kept" and made[place].method not in HOLDS]
     found = list(so_far)

@@ -109,6 +109,7 @@ def test_differences_of_texts() -> None:
 def test_the_lowest_slices_leave_few_rows_and_undefined_ones_out() -> None:
     found = looked(a={"x": part(0.1, 0, 1, 3), "y": part(None, None, None), "z": part(0.7, 0.6, 0.8)})
     assert [name for name, _ in scrutiny.lowest(found, 2)] == ["a: z", "length in words: 10-40"]
+    assert [name for name, _ in scrutiny.lowest(found, 9)] == ["a: z", "length in words: 10-40"]  # others are no lower
     assert list(scrutiny.lowest({}, 3)) == []
 
 
