@@ -26,7 +26,7 @@ def setting(config: FinetuneConfig, dataset: Dataset, tokenizer: Any, facts: Fac
         task=dataset.task,
         rows=len(dataset.train),
         tokens=token_lengths(dataset, tokenizer) if config.max_length is None else [],
-        positions=min(facts.positions, tokenizer.model_max_length),
+        positions=facts.positions,
         width=facts.width,
     )
 

@@ -141,7 +141,7 @@ def test_lengths_are_counted_only_where_they_decide(data: Path, tiny_model: Path
     facts = Facts("bert", 4, 64, 64)
     found = lengths.setting(FinetuneConfig(), dataset, tokenizer, facts)
     assert found.tokens == [len(tokenizer(text)["input_ids"]) for text in dataset.train.texts]
-    assert (found.rows, found.task, found.positions) == (len(dataset.train), "text-classification", 32)
+    assert (found.rows, found.task, found.positions) == (len(dataset.train), "text-classification", 64)
     assert lengths.setting(FinetuneConfig(max_length=8), dataset, tokenizer, facts).tokens == []
 
 
