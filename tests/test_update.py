@@ -336,3 +336,5 @@ def test_a_refusal_keeps_the_figures(tmp_path: Path) -> None:
     with pytest.raises(GateError, match=r"^update: accuracy of the teacher on earlier rows \(30\) fell .* at most 2.5"):
         kept.judged(config, dataset, 30, np.ones(30), np.zeros(30), tmp_path, "teacher")
     assert json.loads((tmp_path / kept.FIGURES).read_text())["rows"]["earlier rows"]["after"] == 0
+    unset = UpdateConfig(run="x")
+    assert kept.judged(unset, dataset, 30, np.ones(30), np.ones(30), tmp_path, "teacher")["max_old_drop_points"] == 1

@@ -15,6 +15,7 @@ from edgeft.data.dataset import load as load_dataset
 from edgeft.data.kinds import NAMED
 from edgeft.data.merge import earlier_rows
 from edgeft.errors import DataError, GateError
+from edgeft.pipeline.update import MAX_OLD_DROP_POINTS
 from edgeft.recipe import DataConfig, TrainingConfig, UpdateConfig
 from edgeft.stage import Inputs, Metrics, stage, write_json
 from edgeft.train import tasks
@@ -99,7 +100,8 @@ def judged(
     Raises:
         GateError: too much was forgotten.
     """
-    lead, budget = task_of(dataset).lead, config.max_old_drop_points or 0.0
+    lead, drop = task_of(dataset).lead, config.max_old_drop_points
+    budget = MAX_OLD_DROP_POINTS if drop is None else drop
     table = compared(dataset, count, before, after)
     found = {"metric": lead, "max_old_drop_points": budget, "rows": table}
     write_json(out_dir / FIGURES, found)
