@@ -25,7 +25,7 @@ SHAPES: dict[str, dict[str, int]] = {
     "1.5b": {"hidden_size": 2048, "num_hidden_layers": 28, "num_attention_heads": 16, "intermediate_size": 5632},
     "7b": {"hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32, "intermediate_size": 11008},
 }
-PIECES, LENGTH, BATCH, RANK, RATE = 32_000, 1024, 8, 16, 2e-4
+PIECES, RANK, RATE = 32_000, 16, 2e-4
 
 
 def read(texts: Path) -> list[str]:
@@ -54,7 +54,7 @@ def make_model(folder: Path, texts: list[str], shape: Mapping[str, int]) -> None
 # ----------------------------------------------------------------------------------------------------------- two sides
 
 
-def ours(model: Path, texts: list[str], method: str, warmup: int, steps: int, device: str) -> dict[str, float]:
+def ours(model: Path, texts: list[str], options: argparse.Namespace) -> dict[str, float]:
     """edgeft's own loop: packed texts."""
     import numpy as np
     import torch
@@ -75,16 +75,18 @@ def ours(model: Path, texts: list[str], method: str, warmup: int, steps: int, de
         def logged(self, step: int, values: Mapping[str, float]) -> None:
             self.times.append(time.perf_counter())
 
+    length, batch, warmup, steps = options.length, options.batch, options.warmup, options.steps
     split = split_of({"text": texts}, np.arange(len(texts)), [])
     dataset = Dataset("text-generation", [], split, split, split, [], kind="text")
-    options: dict[str, Any] = {"batch_size": BATCH, "max_length": LENGTH, "lora_rank": RANK, "lora_alpha": RANK}
-    options |= {"packing": True, "learning_rate": RATE, "evaluations_per_epoch": 1, "checkpoint_steps": 10**9}
-    config = FinetuneConfig(model=str(model), method=method, device=device, seed=0, epochs=1, **options)  # type: ignore[arg-type]
-    task = tasks.of(dataset, models.load_tokenizer(model), LENGTH, config)
+    same: dict[str, Any] = {"batch_size": batch, "max_length": length, "lora_rank": RANK, "lora_alpha": RANK}
+    same |= {"packing": True, "learning_rate": RATE, "evaluations_per_epoch": 1, "checkpoint_steps": 10**9}
+    same |= {"method": options.method, "device": options.device, "warmup_fraction": 0.0}
+    config = FinetuneConfig(model=str(model), seed=0, epochs=1, **same)
+    task = tasks.of(dataset, models.load_tokenizer(model), length, config)
     items = task.items(split, training=True)
-    wanted = (warmup + steps) * BATCH
+    wanted = (warmup + steps) * batch
     items = type(items)(items.inputs[:wanted], items.rows[:wanted], items.weights[:wanted])
-    loaded = methods.load(config, str(model), task.head([]), torch.device(device))
+    loaded = methods.load(config, str(model), task.head([]), torch.device(options.device))
     task.prepare(loaded)
     ready = methods.prepare(config, loaded, task.adapter)
     clock = Clock()
@@ -94,11 +96,11 @@ def ours(model: Path, texts: list[str], method: str, warmup: int, steps: int, de
     trainer.out_dir.mkdir(exist_ok=True)
     with watch.watching(clock):
         trainer.fit()
-    tokens = sum(items.lengths) * steps / (len(items) / BATCH)
-    return figures(tokens, clock.times[-1] - clock.times[warmup - 1], device)
+    tokens = sum(items.lengths) * steps / (len(items) / batch)
+    return figures(tokens, clock.times[-1] - clock.times[warmup - 1], options.device)
 
 
-def plain(model: Path, texts: list[str], method: str, warmup: int, steps: int, device: str) -> dict[str, float]:
+def plain(model: Path, texts: list[str], options: argparse.Namespace) -> dict[str, float]:
     """transformers.Trainer with peft and bitsandbytes, as their guides put them together."""
     import torch
     from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
@@ -121,8 +123,9 @@ def plain(model: Path, texts: list[str], method: str, warmup: int, steps: int, d
         def on_step_end(self, *arguments: Any, **others: Any) -> None:
             self.times.append(time.perf_counter())
 
-    on_gpu, bits = device == "cuda", None
-    if method == "qlora":
+    warmup, steps, batch = options.warmup, options.steps, options.batch
+    on_gpu, bits, in_bits = options.device == "cuda", None, options.method == "qlora"
+    if in_bits:
         dtype = torch.bfloat16 if on_gpu else torch.float32
         bits = BitsAndBytesConfig(
             load_in_4bit=True,
@@ -133,24 +136,26 @@ def plain(model: Path, texts: list[str], method: str, warmup: int, steps: int, d
         )
     tokenizer = AutoTokenizer.from_pretrained(model)
     tokenizer.pad_token = tokenizer.eos_token
-    loaded = AutoModelForCausalLM.from_pretrained(model, quantization_config=bits, device_map={"": device})
-    if method == "qlora":
+    loaded = AutoModelForCausalLM.from_pretrained(model, quantization_config=bits, device_map={"": options.device})
+    if in_bits:
         loaded = prepare_model_for_kbit_training(loaded, use_gradient_checkpointing=on_gpu)
     adapter = LoraConfig(task_type="CAUSAL_LM", r=RANK, lora_alpha=RANK, lora_dropout=0.05, target_modules="all-linear")
     rows = [
-        {"input_ids": ids} for ids in tokenizer(texts, truncation=True, max_length=LENGTH)["input_ids"] if len(ids) > 1
+        {"input_ids": ids}
+        for ids in tokenizer(texts, truncation=True, max_length=options.length)["input_ids"]
+        if len(ids) > 1
     ]
-    rows = rows[: (warmup + steps) * BATCH]
+    rows = rows[: (warmup + steps) * batch]
     clock = Clock()
     arguments = TrainingArguments(
         output_dir=str(model.parent / "plain"),
-        per_device_train_batch_size=BATCH,
+        per_device_train_batch_size=batch,
         max_steps=warmup + steps,
         learning_rate=RATE,
         bf16=on_gpu,
         use_cpu=not on_gpu,
-        optim="paged_adamw_8bit" if on_gpu and method == "qlora" else "adamw_torch",
-        gradient_checkpointing=on_gpu and method == "qlora",
+        optim="paged_adamw_8bit" if on_gpu and in_bits else "adamw_torch",
+        gradient_checkpointing=on_gpu and in_bits,
         gradient_checkpointing_kwargs={"use_reentrant": False},
         save_strategy="no",
         report_to="none",
@@ -160,7 +165,7 @@ def plain(model: Path, texts: list[str], method: str, warmup: int, steps: int, d
     collator = DataCollatorForLanguageModeling(tokenizer, mlm=False)
     Trainer(get_peft_model(loaded, adapter), arguments, collator, rows, callbacks=[clock]).train()
     tokens = sum(len(row["input_ids"]) for row in rows) * steps / (warmup + steps)
-    return figures(tokens, clock.times[-1] - clock.times[warmup - 1], device)
+    return figures(tokens, clock.times[-1] - clock.times[warmup - 1], options.device)
 
 
 def figures(tokens: float, seconds: float, device: str) -> dict[str, float]:
@@ -178,7 +183,8 @@ def run(side: str, size: str, method: str, options: argparse.Namespace) -> dict[
     """One side in a process of its own."""
     command = [sys.executable, __file__, "--side", side, "--sizes", size, "--method", method]
     command += ["--texts", str(options.texts), "--folder", str(options.folder), "--device", options.device]
-    command += ["--warmup", str(options.warmup), "--steps", str(options.steps)]
+    for name in ("warmup", "steps", "batch", "length"):
+        command += [f"--{name}", str(getattr(options, name))]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     found: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
     return found
@@ -218,13 +224,15 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--warmup", type=int, default=5)
     parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--length", type=int, default=1024)
     parser.add_argument("--side", choices=["ours", "plain"])
     parser.add_argument("--method", default="qlora", choices=["qlora", "lora"])
     options = parser.parse_args()
     if options.side:
         train = {"ours": ours, "plain": plain}[options.side]
         place = options.folder / options.sizes[0]
-        found = train(place, read(options.texts), options.method, options.warmup, options.steps, options.device)
+        found = train(place, read(options.texts), options)
         print(json.dumps(found))
         return
     print("| size | side | tokens/s (range) | peak GB |\n|---|---|---|---|")

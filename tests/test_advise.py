@@ -81,9 +81,8 @@ def test_no_machine_is_too_small_for_an_answer() -> None:
 
 def test_notes_are_honest() -> None:
     found = advise.advise(Problem(task="text-generation", rows=100, tokens=2_000, english=False), GPU)
-    assert found["trainable"] is False
     notes = " ".join(found["notes"])
-    assert "can't be trained by this edgeft yet" in notes
+    assert "text-generation ends with the trained model (--until finetune)" in notes
     assert "rules of thumb" in notes
     rare = advise.advise(Problem(task="text-classification", rows=100, tokens=20, labels=2, rarest=7), LAPTOP)
     assert "the rarest label has 7 training rows" in " ".join(rare["notes"])

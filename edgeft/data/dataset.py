@@ -145,22 +145,6 @@ def _labels(columns: Columns, names: list[str]) -> npt.NDArray[Any]:
     return np.zeros(0, dtype=np.int64)
 
 
-TRAINABLE = (
-    *("single-label", "multi-label", "regression", "tokens", "squad"),
-    *("text", "prompt-completion", "messages", "pairs"),
-)
-
-
-def check_trainable(kind: str) -> None:
-    """Whether there is training for rows of this form.
-
-    Raises:
-        RecipeError: not yet.
-    """
-    if kind not in TRAINABLE:
-        raise RecipeError(f"{kind} rows can't be trained on yet; what can: {', '.join(TRAINABLE)} rows")
-
-
 # ------------------------------------------------------------------------------------------------------------- writing
 
 

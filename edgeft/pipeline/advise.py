@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from edgeft import tasks
 from edgeft.bench import facts, machine
 from edgeft.data.lengths import STEPS
 from edgeft.data.todo import FEW_OF_LABEL
@@ -198,7 +197,7 @@ def advise(problem: Problem, here: Machine) -> dict[str, Any]:
     """What to start with.
 
     Returns:
-        `schema_version`, `trainable`, `problem`, `machine`, `sizes` (each class with memory, time and why not),
+        `schema_version`, `problem`, `machine`, `sizes` (each class with memory, time and why not),
         `advice` (`option`, `value`, `why`) and `notes`.
     """
     found = candidates(problem, here)
@@ -206,7 +205,6 @@ def advise(problem: Problem, here: Machine) -> dict[str, Any]:
     chosen = possible[-1] if possible else found[0]
     return {
         "schema_version": SCHEMA_VERSION,
-        "trainable": problem.task in tasks.SUPPORTED,
         "problem": asdict(problem),
         "machine": asdict(here) | {"flops": here.flops},
         "sizes": [_row(one, one is chosen) for one in found],
@@ -284,8 +282,8 @@ def _why_method(chosen: Candidate, problem: Problem) -> str:
 
 
 def _notes(chosen: Candidate, problem: Problem) -> Iterator[str]:
-    if problem.task not in tasks.SUPPORTED:
-        yield f"{problem.task} can't be trained by this edgeft yet; what can: {', '.join(tasks.SUPPORTED)}"
+    if problem.task != "text-classification":
+        yield f"{problem.task} ends with the trained model (--until finetune); only text classification ships so far"
     if chosen.problem:
         yield f"even the smallest class {chosen.problem}; take a machine with a GPU or more memory"
     if problem.rarest is not None and problem.rarest < FEW_OF_LABEL:

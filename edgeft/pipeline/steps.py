@@ -11,7 +11,6 @@ from edgeft import budget, models, shapes
 from edgeft.cleaning import cleaner
 from edgeft.data import sources
 from edgeft.data.clean import cleaning_of
-from edgeft.data.dataset import check_trainable
 from edgeft.data.kinds import kind_of
 from edgeft.errors import ModelError, RecipeError, require
 from edgeft.pipeline import launch, update
@@ -158,7 +157,6 @@ def preflight(recipe: Recipe, names: Collection[str] | None = None) -> None:
     forgetting.check(recipe.finetune, recipe.update.run is not None)
     update.check(recipe)
     kind, names = form(recipe), {*ROOMS, "artifact"} if names is None else set(names)
-    check_trainable(kind)
     check_ships(kind, names)
     cleaner(cleaning_of(recipe.data))
     methods.check(recipe.finetune, models.facts(recipe.finetune.model), tasks.class_of(kind))
