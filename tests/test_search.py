@@ -430,6 +430,28 @@ def test_a_folder_is_one_search_s_own(whole: Found, chosen: Recipe, folder: Path
         run.search(moved, file, tmp_path / "run", 2)
 
 
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        ({"finetune.processes": 2}, "a trial is one process"),
+        ({"update.run": "earlier"}, "a search is over a training of its own"),
+    ],
+)
+def test_what_a_trial_can_not_do_is_refused(
+    settings: dict[str, Any], line: str, folder: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    places = {"data.file": str(folder / "rows.csv"), "finetune.model": str(tiny_model)}
+    with pytest.raises(UserError, match=line):
+        run.search(recipe.load(None, {**places, **SETTINGS, **settings}), folder / "space.yaml", tmp_path / "run", 2)
+
+
+def test_rows_that_can_not_ship_can_be_searched(folder: Path, tiny_model: Path, tmp_path: Path) -> None:
+    places = {"data.file": str(folder / "rows.csv"), "finetune.model": str(tiny_model), "data.multi_label": True}
+    found = run.search(recipe.load(None, {**places, **SETTINGS}), folder / "space.yaml", tmp_path / "run", 1)
+    assert found.metric == "micro_f1"
+    assert found.best.value == pytest.approx(found.validation["micro_f1"], abs=1e-3)
+
+
 def test_an_error_before_the_first_trial_leaves_no_folder(chosen: Recipe, folder: Path, tmp_path: Path) -> None:
     wrong = replace(chosen, data=replace(chosen.data, label_column="stars"))
     with pytest.raises(UserError, match="stars"):

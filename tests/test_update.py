@@ -15,9 +15,10 @@ from support import last_json, up_and_down, write_csv
 import edgeft
 from edgeft import artifact, recipe
 from edgeft.data.dataset import Dataset, load, split_of
-from edgeft.errors import GateError
+from edgeft.errors import GateError, OutputFolderError
 from edgeft.pipeline import kept
 from edgeft.pipeline.run import run_pipeline
+from edgeft.pipeline.update import check_apart
 from edgeft.recipe import UpdateConfig
 from edgeft.stage import digest, read_result
 from edgeft.train import checkpoints
@@ -244,6 +245,22 @@ def test_a_folder_that_is_no_run(started: Path, tmp_path: Path, errors: Callable
     shutil.copytree(started, half)
     (half / "finetune" / "stage.json").unlink()
     assert "its stage finetune is not complete" in errors(half, *rest)
+
+
+def test_a_run_that_forgot_too_much_is_no_start(started: Path, tmp_path: Path, errors: Callable[..., str]) -> None:
+    """Its teacher is trained, but its own gate has not passed."""
+    refused = tmp_path / "refused"
+    shutil.copytree(started, refused)
+    text = (refused / artifact.RECIPE).read_text(encoding="utf-8")
+    (refused / artifact.RECIPE).write_text(
+        recipe.to_yaml(recipe.load(str(refused / artifact.RECIPE), {"update.run": str(started)})), encoding="utf-8"
+    )
+    assert "run: null" in text
+    line = errors(refused, "--data", write_csv(tmp_path / "new.csv", NEW), "--run-dir", tmp_path / "out")
+    assert "its stage update is not complete" in line
+    # Nor is it a place for an update of a later run: the chain leads back to it.
+    with pytest.raises(OutputFolderError, match="which an update leaves as it is"):
+        check_apart(refused, started)
 
 
 def test_rows_that_are_not_new_or_not_known(started: Path, tmp_path: Path, errors: Callable[..., str]) -> None:

@@ -188,6 +188,9 @@ def _gate(inputs: ReportInputs, names: Sequence[str]) -> GateRow | None:
 
 
 def _artifact(inputs: ReportInputs) -> GateRow | None:
+    """What the headlines are about: the artifact, and the trained model where there is none."""
+    if not inputs.shipped and (teacher := _gate(inputs, TEACHERS)):
+        return teacher
     return _gate(inputs, ["artifact"]) or (inputs.gates[-1] if inputs.gates else None)
 
 

@@ -47,6 +47,6 @@ def update(
     folder = run_dir or run.resolve().with_name(f"{run.resolve().name}-update")
     making.check_apart(run, folder)
     if dry_run:
-        show_plan(room.plan(chosen, folder), json)
+        show_plan(room.plan(chosen, folder, until), json)
         return
     show_run(room.run_pipeline(chosen, folder, until), folder, json)

@@ -226,12 +226,19 @@ def _named(data: Dataset, name: str) -> Split:
 def _one_after_the_other(first: Split, second: Split) -> Split:
     """The rows of both, whatever is kept of a row."""
     names = [field.name for field in dataclasses.fields(Split)]
-    return Split(**{name: _chained(getattr(first, name), getattr(second, name)) for name in names})
+    sliced = list(dict.fromkeys([*first.slices, *second.slices]))
+    sides = [dataclasses.replace(side, slices={name: _of(side, name) for name in sliced}) for side in (first, second)]
+    return Split(**{name: _chained(getattr(sides[0], name), getattr(sides[1], name)) for name in names})
+
+
+def _of(split: Split, name: str) -> list[str | None]:
+    """A slice column; where a side has none, every row lacks the value."""
+    return list(split.slices.get(name) or [None] * len(split))
 
 
 def _chained(first: Any, second: Any) -> Any:
     if isinstance(first, dict):
-        return {key: _chained(first[key], second[key]) for key in first if key in second}
+        return {key: _chained(first[key], second[key]) for key in first}
     return np.concatenate([first, second]) if isinstance(first, np.ndarray) else [*first, *second]
 
 

@@ -283,7 +283,7 @@ def _why_method(chosen: Candidate, problem: Problem) -> str:
 
 def _notes(chosen: Candidate, problem: Problem) -> Iterator[str]:
     if problem.task != "text-classification":
-        yield f"{problem.task} ends with the trained model (--until finetune); only text classification ships so far"
+        yield f"{problem.task} ends with the trained model (--until finetune); only single-label classification ships"
     if chosen.problem:
         yield f"even the smallest class {chosen.problem}; take a machine with a GPU or more memory"
     if problem.rarest is not None and problem.rarest < FEW_OF_LABEL:

@@ -7,12 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from edgeft import recipe
 from edgeft.bench.report import ReportInputs, render
 from edgeft.data.dataset import Dataset
 from edgeft.data.dataset import load as load_dataset
 from edgeft.pipeline import gates, scrutiny
-from edgeft.pipeline.ship import Results, curves, softmax
+from edgeft.pipeline.ship import Results, curves, softmax, taught_yaml, updates
 from edgeft.recipe import Recipe
 from edgeft.stage import versions
 from edgeft.train.evaluate import read_predictions
@@ -37,7 +36,7 @@ def report(chosen: Recipe, results: Results, run_dir: Path) -> str:
             title=f"{chosen.name}: {chosen.task}",
             task=chosen.task,
             labels=dataset.labels,
-            recipe_yaml=recipe.to_yaml(chosen),
+            recipe_yaml=taught_yaml(chosen, results),
             gates=gates.rows(results),
             lead_metric=lead,
             second_metric=second,
@@ -50,6 +49,7 @@ def report(chosen: Recipe, results: Results, run_dir: Path) -> str:
             scrutiny={"teacher": scrutiny.of_metrics(teacher)},
             flips=scrutiny.examples(teacher, dataset.test, chosen.finetune),
             shipped=False,
+            update=updates(results),
             **_answers(dataset, run_dir / "finetune" if teacher else None),
         )
     )

@@ -113,7 +113,7 @@ def show(results: Results, console: Console) -> None:
     lead, second = measures(results)
     names = facts.name(lead), facts.name(second or "")
     table = Table(title="What each stage did", title_justify="left", box=box.SIMPLE_HEAD)
-    for column in ("stage", "valid", "test", names[1].rpartition(" ")[2], "changed", "size", "latency"):
+    for column in ("stage", "valid", "test", names[1], "changed", "size", "latency"):
         table.add_column(column, justify="left" if column == "stage" else "right", no_wrap=True)
     for row, test in zip(rows(results), rows(results, "test"), strict=True):
         table.add_row(

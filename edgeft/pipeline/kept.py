@@ -46,7 +46,11 @@ def run(config: UpdateConfig, inputs: Inputs, out_dir: Path) -> Metrics:
         GateError: too much was forgotten.
     """
     dataset, count = old_and_new(inputs["data"])
-    measures = [measure_of(inputs[name], dataset) for name in ("earlier", "model")]
+    places = [inputs[name] for name in ("earlier", "model")]
+    # A perplexity is of texts cut alike; every other model reads as much of a text as it will in use.
+    longest = min(models.load_tokenizer(place).model_max_length for place in places)
+    cut = longest if tasks.class_of(dataset.kind).packs else None
+    measures = [measure_of(place, dataset, cut) for place in places]
     return judged(config, dataset, count, measures[0], measures[1], out_dir, "teacher")
 
 
@@ -62,10 +66,10 @@ def old_and_new(folder: Path) -> tuple[Dataset, int]:
     return load_dataset(folder), counts["test"]
 
 
-def measure_of(folder: Path, dataset: Dataset) -> Measure:
-    """The lead metric of a model folder on the test rows, row by row."""
+def measure_of(folder: Path, dataset: Dataset, max_length: int | None) -> Measure:
+    """The lead metric of a model folder on the test rows, row by row; None: with its own `max_length`."""
     tokenizer = models.load_tokenizer(folder)
-    task = task_of(dataset, tokenizer, tokenizer.model_max_length)
+    task = task_of(dataset, tokenizer, max_length or tokenizer.model_max_length)
     device, _ = models.device("auto")
     model = models.load(folder, task.head(dataset.labels), device=device)
     return task.measures(task.predict(model, task.items(dataset.test)), dataset.test)[task.lead]
@@ -100,7 +104,7 @@ def judged(
     Raises:
         GateError: too much was forgotten.
     """
-    lead, drop = task_of(dataset).lead, config.max_old_drop_points
+    lead, drop = tasks.class_of(dataset.kind).lead_of(dataset.labels), config.max_old_drop_points
     budget = MAX_OLD_DROP_POINTS if drop is None else drop
     table = compared(dataset, count, before, after)
     found = {"metric": lead, "max_old_drop_points": budget, "rows": table}
@@ -115,10 +119,10 @@ def judged(
 
 def compared(dataset: Dataset, count: int, before: Measure, after: Measure) -> Table:
     """Before and after on the earlier rows, the new ones, and parts of the earlier ones."""
-    table = {}
+    table, points = {}, tasks.class_of(dataset.kind).points
     for name, places in parts(dataset, count).items():
         old, new = value(before, places), value(after, places)
-        change = None if old is None or new is None else 100 * (new - old)
+        change = None if old is None or new is None else points(old, new)
         judged = name != NEW and len(places) >= SMALL
         table[name] = {"rows": len(places), "before": old, "after": new, "change_points": change, "judged": judged}
     return table

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import subprocess
 import sys
@@ -12,10 +13,10 @@ from typing import Any, get_type_hints
 
 import msgspec
 
-from edgeft import ranks
-from edgeft.errors import TrainingError, UserError
+from edgeft import errors, ranks
+from edgeft.errors import EdgeftError, TrainingError
 from edgeft.recipe import Recipe, StageConfig
-from edgeft.stage import Inputs, Run, StageResult, digest, read_result, stage_key
+from edgeft.stage import Inputs, Run, StageResult, digest, read_result, stage_key, write_atomically
 
 ROOMS = {
     "data": "edgeft.data.prepare",
@@ -44,8 +45,8 @@ def run(name: str, config: StageConfig, inputs: Inputs, out_dir: Path, room: str
         room: the module whose `run` it is; empty: that of `ROOMS`.
 
     Raises:
-        UserError: what the stage raises.
-        TrainingError: one of several processes failed; it has said why.
+        EdgeftError: what the stage raises, in whichever process.
+        TrainingError: one of several processes ended otherwise.
     """
     wanted = getattr(config, "processes", 1)
     if wanted > 1 and ranks.world() == 1 and not _is_complete(name, config, inputs, out_dir):
@@ -63,41 +64,53 @@ def _torchrun(processes: int, name: str, config: StageConfig, inputs: Inputs, ou
     """Let processes of this machine do the stage together.
 
     Raises:
-        UserError: one of them refused what the user gave.
-        TrainingError: one of them failed.
+        EdgeftError: what the stage raised in one of them.
+        TrainingError: one of them ended otherwise.
     """
-    start = ["--standalone", "--nproc-per-node", str(processes), "-m", "edgeft.pipeline.launch"]
     threads = str(max(1, (os.cpu_count() or 1) // processes))
     with tempfile.TemporaryDirectory(prefix="edgeft-launch-") as folder:
-        order, code = Path(folder) / "order.json", Path(folder) / "code"
+        order = Path(folder) / "order.json"
         places = {label: str(path) for label, path in inputs.items()}
-        order.write_bytes(msgspec.json.encode([name, config, places, str(out_dir), str(code)]))
+        order.write_bytes(msgspec.json.encode([name, config, places, str(out_dir)]))
         done = subprocess.run(
-            [sys.executable, "-m", "torch.distributed.run", *start, str(order)],
+            [sys.executable, "-m", "edgeft.pipeline.launch", str(order), str(processes)],
             env={"OMP_NUM_THREADS": threads, **os.environ},
-            stderr=None,
             check=False,
         )
-        if code.exists():
-            raise UserError(code.read_text(encoding="utf-8"))
+        for said in sorted(Path(folder).glob("error-*.json")):
+            kind, message = msgspec.json.decode(said.read_bytes())
+            raise getattr(errors, kind)(message)
     if done.returncode:
         raise TrainingError(f"{name}: one of its {processes} processes failed with code {done.returncode}; see above")
 
 
-def main(order: Path) -> None:
-    """One of the processes; what the user did wrong, the first one writes down for the one that started them.
+def start(order: Path, processes: int) -> None:
+    """Start the processes, and keep torchrun's page about those that failed to itself: they have said why."""
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.run import main as torchrun
 
-    All of them find it before they wait for each other, and end well: torchrun would add a page about the failure.
-    """
-    name, config, places, out_dir, code = msgspec.json.decode(order.read_bytes())
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    try:
+        torchrun(["--standalone", "--nproc-per-node", str(processes), "-m", "edgeft.pipeline.launch", str(order)])
+    except ChildFailedError:
+        sys.exit(1)
+
+
+def work(order: Path) -> None:
+    """One of the processes; an error is left beside the order, for the one that started them."""
+    name, config, places, out_dir = msgspec.json.decode(order.read_bytes())
     inputs = {label: Path(place) for label, place in places.items()}
     made: Any = msgspec.convert(config, get_type_hints(Recipe)[name])
     try:
         run(name, made, inputs, Path(out_dir))
-    except UserError as error:
-        if ranks.is_main():
-            Path(code).write_text(str(error), encoding="utf-8")
+    except EdgeftError as error:
+        said = msgspec.json.encode([type(error).__name__, str(error)])
+        write_atomically(order.with_name(f"error-{ranks.rank()}.json"), said)
+        sys.exit(error.exit_code)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    if len(sys.argv) == 3:
+        start(Path(sys.argv[1]), int(sys.argv[2]))
+    else:
+        work(Path(sys.argv[1]))

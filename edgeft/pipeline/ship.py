@@ -33,20 +33,33 @@ def decided(chosen: Recipe, results: Results) -> Recipe:
         precision=results["export"].metrics["precision"],
         float_layers=results["export"].metrics["quantization"]["float_layers"],
     )
+    return dataclasses.replace(taught(chosen, results), export=export)
+
+
+def taught(chosen: Recipe, results: Results) -> Recipe:
+    """The recipe with what fine-tuning decided."""
     values = {option: one["value"] for option, one in _unset(results).items()}
-    return dataclasses.replace(chosen, export=export, finetune=dataclasses.replace(chosen.finetune, **values))
+    return dataclasses.replace(chosen, finetune=dataclasses.replace(chosen.finetune, **values))
 
 
 def _unset(results: Results) -> dict[str, dict[str, Any]]:
     """What fine-tuning decided: option to its value and reason."""
-    found: dict[str, dict[str, Any]] = results["finetune"].metrics.get("decided", {})
+    found: dict[str, dict[str, Any]] = results["finetune"].metrics["decided"] if "finetune" in results else {}
     return found
 
 
 def decided_yaml(chosen: Recipe, results: Results) -> str:
     """The decided recipe, the reasons beside the values."""
-    reasons = {f"finetune.{option}": one["reason"] for option, one in _unset(results).items()}
-    return recipe.to_yaml(decided(chosen, results), reasons)
+    return recipe.to_yaml(decided(chosen, results), _reasons(results))
+
+
+def taught_yaml(chosen: Recipe, results: Results) -> str:
+    """The recipe of a run without an artifact, with what fine-tuning decided and why."""
+    return recipe.to_yaml(taught(chosen, results), _reasons(results))
+
+
+def _reasons(results: Results) -> dict[str, str]:
+    return {f"finetune.{option}": one["reason"] for option, one in _unset(results).items()}
 
 
 def measured(results: Results) -> dict[str, float]:

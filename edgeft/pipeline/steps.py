@@ -17,7 +17,7 @@ from edgeft.pipeline import launch, update
 from edgeft.pipeline.launch import ROOMS
 from edgeft.recipe import AugmentConfig, BaselineConfig, DistillConfig, PruneConfig, Recipe, StageConfig, UpdateConfig
 from edgeft.stage import Inputs, StageResult
-from edgeft.train import augment, forgetting, methods, mitigation, reporting, swapped, tasks
+from edgeft.train import augment, forgetting, methods, mitigation, optim, processes, reporting, swapped, tasks
 
 TEACHER = ("data", "baseline", "finetune", "update")  # what ends with a trained model, and makes nothing smaller
 SHIPPED = ("single-label",)  # the forms of rows that the stages after these take
@@ -157,7 +157,7 @@ def preflight(recipe: Recipe, names: Collection[str] | None = None) -> None:
     forgetting.check(recipe.finetune, recipe.update.run is not None)
     update.check(recipe)
     kind, names = form(recipe), {*ROOMS, "artifact"} if names is None else set(names)
-    check_ships(kind, names)
+    check_ships(recipe, kind, names)
     cleaner(cleaning_of(recipe.data))
     methods.check(recipe.finetune, models.facts(recipe.finetune.model), tasks.class_of(kind))
     mitigation.check(recipe.finetune, kind)
@@ -167,6 +167,9 @@ def preflight(recipe: Recipe, names: Collection[str] | None = None) -> None:
     for name, stage in (("finetune", recipe.finetune), ("distill", recipe.distill), ("prune", recipe.prune)):
         if wanted(stage) and name in names:
             reporting.check(name, stage)
+            optim.check(stage, models.device(stage.device)[0], f"{name}.")
+    if recipe.finetune.processes == 1:
+        processes.check(recipe.finetune)
     if recipe.augment.enabled and "augment" in names:
         augment.check(recipe.augment, kind)
     needed = {"sklearn": "for the metrics", "jinja2": "for the report", "matplotlib": "for the report's plots"}
@@ -176,16 +179,17 @@ def preflight(recipe: Recipe, names: Collection[str] | None = None) -> None:
         require(module, purpose)
 
 
-def check_ships(kind: str, names: Collection[str]) -> None:
+def check_ships(recipe: Recipe, kind: str, names: Collection[str]) -> None:
     """Whether the stages after the teacher take rows of this form.
 
     Raises:
         RecipeError: they don't, and one of them would run.
     """
     if kind not in SHIPPED and not set(names) <= set(TEACHER):
+        last = "update" if recipe.update.run else "finetune"
         raise RecipeError(
             f"task: {kind} rows can be trained on, but what is trained can't become an artifact yet "
-            f"({', '.join(SHIPPED)} rows can); --until finetune trains the model"
+            f"({', '.join(SHIPPED)} rows can); --until {last} trains the model"
         )
 
 

@@ -34,6 +34,8 @@ def recipe_of(run: Path, rows: list[str], settings: Mapping[str, Any]) -> Recipe
         "data.file": rows[0] if len(rows) == 1 else rows,
         "data.validation_file": None,
         "data.test_file": None,
+        "data.validation_from": None,
+        "data.test_from": None,
         "finetune.model": str(run / "finetune"),
         "update.run": str(run),
     }
@@ -58,11 +60,13 @@ def check_run(run: Path) -> None:
     if not (run / RUN_MARKER).is_file():
         what = "not a run folder of edgeft (run.json is missing)" if run.exists() else "no such folder"
         raise UserError(f"{run}: {what}; an update needs the folder of an earlier `edgeft pipeline`")
-    for name in NEEDED:
-        if read_result(run / name) is None:
-            raise UserError(f"{run}: its stage {name} is not complete; let `edgeft pipeline` finish it first")
     if not (run / artifact.RECIPE).is_file():
         raise UserError(f"{run}: {artifact.RECIPE} is missing, so nobody knows how its rows were read")
+    # What an update forgot too much for is no teacher to start from: its own gate must have passed.
+    judged = ("update",) if earlier_of(run) else ()
+    for name in (*NEEDED, *judged):
+        if read_result(run / name) is None:
+            raise UserError(f"{run}: its stage {name} is not complete; let `edgeft pipeline` finish it first")
     if has_artifact(run):
         artifact.read_manifest(run / "artifact")
 
@@ -74,13 +78,26 @@ def has_artifact(run: Path) -> bool:
 
 def origin(chosen: Recipe) -> str:
     """The model that the first of a chain of runs started from; where a run of it is gone, this one's."""
-    own = chosen.finetune.model or ""
-    while chosen.update.run is not None:
-        path = Path(chosen.update.run) / artifact.RECIPE
-        if not path.is_file():
-            return own
-        chosen = recipe.load(str(path))
-    return chosen.finetune.model or ""
+    if chosen.update.run is None:
+        return chosen.finetune.model or ""
+    first = chain(Path(chosen.update.run))[-1] / artifact.RECIPE
+    return (recipe.load(str(first)) if first.is_file() else chosen).finetune.model or ""
+
+
+def earlier_of(run: Path) -> Path | None:
+    """The run that a run is an update of, as its recipe says; None where it is of none, or its recipe is gone."""
+    path = run / artifact.RECIPE
+    before = recipe.load(str(path)).update.run if path.is_file() else None
+    return None if before is None else Path(before)
+
+
+def chain(run: Path) -> list[Path]:
+    """A run, the run that it is an update of, and so on to the first."""
+    found, seen = [run], {run.resolve()}
+    while (before := earlier_of(found[-1])) is not None and before.resolve() not in seen:
+        found.append(before)
+        seen.add(before.resolve())
+    return found
 
 
 def shipped(chosen: Recipe) -> bool:
@@ -103,10 +120,13 @@ def check(chosen: Recipe) -> None:
 
 
 def check_apart(run: Path, run_dir: Path) -> None:
-    """An update never changes the run that it starts from.
+    """An update never changes the run that it starts from, nor those that this one started from.
 
     Raises:
         OutputFolderError: it would.
     """
-    if run_dir.resolve() == run.resolve() or run_dir.resolve().is_relative_to(run.resolve()):
-        raise OutputFolderError(f"{run_dir}: lies in {run}, which an update leaves as it is; give another --run-dir")
+    for kept in chain(run):
+        if run_dir.resolve().is_relative_to(kept.resolve()):
+            raise OutputFolderError(
+                f"{run_dir}: lies in {kept}, which an update leaves as it is; give another --run-dir"
+            )

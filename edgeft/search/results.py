@@ -13,12 +13,14 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from edgeft import recipe, tasks
+from edgeft import recipe
 from edgeft.bench import facts
+from edgeft.data.dataset import load as load_dataset
 from edgeft.errors import TrainingError
 from edgeft.search import study as studies
-from edgeft.search.trial import WHY, Job, score_of, with_options
+from edgeft.search.trial import DATA, WHY, Job, score_of, with_options
 from edgeft.stage import read_result, write_atomically
+from edgeft.train.tasks import class_of
 
 BEST = "best.yaml"
 PAGE = "search.html"
@@ -105,7 +107,7 @@ def write(job: Job, study: optuna.Study) -> Found:
     metrics: Mapping[str, Any] = result.metrics if result else {}
     found = Found(
         folder=job.folder,
-        metric=tasks.get(whole.task).lead_metric,
+        metric=scored(job.folder / DATA),
         rows=rows,
         best=rows[best.number],
         importance=importance(study),
@@ -114,6 +116,12 @@ def write(job: Job, study: optuna.Study) -> Found:
     )
     write_atomically(found.page, page.render(found, job).encode())
     return found
+
+
+def scored(folder: Path) -> str:
+    """What the trials on a data folder are ranked by."""
+    dataset = load_dataset(folder)
+    return class_of(dataset.kind).scored(dataset.labels)
 
 
 def row_of(trial: FrozenTrial) -> Row:

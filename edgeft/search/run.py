@@ -9,7 +9,7 @@ import optuna
 from edgeft import models, recipe
 from edgeft.data import sources
 from edgeft.data.prepare import run as prepare
-from edgeft.errors import OutputFolderError
+from edgeft.errors import OutputFolderError, RecipeError
 from edgeft.pipeline.steps import preflight
 from edgeft.recipe import Recipe
 from edgeft.search import results, trial
@@ -74,7 +74,11 @@ def _preflight(base: Recipe, space: spaces.Space) -> None:
     named = space.get(MODEL)
     sources_of_models = list(named.values) if isinstance(named, spaces.Choices) else []
     start = trial.with_options(base, {MODEL: sources_of_models[0]}) if sources_of_models else base
-    preflight(start)
+    if start.finetune.processes > 1 or start.finetune.shard_frozen:
+        raise RecipeError("finetune.processes, finetune.shard_frozen: a trial is one process; unset them for a search")
+    if start.update.run is not None:
+        raise RecipeError("update.run: a search is over a training of its own, not over an update; unset it")
+    preflight(start, {"data", "finetune"})
     for source in sources_of_models[1:]:
         models.facts(str(source))
         models.load_tokenizer(str(source))

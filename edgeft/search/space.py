@@ -23,6 +23,8 @@ NEVER = {
     "checkpoint_steps": "it doesn't change the model",
     "report_to": "it doesn't change the model",
     "device": "it doesn't change the model",
+    "processes": "a trial is one process",
+    "shard_frozen": "a trial is one process",
 }
 RANGE_KEYS = ("low", "high", "log", "step")
 Plain = str | int | float | bool | None

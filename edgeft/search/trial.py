@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from edgeft import recipe
 from edgeft.errors import GateError, ModelError, RecipeError, TrainingError
-from edgeft.pipeline.steps import local_model
+from edgeft.pipeline.steps import finetuning
 from edgeft.progress import say
 from edgeft.recipe import Recipe
 from edgeft.search import study as studies
@@ -148,7 +148,7 @@ def _trained(job: Job, trial: Trial) -> float:
     """
     whole = with_options(job.base, trial.params)
     folder = job.place(trial.number)
-    finetune(whole.finetune, {"data": job.folder / DATA, **local_model(whole)}, folder)
+    finetune(whole.finetune, {"data": job.folder / DATA, **finetuning(whole)}, folder)
     value = best_score(folder)
     if not math.isfinite(value):
         raise TrainingError("the validation score was never a number")

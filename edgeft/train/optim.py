@@ -101,8 +101,8 @@ def quantized_on_cuda(config: TrainingConfig, device: torch.device) -> bool:
     return isinstance(config, FinetuneConfig) and config.method == "qlora" and device.type == "cuda"
 
 
-def check(config: TrainingConfig, device: torch.device) -> None:
-    """Whether the optimizer can run on a device, before anything is loaded.
+def check(config: TrainingConfig, device: torch.device, where: str = "") -> None:
+    """Whether the optimizer can run on a device, before anything is loaded; `where` precedes its name in an error.
 
     Raises:
         RecipeError: it is one of those in 8 bits, and the device isn't CUDA.
@@ -112,7 +112,7 @@ def check(config: TrainingConfig, device: torch.device) -> None:
         return
     if device.type != "cuda":
         raise RecipeError(
-            f"optimizer: {config.optimizer} runs on CUDA only, and the device is {device.type}; take adamw"
+            f"{where}optimizer: {config.optimizer} runs on CUDA only, and the device is {device.type}; take adamw"
         )
     require("bitsandbytes", f"for optimizer {config.optimizer}")
 

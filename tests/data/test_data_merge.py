@@ -187,3 +187,13 @@ def test_rows_of_any_form_are_merged(kind: str, tmp_path: Path) -> None:
     for name in SPLITS:
         for column, cells in old.split(name).columns.items():
             assert made.split(name).columns[column][: len(cells)] == cells
+
+
+def test_a_slice_column_that_one_side_lacks_is_kept(old: Path, tmp_path: Path) -> None:
+    rows = [(text, label, "north") for text, label in NEW]
+    file = write_csv(tmp_path / "new.csv", rows, ("text", "label", "region"))  # type: ignore[arg-type]
+    chosen = config(file, slice_columns=["region"])
+    merge.run(chosen, {**sources.local_files(chosen), "earlier": old}, tmp_path / "both")
+    before, both = len(load(old).test), load(tmp_path / "both").test.slices["region"]
+    assert both[:before] == [None] * before
+    assert set(both[before:]) == {"north"}

@@ -14,7 +14,7 @@ import psutil
 import pytest
 import torch
 
-from edgeft.errors import UserError
+from edgeft.errors import TrainingError, UserError
 from edgeft.models import load_classifier
 from edgeft.pipeline import launch
 from edgeft.recipe import BaselineConfig, FinetuneConfig
@@ -168,6 +168,16 @@ def test_what_the_user_did_wrong_is_one_line(data: Path, steady: Path, tmp_path:
     with pytest.raises(UserError, match=r"^finetune.freeze_layers: 9 layers are to be frozen, and the model has 2"):
         launch.run("finetune", config, {"data": data, "model": steady}, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_training_that_can_not_go_on_is_one_line(
+    data: Path, steady: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    options = {name.replace("-", "_"): value for name, value in SGD.items()}
+    config = FinetuneConfig(model=str(steady), processes=2, **{**options, "learning_rate": 1e30})  # type: ignore[arg-type]
+    with pytest.raises(TrainingError, match=r"^the loss became nan at step \d+ \(training rows .*lower learning_rate$"):
+        launch.run("finetune", config, {"data": data, "model": steady}, tmp_path / "out")
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_a_stage_for_one_process_refuses_several(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,8 @@ from edgeft.recipe import DataConfig, FinetuneConfig
 from edgeft.train import tasks
 from edgeft.train.evaluate import read_predictions
 from edgeft.train.finetune import run as finetune
+from edgeft.train.tasks.generation import PlainText
+from edgeft.train.tasks.pairs import Pairs
 from edgeft.train.tasks.sequences import MultiLabel, Regression
 
 METHODS = ("full", "head", "lora", "dora", "rslora", "qlora", "ia3")
@@ -196,3 +198,10 @@ def test_a_split_of_some_rows() -> None:
     split: Split = dataset("text-regression", "regression", {"text": ["x", "y"], "target": [1.0, 2.0]}, []).test
     taken = split.take([1])
     assert (taken.texts, taken.labels.tolist(), taken.rows.tolist()) == (["y"], [2.0], [1])
+
+
+def test_points_of_the_leading_figure() -> None:
+    """Shares are in points of a hundred, chrF already is, a perplexity loses percent of itself."""
+    assert Regression.points(0.5, 0.49) == pytest.approx(-1.0)
+    assert PlainText.points(-20.0, -20.2) == pytest.approx(-1.0)
+    assert Pairs.points(45.0, 44.5) == pytest.approx(-0.5)

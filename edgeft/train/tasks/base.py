@@ -80,6 +80,21 @@ class TrainingTask(ABC):
         """What the model answers with; `labels` are the dataset's, of which some tasks have none."""
         return models.Head(cls.auto, list(labels) or None)
 
+    @classmethod
+    def lead_of(cls, labels: Sequence[str]) -> str:
+        """The name of the leading figure; `labels` are the dataset's."""
+        return cls.lead
+
+    @classmethod
+    def scored(cls, labels: Sequence[str]) -> str:
+        """The name of what `score` orders looks by."""
+        return cls.lead_of(labels)
+
+    @staticmethod
+    def points(before: float, after: float) -> float:
+        """How much the leading figure gained, in points of a hundred."""
+        return 100 * (after - before)
+
     @abstractmethod
     def items(self, split: Split, training: bool = False) -> Items:
         """The rows of a split as the model takes them.

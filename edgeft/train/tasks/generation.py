@@ -179,6 +179,15 @@ class LanguageModel(TrainingTask):
         """Logits of the first targets of the first items: those of all would not fit into memory."""
         return predictions.logits
 
+    @classmethod
+    def scored(cls, labels: Sequence[str]) -> str:
+        return "minus NLL"
+
+    @staticmethod
+    def points(before: float, after: float) -> float:
+        """Percent by which the perplexity fell."""
+        return 100 * (1 - after / before)
+
     def score(self, figures: Figures) -> float:
         """Minus the loss, which orders looks as the perplexity does and has no large numbers early on."""
         return -figures["nll"]

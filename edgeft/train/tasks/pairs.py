@@ -150,6 +150,15 @@ class Pairs(TrainingTask):
         nll = nll_of(predictions.likelihoods, len(split))
         return {"chrf": chrf_of(predictions.texts, split.columns["target"]), "rouge_l": rouge["rouge_l"], "nll": nll}
 
+    @classmethod
+    def scored(cls, labels: Sequence[str]) -> str:
+        return "minus NLL"
+
+    @staticmethod
+    def points(before: float, after: float) -> float:
+        """chrF is in points of a hundred already."""
+        return after - before
+
     def answers(self, predictions: Translations) -> Sequence[Hashable]:
         return predictions.texts
 

@@ -53,11 +53,15 @@ class Tags(TrainingTask):
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self.lead = metrics.lead_metric(self.dataset.labels)
+        self.lead = self.lead_of(self.dataset.labels)
         self.ids = {name: place for place, name in enumerate(self.dataset.labels)}
         counts = Counter(tag for tags in self.dataset.train.columns["tags"] for tag in tags)
         smoothed = np.array([counts[name] + 1 for name in self.dataset.labels], dtype=np.float64)  # (L,)
         self.prior = np.log(smoothed / smoothed.sum()).astype(np.float32)  # (L,)
+
+    @classmethod
+    def lead_of(cls, labels: Sequence[str]) -> str:
+        return metrics.lead_metric(labels)
 
     def items(self, split: Split, training: bool = False) -> TagItems:
         encoded = encode_words(self.tokenizer, split.columns["tokens"])
