@@ -22,6 +22,7 @@ from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.utils import logging
 
+from edgeft import ranks
 from edgeft.errors import ModelError, require
 from edgeft.shapes import STRUCTURE, encoder_layers, pruned_class, read_structure, reshape
 from edgeft.stage import write_json
@@ -311,7 +312,10 @@ def device(choice: Literal["auto", "cpu", "cuda"]) -> tuple[torch.device, str]:
     if choice == "cpu":
         return torch.device("cpu"), "cpu was asked for"
     if torch.cuda.is_available():
-        return torch.device("cuda"), f"{torch.cuda.get_device_name()} found"
+        if ranks.world() == 1:
+            return torch.device("cuda"), f"{torch.cuda.get_device_name()} found"
+        torch.cuda.set_device(ranks.local())  # each process has a card of its own
+        return torch.device("cuda", ranks.local()), f"{torch.cuda.get_device_name()} found"
     absent = "no GPU found" if torch.version.cuda else f"torch {torch.__version__} is built without CUDA"
     if choice == "cuda":
         raise ModelError(f"device: cuda was asked for, but {absent}; take auto or cpu")

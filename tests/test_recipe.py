@@ -91,7 +91,7 @@ def test_an_unknown_key_names_the_nearest_one(tree: dict[Any, Any], nearest: str
         ("name", "a/b", "a b"),
         ("name", "", "x"),
         ("task", "text-clasification", "text-classification"),
-        ("task", "text-generation", "text-classification"),
+        ("task", "feature-extraction", "text-classification"),
         ("budget", "p99<15ms", "p99<=15ms"),
     ],
 )

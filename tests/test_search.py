@@ -449,7 +449,7 @@ def test_rows_that_can_not_ship_can_be_searched(folder: Path, tiny_model: Path, 
     places = {"data.file": str(folder / "rows.csv"), "finetune.model": str(tiny_model), "data.multi_label": True}
     found = run.search(recipe.load(None, {**places, **SETTINGS}), folder / "space.yaml", tmp_path / "run", 1)
     assert found.metric == "micro_f1"
-    assert found.best.value == pytest.approx(found.validation["micro_f1"], abs=1e-3)
+    assert found.best.score == pytest.approx(found.validation["micro_f1"], abs=1e-3)
 
 
 def test_an_error_before_the_first_trial_leaves_no_folder(chosen: Recipe, folder: Path, tmp_path: Path) -> None:

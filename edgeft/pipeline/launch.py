@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import logging
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -18,6 +20,7 @@ from edgeft.errors import EdgeftError, TrainingError
 from edgeft.recipe import Recipe, StageConfig
 from edgeft.stage import Inputs, Run, StageResult, digest, read_result, stage_key, write_atomically
 
+PR_SET_PDEATHSIG = 1  # of prctl(2)
 ROOMS = {
     "data": "edgeft.data.prepare",
     "baseline": "edgeft.train.baseline",
@@ -86,6 +89,7 @@ def _torchrun(processes: int, name: str, config: StageConfig, inputs: Inputs, ou
 
 def start(order: Path, processes: int) -> None:
     """Start the processes, and keep torchrun's page about those that failed to itself: they have said why."""
+    end_with_parent()
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import main as torchrun
 
@@ -96,8 +100,15 @@ def start(order: Path, processes: int) -> None:
         sys.exit(1)
 
 
+def end_with_parent() -> None:
+    """Let Linux end this process when the one that started it is gone, however that was killed."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def work(order: Path) -> None:
     """One of the processes; an error is left beside the order, for the one that started them."""
+    end_with_parent()
     name, config, places, out_dir = msgspec.json.decode(order.read_bytes())
     inputs = {label: Path(place) for label, place in places.items()}
     made: Any = msgspec.convert(config, get_type_hints(Recipe)[name])

@@ -204,11 +204,6 @@ def check_shapes(recipe: Recipe, names: Collection[str]) -> None:
         ModelError: names the option and both numbers.
     """
     facts = models.facts(recipe.finetune.model or "")
-    if (recipe.finetune.max_length or 0) > facts.positions:
-        raise ModelError(
-            f"finetune.max_length={recipe.finetune.max_length} is more than the {facts.positions} tokens "
-            f"that {recipe.finetune.model} has positions for"
-        )
     if "distill" in names and recipe.distill.enabled and recipe.distill.student is None:
         if recipe.distill.layers is None:
             models.spread(facts.layers, recipe.distill.num_layers)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from edgeft import models
+from edgeft import models, ranks
 from edgeft.data.dataset import load as load_dataset
 from edgeft.data.merge import earlier_rows
 from edgeft.errors import RecipeError
@@ -93,6 +93,8 @@ def fill(config: FinetuneConfig, inputs: Inputs, out_dir: Path) -> Metrics:
     optim.freeze(model, config.freeze_layers)
     counts = methods.parameter_counts(model)
     progress = train(task, model, config, out_dir, lesson)
+    if not ranks.is_main():
+        return {}
     found = keep(task, model, config, source, out_dir)
     steps = {"best_step": progress.best_step, "steps": progress.step, "device": str(device)}
     return {**found, **counts, **added, "decided": decided, **lesson.figures(), **steps}

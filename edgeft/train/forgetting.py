@@ -194,7 +194,7 @@ def penalty_of(lesson: Lesson, task: TrainingTask, model: torch.nn.Module) -> Pe
     """
     if lesson.earlier is None or not lesson.consolidates:
         return None
-    items = task.items(lesson.earlier, training=True)
+    items = task.items(lesson.earlier)  # not packed: each text's gradient is squared for itself
 
     def objective(model: torch.nn.Module, places: list[int]) -> torch.Tensor:
         return task.losses(model, items, places)

@@ -36,6 +36,8 @@ def token_lengths(dataset: Dataset, tokenizer: Any) -> list[int]:
     columns = dataset.train.columns
     if dataset.kind == "pairs":
         sides = [columns["source"], columns["target"]]
+    elif dataset.kind == "messages" and tokenizer.chat_template:
+        sides = [[tokenizer.apply_chat_template(chat, tokenize=False) for chat in columns["messages"]]]
     else:
         sides = [NAMED[dataset.kind](DataConfig()).inputs(columns)]
     texts = [side[place] for side in sides for place in sample(side, SAMPLED)]

@@ -87,11 +87,11 @@ def step_groups(
     step = first_step
     while step < plan.steps:
         epoch, offset = divmod(step, plan.steps_per_epoch)
-        batches = epoch_batches(lengths, config.batch_size, seed, epoch, config.length_grouped)
-        size = config.gradient_accumulation
-        groups = [batches[start : start + size] for start in range(0, len(batches), size)]
-        for group in groups[offset : offset + plan.steps - step]:
-            yield group
+        size = config.batch_size
+        # What meets in a step doesn't depend on how it is cut into batches.
+        blocks = epoch_batches(lengths, size * config.gradient_accumulation, seed, epoch, config.length_grouped)
+        for block in blocks[offset : offset + plan.steps - step]:
+            yield [block[start : start + size] for start in range(0, len(block), size)]
             step += 1
 
 

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import distributed
+from torch.distributed.tensor import DTensor
 
 from edgeft import ranks
 from edgeft.errors import RecipeError
@@ -33,6 +34,12 @@ def check(config: TrainingConfig) -> None:
     """
     if getattr(config, "shard_frozen", False) and ranks.world() == 1:
         raise RecipeError("finetune.shard_frozen: there is one process; set finetune.processes, or start with torchrun")
+
+
+def unwrapped(model: Any) -> Any:
+    """The model of transformers inside of what shares gradients and of what holds an adapter."""
+    inside = model.module if isinstance(model, torch.nn.parallel.DistributedDataParallel) else model
+    return inside.get_base_model() if hasattr(inside, "get_base_model") else inside
 
 
 def split_frozen(model: torch.nn.Module) -> list[Any]:
@@ -114,7 +121,12 @@ class Processes:
             gradient.copy_(part.view_as(gradient))
 
     def finish(self) -> None:
-        """Put the split weights together again, for good."""
+        """Put the split weights together again, for good; a merge reads those in 4 bits from `edgeft_whole`."""
+        layer: Any
+        for layer in self.model.modules() if self._sharded else ():
+            if type(layer).__name__ == "Linear4bit":
+                weight = layer.weight
+                layer.edgeft_whole = weight.full_tensor() if isinstance(weight, DTensor) else weight.detach().clone()
         for module in self._sharded:
             module.set_reshard_after_forward(False)
             module.unshard()

@@ -13,15 +13,18 @@ from typing import Any
 import psutil
 import pytest
 import torch
+from tiny_language import data_folder, language_folder, pairs_folder
 
+from edgeft.data.prepare import run as prepare
 from edgeft.errors import TrainingError, UserError
 from edgeft.models import load_classifier
 from edgeft.pipeline import launch
-from edgeft.recipe import BaselineConfig, FinetuneConfig
+from edgeft.recipe import BaselineConfig, DataConfig, FinetuneConfig
 from edgeft.stage import read_result
 from edgeft.train.baseline import run as baseline
 from edgeft.train.processes import Processes
 
+WORDS = ("good", "bad", "fine", "awful", "great", "poor")
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 ACCELERATE = ("-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1")
 PLAIN = ("--mixed_precision", "no", "--dynamo_backend", "no")
@@ -105,6 +108,44 @@ def test_two_processes_have_the_loss_curve_of_one(
         torch.testing.assert_close(weights, two[name], rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("kind", ["pairs", "text", "squad"])
+def test_two_processes_take_any_rows(kind: str, steady: Path, tmp_path: Path) -> None:
+    made = data_folder(tmp_path / "data", kind) if kind != "squad" else questions(tmp_path)
+    model = {
+        "pairs": lambda: pairs_folder(tmp_path / "model", "t5"),
+        "text": lambda: language_folder(tmp_path / "model", "llama"),
+        "squad": lambda: steady,
+    }[kind]()
+    length = 24 if kind == "squad" else 16
+    options: dict[str, Any] = {"max-length": length, "batch-size": 3, "learning-rate": 0.01}
+    options |= {"packing": True} if kind == "text" else {}
+    finetune((), made, model, tmp_path / "one", **options)
+    finetune(TORCHRUN, made, model, tmp_path / "two", **options)
+    # T5 draws dropout, so that its processes differ after the first step; the others have none.
+    steps = 1 if kind == "pairs" else None
+    assert losses(tmp_path / "two")[:steps] == pytest.approx(
+        losses(tmp_path / "one")[:steps], rel=0.2 if steps else 1e-5
+    )
+
+
+def questions(folder: Path) -> Path:
+    """A data folder of questions whose answer stands in a short text."""
+    contexts = [f"the {thing} was so {word}" for thing in ("film", "plot", "actor", "movie") for word in WORDS]
+    rows = [
+        {
+            "question": f"was the {context.split()[1]} good",
+            "context": context,
+            "answers": {"text": [context.split()[-1]], "answer_start": [context.rindex(" ") + 1]},
+        }
+        for context in contexts
+    ]
+    file = folder / "rows.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    config = DataConfig(file=str(file), task="question-answering", validation_fraction=0.2, test_fraction=0.2, seed=0)
+    prepare(config, {"file": file}, folder / "data")
+    return folder / "data"
+
+
 def test_killed_and_resumed_two_processes_end_in_the_same_bits(data: Path, steady: Path, tmp_path: Path) -> None:
     options = {"epochs": 3, "checkpoint-steps": 3, "optimizer": "adamw"}
     finetune(TORCHRUN, data, steady, tmp_path / "whole", **options)
@@ -161,6 +202,20 @@ def test_the_recipe_starts_processes(data: Path, steady: Path, alone: Path, tmp_
     result = launch.run("finetune", config, {"data": data, "model": steady}, tmp_path / "out")
     assert losses(tmp_path / "out") == pytest.approx(losses(alone), rel=1e-5)
     assert result.metrics["steps"] == 8
+
+
+def test_processes_end_with_the_one_that_started_them(data: Path, steady: Path, tmp_path: Path) -> None:
+    line = command((), data, steady, tmp_path / "out", processes=2, **{"epochs": 500, "checkpoint-steps": 3})
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(line, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as started:
+        while not (tmp_path / "out" / "checkpoints" / "last.pt").exists():
+            assert started.poll() is None
+            time.sleep(0.05)
+        others = psutil.Process(started.pid).children(recursive=True)
+        assert len(others) >= 3  # torchrun and two that train
+        started.kill()
+    _, alive = psutil.wait_procs(others, timeout=30)
+    assert not alive
 
 
 def test_what_the_user_did_wrong_is_one_line(data: Path, steady: Path, tmp_path: Path) -> None:

@@ -86,6 +86,11 @@ def check(config: FinetuneConfig, facts: Facts, task: type[TrainingTask]) -> Non
     if config.packing and not task.packs:
         raise RecipeError(f"finetune.packing: does nothing for {', '.join(task.kinds)} rows; leave it off")
     check_refused(config, task)
+    if (config.max_length or 0) > facts.positions:
+        raise ModelError(
+            f"finetune.max_length={config.max_length} is more than the {facts.positions} tokens "
+            "that the model has positions for"
+        )
     if config.label_smoothing and not task.smooths:
         raise RecipeError(f"finetune.label_smoothing: does nothing for {', '.join(task.kinds)} rows; leave it at 0")
     if config.method == "ia3":
@@ -112,7 +117,7 @@ def check_virtual(config: FinetuneConfig, facts: Facts, task: type[TrainingTask]
         if config.virtual_tokens is not None:
             raise RecipeError(f"finetune.virtual_tokens: method {config.method} has none; leave it unset")
         return
-    if task.adapter == "QUESTION_ANS":
+    if "squad" in task.kinds:
         raise RecipeError(
             f"finetune.method={config.method}: a long context is laid into windows by max_length, in which virtual "
             "tokens count once they are words: the windows would be others than in training; take lora"

@@ -49,6 +49,12 @@ def compute_in_float32(model: torch.nn.Module) -> None:
             layer.compute_dtype = torch.float32
 
 
+def _bytes(module: Any) -> torch.Tensor:
+    """A layer's weights as they are packed; of one that was split among processes, the whole."""
+    found: torch.Tensor = getattr(module, "edgeft_whole", module.weight.data)
+    return found
+
+
 def _state(module: Any) -> Any:
     """How a layer's bytes are read; weights that were split and put together again have lost it, the layer has not."""
     return getattr(module.weight, "quant_state", None) or module.quant_state
@@ -61,7 +67,7 @@ def copy_dequantized(quantized: torch.nn.Module, plain: torch.nn.Module) -> None
     with torch.no_grad():
         for name, module in quantized.named_modules():
             if type(module).__name__ == "Linear4bit" and hasattr(module, "quant_state"):
-                dense = functional.dequantize_4bit(module.weight.data, _state(module))
+                dense = functional.dequantize_4bit(_bytes(module), _state(module))
                 target = targets[name.removesuffix(".base_layer")]
                 # GPT-2's Conv1D keeps the transpose of what a linear layer keeps.
                 target.weight.copy_((dense.T if type(target).__name__ == "Conv1D" else dense).float().cpu())

@@ -60,6 +60,7 @@ class TrainingTask(ABC):
         adapter: peft's name of the task; None where peft has none.
         smooths: whether label smoothing does anything.
         packs: whether several rows can share an item.
+        timed: whether `predict` does what an answer takes, and no more.
         refuses: methods and options that mean nothing for it.
         lead: the figure that decides between two models; higher is better.
     """
@@ -69,6 +70,7 @@ class TrainingTask(ABC):
     adapter: ClassVar[str | None]
     smooths: ClassVar[bool] = False
     packs: ClassVar[bool] = False
+    timed: ClassVar[bool] = True
     refuses: ClassVar[tuple[str, ...]] = ()
     lead: str
 

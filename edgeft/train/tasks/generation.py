@@ -70,6 +70,7 @@ class LanguageModel(TrainingTask):
     adapter = "CAUSAL_LM"
     smooths = True
     packs = True
+    timed = False
     refuses = ("head", "gradual_unfreezing")
     lead = "negative_perplexity"
     cut: str

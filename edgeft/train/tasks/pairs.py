@@ -21,6 +21,7 @@ from edgeft.train.metrics import Figures
 from edgeft.train.metrics.bootstrap import Measure, Rows
 from edgeft.train.metrics.texts import rouge_rows
 from edgeft.train.packing import IGNORED, padded
+from edgeft.train.processes import unwrapped
 from edgeft.train.tasks.base import Items, TrainingTask, batches_by_length
 from edgeft.train.tasks.generation import check_positions, name_of
 
@@ -51,6 +52,7 @@ class Pairs(TrainingTask):
     auto = "AutoModelForSeq2SeqLM"
     adapter = "SEQ_2_SEQ_LM"
     smooths = True
+    timed = False
     refuses = ("head", "gradual_unfreezing")
     lead = "chrf"
 
@@ -95,8 +97,7 @@ class Pairs(TrainingTask):
     def score_targets(self, model: Any, items: Items, places: Sequence[int]) -> Targets:
         """What a model says of the targets of some items, given the source and the target's beginning."""
         batch, labels = self._batch(model, items, places)
-        plain = model.get_base_model() if hasattr(model, "get_base_model") else model
-        shifted = plain.prepare_decoder_input_ids_from_labels(labels)
+        shifted = unwrapped(model).prepare_decoder_input_ids_from_labels(labels)
         logits = model(**batch, decoder_input_ids=shifted, use_cache=False).logits  # (B, T, V)
         wanted = labels != IGNORED
         return Targets(logits[wanted].float(), labels[wanted], wanted.nonzero()[:, 0])

@@ -22,6 +22,7 @@ from edgeft.train.batches import collate
 from edgeft.train.metrics import Figures
 from edgeft.train.metrics.bootstrap import Measure
 from edgeft.train.metrics.questions import exact_matches, token_f1s
+from edgeft.train.processes import unwrapped
 from edgeft.train.tasks.base import Items, TrainingTask, batches_by_length
 from edgeft.train.tasks.sequences import BATCH
 from edgeft.train.tasks.spans import Pair, answer_tokens, best_span, encode_pairs, nll, token_counts, trimmed
@@ -141,7 +142,7 @@ class Questions(TrainingTask):
         device = next(model.parameters()).device
         batch = collate([item["input_ids"] for item in chosen], self.tokenizer.pad_token_id, device)
         # Which tokenizers tell the two texts apart, and which models can be told, are two questions.
-        if getattr(model.config, "type_vocab_size", 0) > 1:
+        if getattr(unwrapped(model).config, "type_vocab_size", 0) > 1:
             batch["token_type_ids"] = collate([item["types"] for item in chosen], 0, device)["input_ids"]
         found = model(**batch)
         logits = torch.stack([found.start_logits, found.end_logits], dim=-1).float()

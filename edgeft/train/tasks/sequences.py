@@ -184,6 +184,10 @@ class Regression(SequenceTask):
         found = super().predict(model, items)
         return found * np.float32(self.deviation) + np.float32(self.mean) if self.standardized else found
 
+    def compared(self, predictions: Logits) -> Logits:
+        """In standard deviations from the mean: far from zero any difference is small."""
+        return (predictions - np.float32(self.mean)) / np.float32(self.deviation)
+
     def figures(self, predictions: Logits, split: Split) -> Figures:
         """Without a correlation (all answers alike), `pearson` is 0: such a model has learnt nothing."""
         return {self.lead: 0.0, **metrics.regression(predictions, split.labels)}
