@@ -92,7 +92,10 @@ def wait_for(ready: Callable[[], bool], process: subprocess.Popen[str]) -> None:
 
 
 def outcomes(found: Found) -> list[tuple[Any, ...]]:
-    return [(row.number, row.state, row.score, row.looks, row.options) for row in found.rows]
+    """Scores to nine digits: a process of its own may sum with another number of threads."""
+    scores = [None if row.score is None else round(row.score, 9) for row in found.rows]
+    rows = zip(found.rows, scores, strict=True)
+    return [(row.number, row.state, score, row.looks, row.options) for row, score in rows]
 
 
 def opened(folder: Path) -> optuna.Study:

@@ -21,6 +21,7 @@ from edgeft.train import checkpoints, forgetting
 from edgeft.train.finetune import run as finetune
 from edgeft.train.loop import Loss, accumulate
 from edgeft.train.precision import Arithmetic
+from edgeft.train.processes import Processes
 
 SHARES: dict[str, Any] = {"validation_fraction": 0.2, "test_fraction": 0.2, "seed": 0}
 QUICK: dict[str, Any] = {"epochs": 1.0, "batch_size": 8, "max_length": 16, "seed": 1, "early_stopping_patience": 0}
@@ -90,7 +91,7 @@ def test_where_new_rows_and_old_ones_disagree_the_weight_decides() -> None:
     optimizer = torch.optim.SGD(model.parameters(), lr=0.2)
     for step in range(100):
         optimizer.zero_grad()
-        accumulate(model, loss, [[0]], step, Arithmetic("fp32", torch.device("cpu")))
+        accumulate(Processes(model, 0), loss, [[0]], step, Arithmetic("fp32", torch.device("cpu")))
         optimizer.step()
     assert model.w.item() == pytest.approx(3 / (1 + 1.5 * 2), abs=1e-5)
 

@@ -34,6 +34,7 @@ from edgeft.train.finetune import loss_on
 from edgeft.train.finetune import run as finetune
 from edgeft.train.loop import accumulate
 from edgeft.train.precision import Arithmetic
+from edgeft.train.processes import Processes
 
 CPU = torch.device("cpu")
 METHODS = ("full", "lora", "dora", "rslora", "qlora", "ia3")
@@ -224,7 +225,7 @@ def test_batches_of_any_size_give_the_same_step(kind: str, packing: bool) -> Non
 
     def gradient(batches: list[list[int]]) -> tuple[float, torch.Tensor]:
         model = language_model("llama")
-        loss = accumulate(model, loss_on(task, items), batches, 1, Arithmetic("fp32", CPU))
+        loss = accumulate(Processes(model, 0), loss_on(task, items), batches, 1, Arithmetic("fp32", CPU))
         with torch.no_grad():  # plain SGD, whose step shows the scale of the gradient
             for parameter in model.parameters():
                 parameter -= 0.1 * parameter.grad

@@ -19,6 +19,7 @@ from edgeft.train.finetune import loss_on
 from edgeft.train.finetune import run as finetune
 from edgeft.train.loop import accumulate
 from edgeft.train.precision import Arithmetic
+from edgeft.train.processes import Processes
 
 CPU = torch.device("cpu")
 KINDS = ("t5", "bart")
@@ -96,7 +97,7 @@ def test_batches_of_any_size_give_the_same_step(folder: Any) -> None:
     def stepped(size: int) -> tuple[float, torch.Tensor]:
         model = models.load(folder["t5"], task.head([]))
         batches = [list(range(start, start + size)) for start in range(0, 8, size)]
-        loss = accumulate(model, loss_on(task, items), batches, 1, Arithmetic("fp32", CPU))
+        loss = accumulate(Processes(model, 0), loss_on(task, items), batches, 1, Arithmetic("fp32", CPU))
         with torch.no_grad():  # plain SGD, whose step shows the scale of the gradient
             for parameter in model.parameters():
                 parameter -= 0.1 * parameter.grad
