@@ -140,7 +140,7 @@ def test_the_headline_has_the_interval_of_the_bootstrap() -> None:
     teacher = make(metrics=metrics, scrutiny={"teacher": looked()}, shipped=False, bench={})
     names = {line.name: line.value for line in report.headlines(teacher)}
     assert names == {
-        "accuracy, test split": "82.0%", "macro F1, test split": "81.0%", "size": "9.00 MB", "latency, p50": "2.00 ms"
+        "accuracy, test split": "82.0%", "macro F1, test split": "81.0%", "size": "90.0 MB", "latency, p50": "12.0 ms"
     }  # fmt: skip
 
 

@@ -244,6 +244,7 @@ def test_a_task_that_generates_takes_no_virtual_tokens() -> None:
 def test_questions_take_no_virtual_tokens() -> None:
     class Questions(SingleLabel):
         adapter = "QUESTION_ANS"
+        kinds = ("squad",)
 
     with pytest.raises(RecipeError, match=r"^finetune.method=prompt: a long context .* windows .* take lora$"):
         methods.check(FinetuneConfig(method="prompt"), Facts("bert", 2, 64), Questions)
