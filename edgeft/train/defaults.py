@@ -46,8 +46,8 @@ class Setting:
 
     Attributes:
         task: its tag.
-        rows: training rows.
-        tokens: (n,) of training texts, special tokens included.
+        rows: training rows, copies with swapped terms included.
+        tokens: (n,) of training texts, special tokens included; of some, where they are many.
         positions: tokens that the model takes.
         width: of its hidden states; 0 where its config.json has none.
     """
@@ -62,6 +62,13 @@ class Setting:
     def generates(self) -> bool:
         """Whether the model learns to write texts."""
         return "generation" in self.task
+
+    def items(self, config: FinetuneConfig) -> tuple[int, str]:
+        """What an epoch has, and what that is called: rows, or the items that they are packed into."""
+        if not config.packing:
+            return self.rows, "training rows"
+        tokens = sum(min(count, config.max_length) for count in self.tokens) / len(self.tokens) * self.rows
+        return math.ceil(tokens / config.max_length), "packed items"
 
 
 Decision = tuple[Any, str]
@@ -78,12 +85,12 @@ def decide(config: FinetuneConfig, setting: Setting) -> tuple[FinetuneConfig, di
         The config, and the reason of each option that was decided here.
     """
     rules: dict[str, Callable[[FinetuneConfig, Setting], Decision]] = {
+        "virtual_tokens": _virtual_tokens,
+        "max_length": _max_length,
         "epochs": _epochs,
         "batch_size": _batch_size,
         "learning_rate": _learning_rate,
         "warmup_fraction": _warmup_fraction,
-        "virtual_tokens": _virtual_tokens,
-        "max_length": _max_length,
     }
     if config.method not in VIRTUAL:
         del rules["virtual_tokens"]
@@ -110,8 +117,9 @@ def epochs(task: str, rows: int) -> int:
 
 
 def _epochs(config: FinetuneConfig, setting: Setting) -> Decision:
-    found = epochs(setting.task, setting.rows)
-    seen = f"{setting.rows:,} training rows, {found} times"
+    count, what = setting.items(config)
+    found = epochs(setting.task, count)
+    seen = f"{count:,} {what}, {found} times"
     if setting.generates:
         return float(found), f"{seen}: more than {GENERATION_EPOCHS} epochs learn texts by heart"
     return float(found), (
@@ -122,7 +130,8 @@ def _epochs(config: FinetuneConfig, setting: Setting) -> Decision:
 
 def _batch_size(config: FinetuneConfig, setting: Setting) -> Decision:
     """The usual one, halved until an epoch has enough steps."""
-    each = setting.rows / config.gradient_accumulation
+    count, what = setting.items(config)
+    each = count / config.gradient_accumulation
     found = BATCH
     while found > SMALLEST_BATCH and each / found < STEPS_AN_EPOCH:
         found //= 2
@@ -132,8 +141,8 @@ def _batch_size(config: FinetuneConfig, setting: Setting) -> Decision:
             "the smaller of BERT's 16 and 32 (Devlin et al. 2019, appendix A.3), which needs less memory",
         )
     return found, (
-        f"{setting.rows:,} training rows make {math.ceil(each / found)} steps an epoch; at least {STEPS_AN_EPOCH} are "
-        f"wanted, with {SMALLEST_BATCH} to {BATCH} rows each"
+        f"{count:,} {what} make {math.ceil(each / found)} steps an epoch; at least {STEPS_AN_EPOCH} are "
+        f"wanted, with {SMALLEST_BATCH} to {BATCH} each"
     )
 
 
@@ -169,7 +178,13 @@ def _virtual_tokens(config: FinetuneConfig, setting: Setting) -> Decision:
 
 
 def _max_length(config: FinetuneConfig, setting: Setting) -> Decision:
-    """What holds 99% of the texts, rounded up; no more than the model takes, nor than is affordable."""
+    """What holds 99% of the texts, rounded up; no more than the model takes, nor than is affordable.
+
+    Where texts are packed, all that is affordable: fewer of them are cut, and as many tokens are learnt.
+    """
+    if config.packing:
+        found = min(setting.positions, LONGEST)
+        return found, f"packed texts share items of up to {LONGEST} tokens, as far as the model has positions"
     held = quantile(setting.tokens, HELD)
     wanted = math.ceil(max(held, 1) / ROUNDED_TO) * ROUNDED_TO
     room = setting.positions - (config.virtual_tokens or 0)

@@ -21,6 +21,7 @@ from edgeft.train import (
     evaluate,
     forgetting,
     lengths,
+    memory,
     methods,
     mitigation,
     optim,
@@ -47,12 +48,13 @@ def validation(task: TrainingTask, model: Any) -> Evaluate:
 
 
 def loss_on(task: TrainingTask, items: Items) -> Loss:
-    """The task's own loss on training items."""
+    """The task's own loss on items of the training split."""
 
     def objective(model: torch.nn.Module, places: list[int]) -> torch.Tensor:
         return task.losses(model, items, places)
 
-    return Loss(objective, items.lengths, items.weights.tolist())
+    rows = task.dataset.train.rows[items.rows]
+    return Loss(objective, items.lengths, items.weights.tolist(), rows.tolist())
 
 
 def fill(config: FinetuneConfig, inputs: Inputs, out_dir: Path) -> Metrics:
@@ -74,11 +76,11 @@ def fill(config: FinetuneConfig, inputs: Inputs, out_dir: Path) -> Metrics:
     config, dataset = lesson.config, lesson.dataset
     facts, tokenizer = models.facts(source), models.load_tokenizer(source)
     methods.check(config, facts, tasks.class_of(dataset.kind))
+    mitigation.check(config, dataset.kind)
+    dataset, added = mitigation.with_copies(dataset, config)
     config, reasons = defaults.decide(config, lengths.setting(config, dataset, tokenizer, facts))
     methods.finished(tokenizer, config)  # a tokenizer that can't be is refused before anything is loaded
     reporting.check("finetune", config)
-    mitigation.check(config, dataset.kind)
-    dataset, added = mitigation.with_copies(dataset, config)
     device, why = models.device(config.device)
     optim.check(config, device)
     processes.check(config)
@@ -86,7 +88,8 @@ def fill(config: FinetuneConfig, inputs: Inputs, out_dir: Path) -> Metrics:
     decided = defaults.described(config, reasons)
     say("decided: " + (", ".join(f"{name} {one['value']:g}" for name, one in decided.items()) or "nothing was unset"))
     task = tasks.of(dataset, tokenizer, config.max_length, config)
-    model = methods.load(config, source, task.head(dataset.labels), device)
+    with memory.explained(config, device, "load"):
+        model = methods.load(config, source, task.head(dataset.labels), device)
     forgetting.check_model(lesson, model)
     task.prepare(model)
     model = methods.prepare(config, model, task.adapter)
@@ -113,7 +116,9 @@ def train(task: TrainingTask, model: Any, config: FinetuneConfig, out_dir: Path,
         RecipeError: an option doesn't fit the model, the method or the device.
     """
     items = task.items(task.dataset.train, training=True)
-    loss = replace(loss_on(task, items), penalty=forgetting.penalty_of(lesson, task, model))
+    with memory.explained(config, next(model.parameters()).device, "earlier rows"):
+        penalty = forgetting.penalty_of(lesson, task, model)
+    loss = replace(loss_on(task, items), penalty=penalty)
     trainer = Trainer(
         model,
         loss,
@@ -131,7 +136,8 @@ def keep(task: TrainingTask, model: Any, config: FinetuneConfig, source: str, ou
     """Merge, check and save; the gate's figures of both forms."""
     methods.compute_in_float32(model)
     adapter = evaluate.on_splits(task, model)
-    merged = methods.merge(model, config, source, task.head(task.dataset.labels), out_dir)
+    with memory.explained(config, next(model.parameters()).device, "merge"):
+        merged = methods.merge(model, config, source, task.head(task.dataset.labels), out_dir)
     task.tokenizer, task.max_length = methods.finished(task.tokenizer, config)
     task.finish(merged)
     found = evaluate.on_splits(task, merged)

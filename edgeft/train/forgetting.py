@@ -6,6 +6,7 @@ eq. 3. Rehearsal: Robins 1995, "Catastrophic forgetting, rehearsal and pseudoreh
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -133,31 +134,33 @@ def check_model(lesson: Lesson, model: Any) -> None:
 # ----------------------------------------------------------------------------------------- elastic weight consolidation
 
 
-def fisher(model: torch.nn.Module, objective: Objective, places: Sequence[int]) -> Diagonal:
+def fisher(model: torch.nn.Module, objective: Objective, weights: Sequence[float]) -> Diagonal:
     """The diagonal of the empirical Fisher information of the trainable parameters.
 
-    The mean over the items of the squared gradient of an item's loss, each alone: with the labels that the rows have
-    (hence empirical; the other Fisher draws them from the model), which every task can do. Dropout is off, so that
-    nothing is drawn and a second time gives the same bits.
+    The sum over the items of the squared gradient of an item's loss, each alone, over the number of their targets: as
+    the loss of a step is the mean over targets, one weight then means the same for every task. The labels are those
+    that the rows have (hence empirical; the other Fisher draws them from the model), which every task can do. Dropout
+    is off, so that nothing is drawn and a second time gives the same bits.
 
     Args:
         model: left in eval mode, without gradients.
         objective: loss of items, their negative log-likelihood.
-        places: of the items.
+        weights: (n,) targets of each item; a text that is answered whole is one.
 
     Returns:
         Name of each trainable parameter to its information, of its shape.
     """
     parameters = dict(trainable(model))
     found = {name: torch.zeros_like(parameter) for name, parameter in parameters.items()}
+    total = sum(weights)
     model.eval()
-    with deterministic(), Bar(TITLE, len(places)) as bar:
-        for place in places:
+    with deterministic(), Bar(TITLE, len(weights)) as bar:
+        for place in range(len(weights)):
             model.zero_grad()
             objective(model, [place]).sum().backward()
             for name, parameter in parameters.items():
                 if parameter.grad is not None:
-                    found[name].addcmul_(parameter.grad, parameter.grad, value=1 / len(places))
+                    found[name].addcmul_(parameter.grad, parameter.grad, value=1 / total)
             bar.advance()
     model.zero_grad()
     return found
@@ -194,9 +197,18 @@ def penalty_of(lesson: Lesson, task: TrainingTask, model: torch.nn.Module) -> Pe
     """
     if lesson.earlier is None or not lesson.consolidates:
         return None
-    items = task.items(lesson.earlier)  # not packed: each text's gradient is squared for itself
+    likely = likelihood_of(task)
+    items = likely.items(lesson.earlier)  # not packed: each text's gradient is squared for itself
 
     def objective(model: torch.nn.Module, places: list[int]) -> torch.Tensor:
-        return task.losses(model, items, places)
+        return likely.losses(model, items, places)
 
-    return consolidation(model, fisher(model, objective, range(len(items))), lesson.config.ewc_weight or 0)
+    return consolidation(model, fisher(model, objective, items.weights.tolist()), lesson.config.ewc_weight or 0)
+
+
+def likelihood_of(task: TrainingTask) -> TrainingTask:
+    """The task with the negative log-likelihood as its loss: no label smoothing, and no label weighs more."""
+    found = copy.copy(task)
+    found.config = replace(task.config, label_smoothing=0.0)
+    found.dataset = replace(task.dataset, class_weights=[])
+    return found

@@ -17,7 +17,7 @@ def setting(config: FinetuneConfig, dataset: Dataset, tokenizer: Any, facts: Fac
     """What unset options are decided by.
 
     Args:
-        config: lengths are counted only where it leaves max_length open.
+        config: lengths are counted only where it leaves max_length open, or packs.
         dataset: whose training rows count.
         tokenizer: of the model.
         facts: of the model.
@@ -25,7 +25,7 @@ def setting(config: FinetuneConfig, dataset: Dataset, tokenizer: Any, facts: Fac
     return Setting(
         task=dataset.task,
         rows=len(dataset.train),
-        tokens=token_lengths(dataset, tokenizer) if config.max_length is None else [],
+        tokens=token_lengths(dataset, tokenizer) if config.max_length is None or config.packing else [],
         positions=facts.positions,
         width=facts.width,
     )

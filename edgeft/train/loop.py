@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from edgeft.train.precision import Arithmetic
 from edgeft.train.processes import Processes
 
 HISTORY = "history.jsonl"
+SHOWN = 16  # rows in an error
 
 # (model, places of a batch's items) -> loss of each item, summed over its targets, (B,)
 Objective = Callable[[torch.nn.Module, list[int]], torch.Tensor]
@@ -115,12 +116,14 @@ class Loss:
         objective: loss of each item of a batch.
         lengths: tokens of each item.
         weights: what each item counts in the mean, as a text or by its targets.
+        rows: where each item stands in the labelled file, as an error is to name it; 0: nowhere.
         penalty: added to the mean of each step.
     """
 
     objective: Objective
     lengths: Sequence[int]
     weights: Sequence[float]
+    rows: Sequence[int]
     penalty: Penalty | None = None
 
     def of(self, model: torch.nn.Module, batch: list[int], total: float) -> torch.Tensor:
@@ -137,6 +140,15 @@ class Loss:
         return loss + self.penalty() * (sum(self.weights[place] for place in batch) / total)
 
 
+def named(rows: Iterable[int]) -> str:
+    """Rows of the labelled file, as words."""
+    known = sorted({row for row in rows if row})
+    if not known:
+        return "texts without a row"
+    more = f" and {len(known) - SHOWN} more" if len(known) > SHOWN else ""
+    return f"row{'s' * (len(known) > 1)} {', '.join(map(str, known[:SHOWN]))}{more}"
+
+
 def accumulate(processes: Processes, loss_of: Loss, group: list[list[int]], step: int, arithmetic: Arithmetic) -> float:
     """Backward of one optimizer step's batches; every target weighs the same, however the items are batched.
 
@@ -144,7 +156,7 @@ def accumulate(processes: Processes, loss_of: Loss, group: list[list[int]], step
         The mean loss over the targets of all processes, and the penalty.
 
     Raises:
-        TrainingError: the loss is not finite; names step and rows.
+        TrainingError: the loss is not finite; names step, batch and rows.
     """
     weight = sum(loss_of.weights[place] for batch in group for place in batch)
     total = 0.0
@@ -155,9 +167,9 @@ def accumulate(processes: Processes, loss_of: Loss, group: list[list[int]], step
                 loss = loss_of.of(processes.model, own, weight) * counts
             value = loss.item() / ranks.world()
             if not math.isfinite(value):
-                shown = ", ".join(map(str, sorted(own)[:8]))
                 raise TrainingError(
-                    f"the loss became {value} at step {step} (training rows {shown}, ...); lower learning_rate"
+                    f"the loss became {value} at step {step}, batch {place + 1} of {len(group)} "
+                    f"({named(loss_of.rows[item] for item in own)}); lower learning_rate"
                 )
             arithmetic.backward(loss)
         total += value
@@ -231,7 +243,7 @@ class Trainer:
             for group in groups:
                 if self._stopped():
                     break
-                with memory.explained(self.config, self.device, self.progress.step + 1):
+                with memory.explained(self.config, self.device, step=self.progress.step + 1):
                     self._step(group)
                 bar.advance()
                 bar.show(self._note())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import Literal
 
 import torch
 
@@ -12,6 +13,13 @@ from edgeft.recipe import FinetuneConfig, TrainingConfig
 
 # What torch's allocators on a CPU say: RuntimeErrors without a class of their own.
 CPU_MESSAGES = ("not enough memory", "can't allocate memory")
+Work = Literal["step", "load", "earlier rows", "merge"]
+WHEN: dict[Work, str] = {
+    "step": "at step {step}",
+    "load": "while the model was loaded",
+    "earlier rows": "while EWC asked the earlier rows",
+    "merge": "while the adapter was merged",
+}
 LIGHTER = {"full": "method lora or qlora", "lora": "method qlora", "dora": "method qlora", "rslora": "method qlora"}
 
 
@@ -22,28 +30,43 @@ def is_exhausted(error: BaseException) -> bool:
     )
 
 
-def remedies(config: TrainingConfig) -> list[str]:
-    """What needs less memory, the mildest first; each with its numbers."""
+def remedies(config: TrainingConfig, work: Work = "step") -> list[str]:
+    """What needs less memory, the mildest first; each with its numbers.
+
+    Args:
+        config: of the training.
+        work: what ran out of memory.
+    """
     found: list[str] = []
     half, rows = config.batch_size // 2, config.batch_size * config.gradient_accumulation
-    if half:
+    if half and work == "step":
         accumulation = 2 * config.gradient_accumulation
         found.append(
             f"batch_size {half} (now {config.batch_size}) with gradient_accumulation {accumulation} "
             f"(now {config.gradient_accumulation}), {half * accumulation} rows a step (now {rows})"
         )
-    if isinstance(config, FinetuneConfig):
+    if not isinstance(config, FinetuneConfig):
+        return [*found, "a teacher fine-tuned with a smaller max_length"]
+    if work == "earlier rows":
+        found.append(f"ewc_weight 0 with a larger rehearsal_fraction (now {config.rehearsal_fraction:g})")
+    if work in ("step", "earlier rows"):
         found.append(f"max_length {max(4, config.max_length // 2)} (now {config.max_length})")
-        if config.method in LIGHTER:
-            found.append(f"{LIGHTER[config.method]} (now {config.method})")
-    else:
-        found.append("a teacher fine-tuned with a smaller max_length")
-    return found
+    if work == "merge":
+        found.append("device cpu, as it takes the whole model in fp32 beside the trained one")
+    if work != "merge" and config.method in LIGHTER:
+        found.append(f"{LIGHTER[config.method]} (now {config.method})")
+    return [*found, "a smaller model"] if work == "load" else found
 
 
 @contextlib.contextmanager
-def explained(config: TrainingConfig, device: torch.device, step: int) -> Iterator[None]:
+def explained(config: TrainingConfig, device: torch.device, work: Work = "step", step: int = 0) -> Iterator[None]:
     """Turn memory that runs out into one line.
+
+    Args:
+        config: of the training.
+        device: where it trains.
+        work: what is done.
+        step: of the training, where it is one.
 
     Raises:
         TrainingError: names what to lower, and to what.
@@ -54,5 +77,6 @@ def explained(config: TrainingConfig, device: torch.device, step: int) -> Iterat
         if not is_exhausted(error):
             raise
         raise TrainingError(
-            f"out of memory on {device.type} at step {step}; what needs less: {'; or '.join(remedies(config))}"
+            f"out of memory on {device.type} {WHEN[work].format(step=step)}; "
+            f"what needs less: {'; or '.join(remedies(config, work))}"
         ) from error

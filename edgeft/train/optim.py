@@ -119,7 +119,7 @@ def check(config: TrainingConfig, device: torch.device, where: str = "") -> None
 
 def _made(name: str, groups: list[dict[str, Any]], learning_rate: float) -> torch.optim.Optimizer:
     if name == "adamw":
-        return torch.optim.AdamW(groups, lr=learning_rate)
+        return torch.optim.AdamW(groups, lr=learning_rate, fused=True)
     if name == "sgd":
         return torch.optim.SGD(groups, lr=learning_rate)
     bitsandbytes = require("bitsandbytes", f"for optimizer {name}")

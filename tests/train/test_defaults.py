@@ -122,6 +122,16 @@ def test_the_length_holds_nearly_every_text(
     assert why in reasons["max_length"]
 
 
+def test_packed_texts_count_as_the_items_that_they_fill() -> None:
+    """7,000 texts of 20.4 tokens on average are 142,800 tokens, 278.9 items of 512."""
+    config, reasons = decide(FinetuneConfig(packing=True), setting(task="text-generation"))
+    assert (config.max_length, config.batch_size, config.epochs) == (512, 16, 3.0)
+    assert "279 packed items, 3 times" in reasons["epochs"]
+    few, reasons = decide(FinetuneConfig(packing=True, max_length=64), setting(task="text-generation", rows=300))
+    assert few.batch_size == 4  # 300 * 20.4 / 64 = 95.6 items, 6 of a batch of 16
+    assert "96 packed items make 24 steps an epoch" in reasons["batch_size"]
+
+
 def test_models_that_generate_warm_up_shortly() -> None:
     assert decide(FinetuneConfig(), setting(task="text-generation"))[0].warmup_fraction == 0.03
 
@@ -143,6 +153,7 @@ def test_lengths_are_counted_only_where_they_decide(data: Path, tiny_model: Path
     assert found.tokens == [len(tokenizer(text)["input_ids"]) for text in dataset.train.texts]
     assert (found.rows, found.task, found.positions) == (len(dataset.train), "text-classification", 64)
     assert lengths.setting(FinetuneConfig(max_length=8), dataset, tokenizer, facts).tokens == []
+    assert lengths.setting(FinetuneConfig(max_length=8, packing=True), dataset, tokenizer, facts).tokens == found.tokens
 
 
 def test_pairs_are_as_long_as_the_longer_side(tiny_model: Path) -> None:

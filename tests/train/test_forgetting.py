@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -22,6 +23,7 @@ from edgeft.train.finetune import run as finetune
 from edgeft.train.loop import Loss, accumulate
 from edgeft.train.precision import Arithmetic
 from edgeft.train.processes import Processes
+from edgeft.train.tasks import SingleLabel
 
 SHARES: dict[str, Any] = {"validation_fraction": 0.2, "test_fraction": 0.2, "seed": 0}
 QUICK: dict[str, Any] = {"epochs": 1.0, "batch_size": 8, "max_length": 16, "seed": 1, "early_stopping_patience": 0}
@@ -49,7 +51,7 @@ def objective(model: torch.nn.Module, places: list[int]) -> torch.Tensor:
 
 def test_the_fisher_information_of_a_logistic_model_by_hand() -> None:
     """With w = 0 and b = ln 3, P(1) = 3/4 for both rows: gradients (p - y) x are -1/2 and 3, (p - y) -1/4 and 3/4."""
-    found = forgetting.fisher(Logistic(), objective, [0, 1])
+    found = forgetting.fisher(Logistic(), objective, [1.0, 1.0])
     assert found["w"].item() == pytest.approx((0.25 + 9) / 2)
     assert found["b"].item() == pytest.approx((1 / 16 + 9 / 16) / 2)
 
@@ -61,7 +63,7 @@ def test_rows_are_squared_one_by_one() -> None:
     for row in range(2):
         grads = torch.autograd.grad(objective(model, [row]).sum(), list(model.parameters()))
         each.append([gradient.item() ** 2 for gradient in grads])
-    found = forgetting.fisher(model, objective, [0, 1])
+    found = forgetting.fisher(model, objective, [1.0, 1.0])
     assert [found["w"].item(), found["b"].item()] == pytest.approx(np.mean(each, axis=0).tolist())
     assert all(parameter.grad is None for parameter in model.parameters())
 
@@ -69,7 +71,7 @@ def test_rows_are_squared_one_by_one() -> None:
 def test_the_penalty_by_hand() -> None:
     """Half of 8, times 4.625 * 0.1 ** 2 + 0.3125 * 0.2 ** 2."""
     model = Logistic()
-    penalty = forgetting.consolidation(model, forgetting.fisher(model, objective, [0, 1]), 8.0)
+    penalty = forgetting.consolidation(model, forgetting.fisher(model, objective, [1.0, 1.0]), 8.0)
     assert penalty().item() == 0.0
     penalty().backward()
     assert [parameter.grad.item() for parameter in model.parameters()] == [0.0, 0.0]
@@ -87,7 +89,7 @@ def test_where_new_rows_and_old_ones_disagree_the_weight_decides() -> None:
     """A quadratic loss (w - 3)^2 / 2 under EWC around 0 ends at 3 / (1 + weight * F)."""
     model = Logistic()
     penalty = forgetting.consolidation(model, {"w": torch.tensor([2.0]), "b": torch.tensor([0.0])}, 1.5)
-    loss = Loss(lambda model, places: (model.w - 3) ** 2 / 2 + 0 * model.b, [1], [1.0], penalty)
+    loss = Loss(lambda model, places: (model.w - 3) ** 2 / 2 + 0 * model.b, [1], [1.0], [1], penalty)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.2)
     for step in range(100):
         optimizer.zero_grad()
@@ -96,10 +98,24 @@ def test_where_new_rows_and_old_ones_disagree_the_weight_decides() -> None:
     assert model.w.item() == pytest.approx(3 / (1 + 1.5 * 2), abs=1e-5)
 
 
+def test_information_is_that_of_a_target_however_many_an_item_has() -> None:
+    found = forgetting.fisher(Logistic(), objective, [1.0, 3.0])
+    assert found["w"].item() == pytest.approx((0.25 + 9) / 4)
+
+
+def test_information_knows_neither_smoothing_nor_weights_of_labels() -> None:
+    config = FinetuneConfig(label_smoothing=0.3)
+    task = SingleLabel(dataclasses.replace(rows(4), class_weights=[1.0, 7.0]), None, 8, config)
+    logits, targets = torch.tensor([[1.0, -2.0], [0.5, 0.0]]), torch.tensor([0, 1])
+    plain = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
+    assert torch.allclose(forgetting.likelihood_of(task).loss(logits, targets), plain)
+    assert not torch.allclose(task.loss(logits, targets), plain)
+
+
 def test_what_does_not_train_costs_nothing_and_what_does_is_held_wherever_it_is() -> None:
     model = Logistic()
     model.b.requires_grad_(False)
-    found = forgetting.fisher(model, objective, [0, 1])
+    found = forgetting.fisher(model, objective, [1.0, 1.0])
     assert list(found) == ["w"]
     penalty = forgetting.consolidation(model, found, 1.0)
     with torch.no_grad():

@@ -14,7 +14,7 @@ CPU = torch.device("cpu")
 
 def test_the_line_by_hand() -> None:
     config = FinetuneConfig(batch_size=16, gradient_accumulation=2, max_length=128, method="full")
-    with pytest.raises(TrainingError) as caught, explained(config, torch.device("cuda"), 7):
+    with pytest.raises(TrainingError) as caught, explained(config, torch.device("cuda"), step=7):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
     assert str(caught.value) == (
         "out of memory on cuda at step 7; what needs less: batch_size 8 (now 16) with gradient_accumulation 4 (now 2), "
@@ -25,13 +25,13 @@ def test_the_line_by_hand() -> None:
 def test_an_allocation_that_really_fails() -> None:
     with (
         pytest.raises(TrainingError, match=r"out of memory on cpu at step 1; .* batch_size 8 \(now 16\)"),
-        explained(TrainingConfig(), CPU, 1),
+        explained(TrainingConfig(), CPU, step=1),
     ):
         torch.empty(10**15)  # 4 PB
 
 
 def test_other_errors_pass() -> None:
-    with pytest.raises(RuntimeError, match="shapes"), explained(TrainingConfig(), CPU, 1):
+    with pytest.raises(RuntimeError, match="shapes"), explained(TrainingConfig(), CPU, step=1):
         raise RuntimeError("shapes differ")
 
 
@@ -40,3 +40,18 @@ def test_what_can_not_be_lowered_is_not_named() -> None:
     assert remedies(FinetuneConfig(batch_size=3, max_length=64, method="lora"))[0].endswith("2 rows a step (now 3)")
     assert remedies(FinetuneConfig(batch_size=1, max_length=64, method="lora"))[-1] == "method qlora (now lora)"
     assert remedies(DistillConfig(batch_size=1)) == ["a teacher fine-tuned with a smaller max_length"]
+
+
+def test_beside_the_steps_of_a_training() -> None:
+    config = FinetuneConfig(batch_size=16, max_length=64, method="full", rehearsal_fraction=0.25)
+    assert remedies(config, "load") == ["method lora or qlora (now full)", "a smaller model"]
+    assert remedies(config, "earlier rows") == [
+        "ewc_weight 0 with a larger rehearsal_fraction (now 0.25)",
+        "max_length 32 (now 64)",
+        "method lora or qlora (now full)",
+    ]
+    with (
+        pytest.raises(TrainingError, match=r"^out of memory on cpu while the adapter was merged; .* device cpu"),
+        explained(config, CPU, "merge"),
+    ):
+        torch.empty(10**15)

@@ -75,6 +75,39 @@ def prepared(config: FinetuneConfig, source: Path) -> Any:
     return methods.prepare(config, model, SingleLabel.adapter)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_dropout_is_the_trainings_and_config_json_keeps_its_own(
+    kind: str, method: Any, encoder: Callable[[str], Path], tiny_tokenizer: Any
+) -> None:
+    batch = tiny_tokenizer(["a good film", "bad"], padding=True, return_tensors="pt")
+    batch.pop("token_type_ids", None)
+
+    def answers(**options: Any) -> tuple[Any, Any, Any]:
+        model = prepared(settings(method, encoder(kind), lora_dropout=0.0, **options), encoder(kind))
+        with torch.no_grad():
+            return model.config, model.eval()(**batch).logits, model.train()(**batch).logits
+
+    (own, calm, drawn), (off, still, same) = answers(), answers(dropout=0.0)
+    assert models.dropouts(own) == models.dropouts(off)
+    assert models.dropouts(own)
+    assert torch.equal(calm, still)
+    assert not torch.allclose(drawn, calm)
+    torch.testing.assert_close(same, still)  # without dropout training mode answers as evaluation does
+
+
+def test_options_that_do_nothing_are_refused() -> None:
+    facts = Facts("bert", 2, 64)
+    with pytest.raises(RecipeError, match=r"^finetune.lora_rank: does nothing for method full; leave it unset$"):
+        methods.check(FinetuneConfig(method="full", lora_rank=4), facts, SingleLabel)
+    with pytest.raises(RecipeError, match=r"^finetune.lora_alpha: does nothing for method peanut"):
+        methods.check(FinetuneConfig(method="peanut", lora_rank=4, lora_alpha=3), facts, SingleLabel)
+    methods.check(FinetuneConfig(method="peanut", lora_rank=4), facts, SingleLabel)
+    methods.check(FinetuneConfig(method="dora", lora_rank=4, lora_dropout=0.5), facts, SingleLabel)
+    with pytest.raises(ModelError, match=r"^finetune.dropout: a bert model has none; leave it unset$"):
+        methods.check(FinetuneConfig(dropout=0.1), Facts("bert", 2, 64, 8, drops=False), SingleLabel)
+
+
 def logits_of(model: Any, tokenizer: Any, data: Path) -> Any:
     texts = load_dataset(data).test.texts
     return predict(model, encode(tokenizer, texts, tokenizer.model_max_length), tokenizer.pad_token_id)

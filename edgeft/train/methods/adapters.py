@@ -25,7 +25,7 @@ def load(config: FinetuneConfig, source: str, head: models.Head, device: torch.d
     """The model before anything is added: in NF4 for QLoRA, else plain."""
     models.seed_everything(config.seed or 0)
     quantization = nf4_config(config.precision, device, [*HEADS, "lm_head"]) if config.method == "qlora" else None
-    model = models.load(source, head, quantization_config=quantization, device=device)
+    model = models.load(source, head, quantization_config=quantization, device=device, dropout=config.dropout)
     keep_trainable(model)
     return model
 

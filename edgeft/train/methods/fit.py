@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edgeft.errors import ModelError, RecipeError, require
 from edgeft.models import Facts
@@ -13,6 +13,7 @@ from edgeft.train.tasks import TrainingTask
 
 # What no plain model can be made of, and why.
 NOT_PLAIN = {"prefix": "the keys and values that it learns for every layer come from no token and no weight"}
+USUAL = FinetuneConfig()
 SHORTEST = 4  # tokens; max_length's lower bound
 NEEDS = {"full": (), "head": (), "qlora": ("peft", "bitsandbytes")}
 
@@ -93,6 +94,11 @@ def check(config: FinetuneConfig, facts: Facts, task: type[TrainingTask]) -> Non
         )
     if config.label_smoothing and not task.smooths:
         raise RecipeError(f"finetune.label_smoothing: does nothing for {', '.join(task.kinds)} rows; leave it at 0")
+    if config.dropout is not None and not facts.drops:
+        raise ModelError(f"finetune.dropout: a {facts.kind} model has none; leave it unset")
+    if config != without_idle(config):
+        idle = next(name for name in idle_lora(config) if getattr(config, name) != getattr(USUAL, name))
+        raise RecipeError(f"finetune.{idle}: does nothing for method {config.method}; leave it unset")
     if config.method == "ia3":
         scaled(facts.kind)
     check_virtual(config, facts, task)
@@ -155,6 +161,18 @@ def check_refused(config: FinetuneConfig, task: type[TrainingTask]) -> None:
                 f"finetune.{shown}: a model for {', '.join(task.kinds)} rows has no head apart from its word "
                 "embeddings that could train first or alone; take full, lora, dora, rslora, qlora or ia3"
             )
+
+
+def idle_lora(config: FinetuneConfig) -> tuple[str, ...]:
+    """Options about LoRA's matrices that the method doesn't read."""
+    if config.method in ("lora", "dora", "rslora", "qlora"):
+        return ()
+    return ("lora_alpha", "lora_dropout") if config.method == "peanut" else ("lora_alpha", "lora_dropout", "lora_rank")
+
+
+def without_idle(config: FinetuneConfig) -> FinetuneConfig:
+    """The config with such options as if they were unset."""
+    return replace(config, **{name: getattr(USUAL, name) for name in idle_lora(config)})
 
 
 def idle_for_head(config: FinetuneConfig) -> list[str]:
