@@ -1,7 +1,7 @@
 """Fine-tuned teachers by method, on 7,000 rows of Rotten Tomatoes, tested on 1,000; seeds are those of the training.
 
-Rows are split by their content, so that every seed has the same. Rate, epochs and R-Drop were chosen on other validation
-rows than the test's (docs/log.md).
+Rows are split by their content, so that every seed has the same. R-Drop was chosen on rows that are no test rows
+(docs/log.md).
 
 python benchmarks/teachers.py --methods full lora qlora --seeds 0 1 2 --folder runs/teachers
 """
