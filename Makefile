@@ -1,4 +1,4 @@
-# Two commands do everything on a fresh machine: `make demo` and `make test`.
+# Two commands do everything on a fresh machine: `make demo` and `make test`. `make install` only installs.
 PYTHON ?= python3
 VENV := .venv
 DEVICE := .venv-device
@@ -7,7 +7,9 @@ NAMES := .venv-names
 BIN := $(VENV)/bin
 PIP := pip install --quiet --constraint constraints.txt
 
-.PHONY: demo test check clean
+.PHONY: install demo test check clean
+
+install: $(VENV)/.ready
 
 demo: $(VENV)/.ready
 	$(BIN)/edgeft pipeline demo
@@ -25,6 +27,7 @@ check: $(VENV)/.ready
 # Everything: to train, to compress, to serve, to test. torch goes first, so that its pinned build is the one taken.
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "edgeft needs Python 3.11 or later")'
+	@echo 'installing torch and the rest, about 2.5 GB: a few minutes'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/$(PIP) torch==2.13.0
 	$(BIN)/$(PIP) --editable '.[cpu,serve,report,train,augment,qlora,demo,dev]'

