@@ -228,14 +228,14 @@ class Facts:
         layers: encoder layers.
         positions: tokens that a text may have, special ones included.
         width: of the hidden states; 0 where it isn't stated.
-        dropout: the largest of its rates; None where it has none.
+        drops: whether it has rates of dropout.
     """
 
     kind: str
     layers: int
     positions: int
     width: int = 0
-    dropout: float | None = 0.0
+    drops: bool = True
 
 
 def facts(source: str | Path) -> Facts:
@@ -251,9 +251,7 @@ def facts(source: str | Path) -> Facts:
     if config.model_type in OFFSET_POSITIONS and positions != NO_LIMIT:
         positions -= (config.pad_token_id or 0) + 1
     width = getattr(config, "hidden_size", None) or 0
-    return Facts(
-        config.model_type, config.num_hidden_layers, positions, width, max(dropouts(config).values(), default=None)
-    )
+    return Facts(config.model_type, config.num_hidden_layers, positions, width, bool(dropouts(config)))
 
 
 def load_tokenizer(source: str | Path) -> PreTrainedTokenizerFast:

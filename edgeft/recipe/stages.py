@@ -104,9 +104,6 @@ class FinetuneConfig(TrainingConfig):
     dropout: Annotated[
         Dropout | None, _option("of the model's layers while it trains; unset: what its config.json says")
     ] = None
-    rdrop_weight: Annotated[
-        float, _option("of R-Drop: each text passes twice, and answers must not depend on what dropout drops", ge=0)
-    ] = 0.0
     lora_rank: Annotated[int, _option("rank of the LoRA matrices, width of peanut's bottlenecks", ge=1)] = 16
     lora_alpha: Annotated[int, _option("LoRA's scale is alpha / rank", ge=1)] = 32
     lora_dropout: Annotated[float, _option("dropout before the LoRA matrices", ge=0, lt=1)] = 0.05

@@ -207,8 +207,8 @@ def penalty_of(lesson: Lesson, task: TrainingTask, model: torch.nn.Module) -> Pe
 
 
 def likelihood_of(task: TrainingTask) -> TrainingTask:
-    """The task with the negative log-likelihood as its loss: no smoothing, no R-Drop, and no label weighs more."""
+    """The task with the negative log-likelihood as its loss: no label smoothing, and no label weighs more."""
     found = copy.copy(task)
-    found.config = FinetuneConfig(label_smoothing=0.0, rdrop_weight=0.0)
+    found.config = replace(task.config, label_smoothing=0.0)
     found.dataset = replace(task.dataset, class_weights=[])
     return found

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
-from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,11 +13,9 @@ import torch
 from edgeft import models
 from edgeft.data.dataset import Dataset, Split
 from edgeft.errors import RecipeError
-from edgeft.models import Facts
 from edgeft.recipe import FinetuneConfig
-from edgeft.train import methods, tasks
 from edgeft.train.finetune import run as finetune
-from edgeft.train.tasks import Items, SingleLabel
+from edgeft.train.tasks import SingleLabel
 
 QUICK: dict[str, Any] = {"epochs": 1.0, "batch_size": 8, "max_length": 16, "seed": 1, "early_stopping_patience": 0}
 
@@ -51,43 +46,6 @@ def test_label_smoothing_by_hand(weights: list[float] | None, expected: float) -
     task = single_label(weights or [], label_smoothing=0.2)
     loss = task.loss(torch.tensor([[0.0, 1.0986123]]), torch.tensor([1]))
     assert loss.tolist() == pytest.approx([expected], rel=1e-6)
-
-
-def test_r_drop_by_hand() -> None:
-    """Answers (1/4, 3/4) and (1/2, 1/2) to label 1: (ln 4/3 + ln 2) / 2, and half of 0.5 (0.130812 + 0.143841)."""
-
-    class Twice(torch.nn.Linear):
-        def forward(self, input_ids: torch.Tensor, **others: Any) -> Any:
-            assert input_ids.tolist() == [[1, 2], [1, 2]]
-            return SimpleNamespace(logits=torch.tensor([[0.0, math.log(3)], [0.0, 0.0]]))
-
-    task = single_label([], label_smoothing=0.0)
-    task.config, task.tokenizer = FinetuneConfig(rdrop_weight=0.5), SimpleNamespace(pad_token_id=0)
-    items = Items([{"input_ids": [1, 2], "labels": 1}], np.zeros(1, dtype=np.int64), np.ones(1))
-    expected = (math.log(4 / 3) + math.log(2)) / 2 + 0.5 * (0.1308120 + 0.1438410) / 2
-    assert task.losses(Twice(1, 1), items, [0]).tolist() == pytest.approx([expected], rel=1e-6)
-
-
-def test_r_drop_needs_dropout_and_a_task_with_chances() -> None:
-    def check(facts: Facts, kind: str, **options: Any) -> None:
-        methods.check(FinetuneConfig(rdrop_weight=1.0, **options), facts, tasks.class_of(kind))
-
-    check(Facts("bert", 2, 64, 8, 0.1), "single-label", method="full")
-    check(Facts("llama", 2, 64, 8, 0.0), "single-label", method="lora")
-    with pytest.raises(RecipeError, match=r"^finetune.rdrop_weight: no unit is dropped, and .* set finetune.dropout$"):
-        check(Facts("llama", 2, 64, 8, 0.0), "single-label", method="full")
-    with pytest.raises(RecipeError, match="no unit is dropped"):
-        check(Facts("bert", 2, 64, 8, 0.1), "single-label", method="lora", dropout=0.0, lora_dropout=0.0)
-    with pytest.raises(RecipeError, match=r"^finetune.rdrop_weight: does nothing for regression rows"):
-        check(Facts("bert", 2, 64, 8, 0.1), "regression")
-
-
-def test_r_drop_trains_with_every_batch_twice(data: Path, tiny_model: Path, tmp_path: Path) -> None:
-    config = FinetuneConfig(model=str(tiny_model), method="full", rdrop_weight=1.0, epochs=0.5, seed=1, batch_size=8)
-    found = finetune(config, {"data": data, "model": tiny_model}, tmp_path / "out").metrics
-    plain = finetune(replace(config, rdrop_weight=0.0), {"data": data, "model": tiny_model}, tmp_path / "plain").metrics
-    assert found["steps"] == plain["steps"]
-    assert found["validation"]["nll"] != plain["validation"]["nll"]
 
 
 def test_without_smoothing_the_loss_keeps_its_bits() -> None:

@@ -105,7 +105,7 @@ def test_options_that_do_nothing_are_refused() -> None:
     methods.check(FinetuneConfig(method="peanut", lora_rank=4), facts, SingleLabel)
     methods.check(FinetuneConfig(method="dora", lora_rank=4, lora_dropout=0.5), facts, SingleLabel)
     with pytest.raises(ModelError, match=r"^finetune.dropout: a bert model has none; leave it unset$"):
-        methods.check(FinetuneConfig(dropout=0.1), Facts("bert", 2, 64, 8, dropout=None), SingleLabel)
+        methods.check(FinetuneConfig(dropout=0.1), Facts("bert", 2, 64, 8, drops=False), SingleLabel)
 
 
 def logits_of(model: Any, tokenizer: Any, data: Path) -> Any:

@@ -94,7 +94,8 @@ def check(config: FinetuneConfig, facts: Facts, task: type[TrainingTask]) -> Non
         )
     if config.label_smoothing and not task.smooths:
         raise RecipeError(f"finetune.label_smoothing: does nothing for {', '.join(task.kinds)} rows; leave it at 0")
-    check_dropout(config, facts, task)
+    if config.dropout is not None and not facts.drops:
+        raise ModelError(f"finetune.dropout: a {facts.kind} model has none; leave it unset")
     if config != without_idle(config):
         idle = next(name for name in idle_lora(config) if getattr(config, name) != getattr(USUAL, name))
         raise RecipeError(f"finetune.{idle}: does nothing for method {config.method}; leave it unset")
@@ -109,26 +110,6 @@ def check(config: FinetuneConfig, facts: Facts, task: type[TrainingTask]) -> Non
     if config.method == "head" and idle_for_head(config):
         idle = ", ".join(idle_for_head(config))
         raise RecipeError(f"finetune.method=head: no layer trains, so {idle} would do nothing; leave it unset")
-
-
-def check_dropout(config: FinetuneConfig, facts: Facts, task: type[TrainingTask]) -> None:
-    """Whether the model has dropout to set, and R-Drop something that differs between its two passes.
-
-    Raises:
-        RecipeError: R-Drop means nothing for the task, or nothing is dropped.
-        ModelError: the model has no dropout.
-    """
-    if config.dropout is not None and facts.dropout is None:
-        raise ModelError(f"finetune.dropout: a {facts.kind} model has none; leave it unset")
-    if not config.rdrop_weight:
-        return
-    if not task.drops_twice:
-        raise RecipeError(f"finetune.rdrop_weight: does nothing for {', '.join(task.kinds)} rows; leave it at 0")
-    of_model = facts.dropout if config.dropout is None else config.dropout
-    if not of_model and ("lora_dropout" in idle_lora(config) or not config.lora_dropout):
-        raise RecipeError(
-            "finetune.rdrop_weight: no unit is dropped, and both passes are the same; set finetune.dropout"
-        )
 
 
 def check_virtual(config: FinetuneConfig, facts: Facts, task: type[TrainingTask]) -> None:

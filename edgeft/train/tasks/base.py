@@ -59,7 +59,6 @@ class TrainingTask(ABC):
         auto: the class of `transformers` that loads the model.
         adapter: peft's name of the task; None where peft has none.
         smooths: whether label smoothing does anything.
-        drops_twice: whether R-Drop does anything.
         packs: whether several rows can share an item.
         timed: whether `predict` does what an answer takes, and no more.
         refuses: methods and options that mean nothing for it.
@@ -70,7 +69,6 @@ class TrainingTask(ABC):
     auto: ClassVar[str]
     adapter: ClassVar[str | None]
     smooths: ClassVar[bool] = False
-    drops_twice: ClassVar[bool] = False
     packs: ClassVar[bool] = False
     timed: ClassVar[bool] = True
     refuses: ClassVar[tuple[str, ...]] = ()

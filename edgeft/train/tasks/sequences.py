@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, kl_div, log_softmax
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from edgeft import models
 from edgeft.data.dataset import Split
@@ -59,26 +59,11 @@ class SequenceTask(TrainingTask):
         return Items(inputs, np.arange(len(ids)), np.ones(len(ids)))
 
     def losses(self, model: torch.nn.Module, items: Items, places: Sequence[int]) -> torch.Tensor:
-        """(B,) the loss of each text; with R-Drop of two passes, which each drop other units.
-
-        The mean of both losses, and `rdrop_weight` times the mean of the divergences of each from the other (Liang et
-        al. 2021, "R-Drop", eq. 4, halved).
-        """
-        device, weight = next(model.parameters()).device, getattr(self.config, "rdrop_weight", 0.0)
-        chosen = [items.inputs[place] for place in places] * (2 if weight else 1)
+        device = next(model.parameters()).device
+        chosen = [items.inputs[place] for place in places]
         batch = collate([item["input_ids"] for item in chosen], self.tokenizer.pad_token_id, device)
         targets = torch.tensor([item["labels"] for item in chosen], device=device)
-        logits = model(**batch).logits.float()
-        found = self.loss(logits, targets)
-        if not weight:
-            return found
-        one, other = logits.split(len(places))
-        apart = (self.divergence(one, other) + self.divergence(other, one)) / 2
-        return found.view(2, -1).mean(dim=0) + weight * apart
-
-    def divergence(self, logits: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-        """(B,) the Kullback-Leibler divergence of one answer from another, both (B, L), where answers are chances."""
-        raise NotImplementedError
+        return self.loss(model(**batch).logits.float(), targets)
 
     @abstractmethod
     def loss(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -99,7 +84,7 @@ class SingleLabel(SequenceTask):
 
     kinds = ("single-label",)
     problem = "single_label_classification"
-    smooths = drops_twice = True
+    smooths = True
     lead = "accuracy"
 
     def loss(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -110,10 +95,6 @@ class SingleLabel(SequenceTask):
         """
         weights = weights_of(self.dataset.class_weights, logits.device)
         return cross_entropy(logits, targets, weights, reduction="none", label_smoothing=self.config.label_smoothing)
-
-    def divergence(self, logits: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-        """Of the distributions over the labels."""
-        return kl_div(log_softmax(other, -1), log_softmax(logits, -1), reduction="none", log_target=True).sum(dim=-1)
 
     def figures(self, predictions: Logits, split: Split) -> Figures:
         return metrics.single_label(predictions, split.labels)
