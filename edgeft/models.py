@@ -144,7 +144,7 @@ def load(
         quantization_config: how to quantize while loading (a `BitsAndBytesConfig`).
         dtype: of the weights.
         device: where the model goes; None: where `transformers` puts it.
-        dropout: of all its layers, in training mode; its config.json stays as it is. None: what that says.
+        dropout: every rate that its config has at the top; `save` writes the model's own again. None: its own.
 
     Raises:
         ModelError: the folder can't be used, or its weights don't fill its architecture.
@@ -168,7 +168,8 @@ def load(
         model, info = factory.from_pretrained(
             place, config=config, ignore_mismatched_sizes=True, output_loading_info=True, **options
         )
-    model.config.update(own_dropouts)
+    if dropout is not None:  # the config keeps it: Falcon's and GPT-J's layers read it in every forward pass
+        model.edgeft_dropouts = own_dropouts
     if structure:
         model.__class__ = factory.__bases__[0]
     _check_filled(model, info, place)
@@ -181,7 +182,7 @@ def load(
 def dropouts(config: PretrainedConfig) -> dict[str, float]:
     """The rates of a config, by their names; `layerdrop`, which leaves out whole layers, is another thing."""
     found = config.to_dict().items()
-    return {name: rate for name, rate in found if DROPOUT.search(name) and isinstance(rate, float | int)}
+    return {name: rate for name, rate in found if DROPOUT.search(name) and type(rate) in (float, int)}
 
 
 def _set_head(config: PretrainedConfig, head: Head, own: list[str]) -> None:
@@ -228,7 +229,7 @@ class Facts:
         layers: encoder layers.
         positions: tokens that a text may have, special ones included.
         width: of the hidden states; 0 where it isn't stated.
-        drops: whether it has rates of dropout.
+        drops: whether its config has rates of dropout at the top, where `load` sets them.
     """
 
     kind: str
@@ -285,6 +286,7 @@ def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Pat
         max_length: tokens that a text is truncated to from now on.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    model.config.update(getattr(model, "edgeft_dropouts", {}))
     with _quietly(folder):
         model.save_pretrained(folder)
         _neutral(tokenizer, max_length).save_pretrained(folder)

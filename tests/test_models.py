@@ -347,3 +347,21 @@ def test_the_real_encoder(tmp_path: Path) -> None:
         torch.testing.assert_close(student(**batch).logits, expected, rtol=0, atol=1e-5)
     assert models.parameters(teacher) > 22_000_000
     shutil.rmtree(tmp_path)
+
+
+@pytest.mark.parametrize("shape", ["bert", "pruned", "falcon"])
+def test_dropout_is_the_loaded_models_and_config_json_keeps_its_own(shape: str, tmp_path: Path) -> None:
+    """Falcon's layers read the rate of attention in their config in every forward pass."""
+    model = tiny("bert") if shape != "falcon" else tiny("falcon", hidden_dropout=0.2, attention_dropout=0.3)
+    if shape == "pruned":
+        kept = shapes.LayerStructure(heads=[0, 1, 3], channels=list(range(40)))
+        shapes.reshape(model, shapes.Structure(layers=[kept] * 4, head_size=8))
+    models.save(model, words(), tmp_path / "own", 16)
+    own = models.load_classifier(tmp_path / "own", None)
+    off = models.load_classifier(tmp_path / "own", None, dropout=0.0)
+    torch.manual_seed(0)
+    assert not torch.allclose(logits(own.train()), logits(own.eval()))
+    assert torch.equal(logits(off.train()), logits(off.eval()))
+    for model, name in ((own, "plain"), (off, "trained")):
+        models.save(model, words(), tmp_path / name, 16)
+    assert content(tmp_path / "trained") == content(tmp_path / "plain")

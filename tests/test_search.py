@@ -21,7 +21,7 @@ from edgeft import recipe
 from edgeft.errors import OutputFolderError, RecipeError, TrainingError, UserError
 from edgeft.pipeline import run as pipeline
 from edgeft.recipe import Recipe
-from edgeft.search import results, run, space, study
+from edgeft.search import results, run, space, study, trial
 from edgeft.search.results import Found
 from edgeft.search.space import Choices, Range
 from edgeft.search.trial import Follower, Job, work
@@ -446,6 +446,19 @@ def test_what_a_trial_can_not_do_is_refused(
     places = {"data.file": str(folder / "rows.csv"), "finetune.model": str(tiny_model)}
     with pytest.raises(UserError, match=line):
         run.search(recipe.load(None, {**places, **SETTINGS, **settings}), folder / "space.yaml", tmp_path / "run", 2)
+
+
+def test_loras_options_follow_the_method(chosen: Recipe, folder: Path, tmp_path: Path) -> None:
+    file = tmp_path / "space.yaml"
+    file.write_text("finetune.lora_rank: [4, 8]\n")
+    with pytest.raises(UserError, match=r"^finetune.lora_rank: does nothing for method full; take it out of the space"):
+        run.search(chosen, file, tmp_path / "run", 2)
+    file.write_text("finetune.lora_rank: [4, 8]\nfinetune.method: [full, lora]\n")
+    tried = {"finetune.method": "full", "finetune.lora_rank": 4}
+    assert trial.with_options(chosen, tried).finetune == replace(chosen.finetune, method="full")
+    assert trial.with_options(chosen, {**tried, "finetune.method": "lora"}).finetune.lora_rank == 4
+    ranked = replace(chosen, finetune=replace(chosen.finetune, lora_rank=4))
+    run._preflight(ranked, space.read(file, ranked))  # a trial of LoRA reads the rank, one in full leaves it
 
 
 def test_rows_that_can_not_ship_can_be_searched(folder: Path, tiny_model: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,6 @@ class Lesson:
     Attributes:
         ids: token ids of each text, by the student's tokenizer.
         labels: of each text, int64, -1 where there is none.
-        rows: of each text in the labelled file, 0 where it isn't from there.
         weights: (L,) of each label in the loss, None where all count alike.
         teacher: the teacher's outputs on the same texts.
         hidden: whether hidden states can be compared (same tokens, same width).
@@ -38,7 +38,6 @@ class Lesson:
 
     ids: list[list[int]]
     labels: NDArray[np.int64]
-    rows: list[int]
     weights: torch.Tensor | None
     teacher: TeacherOutputs
     hidden: bool
@@ -71,8 +70,7 @@ def lesson(
         say("distill: student and teacher differ in tokens or width, so the hidden-state loss is left out")
     weights = weights_of(dataset.class_weights, next(student.parameters()).device)
     hidden = same and config.hidden_weight > 0
-    rows = [*dataset.train.rows.tolist(), *[0] * len(extra)]
-    return Lesson(ids=ids, labels=labels, rows=rows, weights=weights, teacher=found, hidden=hidden)
+    return Lesson(ids=ids, labels=labels, weights=weights, teacher=found, hidden=hidden)
 
 
 def objective(config: DistillationConfig, lesson: Lesson, pad_token_id: int, device: torch.device) -> Objective:
@@ -108,9 +106,15 @@ def learn(
     taught = lesson(config, task, student, teacher, cache)
     device = next(student.parameters()).device
     lengths, ones = list(map(len, taught.ids)), [1.0] * len(taught.ids)
+
+    def names(places: Sequence[int]) -> str:
+        train = task.dataset.train
+        labelled = [place for place in places if place < len(train)]  # unlabelled texts follow
+        return train.where(labelled) if labelled else "unlabelled texts"
+
     trainer = Trainer(
         student,
-        Loss(objective(config, taught, task.tokenizer.pad_token_id, device), lengths, ones, taught.rows),
+        Loss(objective(config, taught, task.tokenizer.pad_token_id, device), lengths, ones, names),
         validation(task, student),
         config,
         config.learning_rate or DEFAULT_RATE,

@@ -7,7 +7,7 @@ dataset.json                                       task, labels, rows per split,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from edgeft import tasks
 from edgeft.cleaning import Cleaning
 from edgeft.data.kinds import NAMED, Columns
 from edgeft.data.slicing import PREFIX, Slices
+from edgeft.data.table import some, where
 from edgeft.errors import DataError, RecipeError, require
 from edgeft.stage import write_json
 
@@ -59,6 +60,12 @@ class Split:
             [self.files[place] for place in places] if self.files else [],
             {name: [values[place] for place in places] for name, values in self.slices.items()},
         )
+
+    def where(self, places: Iterable[int]) -> str:
+        """The rows at these places as words, each once, with their files where there are several."""
+        if not self.files:
+            return where(sorted({int(self.rows[place]) for place in places}))
+        return some([f"{file} row {row}" for file, row in sorted({(self.files[i], int(self.rows[i])) for i in places})])
 
     @property
     def texts(self) -> list[str]:

@@ -102,7 +102,8 @@ class FinetuneConfig(TrainingConfig):
         Share | None, _option("in an update, share of the earlier training rows that are learned again")
     ] = None
     dropout: Annotated[
-        Dropout | None, _option("of the model's layers while it trains; unset: what its config.json says")
+        Dropout | None,
+        _option("of the model's layers while it trains (Llama's kind: of attention); unset: what config.json says"),
     ] = None
     lora_rank: Annotated[int, _option("rank of the LoRA matrices, width of peanut's bottlenecks", ge=1)] = 16
     lora_alpha: Annotated[int, _option("LoRA's scale is alpha / rank", ge=1)] = 32

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import optuna
 
@@ -20,6 +21,7 @@ from edgeft.search.results import Found
 from edgeft.search.trial import DATA, Job
 from edgeft.search.workers import work_together
 from edgeft.stage import digest, read_result
+from edgeft.train import methods
 
 MODEL = "finetune.model"
 
@@ -73,7 +75,13 @@ def _preflight(base: Recipe, space: spaces.Space) -> None:
     """
     named = space.get(MODEL)
     sources_of_models = list(named.values) if isinstance(named, spaces.Choices) else []
-    start = trial.with_options(base, {MODEL: sources_of_models[0]}) if sources_of_models else base
+    own: dict[str, Any] = {trial.METHOD: base.finetune.method} if trial.METHOD in space else {}
+    start = trial.with_options(base, {**own, MODEL: sources_of_models[0]} if sources_of_models else own)
+    if not own and (idle := [name for name in methods.idle_lora(base.finetune) if f"finetune.{name}" in space]):
+        raise RecipeError(
+            f"finetune.{idle[0]}: does nothing for method {base.finetune.method}; take it out of the space, or "
+            "finetune.method into it"
+        )
     if start.finetune.processes > 1 or start.finetune.shard_frozen:
         raise RecipeError("finetune.processes, finetune.shard_frozen: a trial is one process; unset them for a search")
     if start.update.run is not None:

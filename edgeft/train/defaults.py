@@ -36,6 +36,7 @@ WANTED_STEPS = 1_000
 MIN_EPOCHS, MAX_EPOCHS, GENERATION_EPOCHS = 3, 20, 3
 LONGEST, ROUNDED_TO, HELD = 512, 8, 0.99  # tokens, tokens, share of the texts
 WARMUP, GENERATION_WARMUP = 0.1, 0.03
+SHORTEST = 4  # tokens; max_length's lower bound
 VIRTUAL_TOKENS = 20  # Lester et al. 2021, figure 3b: more than 20 gain little
 VIRTUAL = ("prompt", "p_tuning")
 
@@ -50,6 +51,7 @@ class Setting:
         tokens: (n,) of training texts, special tokens included; of some, where they are many.
         positions: tokens that the model takes.
         width: of its hidden states; 0 where its config.json has none.
+        cut: whether a text loses what is beyond max_length; else it becomes several items.
     """
 
     task: str
@@ -57,6 +59,7 @@ class Setting:
     tokens: Sequence[int]
     positions: int
     width: int = 0
+    cut: bool = True
 
     @property
     def generates(self) -> bool:
@@ -67,8 +70,12 @@ class Setting:
         """What an epoch has, and what that is called: rows, or the items that they are packed into."""
         if not config.packing:
             return self.rows, "training rows"
-        tokens = sum(min(count, config.max_length) for count in self.tokens) / len(self.tokens) * self.rows
-        return math.ceil(tokens / config.max_length), "packed items"
+        return math.ceil(self.all_tokens(config.max_length) / config.max_length), "packed items"
+
+    def all_tokens(self, max_length: int) -> float:
+        """Tokens of the training rows, about, in items of so many."""
+        counts = [min(count, max_length) for count in self.tokens] if self.cut else self.tokens
+        return sum(counts) / len(counts) * self.rows
 
 
 Decision = tuple[Any, str]
@@ -180,16 +187,20 @@ def _virtual_tokens(config: FinetuneConfig, setting: Setting) -> Decision:
 def _max_length(config: FinetuneConfig, setting: Setting) -> Decision:
     """What holds 99% of the texts, rounded up; no more than the model takes, nor than is affordable.
 
-    Where texts are packed, all that is affordable: fewer of them are cut, and as many tokens are learnt.
+    Packed texts get all that is affordable, as fewer of them are cut, but leave an epoch its steps.
     """
-    if config.packing:
-        found = min(setting.positions, LONGEST)
-        return found, f"packed texts share items of up to {LONGEST} tokens, as far as the model has positions"
     held = quantile(setting.tokens, HELD)
     wanted = math.ceil(max(held, 1) / ROUNDED_TO) * ROUNDED_TO
     room = setting.positions - (config.virtual_tokens or 0)
-    found = min(wanted, room, LONGEST)
     most = f"{HELD:.0%} of the training texts have up to {held:,} tokens"
+    if config.packing:
+        items = SMALLEST_BATCH * STEPS_AN_EPOCH * config.gradient_accumulation
+        shared = int(setting.all_tokens(LONGEST) / items) // ROUNDED_TO * ROUNDED_TO
+        return min(max(wanted, shared), room, LONGEST), (
+            f"{most}; packed ones share items of up to {LONGEST} tokens, as far as an epoch keeps "
+            f"{STEPS_AN_EPOCH} steps of {SMALLEST_BATCH} and the model has positions"
+        )
+    found = min(wanted, room, LONGEST)
     if found == wanted:
         return found, f"{most}, rounded up to a multiple of {ROUNDED_TO}"
     if room < LONGEST:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -53,8 +54,11 @@ def loss_on(task: TrainingTask, items: Items) -> Loss:
     def objective(model: torch.nn.Module, places: list[int]) -> torch.Tensor:
         return task.losses(model, items, places)
 
-    rows = task.dataset.train.rows[items.rows]
-    return Loss(objective, items.lengths, items.weights.tolist(), rows.tolist())
+    def names(places: Sequence[int]) -> str:
+        rows = task.dataset.train.where(items.rows[list(places)])
+        return f"packed items that begin with {rows}" if "position_ids" in items.inputs[0] else rows
+
+    return Loss(objective, items.lengths, items.weights.tolist(), names)
 
 
 def fill(config: FinetuneConfig, inputs: Inputs, out_dir: Path) -> Metrics:
@@ -77,22 +81,22 @@ def fill(config: FinetuneConfig, inputs: Inputs, out_dir: Path) -> Metrics:
     facts, tokenizer = models.facts(source), models.load_tokenizer(source)
     methods.check(config, facts, tasks.class_of(dataset.kind))
     mitigation.check(config, dataset.kind)
-    dataset, added = mitigation.with_copies(dataset, config)
-    config, reasons = defaults.decide(config, lengths.setting(config, dataset, tokenizer, facts))
-    methods.finished(tokenizer, config)  # a tokenizer that can't be is refused before anything is loaded
     reporting.check("finetune", config)
     device, why = models.device(config.device)
     optim.check(config, device)
     processes.check(config)
+    dataset, added = mitigation.with_copies(dataset, config)
+    config, reasons = defaults.decide(config, lengths.setting(config, dataset, tokenizer, facts))
+    methods.finished(tokenizer, config)  # a tokenizer that can't be is refused before anything is loaded
     say(f"finetune: {config.method} on {device} ({why})")
     decided = defaults.described(config, reasons)
     say("decided: " + (", ".join(f"{name} {one['value']:g}" for name, one in decided.items()) or "nothing was unset"))
     task = tasks.of(dataset, tokenizer, config.max_length, config)
     with memory.explained(config, device, "load"):
         model = methods.load(config, source, task.head(dataset.labels), device)
-    forgetting.check_model(lesson, model)
-    task.prepare(model)
-    model = methods.prepare(config, model, task.adapter)
+        forgetting.check_model(lesson, model)
+        task.prepare(model)
+        model = methods.prepare(config, model, task.adapter)
     optim.freeze(model, config.freeze_layers)
     counts = methods.parameter_counts(model)
     progress = train(task, model, config, out_dir, lesson)
@@ -116,19 +120,14 @@ def train(task: TrainingTask, model: Any, config: FinetuneConfig, out_dir: Path,
         RecipeError: an option doesn't fit the model, the method or the device.
     """
     items = task.items(task.dataset.train, training=True)
-    with memory.explained(config, next(model.parameters()).device, "earlier rows"):
+    device = next(model.parameters()).device
+    with memory.explained(config, device, "earlier rows"):
         penalty = forgetting.penalty_of(lesson, task, model)
     loss = replace(loss_on(task, items), penalty=penalty)
-    trainer = Trainer(
-        model,
-        loss,
-        validation(task, model),
-        config,
-        config.learning_rate or defaults.LEARNING_RATES[config.method],
-        out_dir,
-        "finetune",
-        unfreezing(model, config, len(items)),
-    )
+    rate = config.learning_rate or defaults.LEARNING_RATES[config.method]
+    before_step = unfreezing(model, config, len(items))
+    with memory.explained(config, device, "load"):
+        trainer = Trainer(model, loss, validation(task, model), config, rate, out_dir, "finetune", before_step)
     return trainer.fit()
 
 

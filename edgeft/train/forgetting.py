@@ -138,7 +138,8 @@ def fisher(model: torch.nn.Module, objective: Objective, weights: Sequence[float
     """The diagonal of the empirical Fisher information of the trainable parameters.
 
     The sum over the items of the squared gradient of an item's loss, each alone, over the number of their targets: as
-    the loss of a step is the mean over targets, one weight then means the same for every task. The labels are those
+    the loss of a step is the mean over targets, one weight then means about the same for every task. (Where an item's
+    loss is itself a mean, over L labels or over start and end, it is smaller: by up to L^2 and 4.) The labels are those
     that the rows have (hence empirical; the other Fisher draws them from the model), which every task can do. Dropout
     is off, so that nothing is drawn and a second time gives the same bits.
 

@@ -28,6 +28,7 @@ def setting(config: FinetuneConfig, dataset: Dataset, tokenizer: Any, facts: Fac
         tokens=token_lengths(dataset, tokenizer) if config.max_length is None or config.packing else [],
         positions=facts.positions,
         width=facts.width,
+        cut=dataset.kind != "text",
     )
 
 

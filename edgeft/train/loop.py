@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -22,10 +22,11 @@ from edgeft.train.precision import Arithmetic
 from edgeft.train.processes import Processes
 
 HISTORY = "history.jsonl"
-SHOWN = 16  # rows in an error
 
 # (model, places of a batch's items) -> loss of each item, summed over its targets, (B,)
 Objective = Callable[[torch.nn.Module, list[int]], torch.Tensor]
+# places of items -> what an error calls them
+Names = Callable[[Sequence[int]], str]
 # () -> what is added to the mean loss of a step, a scalar
 Penalty = Callable[[], torch.Tensor]
 # () -> metrics; `score` leads and higher is better
@@ -116,14 +117,14 @@ class Loss:
         objective: loss of each item of a batch.
         lengths: tokens of each item.
         weights: what each item counts in the mean, as a text or by its targets.
-        rows: where each item stands in the labelled file, as an error is to name it; 0: nowhere.
+        names: what an error calls items.
         penalty: added to the mean of each step.
     """
 
     objective: Objective
     lengths: Sequence[int]
     weights: Sequence[float]
-    rows: Sequence[int]
+    names: Names
     penalty: Penalty | None = None
 
     def of(self, model: torch.nn.Module, batch: list[int], total: float) -> torch.Tensor:
@@ -138,15 +139,6 @@ class Loss:
         if self.penalty is None:
             return loss
         return loss + self.penalty() * (sum(self.weights[place] for place in batch) / total)
-
-
-def named(rows: Iterable[int]) -> str:
-    """Rows of the labelled file, as words."""
-    known = sorted({row for row in rows if row})
-    if not known:
-        return "texts without a row"
-    more = f" and {len(known) - SHOWN} more" if len(known) > SHOWN else ""
-    return f"row{'s' * (len(known) > 1)} {', '.join(map(str, known[:SHOWN]))}{more}"
 
 
 def accumulate(processes: Processes, loss_of: Loss, group: list[list[int]], step: int, arithmetic: Arithmetic) -> float:
@@ -169,7 +161,7 @@ def accumulate(processes: Processes, loss_of: Loss, group: list[list[int]], step
             if not math.isfinite(value):
                 raise TrainingError(
                     f"the loss became {value} at step {step}, batch {place + 1} of {len(group)} "
-                    f"({named(loss_of.rows[item] for item in own)}); lower learning_rate"
+                    f"({loss_of.names(own)}); lower learning_rate"
                 )
             arithmetic.backward(loss)
         total += value

@@ -10,13 +10,14 @@ import torch
 
 from edgeft.errors import TrainingError
 from edgeft.recipe import FinetuneConfig, TrainingConfig
+from edgeft.train.defaults import SHORTEST
 
 # What torch's allocators on a CPU say: RuntimeErrors without a class of their own.
 CPU_MESSAGES = ("not enough memory", "can't allocate memory")
 Work = Literal["step", "load", "earlier rows", "merge"]
 WHEN: dict[Work, str] = {
     "step": "at step {step}",
-    "load": "while the model was loaded",
+    "load": "while the model was made ready",
     "earlier rows": "while EWC asked the earlier rows",
     "merge": "while the adapter was merged",
 }
@@ -30,11 +31,12 @@ def is_exhausted(error: BaseException) -> bool:
     )
 
 
-def remedies(config: TrainingConfig, work: Work = "step") -> list[str]:
+def remedies(config: TrainingConfig, device: torch.device, work: Work = "step") -> list[str]:
     """What needs less memory, the mildest first; each with its numbers.
 
     Args:
         config: of the training.
+        device: where it trains.
         work: what ran out of memory.
     """
     found: list[str] = []
@@ -48,14 +50,18 @@ def remedies(config: TrainingConfig, work: Work = "step") -> list[str]:
     if not isinstance(config, FinetuneConfig):
         return [*found, "a teacher fine-tuned with a smaller max_length"]
     if work == "earlier rows":
-        found.append(f"ewc_weight 0 with a larger rehearsal_fraction (now {config.rehearsal_fraction:g})")
-    if work in ("step", "earlier rows"):
-        found.append(f"max_length {max(4, config.max_length // 2)} (now {config.max_length})")
-    if work == "merge":
-        found.append("device cpu, as it takes the whole model in fp32 beside the trained one")
+        share = config.rehearsal_fraction or 0.0
+        instead = f" with a larger rehearsal_fraction (now {share:g})" if share < 1 else ""
+        found.append(f"ewc_weight 0{instead}")
+    if work in ("step", "earlier rows") and config.max_length > SHORTEST:
+        found.append(f"max_length {max(SHORTEST, config.max_length // 2)} (now {config.max_length})")
+    if work == "merge" and device.type != "cpu":
+        found.append("device cpu, as a merge takes the whole model in fp32 beside the trained one")
     if work != "merge" and config.method in LIGHTER:
-        found.append(f"{LIGHTER[config.method]} (now {config.method})")
-    return [*found, "a smaller model"] if work == "load" else found
+        # LoRA has fewer gradients and moments, but loads as many weights.
+        lighter = "method qlora" if work == "load" else LIGHTER[config.method]
+        found.append(f"{lighter} (now {config.method})")
+    return [*found, "a smaller model"] if work == "load" or not found else found
 
 
 @contextlib.contextmanager
@@ -78,5 +84,5 @@ def explained(config: TrainingConfig, device: torch.device, work: Work = "step",
             raise
         raise TrainingError(
             f"out of memory on {device.type} {WHEN[work].format(step=step)}; "
-            f"what needs less: {'; or '.join(remedies(config, work))}"
+            f"what needs less: {'; or '.join(remedies(config, device, work))}"
         ) from error

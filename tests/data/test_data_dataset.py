@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
@@ -39,6 +40,15 @@ def test_round_trip(example, tmp_path):
         np.testing.assert_array_equal(found.split(name).rows, example.split(name).rows)
     assert (found.task, found.labels, found.unlabelled) == (example.task, example.labels, example.unlabelled)
     assert (found.source, found.columns) == (example.source, example.columns)
+
+
+def test_rows_are_named_once_with_their_file_where_there_are_several():
+    split = dataset.Split({"text": ["x"] * 12}, np.zeros(12, dtype=np.int64), np.array([9, 3, 3, *range(20, 29)]))
+    assert split.where([0, 1, 2]) == "rows 3, 9"
+    assert split.where(np.array([0])) == "row 9"
+    assert split.where(range(12)).endswith(", 27 and 1 more")
+    several = dataclasses.replace(split, files=["b.csv", "a.csv", "b.csv", *["a.csv"] * 9])
+    assert several.where([0, 1, 2, 2]) == "a.csv row 3, b.csv row 3, b.csv row 9"
 
 
 def test_the_index(example, tmp_path):

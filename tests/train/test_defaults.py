@@ -132,6 +132,26 @@ def test_packed_texts_count_as_the_items_that_they_fill() -> None:
     assert "96 packed items make 24 steps an epoch" in reasons["batch_size"]
 
 
+def test_packing_leaves_a_small_set_its_steps() -> None:
+    """1,000 texts of 20.4 tokens are 20,400: 64 items of 318.75, and 312 is the eight below."""
+    small = setting(task="text-generation", rows=1_000)
+    config, reasons = decide(FinetuneConfig(packing=True), small)
+    assert (config.max_length, config.batch_size) == (312, 4)
+    assert "66 packed items make 17 steps an epoch" in reasons["batch_size"]
+    assert "16 steps of 4" in reasons["max_length"]
+    assert decide(FinetuneConfig(packing=True, gradient_accumulation=2), small)[0].max_length == 152
+    tiny = setting(task="text-generation", rows=100)  # 2,040 tokens, 31 an item: 99% of the texts have 20
+    assert decide(FinetuneConfig(packing=True), tiny)[0].max_length == 24
+    assert decide(FinetuneConfig(packing=True), setting(task="text-generation", positions=64))[0].max_length == 64
+
+
+def test_a_text_that_is_not_cut_counts_whole() -> None:
+    long = {"task": "text-generation", "rows": 1_000, "tokens": [2048]}
+    config = FinetuneConfig(packing=True, max_length=512)
+    assert setting(**long, cut=True).items(config) == (1_000, "packed items")
+    assert setting(**long, cut=False).items(config) == (4_000, "packed items")
+
+
 def test_models_that_generate_warm_up_shortly() -> None:
     assert decide(FinetuneConfig(), setting(task="text-generation"))[0].warmup_fraction == 0.03
 

@@ -89,7 +89,7 @@ def test_where_new_rows_and_old_ones_disagree_the_weight_decides() -> None:
     """A quadratic loss (w - 3)^2 / 2 under EWC around 0 ends at 3 / (1 + weight * F)."""
     model = Logistic()
     penalty = forgetting.consolidation(model, {"w": torch.tensor([2.0]), "b": torch.tensor([0.0])}, 1.5)
-    loss = Loss(lambda model, places: (model.w - 3) ** 2 / 2 + 0 * model.b, [1], [1.0], [1], penalty)
+    loss = Loss(lambda model, places: (model.w - 3) ** 2 / 2 + 0 * model.b, [1], [1.0], str, penalty)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.2)
     for step in range(100):
         optimizer.zero_grad()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
 from edgeft.errors import TrainingError
 from edgeft.recipe import DistillConfig, FinetuneConfig, TrainingConfig
-from edgeft.train.memory import explained, remedies
+from edgeft.train.memory import Work, explained, remedies
 
 CPU = torch.device("cpu")
 
@@ -36,22 +38,28 @@ def test_other_errors_pass() -> None:
 
 
 def test_what_can_not_be_lowered_is_not_named() -> None:
-    assert remedies(FinetuneConfig(batch_size=1, max_length=64, method="qlora")) == ["max_length 32 (now 64)"]
-    assert remedies(FinetuneConfig(batch_size=3, max_length=64, method="lora"))[0].endswith("2 rows a step (now 3)")
-    assert remedies(FinetuneConfig(batch_size=1, max_length=64, method="lora"))[-1] == "method qlora (now lora)"
-    assert remedies(DistillConfig(batch_size=1)) == ["a teacher fine-tuned with a smaller max_length"]
+    def named(work: Work = "step", **options: Any) -> list[str]:
+        return remedies(FinetuneConfig(**{"max_length": 64, **options}), CPU, work)
+
+    assert named(batch_size=1, method="qlora") == ["max_length 32 (now 64)"]
+    assert named(batch_size=3, method="lora")[0].endswith("2 rows a step (now 3)")
+    assert named(batch_size=1, method="lora")[-1] == "method qlora (now lora)"
+    assert named(batch_size=1, max_length=4, method="qlora") == ["a smaller model"]
+    assert named("earlier rows", batch_size=1, method="qlora", rehearsal_fraction=1.0)[0] == "ewc_weight 0"
+    assert remedies(DistillConfig(batch_size=1), CPU) == ["a teacher fine-tuned with a smaller max_length"]
 
 
 def test_beside_the_steps_of_a_training() -> None:
     config = FinetuneConfig(batch_size=16, max_length=64, method="full", rehearsal_fraction=0.25)
-    assert remedies(config, "load") == ["method lora or qlora (now full)", "a smaller model"]
-    assert remedies(config, "earlier rows") == [
+    assert remedies(config, CPU, "load") == ["method qlora (now full)", "a smaller model"]
+    assert remedies(config, CPU, "earlier rows") == [
         "ewc_weight 0 with a larger rehearsal_fraction (now 0.25)",
         "max_length 32 (now 64)",
         "method lora or qlora (now full)",
     ]
+    assert remedies(config, torch.device("cuda"), "merge")[0].startswith("device cpu, as a merge takes")
     with (
-        pytest.raises(TrainingError, match=r"^out of memory on cpu while the adapter was merged; .* device cpu"),
+        pytest.raises(TrainingError, match=r"^out of memory on cpu while the adapter was merged; .*: a smaller model$"),
         explained(config, CPU, "merge"),
     ):
         torch.empty(10**15)

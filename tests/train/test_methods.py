@@ -77,7 +77,7 @@ def prepared(config: FinetuneConfig, source: Path) -> Any:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("method", ["full", "lora"])
-def test_dropout_is_the_trainings_and_config_json_keeps_its_own(
+def test_dropout_is_that_of_the_training(
     kind: str, method: Any, encoder: Callable[[str], Path], tiny_tokenizer: Any
 ) -> None:
     batch = tiny_tokenizer(["a good film", "bad"], padding=True, return_tensors="pt")
@@ -89,8 +89,8 @@ def test_dropout_is_the_trainings_and_config_json_keeps_its_own(
             return model.config, model.eval()(**batch).logits, model.train()(**batch).logits
 
     (own, calm, drawn), (off, still, same) = answers(), answers(dropout=0.0)
-    assert models.dropouts(own) == models.dropouts(off)
-    assert models.dropouts(own)
+    assert any(models.dropouts(own).values())
+    assert not any(models.dropouts(off).values())
     assert torch.equal(calm, still)
     assert not torch.allclose(drawn, calm)
     torch.testing.assert_close(same, still)  # without dropout training mode answers as evaluation does
@@ -98,13 +98,15 @@ def test_dropout_is_the_trainings_and_config_json_keeps_its_own(
 
 def test_options_that_do_nothing_are_refused() -> None:
     facts = Facts("bert", 2, 64)
-    with pytest.raises(RecipeError, match=r"^finetune.lora_rank: does nothing for method full; leave it unset$"):
+    with pytest.raises(RecipeError, match=r"^finetune.lora_rank: does nothing for method full; leave it at 16$"):
         methods.check(FinetuneConfig(method="full", lora_rank=4), facts, SingleLabel)
     with pytest.raises(RecipeError, match=r"^finetune.lora_alpha: does nothing for method peanut"):
         methods.check(FinetuneConfig(method="peanut", lora_rank=4, lora_alpha=3), facts, SingleLabel)
     methods.check(FinetuneConfig(method="peanut", lora_rank=4), facts, SingleLabel)
     methods.check(FinetuneConfig(method="dora", lora_rank=4, lora_dropout=0.5), facts, SingleLabel)
-    with pytest.raises(ModelError, match=r"^finetune.dropout: a bert model has none; leave it unset$"):
+    with pytest.raises(
+        ModelError, match=r"^finetune.dropout: a bert model has none that edgeft can set; leave it unset$"
+    ):
         methods.check(FinetuneConfig(dropout=0.1), Facts("bert", 2, 64, 8, drops=False), SingleLabel)
 
 

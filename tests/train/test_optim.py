@@ -306,3 +306,26 @@ def test_unfreezing_in_fewer_steps_than_parts_ends_with_all() -> None:
 def test_unfreezing_where_the_head_alone_trains_is_refused() -> None:
     with pytest.raises(RecipeError, match="gradual_unfreezing: no layer trains"):
         gradual_unfreezing(with_virtual_tokens(bert()), 10)
+
+
+@pytest.mark.parametrize("layer_decay", [1.0, 0.5])
+def test_the_fused_step_is_adamws(layer_decay: float) -> None:
+    """Against torch's AdamW, one parameter after the other: groups of their own rates, and one without a gradient."""
+    config = TrainingConfig(weight_decay=0.1, layer_decay=layer_decay)
+    fused, plain = bert(), bert()
+    own = optimizer_for(fused, config, 1e-2)
+    names = {id(parameter): name for name, parameter in fused.named_parameters()}
+    same = dict(plain.named_parameters())
+    groups = [{**group, "params": [same[names[id(p)]] for p in group["params"]]} for group in own.param_groups]
+    slow = torch.optim.AdamW([{**group, "fused": False, "foreach": False} for group in groups])
+    idle = "bert.embeddings.token_type_embeddings.weight"
+    for step in range(3):
+        for model, optimizer in ((fused, own), (plain, slow)):
+            torch.manual_seed(step)
+            model(input_ids=torch.arange(1, 9)[None], labels=torch.tensor([1])).loss.backward()
+            dict(model.named_parameters())[idle].grad = None
+            optimizer.step()
+            optimizer.zero_grad()
+    assert not own.state[dict(fused.named_parameters())[idle]]
+    assert not torch.equal(fused.classifier.weight, bert().classifier.weight)
+    torch.testing.assert_close(fused.state_dict(), plain.state_dict())

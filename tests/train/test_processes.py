@@ -230,7 +230,9 @@ def test_a_training_that_can_not_go_on_is_one_line(
 ) -> None:
     options = {name.replace("-", "_"): value for name, value in SGD.items()}
     config = FinetuneConfig(model=str(steady), processes=2, **{**options, "learning_rate": 1e30})  # type: ignore[arg-type]
-    with pytest.raises(TrainingError, match=r"^the loss became nan at step \d+ \.* \(rows .*lower learning_rate$"):
+    with pytest.raises(
+        TrainingError, match=r"^the loss became nan at step \d+, batch \d+ of \d+ \(rows? .*; lower learning_rate$"
+    ):
         launch.run("finetune", config, {"data": data, "model": steady}, tmp_path / "out")
     assert "Traceback" not in capfd.readouterr().err
 

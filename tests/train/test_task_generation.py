@@ -392,6 +392,19 @@ def test_what_means_nothing_for_a_language_model_is_refused(option: Any, folder:
         methods.check(FinetuneConfig(**option), facts, tasks.class_of("text"))
 
 
+def test_what_an_error_calls_items() -> None:
+    """Five rows in parts of four tokens name their row; packed, the row that an item begins with."""
+    task = task_of("text", max_length=4)
+    items = task.items(task.dataset.train, training=True)
+    assert len(items) > len(task.dataset.train)
+    number = int(task.dataset.train.rows[items.rows[-1]])
+    assert loss_on(task, items).names([len(items) - 1]) == f"row {number}"
+    packing = task_of("text", packing=True)
+    packed = packing.items(packing.dataset.train, training=True)
+    first = int(packing.dataset.train.rows[packed.rows[0]])
+    assert loss_on(packing, packed).names([0]) == f"packed items that begin with row {first}"
+
+
 def test_packing_is_refused_where_it_would_do_nothing(folder: Any) -> None:
     facts = models.facts(folder["llama"])
     for kind in ("single-label", "pairs"):

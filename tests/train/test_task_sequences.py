@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +143,17 @@ def test_the_loss_of_several_labels_by_hand() -> None:
     task = tasks.of(made, None, 8, FinetuneConfig())
     loss = task.loss(torch.tensor([[0.0, math.log(3)]]), torch.tensor([[1.0, 0.0]]))  # type: ignore[attr-defined]
     assert loss.tolist() == pytest.approx([(math.log(2) + math.log(4)) / 2])
+
+
+def test_a_rare_label_of_several_weighs_more() -> None:
+    """Logits (0, ln 3), labels (1, 1), weights 3 and 2: (3 ln 2 + 2 ln(4/3)) / 2; a label that isn't there keeps 1."""
+    made = dataset("text-classification", "multi-label", {"text": ["x"], "labels": [["a"]]}, ["a", "b"])
+    task = MultiLabel(replace(made, class_weights=[3.0, 2.0]), None, 8, FinetuneConfig())
+    logits = torch.tensor([[0.0, math.log(3)]])
+    assert task.loss(logits, torch.tensor([[1.0, 1.0]])).item() == pytest.approx(
+        (3 * math.log(2) + 2 * math.log(4 / 3)) / 2
+    )
+    assert task.loss(logits, torch.tensor([[0.0, 0.0]])).item() == pytest.approx((math.log(2) + math.log(4)) / 2)
 
 
 def test_figures_and_answers_of_several_labels_by_hand() -> None:

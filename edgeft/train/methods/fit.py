@@ -7,14 +7,13 @@ from dataclasses import dataclass, replace
 from edgeft.errors import ModelError, RecipeError, require
 from edgeft.models import Facts
 from edgeft.recipe import FinetuneConfig
-from edgeft.train.defaults import VIRTUAL
+from edgeft.train.defaults import SHORTEST, VIRTUAL
 from edgeft.train.methods import virtual
 from edgeft.train.tasks import TrainingTask
 
 # What no plain model can be made of, and why.
 NOT_PLAIN = {"prefix": "the keys and values that it learns for every layer come from no token and no weight"}
 USUAL = FinetuneConfig()
-SHORTEST = 4  # tokens; max_length's lower bound
 NEEDS = {"full": (), "head": (), "qlora": ("peft", "bitsandbytes")}
 
 
@@ -95,10 +94,11 @@ def check(config: FinetuneConfig, facts: Facts, task: type[TrainingTask]) -> Non
     if config.label_smoothing and not task.smooths:
         raise RecipeError(f"finetune.label_smoothing: does nothing for {', '.join(task.kinds)} rows; leave it at 0")
     if config.dropout is not None and not facts.drops:
-        raise ModelError(f"finetune.dropout: a {facts.kind} model has none; leave it unset")
+        raise ModelError(f"finetune.dropout: a {facts.kind} model has none that edgeft can set; leave it unset")
     if config != without_idle(config):
         idle = next(name for name in idle_lora(config) if getattr(config, name) != getattr(USUAL, name))
-        raise RecipeError(f"finetune.{idle}: does nothing for method {config.method}; leave it unset")
+        usual = getattr(USUAL, idle)
+        raise RecipeError(f"finetune.{idle}: does nothing for method {config.method}; leave it at {usual}")
     if config.method == "ia3":
         scaled(facts.kind)
     check_virtual(config, facts, task)

@@ -117,8 +117,9 @@ class MultiLabel(SequenceTask):
     lead = "micro_f1"
 
     def loss(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Binary cross-entropy, the mean over the labels."""
-        return binary_cross_entropy_with_logits(logits, targets, reduction="none").mean(dim=-1)
+        """Binary cross-entropy, the mean over the labels; a label's weight counts where it is given."""
+        weights = weights_of(self.dataset.class_weights, logits.device)
+        return binary_cross_entropy_with_logits(logits, targets, reduction="none", pos_weight=weights).mean(dim=-1)
 
     def figures(self, predictions: Logits, split: Split) -> Figures:
         nll = np.logaddexp(0, predictions) - predictions * split.labels  # (n, L)
