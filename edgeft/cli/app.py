@@ -9,6 +9,7 @@ from cyclopts import App, Parameter
 from rich.console import Console
 
 from edgeft.errors import require
+from edgeft.progress import console
 from edgeft.version import __version__
 
 app = App(
@@ -33,6 +34,7 @@ def stdout() -> Console:
 
 
 def need_training() -> None:
-    """Name the extra before a room that needs it is imported."""
-    for module in ("torch", "transformers", "peft", "sklearn", "pyarrow", "torch_pruning", "onnx", "onnxruntime"):
-        require(module, "to train and compress")
+    """Load what training needs, which takes seconds, and name the extra where something is missing."""
+    with console().status("loading torch and transformers"):
+        for module in ("torch", "transformers", "peft", "sklearn", "pyarrow", "torch_pruning", "onnx", "onnxruntime"):
+            require(module, "to train and compress")

@@ -23,7 +23,9 @@ def recipe_list(*, json: Json = False) -> None:
 
 
 @recipe_app.command(name="show")
-def recipe_show(name: str, *, set: Annotated[list[str] | None, Parameter(consume_multiple=False)] = None) -> None:
+def recipe_show(
+    name: str, *, set: Annotated[list[str] | None, Parameter(consume_multiple=False, negative="")] = None
+) -> None:
     """A recipe with every default written out.
 
     Args:

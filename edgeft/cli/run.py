@@ -16,13 +16,13 @@ from edgeft.stage import StageResult
 def pipeline(
     name: str | None = None,
     *,
-    data: Annotated[list[str] | None, Parameter(consume_multiple=False)] = None,
+    data: Annotated[list[str] | None, Parameter(consume_multiple=False, negative="")] = None,
     text_column: str | None = None,
     label_column: str | None = None,
     model: str | None = None,
     run_dir: Path | None = None,
     budget: str | None = None,
-    set: Annotated[list[str] | None, Parameter(consume_multiple=False)] = None,
+    set: Annotated[list[str] | None, Parameter(consume_multiple=False, negative="")] = None,
     until: str | None = None,
     dry_run: Annotated[bool, Parameter(negative="")] = False,
     json: Json = False,
@@ -39,7 +39,7 @@ def pipeline(
         run_dir: run folder; default runs/NAME, NAME being the recipe's.
         budget: limits, as in "p99<=15ms,size<=30MB,drop<=1pt".
         set: any option, as in --set distill.epochs=2; may be repeated.
-        until: the last stage to run.
+        until: the last stage to run: data, baseline, finetune, distill, prune, export, calibrate, package or bench.
         dry_run: print the stages and their state, and do nothing.
     """
     given = {

@@ -23,11 +23,11 @@ def search(
     workers: Annotated[int, Parameter(validator=Number(gte=1))] = 1,
     pruner: Literal["median", "halving", "none"] = "median",
     keep_all: Annotated[bool, Parameter(negative="")] = False,
-    data: Annotated[list[str] | None, Parameter(consume_multiple=False)] = None,
+    data: Annotated[list[str] | None, Parameter(consume_multiple=False, negative="")] = None,
     text_column: str | None = None,
     label_column: str | None = None,
     model: str | None = None,
-    set: Annotated[list[str] | None, Parameter(consume_multiple=False)] = None,
+    set: Annotated[list[str] | None, Parameter(consume_multiple=False, negative="")] = None,
     json: Json = False,
 ) -> None:
     """Search the fine-tuning options that do best on the validation split; the same command goes on after a kill.

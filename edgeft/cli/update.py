@@ -16,11 +16,11 @@ from edgeft.cli.run import show_plan, show_run
 def update(
     run: Path,
     *,
-    data: Annotated[list[str], Parameter(consume_multiple=False)],
+    data: Annotated[list[str], Parameter(consume_multiple=False, negative="")],
     run_dir: Path | None = None,
     budget_drop: float | None = None,
     budget: str | None = None,
-    set: Annotated[list[str] | None, Parameter(consume_multiple=False)] = None,
+    set: Annotated[list[str] | None, Parameter(consume_multiple=False, negative="")] = None,
     until: str | None = None,
     dry_run: Annotated[bool, Parameter(negative="")] = False,
     json: Json = False,
