@@ -16,8 +16,12 @@ import movies
 import msgspec
 
 TRAIN, TEST = 7000, 1000  # the other 530 rows are for validation
-OPTIONS = ["--epochs", "2"]
-RATES = {"full": 1e-4, "lora": 1e-3, "qlora": 1e-3}
+# Chosen on validation rows. Batches that aren't grouped by length take 1.8 times as long.
+OPTIONS = {
+    "full": ["--learning-rate", "1e-4", "--no-length-grouped"],
+    "lora": ["--learning-rate", "1e-3"],
+    "qlora": ["--learning-rate", "1e-3"],
+}
 
 
 def edgeft(*arguments: str) -> None:
@@ -39,9 +43,8 @@ def split(seed: int, folder: Path) -> Path:
 
 def teacher(method: str, seed: int, data: Path, folder: Path) -> tuple[float, float]:
     """Test accuracy of one teacher in percent, and the seconds of its stage."""
-    model = ["--model", "demo:all-minilm-l6-v2", "--method", method, "--seed", str(seed)]
-    rate = ["--learning-rate", str(RATES[method])]
-    edgeft("finetune", "--data", str(data), "--out", str(folder), *model, *rate, *OPTIONS)
+    model = ["--model", "demo:all-minilm-l6-v2", "--method", method, "--seed", str(seed), "--epochs", "2"]
+    edgeft("finetune", "--data", str(data), "--out", str(folder), *model, *OPTIONS[method])
     done = msgspec.json.decode((folder / "stage.json").read_bytes())
     return 100 * done["metrics"]["test"]["accuracy"], done["seconds"]
 

@@ -16,19 +16,22 @@ from edgeft.errors import ModelError
 from edgeft.progress import say
 
 INPUTS = ("input_ids", "attention_mask")
-AXES = {0: "batch", 1: "tokens"}
+# What a graph answers with, by the names of transformers; a bare encoder's `pooler_output` is dropped.
+OUTPUTS = ("logits", "start_logits", "end_logits", "last_hidden_state")
+BATCH, TOKENS = "batch", "tokens"
 
 
 def capture(model: Any, opset: int) -> onnx.ModelProto:
-    """Capture a sequence classifier with dynamic batch and length.
+    """Capture an encoder, with or without a head, with dynamic batch and length.
 
     Args:
         model: on the CPU.
         opset: ONNX operator set.
 
     Returns:
-        A graph with int64 inputs `input_ids` and `attention_mask` (batch, tokens) and output `logits`
-        (batch, labels).
+        A graph with int64 inputs `input_ids` and `attention_mask` (batch, tokens) and, by the kind of model, outputs
+        `logits` (batch, labels), `logits` (batch, tokens, labels), `start_logits` and `end_logits` (batch, tokens) or
+        `last_hidden_state` (batch, tokens, width).
 
     Raises:
         ModelError: neither exporter can take the model.
@@ -37,7 +40,7 @@ def capture(model: Any, opset: int) -> onnx.ModelProto:
     sample = _sample(model)
     for attempt in (_by_transformers, _by_torch):
         try:
-            with _quiet():
+            with _quiet(), _without_cache(model):
                 graph = attempt(model, sample, opset)
         except Exception as error:  # noqa: BLE001 - exporters raise whatever their many parts raise
             failure = error
@@ -58,8 +61,14 @@ def _sample(model: Any) -> dict[str, torch.Tensor]:
 
 
 def _dynamic_shapes() -> dict[str, dict[int, Any]]:
-    batch, tokens = torch.export.Dim("batch"), torch.export.Dim("tokens")
+    batch, tokens = torch.export.Dim(BATCH), torch.export.Dim(TOKENS)
     return {name: {0: batch, 1: tokens} for name in INPUTS}
+
+
+def _outputs(model: Any, sample: dict[str, torch.Tensor]) -> list[str]:
+    """Which of the outputs the model has, in its order."""
+    with torch.no_grad():
+        return [name for name in model(**sample) if name in OUTPUTS]
 
 
 def _by_transformers(model: Any, sample: dict[str, torch.Tensor], opset: int) -> onnx.ModelProto:
@@ -77,7 +86,7 @@ def _by_torch(model: Any, sample: dict[str, torch.Tensor], opset: int) -> onnx.M
         args=(),
         kwargs=dict(sample),
         input_names=list(INPUTS),
-        output_names=["logits"],
+        output_names=_outputs(model, sample),
         opset_version=opset,
         dynamic_shapes=_dynamic_shapes(),
         dynamo=True,
@@ -88,7 +97,13 @@ def _by_torch(model: Any, sample: dict[str, torch.Tensor], opset: int) -> onnx.M
 
 
 def _tidy(graph: onnx.ModelProto) -> onnx.ModelProto:
-    """Name the axes, and drop what tracing leaves behind: stale shapes (they break the quantizer) and stack traces."""
+    """Name the axes, keep the outputs that are meant, and drop what tracing leaves behind.
+
+    That is stale shapes, which break the quantizer, and stack traces.
+    """
+    kept = [value for value in graph.graph.output if value.name in OUTPUTS]
+    del graph.graph.output[:]
+    graph.graph.output.extend(kept)
     del graph.graph.value_info[:]
     for node in graph.graph.node:
         del node.metadata_props[:]
@@ -96,13 +111,28 @@ def _tidy(graph: onnx.ModelProto) -> onnx.ModelProto:
     del graph.metadata_props[:]
     for value in (*graph.graph.input, *graph.graph.output):
         del value.metadata_props[:]
-        for axis, name in AXES.items():
-            if axis == 0 or value.name in INPUTS:
-                value.type.tensor_type.shape.dim[axis].dim_param = name
+        axes = value.type.tensor_type.shape.dim
+        axes[0].dim_param = BATCH
+        if len(axes) == 3 or value.name != "logits":
+            axes[1].dim_param = TOKENS
     for tensor in graph.graph.initializer:
         tensor.doc_string = ""
         del tensor.metadata_props[:]
     return graph
+
+
+@contextlib.contextmanager
+def _without_cache(model: Any) -> Iterator[None]:
+    """No keys and values as further outputs, which decoders' bodies give for a next token that nobody asks for."""
+    before = getattr(model.config, "use_cache", None)
+    model.config.use_cache = False
+    try:
+        yield
+    finally:
+        if before is None:
+            del model.config.use_cache
+        else:
+            model.config.use_cache = before
 
 
 @contextlib.contextmanager
