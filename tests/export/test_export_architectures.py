@@ -50,6 +50,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "llama": GROUPED,
     "qwen2": GROUPED,
 }
+SPANS = {"start_logits": ["batch", "tokens"], "end_logits": ["batch", "tokens"]}
 LENGTHS = ([7], [9, 4], [3, 20, 11], [33])  # tokens of the texts of each batch
 
 
@@ -92,7 +93,7 @@ def test_every_architecture_answers_as_torch_does(kind: str, tmp_path: Path) -> 
     ("kind", "auto", "labels", "outputs"),
     [
         ("bert", AutoModelForTokenClassification, 3, {"logits": ["batch", "tokens", ""]}),
-        ("bert", AutoModelForQuestionAnswering, 2, dict.fromkeys(("start_logits", "end_logits"), ["batch", "tokens"])),
+        ("bert", AutoModelForQuestionAnswering, 2, SPANS),
         ("bert", AutoModel, 2, {"last_hidden_state": ["batch", "tokens", ""]}),  # a pooler is left out
         ("llama", AutoModel, 2, {"last_hidden_state": ["batch", "tokens", ""]}),  # keys and values are left out
     ],
