@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import shutil
 import subprocess
 import sys
@@ -170,10 +172,20 @@ def test_two_processes_do_not_share_a_run_folder(run: Any, rows: Path, tiny_mode
     assert run(*flags)[0] == 0
 
 
-def test_a_table_is_no_file_of_texts(run: Any, rows: Path, real_artifact: Path, tmp_path: Path) -> None:
-    code, _, err = run("predict", real_artifact, "--file", rows)
-    assert code == 2
-    assert "one text a line" in err
+def test_files_of_texts(run: Any, rows: Path, real_artifact: Path, tmp_path: Path) -> None:
+    code, _, err = run("predict", real_artifact, "--file", rows, "--text-column", "nope")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "no column 'nope'" in err
+    out = tmp_path / "answers.jsonl"
+    assert run("predict", real_artifact, "--file", rows, "--out", out)[0] == 0
+    answers = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+    with rows.open(encoding="utf-8", newline="") as opened:
+        assert [answer["text"] for answer in answers] == [row["text"] for row in csv.DictReader(opened)]
+    assert not list(tmp_path.glob("*.part"))
+    asked = answers[-1]["text"]
+    assert answers[-1]["predictions"] == last_json(run("predict", real_artifact, asked, "--json")[1])[0]["predictions"]
+    for wrong in (["--top-k", 0], ["--batch-size", 0], ["--out", out, "--json"]):
+        assert run("predict", real_artifact, asked, *wrong)[0] == 2
     lines = tmp_path / "texts.txt"
     lines.write_text("a fine film\n\nawful\n", encoding="utf-8")
     code, shown, _ = run("predict", real_artifact, "--file", lines, "--json")

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
+import msgspec
 from cyclopts import Parameter
 
 import edgeft
 from edgeft import recipe
 from edgeft.cli.app import Flat, Json, app, print_json, stdout
 from edgeft.errors import GateError, UserError, missing_extra
+from edgeft.progress import track
 from edgeft.recipe import BenchConfig
+
+if TYPE_CHECKING:
+    from edgeft.runtime.classification import Prediction
 
 
 @app.command
@@ -21,33 +28,65 @@ def predict(
     texts: list[str] | None = None,
     *,
     file: Path | None = None,
+    text_column: str = "text",
+    out: Path | None = None,
     top_k: int = 1,
+    batch_size: int = 1,
     threads: int | None = None,
     json: Json = False,
 ) -> None:
-    """Predict the label of texts, of the lines of a file, or of the lines of standard input.
+    """Predict the label of texts, of those of a file of any size, or of the lines of standard input.
 
     Args:
         artifact: the artifact folder.
         texts: texts.
-        file: one text a line, UTF-8; - is standard input.
+        file: UTF-8: .jsonl objects, a .csv or .tsv table, else one text a line; - is the lines of standard input.
+        text_column: of a table or of objects.
+        out: .jsonl that the answers go to, one object a text, instead of the screen.
         top_k: so many labels for each text.
+        batch_size: texts in a forward pass; above 1 the answers of an int8 graph depend a little on their neighbours.
         threads: of the engine.
     """
-    from edgeft.runtime.texts import lines
+    from edgeft.runtime.texts import texts as read
 
-    given = [*(texts or []), *(lines(file) if file else [])]
-    if not given:
+    if not texts and file is None:
         raise UserError("predict: no text; give TEXT or --file FILE")
-    if top_k < 1:
-        raise UserError(f"predict: --top-k {top_k} asks for no label; give 1 or more")
+    for flag, value in (("--top-k", top_k), ("--batch-size", batch_size)):
+        if value < 1:
+            raise UserError(f"predict: {flag} {value}: give 1 or more")
+    if out is not None and json:
+        raise UserError("predict: --out and --json both take the answers; give one of them")
     model = edgeft.load(artifact, threads=threads)
-    answers = [model(text, top_k=top_k) for text in given]
-    for text, answer in zip(given, answers, strict=True):
-        shown = "  ".join(f"{item['label']} {item['score']:.4f}" for item in answer)
-        print(shown if len(given) == 1 else f"{shown}\t{' '.join(text.split())}")
+    shown, asked = itertools.tee(itertools.chain(texts or [], read(file, text_column) if file else []))
+    answers = zip(shown, model.predict_many(asked, top_k, batch_size), strict=True)
+    if out is not None:
+        _write_answers(answers, out)
+    else:
+        _print_answers(answers, alone=file is None and len(texts or []) == 1, json=json)
+
+
+Answers: TypeAlias = "Iterable[tuple[str, list[Prediction]]]"
+
+
+def _write_answers(answers: Answers, out: Path) -> None:
+    """One JSON object a line; the file is there when all are."""
+    part = out.with_name(f"{out.name}.part")
+    with part.open("wb") as opened:
+        for text, found in track(answers, "predict"):
+            opened.write(msgspec.json.encode({"text": text, "predictions": found}) + b"\n")
+    part.replace(out)
+
+
+def _print_answers(answers: Answers, alone: bool, json: bool) -> None:
+    """One line for each text, and with `json` all of them at the end."""
+    kept = []
+    for text, found in answers:
+        shown = "  ".join(f"{item['label']} {item['score']:.4f}" for item in found)
+        print(shown if alone else f"{shown}\t{' '.join(text.split())}")
+        if json:
+            kept.append({"text": text, "predictions": found})
     if json:
-        print_json([{"text": text, "predictions": answer} for text, answer in zip(given, answers, strict=True)])
+        print_json(kept)
 
 
 @app.command
@@ -105,14 +144,14 @@ def bench(
 
     Args:
         artifacts: artifact folders; ratios are against the first.
-        file: texts to ask, one a line; none: the artifact's golden rows.
+        file: texts to ask, as `predict` reads them; none: the artifact's golden rows.
     """
     from edgeft.bench import measure, table
-    from edgeft.runtime.texts import lines
+    from edgeft.runtime.texts import texts as read
 
     config = config or BenchConfig()
     recipe.check_stage("bench", config)
-    texts = lines(file) if file else measure.texts_of(artifacts[0])
+    texts = list(read(file)) if file else measure.texts_of(artifacts[0])
     result = table.show(measure.compare(artifacts, texts, config), stdout())
     if json:
         print_json(result)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import overload
 
@@ -19,6 +20,7 @@ from edgeft.runtime.classification import Prediction
 from edgeft.runtime.engine import Engine, Ids
 
 BATCH_SIZE = 8
+CHUNK = 1024  # texts that `predict_many` holds at once
 
 
 class Model:
@@ -64,6 +66,29 @@ class Model:
             return best[0]
         return [row[0] for row in best] if top_k == 1 else best
 
+    def predict_many(
+        self, texts: Iterable[str], top_k: int | None = 1, batch_size: int = 1
+    ) -> Iterator[list[Prediction]]:
+        """Predict one text after the other, in memory that doesn't grow with their number.
+
+        Args:
+            texts: any number of them; read as the answers are taken.
+            top_k: how many labels for each text, best first; None: all.
+            batch_size: texts in a forward pass. The scale of an int8 graph's activations is that of the batch, so only
+                at 1 an answer doesn't depend on its neighbours; small models on a CPU gain little from more.
+
+        Returns:
+            For each text its labels, in the order of the texts.
+
+        Raises:
+            UserError: something that isn't a text.
+        """
+        left, done = iter(texts), 0
+        while chunk := list(itertools.islice(left, CHUNK)):
+            probabilities = self._run(chunk, "probabilities", batch_size, done)
+            yield from classification.decode(probabilities, self.labels, top_k)
+            done += len(chunk)
+
     def probabilities(self, texts: Sequence[str], batch_size: int = BATCH_SIZE) -> NDArray[np.float32]:
         """Calibrated probabilities.
 
@@ -82,17 +107,21 @@ class Model:
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each text, cleaned as in training; special tokens included, truncated as in training."""
+        return self._encode(texts, 0)
+
+    def _encode(self, texts: Sequence[str], first: int) -> list[list[int]]:
+        """As `encode`; an error counts the texts from `first`."""
         cleaned = list(map(self._clean, texts)) if self._clean else list(texts)
         try:
             return [encoding.ids for encoding in self._tokenizer.encode_batch(cleaned)]
         except TypeError:  # half of a surrogate pair, which no encoder takes
             wrong = next(index for index, text in enumerate(cleaned) if not _is_unicode(text))
-            raise UserError(f"text {wrong} is not valid Unicode (it has half of a surrogate pair)") from None
+            raise UserError(f"text {first + wrong} is not valid Unicode (it has half of a surrogate pair)") from None
 
-    def _run(self, texts: Sequence[str], output: str, batch_size: int) -> NDArray[np.float32]:
-        _check_texts(texts)
+    def _run(self, texts: Sequence[str], output: str, batch_size: int, first: int = 0) -> NDArray[np.float32]:
+        _check_texts(texts, first)
         answers = np.empty((len(texts), len(self.labels)), dtype=np.float32)  # (N, L)
-        ids = self.encode(texts)
+        ids = self._encode(texts, first)
         for rows in length_sorted(ids, batch_size):
             answers[rows] = self._engine.run([ids[row] for row in rows], [output])[0]
         return answers
@@ -121,12 +150,12 @@ def _is_unicode(text: str) -> bool:
     return True
 
 
-def _check_texts(texts: Sequence[str]) -> None:
+def _check_texts(texts: Sequence[str], first: int) -> None:
     if not isinstance(texts, Sequence):
         raise UserError(f"expected a text or a list of texts, got {type(texts).__name__}")
     wrong = next((index for index, text in enumerate(texts) if not isinstance(text, str)), None)
     if wrong is not None:
-        raise UserError(f"text {wrong} is {type(texts[wrong]).__name__}, expected str")
+        raise UserError(f"text {first + wrong} is {type(texts[wrong]).__name__}, expected str")
 
 
 def length_sorted(ids: Ids, batch_size: int) -> Iterator[list[int]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,23 @@ def test_threads_share_a_model(folder: Path) -> None:
     for worker in workers:
         worker.join()
     assert wrong == []
+
+
+def test_many_texts_are_answered_as_they_are_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgeft.runtime.model.CHUNK", 3)
+    model, read = load(folder), []
+
+    def asked(last: object = "good") -> Iterator[Any]:
+        for text in ["a fine film", "", "bad bad", "good", last]:
+            read.append(text)
+            yield text
+
+    answers = model.predict_many(asked(), top_k=None)
+    first = next(answers)
+    assert len(read) == 3
+    assert [first, *answers] == model(["a fine film", "", "bad bad", "good", "good"], top_k=None)
+    with pytest.raises(UserError, match=r"^text 4 is int, expected str$"):
+        list(model.predict_many(asked(5)))
 
 
 def test_a_text_that_is_none_is_named(folder: Path) -> None:
