@@ -1,5 +1,7 @@
 # Two commands do everything on a fresh machine: `make demo` and `make test`. `make install` only installs.
 PYTHON ?= python3
+# Processes of the tests; each takes about 3 GB.
+WORKERS ?= 2
 VENV := .venv
 DEVICE := .venv-device
 SERVE := .venv-serve
@@ -16,7 +18,8 @@ demo: $(VENV)/.ready
 
 test: check $(VENV)/.ready $(DEVICE)/.ready $(SERVE)/.ready $(NAMES)/.ready
 	$(NAMES)/bin/pytest tests/cleaning/test_cleaning_names.py
-	EDGEFT_DEVICE_PYTHON=$(CURDIR)/$(DEVICE)/bin/python EDGEFT_SERVE_PYTHON=$(CURDIR)/$(SERVE)/bin/python $(BIN)/pytest
+	EDGEFT_DEVICE_PYTHON=$(CURDIR)/$(DEVICE)/bin/python EDGEFT_SERVE_PYTHON=$(CURDIR)/$(SERVE)/bin/python \
+		OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadfile
 
 check: $(VENV)/.ready
 	$(BIN)/ruff check .
