@@ -20,7 +20,7 @@ TRAIN, TEST = 7000, 1000  # the other 530 rows are for validation
 OPTIONS = {
     "full": ["--learning-rate", "1e-4", "--no-length-grouped"],
     "lora": ["--learning-rate", "1e-3"],
-    "qlora": ["--learning-rate", "1e-3"],
+    "qlora": ["--learning-rate", "5e-4"],
 }
 
 

@@ -286,9 +286,11 @@ def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Pat
         max_length: tokens that a text is truncated to from now on.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    trained = dropouts(model.config)
     model.config.update(getattr(model, "edgeft_dropouts", {}))
     with _quietly(folder):
         model.save_pretrained(folder)
+        model.config.update(trained)
         _neutral(tokenizer, max_length).save_pretrained(folder)
     (folder / STRUCTURE).unlink(missing_ok=True)
     if (structure := getattr(model, "edgeft_structure", None)) is not None:
@@ -387,6 +389,7 @@ def copy_layers(teacher: PreTrainedModel, layers: list[int]) -> PreTrainedModel:
     if not layers:
         raise ModelError("no layer named; a model has at least one")
     config = copy.deepcopy(teacher.config)
+    config.update(getattr(teacher, "edgeft_dropouts", {}))
     config.num_hidden_layers = len(layers)
     if kinds := getattr(config, "layer_types", None):
         config.layer_types = [kinds[layer] for layer in layers]

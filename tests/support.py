@@ -52,10 +52,12 @@ def up_and_down() -> list[tuple[str, str]]:
     ]
 
 
-def edgeft(*arguments: object, cwd: Path | None = None, timeout: float = 600) -> subprocess.CompletedProcess[str]:
+def edgeft(
+    *arguments: object, cwd: Path | None = None, timeout: float = 600, stdin: str | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run the command line in a process of its own."""
     command = [sys.executable, "-m", "edgeft", *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=timeout, check=False)
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=timeout, check=False, input=stdin)
 
 
 def last_json(text: str) -> Any:

@@ -181,11 +181,27 @@ def test_files_of_texts(run: Any, rows: Path, real_artifact: Path, tmp_path: Pat
     answers = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
     with rows.open(encoding="utf-8", newline="") as opened:
         assert [answer["text"] for answer in answers] == [row["text"] for row in csv.DictReader(opened)]
-    assert not list(tmp_path.glob("*.part"))
+    assert [path.name for path in tmp_path.iterdir()] == ["answers.jsonl"]
     asked = answers[-1]["text"]
     assert answers[-1]["predictions"] == last_json(run("predict", real_artifact, asked, "--json")[1])[0]["predictions"]
-    for wrong in (["--top-k", 0], ["--batch-size", 0], ["--out", out, "--json"]):
-        assert run("predict", real_artifact, asked, *wrong)[0] == 2
+    (tmp_path / "bad.jsonl").write_text('{"text": "a"}\n{"text": 3}\n')
+    (tmp_path / "empty.txt").write_text("")
+    for wrong, said in (
+        ([asked, "--top-k", 0], "top_k is 0"),
+        ([asked, "--batch-size", 0], "batch_size is 0"),
+        ([asked, "--out", out, "--json"], "--out and --json"),
+        ([asked, "--out", tmp_path / "a.csv"], "name it"),
+        ([asked, "--out", tmp_path / "none" / "a.jsonl"], "there is no folder"),
+        (["--file", out, "--out", out], "is the file that is read"),
+        (["--file", tmp_path / "empty.txt"], "empty.txt has no text"),
+        (["--file", tmp_path / "bad.jsonl", "--out", tmp_path / "b.jsonl"], "line 2: 'text' is int"),
+    ):
+        code, _, err = run("predict", real_artifact, *wrong)
+        assert (code, err.strip().count("\n")) == (2, err.count("predict: "))
+        assert said in err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["answers.jsonl", "bad.jsonl", "empty.txt"]
+    made = edgeft("predict", real_artifact, "--file", "-", stdin="a fine film\nawful\n")
+    assert (made.returncode, made.stdout.count("\n")) == (0, 2)
     lines = tmp_path / "texts.txt"
     lines.write_text("a fine film\n\nawful\n", encoding="utf-8")
     code, shown, _ = run("predict", real_artifact, "--file", lines, "--json")

@@ -365,3 +365,8 @@ def test_dropout_is_the_loaded_models_and_config_json_keeps_its_own(shape: str, 
     for model, name in ((own, "plain"), (off, "trained")):
         models.save(model, words(), tmp_path / name, 16)
     assert content(tmp_path / "trained") == content(tmp_path / "plain")
+    assert not any(models.dropouts(off.config).values())  # it trains on as it did
+    if shape == "bert":
+        models.save(models.copy_layers(off, [0, 3]), words(), tmp_path / "shorter", 16)
+        saved = AutoConfig.from_pretrained(tmp_path / "shorter")
+        assert models.dropouts(saved) == models.dropouts(AutoConfig.from_pretrained(tmp_path / "own"))

@@ -453,6 +453,13 @@ def test_loras_options_follow_the_method(chosen: Recipe, folder: Path, tmp_path:
     file.write_text("finetune.lora_rank: [4, 8]\n")
     with pytest.raises(UserError, match=r"^finetune.lora_rank: does nothing for method full; take it out of the space"):
         run.search(chosen, file, tmp_path / "run", 2)
+    for methods, line in (
+        ("full, head", "finetune.lora_rank: does nothing for method full and head"),
+        ("lora, prefix", "finetune.method=prefix: ends in no plain model"),
+    ):
+        file.write_text(f"finetune.lora_rank: [4, 8]\nfinetune.method: [{methods}]\n")
+        with pytest.raises(UserError, match=f"^{line}"):
+            run.search(chosen, file, tmp_path / "run", 2)
     file.write_text("finetune.lora_rank: [4, 8]\nfinetune.method: [full, lora]\n")
     tried = {"finetune.method": "full", "finetune.lora_rank": 4}
     assert trial.with_options(chosen, tried).finetune == replace(chosen.finetune, method="full")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
@@ -21,13 +22,16 @@ from edgeft.recipe import BenchConfig
 if TYPE_CHECKING:
     from edgeft.runtime.classification import Prediction
 
+Answers: TypeAlias = "Iterable[tuple[str, list[Prediction]]]"
+File = Annotated[Path | None, Parameter(allow_leading_hyphen=True)]  # - is standard input
+
 
 @app.command
 def predict(
     artifact: Path,
     texts: list[str] | None = None,
     *,
-    file: Path | None = None,
+    file: File = None,
     text_column: str = "text",
     out: Path | None = None,
     top_k: int = 1,
@@ -42,7 +46,7 @@ def predict(
         texts: texts.
         file: UTF-8: .jsonl objects, a .csv or .tsv table, else one text a line; - is the lines of standard input.
         text_column: of a table or of objects.
-        out: .jsonl that the answers go to, one object a text, instead of the screen.
+        out: .jsonl that the answers go to, one object a text, instead of the screen; files may be of any size.
         top_k: so many labels for each text.
         batch_size: texts in a forward pass; above 1 the answers of an int8 graph depend a little on their neighbours.
         threads: of the engine.
@@ -51,13 +55,14 @@ def predict(
 
     if not texts and file is None:
         raise UserError("predict: no text; give TEXT or --file FILE")
-    for flag, value in (("--top-k", top_k), ("--batch-size", batch_size)):
-        if value < 1:
-            raise UserError(f"predict: {flag} {value}: give 1 or more")
-    if out is not None and json:
-        raise UserError("predict: --out and --json both take the answers; give one of them")
+    if out is not None:
+        _check_out(out, file, json)
+    given = itertools.chain(texts or [], read(file, text_column) if file else [])
+    first = next(given, None)  # so that a file that can't be read is said before a model is loaded
+    if first is None:
+        raise UserError(f"predict: {file} has no text")
+    shown, asked = itertools.tee(itertools.chain([first], given))
     model = edgeft.load(artifact, threads=threads)
-    shown, asked = itertools.tee(itertools.chain(texts or [], read(file, text_column) if file else []))
     answers = zip(shown, model.predict_many(asked, top_k, batch_size), strict=True)
     if out is not None:
         _write_answers(answers, out)
@@ -65,16 +70,28 @@ def predict(
         _print_answers(answers, alone=file is None and len(texts or []) == 1, json=json)
 
 
-Answers: TypeAlias = "Iterable[tuple[str, list[Prediction]]]"
+def _check_out(out: Path, file: Path | None, json: bool) -> None:
+    if json:
+        raise UserError("predict: --out and --json both take the answers; give one of them")
+    if out.suffix != ".jsonl":
+        raise UserError(f"predict: --out {out}: the answers are JSON lines; name it {out.with_suffix('.jsonl')}")
+    if not out.parent.is_dir():
+        raise UserError(f"predict: --out {out}: there is no folder {out.parent}")
+    if file is not None and out.resolve() == file.resolve():
+        raise UserError(f"predict: --out {out} is the file that is read; name another one")
 
 
 def _write_answers(answers: Answers, out: Path) -> None:
     """One JSON object a line; the file is there when all are."""
-    part = out.with_name(f"{out.name}.part")
-    with part.open("wb") as opened:
-        for text, found in track(answers, "predict"):
-            opened.write(msgspec.json.encode({"text": text, "predictions": found}) + b"\n")
-    part.replace(out)
+    with tempfile.NamedTemporaryFile(dir=out.parent, prefix=f"{out.name}.", delete=False) as part:
+        try:
+            for text, found in track(answers, "predict"):
+                part.write(msgspec.json.encode({"text": text, "predictions": found}) + b"\n")
+            part.close()
+            Path(part.name).replace(out)
+        except BaseException:
+            Path(part.name).unlink(missing_ok=True)
+            raise
 
 
 def _print_answers(answers: Answers, alone: bool, json: bool) -> None:
@@ -136,7 +153,8 @@ def inspect(artifact: Path, *, json: Json = False) -> None:
 def bench(
     artifacts: list[Path],
     *,
-    file: Path | None = None,
+    file: File = None,
+    text_column: str = "text",
     config: Annotated[BenchConfig | None, Flat] = None,
     json: Json = False,
 ) -> None:
@@ -145,13 +163,14 @@ def bench(
     Args:
         artifacts: artifact folders; ratios are against the first.
         file: texts to ask, as `predict` reads them; none: the artifact's golden rows.
+        text_column: of a table or of objects.
     """
     from edgeft.bench import measure, table
     from edgeft.runtime.texts import texts as read
 
     config = config or BenchConfig()
     recipe.check_stage("bench", config)
-    texts = list(read(file)) if file else measure.texts_of(artifacts[0])
+    texts = list(read(file, text_column)) if file else measure.texts_of(artifacts[0])
     result = table.show(measure.compare(artifacts, texts, config), stdout())
     if json:
         print_json(result)

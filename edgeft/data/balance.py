@@ -23,10 +23,11 @@ def check(balance: str, kind: str) -> None:
 
 
 def class_weights(rows: Rows, labels: list[str]) -> list[float]:
-    """(L,) weight of each label, n / (L * n_label) as scikit-learn's `balanced`; multi-label negatives / positives."""
+    """(L,) weight of each label, n / (L * n_label) as scikit-learn's `balanced`; multi-label negatives / positives,
+    one negative at least, so that a label of every row is learnt."""
     counts = Counter(label for of_row in rows.kind.labels_of(rows.columns) or () for label in of_row)
     if rows.kind.name == "multi-label":
-        return [(len(rows) - counts[label]) / counts[label] for label in labels]
+        return [max(len(rows) - counts[label], 1) / counts[label] for label in labels]
     total = sum(counts.values())
     return [total / (len(labels) * counts[label]) for label in labels]
 

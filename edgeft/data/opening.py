@@ -13,6 +13,7 @@ from typing import IO, Any, NoReturn, TextIO
 
 from edgeft.data import checks
 from edgeft.data.table import where
+from edgeft.delimited import place
 from edgeft.errors import DataError, require
 
 # What a damaged compressed file raises, by library.
@@ -64,11 +65,6 @@ def _plain(path: Path) -> IO[bytes]:
             stream.close()
             raise DataError(f"{path}: the file is compressed; name it {path.name}{suffix}")
     return stream
-
-
-def place(row: int, line: int) -> str:
-    """A row as words; row 0 is the header."""
-    return where([row], line) if row else f"the header (line {line})"
 
 
 def fail_at_bad_bytes(name: str, records: Iterable[tuple[int, int, str]]) -> NoReturn:

@@ -48,7 +48,10 @@ def capture(model: Any, opset: int) -> onnx.ModelProto:
                 f"export: {attempt.__name__.removeprefix('_by_')} exporter failed: {' '.join(str(error).split())[:160]}"
             )
             continue
-        return _tidy(graph)
+        if any(value.name in OUTPUTS for value in graph.graph.output):
+            return _tidy(graph)
+        names = ", ".join(value.name for value in graph.graph.output)
+        raise ModelError(f"{type(model).__name__} answers with {names}; what can be exported: {', '.join(OUTPUTS)}")
     raise ModelError(f"{type(model).__name__} can't be captured as ONNX: {' '.join(str(failure).split())[:300]}")
 
 
@@ -66,9 +69,9 @@ def _dynamic_shapes() -> dict[str, dict[int, Any]]:
 
 
 def _outputs(model: Any, sample: dict[str, torch.Tensor]) -> list[str]:
-    """Which of the outputs the model has, in its order."""
+    """All outputs that the model has, in its order."""
     with torch.no_grad():
-        return [name for name in model(**sample) if name in OUTPUTS]
+        return list(model(**sample))
 
 
 def _by_transformers(model: Any, sample: dict[str, torch.Tensor], opset: int) -> onnx.ModelProto:

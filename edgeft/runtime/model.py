@@ -60,6 +60,7 @@ class Model:
             For one text, or for many with `top_k=1`, a list of `{"label", "score"}`; for many texts with another
             `top_k` a list of such lists.
         """
+        _check_counts(top_k)
         many = [texts] if isinstance(texts, str) else texts
         best = classification.decode(self.probabilities(many), self.labels, top_k)
         if isinstance(texts, str):
@@ -81,8 +82,14 @@ class Model:
             For each text its labels, in the order of the texts.
 
         Raises:
-            UserError: something that isn't a text.
+            UserError: something that isn't a text (counted from 0), or a number below 1.
         """
+        if isinstance(texts, str):
+            raise UserError("predict_many: expected several texts, got one; call the model itself")
+        _check_counts(top_k, batch_size)
+        return self._predicted(texts, top_k, batch_size)
+
+    def _predicted(self, texts: Iterable[str], top_k: int | None, batch_size: int) -> Iterator[list[Prediction]]:
         left, done = iter(texts), 0
         while chunk := list(itertools.islice(left, CHUNK)):
             probabilities = self._run(chunk, "probabilities", batch_size, done)
@@ -120,6 +127,7 @@ class Model:
 
     def _run(self, texts: Sequence[str], output: str, batch_size: int, first: int = 0) -> NDArray[np.float32]:
         _check_texts(texts, first)
+        _check_counts(None, batch_size)
         answers = np.empty((len(texts), len(self.labels)), dtype=np.float32)  # (N, L)
         ids = self._encode(texts, first)
         for rows in length_sorted(ids, batch_size):
@@ -148,6 +156,12 @@ def _is_unicode(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def _check_counts(top_k: int | None, batch_size: int = 1) -> None:
+    for name, value in (("top_k", top_k), ("batch_size", batch_size)):
+        if value is not None and value < 1:
+            raise UserError(f"{name} is {value}, expected 1 or more")
 
 
 def _check_texts(texts: Sequence[str], first: int) -> None:

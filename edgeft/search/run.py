@@ -68,28 +68,33 @@ def search(
 
 
 def _preflight(base: Recipe, space: spaces.Space) -> None:
-    """Everything that can fail before the first row is read, with every model that the space names.
+    """Everything that can fail before the first row is read, with every model and method that the space names.
 
     Raises:
         UserError: the first thing that doesn't hold.
     """
-    named = space.get(MODEL)
-    sources_of_models = list(named.values) if isinstance(named, spaces.Choices) else []
-    own: dict[str, Any] = {trial.METHOD: base.finetune.method} if trial.METHOD in space else {}
-    start = trial.with_options(base, {**own, MODEL: sources_of_models[0]} if sources_of_models else own)
-    if not own and (idle := [name for name in methods.idle_lora(base.finetune) if f"finetune.{name}" in space]):
-        raise RecipeError(
-            f"finetune.{idle[0]}: does nothing for method {base.finetune.method}; take it out of the space, or "
-            "finetune.method into it"
-        )
-    if start.finetune.processes > 1 or start.finetune.shard_frozen:
+    if base.finetune.processes > 1 or base.finetune.shard_frozen:
         raise RecipeError("finetune.processes, finetune.shard_frozen: a trial is one process; unset them for a search")
-    if start.update.run is not None:
+    if base.update.run is not None:
         raise RecipeError("update.run: a search is over a training of its own, not over an update; unset it")
-    preflight(start, {"data", "finetune"})
+    tried, sources_of_models = _choices(space, trial.METHOD), _choices(space, MODEL)
+    starts = [trial.with_options(base, {trial.METHOD: method}) for method in tried] or [base]
+    for start in starts:
+        first = {MODEL: sources_of_models[0]} if sources_of_models else {}
+        preflight(trial.with_options(start, first), {"data", "finetune"})
+    idle = set.intersection(*(set(methods.idle_lora(start.finetune)) for start in starts))
+    if unread := sorted(name for name in idle if f"finetune.{name}" in space):
+        every = " and ".join(start.finetune.method for start in starts)
+        raise RecipeError(f"finetune.{unread[0]}: does nothing for method {every}; take it out of the space")
     for source in sources_of_models[1:]:
         models.facts(str(source))
         models.load_tokenizer(str(source))
+
+
+def _choices(space: spaces.Space, path: str) -> list[Any]:
+    """The choices of an option; none where the space has it not."""
+    named = space.get(path)
+    return list(named.values) if isinstance(named, spaces.Choices) else []
 
 
 def _ready(job: Job) -> optuna.Study:

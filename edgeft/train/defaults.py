@@ -67,10 +67,17 @@ class Setting:
         return "generation" in self.task
 
     def items(self, config: FinetuneConfig) -> tuple[int, str]:
-        """What an epoch has, and what that is called: rows, or the items that they are packed into."""
-        if not config.packing:
+        """What an epoch has, and what that is called: rows, or items where several rows share one or a row has several.
+
+        A part of a long text begins with the last token of the part before.
+        """
+        length = config.max_length
+        if config.packing:
+            return max(1, math.ceil(self.all_tokens(length) / length)), "packed items"
+        if self.cut:
             return self.rows, "training rows"
-        return math.ceil(self.all_tokens(config.max_length) / config.max_length), "packed items"
+        parts = sum(max(1, math.ceil((count - 1) / (length - 1))) for count in self.tokens)
+        return math.ceil(parts / len(self.tokens) * self.rows), "items of texts"
 
     def all_tokens(self, max_length: int) -> float:
         """Tokens of the training rows, about, in items of so many."""
@@ -196,9 +203,10 @@ def _max_length(config: FinetuneConfig, setting: Setting) -> Decision:
     if config.packing:
         items = SMALLEST_BATCH * STEPS_AN_EPOCH * config.gradient_accumulation
         shared = int(setting.all_tokens(LONGEST) / items) // ROUNDED_TO * ROUNDED_TO
-        return min(max(wanted, shared), room, LONGEST), (
-            f"{most}; packed ones share items of up to {LONGEST} tokens, as far as an epoch keeps "
-            f"{STEPS_AN_EPOCH} steps of {SMALLEST_BATCH} and the model has positions"
+        least, why = (wanted, f"{most}, which stay whole; ") if setting.cut else (ROUNDED_TO, "")
+        return min(max(least, shared), room, LONGEST), (
+            f"{why}packed texts share items of up to {LONGEST} tokens, as far as {STEPS_AN_EPOCH} steps of "
+            f"{SMALLEST_BATCH} are left to an epoch and the model has positions"
         )
     found = min(wanted, room, LONGEST)
     if found == wanted:

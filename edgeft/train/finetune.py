@@ -126,7 +126,7 @@ def train(task: TrainingTask, model: Any, config: FinetuneConfig, out_dir: Path,
     loss = replace(loss_on(task, items), penalty=penalty)
     rate = config.learning_rate or defaults.LEARNING_RATES[config.method]
     before_step = unfreezing(model, config, len(items))
-    with memory.explained(config, device, "load"):
+    with memory.explained(config, device, "set up"):
         trainer = Trainer(model, loss, validation(task, model), config, rate, out_dir, "finetune", before_step)
     return trainer.fit()
 

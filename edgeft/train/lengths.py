@@ -17,15 +17,16 @@ def setting(config: FinetuneConfig, dataset: Dataset, tokenizer: Any, facts: Fac
     """What unset options are decided by.
 
     Args:
-        config: lengths are counted only where it leaves max_length open, or packs.
+        config: lengths are counted only where it leaves max_length open, or packs, or texts become several items.
         dataset: whose training rows count.
         tokenizer: of the model.
         facts: of the model.
     """
+    counted = config.max_length is None or config.packing or dataset.kind == "text"
     return Setting(
         task=dataset.task,
         rows=len(dataset.train),
-        tokens=token_lengths(dataset, tokenizer) if config.max_length is None or config.packing else [],
+        tokens=token_lengths(dataset, tokenizer) if counted else [],
         positions=facts.positions,
         width=facts.width,
         cut=dataset.kind != "text",

@@ -10,14 +10,16 @@ import torch
 
 from edgeft.errors import TrainingError
 from edgeft.recipe import FinetuneConfig, TrainingConfig
+from edgeft.train import recompute
 from edgeft.train.defaults import SHORTEST
 
 # What torch's allocators on a CPU say: RuntimeErrors without a class of their own.
 CPU_MESSAGES = ("not enough memory", "can't allocate memory")
-Work = Literal["step", "load", "earlier rows", "merge"]
+Work = Literal["step", "load", "set up", "earlier rows", "merge"]
 WHEN: dict[Work, str] = {
     "step": "at step {step}",
-    "load": "while the model was made ready",
+    "load": "while the model was loaded",
+    "set up": "while the training was set up",
     "earlier rows": "while EWC asked the earlier rows",
     "merge": "while the adapter was merged",
 }
@@ -53,15 +55,16 @@ def remedies(config: TrainingConfig, device: torch.device, work: Work = "step") 
         share = config.rehearsal_fraction or 0.0
         instead = f" with a larger rehearsal_fraction (now {share:g})" if share < 1 else ""
         found.append(f"ewc_weight 0{instead}")
-    if work in ("step", "earlier rows") and config.max_length > SHORTEST:
-        found.append(f"max_length {max(SHORTEST, config.max_length // 2)} (now {config.max_length})")
-    if work == "merge" and device.type != "cpu":
-        found.append("device cpu, as a merge takes the whole model in fp32 beside the trained one")
-    if work != "merge" and config.method in LIGHTER:
-        # LoRA has fewer gradients and moments, but loads as many weights.
-        lighter = "method qlora" if work == "load" else LIGHTER[config.method]
-        found.append(f"{lighter} (now {config.method})")
-    return [*found, "a smaller model"] if work == "load" or not found else found
+    if work in ("step", "earlier rows"):
+        if work == "step" and not recompute.wanted(config, device):
+            found.append("gradient_checkpointing true")
+        if config.max_length > SHORTEST:
+            found.append(f"max_length {max(SHORTEST, config.max_length // 2)} (now {config.max_length})")
+    # A merge takes the whole model in fp32 in the CPU's memory, by every method.
+    loads_less = work == "load" and device.type != "cpu" and config.method in LIGHTER
+    if loads_less or (work in ("step", "set up", "earlier rows") and config.method in LIGHTER):
+        found.append(f"{'method qlora' if loads_less else LIGHTER[config.method]} (now {config.method})")
+    return [*found, "a smaller model"] if work in ("load", "set up") or not found else found
 
 
 @contextlib.contextmanager

@@ -192,6 +192,8 @@ def test_multi_label_weights_by_hand():
 
     rows = make_rows({"text": list("abcd"), "label": [["x"], ["x", "y"], ["x"], []]}, multi_label=True)
     assert class_weights(rows, ["x", "y"]) == [1 / 3, 3.0]
+    every = make_rows({"text": list("ab"), "label": [["x"], ["x"]]}, multi_label=True)
+    assert class_weights(every, ["x"]) == [0.5]  # as if one row didn't have it
 
 
 def test_label_ids_of_several_labels(raw, tmp_path):

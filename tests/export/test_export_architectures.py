@@ -15,8 +15,11 @@ from transformers import (
     AutoModelForQuestionAnswering,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
+    DPRConfig,
+    DPRContextEncoder,
 )
 
+from edgeft.errors import ModelError
 from edgeft.export import graph
 from edgeft.export.capture import capture
 from edgeft.runtime.engine import Engine, pad
@@ -81,9 +84,12 @@ def largest_difference(model: Any, path: Path) -> float:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_architecture_answers_as_torch_does(kind: str, tmp_path: Path) -> None:
+def test_every_architecture_answers_as_torch_does(
+    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     model = model_of(AutoModelForSequenceClassification, kind, 3)
     assert largest_difference(model, tmp_path / "model.onnx") <= 1e-4
+    assert "exporter failed" not in capsys.readouterr().err
     proto = onnx.load(tmp_path / "model.onnx").graph
     assert [value.name for value in proto.output] == ["logits"]
     assert {value.name for value in proto.input} == {"input_ids", "attention_mask"}
@@ -107,3 +113,11 @@ def test_every_head_answers_as_torch_does(
     assert model.config.to_dict() == before
     found = onnx.load(tmp_path / "model.captured").graph.output
     assert {value.name: [axis.dim_param for axis in value.type.tensor_type.shape.dim] for value in found} == outputs
+
+
+def test_a_model_that_answers_with_something_else_is_refused() -> None:
+    model = DPRContextEncoder(DPRConfig(**SIZES)).eval()
+    with pytest.raises(
+        ModelError, match=r"^DPRContextEncoder answers with pooler_output; what can be exported: logits,"
+    ):
+        capture(model, 18)

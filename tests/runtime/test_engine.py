@@ -133,6 +133,15 @@ def test_many_texts_are_answered_as_they_are_read(folder: Path, monkeypatch: pyt
     assert [first, *answers] == model(["a fine film", "", "bad bad", "good", "good"], top_k=None)
     with pytest.raises(UserError, match=r"^text 4 is int, expected str$"):
         list(model.predict_many(asked(5)))
+    for wrong in ({"top_k": 0}, {"batch_size": 0}, {"batch_size": -1}):
+        with pytest.raises(
+            UserError, match=f"^{next(iter(wrong))} is {next(iter(wrong.values()))}, expected 1 or more$"
+        ):
+            model.predict_many(["good"], **wrong)
+    with pytest.raises(UserError, match=r"^predict_many: expected several texts, got one"):
+        model.predict_many("good")
+    with pytest.raises(UserError, match=r"^batch_size is 0"):
+        model.logits(["good"], batch_size=0)
 
 
 def test_a_text_that_is_none_is_named(folder: Path) -> None:

@@ -138,7 +138,7 @@ def test_packing_leaves_a_small_set_its_steps() -> None:
     config, reasons = decide(FinetuneConfig(packing=True), small)
     assert (config.max_length, config.batch_size) == (312, 4)
     assert "66 packed items make 17 steps an epoch" in reasons["batch_size"]
-    assert "16 steps of 4" in reasons["max_length"]
+    assert "as far as 16 steps of 4 are left to an epoch" in reasons["max_length"]
     assert decide(FinetuneConfig(packing=True, gradient_accumulation=2), small)[0].max_length == 152
     tiny = setting(task="text-generation", rows=100)  # 2,040 tokens, 31 an item: 99% of the texts have 20
     assert decide(FinetuneConfig(packing=True), tiny)[0].max_length == 24
@@ -146,10 +146,18 @@ def test_packing_leaves_a_small_set_its_steps() -> None:
 
 
 def test_a_text_that_is_not_cut_counts_whole() -> None:
-    long = {"task": "text-generation", "rows": 1_000, "tokens": [2048]}
-    config = FinetuneConfig(packing=True, max_length=512)
-    assert setting(**long, cut=True).items(config) == (1_000, "packed items")
-    assert setting(**long, cut=False).items(config) == (4_000, "packed items")
+    """2,041 tokens in parts of 511 new ones: 3.99, so 4. Five of them, packed, leave 16 steps of 4 items of 159."""
+    long = {"task": "text-generation", "rows": 1_000, "tokens": [2041]}
+    packed, plain = (FinetuneConfig(packing=packing, max_length=512) for packing in (True, False))
+    assert setting(**long, cut=True).items(packed) == (1_000, "packed items")
+    assert setting(**long, cut=False).items(packed) == (3_987, "packed items")
+    assert setting(**long, cut=True).items(plain) == (1_000, "training rows")
+    assert setting(**long, cut=False).items(plain) == (4_000, "items of texts")
+    five = {**long, "rows": 5}
+    assert decide(FinetuneConfig(packing=True), setting(**five, cut=False))[0].max_length == 152
+    whole, reasons = decide(FinetuneConfig(packing=True), setting(**{**five, "tokens": [400]}, cut=True))
+    assert whole.max_length == 400
+    assert reasons["max_length"].startswith("99% of the training texts have up to 400 tokens, which stay whole")
 
 
 def test_models_that_generate_warm_up_shortly() -> None:

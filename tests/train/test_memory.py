@@ -10,6 +10,7 @@ import torch
 from edgeft.errors import TrainingError
 from edgeft.recipe import DistillConfig, FinetuneConfig, TrainingConfig
 from edgeft.train.memory import Work, explained, remedies
+from edgeft.train.methods.merging import placed
 
 CPU = torch.device("cpu")
 
@@ -20,7 +21,8 @@ def test_the_line_by_hand() -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
     assert str(caught.value) == (
         "out of memory on cuda at step 7; what needs less: batch_size 8 (now 16) with gradient_accumulation 4 (now 2), "
-        "32 rows a step (now 32); or max_length 64 (now 128); or method lora or qlora (now full)"
+        "32 rows a step (now 32); or gradient_checkpointing true; or max_length 64 (now 128); "
+        "or method lora or qlora (now full)"
     )
 
 
@@ -39,27 +41,42 @@ def test_other_errors_pass() -> None:
 
 def test_what_can_not_be_lowered_is_not_named() -> None:
     def named(work: Work = "step", **options: Any) -> list[str]:
-        return remedies(FinetuneConfig(**{"max_length": 64, **options}), CPU, work)
+        usual = {"max_length": 64, "batch_size": 1, "gradient_checkpointing": True}
+        return remedies(FinetuneConfig(**{**usual, **options}), CPU, work)
 
-    assert named(batch_size=1, method="qlora") == ["max_length 32 (now 64)"]
+    assert named(method="qlora") == ["max_length 32 (now 64)"]
+    assert named(method="qlora", gradient_checkpointing=None)[0] == "gradient_checkpointing true"
     assert named(batch_size=3, method="lora")[0].endswith("2 rows a step (now 3)")
-    assert named(batch_size=1, method="lora")[-1] == "method qlora (now lora)"
-    assert named(batch_size=1, max_length=4, method="qlora") == ["a smaller model"]
-    assert named("earlier rows", batch_size=1, method="qlora", rehearsal_fraction=1.0)[0] == "ewc_weight 0"
+    assert named(method="lora")[-1] == "method qlora (now lora)"
+    assert named(max_length=4, method="qlora") == ["a smaller model"]
+    assert named("earlier rows", method="qlora", rehearsal_fraction=1.0)[0] == "ewc_weight 0"
     assert remedies(DistillConfig(batch_size=1), CPU) == ["a teacher fine-tuned with a smaller max_length"]
 
 
 def test_beside_the_steps_of_a_training() -> None:
     config = FinetuneConfig(batch_size=16, max_length=64, method="full", rehearsal_fraction=0.25)
-    assert remedies(config, CPU, "load") == ["method qlora (now full)", "a smaller model"]
+    assert remedies(config, torch.device("cuda"), "load") == ["method qlora (now full)", "a smaller model"]
+    assert remedies(config, CPU, "load") == ["a smaller model"]  # the merge will need the whole of it there
+    assert remedies(config, CPU, "set up") == ["method lora or qlora (now full)", "a smaller model"]
     assert remedies(config, CPU, "earlier rows") == [
         "ewc_weight 0 with a larger rehearsal_fraction (now 0.25)",
         "max_length 32 (now 64)",
         "method lora or qlora (now full)",
     ]
-    assert remedies(config, torch.device("cuda"), "merge")[0].startswith("device cpu, as a merge takes")
     with (
         pytest.raises(TrainingError, match=r"^out of memory on cpu while the adapter was merged; .*: a smaller model$"),
         explained(config, CPU, "merge"),
     ):
         torch.empty(10**15)
+
+
+def test_a_merged_model_that_the_device_has_no_room_for_stays_on_the_cpu(capsys: pytest.CaptureFixture[str]) -> None:
+    class Wide(torch.nn.Linear):
+        def to(self, device: Any) -> Any:  # type: ignore[override]
+            if torch.device(device).type == "cuda":
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+            return super().to(device)
+
+    model = Wide(2, 2)
+    assert placed(model, torch.device("cuda")) is model
+    assert "doesn't fit on cuda; it is checked on the CPU" in capsys.readouterr().err

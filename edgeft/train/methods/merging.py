@@ -6,10 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from edgeft import models
 from edgeft.errors import GateError
+from edgeft.progress import say
 from edgeft.recipe import FinetuneConfig
 from edgeft.stage import write_json
+from edgeft.train import memory
 from edgeft.train.methods import virtual
 from edgeft.train.methods.nf4 import copy_dequantized
 
@@ -42,9 +46,20 @@ def merge(model: Any, config: FinetuneConfig, source: str, head: models.Head, fo
     if count := virtual.added(config):
         words = models.load_tokenizer(source)
         ids = virtual.token_ids(virtual.extended(words, count), words, count)
-        return virtual.into_vocabulary(model, base, ids).to(next(model.parameters()).device).eval()
+        return placed(virtual.into_vocabulary(model, base, ids), next(model.parameters()).device).eval()
     merged = PeftModel.from_pretrained(base, folder / ADAPTER).merge_and_unload()
-    return merged.to(next(model.parameters()).device)
+    return placed(merged, next(model.parameters()).device)
+
+
+def placed(merged: Any, device: torch.device) -> Any:
+    """The model on the device, or on the CPU where the device has no room for it in fp32."""
+    try:
+        return merged.to(device)
+    except (RuntimeError, MemoryError) as error:
+        if not memory.is_exhausted(error) or device.type == "cpu":
+            raise
+        say(f"merge: in fp32 the merged model doesn't fit on {device.type}; it is checked on the CPU")
+        return merged.to("cpu")
 
 
 def finished(tokenizer: Any, config: FinetuneConfig) -> tuple[Any, int]:

@@ -117,7 +117,7 @@ class MultiLabel(SequenceTask):
     lead = "micro_f1"
 
     def loss(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Binary cross-entropy, the mean over the labels; a label's weight counts where it is given."""
+        """Binary cross-entropy, the mean over the labels; times the label's weight in rows that have the label."""
         weights = weights_of(self.dataset.class_weights, logits.device)
         return binary_cross_entropy_with_logits(logits, targets, reduction="none", pos_weight=weights).mean(dim=-1)
 
