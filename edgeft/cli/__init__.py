@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 
-from cyclopts import CycloptsError
+from cyclopts import CycloptsError, UnknownOptionError
 
 from edgeft import ranks
 from edgeft.cli import data, device, recipes, run, search, stages, update  # their import registers the commands
@@ -24,7 +24,7 @@ def main() -> None:
     try:
         app(sys.argv[1:], exit_on_error=False, print_error=False)
     except CycloptsError as error:
-        _fail(" ".join(str(error).split()), 2)
+        _fail(" ".join(str(error).split()) + _hint(error), 2)
     except EdgeftError as error:
         _fail(str(error), error.exit_code)
     except BrokenPipeError:
@@ -33,6 +33,13 @@ def main() -> None:
         _fail(str(error), 2)
     except KeyboardInterrupt:
         _fail("stopped; the same command goes on where it was", 130)
+
+
+def _hint(error: CycloptsError) -> str:
+    """Where the options of the stages are in a command that has none of them as flags."""
+    if isinstance(error, UnknownOptionError) and sys.argv[1:2] in (["pipeline"], ["search"], ["update"]):
+        return " An option of a stage goes in --set, as in --set data.target_column=stars"
+    return ""
 
 
 def _fail(message: str, code: int) -> None:

@@ -17,6 +17,7 @@ app = App(
     version=__version__,
     help="From a pre-trained transformer and a labelled file to a small model that runs without PyTorch.",
     result_action="return_value",
+    suppress_keyboard_interrupt=False,  # `main` says what a stop means
 )
 
 Flat = Parameter(name="*")

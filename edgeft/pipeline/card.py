@@ -60,7 +60,7 @@ def _input(cleaning: Cleaning) -> str:
         done.append(f"freed of names and places ({cleaning.names_model})")
     extras = ["clean"] if "unicode" in cleaning.steps or "phone" in cleaning.anonymise else []
     extras += ["names"] if cleaning.names_model else []
-    needs = f" That needs `pip install 'edgeft[cpu,{','.join(extras)}]'`." if extras else ""
+    needs = f" That needs `pip install '.[cpu,{','.join(extras)}]'` in a checkout of edgeft." if extras else ""
     return f"As in training, texts are {' and '.join(done)} before they are tokenized; the runtime does it.{needs}"
 
 

@@ -16,9 +16,11 @@ from edgeft.data.kinds import NAMED
 from edgeft.data.merge import earlier_rows
 from edgeft.errors import DataError, GateError
 from edgeft.pipeline.update import MAX_OLD_DROP_POINTS
+from edgeft.progress import say
 from edgeft.recipe import DataConfig, TrainingConfig, UpdateConfig
 from edgeft.stage import Inputs, Metrics, stage, write_json
 from edgeft.train import tasks
+from edgeft.train.forgetting import EWC_WEIGHT, REHEARSAL_FRACTION
 from edgeft.train.metrics.bootstrap import Measure
 from edgeft.train.metrics.slices import MISSING, MOST, SMALL
 from edgeft.train.tasks import TrainingTask
@@ -110,9 +112,14 @@ def judged(
     found = {"metric": lead, "max_old_drop_points": budget, "rows": table}
     write_json(out_dir / FIGURES, found)
     if problems := fallen(table, budget):
+        for name, figures in table.items():
+            before_after = " -> ".join(f"{one:.4f}" for one in (figures["before"], figures["after"]) if one is not None)
+            say(f"update: {lead} of the {what} on {name} ({figures['rows']:,}): {before_after}")
         raise GateError(
-            f"update: {lead} of the {what} on {'; on '.join(problems)}; at most {budget:g} points may be lost, "
-            "so nothing ships: raise finetune.rehearsal_fraction or finetune.ewc_weight, or allow more (--budget-drop)"
+            f"update: {lead} of the {what} on {'; on '.join(problems)}; at most {budget:g} points may be lost, so "
+            f"nothing ships: raise finetune.rehearsal_fraction (unset: {REHEARSAL_FRACTION:g}) or finetune.ewc_weight "
+            f"(unset: {EWC_WEIGHT:g}), or allow more (--budget-drop; "
+            f"one answer of {SMALL} is {100 / SMALL:.0f} points)"
         )
     return found
 

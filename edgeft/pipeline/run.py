@@ -73,7 +73,7 @@ def _run(whole: Recipe, run_dir: Path, names: list[str]) -> dict[str, StageResul
         if step.name in names:
             results[step.name] = step.run(run_dir / step.name)
     if ARTIFACT in names:
-        ship.check_budget(whole, results)
+        ship.check_budget(whole, results, run_dir)
         results[ARTIFACT] = finish(whole, results, run_dir)
         (run_dir / artifact.REPORT).unlink(missing_ok=True)  # of an earlier run that ended before
     else:
@@ -153,7 +153,7 @@ def plan(chosen: Recipe, run_dir: Path, until: str | None = None) -> list[tuple[
         sure = all(state == "complete" for _, state in states)
         complete = _is_complete(step, run_dir / step.name)
         kept = "complete" if sure else "kept, if the stages before it come out as they were"
-        states.append((step.name, kept if complete else "runs"))
+        states.append((step.name, kept if complete else "would run"))
     return states
 
 

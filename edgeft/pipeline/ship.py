@@ -71,14 +71,16 @@ def measured(results: Results) -> dict[str, float]:
     return {**quantiles, "size": float(size), "drop": drop}
 
 
-def check_budget(chosen: Recipe, results: Results) -> None:
-    """Refuse to ship what breaks the budget.
+def check_budget(chosen: Recipe, results: Results, run_dir: Path) -> None:
+    """Refuse to ship what breaks the budget; an artifact of an earlier run stays, and is named.
 
     Raises:
         GateError: each broken limit with both numbers.
     """
     if problems := budget.broken(budget.parse(chosen.budget or ""), measured(results)):
-        raise GateError(f"budget: {'; '.join(problems)}; no artifact was written, the stages are kept")
+        earlier = run_dir / "artifact"
+        old = f" ({earlier} is that of an earlier run)" if earlier.exists() else ""
+        raise GateError(f"budget: {'; '.join(problems)}; no artifact was written{old}, the stages are kept")
 
 
 def quality(results: Results, looked: dict[str, Any]) -> dict[str, dict[str, Any]]:

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from edgeft.bench import facts
 from edgeft.pipeline import gates, scrutiny
+from edgeft.pipeline.kept import NEW
 from edgeft.stage import StageResult
 
 Results = dict[str, StageResult]
@@ -36,6 +37,8 @@ def show(results: Results, folder: Path, console: Console) -> None:
 
 def _headline(results: Results, console: Console) -> None:
     bench, size = results["bench"].metrics, results["artifact"].metrics["bytes"]
+    if verdict := worth(results):
+        console.print(verdict)
     seconds = sum(result.seconds for result in results.values())
     latency = bench["latency"]
     console.print(
@@ -53,6 +56,20 @@ def _headline(results: Results, console: Console) -> None:
         )
 
 
+def worth(results: Results) -> str | None:
+    """A word where the artifact is no better than the baseline beyond chance; None where it is, or nobody knows."""
+    if "baseline" not in results:
+        return None
+    base = results["baseline"].metrics["test"]["accuracy"]
+    low = results["artifact"].metrics.get("intervals", {}).get("accuracy", {}).get("low")
+    if low is None or base < low:
+        return None
+    return (
+        f"the baseline's {facts.percent(base)} on the test rows is within the artifact's 95% interval: more rows, or "
+        "TF-IDF may do"
+    )
+
+
 def _augmented(metrics: dict[str, Any], console: Console) -> None:
     rows, methods = metrics["train_rows"], metrics["methods"]
     kept = ", ".join(f"{method} kept {counts['kept']} of {counts['made']}" for method, counts in methods.items())
@@ -62,6 +79,11 @@ def _augmented(metrics: dict[str, Any], console: Console) -> None:
 def _updated(metrics: dict[str, Any], what: str, console: Console) -> None:
     title = f"{metrics['metric']} of the {what} on test rows, before and after"
     _print(facts.table(title, metrics["rows"]), console)
+    new = metrics["rows"].get(NEW, {})
+    if (new.get("change_points") or 0) < 0:
+        console.print(
+            f"the new rows are not answered better: {new['change_points']:.1f} points on {new['rows']:,} of them"
+        )
 
 
 def _next(folder: Path, console: Console) -> None:

@@ -13,7 +13,7 @@ import torch
 
 from edgeft import ranks
 from edgeft.errors import TrainingError
-from edgeft.progress import Bar
+from edgeft.progress import Bar, say
 from edgeft.recipe import TrainingConfig
 from edgeft.train import checkpoints, memory, recompute, reporting, watch
 from edgeft.train.batches import epoch_batches
@@ -229,11 +229,14 @@ class Trainer:
             TrainingError: a loss that is not finite, or memory that runs out.
         """
         self._resume()
+        if self.progress.step:
+            say(f"{self.title}: goes on after step {self.progress.step}")
         groups = step_groups(self.config, self.loss.lengths, self.config.seed or 0, self.progress.step, self.plan)
         with deterministic(), reporting.followed(self._training()), Bar(self.title, self.plan.steps) as bar:
             bar.advance(self.progress.step)
             for group in groups:
                 if self._stopped():
+                    say(f"{self.title}: stops early, as {self.progress.stale} looks in a row were no better")
                     break
                 with memory.explained(self.config, self.device, step=self.progress.step + 1):
                     self._step(group)

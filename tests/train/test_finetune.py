@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from support import edgeft
 
 from edgeft import models
 from edgeft.errors import GateError
@@ -112,3 +119,31 @@ def test_pruning_that_costs_too_much_is_retried_and_left_out(data: Path, tiny_mo
         assert result.metrics["test"] == {**before.metrics["test"], "agreement": 1.0}
     else:
         assert result.metrics["tried"][-1]["drop_points"] <= 0
+
+
+def test_a_stop_by_hand_and_the_way_on_are_said(data: Path, tiny_model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    flags = ["--model", tiny_model, "--method", "full", "--max-length", 16, "--batch-size", 8, "--checkpoint-steps", 2]
+    line = ["finetune", "--data", data, "--out", out, *flags]
+    command = [sys.executable, "-m", "edgeft", *map(str, line), "--epochs", "2"]
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"}
+    ) as one:
+        while not (out / "checkpoints" / "last.pt").exists():
+            assert one.poll() is None
+            time.sleep(0.01)
+        one.send_signal(signal.SIGINT)
+        said = one.communicate()[1]
+    assert one.returncode == 130
+    assert said.splitlines()[-1] == "edgeft: stopped; the same command goes on where it was"
+    again = edgeft(*line, "--epochs", 2)
+    assert again.returncode == 0
+    assert re.search(r"^finetune: goes on after step [2-9]", again.stderr, re.MULTILINE)
+
+
+def test_an_early_end_is_said(data: Path, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = FinetuneConfig(
+        model=str(tiny_model), method="full", learning_rate=1e-9, **{**QUICK, "early_stopping_patience": 2}
+    )
+    finetune(config, {"data": data, "model": tiny_model}, tmp_path / "out")
+    assert "finetune: stops early, as 2 looks in a row were no better" in capsys.readouterr().err
