@@ -125,7 +125,7 @@ def test_a_stop_by_hand_and_the_way_on_are_said(data: Path, tiny_model: Path, tm
     out = tmp_path / "out"
     flags = ["--model", tiny_model, "--method", "full", "--max-length", 16, "--batch-size", 8, "--checkpoint-steps", 2]
     line = ["finetune", "--data", data, "--out", out, *flags]
-    command = [sys.executable, "-m", "edgeft", *map(str, line), "--epochs", "2"]
+    command = [sys.executable, "-m", "edgeft", *map(str, line), "--epochs", "20"]
     with subprocess.Popen(
         command, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"}
     ) as one:
@@ -136,7 +136,7 @@ def test_a_stop_by_hand_and_the_way_on_are_said(data: Path, tiny_model: Path, tm
         said = one.communicate()[1]
     assert one.returncode == 130
     assert said.splitlines()[-1] == "edgeft: stopped; the same command goes on where it was"
-    again = edgeft(*line, "--epochs", 2)
+    again = edgeft(*line, "--epochs", 20)
     assert again.returncode == 0
     assert re.search(r"^finetune: goes on after step [2-9]", again.stderr, re.MULTILINE)
 
