@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 import subprocess
@@ -127,7 +126,11 @@ def test_a_stop_by_hand_and_the_way_on_are_said(data: Path, tiny_model: Path, tm
     line = ["finetune", "--data", data, "--out", out, *flags]
     command = [sys.executable, "-m", "edgeft", *map(str, line), "--epochs", "20"]
     with subprocess.Popen(
-        command, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"}
+        command,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell's background jobs ignore it, and their children with them.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - no thread is about
     ) as one:
         while not (out / "checkpoints" / "last.pt").exists():
             assert one.poll() is None
