@@ -130,7 +130,7 @@ def test_a_stop_by_hand_and_the_way_on_are_said(data: Path, tiny_model: Path, tm
         stderr=subprocess.PIPE,
         text=True,
         # A shell's background jobs ignore it, and their children with them.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - no thread is about
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as one:
         while not (out / "checkpoints" / "last.pt").exists():
             assert one.poll() is None
