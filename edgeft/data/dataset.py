@@ -20,7 +20,7 @@ from edgeft import tasks
 from edgeft.cleaning import Cleaning
 from edgeft.data.kinds import NAMED, Columns
 from edgeft.data.slicing import PREFIX, Slices
-from edgeft.data.table import some, where
+from edgeft.data.table import located, where
 from edgeft.errors import DataError, RecipeError, require
 from edgeft.stage import write_json
 
@@ -65,7 +65,7 @@ class Split:
         """The rows at these places as words, each once, with their files where there are several."""
         if not self.files:
             return where(sorted({int(self.rows[place]) for place in places}))
-        return some([f"{file} row {row}" for file, row in sorted({(self.files[i], int(self.rows[i])) for i in places})])
+        return located(sorted({(self.files[place], int(self.rows[place])) for place in places}))
 
     @property
     def texts(self) -> list[str]:

@@ -16,7 +16,7 @@ from edgeft.data.kinds import NAMED, task_of
 from edgeft.data.overlap import Removed
 from edgeft.data.rows import Rows, all_skipped
 from edgeft.data.splits import LEAK, LEAKS, Parts
-from edgeft.data.table import some, where
+from edgeft.data.table import located, where
 from edgeft.errors import require
 from edgeft.progress import Bar, say
 from edgeft.recipe import DataConfig
@@ -195,7 +195,7 @@ def _where(places: list[tuple[str, int]]) -> str:
     names = short_names(list(dict.fromkeys(file for file, _ in places)))
     if len(names) == 1:
         return where(sorted(row for _, row in places))
-    return some([f"{names[file]} row {row}" for file, row in sorted(places)])
+    return located((names[file], row) for file, row in sorted(places))
 
 
 def write_removed(removed: Removed, folder: Path) -> None:

@@ -16,7 +16,7 @@ from edgeft.data import checks, slicing
 from edgeft.data.kinds import BadRow, Columns, Kind
 from edgeft.data.kinds.base import is_unicode, label_name, need
 from edgeft.data.slicing import Slices
-from edgeft.data.table import Table, some, where
+from edgeft.data.table import Table, located, where
 from edgeft.recipe import DataConfig
 
 Indices = Sequence[int] | npt.NDArray[np.int64]
@@ -92,7 +92,7 @@ class Rows:
         """The rows at these places as words, with their files where there are several."""
         if len(self.files) == 1:
             return where(self.rows[np.asarray(indices, dtype=np.int64)].tolist())
-        return some([f"{file} row {row}" for file, row in map(self.at, indices)])
+        return located(map(self.at, indices))
 
 
 def joined(parts: Sequence[Rows]) -> Rows:

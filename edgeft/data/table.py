@@ -81,6 +81,11 @@ def where(rows: Sequence[int], first_line: int | None = None) -> str:
     return f"rows {some([str(row) for row in rows])}" + (f" (the first at line {first_line})" if first_line else "")
 
 
+def located(places: Iterable[tuple[str, int]]) -> str:
+    """Files with their row numbers as words, at most ten of them."""
+    return some([f"{file} row {row}" for file, row in places])
+
+
 def some(items: Sequence[str]) -> str:
     """The first ten items, then how many more there are."""
     more = f" and {len(items) - MAX_LISTED:,} more" if len(items) > MAX_LISTED else ""

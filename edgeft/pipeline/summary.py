@@ -61,11 +61,12 @@ def worth(results: Results) -> str | None:
     if "baseline" not in results:
         return None
     base = results["baseline"].metrics["test"]["accuracy"]
-    low = results["artifact"].metrics.get("intervals", {}).get("accuracy", {}).get("low")
-    if low is None or base < low:
+    ends = results["artifact"].metrics.get("intervals", {}).get("accuracy", {})
+    if ends.get("low") is None or base < ends["low"]:
         return None
+    where = "within" if base <= ends["high"] else "above"
     return (
-        f"the baseline's {facts.percent(base)} on the test rows is within the artifact's 95% interval: more rows, or "
+        f"the baseline's {facts.percent(base)} on the test rows is {where} the artifact's 95% interval: more rows, or "
         "TF-IDF may do"
     )
 

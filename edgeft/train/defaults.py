@@ -21,7 +21,7 @@ LEARNING_RATES = {
     "lora": 5e-4,  # LoRA, Hu et al. 2021, appendix D: 4e-4 to 5e-4 for RoBERTa
     "dora": 5e-4,  # as LoRA; the two end alike on MiniLM
     "rslora": 5e-4,  # ours: at rank 16 its scale is 4 times LoRA's; 1e-3 and 2.5e-4 did worse on MiniLM
-    "qlora": 5e-4,  # as LoRA; at 1e-3 one of three seeds on MiniLM fell to chance for half of the training
+    "qlora": 5e-4,  # as LoRA; at 1e-3 one of two seeds on MiniLM fell to chance for half of the training
     "ia3": 8e-3,  # peft's guide to (IA)^3; T-Few, Liu et al. 2022, takes 3e-3 of Adafactor, too slow here
     "peanut": 1e-3,  # AdamW's own default
     "prompt": 3e-2,  # peft's guide to prompt tuning; 1e-2 was still far from its best after two epochs
