@@ -13,6 +13,8 @@ import onnx
 import torch
 
 from edgeft.errors import ModelError
+from edgeft.export.attention import as_operator
+from edgeft.export.rewrite import pack_attention
 from edgeft.progress import say
 
 INPUTS = ("input_ids", "attention_mask")
@@ -38,12 +40,14 @@ def capture(model: Any, opset: int) -> onnx.ModelProto:
     """
     model = model.cpu().eval()
     sample = _sample(model)
-    for attempt in (_by_transformers, _by_torch):
+    for attempt in (_with_attention, _by_transformers, _by_torch):
         try:
             with _quiet(), _without_cache(model):
                 graph = attempt(model, sample, opset)
         except Exception as error:  # noqa: BLE001 - exporters raise whatever their many parts raise
             failure = error
+            if attempt is _with_attention:
+                continue
             say(
                 f"export: {attempt.__name__.removeprefix('_by_')} exporter failed: {' '.join(str(error).split())[:160]}"
             )
@@ -72,6 +76,12 @@ def _outputs(model: Any, sample: dict[str, torch.Tensor]) -> list[str]:
     """All outputs that the model has, in its order."""
     with torch.no_grad():
         return list(model(**sample))
+
+
+def _with_attention(model: Any, sample: dict[str, torch.Tensor], opset: int) -> onnx.ModelProto:
+    """Attention as one operator; most encoders' attention is no more than that."""
+    with as_operator(model):
+        return pack_attention(_by_torch(model, sample, opset))
 
 
 def _by_transformers(model: Any, sample: dict[str, torch.Tensor], opset: int) -> onnx.ModelProto:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeft.errors import ArtifactError, UserError, require
+from edgeft.runtime import kernels
 from edgeft.runtime.threads import usable_cores
 
 Ids = Sequence[Sequence[int]]
@@ -26,6 +27,7 @@ class Engine:
         pad_token_id: fills the shorter rows of a batch, on the right.
         threads: of one operator; None: the cores this process really has.
         provider: an onnxruntime execution provider.
+        native: whether edgeft's own kernels may run, where they were built and the processor has what they need.
 
     Raises:
         MissingExtraError: onnxruntime is not installed.
@@ -34,7 +36,12 @@ class Engine:
     """
 
     def __init__(
-        self, path: Path, pad_token_id: int, threads: int | None = None, provider: str = "CPUExecutionProvider"
+        self,
+        path: Path,
+        pad_token_id: int,
+        threads: int | None = None,
+        provider: str = "CPUExecutionProvider",
+        native: bool = True,
     ) -> None:
         ort = require("onnxruntime", "to run an artifact")
         if provider not in ort.get_available_providers():
@@ -45,7 +52,7 @@ class Engine:
         try:
             self._session = ort.InferenceSession(
                 str(path),
-                _options(ort, self.threads),
+                _options(ort, self.threads, kernels.library() if native else None),
                 providers=[provider],
                 disabled_optimizers=list(SLOW_FUSIONS) if provider == "CPUExecutionProvider" else None,
             )
@@ -69,13 +76,15 @@ class Engine:
         return list(self._session.run(list(outputs), {name: feeds[name] for name in self.input_names}))
 
 
-def _options(ort: Any, threads: int) -> Any:
+def _options(ort: Any, threads: int, library: Path | None) -> Any:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     # On a processor without VNNI, u8s8 products saturate; this makes onnxruntime take the exact u8u8 kernels there.
     options.add_session_config_entry("session.x64quantprecision", "1")
+    if library:
+        options.register_custom_ops_library(str(library))
     return options
 
 

@@ -1,0 +1,176 @@
+"""A graph that can be walked and rewritten: who makes a value, who uses it, and its constants."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import numpy_helper
+
+
+class Net:
+    """A model's graph, indexed. After nodes were replaced, `settle` makes it whole again.
+
+    Attributes:
+        model: the model; changed in place.
+        maker: value to the node that makes it.
+        users: value to the nodes that use it.
+        outputs: names of the graph's outputs.
+    """
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self.model = model
+        self.outputs = {value.name for value in model.graph.output}
+        self._index()
+
+    def _index(self) -> None:
+        self.maker = {name: node for node in self.model.graph.node for name in node.output}
+        self.users: dict[str, list[onnx.NodeProto]] = defaultdict(list)
+        for node in self.model.graph.node:
+            for name in node.input:
+                self.users[name].append(node)
+        self._constants = {tensor.name: tensor for tensor in self.model.graph.initializer}
+
+    def constant(self, name: str) -> NDArray[np.generic] | None:
+        """The values of an initializer; None: it is none."""
+        tensor = self._constants.get(name)
+        return None if tensor is None else numpy_helper.to_array(tensor)
+
+    def add_constant(self, name: str, values: NDArray[np.generic]) -> str:
+        """Add an initializer, whose name it returns; one of the same name is replaced."""
+        tensor = numpy_helper.from_array(np.array(values, order="C"), name)
+        if name in self._constants:
+            self._constants[name].CopyFrom(tensor)
+        else:
+            self.model.graph.initializer.append(tensor)
+            self._constants[name] = self.model.graph.initializer[-1]
+        return name
+
+    def only_user(self, name: str, kind: str) -> onnx.NodeProto | None:
+        """The node that alone uses a value, when it is of this kind and the value is no output of the graph."""
+        users = self.users[name]
+        alone = len(users) == 1 and users[0].op_type == kind and name not in self.outputs
+        return users[0] if alone else None
+
+    def replace(self, old: Iterable[onnx.NodeProto], new: Iterable[onnx.NodeProto]) -> None:
+        """Take nodes out and others in; their order is mended here."""
+        gone = {node.output[0] for node in old}
+        nodes = [node for node in self.model.graph.node if node.output[0] not in gone]
+        self._set([*nodes, *new])
+
+    def settle(self) -> onnx.ModelProto:
+        """Drop what nothing uses, and return the model."""
+        needed = set(self.outputs)
+        kept = []
+        for node in reversed(self.model.graph.node):
+            if needed.intersection(node.output):
+                needed.update(node.input)
+                kept.append(node)
+        self._set(kept[::-1])
+        tensors = [tensor for tensor in self.model.graph.initializer if tensor.name in needed]
+        del self.model.graph.initializer[:]
+        self.model.graph.initializer.extend(tensors)
+        del self.model.graph.value_info[:]
+        self._index()
+        return self.model
+
+    def _set(self, nodes: Iterable[onnx.NodeProto]) -> None:
+        ordered = _ordered([_copy(node) for node in nodes], {*self._constants, *self._inputs, ""})
+        del self.model.graph.node[:]
+        self.model.graph.node.extend(ordered)
+        self._index()
+
+    @cached_property
+    def _inputs(self) -> set[str]:
+        return {value.name for value in self.model.graph.input}
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A matrix product with a constant weight, and the bias that follows it.
+
+    Attributes:
+        name: of the weight.
+        nodes: the nodes that it consists of.
+        x: the value that goes in, (..., K).
+        y: the value that comes out, (..., N).
+        weight: (K, N).
+        bias: (N).
+    """
+
+    name: str
+    nodes: tuple[onnx.NodeProto, ...]
+    x: str
+    y: str
+    weight: NDArray[np.float32]
+    bias: NDArray[np.float32]
+
+
+def linears(net: Net) -> list[Linear]:
+    """Every matrix product with a constant weight, in the order of the graph."""
+    return [found for node in net.model.graph.node if (found := linear(net, node)) is not None]
+
+
+def linear(net: Net, node: onnx.NodeProto) -> Linear | None:
+    """The matrix product that begins at this node; None: it is none."""
+    if node.op_type == "Gemm":
+        return _gemm(net, node)
+    if node.op_type != "MatMul":
+        return None
+    weight = net.constant(node.input[1])
+    if weight is None or weight.ndim != 2:
+        return None
+    add = net.only_user(node.output[0], "Add")
+    for name in add.input if add is not None else ():
+        bias = net.constant(name)
+        if add is not None and bias is not None and bias.shape == (weight.shape[1],):
+            return Linear(node.input[1], (node, add), node.input[0], add.output[0], _f32(weight), _f32(bias))
+    zeros = np.zeros(weight.shape[1], dtype=np.float32)
+    return Linear(node.input[1], (node,), node.input[0], node.output[0], _f32(weight), zeros)
+
+
+def _gemm(net: Net, node: onnx.NodeProto) -> Linear | None:
+    options = {item.name: onnx.helper.get_attribute_value(item) for item in node.attribute}
+    weight, bias = net.constant(node.input[1]), net.constant(node.input[2]) if len(node.input) > 2 else None
+    plain = options.get("alpha", 1.0) == options.get("beta", 1.0) == 1.0 and not options.get("transA", 0)
+    if weight is None or bias is None or not plain:
+        return None
+    weight = weight.T if options.get("transB", 0) else weight
+    if bias.shape != (weight.shape[1],):
+        return None
+    return Linear(node.input[1], (node,), node.input[0], node.output[0], _f32(weight), _f32(bias))
+
+
+def _f32(values: NDArray[np.generic]) -> NDArray[np.float32]:
+    return np.ascontiguousarray(values, dtype=np.float32)
+
+
+def _copy(node: onnx.NodeProto) -> onnx.NodeProto:
+    copied = onnx.NodeProto()
+    copied.CopyFrom(node)
+    return copied
+
+
+def _ordered(nodes: list[onnx.NodeProto], known: set[str]) -> list[onnx.NodeProto]:
+    """The nodes in an order in which each comes after what it uses; otherwise as they were."""
+    made = {name: index for index, node in enumerate(nodes) for name in node.output}
+    placed: set[int] = set()
+    ordered: list[onnx.NodeProto] = []
+    for start in range(len(nodes)):
+        stack = [start]
+        while stack:
+            index = stack[-1]
+            wanted = [made[name] for name in nodes[index].input if name not in known and made[name] not in placed]
+            if index not in placed and not wanted:
+                placed.add(index)
+                ordered.append(nodes[index])
+            if index in placed:
+                stack.pop()
+            else:
+                stack.extend(wanted)
+    return ordered

@@ -1,0 +1,180 @@
+"""int8 with a scale for each token: matrix products become the operators of `edgeft.export.operators`.
+
+Activations are smoothed before they are rounded (SmoothQuant, Xiao et al. 2023, equation 4): what makes a channel of the
+activations large moves into the weights, s_k = max |x_k|^a / max |w_k|^(1 - a), x' = x / s, w' = s w.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper
+
+from edgeft.export import operators
+from edgeft.export.net import Linear, Net, linears
+from edgeft.export.operators import GELU_FLOOR
+
+SMALLEST_WEIGHT = 4096  # values; what a smaller one saves isn't worth its error
+SMALLEST_TABLE = 1000  # rows
+SMALLEST = 1e-5  # a channel's largest value is taken for at least this
+
+Ranges = Mapping[str, NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Site:
+    """A matrix product with what stands before and behind it.
+
+    Attributes:
+        linear: the product.
+        gelu: the GELU whose output alone goes into it; None: another value goes in.
+        add: the sum with a residual that follows; None: none does.
+        norm: the layer normalisation of that sum.
+        residual: the other operand of the sum.
+    """
+
+    linear: Linear
+    gelu: onnx.NodeProto | None = None
+    add: onnx.NodeProto | None = None
+    norm: onnx.NodeProto | None = None
+    residual: str = ""
+
+    @property
+    def nodes(self) -> list[onnx.NodeProto]:
+        """All nodes that one operator stands for."""
+        around = (self.gelu, self.add, self.norm)
+        return [*self.linear.nodes, *(node for node in around if node is not None)]
+
+    @property
+    def x(self) -> str:
+        """The value that goes in."""
+        return self.gelu.input[0] if self.gelu is not None else self.linear.x
+
+    @property
+    def y(self) -> str:
+        """The value that comes out."""
+        return self.norm.output[0] if self.norm is not None else self.linear.y
+
+
+def sites(net: Net) -> list[Site]:
+    """Every matrix product that is worth int8."""
+    return [_site(net, found) for found in linears(net) if found.weight.size >= SMALLEST_WEIGHT]
+
+
+def _site(net: Net, found: Linear) -> Site:
+    gelu = net.maker.get(found.x)
+    exact = gelu is not None and gelu.op_type == "Gelu" and _attribute(gelu, "approximate", b"none") == b"none"
+    gelu = gelu if exact and len(net.users[found.x]) == 1 and found.x not in net.outputs else None
+    add = net.only_user(found.y, "Add")
+    norm = net.only_user(add.output[0], "LayerNormalization") if add is not None else None
+    if add is None or norm is None or _attribute(norm, "axis", -1) != -1 or len(norm.input) < 3:
+        return Site(found, gelu)
+    residual = add.input[1] if add.input[0] == found.y else add.input[0]
+    if residual == found.y or net.constant(residual) is not None:
+        return Site(found, gelu)
+    return Site(found, gelu, add, norm, residual)
+
+
+def _attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
+    found = next((item for item in node.attribute if item.name == name), None)
+    return default if found is None else helper.get_attribute_value(found)
+
+
+def quantize(
+    model: onnx.ModelProto, ranges: Ranges, strength: float = 0.5, float_layers: Collection[str] = ()
+) -> onnx.ModelProto:
+    """Put int8 products and int8 tables of embeddings into a captured fp32 graph, in place.
+
+    Args:
+        model: captured.
+        ranges: value that goes into a product to the largest size of each of its channels, (K); see `edgeft.export.ranges`.
+        strength: how much of the activations' range moves into the weights, 0 to 1; `a` above.
+        float_layers: weights that stay fp32.
+    """
+    net = Net(model)
+    for site in sites(net):
+        if site.linear.name not in float_layers:
+            net.replace(site.nodes, [_operator(net, site, ranges[site.linear.x], strength)])
+    _tables(net, float_layers)
+    return operators.add_bodies(net.settle())
+
+
+def _operator(net: Net, site: Site, size: NDArray[np.float32], strength: float) -> onnx.NodeProto:
+    size = np.maximum(size + (GELU_FLOOR if site.gelu is not None else 0), SMALLEST)
+    smooth = smoothing(size, site.linear.weight, strength)  # (K)
+    values, scale = rounded(site.linear.weight * smooth[:, None])
+    bias = site.linear.bias
+    if site.gelu is not None:
+        bias = bias - GELU_FLOOR * scale * (values / smooth[:, None]).sum(axis=0)
+    name = site.linear.name
+    inputs = [
+        site.x,
+        net.add_constant(f"{name}_int8", values),
+        net.add_constant(f"{name}_scale", scale),
+        net.add_constant(f"{name}_bias", bias.astype(np.float32)),
+        net.add_constant(f"{name}_smooth", (1 / smooth).astype(np.float32)),
+    ]
+    kind = "GeluLinear" if site.gelu is not None else "Linear"
+    if site.norm is None:
+        return operators.node(kind, inputs, site.y)
+    inputs += [site.residual, *site.norm.input[1:3]]
+    return operators.node(f"{kind}Norm", inputs, site.y, epsilon=_attribute(site.norm, "epsilon", 1e-5))
+
+
+def smoothing(
+    size: NDArray[np.float32], weight: NDArray[np.float32], strength: float
+) -> NDArray[np.float32]:
+    """The divisor of each channel of the activations.
+
+    Args:
+        size: largest size of each channel, (K).
+        weight: (K, N).
+        strength: 0: all from the weights, 1: all from the activations.
+
+    Returns:
+        float32 (K).
+    """
+    largest = np.maximum(np.abs(weight).max(axis=1), SMALLEST)
+    return np.asarray(size**strength / largest ** (1 - strength), dtype=np.float32)
+
+
+def rounded(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Weights to int8 from -127 to 127, each column with a scale of its own.
+
+    Args:
+        weight: (K, N).
+
+    Returns:
+        int8 (K, N), float32 (N).
+    """
+    scale = np.maximum(np.abs(weight).max(axis=0), 1e-12) / 127
+    return np.round(weight / scale).astype(np.int8), scale.astype(np.float32)
+
+
+def _tables(net: Net, float_layers: Collection[str]) -> None:
+    """Large tables of embeddings to int8, each row with a scale of its own."""
+    for node in list(net.model.graph.node):
+        table = net.constant(node.input[0]) if node.op_type == "Gather" else None
+        large = table is not None and table.ndim == 2 and len(table) >= SMALLEST_TABLE
+        if table is None or not large or node.input[0] in float_layers or table.dtype != np.float32:
+            continue
+        values, scale = rounded(np.asarray(table, dtype=np.float32).T)
+        net.replace([node], _looked_up(net, node, values.T, scale))
+
+
+def _looked_up(
+    net: Net, node: onnx.NodeProto, values: NDArray[np.int8], scale: NDArray[np.float32]
+) -> Iterable[onnx.NodeProto]:
+    table, ids, out = node.input[0], node.input[1], node.output[0]
+    steps = (
+        ("Gather", [net.add_constant(f"{table}_int8", values), ids], f"{out}_int8", {}),
+        ("Cast", [f"{out}_int8"], f"{out}_float", {"to": onnx.TensorProto.FLOAT}),
+        ("Gather", [net.add_constant(f"{table}_scale", scale[:, None]), ids], f"{out}_scale", {}),
+        ("Mul", [f"{out}_float", f"{out}_scale"], out, {}),
+    )
+    return [helper.make_node(kind, inputs, [made], name=made, **options) for kind, inputs, made, options in steps]

@@ -1,0 +1,325 @@
+/* The kernels as operators of onnxruntime: domain `edgeft`. What each computes stands in
+ * edgeft/export/operators.py, which gives every one a body of standard operators too. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels.h"
+#include "ort_abi.h"
+
+#define TRY(call)                            \
+    do {                                     \
+        OrtStatus *status_ = (call);         \
+        if (status_) return status_;         \
+    } while (0)
+#define MAX_RANK 8
+#define ROW_CHUNK 16  /* rows that one thread takes at a time */
+#define ROW_BLOCK 128 /* rows whose activations stay in the second cache while all weights pass by */
+
+typedef struct {
+    const OrtApi *api;
+    packed_weights weights;
+    int gelu;
+    float epsilon;
+} linear;
+
+typedef struct {
+    const OrtApi *api;
+    int64_t heads;
+    float scale;
+} attention;
+
+typedef struct {
+    void *data;
+    int64_t shape[MAX_RANK];
+    size_t rank, count;
+} tensor;
+
+static OrtStatus *read_tensor(const OrtApi *api, const OrtValue *value, tensor *out) {
+    OrtShapeInfo *info;
+    TRY(tensor_data((OrtValue *)value, &out->data));
+    TRY(tensor_shape(value, &info));
+    OrtStatus *status = dimension_count(info, &out->rank);
+    if (!status && (out->rank < 1 || out->rank > MAX_RANK))
+        status = create_status(ORT_INVALID_ARGUMENT, "edgeft: a tensor has to have 1 to 8 axes");
+    if (!status) status = dimensions(info, out->shape, out->rank);
+    release_shape(info);
+    out->count = 1;
+    for (size_t i = 0; !status && i < out->rank; i++) out->count *= (size_t)out->shape[i];
+    return status;
+}
+
+static OrtStatus *read_input(const OrtApi *api, OrtKernelContext *context, size_t index, tensor *out) {
+    const OrtValue *value;
+    TRY(get_input(context, index, &value));
+    if (!value) {
+        *out = (tensor){0};
+        return NULL;
+    }
+    return read_tensor(api, value, out);
+}
+
+static OrtStatus *read_constant(const OrtApi *api, const OrtKernelInfo *info, size_t index, tensor *out) {
+    const OrtValue *value = NULL;
+    int constant = 0;
+    TRY(constant_input(info, index, &constant, &value));
+    if (!constant || !value) return create_status(ORT_INVALID_ARGUMENT, "edgeft: weights have to be constant");
+    return read_tensor(api, value, out);
+}
+
+/* -------------------------------------------------------------------------------------------------------- linear */
+
+static OrtStatus *create_linear(const OrtApi *api, const OrtKernelInfo *info, int gelu, int norm, void **out) {
+    tensor w, scale, bias;
+    TRY(read_constant(api, info, 1, &w));
+    TRY(read_constant(api, info, 2, &scale));
+    TRY(read_constant(api, info, 3, &bias));
+    if (w.rank != 2 || scale.count != (size_t)w.shape[1] || bias.count != scale.count)
+        return create_status(ORT_INVALID_ARGUMENT, "edgeft: weight (K, N), scale (N) and bias (N) don't fit");
+    linear *kernel = calloc(1, sizeof *kernel);
+    if (!kernel || !pack_weights(&kernel->weights, w.data, scale.data, bias.data, (size_t)w.shape[0], (size_t)w.shape[1])) {
+        free(kernel);
+        return create_status(ORT_FAIL, "edgeft: no memory for the weights");
+    }
+    kernel->api = api;
+    kernel->gelu = gelu;
+    *out = kernel;
+    return norm ? attribute_float(info, "epsilon", &kernel->epsilon) : NULL;
+}
+
+#define CREATOR(name, gelu, norm)                                                                                \
+    static OrtStatus *name(const OrtCustomOp *op, const OrtApi *api, const OrtKernelInfo *info, void **out) {    \
+        (void)op;                                                                                                \
+        return create_linear(api, info, gelu, norm, out);                                                        \
+    }
+CREATOR(create_plain, 0, 0)
+CREATOR(create_gelu, 1, 0)
+CREATOR(create_norm, 0, 1)
+CREATOR(create_gelu_norm, 1, 1)
+
+static void destroy_linear(void *kernel) {
+    free_weights(&((linear *)kernel)->weights);
+    free(kernel);
+}
+
+typedef struct {
+    const linear *kernel;
+    const float *x, *smooth, *residual, *gamma, *beta;
+    uint8_t *q;
+    float *scale, *offset, *rows_of_gelu, *y;
+    size_t rows, deep;
+} linear_job;
+
+static size_t chunk_rows(const linear_job *job, size_t first) {
+    return job->rows - first < ROW_CHUNK ? job->rows - first : ROW_CHUNK;
+}
+
+static void quantize_chunk(void *data, size_t chunk) {
+    const linear_job *job = data;
+    size_t first = chunk * ROW_CHUNK, k = job->kernel->weights.k;
+    const float *x = job->x + first * k;
+    uint8_t *q = job->q + first * job->deep;
+    float *scale = job->scale + first, *offset = job->offset + first;
+    if (job->kernel->gelu)
+        quantize_gelu_rows(x, job->smooth, q, scale, offset, chunk_rows(job, first), k,
+                           job->rows_of_gelu + chunk * ROUND_UP(k, LANES));
+    else
+        quantize_rows(x, job->smooth, q, scale, offset, chunk_rows(job, first), k);
+}
+
+static void multiply_panel(void *data, size_t panel) {
+    const linear_job *job = data;
+    multiply_panels(job->q, job->scale, job->offset, job->rows, &job->kernel->weights, job->y, panel, panel + 1);
+}
+
+static void norm_chunk(void *data, size_t chunk) {
+    const linear_job *job = data;
+    size_t first = chunk * ROW_CHUNK, n = job->kernel->weights.n;
+    add_norm(job->y + first * n, job->residual + first * n, job->gamma, job->beta, job->kernel->epsilon, n,
+             chunk_rows(job, first));
+}
+
+static OrtStatus *run_block(linear_job *job, const OrtApi *api, OrtKernelContext *context) {
+    size_t chunks = (job->rows + ROW_CHUNK - 1) / ROW_CHUNK;
+    TRY(parallel_for(context, quantize_chunk, chunks, 0, job));
+    TRY(parallel_for(context, multiply_panel, job->kernel->weights.panels, 0, job));
+    return job->residual ? parallel_for(context, norm_chunk, chunks, 0, job) : NULL;
+}
+
+static OrtStatus *run_linear(const linear_job *whole, OrtKernelContext *context) {
+    size_t k = whole->kernel->weights.k, n = whole->kernel->weights.n;
+    for (size_t first = 0; first < whole->rows; first += ROW_BLOCK) {
+        linear_job job = *whole;
+        job.rows = whole->rows - first < ROW_BLOCK ? whole->rows - first : ROW_BLOCK;
+        job.x += first * k;
+        job.y += first * n;
+        if (job.residual) job.residual += first * n;
+        TRY(run_block(&job, whole->kernel->api, context));
+    }
+    return NULL;
+}
+
+static OrtStatus *read_norm(const OrtApi *api, OrtKernelContext *context, linear_job *job) {
+    tensor residual, gamma, beta;
+    size_t n = job->kernel->weights.n;
+    TRY(read_input(api, context, 5, &residual));
+    TRY(read_input(api, context, 6, &gamma));
+    TRY(read_input(api, context, 7, &beta));
+    if (residual.count != job->rows * n || gamma.count != n || beta.count != n)
+        return create_status(ORT_INVALID_ARGUMENT, "edgeft: residual, gamma and beta don't fit the weight");
+    job->residual = residual.data;
+    job->gamma = gamma.data;
+    job->beta = beta.data;
+    return NULL;
+}
+
+static OrtStatus *compute_linear(void *data, OrtKernelContext *context) {
+    const linear *kernel = data;
+    const OrtApi *api = kernel->api;
+    size_t k = kernel->weights.k, deep = ROUND_UP(k, 4), inputs;
+    tensor x, smooth;
+    OrtValue *output;
+    TRY(read_input(api, context, 0, &x));
+    TRY(read_input(api, context, 4, &smooth));
+    if ((size_t)x.shape[x.rank - 1] != k || smooth.count != k)
+        return create_status(ORT_INVALID_ARGUMENT, "edgeft: the last axis of x, and smooth, have to fit the weight");
+    linear_job job = {.kernel = kernel, .x = x.data, .smooth = smooth.data, .rows = x.count / k, .deep = deep};
+    x.shape[x.rank - 1] = (int64_t)kernel->weights.n;
+    TRY(get_output(context, 0, x.shape, x.rank, &output));
+    TRY(tensor_data(output, (void **)&job.y));
+    TRY(input_count(context, &inputs));
+    if (inputs > 5) TRY(read_norm(api, context, &job));
+    size_t block = job.rows < ROW_BLOCK ? job.rows : ROW_BLOCK;
+    size_t gelu_floats = kernel->gelu ? ROUND_UP(k, LANES) * ((block + ROW_CHUNK - 1) / ROW_CHUNK) : 0;
+    job.scale = malloc((2 * block + gelu_floats) * sizeof(float) + block * deep + 1);
+    if (!job.scale) return create_status(ORT_FAIL, "edgeft: no memory for the activations");
+    job.offset = job.scale + block;
+    job.rows_of_gelu = job.offset + block;
+    job.q = (uint8_t *)(job.rows_of_gelu + gelu_floats);
+    OrtStatus *status = run_linear(&job, context);
+    free(job.scale);
+    return status;
+}
+
+/* ----------------------------------------------------------------------------------------------------- attention */
+
+static OrtStatus *create_attention(const OrtCustomOp *op, const OrtApi *api, const OrtKernelInfo *info, void **out) {
+    (void)op;
+    attention *kernel = calloc(1, sizeof *kernel);
+    if (!kernel) return create_status(ORT_FAIL, "edgeft: no memory");
+    kernel->api = api;
+    *out = kernel;
+    TRY(attribute_int(info, "num_heads", &kernel->heads));
+    return attribute_float(info, "scale", &kernel->scale);
+}
+
+typedef struct {
+    const attention *kernel;
+    const float *qkv;
+    const int64_t *mask;
+    float *out;
+    size_t tokens, width, head_size;
+    int failed;
+} attention_job;
+
+static void attend_head(void *data, size_t index) {
+    attention_job *job = data;
+    size_t heads = (size_t)job->kernel->heads, text = index / heads, head = index % heads, ld = 3 * job->width;
+    const float *q = job->qkv + text * job->tokens * ld + head * job->head_size;
+    void *scratch = malloc(attend_scratch(job->tokens, job->head_size));
+    if (!scratch) {
+        job->failed = 1;
+        return;
+    }
+    attend(q, q + job->width, q + 2 * job->width, ld, job->mask ? job->mask + text * job->tokens : NULL,
+           job->out + text * job->tokens * job->width + head * job->head_size, job->width, job->tokens, job->head_size,
+           job->kernel->scale, scratch);
+    free(scratch);
+}
+
+static OrtStatus *compute_attention(void *data, OrtKernelContext *context) {
+    const attention *kernel = data;
+    const OrtApi *api = kernel->api;
+    tensor x, mask = {0};
+    OrtValue *output;
+    TRY(read_input(api, context, 0, &x));
+    TRY(read_input(api, context, 1, &mask));
+    if (x.rank != 3 || x.shape[2] % (3 * kernel->heads))
+        return create_status(ORT_INVALID_ARGUMENT, "edgeft: Attention wants (batch, tokens, 3 * heads * head size)");
+    if (mask.data && (mask.rank != 2 || mask.shape[0] != x.shape[0] || mask.shape[1] != x.shape[1]))
+        return create_status(ORT_INVALID_ARGUMENT, "edgeft: the mask has to be (batch, tokens)");
+    size_t texts = (size_t)x.shape[0], width = (size_t)x.shape[2] / 3;
+    attention_job job = {.kernel = kernel, .qkv = x.data, .mask = mask.data, .tokens = (size_t)x.shape[1],
+                         .width = width, .head_size = width / (size_t)kernel->heads};
+    x.shape[2] = (int64_t)width;
+    TRY(get_output(context, 0, x.shape, 3, &output));
+    TRY(tensor_data(output, (void **)&job.out));
+    TRY(parallel_for(context, attend_head, texts * (size_t)kernel->heads, 0, &job));
+    return job.failed ? create_status(ORT_FAIL, "edgeft: no memory for attention") : NULL;
+}
+
+/* ------------------------------------------------------------------------------------------------------ operators */
+
+typedef struct {
+    OrtCustomOp op;
+    const char *name;
+    size_t inputs;
+} operator;
+
+static const char *name_of(const OrtCustomOp *op) { return ((const operator*)op)->name; }
+static size_t inputs_of(const OrtCustomOp *op) { return ((const operator*)op)->inputs; }
+static const char *cpu(const OrtCustomOp *op) { return (void)op, "CPUExecutionProvider"; }
+static size_t one_output(const OrtCustomOp *op) { return (void)op, 1; }
+static int float_output(const OrtCustomOp *op, size_t index) { return (void)op, (void)index, ELEMENT_FLOAT; }
+static int required(const OrtCustomOp *op, size_t index) { return (void)op, (void)index, REQUIRED; }
+static int default_memory(const OrtCustomOp *op, size_t index) { return (void)op, (void)index, 0; }
+static int first_version(const OrtCustomOp *op) { return (void)op, 1; }
+static int last_version(const OrtCustomOp *op) { return (void)op, INT32_MAX; }
+static void no_kernel(void *kernel, OrtKernelContext *context) { (void)kernel, (void)context; }
+
+static int linear_input(const OrtCustomOp *op, size_t index) {
+    return (void)op, index == 1 ? ELEMENT_INT8 : ELEMENT_FLOAT;
+}
+static int attention_input(const OrtCustomOp *op, size_t index) {
+    return (void)op, index == 1 ? ELEMENT_INT64 : ELEMENT_FLOAT;
+}
+static int mask_optional(const OrtCustomOp *op, size_t index) { return (void)op, index == 1 ? OPTIONAL : REQUIRED; }
+
+#define OPERATOR(named, count, creator, computer, destroyer, types, characteristic)                                  \
+    {                                                                                                                \
+        .op = {.version = ORT_API_VERSION, .name = name_of, .provider = cpu, .input_type = types, .inputs = inputs_of, \
+               .output_type = float_output, .outputs = one_output, .compute_v1 = no_kernel, .destroy = destroyer,    \
+               .input_characteristic = characteristic, .output_characteristic = required,                            \
+               .input_memory = default_memory, .create = creator, .compute = computer,                               \
+               .start_version = first_version, .end_version = last_version},                                         \
+        .name = named, .inputs = count                                                                               \
+    }
+
+static operator operators[] = {
+    OPERATOR("Linear", 5, create_plain, compute_linear, destroy_linear, linear_input, required),
+    OPERATOR("GeluLinear", 5, create_gelu, compute_linear, destroy_linear, linear_input, required),
+    OPERATOR("LinearNorm", 8, create_norm, compute_linear, destroy_linear, linear_input, required),
+    OPERATOR("GeluLinearNorm", 8, create_gelu_norm, compute_linear, destroy_linear, linear_input, required),
+    OPERATOR("Attention", 2, create_attention, compute_attention, free, attention_input, mask_optional),
+};
+
+#if defined(_WIN32)
+#define EXPORT __declspec(dllexport)
+#else
+#define EXPORT __attribute__((visibility("default")))
+#endif
+
+/* Whether this processor has what the kernels need. */
+EXPORT int edgeft_supported(void) {
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("fma");
+}
+
+EXPORT OrtStatus *RegisterCustomOps(OrtSessionOptions *options, const OrtApiBase *base) {
+    const OrtApi *api = base->get_api(ORT_API_VERSION);
+    OrtCustomOpDomain *domain;
+    if (!api) return NULL; /* an onnxruntime that is too old takes the operators' bodies */
+    if (!edgeft_supported()) return create_status(ORT_FAIL, "edgeft: this processor lacks AVX-512 VNNI");
+    TRY(create_domain("edgeft", &domain));
+    for (size_t i = 0; i < sizeof operators / sizeof *operators; i++) TRY(add_op(domain, &operators[i].op));
+    return add_domain(options, domain);
+}
