@@ -11,22 +11,10 @@ from typing import Any
 import psutil
 
 from edgeft.runtime import threads
+from edgeft.runtime.processor import CPUINFO, cpuinfo, instruction_sets
 
 CGROUP = Path("/sys/fs/cgroup")
-CPUINFO = Path("/proc/cpuinfo")
 MEMORY_LIMITS = ("memory.max", "memory/memory.limit_in_bytes")  # cgroup v2 and v1
-
-# As the kernel writes them in /proc/cpuinfo -> as people say.
-INSTRUCTION_SETS = {
-    "avx2": "avx2",
-    "avx512f": "avx512f",
-    "avx512_vnni": "avx512_vnni",
-    "avx_vnni": "avx_vnni",
-    "amx_int8": "amx_int8",
-    "asimd": "neon",
-    "asimddp": "dotprod",
-    "i8mm": "i8mm",
-}
 
 
 def describe() -> dict[str, Any]:
@@ -40,7 +28,7 @@ def describe() -> dict[str, Any]:
         "processor": processor(CPUINFO),
         "architecture": platform.machine(),
         "cores": cores(),
-        "instruction_sets": instruction_sets(CPUINFO),
+        "instruction_sets": instruction_sets(),
         "memory_bytes": memory_bytes(),
         "os": f"{platform.system()} {platform.release()}",
         "versions": _versions(),
@@ -54,25 +42,10 @@ def _read(path: Path) -> str:
         return ""
 
 
-def _cpuinfo(path: Path, *keys: str) -> str:
-    """The first value in /proc/cpuinfo under one of these keys."""
-    for line in _read(path).splitlines():
-        key, _, value = line.partition(":")
-        if key.strip() in keys and value.strip():
-            return value.strip()
-    return ""
-
-
-def processor(cpuinfo: Path) -> str:
+def processor(path: Path) -> str:
     """The processor's name as the kernel has it, else the architecture."""
-    name = _cpuinfo(cpuinfo, "model name", "Model", "Hardware") or platform.processor() or platform.machine()
+    name = cpuinfo(path, "model name", "Model", "Hardware") or platform.processor() or platform.machine()
     return " ".join(name.split())
-
-
-def instruction_sets(cpuinfo: Path) -> list[str]:
-    """The instruction sets that int8 and fp32 kernels look for, of those this processor has."""
-    flags = set(_cpuinfo(cpuinfo, "flags", "Features").split())
-    return [name for flag, name in INSTRUCTION_SETS.items() if flag in flags]
 
 
 def cores() -> dict[str, Any]:

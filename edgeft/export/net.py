@@ -110,6 +110,11 @@ class Linear:
     weight: NDArray[np.float32]
     bias: NDArray[np.float32]
 
+    @property
+    def product(self) -> str:
+        """The product before its bias."""
+        return self.nodes[0].output[0]
+
 
 def linears(net: Net) -> list[Linear]:
     """Every matrix product with a constant weight, in the order of the graph."""

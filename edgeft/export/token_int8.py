@@ -86,7 +86,11 @@ def _attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
 
 
 def quantize(
-    model: onnx.ModelProto, ranges: Ranges, strength: float = 0.5, float_layers: Collection[str] = ()
+    model: onnx.ModelProto,
+    ranges: Ranges,
+    strength: float = 0.5,
+    float_layers: Collection[str] = (),
+    by_token: bool = True,
 ) -> onnx.ModelProto:
     """Put int8 products and int8 tables of embeddings into a captured fp32 graph, in place.
 
@@ -95,16 +99,54 @@ def quantize(
         ranges: value that goes into a product to the largest size of each of its channels, (K); see `edgeft.export.ranges`.
         strength: how much of the activations' range moves into the weights, 0 to 1; `a` above.
         float_layers: weights that stay fp32.
+        by_token: whether each token has a scale of its own; otherwise all tokens of a batch share one.
     """
     net = Net(model)
     for site in sites(net):
-        if site.linear.name not in float_layers:
-            net.replace(site.nodes, [_operator(net, site, ranges[site.linear.x], strength)])
+        size = ranges.get(site.linear.x)
+        if site.linear.name in float_layers or size is None:
+            continue
+        if by_token:
+            net.replace(site.nodes, [_by_token(net, site, size, strength)])
+        else:
+            net.replace(site.linear.nodes, _by_tensor(net, site.linear, size, strength))
     _tables(net, float_layers)
     return operators.add_bodies(net.settle())
 
 
-def _operator(net: Net, site: Site, size: NDArray[np.float32], strength: float) -> onnx.NodeProto:
+def quantize_tables(model: onnx.ModelProto, float_layers: Collection[str] = ()) -> onnx.ModelProto:
+    """Put int8 tables of embeddings alone into a graph, in place."""
+    net = Net(model)
+    _tables(net, float_layers)
+    return net.settle()
+
+
+def smoothed(model: onnx.ModelProto, ranges: Ranges, strength: float, float_layers: Collection[str]) -> onnx.ModelProto:
+    """Smooth what goes into the products, which stay fp32, in place; arguments as of `quantize`."""
+    net = Net(model)
+    for site in sites(net):
+        found = site.linear
+        if found.name in float_layers or found.x not in ranges:
+            continue
+        smooth = smoothing(np.maximum(ranges[found.x], SMALLEST), found.weight, strength)
+        weight = net.add_constant(f"{found.name}_smoothed", found.weight * smooth[:, None])
+        product, x = f"{found.name}_product", f"{found.name}_x"
+        nodes = [
+            helper.make_node("Mul", [found.x, _divisors(net, found, smooth)], [x], name=x),
+            helper.make_node("MatMul", [x, weight], [product], name=product),
+            helper.make_node(
+                "Add", [product, net.add_constant(f"{found.name}_bias", found.bias)], [found.y], name=found.y
+            ),
+        ]
+        net.replace(found.nodes, nodes)
+    return net.settle()
+
+
+def _divisors(net: Net, found: Linear, smooth: NDArray[np.float32]) -> str:
+    return net.add_constant(f"{found.name}_smooth", (1 / smooth).astype(np.float32))
+
+
+def _by_token(net: Net, site: Site, size: NDArray[np.float32], strength: float) -> onnx.NodeProto:
     size = np.maximum(size + (GELU_FLOOR if site.gelu is not None else 0), SMALLEST)
     smooth = smoothing(size, site.linear.weight, strength)  # (K)
     values, scale = rounded(site.linear.weight * smooth[:, None])
@@ -117,7 +159,7 @@ def _operator(net: Net, site: Site, size: NDArray[np.float32], strength: float) 
         net.add_constant(f"{name}_int8", values),
         net.add_constant(f"{name}_scale", scale),
         net.add_constant(f"{name}_bias", bias.astype(np.float32)),
-        net.add_constant(f"{name}_smooth", (1 / smooth).astype(np.float32)),
+        _divisors(net, site.linear, smooth),
     ]
     kind = "GeluLinear" if site.gelu is not None else "Linear"
     if site.norm is None:
@@ -126,9 +168,22 @@ def _operator(net: Net, site: Site, size: NDArray[np.float32], strength: float) 
     return operators.node(f"{kind}Norm", inputs, site.y, epsilon=_attribute(site.norm, "epsilon", 1e-5))
 
 
-def smoothing(
-    size: NDArray[np.float32], weight: NDArray[np.float32], strength: float
-) -> NDArray[np.float32]:
+def _by_tensor(net: Net, found: Linear, size: NDArray[np.float32], strength: float) -> list[onnx.NodeProto]:
+    smooth = smoothing(np.maximum(size, SMALLEST), found.weight, strength)
+    values, scale = rounded(found.weight * smooth[:, None])
+    x = f"{found.name}_x"
+    inputs = [
+        x,
+        net.add_constant(f"{found.name}_int8", values),
+        net.add_constant(f"{found.name}_scale", scale),
+        "",
+        net.add_constant(f"{found.name}_bias", found.bias),
+    ]
+    product = helper.make_node("DynamicQuantizeMatMul", inputs, [found.y], name=found.y, domain="com.microsoft")
+    return [helper.make_node("Mul", [found.x, _divisors(net, found, smooth)], [x], name=x), product]
+
+
+def smoothing(size: NDArray[np.float32], weight: NDArray[np.float32], strength: float) -> NDArray[np.float32]:
     """The divisor of each channel of the activations.
 
     Args:
