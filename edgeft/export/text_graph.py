@@ -1,0 +1,307 @@
+"""A tokenizer as ONNX nodes: strings in, padded token ids out.
+
+A WordPiece tokenizer is rebuilt from what it does to each character, which is asked of the tokenizer itself, so that its
+version of Unicode and its treatment of accents come along. The operators are those of onnxruntime-extensions, which are
+handed C strings: NUL has to go before them, and a string attribute can't hold its own separators.
+"""
+
+from __future__ import annotations
+
+import json
+import string
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+from tokenizers import Tokenizer
+
+from edgeft.artifact import InputSpec
+from edgeft.errors import ModelError
+from edgeft.export.odd_texts import SURROGATES
+
+EXTENSIONS, CONTRIB = "ai.onnx.contrib", "com.microsoft"
+IDS, MASK = "input_ids", "attention_mask"
+TEXT = "text"
+# What the graph uses for itself; in a text these characters are replaced by others of the same effect.
+ROW_END, GONE = "\x01", "\x02"
+FIRST_ADDED = 0xE000  # private use: one character for each added token
+BIG = 64  # code points of a range that goes into a pattern; smaller ones go into a table
+
+
+@dataclass
+class Nodes:
+    """ONNX nodes and constants in the making; every name begins with `tokenizer/`."""
+
+    nodes: list[onnx.NodeProto] = field(default_factory=list)
+    constants: list[onnx.TensorProto] = field(default_factory=list)
+
+    def add(self, operator: str, *inputs: str, outputs: int = 1, domain: str = "", **attributes: Any) -> list[str]:
+        """Append a node.
+
+        Returns:
+            The names of its outputs.
+        """
+        name = f"tokenizer/{len(self.nodes)}_{operator}"
+        made = [f"{name}:{index}" for index in range(outputs)]
+        self.nodes.append(helper.make_node(operator, list(inputs), made, name=name, domain=domain, **attributes))
+        return made
+
+    def numbers(self, *values: int) -> str:
+        """A constant int64 vector."""
+        return self._constant(numpy_helper.from_array(np.array(values, dtype=np.int64)))
+
+    def scalar(self, value: int) -> str:
+        """A constant int64 scalar."""
+        return self._constant(numpy_helper.from_array(np.array(value, dtype=np.int64)))
+
+    def strings(self, *values: str) -> str:
+        """A constant string vector."""
+        return self._constant(helper.make_tensor("", TensorProto.STRING, [len(values)], [v.encode() for v in values]))
+
+    def switch(self, value: bool) -> str:
+        """A constant bool vector of one."""
+        return self._constant(numpy_helper.from_array(np.array([value])))
+
+    def replace(self, text: str, pattern: str, rewrite: str) -> str:
+        """Replace every match of an RE2 pattern.
+
+        Args:
+            text: name of a string vector.
+        """
+        constants = self.strings(pattern), self.strings(rewrite)
+        return self.add("StringRegexReplace", text, *constants, domain=EXTENSIONS, global_replace=1)[0]
+
+    def join(self, texts: str, separator: str, axis: int) -> str:
+        """Join strings along an axis."""
+        return self.add("StringJoin", texts, self.strings(separator), self.numbers(axis), domain=EXTENSIONS)[0]
+
+    def _constant(self, tensor: onnx.TensorProto) -> str:
+        tensor.name = f"tokenizer/constant_{len(self.constants)}"
+        self.constants.append(tensor)
+        return tensor.name
+
+
+@dataclass(frozen=True)
+class Characters:
+    """What normalizer and pre-tokenizer make of each character by itself.
+
+    Attributes:
+        removed: nothing.
+        spaces: the end of a word.
+        alone: a word of their own, unchanged.
+        changed: character to what becomes of it, a space where a word ends.
+        plain: ASCII letters, digits and space that stay as they are.
+    """
+
+    removed: set[str]
+    spaces: set[str]
+    alone: set[str]
+    changed: dict[str, str]
+    plain: str
+
+
+def wordpiece(tokenizer: Tokenizer, inputs: InputSpec) -> Nodes:
+    """The nodes of a WordPiece tokenizer; outputs `input_ids` and `attention_mask`, int64 (batch, tokens).
+
+    Raises:
+        ModelError: the tokenizer leaves the graph no character for its own use.
+    """
+    model = json.loads(tokenizer.to_str())["model"]
+    nodes, characters = Nodes(), _characters(tokenizer)
+    signs = _signs(tokenizer)
+    stand_in = _stand_in(tokenizer, characters, {ROW_END, GONE, "\0", *signs.values()})
+    rows = _clean(nodes, characters, signs, stand_in)
+    tokens, begins, ends = _pieces(nodes, rows, model, signs)
+    ids = _lookup(nodes, tokens, model, signs, tokenizer)
+    _frame(nodes, ids, begins, ends, tokenizer, inputs)
+    return nodes
+
+
+def _signs(tokenizer: Tokenizer) -> dict[str, str]:
+    """Each added token's character, longer tokens first, as they are matched."""
+    added = sorted((token.content for token in tokenizer.get_added_tokens_decoder().values()), key=len, reverse=True)
+    return {token: chr(FIRST_ADDED + index) for index, token in enumerate(added)}
+
+
+def _characters(tokenizer: Tokenizer) -> Characters:
+    """Ask the tokenizer for every character, between two letters that stay as they are.
+
+    A changed character whose result the vocabulary lacks makes its word unknown, changed or not, and is left out.
+    """
+    known = {*"".join(tokenizer.get_vocab()), " "}
+    found = Characters(set(), set(), set(), {}, "")
+    for character in map(chr, (code for code in range(1, 0x110000) if code not in SURROGATES)):
+        image = _image(tokenizer, character)
+        if image == "":
+            found.removed.add(character)
+        elif image == " " != character:
+            found.spaces.add(character)
+        elif image == f" {character} ":
+            found.alone.add(character)
+        elif image != character and (character in known or known.issuperset(image)):
+            found.changed[character] = image
+    taken = {*found.removed, *found.spaces, *found.alone, *found.changed}
+    plain = "".join(sign for sign in string.ascii_letters + string.digits + " " if sign not in taken)
+    return Characters(found.removed, found.spaces, found.alone, found.changed, plain)
+
+
+def _image(tokenizer: Tokenizer, character: str) -> str:
+    """What becomes of a character inside a word, spaces where words end."""
+    text = f"a{character}a"
+    normal = tokenizer.normalizer.normalize_str(text) if tokenizer.normalizer else text
+    words = tokenizer.pre_tokenizer.pre_tokenize_str(normal) if tokenizer.pre_tokenizer else [(normal, (0, 0))]
+    return " ".join(word for word, _ in words)[1:-1]
+
+
+def _stand_in(tokenizer: Tokenizer, characters: Characters, reserved: set[str]) -> str:
+    """A character that has the effect of the reserved ones: removed, or else unknown."""
+    used = sorted(reserved - {"\0"})
+    if characters.removed.issuperset(used):
+        return min(characters.removed - reserved)
+    known = {*"".join(tokenizer.get_vocab())}
+    touched = {*characters.removed, *characters.spaces, *characters.alone, *characters.changed}
+    if touched.isdisjoint(used) and known.isdisjoint(used):
+        return next(sign for sign in map(chr, range(0xF8FF, FIRST_ADDED, -1)) if sign not in known | touched | reserved)
+    raise ModelError("its tokenizer gives a meaning to control or private-use characters that the graph needs")
+
+
+def _clean(nodes: Nodes, characters: Characters, signs: dict[str, str], stand_in: str) -> str:
+    """From `text` to normalised text with a space between words.
+
+    Returns:
+        The name of a string vector (batch).
+    """
+    split = nodes.add("Tokenizer", TEXT, domain=CONTRIB, separators=["\0"], mark=0, mincharnum=1, pad_value="")[0]
+    rows = nodes.join(split, stand_in, axis=1)
+    rows = nodes.replace(rows, _any_of({ROW_END, GONE, *signs.values()}), stand_in)
+    for token, sign in signs.items():
+        rows = nodes.replace(rows, _literal(token), f" {sign} ")
+    big_removed, big_alone = _big(characters.removed) - {*signs.values()}, _big(characters.alone)
+    for group, rewrite in ((big_removed, ""), (characters.spaces, " "), (big_alone, r" \1 ")):
+        if group:
+            rows = nodes.replace(rows, f"({_any_of(group)})", rewrite)
+    rows = nodes.replace(rows, r"\z", ROW_END)
+    table = {
+        **dict.fromkeys(characters.removed - big_removed, GONE),
+        **{character: f" {character} " for character in characters.alone - big_alone},
+        **characters.changed,
+    }
+    return _mapped(nodes, rows, {key: table[key] for key in sorted(table) if key not in signs.values()}, characters.plain)
+
+
+def _mapped(nodes: Nodes, rows: str, table: dict[str, str], plain: str) -> str:
+    """Replace single characters; those of `plain` are not looked at."""
+    pattern = nodes.strings(f"([^{plain}])")
+    pieces = nodes.add("StringRegexSplitWithOffsets", rows, pattern, pattern, outputs=4, domain=EXTENSIONS)[0]
+    lines = "\n".join(f"{character}\t{image}" for character, image in table.items())
+    pieces = nodes.add("StringMapping", pieces, domain=EXTENSIONS, map=lines)[0]
+    joined = nodes.replace(nodes.join(pieces, "", axis=0), GONE, "")
+    keep = nodes.strings(ROW_END), nodes.switch(False)
+    ended = nodes.add("StringSplit", joined, *keep, outputs=3, domain=EXTENSIONS)[1]
+    return nodes.add("Slice", ended, nodes.numbers(0), nodes.numbers(-1))[0]
+
+
+def _pieces(nodes: Nodes, rows: str, model: dict[str, Any], signs: dict[str, str]) -> tuple[str, str, str]:
+    """WordPiece.
+
+    Returns:
+        Names of the tokens of all rows one after the other, and where each row begins and ends in them.
+    """
+    vocabulary = {**model["vocab"], **dict.fromkeys(signs.values(), 0)}
+    tokens, _, begins, ends = nodes.add(
+        "WordpieceTokenizer",
+        rows,
+        nodes.numbers(),
+        outputs=4,
+        domain=EXTENSIONS,
+        vocab=json.dumps(vocabulary, ensure_ascii=False),
+        suffix_indicator=model["continuing_subword_prefix"],
+        unknown_token=model["unk_token"],
+        max_input_chars_per_word=model["max_input_chars_per_word"],
+    )
+    return tokens, begins, ends
+
+
+def _lookup(nodes: Nodes, tokens: str, model: dict[str, Any], signs: dict[str, str], tokenizer: Tokenizer) -> str:
+    """From tokens to their ids, int64 (all tokens)."""
+    ids = {**model["vocab"], **{sign: tokenizer.token_to_id(token) for token, sign in signs.items()}}
+    # No word has a tab or a line end inside, and the operator's table can't hold them.
+    lines = "\n".join(f"{token}\t{index}" for token, index in ids.items() if token and not {"\t", "\n"} & {*token})
+    found = nodes.add("StringToVector", tokens, domain=EXTENSIONS, map=lines, unk=str(ids[model["unk_token"]]))[0]
+    return nodes.add("Reshape", found, nodes.numbers(-1))[0]
+
+
+def _frame(nodes: Nodes, ids: str, begins: str, ends: str, tokenizer: Tokenizer, inputs: InputSpec) -> None:
+    """Truncate, put the special tokens around each row, and pad.
+
+    One table holds what goes before, what goes after, the padding and then all ids; each cell of the result is an
+    index into it.
+
+    Args:
+        ids: int64 (all tokens).
+        begins: of each row in `ids`, (batch).
+        ends: the same.
+    """
+    before, after = _around(tokenizer)
+    edges = len(before) + len(after)
+    table = nodes.add("Concat", nodes.numbers(*before, *after, inputs.pad_token_id), ids, axis=0)[0]
+    room = nodes.scalar(inputs.max_length - edges)
+    lengths = nodes.add("Min", nodes.add("Sub", ends, begins)[0], room)[0]  # (B,)
+    longest = nodes.add("Add", nodes.add("ReduceMax", lengths, keepdims=0)[0], nodes.scalar(edges))[0]
+    column = nodes.add("Range", nodes.scalar(0), longest, nodes.scalar(1))[0]  # (T,)
+    begins, lengths = (nodes.add("Unsqueeze", name, nodes.numbers(1))[0] for name in (begins, lengths))  # (B, 1)
+    inside = nodes.add("Sub", column, nodes.scalar(len(before)))[0]  # (T,) place among the row's own tokens
+    beyond = nodes.add("Sub", inside, lengths)[0]  # (B, T) from 0 on: behind the row's tokens
+    index = nodes.add("Add", inside, nodes.add("Add", begins, nodes.scalar(edges + 1))[0])[0]
+    tail = nodes.add("Min", beyond, nodes.scalar(len(after)))[0]  # the padding follows what goes after
+    tail = nodes.add("Add", tail, nodes.scalar(len(before)))[0]
+    index = nodes.add("Where", nodes.add("Less", beyond, nodes.scalar(0))[0], index, tail)[0]
+    index = nodes.add("Where", nodes.add("Less", inside, nodes.scalar(0))[0], column, index)[0]
+    real = nodes.add("Less", beyond, nodes.scalar(len(after)))[0]
+    nodes.nodes.append(helper.make_node("Gather", [table, index], [IDS], name="tokenizer/ids"))
+    nodes.nodes.append(helper.make_node("Cast", [real], [MASK], name="tokenizer/mask", to=TensorProto.INT64))
+
+
+def _around(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
+    """The special tokens before and after a text."""
+    encoding = tokenizer.encode("a")
+    own = [place for place, special in enumerate(encoding.special_tokens_mask) if not special]
+    return encoding.ids[: own[0]], encoding.ids[own[-1] + 1 :]
+
+
+def _ranges(characters: Iterable[str]) -> list[tuple[int, int]]:
+    """First and last code point of each run, in order."""
+    runs: list[tuple[int, int]] = []
+    for code in sorted(map(ord, characters)):
+        if runs and runs[-1][1] == code - 1:
+            runs[-1] = (runs[-1][0], code)
+        else:
+            runs.append((code, code))
+    return runs
+
+
+def _big(characters: set[str]) -> set[str]:
+    """Those that stand in runs too long for a table."""
+    return {chr(code) for first, last in _ranges(characters) if last - first >= BIG for code in range(first, last + 1)}
+
+
+def _any_of(characters: Iterable[str]) -> str:
+    """An RE2 class of characters."""
+    return "[" + "".join(rf"\x{{{first:X}}}-\x{{{last:X}}}" for first, last in _ranges(characters)) + "]"
+
+
+def _literal(text: str) -> str:
+    """An RE2 pattern of exactly this text."""
+    return "".join(rf"\x{{{ord(character):X}}}" for character in text)
+
+
+def texts_graph(nodes: Nodes, outputs: Sequence[str], opset: int, ir_version: int) -> onnx.ModelProto:
+    """A model of the tokenizer alone, to be looked at."""
+    values = [helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "tokens"]) for name in outputs]
+    text = helper.make_tensor_value_info(TEXT, TensorProto.STRING, ["batch"])
+    graph = helper.make_graph(nodes.nodes, "tokenizer", [text], values, nodes.constants)
+    opsets = [helper.make_opsetid(*pair) for pair in (("", opset), (CONTRIB, 1), (EXTENSIONS, 1))]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=ir_version)
