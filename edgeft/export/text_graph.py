@@ -27,6 +27,7 @@ IDS, MASK = "input_ids", "attention_mask"
 TEXT = "text"
 # What the graph uses for itself; in a text these characters are replaced by others of the same effect.
 ROW_END, GONE = "\x01", "\x02"
+END_ID = -1  # the id of ROW_END
 FIRST_ADDED = 0xE000  # private use: one character for each added token
 BIG = 64  # code points of a range that goes into a pattern; smaller ones go into a table
 
@@ -56,6 +57,15 @@ class Nodes:
     def scalar(self, value: int) -> str:
         """A constant int64 scalar."""
         return self._constant(numpy_helper.from_array(np.array(value, dtype=np.int64)))
+
+    def grid(self, value: int) -> str:
+        """A constant int64 array of one row and column."""
+        return self._constant(numpy_helper.from_array(np.array([[value]], dtype=np.int64)))
+
+    def filled(self, like: str, value: int) -> str:
+        """An int64 array of one value, in the shape of another array."""
+        number = numpy_helper.from_array(np.array([value], dtype=np.int64))
+        return self.add("ConstantOfShape", self.add("Shape", like)[0], value=number)[0]
 
     def strings(self, *values: str) -> str:
         """A constant string vector."""
@@ -107,16 +117,13 @@ def wordpiece(tokenizer: Tokenizer, inputs: InputSpec) -> Nodes:
     """The nodes of a WordPiece tokenizer; outputs `input_ids` and `attention_mask`, int64 (batch, tokens).
 
     Raises:
-        ModelError: the tokenizer leaves the graph no character for its own use.
+        ModelError: the tokenizer keeps control characters.
     """
     model = json.loads(tokenizer.to_str())["model"]
-    nodes, characters = Nodes(), _characters(tokenizer)
-    signs = _signs(tokenizer)
-    stand_in = _stand_in(tokenizer, characters, {ROW_END, GONE, "\0", *signs.values()})
-    rows = _clean(nodes, characters, signs, stand_in)
-    tokens, begins, ends = _pieces(nodes, rows, model, signs)
-    ids = _lookup(nodes, tokens, model, signs, tokenizer)
-    _frame(nodes, ids, begins, ends, tokenizer, inputs)
+    nodes, signs = Nodes(), _signs(tokenizer)
+    words = _words(nodes, _characters(tokenizer), signs)
+    ids = _pieces(nodes, words, model, signs, tokenizer)
+    _frame(nodes, ids, tokenizer, inputs)
     return nodes
 
 
@@ -129,9 +136,9 @@ def _signs(tokenizer: Tokenizer) -> dict[str, str]:
 def _characters(tokenizer: Tokenizer) -> Characters:
     """Ask the tokenizer for every character, between two letters that stay as they are.
 
-    A changed character whose result the vocabulary lacks makes its word unknown, changed or not, and is left out.
+    A changed letter whose result the vocabulary lacks makes its word unknown, changed or not, and is left out.
     """
-    known = {*"".join(tokenizer.get_vocab()), " "}
+    known = {*"".join(tokenizer.get_vocab())}
     found = Characters(set(), set(), set(), {}, "")
     for character in map(chr, (code for code in range(1, 0x110000) if code not in SURROGATES)):
         image = _image(tokenizer, character)
@@ -141,7 +148,7 @@ def _characters(tokenizer: Tokenizer) -> Characters:
             found.spaces.add(character)
         elif image == f" {character} ":
             found.alone.add(character)
-        elif image != character and (character in known or known.issuperset(image)):
+        elif image != character and (" " in image or character in known or known.issuperset(image)):
             found.changed[character] = image
     taken = {*found.removed, *found.spaces, *found.alone, *found.changed}
     plain = "".join(sign for sign in string.ascii_letters + string.digits + " " if sign not in taken)
@@ -156,109 +163,122 @@ def _image(tokenizer: Tokenizer, character: str) -> str:
     return " ".join(word for word, _ in words)[1:-1]
 
 
-def _stand_in(tokenizer: Tokenizer, characters: Characters, reserved: set[str]) -> str:
-    """A character that has the effect of the reserved ones: removed, or else unknown."""
-    used = sorted(reserved - {"\0"})
-    if characters.removed.issuperset(used):
-        return min(characters.removed - reserved)
-    known = {*"".join(tokenizer.get_vocab())}
-    touched = {*characters.removed, *characters.spaces, *characters.alone, *characters.changed}
-    if touched.isdisjoint(used) and known.isdisjoint(used):
-        return next(sign for sign in map(chr, range(0xF8FF, FIRST_ADDED, -1)) if sign not in known | touched | reserved)
-    raise ModelError("its tokenizer gives a meaning to control or private-use characters that the graph needs")
+def _stand_in(characters: Characters, reserved: set[str]) -> str:
+    """A character that is removed as the reserved ones are, in whose place it can stand.
+
+    Raises:
+        ModelError: they are not removed.
+    """
+    if not characters.removed.issuperset(reserved):
+        raise ModelError("its tokenizer keeps control characters, which onnxruntime-extensions can't carry")
+    return min(characters.removed - reserved)
 
 
-def _clean(nodes: Nodes, characters: Characters, signs: dict[str, str], stand_in: str) -> str:
-    """From `text` to normalised text with a space between words.
+def _words(nodes: Nodes, characters: Characters, signs: dict[str, str]) -> str:
+    """From `text` to the normalised words of all rows, ROW_END behind each row.
 
     Returns:
-        The name of a string vector (batch).
+        The name of a string vector (words).
     """
+    reserved = {ROW_END, GONE, *signs.values()}
+    stand_in = _stand_in(characters, reserved)
     split = nodes.add("Tokenizer", TEXT, domain=CONTRIB, separators=["\0"], mark=0, mincharnum=1, pad_value="")[0]
-    rows = nodes.join(split, stand_in, axis=1)
-    rows = nodes.replace(rows, _any_of({ROW_END, GONE, *signs.values()}), stand_in)
+    rows = nodes.replace(nodes.join(split, stand_in, axis=1), _any_of(reserved), stand_in)
     for token, sign in signs.items():
         rows = nodes.replace(rows, _literal(token), f" {sign} ")
-    big_removed, big_alone = _big(characters.removed) - {*signs.values()}, _big(characters.alone)
-    for group, rewrite in ((big_removed, ""), (characters.spaces, " "), (big_alone, r" \1 ")):
+    removed, alone = _big(characters.removed - reserved), _big(characters.alone)
+    for group, rewrite in ((removed, ""), (characters.spaces, " "), (alone, r" \1 ")):
         if group:
             rows = nodes.replace(rows, f"({_any_of(group)})", rewrite)
-    rows = nodes.replace(rows, r"\z", ROW_END)
     table = {
-        **dict.fromkeys(characters.removed - big_removed, GONE),
-        **{character: f" {character} " for character in characters.alone - big_alone},
+        **dict.fromkeys(characters.removed - removed - reserved, GONE),
+        **{character: f" {character} " for character in characters.alone - alone},
         **characters.changed,
     }
-    return _mapped(nodes, rows, {key: table[key] for key in sorted(table) if key not in signs.values()}, characters.plain)
+    ended = nodes.replace(rows, r"\z", f" {ROW_END} ")
+    joined = _mapped(nodes, ended, {character: table[character] for character in sorted(table)}, characters.plain)
+    return nodes.add("StringSplit", joined, nodes.strings(" "), nodes.switch(True), outputs=3, domain=EXTENSIONS)[1]
 
 
 def _mapped(nodes: Nodes, rows: str, table: dict[str, str], plain: str) -> str:
-    """Replace single characters; those of `plain` are not looked at."""
+    """Replace single characters, except those of `plain`, which are not looked at, and join all rows."""
     pattern = nodes.strings(f"([^{plain}])")
     pieces = nodes.add("StringRegexSplitWithOffsets", rows, pattern, pattern, outputs=4, domain=EXTENSIONS)[0]
     lines = "\n".join(f"{character}\t{image}" for character, image in table.items())
     pieces = nodes.add("StringMapping", pieces, domain=EXTENSIONS, map=lines)[0]
-    joined = nodes.replace(nodes.join(pieces, "", axis=0), GONE, "")
-    keep = nodes.strings(ROW_END), nodes.switch(False)
-    ended = nodes.add("StringSplit", joined, *keep, outputs=3, domain=EXTENSIONS)[1]
-    return nodes.add("Slice", ended, nodes.numbers(0), nodes.numbers(-1))[0]
+    return nodes.replace(nodes.join(pieces, "", axis=0), GONE, "")
 
 
-def _pieces(nodes: Nodes, rows: str, model: dict[str, Any], signs: dict[str, str]) -> tuple[str, str, str]:
+def _pieces(nodes: Nodes, words: str, model: dict[str, Any], signs: dict[str, str], tokenizer: Tokenizer) -> str:
     """WordPiece.
 
     Returns:
-        Names of the tokens of all rows one after the other, and where each row begins and ends in them.
+        The name of the token ids of all rows, END_ID behind each row, int64 (tokens).
     """
-    vocabulary = {**model["vocab"], **dict.fromkeys(signs.values(), 0)}
+    added = {sign: tokenizer.token_to_id(token) for token, sign in signs.items()}
+    ids = {**model["vocab"], **added, ROW_END: END_ID}
     tokens, _, begins, ends = nodes.add(
         "WordpieceTokenizer",
-        rows,
+        words,
         nodes.numbers(),
         outputs=4,
         domain=EXTENSIONS,
-        vocab=json.dumps(vocabulary, ensure_ascii=False),
+        vocab=json.dumps(dict.fromkeys(ids, 0), ensure_ascii=False),
         suffix_indicator=model["continuing_subword_prefix"],
         unknown_token=model["unk_token"],
         max_input_chars_per_word=model["max_input_chars_per_word"],
     )
-    return tokens, begins, ends
-
-
-def _lookup(nodes: Nodes, tokens: str, model: dict[str, Any], signs: dict[str, str], tokenizer: Tokenizer) -> str:
-    """From tokens to their ids, int64 (all tokens)."""
-    ids = {**model["vocab"], **{sign: tokenizer.token_to_id(token) for token, sign in signs.items()}}
+    unknown = ids[model["unk_token"]]
     # No word has a tab or a line end inside, and the operator's table can't hold them.
     lines = "\n".join(f"{token}\t{index}" for token, index in ids.items() if token and not {"\t", "\n"} & {*token})
-    found = nodes.add("StringToVector", tokens, domain=EXTENSIONS, map=lines, unk=str(ids[model["unk_token"]]))[0]
-    return nodes.add("Reshape", found, nodes.numbers(-1))[0]
+    found = nodes.add("StringToVector", tokens, domain=EXTENSIONS, map=lines, unk=str(unknown))[0]
+    return _whole(nodes, nodes.add("Reshape", found, nodes.numbers(-1))[0], begins, ends, unknown)
 
 
-def _frame(nodes: Nodes, ids: str, begins: str, ends: str, tokenizer: Tokenizer, inputs: InputSpec) -> None:
+def _whole(nodes: Nodes, ids: str, begins: str, ends: str, unknown: int) -> str:
+    """Drop the pieces that the operator leaves in front of the unknown token of a word.
+
+    Args:
+        ids: int64 (tokens).
+        begins: where each word begins in `ids`, (words).
+        ends: where it ends.
+    """
+    last = nodes.add("Sub", ends, nodes.scalar(1))[0]
+    lost = nodes.add("Equal", nodes.add("Gather", ids, last)[0], nodes.scalar(unknown))[0]
+    first = nodes.add("Where", lost, last, begins)[0]
+    marks = nodes.add("ScatterElements", nodes.filled(ids, 0), begins, nodes.filled(begins, 1))[0]
+    word = nodes.add("Sub", nodes.add("CumSum", marks, nodes.scalar(0))[0], nodes.scalar(1))[0]  # of each token
+    place = nodes.add("Sub", nodes.add("CumSum", nodes.filled(ids, 1), nodes.scalar(0))[0], nodes.scalar(1))[0]
+    keep = nodes.add("GreaterOrEqual", place, nodes.add("Gather", first, word)[0])[0]
+    return nodes.add("Compress", ids, keep, axis=0)[0]
+
+
+def _frame(nodes: Nodes, ids: str, tokenizer: Tokenizer, inputs: InputSpec) -> None:
     """Truncate, put the special tokens around each row, and pad.
 
     One table holds what goes before, what goes after, the padding and then all ids; each cell of the result is an
     index into it.
 
     Args:
-        ids: int64 (all tokens).
-        begins: of each row in `ids`, (batch).
-        ends: the same.
+        ids: int64 (tokens), END_ID behind each row.
     """
     before, after = _around(tokenizer)
     edges = len(before) + len(after)
     table = nodes.add("Concat", nodes.numbers(*before, *after, inputs.pad_token_id), ids, axis=0)[0]
+    ends = nodes.add("NonZero", nodes.add("Equal", ids, nodes.scalar(END_ID))[0])[0]  # (1, B)
+    ends = nodes.add("Reshape", ends, nodes.numbers(-1, 1))[0]  # (B, 1)
+    behind = nodes.add("Add", nodes.add("Slice", ends, nodes.numbers(0), nodes.numbers(-1))[0], nodes.scalar(1))[0]
+    begins = nodes.add("Concat", nodes.grid(0), behind, axis=0)[0]  # (B, 1)
     room = nodes.scalar(inputs.max_length - edges)
-    lengths = nodes.add("Min", nodes.add("Sub", ends, begins)[0], room)[0]  # (B,)
+    lengths = nodes.add("Min", nodes.add("Sub", ends, begins)[0], room)[0]  # (B, 1)
     longest = nodes.add("Add", nodes.add("ReduceMax", lengths, keepdims=0)[0], nodes.scalar(edges))[0]
     column = nodes.add("Range", nodes.scalar(0), longest, nodes.scalar(1))[0]  # (T,)
-    begins, lengths = (nodes.add("Unsqueeze", name, nodes.numbers(1))[0] for name in (begins, lengths))  # (B, 1)
     inside = nodes.add("Sub", column, nodes.scalar(len(before)))[0]  # (T,) place among the row's own tokens
     beyond = nodes.add("Sub", inside, lengths)[0]  # (B, T) from 0 on: behind the row's tokens
-    index = nodes.add("Add", inside, nodes.add("Add", begins, nodes.scalar(edges + 1))[0])[0]
+    own = nodes.add("Add", inside, nodes.add("Add", begins, nodes.scalar(edges + 1))[0])[0]
     tail = nodes.add("Min", beyond, nodes.scalar(len(after)))[0]  # the padding follows what goes after
     tail = nodes.add("Add", tail, nodes.scalar(len(before)))[0]
-    index = nodes.add("Where", nodes.add("Less", beyond, nodes.scalar(0))[0], index, tail)[0]
+    index = nodes.add("Where", nodes.add("Less", beyond, nodes.scalar(0))[0], own, tail)[0]
     index = nodes.add("Where", nodes.add("Less", inside, nodes.scalar(0))[0], column, index)[0]
     real = nodes.add("Less", beyond, nodes.scalar(len(after)))[0]
     nodes.nodes.append(helper.make_node("Gather", [table, index], [IDS], name="tokenizer/ids"))
