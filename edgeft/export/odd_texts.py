@@ -21,10 +21,14 @@ POOLS: dict[str, tuple[tuple[int, int], ...]] = {
     "cjk": ((0x3040, 0x30FF), (0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xFAFF), (0x20000, 0x2A6DF)),
     "emoji": ((0x1F300, 0x1FAFF), (0x2600, 0x27BF), (0x1F1E6, 0x1F1FF), (0x200D, 0x200D), (0xFE0F, 0xFE0F)),
     "control": ((0, 0x1F), (0x7F, 0x9F), (0xAD, 0xAD), (0x200B, 0x200F), (0x202A, 0x202E), (0x2060, 0x206F)),
-    "space": ((9, 13), (0x20, 0x20), (0x85, 0x85), (0xA0, 0xA0), (0x1680, 0x1680), (0x180E, 0x180E))
-    + ((0x2000, 0x200B), (0x2028, 0x2029), (0x202F, 0x202F), (0x205F, 0x205F), (0x3000, 0x3000), (0xFEFF, 0xFEFF)),
-    "signs": ((0x2010, 0x206F), (0x20A0, 0x20BF), (0x2100, 0x23FF), (0x3000, 0x303F), (0xFE10, 0xFE6F))
-    + ((0xFF00, 0xFFEF), (0x1D400, 0x1D7FF)),
+    "space": (
+        *((9, 13), (0x20, 0x20), (0x85, 0x85), (0xA0, 0xA0), (0x1680, 0x1680), (0x180E, 0x180E), (0x2000, 0x200B)),
+        *((0x2028, 0x2029), (0x202F, 0x202F), (0x205F, 0x205F), (0x3000, 0x3000), (0xFEFF, 0xFEFF)),
+    ),
+    "signs": (
+        *((0x2010, 0x206F), (0x20A0, 0x20BF), (0x2100, 0x23FF), (0x3000, 0x303F), (0xFE10, 0xFE6F)),
+        *((0xFF00, 0xFFEF), (0x1D400, 0x1D7FF)),
+    ),
     "any": ((0, 0xD7FF), (0xE000, 0x10FFFF)),
 }
 LONG_WORD = (90, 260)  # characters; WordPiece gives up above 100
@@ -46,7 +50,7 @@ def odd_texts(words: Sequence[str], added: Sequence[str], count: int = COUNT) ->
         count: so many texts.
     """
     source = random.Random(count)
-    texts = [*_fixed(added), *_sentences(source, words, len(words))]
+    fixed = [*_fixed(added), *_every_word(source, words)][: count // 2]
     kinds: tuple[Callable[[], str], ...] = (
         lambda: " ".join(_words(source, words, source.randint(1, 40))),
         lambda: "".join(_characters(source, source.choice(list(POOLS)), source.randint(1, 40))),
@@ -56,7 +60,6 @@ def odd_texts(words: Sequence[str], added: Sequence[str], count: int = COUNT) ->
         lambda: _long(source, words),
     )
     weights = (2, 2, 2, 3, 1 if added else 0, 0.2)
-    fixed = texts[: count // 2]
     return fixed + [kind() for kind in source.choices(kinds, weights, k=count - len(fixed))]
 
 
@@ -65,12 +68,23 @@ def _fixed(added: Sequence[str]) -> list[str]:
     small = [chr(code) for code in range(0x180)]
     spaces = [chr(code) for first, last in POOLS["space"] for code in range(first, last + 1)]
     inside = [f"a{character}b" for character in (*small, *spaces)]
-    return ["", " ", "\0", "a\0b\0\0c", "  a  b  ", *small, *spaces, *inside, *added, *(token.lower() for token in added)]
+    return [
+        "",
+        " ",
+        "\0",
+        "a\0b\0\0c",
+        "  a  b  ",
+        *small,
+        *spaces,
+        *inside,
+        *added,
+        *(token.lower() for token in added),
+    ]
 
 
-def _sentences(source: random.Random, words: Sequence[str], limit: int) -> list[str]:
-    """Every word once, twenty to a text, as far as `limit` words go."""
-    order = source.sample(list(words), min(limit, len(words), 20 * COUNT))
+def _every_word(source: random.Random, words: Sequence[str]) -> list[str]:
+    """Every word once, twenty to a text."""
+    order = source.sample(list(words), len(words))
     return [" ".join(order[start : start + 20]) for start in range(0, len(order), 20)]
 
 

@@ -1,15 +1,15 @@
 """A tokenizer as ONNX nodes: strings in, padded token ids out.
 
-A WordPiece tokenizer is rebuilt from what it does to each character, which is asked of the tokenizer itself, so that its
-version of Unicode and its treatment of accents come along. The operators are those of onnxruntime-extensions, which are
-handed C strings: NUL has to go before them, and a string attribute can't hold its own separators.
+A WordPiece tokenizer is rebuilt from what it does to each character, which is asked of the tokenizer itself: so its
+version of Unicode and its treatment of accents come along. Most operators are those of onnxruntime-extensions, which
+read C strings (NUL has to go before them) and lines of two columns (no key can hold a tab or a line end).
 """
 
 from __future__ import annotations
 
 import json
 import string
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +25,7 @@ from edgeft.export.odd_texts import SURROGATES
 EXTENSIONS, CONTRIB = "ai.onnx.contrib", "com.microsoft"
 IDS, MASK = "input_ids", "attention_mask"
 TEXT = "text"
+PREFIX = "tokenizer/"
 # What the graph uses for itself; in a text these characters are replaced by others of the same effect.
 ROW_END, GONE = "\x01", "\x02"
 END_ID = -1  # the id of ROW_END
@@ -34,7 +35,7 @@ BIG = 64  # code points of a range that goes into a pattern; smaller ones go int
 
 @dataclass
 class Nodes:
-    """ONNX nodes and constants in the making; every name begins with `tokenizer/`."""
+    """ONNX nodes and constants in the making; every name begins with PREFIX."""
 
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     constants: list[onnx.TensorProto] = field(default_factory=list)
@@ -45,7 +46,7 @@ class Nodes:
         Returns:
             The names of its outputs.
         """
-        name = f"tokenizer/{len(self.nodes)}_{operator}"
+        name = f"{PREFIX}{len(self.nodes)}_{operator}"
         made = [f"{name}:{index}" for index in range(outputs)]
         self.nodes.append(helper.make_node(operator, list(inputs), made, name=name, domain=domain, **attributes))
         return made
@@ -89,7 +90,7 @@ class Nodes:
         return self.add("StringJoin", texts, self.strings(separator), self.numbers(axis), domain=EXTENSIONS)[0]
 
     def _constant(self, tensor: onnx.TensorProto) -> str:
-        tensor.name = f"tokenizer/constant_{len(self.constants)}"
+        tensor.name = f"{PREFIX}constant_{len(self.constants)}"
         self.constants.append(tensor)
         return tensor.name
 
@@ -281,8 +282,8 @@ def _frame(nodes: Nodes, ids: str, tokenizer: Tokenizer, inputs: InputSpec) -> N
     index = nodes.add("Where", nodes.add("Less", beyond, nodes.scalar(0))[0], own, tail)[0]
     index = nodes.add("Where", nodes.add("Less", inside, nodes.scalar(0))[0], column, index)[0]
     real = nodes.add("Less", beyond, nodes.scalar(len(after)))[0]
-    nodes.nodes.append(helper.make_node("Gather", [table, index], [IDS], name="tokenizer/ids"))
-    nodes.nodes.append(helper.make_node("Cast", [real], [MASK], name="tokenizer/mask", to=TensorProto.INT64))
+    nodes.nodes.append(helper.make_node("Gather", [table, index], [IDS], name=f"{PREFIX}{IDS}"))
+    nodes.nodes.append(helper.make_node("Cast", [real], [MASK], name=f"{PREFIX}{MASK}", to=TensorProto.INT64))
 
 
 def _around(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
@@ -318,10 +319,18 @@ def _literal(text: str) -> str:
     return "".join(rf"\x{{{ord(character):X}}}" for character in text)
 
 
-def texts_graph(nodes: Nodes, outputs: Sequence[str], opset: int, ir_version: int) -> onnx.ModelProto:
-    """A model of the tokenizer alone, to be looked at."""
-    values = [helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "tokens"]) for name in outputs]
-    text = helper.make_tensor_value_info(TEXT, TensorProto.STRING, ["batch"])
-    graph = helper.make_graph(nodes.nodes, "tokenizer", [text], values, nodes.constants)
-    opsets = [helper.make_opsetid(*pair) for pair in (("", opset), (CONTRIB, 1), (EXTENSIONS, 1))]
-    return helper.make_model(graph, opset_imports=opsets, ir_version=ir_version)
+def alone(graph: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy of a graph up to `input_ids` and `attention_mask`, which are its outputs."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(graph)
+    inner = copy.graph
+    nodes = [node for node in inner.node if node.name.startswith(PREFIX)]
+    constants = [tensor for tensor in inner.initializer if tensor.name.startswith(PREFIX)]
+    for part in (inner.node, inner.initializer, inner.output, inner.value_info):
+        del part[:]
+    inner.node.extend(nodes)
+    inner.initializer.extend(constants)
+    inner.output.extend(
+        helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "tokens"]) for name in (IDS, MASK)
+    )
+    return copy
