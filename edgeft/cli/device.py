@@ -63,7 +63,7 @@ def predict(
         raise UserError(f"predict: {file} has no text")
     shown, asked = itertools.tee(itertools.chain([first], given))
     model = edgeft.load(artifact, threads=threads)
-    answers = zip(shown, model.predict_many(asked, top_k, batch_size), strict=True)
+    answers = zip(shown, model.predict_many(asked, batch_size, top_k=top_k), strict=True)
     if out is not None:
         _write_answers(answers, out)
     else:
