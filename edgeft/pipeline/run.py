@@ -52,10 +52,10 @@ def run_pipeline(chosen: Recipe, run_dir: Path, until: str | None = None) -> dic
     whole = feasible(asked)
     names = stages(whole, run_dir, until)
     preflight(whole, names)
-    if left := left_out(asked):
-        say(
-            f"pipeline: left out, because they take {', '.join(COMPRESSED)} rows and not {form(asked)}: {', '.join(left)}"
-        )
+    left = left_out(asked)
+    if left and ARTIFACT in names:
+        taken = f"take {', '.join(COMPRESSED)} rows so far, not {form(asked)}"
+        say(f"pipeline: {', '.join(left)} {taken}: left out")
     with run_folder(run_dir):
         write_atomically(run_dir / artifact.RECIPE, recipe.to_yaml(whole).encode())
         return _run(whole, run_dir, names)

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from edgeft import budget, models, shapes
 from edgeft.cleaning import cleaner
@@ -223,7 +224,7 @@ def check_shapes(recipe: Recipe, names: Collection[str]) -> None:
 
 def left_out(recipe: Recipe) -> list[str]:
     """The stages that the recipe asks for and that don't take its rows; the teacher itself goes on then."""
-    configs = {"baseline": recipe.baseline, "distill": recipe.distill, "prune": recipe.prune}
+    configs: dict[str, Any] = {"baseline": recipe.baseline, "distill": recipe.distill, "prune": recipe.prune}
     return [] if form(recipe) in COMPRESSED else [name for name, config in configs.items() if config.enabled]
 
 

@@ -40,12 +40,14 @@ class Model(ABC):
         reads: the graph's outputs that an answer is made of.
         numbers: those of them that a replay compares.
         takes: the options of a call, beside the input.
+        pairs: whether an input is a question with its context, not a text.
         sample: any input.
     """
 
     reads: tuple[str, ...]
     numbers: tuple[str, ...] = ("logits",)
     takes: ClassVar[tuple[str, ...]] = ()
+    pairs: ClassVar[bool] = False
     sample: ClassVar[Any] = "warm up"
 
     def __init__(self, folder: Path, manifest: Manifest, engine: Engine, tokenizer: Tokenizer) -> None:

@@ -71,6 +71,7 @@ class Reader(Model):
     reads = ("start_logits", "end_logits")
     numbers = reads
     takes = ("top_k",)
+    pairs = True
     sample: ClassVar[Any] = {"question": "warm up", "context": "warm up"}
 
     def __call__(
