@@ -13,8 +13,8 @@ from edgeft.cleaning import Cleaning
 from edgeft.errors import ArtifactError
 from edgeft.stage import file_sha256, write_json
 
-# 2: inputs.cleaning, which an earlier runtime would pass over and answer differently.
-SCHEMA_VERSION = 2
+# 2: inputs.cleaning, which an earlier runtime would pass over and answer differently. 3: kind, likewise.
+SCHEMA_VERSION = 3
 MANIFEST = "manifest.json"
 MODEL = "model.onnx"
 TOKENIZER = "tokenizer.json"
@@ -38,9 +38,10 @@ class InputSpec:
     """How a text becomes the graph's inputs.
 
     Attributes:
-        names: the graph's inputs, int64 arrays of shape (batch, tokens); `input_ids` and, where the graph has it,
-            `attention_mask` (1 for a token, 0 for padding).
-        max_length: longer texts are truncated to so many tokens, special ones included.
+        names: the graph's inputs, int64 arrays of shape (batch, tokens); `input_ids` and, where the graph has them,
+            `attention_mask` (1 for a token, 0 for padding) and `token_type_ids` (1 for the second of two texts).
+        max_length: tokens of a forward pass, special ones included.
+        stride: tokens that the windows of a longer text share; 0: it is truncated.
         pad_token_id: fills the shorter texts of a batch, on the right.
         cleaning: what a text is changed to before it is tokenized.
         cleaning_versions: package to its version, of those that the cleaning rests on.
@@ -49,6 +50,7 @@ class InputSpec:
     names: list[str]
     max_length: int
     pad_token_id: int
+    stride: int = 0
     cleaning: Cleaning = field(default_factory=Cleaning)
     cleaning_versions: dict[str, str] = field(default_factory=dict)
 
@@ -88,6 +90,8 @@ class Manifest:
         schema_version: of this document.
         edgeft_version: that wrote it.
         task: the ecosystem's tag.
+        kind: which of the task's forms, as in `multi-label`; it decides how the graph's outputs are read.
+        decoding: what reading them needs beside the labels, by kind.
         labels: in the order of the logits.
         inputs: how a text becomes the graph's inputs.
         quantization: precision and the figures behind it.
@@ -106,6 +110,8 @@ class Manifest:
     labels: list[str]
     inputs: InputSpec
     quantization: Quantization
+    kind: str = "single-label"
+    decoding: dict[str, Any] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
     edgeft_version: str = ""
     calibration: dict[str, Any] = field(default_factory=dict)

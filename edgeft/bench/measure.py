@@ -1,4 +1,4 @@
-"""Measure artifacts on this machine: latency, throughput, cold start, size, accuracy."""
+"""Measure artifacts on this machine: latency, throughput, cold start, size; of one label a text accuracy."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ MIN_BATCHES = 5
 
 
 def measure(
-    path: Path, texts: Sequence[str], config: BenchConfig, labels: Sequence[str] | None = None
+    path: Path, texts: Sequence[Any], config: BenchConfig, labels: Sequence[str] | None = None
 ) -> dict[str, Any]:
     """Measure one artifact.
 
     Args:
         path: the artifact folder.
-        texts: real texts; the queries cycle through them.
+        texts: real texts, or questions with their contexts; the queries cycle through them.
         config: queries, warm-up, threads, batch size.
         labels: the true label of each text; None: accuracy is not measured.
 
@@ -52,7 +52,7 @@ def measure(
 
 
 def compare(
-    paths: Sequence[Path], texts: Sequence[str], config: BenchConfig, labels: Sequence[str] | None = None
+    paths: Sequence[Path], texts: Sequence[Any], config: BenchConfig, labels: Sequence[str] | None = None
 ) -> dict[str, Any]:
     """Measure several artifacts side by side, their queries interleaved.
 
@@ -69,6 +69,7 @@ def compare(
     models = {name: load(path, threads=config.threads) for name, path in zip(names_of(paths), paths, strict=True)}
     for model in models.values():
         _check_labels(model, texts, labels)
+        _check_asked(model, texts)
     latencies = race(models, texts, config.queries, config.warmup)
     first, *others = models
     return {
@@ -83,7 +84,7 @@ def compare(
 
 
 def _figures(
-    model: Model, latency: Latency, texts: Sequence[str], config: BenchConfig, labels: Sequence[str] | None
+    model: Model, latency: Latency, texts: Sequence[Any], config: BenchConfig, labels: Sequence[str] | None
 ) -> dict[str, Any]:
     figures: dict[str, Any] = {
         "task": model.manifest.task,
@@ -112,7 +113,16 @@ def names_of(paths: Sequence[Path]) -> list[str]:
     ]
 
 
-def _check_labels(model: Model, texts: Sequence[str], labels: Sequence[str] | None) -> None:
+def _check_asked(model: Model, texts: Sequence[Any]) -> None:
+    """Refuse what the artifact can't be asked, before anything is timed.
+
+    Raises:
+        UserError: names the first one.
+    """
+    model.windows(texts[:1])
+
+
+def _check_labels(model: Model, texts: Sequence[Any], labels: Sequence[str] | None) -> None:
     """Refuse labels that can't be the texts' own.
 
     Raises:
@@ -128,24 +138,24 @@ def _check_labels(model: Model, texts: Sequence[str], labels: Sequence[str] | No
         raise UserError(f"label {unknown[0]!r} is not among the artifact's {len(model.labels)} labels: {known}")
 
 
-def _lengths(model: Model, texts: Sequence[str]) -> dict[str, float]:
+def _lengths(model: Model, texts: Sequence[Any]) -> dict[str, float]:
     tokens = [len(ids) for ids in model.encode(list(texts))]
     return {"rows": len(texts), "median_tokens": float(np.median(tokens)), "max_tokens": max(tokens)}
 
 
-def throughput(model: Model, texts: Sequence[str], config: BenchConfig) -> float:
+def throughput(model: Model, texts: Sequence[Any], config: BenchConfig) -> float:
     """Texts per second in calls of `config.batch_size` texts, as many texts as there are queries."""
     stream = cycle(texts)
     calls = max(MIN_BATCHES, config.queries // config.batch_size)
     batches = [list(islice(stream, config.batch_size)) for _ in range(calls)]
-    model.probabilities(batches[0], config.batch_size)
+    list(model.predict_many(batches[0], config.batch_size))
     start = time.perf_counter()
     for batch in batches:
-        model.probabilities(batch, config.batch_size)
+        list(model.predict_many(batch, config.batch_size))
     return calls * config.batch_size / (time.perf_counter() - start)
 
 
-def cold_start(path: Path, text: str, threads: int, runs: int = COLD_RUNS) -> dict[str, Any]:
+def cold_start(path: Path, text: Any, threads: int, runs: int = COLD_RUNS) -> dict[str, Any]:
     """Medians over fresh processes of what comes before the first answer.
 
     Returns:
@@ -156,11 +166,13 @@ def cold_start(path: Path, text: str, threads: int, runs: int = COLD_RUNS) -> di
     return {**{name: statistics.median(run[name] for run in found) for name in found[0]}, "runs": runs}
 
 
-def _one_cold_start(path: Path, text: str, threads: int) -> dict[str, float]:
+def _one_cold_start(path: Path, text: Any, threads: int) -> dict[str, float]:
     command = [sys.executable, "-m", "edgeft.bench.cold", str(path), str(threads)]
     start = time.perf_counter()
     try:
-        child = subprocess.run(command, input=text.encode(), capture_output=True, timeout=COLD_SECONDS, check=False)
+        child = subprocess.run(
+            command, input=msgspec.json.encode(text), capture_output=True, timeout=COLD_SECONDS, check=False
+        )
     except subprocess.TimeoutExpired:
         raise EdgeftError(f"cold start of {path.name}: no answer within {COLD_SECONDS:g} s") from None
     process_ms = (time.perf_counter() - start) * 1e3
@@ -181,14 +193,14 @@ def _sizes(model: Model) -> dict[str, int]:
     }
 
 
-def accuracy(model: Model, texts: Sequence[str], labels: Sequence[str]) -> float:
+def accuracy(model: Model, texts: Sequence[Any], labels: Sequence[str]) -> float:
     """Share of the texts whose most probable label is the true one."""
     best = model.probabilities(list(texts), batch_size=1).argmax(axis=1)  # (N,)
     return float(np.mean([model.labels[index] == label for index, label in zip(best, labels, strict=True)]))
 
 
-def texts_of(path: Path) -> list[str]:
-    """The texts of the artifact's own golden inputs, for when the user gives none.
+def texts_of(path: Path) -> list[Any]:
+    """The artifact's own golden inputs, for when the user gives none.
 
     Raises:
         ArtifactError: there are none.
@@ -196,7 +208,7 @@ def texts_of(path: Path) -> list[str]:
     file = path / artifact.GOLDEN
     try:
         rows = msgspec.json.decode(file.read_bytes())["rows"]
-        texts = [str(row["text"]) for row in rows]
+        texts = [row["text"] for row in rows]
     except FileNotFoundError:
         raise ArtifactError(f"{path} has no {artifact.GOLDEN}: give texts to measure with") from None
     except (msgspec.DecodeError, KeyError, TypeError) as error:

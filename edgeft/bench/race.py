@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from edgeft.errors import UserError
 from edgeft.progress import Bar
 
-Answer = Callable[[str], object]
+Answer = Callable[[Any], object]
 Times = NDArray[np.float64]
 
 RESAMPLES = 2000
@@ -100,7 +100,7 @@ def summary(samples_ms: Sequence[float] | Times) -> Latency:
     )
 
 
-def race(contenders: Mapping[str, Answer], texts: Sequence[str], queries: int, warmup: int) -> dict[str, Latency]:
+def race(contenders: Mapping[str, Answer], texts: Sequence[Any], queries: int, warmup: int) -> dict[str, Latency]:
     """Time every contender on the same texts, in turns.
 
     Query `i` puts text `i` (cycled) to every contender before query `i + 1` starts, and the one that goes first moves
@@ -108,7 +108,7 @@ def race(contenders: Mapping[str, Answer], texts: Sequence[str], queries: int, w
 
     Args:
         contenders: name -> function of one text; whatever it does is timed, tokenization included.
-        texts: real texts.
+        texts: real texts, or whatever else is asked.
         queries: timed queries for each contender.
         warmup: queries for each contender before the timed ones.
 
@@ -144,7 +144,7 @@ def _order(names: list[str], query: int) -> list[str]:
     return names[first:] + names[:first]
 
 
-def _time_ms(answer: Answer, text: str) -> float:
+def _time_ms(answer: Answer, text: object) -> float:
     start = time.perf_counter_ns()
     answer(text)
     return (time.perf_counter_ns() - start) / 1e6

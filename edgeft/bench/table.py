@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from edgeft.bench import facts
+
 MISSING = "–"
 
 
@@ -42,17 +44,23 @@ def _table(columns: Sequence[str]) -> Table:
 
 
 def _main_table(artifacts: Sequence[Mapping[str, Any]], ratios: Mapping[str, Mapping[str, float]]) -> Table:
-    columns = ["artifact", "precision", "p50 ms", "p90 ms", "p99 ms", "texts/s", "MB", "accuracy"]
+    columns = ["artifact", "precision", "p50 ms", "p90 ms", "p99 ms", "texts/s", "MB", "quality"]
     table = _table([*columns, "against first [95%]"] if ratios else columns)
     for item in artifacts:
         latency = item["latency"]
         cells = [item["artifact"], item["precision"], *(f"{latency[p]:.3f}" for p in ("p50_ms", "p90_ms", "p99_ms"))]
         cells += [f"{item['throughput_texts_per_s']:.1f}", f"{item['size']['device_bytes'] / 1e6:.2f}"]
-        cells += [f"{item['quality']['accuracy']:.4f}" if "quality" in item else MISSING]
+        cells += [quality(item)]
         if ratios:
             cells += [ratio_text(ratios[item["artifact"]]) if item["artifact"] in ratios else MISSING]
         table.add_row(*map(Text, cells))
     return table
+
+
+def quality(item: Mapping[str, Any]) -> str:
+    """As in "accuracy 0.9120"."""
+    figures = {name: value for name, value in item.get("quality", {}).items() if name != "rows" and value is not None}
+    return ", ".join(f"{facts.name(name)} {value:.4f}" for name, value in figures.items()) or MISSING
 
 
 def ratio_text(ratio: Mapping[str, float]) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import itertools
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 from cyclopts import Parameter
@@ -19,11 +20,18 @@ from edgeft.errors import GateError, UserError, missing_extra, require
 from edgeft.progress import track
 from edgeft.recipe import BenchConfig
 
-if TYPE_CHECKING:
-    from edgeft.runtime.classification import Prediction
-
-Answers: TypeAlias = "Iterable[tuple[str, list[Prediction]]]"
+Given: TypeAlias = str | dict[str, str]  # what is asked: a text, or a question with its context
+Answers: TypeAlias = Iterable[tuple[Given, Any]]
 File = Annotated[Path | None, Parameter(allow_leading_hyphen=True)]  # - is standard input
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputColumns:
+    """Columns of a table or of objects."""
+
+    text_column: Annotated[str, Parameter(help="column of the text")] = "text"
+    question_column: Annotated[str, Parameter(help="column of the question, of question-answering")] = "question"
+    context_column: Annotated[str, Parameter(help="column of the text that may have its answer")] = "context"
 
 
 @app.command
@@ -32,42 +40,72 @@ def predict(
     texts: list[str] | None = None,
     *,
     file: File = None,
-    text_column: str = "text",
+    context: str | None = None,
+    columns: Annotated[InputColumns | None, Flat] = None,
     out: Path | None = None,
-    top_k: int = 1,
+    top_k: int | None = None,
+    aggregation_strategy: Literal["none", "simple", "first"] | None = None,
     batch_size: int = 1,
     threads: int | None = None,
     json: Json = False,
 ) -> None:
-    """Predict the label of texts, of those of a file of any size, or of the lines of standard input.
+    """Answer texts or questions, those of a file of any size, or the lines of standard input.
 
     Args:
         artifact: the artifact folder.
-        texts: texts.
+        texts: texts; of question-answering questions.
         file: UTF-8: .jsonl objects, a .csv or .tsv table, else one text a line; - is the lines of standard input.
-        text_column: of a table or of objects.
+        context: where the answers to the questions may stand.
         out: .jsonl that the answers go to, one object a text, instead of the screen; files may be of any size.
-        top_k: so many labels for each text.
+        top_k: so many labels for each text, or answers to each question; 1 where it isn't given.
+        aggregation_strategy: of tags: each token, or groups of one type, as in transformers.
         batch_size: texts in a forward pass; above 1 the answers of an int8 graph depend a little on their neighbours.
         threads: of the engine.
     """
-    from edgeft.runtime.texts import texts as read
-
     if not texts and file is None:
         raise UserError("predict: no text; give TEXT or --file FILE")
     if out is not None:
         _check_out(out, file, json)
-    given = itertools.chain(texts or [], read(file, text_column) if file else [])
+    pairs = _asks_pairs(artifact)
+    alone = _with_context(texts or [], context) if pairs else texts or []
+    given = itertools.chain(alone, _read(file, pairs, columns) if file else [])
     first = next(given, None)  # so that a file that can't be read is said before a model is loaded
     if first is None:
         raise UserError(f"predict: {file} has no text")
     shown, asked = itertools.tee(itertools.chain([first], given))
     model = edgeft.load(artifact, threads=threads)
-    answers = zip(shown, model.predict_many(asked, top_k, batch_size), strict=True)
+    chosen = {"top_k": top_k, "aggregation_strategy": aggregation_strategy}
+    options = {name: value for name, value in chosen.items() if value is not None}
+    answers = zip(shown, model.predict_many(asked, batch_size, **options), strict=True)
     if out is not None:
         _write_answers(answers, out)
     else:
         _print_answers(answers, alone=file is None and len(texts or []) == 1, json=json)
+
+
+def _asks_pairs(artifact: Path) -> bool:
+    """Whether an artifact is asked questions with contexts, not texts."""
+    from edgeft.artifact import read_manifest
+    from edgeft.runtime.loading import KINDS
+
+    kind = KINDS.get(read_manifest(artifact).kind)
+    return kind is not None and kind.pairs
+
+
+def _with_context(questions: list[str], context: str | None) -> list[Given]:
+    if questions and context is None:
+        raise UserError("predict: a question needs the text in which its answer may stand; give --context")
+    return [{"question": question, "context": context or ""} for question in questions]
+
+
+def _read(file: Path, pairs: bool, columns: InputColumns | None) -> Iterator[Given]:
+    """The texts of a file, or the questions with their contexts."""
+    from edgeft.runtime import texts
+
+    names = columns or InputColumns()
+    if pairs:
+        return texts.questions(file, names.question_column, names.context_column)
+    return texts.texts(file, names.text_column)
 
 
 def _check_out(out: Path, file: Path | None, json: bool) -> None:
@@ -86,7 +124,7 @@ def _write_answers(answers: Answers, out: Path) -> None:
     with tempfile.NamedTemporaryFile(dir=out.parent, prefix=f"{out.name}.", delete=False) as part:
         try:
             for text, found in track(answers, "predict"):
-                part.write(msgspec.json.encode({"text": text, "predictions": found}) + b"\n")
+                part.write(msgspec.json.encode(_object(text, found)) + b"\n")
             part.close()
             Path(part.name).replace(out)
         except BaseException:
@@ -98,12 +136,31 @@ def _print_answers(answers: Answers, alone: bool, json: bool) -> None:
     """One line for each text, and with `json` all of them at the end."""
     kept = []
     for text, found in answers:
-        shown = "  ".join(f"{item['label']} {item['score']:.4f}" for item in found)
-        print(shown if alone else f"{shown}\t{' '.join(text.split())}")
+        shown = "  ".join(map(_shown, _listed(found)))
+        asked = text if isinstance(text, str) else text["question"]
+        print(shown if alone else f"{shown}\t{' '.join(asked.split())}")
         if json:
-            kept.append({"text": text, "predictions": found})
+            kept.append(_object(text, found))
     if json:
         print_json(kept)
+
+
+def _listed(found: Any) -> list[Any]:
+    return found if isinstance(found, list) else [found]
+
+
+def _object(given: Given, found: Any) -> dict[str, Any]:
+    """One input with its answers."""
+    return {**({"text": given} if isinstance(given, str) else given), "predictions": _listed(found)}
+
+
+def _shown(item: Any) -> str:
+    """A label, a number, a tag, an answer or one coordinate as people read it."""
+    if isinstance(item, float):
+        return f"{item:.6f}"
+    named = next((item[name] for name in ("label", "entity", "entity_group") if name in item), "")
+    words = (item.get("word", ""), named, (item.get("answer") or "(no answer)") if "answer" in item else "")
+    return f"{' '.join(filter(None, words))} {item['score']:.4f}"
 
 
 @app.command
@@ -123,7 +180,7 @@ def verify(artifact: Path, *, replay: Annotated[bool, Parameter(negative="")] = 
         found = run_replay(model)
         document["replay"] = found
         print(
-            f"replay: {found.same_labels}/{found.rows} labels and {found.same_tokens}/{found.rows} token sequences "
+            f"replay: {found.same_labels}/{found.rows} answers and {found.same_tokens}/{found.rows} token sequences "
             f"equal, largest logit difference {found.max_logit_difference:.1e} (allowed {found.tolerance:.0e})"
         )
         document["verified"] = found.passed
@@ -181,7 +238,7 @@ def bench(
     artifacts: list[Path],
     *,
     file: File = None,
-    text_column: str = "text",
+    columns: Annotated[InputColumns | None, Flat] = None,
     config: Annotated[BenchConfig | None, Flat] = None,
     json: Json = False,
 ) -> None:
@@ -189,15 +246,13 @@ def bench(
 
     Args:
         artifacts: artifact folders; ratios are against the first.
-        file: texts to ask, as `predict` reads them; none: the artifact's golden rows.
-        text_column: of a table or of objects.
+        file: texts or questions to ask, as `predict` reads them; none: the artifact's golden rows.
     """
     from edgeft.bench import measure, table
-    from edgeft.runtime.texts import texts as read
 
     config = config or BenchConfig()
     recipe.check_stage("bench", config)
-    texts = list(read(file, text_column)) if file else measure.texts_of(artifacts[0])
+    texts = list(_read(file, _asks_pairs(artifacts[0]), columns)) if file else measure.texts_of(artifacts[0])
     result = table.show(measure.compare(artifacts, texts, config), stdout())
     if json:
         print_json(result)

@@ -130,8 +130,8 @@ def export(
     """Export a model folder to an int8 ONNX artifact, checked against the model.
 
     Args:
-        data: a data folder.
-        model: a model folder.
+        data: a data folder; of an encoder without a head, whose embeddings are exported, also a file of texts.
+        model: a model folder; sentence-transformers' ones say how they pool.
         out: the artifact, its probabilities not yet calibrated.
     """
     need_training()

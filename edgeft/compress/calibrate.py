@@ -10,12 +10,18 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
 import edgeft
+from edgeft.data.dataset import Dataset
 from edgeft.data.dataset import load as load_dataset
 from edgeft.progress import say
-from edgeft.recipe import CalibrateConfig
+from edgeft.recipe import CalibrateConfig, TrainingConfig
 from edgeft.stage import Inputs, Metrics, stage, write_json
+from edgeft.train import tasks
+from edgeft.train.tasks import TrainingTask
+
+Choices = tuple[NDArray[np.float32], NDArray[np.int64]]  # logits (m, k) and the right ones (m,)
 
 CALIBRATION = "calibration.json"
+NO_CHOICES = "none: an answer of this kind is no choice among labels"
 RANGE = (0.05, 20.0)  # temperatures looked at
 EDGE = 1.02  # nearer to an end of the range than this factor is no optimum
 
@@ -96,30 +102,43 @@ def figures(
 def fill(config: CalibrateConfig, inputs: Inputs, out_dir: Path) -> Metrics:
     """Fit the temperature on validation logits of the graph, as the runtime gives them.
 
+    Tags have one choice a word, several labels one choice a label. A number and the ends of an answer have none, and
+    keep temperature 1.
+
     Args:
         config: of the stage.
         inputs: `data` (a data folder) and `artifact` (an artifact folder).
         out_dir: gets calibration.json.
 
     Returns:
-        `temperature`, and the figures of each split before and after.
+        `temperature`, `method`, and the figures of each split before and after, where there are choices.
     """
-    dataset = load_dataset(inputs["data"])
-    model = edgeft.load(inputs["artifact"])
-    logits = model.logits(dataset.validation.texts, batch_size=1)
-    temperature, method = chosen_temperature(logits, dataset.validation.labels) if config.enabled else (1.0, "none")
-    found: Metrics = {"method": method, "temperature": temperature}
-    test = model.logits(dataset.test.texts, batch_size=1)
-    for split, values in (("validation", logits), ("test", test)):
-        labels = getattr(dataset, split).labels
+    choices = choices_of(load_dataset(inputs["data"]), edgeft.load(inputs["artifact"]))
+    if choices is None:
+        found: Metrics = {"method": NO_CHOICES, "temperature": 1.0}
+        write_json(out_dir / CALIBRATION, found)
+        return found
+    temperature, method = chosen_temperature(*choices["validation"]) if config.enabled else (1.0, "none")
+    found = {"method": method, "temperature": temperature}
+    for split, (logits, labels) in choices.items():
         found[split] = {
-            "before": figures(values, labels, 1.0, config.bins),
-            "after": figures(values, labels, temperature, config.bins),
+            "before": figures(logits, labels, 1.0, config.bins),
+            "after": figures(logits, labels, temperature, config.bins),
         }
     before, after = (found["test"][when]["ece"] for when in ("before", "after"))
     say(f"calibrate: {method}, temperature {temperature:.3f}, calibration error on test {before:.4f} -> {after:.4f}")
     write_json(out_dir / CALIBRATION, found)
     return found
+
+
+def choices_of(dataset: Dataset, model: edgeft.Model) -> dict[str, Choices] | None:
+    """The choices on validation and test; None where an answer is none."""
+    task = tasks.of(dataset, None, model.manifest.inputs.max_length, TrainingConfig())
+    if type(task).choices is TrainingTask.choices:
+        return None
+    splits = {name: dataset.split(name) for name in ("validation", "test")}
+    found = {name: task.choices(task.asked(model, split), split) for name, split in splits.items()}
+    return {name: choices for name, choices in found.items() if choices is not None}
 
 
 run = stage("calibrate")(fill)

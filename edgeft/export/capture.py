@@ -6,7 +6,7 @@ import contextlib
 import logging
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import onnx
@@ -17,18 +17,19 @@ from edgeft.export.attention import as_operator
 from edgeft.export.rewrite import pack_attention
 from edgeft.progress import say
 
-INPUTS = ("input_ids", "attention_mask")
+INPUTS, TYPES = ("input_ids", "attention_mask"), "token_type_ids"
 # What a graph answers with, by the names of transformers; a bare encoder's `pooler_output` is dropped.
 OUTPUTS = ("logits", "start_logits", "end_logits", "last_hidden_state")
 BATCH, TOKENS = "batch", "tokens"
 
 
-def capture(model: Any, opset: int) -> onnx.ModelProto:
+def capture(model: Any, opset: int, types: bool = False) -> onnx.ModelProto:
     """Capture an encoder, with or without a head, with dynamic batch and length.
 
     Args:
         model: on the CPU.
         opset: ONNX operator set.
+        types: whether the graph takes `token_type_ids`, too.
 
     Returns:
         A graph with int64 inputs `input_ids` and `attention_mask` (batch, tokens) and, by the kind of model, outputs
@@ -39,7 +40,7 @@ def capture(model: Any, opset: int) -> onnx.ModelProto:
         ModelError: neither exporter can take the model.
     """
     model = model.cpu().eval()
-    sample = _sample(model)
+    sample = _sample(model, types)
     for attempt in (_with_attention, _by_transformers, _by_torch):
         try:
             with _quiet(), _without_cache(model):
@@ -59,17 +60,18 @@ def capture(model: Any, opset: int) -> onnx.ModelProto:
     raise ModelError(f"{type(model).__name__} can't be captured as ONNX: {' '.join(str(failure).split())[:300]}")
 
 
-def _sample(model: Any) -> dict[str, torch.Tensor]:
+def _sample(model: Any, types: bool) -> dict[str, torch.Tensor]:
     """Two rows of different length, so that no axis looks constant."""
     ids = torch.arange(10, 26).reshape(2, 8) % model.config.vocab_size
     mask = torch.ones_like(ids)
     mask[1, 5:] = 0
-    return {"input_ids": ids, "attention_mask": mask}
+    found = dict(zip(INPUTS, (ids, mask), strict=True))
+    return {**found, TYPES: (torch.arange(16) % 8 > 2).long().reshape(2, 8)} if types else found
 
 
-def _dynamic_shapes() -> dict[str, dict[int, Any]]:
+def _dynamic_shapes(names: Iterable[str]) -> dict[str, dict[int, Any]]:
     batch, tokens = torch.export.Dim(BATCH), torch.export.Dim(TOKENS)
-    return {name: {0: batch, 1: tokens} for name in INPUTS}
+    return {name: {0: batch, 1: tokens} for name in names}
 
 
 def _outputs(model: Any, sample: dict[str, torch.Tensor]) -> list[str]:
@@ -98,10 +100,10 @@ def _by_torch(model: Any, sample: dict[str, torch.Tensor], opset: int) -> onnx.M
         model,
         args=(),
         kwargs=dict(sample),
-        input_names=list(INPUTS),
+        input_names=list(sample),
         output_names=_outputs(model, sample),
         opset_version=opset,
-        dynamic_shapes=_dynamic_shapes(),
+        dynamic_shapes=_dynamic_shapes(sample),
         dynamo=True,
         verbose=False,
     )

@@ -20,14 +20,17 @@ from edgeft.bench.race import Ratio, race, ratio
 from edgeft.cleaning import versions
 from edgeft.data.dataset import Dataset
 from edgeft.data.dataset import load as load_dataset
-from edgeft.errors import GateError, RecipeError
-from edgeft.export import graph, quantize
+from edgeft.errors import GateError, ModelError, RecipeError
+from edgeft.export import graph, parity, quantize
 from edgeft.export.capture import capture
+from edgeft.export.package import write_golden
+from edgeft.export.texts import texts_of
 from edgeft.progress import say
 from edgeft.recipe import ExportConfig, TrainingConfig
-from edgeft.runtime.model import Model, assemble
+from edgeft.runtime import Model
+from edgeft.runtime.loading import assemble
 from edgeft.stage import CHECKPOINTS, Inputs, Metrics, stage
-from edgeft.train import evaluate, metrics, tasks
+from edgeft.train import evaluate, tasks
 from edgeft.train.tasks import TrainingTask
 
 CAPTURED, FP32, INT8 = "captured.onnx", "fp32.onnx", "int8.onnx"
@@ -45,25 +48,40 @@ class Bed:
         manifest: of the artifact to be, for labels and inputs.
         dataset: real rows.
         config: the gates' bounds.
-        reference: torch logits of each split, (rows, labels).
-        task: gives the figures.
+        reference: what torch predicts on each split.
+        task: asks and judges.
+        source: the torch model.
     """
 
     folder: Path
     manifest: Manifest
     dataset: Dataset
     config: ExportConfig
-    reference: dict[str, NDArray[np.float32]]
+    reference: dict[str, Any]
     task: TrainingTask
+    source: Any
+
+    @property
+    def post(self) -> tuple[str, str]:
+        """What `graph.finish` appends."""
+        return self.manifest.kind, self.manifest.decoding.get("pooling", "")
 
     def model(self, file: str, threads: int | None = None) -> Model:
         """A candidate through the runtime, exactly as it would ship."""
         return assemble(self.folder, self.manifest, self.folder / file, threads)
 
-    def logits(self, file: str) -> dict[str, NDArray[np.float32]]:
-        """A candidate's logits on each split, text by text, as an app would ask."""
+    def inputs(self, rows: int | None = None) -> list[Any]:
+        """What the runtime is given of the first validation rows; None: of all."""
+        return self.task.given(self.dataset.validation)[:rows]
+
+    def asked(self, file: str) -> dict[str, Any]:
+        """A candidate's predictions on each split, row by row, as an app would ask."""
         model = self.model(file)
-        return {split: model.logits(getattr(self.dataset, split).texts, batch_size=1) for split in evaluate.SPLITS}
+        return {split: self.task.asked(model, self.dataset.split(split)) for split in evaluate.SPLITS}
+
+    def raw(self, file: str, rows: int) -> NDArray[np.float32]:
+        """All that a graph answers to the first validation rows, finished or not, as one row of numbers."""
+        return self.model(file).raw(self.inputs(rows))
 
 
 def fill(config: ExportConfig, inputs: Inputs, out_dir: Path) -> Metrics:
@@ -71,7 +89,7 @@ def fill(config: ExportConfig, inputs: Inputs, out_dir: Path) -> Metrics:
 
     Args:
         config: of the stage.
-        inputs: `data` (a data folder) and `model` (a model folder with its predictions).
+        inputs: `model` (a model folder) and `data` (a data folder; of an encoder without a head a file of texts, too).
         out_dir: becomes an artifact with temperature 1.
 
     Returns:
@@ -80,76 +98,97 @@ def fill(config: ExportConfig, inputs: Inputs, out_dir: Path) -> Metrics:
     Raises:
         GateError: fp32 parity fails, or a precision that the recipe names doesn't hold.
     """
-    dataset = load_dataset(inputs["data"])
+    headless = models.is_encoder(inputs["model"])
+    dataset = (texts_of if headless else load_dataset)(inputs["data"])
+    if headless:
+        say(f"export: {inputs['model']} has no head, so its embeddings are exported")
     scratch = out_dir / CHECKPOINTS
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir()
     bed = lay(config, inputs["model"], dataset, scratch)
-    parity = check_parity(bed)
-    found: dict[str, Any] = {"parity": parity, "fp32": gate(bed, FP32, bed.reference)}
+    held = check_parity(bed)
+    found: dict[str, Any] = {"parity": held, "fp32": gate(bed, FP32, bed.reference)}
     quantization = choose(bed, found)
     chosen = INT8 if quantization.precision == "int8" else FP32
-    for split, logits in bed.logits(chosen).items():
-        evaluate.write_predictions(out_dir, split, logits)
+    for split, made in bed.asked(chosen).items():
+        if (array := bed.task.array(made)) is not None:
+            evaluate.write_predictions(out_dir, split, array)
     shutil.copyfile(scratch / chosen, out_dir / artifact.MODEL)
     shutil.copyfile(scratch / artifact.TOKENIZER, out_dir / artifact.TOKENIZER)
-    manifest = dataclasses.replace(bed.manifest, quantization=quantization, parity=parity)
-    artifact.write_manifest(out_dir, manifest, list(artifact.REQUIRED))
+    manifest = dataclasses.replace(bed.manifest, quantization=quantization, parity=held)
+    # What no temperature follows ships as it is.
+    files = write_golden(out_dir, manifest, bed.task.given(dataset.test)) if headless else []
+    artifact.write_manifest(out_dir, manifest, [*artifact.REQUIRED, *files])
     return {**found, "precision": quantization.precision, "quantization": dataclasses.asdict(quantization)}
 
 
 def lay(config: ExportConfig, folder: Path, dataset: Dataset, scratch: Path) -> Bed:
     """Capture the fp32 graph, save the tokenizer, and collect torch's answers."""
     tokenizer = models.load_tokenizer(str(folder))
-    model = models.load_classifier(str(folder), None)
-    captured = capture(model, config.opset)
+    max_length = min(tokenizer.model_max_length, models.longest(folder))
+    room = tasks.class_of(dataset.kind)
+    model = models.load(str(folder), room.head(dataset.labels))
+    if model.edgeft_new_head and room.auto != "AutoModel":
+        raise ModelError(f"{folder}: has no head for {dataset.kind} rows; fine-tune it on them first")
+    captured = capture(model, config.opset, types=room.pairs and models.takes_types(model))
     onnx.save(captured, scratch / CAPTURED)
-    graph.finish(scratch / CAPTURED, scratch / FP32)
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.no_padding()
     tokenizer.backend_tokenizer.save(str(scratch / artifact.TOKENIZER))
+    task = tasks.of(dataset, tokenizer, max_length, TrainingConfig())
     spec = InputSpec(
         names=[item.name for item in captured.graph.input],
-        max_length=tokenizer.model_max_length,
+        max_length=max_length,
         pad_token_id=tokenizer.pad_token_id,
+        stride=task.stride(),
         cleaning=dataset.cleaning,
         cleaning_versions=versions(dataset.cleaning),
     )
     manifest = Manifest(
         task=dataset.task,
-        labels=dataset.labels,
+        kind=dataset.kind,
+        labels=room.named(dataset.labels),
+        decoding=task.decoding(model),
         inputs=spec,
         quantization=Quantization(precision="fp32", scheme="none"),
     )
-    task = tasks.of(dataset, tokenizer, tokenizer.model_max_length, TrainingConfig())
-    return Bed(scratch, manifest, dataset, config, evaluate.on_splits(task, model), task)
+    bed = Bed(scratch, manifest, dataset, config, evaluate.on_splits(task, model), task, model)
+    graph.finish(scratch / CAPTURED, scratch / FP32, *bed.post)
+    return bed
 
 
 def check_parity(bed: Bed) -> dict[str, Any]:
     """fp32 graph through the runtime against torch, tokens included.
 
     Raises:
-        GateError: a logit differs by more than the tolerance, or a text has other tokens.
+        GateError: a number differs by more than the tolerance, or a row has other tokens than in training.
     """
-    rows = min(bed.config.parity_rows, len(bed.dataset.validation.texts))
-    texts = bed.dataset.validation.texts[:rows]
-    logits = bed.model(FP32).logits(texts, batch_size=1)
-    difference = float(np.abs(logits - bed.reference["validation"][:rows]).max())
-    say(f"export: parity on {rows} rows, largest logit difference {difference:.1e}")
-    if not difference <= bed.config.parity_tolerance:
+    tolerance = bed.config.parity_tolerance
+    found = parity.compare(bed.task, bed.model(FP32), bed.source, bed.config.parity_rows)
+    say(f"export: parity on {found.rows} rows, largest logit difference {found.difference:.1e}")
+    if found.other_tokens and not bed.task.loose:
         raise GateError(
-            f"export: fp32 logits of the graph differ from torch by {difference:.2e} on {rows} rows, "
-            f"allowed are {bed.config.parity_tolerance:.0e}; no artifact was written"
+            f"export: {found.other_tokens} of {found.rows} rows have other tokens in the runtime than in training; "
+            "no artifact was written"
         )
-    return {"rows": rows, "max_logit_difference": difference, "tolerance": bed.config.parity_tolerance}
+    if not found.difference <= tolerance:
+        raise GateError(
+            f"export: fp32 logits of the graph differ from torch by {found.difference:.2e} on {found.rows} rows, "
+            f"allowed are {tolerance:.0e}; no artifact was written"
+        )
+    return {
+        "rows": found.rows,
+        "max_logit_difference": found.difference,
+        "tolerance": tolerance,
+        "rows_with_other_tokens": found.other_tokens,
+    }
 
 
-def gate(bed: Bed, file: str, before: dict[str, NDArray[np.float32]]) -> dict[str, Any]:
+def gate(bed: Bed, file: str, before: dict[str, Any]) -> dict[str, Any]:
     """Metrics of a candidate through the runtime, its bytes, and the share of answers as before."""
-    found = evaluate.scores(bed.task, bed.logits(file), before)
+    found = evaluate.scores(bed.task, bed.asked(file), before)
     found["bytes"] = (bed.folder / file).stat().st_size
-    texts = bed.dataset.validation.texts
-    found["latency_ms"] = evaluate.latency_ms(bed.model(file, threads=1), texts)
+    found["latency_ms"] = evaluate.latency_ms(bed.model(file, threads=1), bed.inputs())
     return found
 
 
@@ -165,7 +204,7 @@ def choose(bed: Bed, found: dict[str, Any]) -> Quantization:
     fp32_bytes = (bed.folder / FP32).stat().st_size
     if bed.config.precision == "fp32":
         return Quantization(precision="fp32", scheme="none", fp32_bytes=fp32_bytes, reason="the recipe asks for fp32")
-    reference = bed.logits(FP32)
+    reference = bed.asked(FP32)
     float_layers = settle(bed, reference)
     found["int8"] = gate(bed, INT8, reference)
     int8_bytes = found["int8"]["bytes"]
@@ -178,13 +217,13 @@ def choose(bed: Bed, found: dict[str, Any]) -> Quantization:
     if problems:
         say(f"export: fp32 ships, because of int8: {'; '.join(problems)}")
         return Quantization(precision="fp32", scheme="none", fp32_bytes=fp32_bytes, reason="; ".join(problems))
-    logits = bed.model(INT8).logits(bed.dataset.validation.texts, batch_size=1)
+    numbers = [bed.task.compared(made["validation"]) for made in (bed.asked(INT8), reference)]
     return Quantization(
         precision="int8",
         scheme=quantize.SCHEME,
         float_layers=float_layers,
         agreement=agreement,
-        max_logit_difference=float(np.abs(logits - reference["validation"]).max()),
+        max_logit_difference=float(np.abs(numbers[0] - numbers[1]).max()),
         fp32_bytes=fp32_bytes,
         speedup=speedup.median,
         proved_on=prove(bed, float_layers),
@@ -215,7 +254,7 @@ def objections(config: ExportConfig, agreement: float, int8_bytes: int, fp32_byt
     return problems
 
 
-def settle(bed: Bed, reference: dict[str, NDArray[np.float32]]) -> list[str]:
+def settle(bed: Bed, reference: dict[str, Any]) -> list[str]:
     """Write the int8 graph; layers that hurt most stay fp32 until the agreement holds.
 
     Returns:
@@ -243,15 +282,14 @@ def check_names(wanted: list[str], names: list[str]) -> None:
         raise RecipeError(f"export.float_layers: the graph has no weight {unknown!r}; the nearest is {close[0]}")
 
 
-def keep_sensitive(bed: Bed, reference: dict[str, NDArray[np.float32]]) -> list[str]:
+def keep_sensitive(bed: Bed, reference: dict[str, Any]) -> list[str]:
     """Leave 1, 2, 4, ... of the most sensitive weights in fp32, up to half of them."""
-    texts = bed.dataset.validation.texts[:SENSITIVITY_ROWS]
     captured = bed.folder / CAPTURED
 
     def predict(path: Path) -> NDArray[np.float32]:
-        return bed.model(path.name).logits(texts, batch_size=1)
+        return bed.raw(path.name, SENSITIVITY_ROWS)
 
-    ranked = quantize.sensitivity(captured, bed.folder / "trial.onnx", predict, reference["validation"][: len(texts)])
+    ranked = quantize.sensitivity(captured, bed.folder / "trial.onnx", predict, predict(captured))
     kept: list[str] = []
     while 2 * len(kept) <= len(ranked) // 2:
         kept = ranked[: max(1, 2 * len(kept))]
@@ -265,20 +303,19 @@ def write_int8(bed: Bed, float_layers: list[str]) -> None:
     """Quantize the captured graph and finish it."""
     plain = bed.folder / "plain.onnx"
     quantize.int8(bed.folder / CAPTURED, plain, float_layers)
-    graph.finish(plain, bed.folder / INT8)
+    graph.finish(plain, bed.folder / INT8, *bed.post)
     plain.unlink()
 
 
-def agreement(bed: Bed, reference: dict[str, NDArray[np.float32]]) -> float:
+def agreement(bed: Bed, reference: dict[str, Any]) -> float:
     """Share of validation answers of int8 that equal those of fp32."""
-    logits = bed.model(INT8).logits(bed.dataset.validation.texts, batch_size=1)
-    return metrics.agreement(reference["validation"], logits)
+    return bed.task.agreement(reference["validation"], bed.task.asked(bed.model(INT8), bed.dataset.validation))
 
 
 def speed(bed: Bed) -> Ratio:
     """How many times faster int8 answers than fp32: one thread, interleaved."""
     contenders = {"fp32": bed.model(FP32, threads=1), "int8": bed.model(INT8, threads=1)}
-    times = race(contenders, bed.dataset.validation.texts, bed.config.latency_queries, RACE_WARMUP)
+    times = race(contenders, bed.inputs(), bed.config.latency_queries, RACE_WARMUP)
     return ratio(times["fp32"], times["int8"])
 
 
@@ -291,8 +328,7 @@ def prove(bed: Bed, float_layers: list[str]) -> list[str]:
     plain, twin = bed.folder / "plain.onnx", bed.folder / "twin.onnx"
     quantize.int8(bed.folder / CAPTURED, plain, float_layers)
     onnx.save(quantize.exact_twin(onnx.load(plain)), twin)
-    texts = bed.dataset.validation.texts[:PROOF_ROWS]
-    pair = [bed.model(path.name).logits(texts, batch_size=1) for path in (plain, twin)]
+    pair = [bed.raw(path.name, PROOF_ROWS) for path in (plain, twin)]
     difference = float(np.abs(pair[0] - pair[1]).max())
     plain.unlink()
     twin.unlink()

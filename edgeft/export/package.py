@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,11 @@ from edgeft.artifact import Manifest
 from edgeft.data.dataset import load as load_dataset
 from edgeft.errors import GateError
 from edgeft.export import graph
-from edgeft.recipe import StageConfig
-from edgeft.runtime.model import assemble
+from edgeft.recipe import StageConfig, TrainingConfig
+from edgeft.runtime.loading import assemble
 from edgeft.runtime.verify import record, replay
 from edgeft.stage import Inputs, Metrics, digest, stage, write_json
+from edgeft.train import tasks
 
 GOLDEN_ROWS = 32
 # int8 activations are rounded at run time: another processor's last bit can move one of them by a step.
@@ -51,22 +52,28 @@ def fill(config: StageConfig, inputs: Inputs, out_dir: Path) -> Metrics:
     manifest = dataclasses.replace(
         manifest, calibration=calibration, data_sha256=digest(inputs["data"]), edgeft_version=edgeft.__version__
     )
-    write_golden(out_dir, manifest, dataset.test.texts[:GOLDEN_ROWS])
-    whole = artifact.write_manifest(out_dir, manifest, [*artifact.REQUIRED, artifact.GOLDEN])
+    task = tasks.of(dataset, None, manifest.inputs.max_length, TrainingConfig())
+    golden = write_golden(out_dir, manifest, task.given(dataset.test))
+    whole = artifact.write_manifest(out_dir, manifest, [*artifact.REQUIRED, *golden])
     return {"bytes": artifact.total_bytes(whole), "temperature": calibration["temperature"]}
 
 
-def write_golden(folder: Path, manifest: Manifest, texts: list[str]) -> None:
-    """Record the golden rows and replay them; the manifest is not there yet.
+def write_golden(folder: Path, manifest: Manifest, inputs: Sequence[Any]) -> list[str]:
+    """Record the first of some real inputs as golden rows and replay them; the manifest is not there yet.
+
+    Returns:
+        The name of the file.
 
     Raises:
         GateError: the replay differs from the record.
     """
-    golden = record(assemble(folder, manifest), texts, GOLDEN_TOLERANCE[manifest.quantization.precision])
+    tolerance = GOLDEN_TOLERANCE[manifest.quantization.precision] * manifest.decoding.get("deviation", 1.0)
+    golden = record(assemble(folder, manifest), inputs[:GOLDEN_ROWS], tolerance)
     write_json(folder / artifact.GOLDEN, golden)
     found = replay(assemble(folder, manifest))
     if not found.passed:
         raise GateError(f"package: golden rows don't replay on the machine that recorded them: {found}")
+    return [artifact.GOLDEN]
 
 
 run = stage("package")(fill)

@@ -9,11 +9,13 @@ from edgeft import tasks
 from edgeft.bench import facts
 from edgeft.cleaning import Cleaning
 from edgeft.data import clean
-from edgeft.pipeline import scrutiny
+from edgeft.pipeline import gates, scrutiny
 from edgeft.recipe import Recipe
 from edgeft.stage import StageResult
 
 ORDER = ("baseline", "teacher", "student", "artifact")
+TEXT = '"some text"'
+ASKED = {"question-answering": 'question="who?", context="some text"'}
 
 
 def render(recipe: Recipe, results: Mapping[str, StageResult], known: Mapping[str, Any]) -> str:
@@ -26,23 +28,22 @@ def render(recipe: Recipe, results: Mapping[str, StageResult], known: Mapping[st
     """
     bench, calibration = results["bench"].metrics, results["calibrate"].metrics
     labels = results["data"].metrics.get("labels", {})
+    named = f"; labels: {', '.join(map(str, labels))}" if labels else ""
     parts = [
         f"# {recipe.name}",
         f"A `{recipe.task}` model made by edgeft from `{known['lineage']['teacher']}`. It runs without PyTorch:",
-        '```python\nimport edgeft\n\nmodel = edgeft.load("artifact")\nmodel("some text")\n```',
-        f"It answers `{tasks.get(recipe.task).prediction}`; labels: {', '.join(map(str, labels))}.",
+        f'```python\nimport edgeft\n\nmodel = edgeft.load("artifact")\nmodel({ASKED.get(recipe.task, TEXT)})\n```',
+        f"It answers `{tasks.get(recipe.task).prediction}`{named}.",
         "## Quality, on the same test rows",
-        _quality(known["metrics"]),
+        _quality(known["metrics"], *gates.measures(results)),
         *scrutiny.card(known["metrics"]["artifact"]),
-        f"Calibration error on the test rows: {calibration['test']['before']['ece']:.4f} before and "
-        f"{calibration['test']['after']['ece']:.4f} after temperature {calibration['temperature']:.3f}.",
+        *_calibration(calibration),
         "## Cost, on the machine that made it",
         _cost(bench, results["package"].metrics["bytes"]),
         "## Input",
         _input(clean.cleaning_of(recipe.data)),
         "## Limits",
-        f"It learned from {results['data'].metrics['rows']['train']} labelled rows and knows no other kind of text; "
-        f"its calibration ({calibration['method']}) holds for text like theirs. report.html shows its worst mistakes.",
+        _limits(results),
         "## Licences",
         f"Base model: {known['licences']['model']}. Data: {known['licences']['data']}.",
     ]
@@ -64,14 +65,37 @@ def _input(cleaning: Cleaning) -> str:
     return f"As in training, texts are {' and '.join(done)} before they are tokenized; the runtime does it.{needs}"
 
 
-def _quality(metrics: Mapping[str, Mapping[str, Any]]) -> str:
-    lines = ["| | accuracy | 95% interval | macro F1 |", "|---|---|---|---|"]
+def _calibration(found: Mapping[str, Any]) -> list[str]:
+    """What the temperature did, where there are probabilities to calibrate."""
+    if "test" not in found:
+        return []
+    errors = [found["test"][when]["ece"] for when in ("before", "after")]
+    return [
+        f"Calibration error on the test rows: {errors[0]:.4f} before and {errors[1]:.4f} after temperature "
+        f"{found['temperature']:.3f}."
+    ]
+
+
+def _limits(results: Mapping[str, StageResult]) -> str:
+    rows, calibration = results["data"].metrics["rows"]["train"], results["calibrate"].metrics
+    learned = f"It learned from {rows} labelled rows and knows no other kind of text"
+    if "test" not in calibration:
+        return f"{learned}. report.html has its figures on parts of the test rows."
+    return (
+        f"{learned}; its calibration ({calibration['method']}) holds for text like theirs. report.html shows its "
+        "worst mistakes."
+    )
+
+
+def _quality(metrics: Mapping[str, Mapping[str, Any]], lead: str, second: str | None) -> str:
+    heads = [facts.name(lead), "95% interval", *([facts.name(second)] if second else [])]
+    lines = [f"| | {' | '.join(heads)} |", f"|---{'|---' * len(heads)}|"]
     for name in ORDER:
         if name in metrics:
             figures = metrics[name]
-            ends = figures.get("intervals", {}).get("accuracy", {})
-            interval = facts.interval("accuracy", ends.get("low"), ends.get("high"))
-            cells = facts.percent(figures["accuracy"]), interval, f"{figures['macro_f1']:.3f}"
+            ends = figures.get("intervals", {}).get(lead, {})
+            cells = [facts.figure(lead, figures.get(lead)), facts.interval(lead, ends.get("low"), ends.get("high"))]
+            cells += [facts.significant(figures[second], 3)] if second else []
             lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 

@@ -21,6 +21,7 @@ from edgeft.recipe import DataConfig, TrainingConfig, UpdateConfig
 from edgeft.stage import Inputs, Metrics, stage, write_json
 from edgeft.train import tasks
 from edgeft.train.forgetting import EWC_WEIGHT, REHEARSAL_FRACTION
+from edgeft.train.metrics import bootstrap
 from edgeft.train.metrics.bootstrap import Measure
 from edgeft.train.metrics.slices import MISSING, MOST, SMALL
 from edgeft.train.tasks import TrainingTask
@@ -128,7 +129,7 @@ def compared(dataset: Dataset, count: int, before: Measure, after: Measure) -> T
     """Before and after on the earlier rows, the new ones, and parts of the earlier ones."""
     table, points = {}, tasks.class_of(dataset.kind).points
     for name, places in parts(dataset, count).items():
-        old, new = value(before, places), value(after, places)
+        old, new = bootstrap.value(before, places), bootstrap.value(after, places)
         change = None if old is None or new is None else points(old, new)
         judged = name != NEW and len(places) >= SMALL
         table[name] = {"rows": len(places), "before": old, "after": new, "change_points": change, "judged": judged}
@@ -166,11 +167,6 @@ def by_value(rows: Sequence[Set[str]], most: int = MOST) -> dict[str, Places]:
 def first(split: Split, count: int) -> Split:
     """The first rows of a split."""
     return split.take(range(count))
-
-
-def value(measure: Measure, places: Places) -> float | None:
-    """A metric on some rows; None where it is undefined."""
-    return measure(places) if callable(measure) else float(np.mean(measure[places]))
 
 
 def fallen(table: Mapping[str, Mapping[str, Any]], budget: float) -> list[str]:

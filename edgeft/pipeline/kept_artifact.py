@@ -35,5 +35,4 @@ def run(config: UpdateConfig, inputs: Inputs, out_dir: Path) -> Metrics:
 def measure_of(folder: Path, dataset: Dataset) -> Measure:
     """The lead metric of an artifact on the test rows, row by row; one text at a time, as a device is asked."""
     task = task_of(dataset)
-    logits = edgeft.load(folder).logits(dataset.test.texts, batch_size=1)
-    return task.measures(logits, dataset.test)[task.lead]
+    return task.measures(task.asked(edgeft.load(folder), dataset.test), dataset.test)[task.lead]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,11 @@ from edgeft import models
 from edgeft.bench.measure import measure
 from edgeft.bench.race import race, ratio
 from edgeft.data.dataset import load as load_dataset
-from edgeft.recipe import BenchConfig
+from edgeft.recipe import BenchConfig, TrainingConfig
 from edgeft.stage import Inputs, Metrics, stage, write_json
+from edgeft.train import tasks
+from edgeft.train.metrics import bootstrap
+from edgeft.train.tasks import TrainingTask
 
 
 def fill(config: BenchConfig, inputs: Inputs, out_dir: Path) -> Metrics:
@@ -27,22 +30,33 @@ def fill(config: BenchConfig, inputs: Inputs, out_dir: Path) -> Metrics:
         out_dir: gets bench.json.
 
     Returns:
-        What `edgeft.bench.measure.measure` returns, and `against_teacher`.
+        What `edgeft.bench.measure.measure` returns, with the task's leading metric as `quality`, and `against_teacher`
+        where transformers has a pipeline for the task.
     """
-    test = load_dataset(inputs["data"])
-    labels = [test.labels[index] for index in test.test.labels]
-    found: dict[str, Any] = measure(inputs["package"], test.test.texts, config, labels)
-    if config.against_teacher:
-        found["against_teacher"] = against_teacher(config, inputs, test.test.texts)
+    dataset = load_dataset(inputs["data"])
+    task = tasks.of(dataset, None, 0, TrainingConfig())
+    given = task.given(dataset.test)
+    found: dict[str, Any] = measure(inputs["package"], given, config)
+    found["quality"] = quality(task, inputs["package"])
+    if config.against_teacher and (teacher := models.pipeline(inputs["teacher"], task.head(dataset.labels))):
+        found["against_teacher"] = against_teacher(config, inputs["package"], teacher, given)
     write_json(out_dir / "bench.json", found)
     return found
 
 
-def against_teacher(config: BenchConfig, inputs: Inputs, texts: list[str]) -> dict[str, Any]:
+def quality(task: TrainingTask, package: Path) -> dict[str, Any]:
+    """The leading metric of an artifact on the test rows, one at a time."""
+    test = task.dataset.test
+    value = bootstrap.value(task.measures(task.asked(edgeft.load(package), test), test)[task.lead], len(test))
+    return {task.lead: value, "rows": len(test)}
+
+
+def against_teacher(
+    config: BenchConfig, package: Path, teacher: Callable[[Any], object], texts: list[Any]
+) -> dict[str, Any]:
     """The artifact beside its teacher in transformers.pipeline: batch 1, same threads, tokenization counted."""
-    artifact = edgeft.load(inputs["package"], threads=config.threads)
+    artifact = edgeft.load(package, threads=config.threads)
     with _torch_threads(config.threads):
-        teacher = models.pipeline(inputs["teacher"], config.threads)
         times = race({"teacher": teacher, "artifact": artifact}, texts, config.queries, config.warmup)
     found = ratio(times["teacher"], times["artifact"])
     return {

@@ -13,7 +13,8 @@ import edgeft
 from edgeft import artifact, recipe
 from edgeft.errors import OutputFolderError, RecipeError, UserError
 from edgeft.pipeline import early, scrutiny, ship
-from edgeft.pipeline.steps import Step, preflight, steps, with_budget
+from edgeft.pipeline.steps import COMPRESSED, Step, feasible, form, left_out, preflight, steps
+from edgeft.progress import say
 from edgeft.recipe import Recipe, StageConfig
 from edgeft.stage import (
     RUN_MARKER,
@@ -47,9 +48,14 @@ def run_pipeline(chosen: Recipe, run_dir: Path, until: str | None = None) -> dic
         UserError: a recipe, file, model or folder that can't be used; nothing is left half-written.
         GateError: a gate failed; there is no artifact.
     """
-    whole = with_budget(recipe.resolve(chosen))
+    asked = recipe.resolve(chosen)
+    whole = feasible(asked)
     names = stages(whole, run_dir, until)
     preflight(whole, names)
+    left = left_out(asked)
+    if left and ARTIFACT in names:
+        taken = f"take {', '.join(COMPRESSED)} rows so far, not {form(asked)}"
+        say(f"pipeline: {', '.join(left)} {taken}: left out")
     with run_folder(run_dir):
         write_atomically(run_dir / artifact.RECIPE, recipe.to_yaml(whole).encode())
         return _run(whole, run_dir, names)
@@ -142,7 +148,7 @@ def _alone(run_dir: Path) -> Iterator[None]:
 
 def plan(chosen: Recipe, run_dir: Path, until: str | None = None) -> list[tuple[str, str]]:
     """Each stage with its state, for `--dry-run`: nothing is written or computed."""
-    whole = with_budget(recipe.resolve(chosen))
+    whole = feasible(recipe.resolve(chosen))
     names = stages(whole, run_dir, until)
     preflight(whole, names)
     check_folder(run_dir)

@@ -13,32 +13,32 @@ from rich.table import Table
 import edgeft
 from edgeft.bench import facts
 from edgeft.bench.scrutiny import changed, lowest
-from edgeft.data.dataset import Dataset, Split
+from edgeft.data.dataset import Split
 from edgeft.recipe import FinetuneConfig
-from edgeft.train import scrutiny, swapped, tasks
+from edgeft.train import scrutiny, swapped
 from edgeft.train.metrics.counterfactual import swap
-from edgeft.train.tasks.sequences import Logits
+from edgeft.train.tasks import TrainingTask
 
 KEYS = ("intervals", "slices", "counterfactual")
 SHOWN = 8  # slices on a terminal and in the card
 Plain = Mapping[str, Any]
 
 
-def of_artifact(package: edgeft.Model, logits: Logits, dataset: Dataset, config: FinetuneConfig) -> dict[str, Any]:
+def of_artifact(package: edgeft.Model, task: TrainingTask, predictions: Any, config: FinetuneConfig) -> dict[str, Any]:
     """The closer look through the runtime, one text at a time as on a device.
 
     Args:
         package: the artifact.
-        logits: its own, of the test split.
-        dataset: the rows.
+        task: of the rows.
+        predictions: its own, of the test split.
         config: resamples, seed and identity terms.
     """
+    test = task.dataset.test
 
-    def predict(texts: Sequence[str]) -> Logits:
-        return package.logits(list(texts), batch_size=1)
+    def predict(texts: Sequence[str]) -> Any:
+        return task.asked(package, scrutiny.with_texts(test, texts))
 
-    task = tasks.of(dataset, None, config.max_length, config)
-    return scrutiny.closer_look(task, logits, dataset.test, predict, config)
+    return scrutiny.closer_look(task, predictions, test, predict, config)
 
 
 def of_metrics(metrics: Plain) -> dict[str, Any]:

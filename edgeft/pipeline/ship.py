@@ -22,6 +22,7 @@ from edgeft.pipeline import card, gates, scrutiny
 from edgeft.pipeline.update import origin
 from edgeft.recipe import Recipe
 from edgeft.stage import StageResult, versions
+from edgeft.train import tasks as train_tasks
 
 Results = dict[str, StageResult]
 
@@ -66,7 +67,8 @@ def measured(results: Results) -> dict[str, float]:
     """The quantities that a budget limits."""
     latency, size = results["bench"].metrics["latency"], results["package"].metrics["bytes"]
     shipped = results["export"].metrics[results["export"].metrics["precision"]]
-    drop = 100 * (results["finetune"].metrics["validation"]["accuracy"] - shipped["validation"]["accuracy"])
+    lead, _ = gates.measures(results)
+    drop = 100 * (results["finetune"].metrics["validation"][lead] - shipped["validation"][lead])
     quantiles = {name: latency[f"{name}_ms"] for name in ("p50", "p90", "p99")}
     return {**quantiles, "size": float(size), "drop": drop}
 
@@ -131,26 +133,28 @@ class Answers:
 
     Attributes:
         dataset: the rows.
-        before: probabilities without temperature, (n, labels).
-        after: probabilities as it ships, (n, labels).
+        before: probabilities without temperature, (n, labels); None where a row has not one label.
+        after: probabilities as it ships, (n, labels); likewise.
         looked: the closer look at them.
     """
 
     dataset: Dataset
-    before: NDArray[np.float64]
-    after: NDArray[np.floating]
+    before: NDArray[np.float64] | None
+    after: NDArray[np.floating] | None
     looked: dict[str, Any]
 
 
 def answers(chosen: Recipe, run_dir: Path) -> Answers:
     """Ask the package, one text at a time as on a device."""
     dataset, package = load_dataset(run_dir / "data"), edgeft.load(run_dir / "package")
-    logits = package.logits(dataset.test.texts, batch_size=1)
+    task = train_tasks.of(dataset, None, package.manifest.inputs.max_length, chosen.finetune)
+    found = task.asked(package, dataset.test)
+    one_label = dataset.kind == "single-label"
     return Answers(
         dataset=dataset,
-        before=softmax(logits.astype(np.float64)),
-        after=package.probabilities(dataset.test.texts, batch_size=1),
-        looked=scrutiny.of_artifact(package, logits, dataset, chosen.finetune),
+        before=softmax(found.astype(np.float64)) if one_label else None,
+        after=package.probabilities(dataset.test.texts, batch_size=1) if one_label else None,
+        looked=scrutiny.of_artifact(package, task, found, chosen.finetune),
     )
 
 
@@ -179,9 +183,9 @@ def report(chosen: Recipe, results: Results, run_dir: Path, found: Answers) -> s
             gates=gates.rows(results),
             lead_metric=lead,
             second_metric=second,
-            test_texts=dataset.test.texts,
+            test_texts=[] if found.after is None else dataset.test.texts,
             test_rows=[int(row) for row in dataset.test.rows],
-            test_labels=dataset.test.labels,
+            test_labels=None if found.after is None else dataset.test.labels,
             curves=curves(results, run_dir),
             bench=results["bench"].metrics,
             calibration=results["calibrate"].metrics,

@@ -6,12 +6,13 @@ import dataclasses
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from edgeft import budget, models, shapes
 from edgeft.cleaning import cleaner
 from edgeft.data import sources
 from edgeft.data.clean import cleaning_of
-from edgeft.data.kinds import kind_of
+from edgeft.data.kinds import NAMED, kind_of
 from edgeft.errors import ModelError, RecipeError, require
 from edgeft.pipeline import launch, update
 from edgeft.pipeline.launch import ROOMS
@@ -20,7 +21,7 @@ from edgeft.stage import Inputs, StageResult
 from edgeft.train import augment, forgetting, methods, mitigation, optim, processes, reporting, swapped, tasks
 
 TEACHER = ("data", "baseline", "finetune", "update")  # what ends with a trained model, and makes nothing smaller
-SHIPPED = ("single-label",)  # the forms of rows that the stages after these take
+COMPRESSED = ("single-label",)  # the forms of rows that the baseline, distillation and pruning take
 MERGE = "edgeft.data.merge"
 
 
@@ -86,8 +87,9 @@ def steps(recipe: Recipe, run_dir: Path) -> list[Step]:
             lambda: {"data": data, "package": folder["package"], **earlier(recipe, "artifact")},
         ),
     ]
-    shipped = {"baseline": form(recipe) in SHIPPED, "update_artifact": update.shipped(recipe)}
-    return [step for step in found if wanted(step.config) and shipped.get(step.name, True)]
+    return [
+        step for step in found if wanted(step.config) and (step.name != "update_artifact" or update.shipped(recipe))
+    ]
 
 
 def form(recipe: Recipe) -> str:
@@ -185,11 +187,12 @@ def check_ships(recipe: Recipe, kind: str, names: Collection[str]) -> None:
     Raises:
         RecipeError: they don't, and one of them would run.
     """
-    if kind not in SHIPPED and not set(names) <= set(TEACHER):
+    if not tasks.class_of(kind).ships and not set(names) <= set(TEACHER):
         last = "update" if recipe.update.run else "finetune"
+        can = ", ".join(name for name in NAMED if tasks.class_of(name).ships)
         raise RecipeError(
             f"task: {kind} rows can be trained on, but what is trained can't become an artifact yet "
-            f"({', '.join(SHIPPED)} rows can); --until {last} trains the model"
+            f"({can} rows can); --until {last} trains the model"
         )
 
 
@@ -217,6 +220,18 @@ def check_shapes(recipe: Recipe, names: Collection[str]) -> None:
     student = models.facts(recipe.distill.student).kind if recipe.distill.student else facts.kind
     if not shapes.prunable(student):
         raise ModelError(f"{shapes.UNKNOWN.format(student)}; use --set prune.enabled=false")
+
+
+def left_out(recipe: Recipe) -> list[str]:
+    """The stages that the recipe asks for and that don't take its rows; the teacher itself goes on then."""
+    configs: dict[str, Any] = {"baseline": recipe.baseline, "distill": recipe.distill, "prune": recipe.prune}
+    return [] if form(recipe) in COMPRESSED else [name for name, config in configs.items() if config.enabled]
+
+
+def feasible(recipe: Recipe) -> Recipe:
+    """The recipe without those stages."""
+    changed = {name: dataclasses.replace(getattr(recipe, name), enabled=False) for name in left_out(recipe)}
+    return with_budget(dataclasses.replace(recipe, **changed))
 
 
 def with_budget(recipe: Recipe) -> Recipe:

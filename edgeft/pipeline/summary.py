@@ -50,10 +50,16 @@ def _headline(results: Results, console: Console) -> None:
         ratio = race["ratio"]
         console.print(
             f"{ratio['median']:.1f} times as fast as its teacher in transformers.pipeline "
-            f"({ratio['low']:.1f} to {ratio['high']:.1f}); calibration error on test "
-            f"{results['calibrate'].metrics['test']['before']['ece']:.4f} -> "
-            f"{results['calibrate'].metrics['test']['after']['ece']:.4f}"
+            f"({ratio['low']:.1f} to {ratio['high']:.1f}){_calibrated(results['calibrate'].metrics)}"
         )
+
+
+def _calibrated(found: dict[str, Any]) -> str:
+    """What the temperature did, where there are probabilities to calibrate."""
+    if "test" not in found:
+        return ""
+    before, after = (found["test"][when]["ece"] for when in ("before", "after"))
+    return f"; calibration error on test {before:.4f} -> {after:.4f}"
 
 
 def worth(results: Results) -> str | None:

@@ -1,16 +1,22 @@
-"""Decoding of `text-classification`: probabilities to labels."""
+"""A label, labels or a number for a text: `text-classification` and `text-regression`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypedDict
+from typing import Any, TypedDict, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeft.runtime.model import BATCH_SIZE, Arrays, Floats, Model
+from edgeft.runtime.windows import Window
+
+REGRESSION = "regression"
+THRESHOLD = 0.5  # probability from which a label of several is given
+
 
 class Prediction(TypedDict):
-    """One label with its probability."""
+    """One label with its probability; of a regression `score` and the number."""
 
     label: str
     score: float
@@ -29,3 +35,56 @@ def decode(probabilities: NDArray[np.float32], labels: Sequence[str], top_k: int
         [Prediction(label=labels[column], score=float(row[column])) for column in best]
         for row, best in zip(probabilities, order, strict=True)
     ]
+
+
+class Classifier(Model):
+    """An artifact of one label, several labels or a number a text.
+
+    Of several labels each has a probability of its own: `top_k=None` gives them all. Of a number there is one answer,
+    whose label is `score`.
+    """
+
+    takes = ("top_k",)
+
+    def __init__(self, *parts: Any) -> None:
+        super().__init__(*parts)
+        # A number is the logit itself, as in transformers.pipeline.
+        self.reads = ("logits",) if self.kind == REGRESSION else ("probabilities",)
+
+    @overload
+    def __call__(self, texts: str, top_k: int | None = 1) -> list[Prediction]: ...  # type: ignore[overload-overlap]
+    @overload
+    def __call__(self, texts: Sequence[str], top_k: int = 1) -> list[Prediction]: ...
+    @overload
+    def __call__(self, texts: Sequence[str], top_k: None) -> list[list[Prediction]]: ...
+    def __call__(self, texts: str | Sequence[str], top_k: int | None = 1) -> list[Prediction] | list[list[Prediction]]:
+        """Predict, in the shape of `transformers.pipeline("text-classification")`.
+
+        Args:
+            texts: one text or many.
+            top_k: how many labels for each text, best first; None: all.
+
+        Returns:
+            For one text, or for many with `top_k=1`, a list of `{"label", "score"}`; for many texts with another
+            `top_k` a list of such lists.
+        """
+        found: list[Any] = self._asked(texts, top_k=top_k)
+        return found if isinstance(texts, str) or top_k != 1 else [row[0] for row in found]
+
+    def decode(self, windows: Sequence[Window], found: Sequence[Arrays], top_k: int | None = 1) -> list[Prediction]:
+        return decode(found[0][0][None], self.labels, top_k)[0]
+
+    def replayed(self, windows: Sequence[Window], found: Sequence[Arrays]) -> tuple[Floats, str]:
+        logits = found[0][0]
+        if self.kind == REGRESSION:
+            return logits, ""
+        given = [int(logits.argmax())] if self.kind == "single-label" else np.flatnonzero(logits >= 0).tolist()
+        return logits, ", ".join(self.labels[label] for label in given)
+
+    def probabilities(self, texts: Sequence[str], batch_size: int = BATCH_SIZE) -> Floats:
+        if self.kind == REGRESSION:
+            return super().probabilities(texts, batch_size)
+        return self._rows(texts, "probabilities", batch_size)
+
+    def logits(self, texts: Sequence[str], batch_size: int = BATCH_SIZE) -> Floats:
+        return self._rows(texts, "logits", batch_size)

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from edgeft.artifact import Manifest, total_bytes
+from typing import Any
+
+from edgeft.artifact import InputSpec, Manifest, total_bytes
 from edgeft.cleaning import Cleaning
+
+HEADLINE = ("accuracy", "macro_f1")  # where the artifact doesn't say
 
 
 def describe(manifest: Manifest) -> str:
     """What `edgeft inspect` prints."""
     quantization, latency = manifest.quantization, manifest.latency.get("latency", {})
     lines = [
-        f"task          {manifest.task}",
-        f"labels        {', '.join(manifest.labels)}",
-        f"input         up to {manifest.inputs.max_length} tokens",
+        f"task          {manifest.task} ({manifest.kind})",
+        *([f"labels        {', '.join(manifest.labels)}"] if manifest.labels else []),
+        *([f"decoding      {_pairs(manifest.decoding)}"] if manifest.decoding else []),
+        f"input         {_input(manifest.inputs)}",
         *_cleaning(manifest.inputs.cleaning),
         f"precision     {quantization.precision} ({quantization.scheme})",
         f"agreement     {quantization.agreement:.2%} of the answers equal those of the fp32 graph",
@@ -21,15 +26,31 @@ def describe(manifest: Manifest) -> str:
         f"calibration   {manifest.calibration.get('method', 'none')}, "
         f"temperature {manifest.calibration.get('temperature', 1.0):.3f}",
     ]
+    headline = manifest.metrics.get("artifact", {}).get("intervals") or HEADLINE
     for name, metrics in manifest.metrics.items():
-        ends = metrics.get("intervals", {}).get("accuracy")
-        interval = f" (95% interval {ends['low']:.4f} to {ends['high']:.4f})" if ends else ""
-        f1 = f"macro F1 {metrics['macro_f1']:.4f}"
-        lines.append(f"{name:13} accuracy {metrics['accuracy']:.4f}{interval}, {f1} on the test split")
+        figures = [_figure(key, metrics) for key in headline if metrics.get(key) is not None]
+        lines.append(f"{name:13} {', '.join(figures)} on the test split")
     if latency:
         processor = manifest.latency["machine"]["processor"]
         lines.append(f"latency       p50 {latency['p50_ms']:.2f} ms, p99 {latency['p99_ms']:.2f} ms on {processor}")
     return "\n".join(lines)
+
+
+def _input(spec: InputSpec) -> str:
+    long = f"read in windows that share {spec.stride}" if spec.stride else "truncated"
+    return f"up to {spec.max_length} tokens; longer texts are {long}"
+
+
+def _pairs(document: dict[str, Any]) -> str:
+    return ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in document.items())
+
+
+def _figure(key: str, metrics: dict[str, Any]) -> str:
+    """A metric and, where it is known, its interval."""
+    ends = metrics.get("intervals", {}).get(key, {})
+    known = ends.get("low") is not None and key == next(iter(metrics["intervals"]))
+    interval = f" (95% interval {ends['low']:.4f} to {ends['high']:.4f})" if known else ""
+    return f"{key.replace('_', ' ').replace('f1', 'F1')} {metrics[key]:.4f}{interval}"
 
 
 def _cleaning(cleaning: Cleaning) -> list[str]:

@@ -22,8 +22,8 @@ class Engine:
     """One ONNX graph in one onnxruntime session; thread-safe, as `InferenceSession.run` is.
 
     Args:
-        path: the graph; inputs `input_ids` and optionally `attention_mask`, int64 (batch, tokens); output `logits`
-            and optionally others, first axis batch.
+        path: the graph; inputs `input_ids` and optionally `attention_mask` and `token_type_ids`, int64 (batch, tokens);
+            outputs with the batch as first axis and, where they are of tokens, a second one named `tokens`.
         pad_token_id: fills the shorter rows of a batch, on the right.
         threads: of one operator; None: the cores this process really has.
         provider: an onnxruntime execution provider.
@@ -67,19 +67,22 @@ class Engine:
             detail = " ".join(str(error).split())[:200]
             raise ArtifactError(f"{path} can't be loaded by onnxruntime {ort.__version__}: {detail}") from None
         self.input_names = [item.name for item in self._session.get_inputs()]
-        self.output_names = [item.name for item in self._session.get_outputs()]
+        outputs = self._session.get_outputs()
+        self.output_names = [item.name for item in outputs]
+        self.of_tokens = {item.name for item in outputs if item.shape[1:2] == ["tokens"]}
 
-    def run(self, ids: Ids, outputs: Sequence[str] = ("logits",)) -> list[NDArray[np.float32]]:
+    def run(self, ids: Ids, outputs: Sequence[str] = ("logits",), types: Ids = ()) -> list[NDArray[np.float32]]:
         """One forward pass.
 
         Args:
             ids: token ids of each text of the batch, special tokens included.
             outputs: names of the graph's outputs.
+            types: token type ids of each; none: all 0.
 
         Returns:
-            One array for each output, first axis the batch.
+            One array for each output, first axis the batch; where it is of tokens, the second one is the longest row.
         """
-        feeds = pad(ids, self.pad_token_id)
+        feeds = pad(ids, self.pad_token_id, types)
         return list(self._session.run(list(outputs), {name: feeds[name] for name in self.input_names}))
 
 
@@ -95,16 +98,19 @@ def _options(ort: Any, threads: int, library: Path | None, exact: bool) -> Any:
     return options
 
 
-def pad(ids: Ids, pad_token_id: int) -> dict[str, NDArray[np.int64]]:
+def pad(ids: Ids, pad_token_id: int, types: Ids = ()) -> dict[str, NDArray[np.int64]]:
     """Pad to the longest row of the batch, on the right.
 
     Returns:
-        `input_ids` and `attention_mask`, both int64 (batch, longest).
+        `input_ids`, `attention_mask` and `token_type_ids`, all int64 (batch, longest).
     """
     longest = max(len(row) for row in ids)
     input_ids = np.full((len(ids), longest), pad_token_id, dtype=np.int64)  # (B, T)
     attention_mask = np.zeros((len(ids), longest), dtype=np.int64)  # (B, T)
+    token_type_ids = np.zeros((len(ids), longest), dtype=np.int64)  # (B, T)
     for index, row in enumerate(ids):
         input_ids[index, : len(row)] = row
         attention_mask[index, : len(row)] = 1
-    return {"input_ids": input_ids, "attention_mask": attention_mask}
+    for index, row in enumerate(types):
+        token_type_ids[index, : len(row)] = row
+    return {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids}

@@ -1,38 +1,54 @@
-"""A loaded artifact: text in, answer out, in the shape of `transformers.pipeline` for its task."""
+"""A loaded artifact: text in, answer out, in the shape of `transformers.pipeline` for its task.
+
+What all kinds have in common is here; a kind's own part is one file beside this one (see `loading.KINDS`).
+"""
 
 from __future__ import annotations
 
 import itertools
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import overload
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 
-from edgeft import artifact
 from edgeft.artifact import InputSpec, Manifest
-from edgeft.errors import ArtifactError, UserError
+from edgeft.errors import UserError
 from edgeft.progress import say
-from edgeft.runtime import classification
-from edgeft.runtime.classification import Prediction
 from edgeft.runtime.engine import Engine, Ids
+from edgeft.runtime.windows import Window
 
 BATCH_SIZE = 8
 CHUNK = 1024  # texts that `predict_many` holds at once
 
+Floats = NDArray[np.float32]
+Arrays = tuple[Floats, ...]  # one window's outputs: (labels,), (T, labels), (T,) or (width,)
 
-class Model:
+
+class Model(ABC):
     """An artifact that answers; safe to call from many threads.
 
-    Made by `edgeft.load`.
+    Made by `edgeft.load`, which chooses the subclass by the artifact's kind.
 
     Attributes:
         manifest: what the artifact says of itself.
         name: the folder's name.
-        labels: in the order of the probabilities' columns.
+        labels: in the order of the logits' last axis; none where the kind has none.
+        reads: the graph's outputs that an answer is made of.
+        numbers: those of them that a replay compares.
+        takes: the options of a call, beside the input.
+        pairs: whether an input is a question with its context, not a text.
+        sample: any input.
     """
+
+    reads: tuple[str, ...]
+    numbers: tuple[str, ...] = ("logits",)
+    takes: ClassVar[tuple[str, ...]] = ()
+    pairs: ClassVar[bool] = False
+    sample: ClassVar[Any] = "warm up"
 
     def __init__(self, folder: Path, manifest: Manifest, engine: Engine, tokenizer: Tokenizer) -> None:
         self.folder = folder
@@ -43,96 +59,179 @@ class Model:
         self._tokenizer = tokenizer
         self._clean = _cleaner(manifest.inputs)
 
-    @overload
-    def __call__(self, texts: str, top_k: int | None = 1) -> list[Prediction]: ...  # type: ignore[overload-overlap]
-    @overload
-    def __call__(self, texts: Sequence[str], top_k: int = 1) -> list[Prediction]: ...
-    @overload
-    def __call__(self, texts: Sequence[str], top_k: None) -> list[list[Prediction]]: ...
-    def __call__(self, texts: str | Sequence[str], top_k: int | None = 1) -> list[Prediction] | list[list[Prediction]]:
-        """Predict, in the shape of `transformers.pipeline("text-classification")`.
+    @property
+    def kind(self) -> str:
+        """Which of its task's forms the artifact is of, as in `multi-label`."""
+        return self.manifest.kind
+
+    @property
+    def long_texts(self) -> str:
+        """What happens to a text of more than `manifest.inputs.max_length` tokens: `truncated`, or `windowed` where
+        all of it is answered.
+        """
+        return "windowed" if self.manifest.inputs.stride else "truncated"
+
+    # ------------------------------------------------------------------------------------------------- of each kind
+
+    @abstractmethod
+    def __call__(self, *texts: Any, **options: Any) -> Any:
+        """Answer one input or many, in the shape of `transformers.pipeline`; `takes` names the options."""
+
+    @abstractmethod
+    def decode(self, *made: Any, **options: Any) -> Any:
+        """The answer to one input.
 
         Args:
-            texts: one text or many.
-            top_k: how many labels for each text, best first; None: all.
-
-        Returns:
-            For one text, or for many with `top_k=1`, a list of `{"label", "score"}`; for many texts with another
-            `top_k` a list of such lists.
+            made: its windows, and for each the arrays of `reads`.
+            options: some of `takes`, checked.
         """
-        _check_counts(top_k)
-        many = [texts] if isinstance(texts, str) else texts
-        best = classification.decode(self.probabilities(many), self.labels, top_k)
-        if isinstance(texts, str):
-            return best[0]
-        return [row[0] for row in best] if top_k == 1 else best
 
-    def predict_many(
-        self, texts: Iterable[str], top_k: int | None = 1, batch_size: int = 1
-    ) -> Iterator[list[Prediction]]:
-        """Predict one text after the other, in memory that doesn't grow with their number.
+    @abstractmethod
+    def replayed(self, windows: Sequence[Window], found: Sequence[Arrays]) -> tuple[Floats, str]:
+        """What a replay compares: numbers, and the answer as words; empty where the numbers are all of it.
+
+        Args:
+            windows: of the input.
+            found: for each, the arrays of `numbers`.
+        """
+
+    def check(self, **options: Any) -> None:
+        """Refuse options that this kind hasn't got, and values out of range.
+
+        Raises:
+            UserError: names the first of them.
+        """
+        wrong = next((name for name in options if name not in self.takes), None)
+        if wrong is not None:
+            has = f"it takes {', '.join(self.takes)}" if self.takes else "it takes none"
+            raise UserError(f"{wrong} is no option of {self.manifest.task} ({self.kind}); {has}")
+        _check_count("top_k", options.get("top_k"))
+
+    # ------------------------------------------------------------------------------------------------------ answers
+
+    def _asked(self, texts: Any, **options: Any) -> Any:
+        """The answer to one input, or the list of those to many."""
+        self.check(**options)
+        if isinstance(texts, str | dict):
+            return next(self._answered([texts], BATCH_SIZE, options))
+        return list(self._answered(texts, BATCH_SIZE, options))
+
+    def predict_many(self, texts: Iterable[Any], batch_size: int = 1, **options: Any) -> Iterator[Any]:
+        """Answer one input after the other, in memory that doesn't grow with their number.
 
         Args:
             texts: any number of them; read as the answers are taken.
-            top_k: how many labels for each text, best first; None: all.
-            batch_size: texts in a forward pass. The scale of an int8 graph's activations is that of the batch, so only
+            batch_size: inputs in a forward pass. The scale of an int8 graph's activations is that of the batch, so only
                 at 1 an answer doesn't depend on its neighbours; small models on a CPU gain little from more.
+            options: as of a call.
 
         Returns:
-            For each text its labels, in the order of the texts.
+            The answer to each, in their order; of classification a list of labels.
 
         Raises:
-            UserError: something that isn't a text (counted from 0), or a number below 1.
+            UserError: something that can't be asked (counted from 0), or an option that can't be.
         """
-        if isinstance(texts, str):
+        if isinstance(texts, str | dict):
             raise UserError("predict_many: expected several texts, got one; call the model itself")
-        _check_counts(top_k, batch_size)
-        return self._predicted(texts, top_k, batch_size)
+        self.check(**options)
+        _check_count("batch_size", batch_size)
+        return self._answered_in_chunks(texts, batch_size, options)
 
-    def _predicted(self, texts: Iterable[str], top_k: int | None, batch_size: int) -> Iterator[list[Prediction]]:
+    def _answered_in_chunks(self, texts: Iterable[Any], batch_size: int, options: dict[str, Any]) -> Iterator[Any]:
         left, done = iter(texts), 0
         while chunk := list(itertools.islice(left, CHUNK)):
-            probabilities = self._run(chunk, "probabilities", batch_size, done)
-            yield from classification.decode(probabilities, self.labels, top_k)
+            yield from self._answered(chunk, batch_size, options, done)
             done += len(chunk)
 
-    def probabilities(self, texts: Sequence[str], batch_size: int = BATCH_SIZE) -> NDArray[np.float32]:
-        """Calibrated probabilities.
+    def _answered(
+        self, inputs: Sequence[Any], batch_size: int, options: dict[str, Any], first: int = 0
+    ) -> Iterator[Any]:
+        windows = self.windows(inputs, first)
+        for own, found in zip(windows, self.run(windows, self.reads, batch_size), strict=True):
+            yield self.decode(own, found, **options)
 
-        Returns:
-            float32 (texts, labels).
+    def probabilities(self, texts: Sequence[str], batch_size: int = BATCH_SIZE) -> Floats:
+        """Calibrated probabilities of each label, float32 (texts, labels); of classification only.
+
+        Raises:
+            UserError: this kind has none.
         """
-        return self._run(texts, "probabilities", batch_size)
+        raise UserError(f"{self.name}: {self.manifest.task} ({self.kind}) has no probabilities of a whole text")
 
-    def logits(self, texts: Sequence[str], batch_size: int = BATCH_SIZE) -> NDArray[np.float32]:
-        """Logits before temperature and softmax.
+    def logits(self, texts: Sequence[str], batch_size: int = BATCH_SIZE) -> Floats:
+        """Logits before temperature, float32 (texts, labels); of classification and regression only.
 
-        Returns:
-            float32 (texts, labels).
+        Raises:
+            UserError: this kind has none.
         """
-        return self._run(texts, "logits", batch_size)
+        raise UserError(f"{self.name}: {self.manifest.task} ({self.kind}) has no logits of a whole text")
 
-    def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of each text, cleaned as in training; special tokens included, truncated as in training."""
-        return self._encode(texts, 0)
+    def embed(self, texts: Sequence[str], batch_size: int = BATCH_SIZE) -> Floats:
+        """Embeddings of length 1, float32 (texts, width); of feature-extraction only.
 
-    def _encode(self, texts: Sequence[str], first: int) -> list[list[int]]:
-        """As `encode`; an error counts the texts from `first`."""
-        cleaned = list(map(self._clean, texts)) if self._clean else list(texts)
+        Raises:
+            UserError: this kind has none.
+        """
+        raise UserError(f"{self.name}: {self.manifest.task} ({self.kind}) has no embeddings")
+
+    # --------------------------------------------------------------------------------------------- tokens and arrays
+
+    def encode(self, texts: Sequence[Any]) -> list[list[int]]:
+        """Token ids of each input, cleaned as in training; special tokens included, truncated as in training, or its
+        windows one after the other.
+        """
+        return [[token for window in own for token in window.ids] for own in self.windows(texts)]
+
+    def clean(self, text: str) -> str:
+        """A text as the model sees it, and as `start` and `end` of an answer count its characters."""
+        return self._clean(text) if self._clean else text
+
+    def windows(self, inputs: Sequence[Any], first: int = 0) -> list[list[Window]]:
+        """What the engine is given of each input; an error counts them from `first`."""
+        check_texts(inputs, first)
+        encoded = self._encoded([self.clean(text) for text in inputs], first)
+        return [[Window(encoding.ids)] for encoding in encoded]
+
+    def _encoded(self, inputs: Sequence[Any], first: int) -> list[Encoding]:
+        """Texts, or pairs of them, as tokens."""
         try:
-            return [encoding.ids for encoding in self._tokenizer.encode_batch(cleaned)]
+            return list(self._tokenizer.encode_batch(list(inputs)))
         except TypeError:  # half of a surrogate pair, which no encoder takes
-            wrong = next(index for index, text in enumerate(cleaned) if not _is_unicode(text))
+            wrong = next(index for index, given in enumerate(inputs) if not _is_unicode("".join(given)))
             raise UserError(f"text {first + wrong} is not valid Unicode (it has half of a surrogate pair)") from None
 
-    def _run(self, texts: Sequence[str], output: str, batch_size: int, first: int = 0) -> NDArray[np.float32]:
-        _check_texts(texts, first)
-        _check_counts(None, batch_size)
-        answers = np.empty((len(texts), len(self.labels)), dtype=np.float32)  # (N, L)
-        ids = self._encode(texts, first)
-        for rows in length_sorted(ids, batch_size):
-            answers[rows] = self._engine.run([ids[row] for row in rows], [output])[0]
-        return answers
+    def run(self, windows: Sequence[Sequence[Window]], outputs: Sequence[str], batch_size: int) -> list[list[Arrays]]:
+        """The graph's outputs for each window of each input, without padding."""
+        _check_count("batch_size", batch_size)
+        flat = [window for own in windows for window in own]
+        found: list[Arrays] = [()] * len(flat)
+        for rows in length_sorted([window.ids for window in flat], batch_size):
+            ids, types = [flat[row].ids for row in rows], [flat[row].types for row in rows]
+            arrays = self._engine.run(ids, outputs, types)
+            for place, row in enumerate(rows):
+                found[row] = tuple(
+                    array[place, : len(ids[place])] if name in self._engine.of_tokens else array[place]
+                    for name, array in zip(outputs, arrays, strict=True)
+                )
+        left = iter(found)
+        return [list(itertools.islice(left, len(own))) for own in windows]
+
+    def raw(self, inputs: Sequence[Any]) -> Floats:
+        """Every number that a graph gives for every token of every input, one input at a time: one flat row.
+
+        Graphs that are not finished yet have it, too, so that any two of them can be compared.
+        """
+        found = self.run(self.windows(inputs), self._engine.output_names, 1)
+        return np.concatenate([array.ravel() for own in found for arrays in own for array in arrays])
+
+    def _rows(self, texts: Sequence[str], output: str, batch_size: int) -> Floats:
+        """One output of texts of one window each, (texts, width)."""
+        found = self.run(self.windows(texts), [output], batch_size)
+        return np.array([own[0][0] for own in found], dtype=np.float32).reshape(len(found), self._width)
+
+    @property
+    def _width(self) -> int:
+        return len(self.labels)
 
 
 def _cleaner(inputs: InputSpec) -> Callable[[str], str] | None:
@@ -158,13 +257,17 @@ def _is_unicode(text: str) -> bool:
     return True
 
 
-def _check_counts(top_k: int | None, batch_size: int = 1) -> None:
-    for name, value in (("top_k", top_k), ("batch_size", batch_size)):
-        if value is not None and value < 1:
-            raise UserError(f"{name} is {value}, expected 1 or more")
+def _check_count(name: str, value: int | None) -> None:
+    if value is not None and value < 1:
+        raise UserError(f"{name} is {value}, expected 1 or more")
 
 
-def _check_texts(texts: Sequence[str], first: int) -> None:
+def check_texts(texts: Sequence[str], first: int) -> None:
+    """Whether all are texts.
+
+    Raises:
+        UserError: names the first that is none, counted from `first`.
+    """
     if not isinstance(texts, Sequence):
         raise UserError(f"expected a text or a list of texts, got {type(texts).__name__}")
     wrong = next((index for index, text in enumerate(texts) if not isinstance(text, str)), None)
@@ -177,58 +280,3 @@ def length_sorted(ids: Ids, batch_size: int) -> Iterator[list[int]]:
     order = sorted(range(len(ids)), key=lambda row: len(ids[row]))
     for start in range(0, len(order), batch_size):
         yield order[start : start + batch_size]
-
-
-def load_tokenizer(path: Path, max_length: int) -> Tokenizer:
-    """The fast tokenizer with the truncation of training and no padding.
-
-    Raises:
-        ArtifactError: the file is not a tokenizer.
-    """
-    try:
-        tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # noqa: BLE001 - the Rust side raises plain Exception
-        raise ArtifactError(f"{path} is not a tokenizer: {' '.join(str(error).split())[:200]}") from None
-    tokenizer.enable_truncation(max_length)
-    tokenizer.no_padding()
-    return tokenizer
-
-
-def assemble(
-    folder: Path,
-    manifest: Manifest,
-    graph: Path | None = None,
-    threads: int | None = None,
-    provider: str = "CPUExecutionProvider",
-) -> Model:
-    """A model of files that nobody has checked.
-
-    Args:
-        folder: has the tokenizer.
-        manifest: labels and inputs.
-        graph: the ONNX file; None: the folder's own.
-        threads: of one operator; None: the cores this process really has.
-        provider: an onnxruntime execution provider.
-    """
-    engine = Engine(graph or folder / artifact.MODEL, manifest.inputs.pad_token_id, threads, provider)
-    return Model(folder, manifest, engine, load_tokenizer(folder / artifact.TOKENIZER, manifest.inputs.max_length))
-
-
-def load(path: str | Path, threads: int | None = None, provider: str = "CPUExecutionProvider") -> Model:
-    """Load an artifact and check that it is the one that was written.
-
-    Args:
-        path: the artifact folder.
-        threads: of one operator; None: the cores this process really has.
-        provider: an onnxruntime execution provider.
-
-    Raises:
-        ArtifactError: missing, half-written or changed.
-        MissingExtraError: onnxruntime is not installed, or what the cleaning of its texts needs.
-        ModelError: the model that finds names for the cleaning is not there.
-        UserError: the provider is not installed.
-    """
-    folder = Path(path)
-    manifest = artifact.read_manifest(folder)
-    artifact.verify_files(folder, manifest)
-    return assemble(folder, manifest, None, threads, provider)

@@ -18,7 +18,6 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.params import Body
 from litestar.types import ASGIApp, ExceptionHandlersMap, Receive, Scope, Send
 from litestar.types.asgi_types import HTTPReceiveMessage, WebSocketReceiveMessage
-from msgspec import UNSET
 
 from edgeft import __version__
 from edgeft.progress import say
@@ -29,8 +28,9 @@ from edgeft.serve.messages import (
     PredictRequest,
     PredictResponse,
     card,
+    inputs_of,
+    options_of,
     refuse,
-    texts_of,
 )
 from edgeft.serve.service import ModelProtocol, Service
 from edgeft.serve.settings import ServeSettings
@@ -96,11 +96,12 @@ SPECS = {code: ResponseSpec(ErrorMessage, description=text, generate_examples=Fa
 
 @post("/v1/predict", status_code=200, guards=[authorized, accepting], middleware=[tracked], responses=SPECS)
 async def predict(data: Annotated[PredictRequest, Body()], state: State) -> PredictResponse:
-    """Predict one text or several."""
+    """Predict one text or several; answer one question or several."""
     service: Service = state.service
     name = _chosen(service, data)
-    texts = texts_of(data, service.settings)
-    return PredictResponse(name, await _answers(service, name, texts, data))
+    model = service.models[name]
+    inputs, options = inputs_of(data, model, service.settings), options_of(data, model)
+    return PredictResponse(name, await _answers(service, name, inputs, options))
 
 
 def _chosen(service: Service, data: PredictRequest) -> str:
@@ -114,12 +115,10 @@ def _chosen(service: Service, data: PredictRequest) -> str:
     return next(iter(service.models))
 
 
-async def _answers(service: Service, name: str, texts: list[str], data: PredictRequest) -> list[Any]:
-    nested = data.top_k is not UNSET
-    top_k = 1 if data.top_k is UNSET else data.top_k
+async def _answers(service: Service, name: str, inputs: list[Any], options: dict[str, Any]) -> list[Any]:
     seconds = service.settings.timeout_seconds
     try:
-        future = service.submit(name, texts, top_k, nested)
+        future = service.submit(name, inputs, options)
         return await asyncio.wait_for(asyncio.wrap_future(future), seconds)
     except OverloadedError:
         detail = f"{service.settings.max_waiting} requests are waiting already"

@@ -23,6 +23,8 @@ class FakeModel:
         calls: the number of texts of each call.
     """
 
+    takes, pairs, sample, long_texts = ("top_k",), False, "warm up", "truncated"
+
     def __init__(self, name: str = "fake", delay_seconds: float = 0.0, error: Exception | None = None) -> None:
         self.name = name
         self.delay_seconds = delay_seconds

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
 
 import msgspec
 from litestar.exceptions import HTTPException
@@ -14,13 +15,30 @@ from edgeft.serve.service import ModelProtocol
 from edgeft.serve.settings import ServeSettings
 
 
+class Question(msgspec.Struct, forbid_unknown_fields=True):
+    """A question, and the text in which its answer may stand."""
+
+    question: str
+    context: str
+
+
 class PredictRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """One text or several."""
+    """One text or several; of question-answering one question or several."""
 
     text: Annotated[str, Meta(description="one text")] | UnsetType = UNSET
     texts: Annotated[list[str], Meta(description="several texts, instead of one")] | UnsetType = UNSET
+    question: Annotated[str, Meta(description="one question, with its context")] | UnsetType = UNSET
+    context: Annotated[str, Meta(description="where its answer may stand")] | UnsetType = UNSET
+    questions: Annotated[list[Question], Meta(description="several questions, instead of one")] | UnsetType = UNSET
     model: Annotated[str, Meta(description="which model; needed where there are several")] | UnsetType = UNSET
     top_k: Annotated[int, Meta(ge=1, description="answers for each text; null: all labels")] | UnsetType | None = UNSET
+    aggregation_strategy: (
+        Annotated[Literal["none", "simple", "first"], Meta(description="of tags: each token, or groups of one type")]
+        | UnsetType
+    ) = UNSET
+
+
+OPTIONS = ("top_k", "aggregation_strategy")
 
 
 class PredictResponse(msgspec.Struct):
@@ -29,7 +47,11 @@ class PredictResponse(msgspec.Struct):
     model: str
     predictions: Annotated[
         list[Any],
-        Meta(description='one for each text: {"label", "score"}, or a list of them, best first, where top_k was given'),
+        Meta(
+            description='one for each text: {"label", "score"} of a label or a number, or a list of them, best first, '
+            "where top_k was given; the list of its tags; its embedding as a list of numbers; for each question "
+            '{"answer", "score", "start", "end"}, or a list of them likewise'
+        ),
     ]
 
 
@@ -38,9 +60,13 @@ class ModelCard(msgspec.Struct):
 
     name: str
     task: str
+    kind: Annotated[str, Meta(description="which of the task's forms, as in multi-label")]
     labels: list[str]
     precision: str
-    max_length: Annotated[int, Meta(description="longer texts are truncated to so many tokens")]
+    max_length: Annotated[int, Meta(description="tokens of a forward pass")]
+    long_texts: Annotated[
+        str, Meta(description="longer ones are truncated, or windowed: answered whole")
+    ]
     cleaning: Annotated[Cleaning, Meta(description="what is done to a text before it is tokenized, as in training")]
     calibration: dict[str, Any]
     metrics: dict[str, dict[str, Any]]
@@ -72,9 +98,11 @@ def card(name: str, model: ModelProtocol) -> ModelCard:
     return ModelCard(
         name=name,
         task=manifest.task,
+        kind=manifest.kind,
         labels=model.labels,
         precision=manifest.quantization.precision,
         max_length=manifest.inputs.max_length,
+        long_texts=model.long_texts,
         cleaning=manifest.inputs.cleaning,
         calibration=manifest.calibration,
         metrics=manifest.metrics,
@@ -82,24 +110,57 @@ def card(name: str, model: ModelProtocol) -> ModelCard:
     )
 
 
-def texts_of(request: PredictRequest, settings: ServeSettings) -> list[str]:
-    """The texts of a request.
+def inputs_of(request: PredictRequest, model: ModelProtocol, settings: ServeSettings) -> list[Any]:
+    """What the model is asked: texts, or questions with their contexts.
 
     Raises:
-        HTTPException: none, both kinds, too many, or one too long (422).
+        HTTPException: none, both kinds, the other kind, too many, or one too long (422).
     """
-    if (request.text is UNSET) == (request.texts is UNSET):
+    inputs = _questions(request) if model.pairs else _texts(request)
+    what = "question" if model.pairs else "text"
+    if not inputs:
+        raise refuse(f'"{what}s" is empty')
+    if len(inputs) > settings.max_texts:
+        raise refuse(f"{len(inputs)} {what}s; at most {settings.max_texts} in one request")
+    for index, given in enumerate(inputs):
+        length = len(given) if isinstance(given, str) else sum(map(len, given.values()))
+        if length > settings.max_characters:
+            raise refuse(f"{what} {index} has {length} characters; at most {settings.max_characters}")
+    return inputs
+
+
+def _texts(request: PredictRequest) -> list[Any]:
+    _none_of(request, ("question", "context", "questions"), "texts")
+    if isinstance(request.text, str) == isinstance(request.texts, list):
         raise refuse('give either "text" or "texts"')
-    texts = [request.text] if isinstance(request.text, str) else request.texts
-    assert isinstance(texts, list)
-    if not texts:
-        raise refuse('"texts" is empty')
-    if len(texts) > settings.max_texts:
-        raise refuse(f"{len(texts)} texts; at most {settings.max_texts} in one request")
-    for index, text in enumerate(texts):
-        if len(text) > settings.max_characters:
-            raise refuse(f"text {index} has {len(text)} characters; at most {settings.max_characters}")
-    return texts
+    return [request.text] if isinstance(request.text, str) else list(request.texts or ())
+
+
+def _questions(request: PredictRequest) -> list[Any]:
+    _none_of(request, ("text", "texts"), "questions with contexts")
+    one = (request.question, request.context)
+    if isinstance(request.questions, list) and one == (UNSET, UNSET):
+        return [{"question": each.question, "context": each.context} for each in request.questions]
+    if UNSET in one or isinstance(request.questions, list):
+        raise refuse('give either "question" and "context" or "questions"')
+    return [{"question": request.question, "context": request.context}]
+
+
+def _none_of(request: PredictRequest, names: Sequence[str], taken: str) -> None:
+    given = next((name for name in names if getattr(request, name) is not UNSET), None)
+    if given is not None:
+        raise refuse(f'"{given}" is for other models; this one takes {taken}')
+
+
+def options_of(request: PredictRequest, model: ModelProtocol) -> dict[str, Any]:
+    """The options of a request.
+
+    Raises:
+        HTTPException: one that the model hasn't got (422).
+    """
+    found = {name: getattr(request, name) for name in OPTIONS if getattr(request, name) is not UNSET}
+    _none_of(request, [name for name in OPTIONS if name not in model.takes], f"{', '.join(model.takes) or 'no option'}")
+    return found
 
 
 def refuse(detail: str, status_code: int = 422, **headers: str) -> HTTPException:

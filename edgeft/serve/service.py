@@ -7,9 +7,6 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
 from edgeft.artifact import Manifest
 from edgeft.errors import UserError
 from edgeft.serve.settings import ServeSettings
@@ -34,11 +31,24 @@ class ModelProtocol(Protocol):
     def labels(self) -> list[str]:
         """In the order of the logits."""
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Called with `texts: list[str], top_k: int | None`; answers in the shape of `transformers.pipeline`."""
+    @property
+    def long_texts(self) -> str:
+        """`truncated` or `windowed`."""
 
-    def probabilities(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Calibrated probabilities, shape (texts, labels)."""
+    @property
+    def takes(self) -> tuple[str, ...]:
+        """The options of a call."""
+
+    @property
+    def pairs(self) -> bool:
+        """Whether it is asked questions with contexts, not texts."""
+
+    @property
+    def sample(self) -> Any:
+        """Any input."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Called with a list of inputs and options; answers in the shape of `transformers.pipeline`."""
 
 
 class Service:
@@ -72,19 +82,18 @@ class Service:
         """Stop the worker; whether it ended in time."""
         return self._worker.stop(STOP_SECONDS)
 
-    def submit(self, name: str, texts: Sequence[str], top_k: int | None, nested: bool) -> Future[list[Any]]:
+    def submit(self, name: str, inputs: Sequence[Any], options: dict[str, Any]) -> Future[list[Any]]:
         """Queue the inference of one request.
 
         Args:
             name: of the model.
-            texts: the texts of the request.
-            top_k: answers for each text; None: all labels.
-            nested: whether each prediction is a list, even of one.
+            inputs: what is asked.
+            options: of the call; with `top_k` each prediction is a list, even of one.
 
         Raises:
             OverloadedError: too many are waiting.
         """
-        return self._worker.submit(lambda: predict(self.models[name], texts, top_k, nested))
+        return self._worker.submit(lambda: predict(self.models[name], inputs, options))
 
     def problem(self) -> str | None:
         """Why the service is not healthy, None where it is."""
@@ -100,7 +109,7 @@ class Service:
 
     def _warm_up(self) -> None:
         for name, model in self.models.items():
-            predict(model, ["warm up"], 1, False)
+            predict(model, [model.sample], {})
             with self._lock:
                 self._cold.discard(name)
 
@@ -109,13 +118,13 @@ class Service:
             self._warm_up_error = f"warm-up: {error}"
 
 
-def predict(model: ModelProtocol, texts: Sequence[str], top_k: int | None, nested: bool) -> list[Any]:
-    """One prediction for each text, each a list where `nested`.
+def predict(model: ModelProtocol, inputs: Sequence[Any], options: dict[str, Any]) -> list[Any]:
+    """One prediction for each input, each a list where `top_k` was given.
 
     Raises:
         RuntimeError: the model gave another number of answers.
     """
-    answers = list(model(list(texts), top_k=top_k))
-    if len(answers) != len(texts):
-        raise RuntimeError(f"{len(answers)} answers for {len(texts)} texts")
+    answers, nested = list(model(list(inputs), **options)), "top_k" in options
+    if len(answers) != len(inputs):
+        raise RuntimeError(f"{len(answers)} answers for {len(inputs)} texts")
     return [[answer] if nested and isinstance(answer, dict) else answer for answer in answers]

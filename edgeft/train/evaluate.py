@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from statistics import mean, median
+from statistics import median
 from typing import Any, TypeVar
 
 import numpy as np
@@ -94,8 +94,7 @@ def scores(task: TrainingTask, found: Mapping[str, Any], before: Mapping[str, An
     """
     figures: dict[str, Any] = {split: task.figures(made, task.dataset.split(split)) for split, made in found.items()}
     for split, made in (before or {}).items():
-        pairs = zip(task.answers(made), task.answers(found[split]), strict=True)
-        figures[split]["agreement"] = mean(a == b for a, b in pairs)
+        figures[split]["agreement"] = task.agreement(made, found[split])
     return figures
 
 

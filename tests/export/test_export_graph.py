@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,10 @@ from edgeft import models
 from edgeft.bench.race import Ratio
 from edgeft.errors import GateError, RecipeError
 from edgeft.export import capture as capturing
-from edgeft.export import graph, quantize
+from edgeft.export import graph, parity, quantize
 from edgeft.export.capture import capture
 from edgeft.export.export import check_names, check_parity, objections
+from edgeft.export.parity import Parity
 from edgeft.recipe import ExportConfig
 
 TEXT_IDS = [[2, 5, 9, 11, 3], [2, 7, 3]]
@@ -187,22 +189,24 @@ def test_a_weight_that_the_graph_has_not_is_named() -> None:
         check_names(["dens_2"], ["dense_1", "dense_2"])
 
 
-def test_a_parity_failure_has_both_numbers() -> None:
-    class Split:
-        texts = ("a", "b")
-
-    class Model:
-        def logits(self, texts: Any, batch_size: int) -> np.ndarray[Any, Any]:
-            return np.full((2, 2), 0.5, dtype=np.float32)
-
-    class Bed:
-        def __init__(self) -> None:
-            self.config = ExportConfig()
-            self.reference = {"validation": np.zeros((2, 2), dtype=np.float32)}
-            self.dataset = type("Dataset", (), {"validation": Split})
-
-        def model(self, file: str) -> Model:
-            return Model()
-
-    with pytest.raises(GateError, match=r"differ from torch by 5\.00e-01 on 2 rows, allowed are 1e-04"):
-        check_parity(Bed())  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    ("found", "line"),
+    [
+        (
+            Parity(rows=2, difference=0.5, other_tokens=0),
+            r"differ from torch by 5\.00e-01 on 2 rows, allowed are 1e-04",
+        ),
+        (Parity(rows=2, difference=float("inf"), other_tokens=0), "differ from torch by inf on 2 rows"),
+        (
+            Parity(rows=2, difference=0.0, other_tokens=1),
+            "1 of 2 rows have other tokens in the runtime than in training",
+        ),
+    ],
+)
+def test_a_parity_failure_has_both_numbers(found: Parity, line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    bed = SimpleNamespace(
+        config=ExportConfig(), task=SimpleNamespace(loose=False), source=None, model=lambda file: None
+    )
+    monkeypatch.setattr(parity, "compare", lambda *_: found)
+    with pytest.raises(GateError, match=line):
+        check_parity(bed)  # type: ignore[arg-type]

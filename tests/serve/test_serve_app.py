@@ -90,9 +90,11 @@ def test_model_card() -> None:
     assert card == {
         "name": "fake",
         "task": "text-classification",
+        "kind": "single-label",
         "labels": ["negative", "positive"],
         "precision": "int8",
         "max_length": 8,
+        "long_texts": "truncated",
         "cleaning": {"steps": [], "anonymise": [], "region": "US", "names_model": None},
         "calibration": {"temperature": 1.0},
         "metrics": {"artifact": {"accuracy": 1.0}},
@@ -132,7 +134,7 @@ BODIES = [
     (b'{"text": null}', 422, "text: expected `str`"),
     (b'{"texts": ["xyzzy-plugh", 5]}', 422, "texts[1]: expected `str`, got `int`"),
     (b'{"texts": "xyzzy-plugh"}', 422, "texts: expected `array`"),
-    (b'{"text": "a", "xyzzy-plugh": 1}', 422, "unknown key; the keys are text, texts, model, top_k"),
+    (b'{"text": "a", "xyzzy-plugh": 1}', 422, "unknown key; the keys are text, texts, question, context, questions, model, top_k, aggregation_strategy"),
     (b'{"text": "xyzzy-plugh", "top_k": 0}', 422, "top_k: expected `int` >= 1"),
     (b'{"text": "xyzzy-plugh", "top_k": true}', 422, "top_k"),
 ]

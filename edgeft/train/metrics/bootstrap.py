@@ -42,6 +42,12 @@ class Interval:
     high: float
 
 
+def value(measure: Measure, rows: int | Rows) -> float | None:
+    """A figure on so many rows, or on those with these numbers; None where it is undefined."""
+    chosen = np.arange(rows) if isinstance(rows, int) else rows
+    return measure(chosen) if callable(measure) else float(np.mean(measure[chosen]))
+
+
 def interval(
     measure: Measure, rows: int | Rows, resamples: int = RESAMPLES, seed: int = 0, level: float = LEVEL
 ) -> Interval | None:

@@ -8,6 +8,7 @@ from edgeft.data.dataset import Dataset
 from edgeft.recipe import TrainingConfig
 from edgeft.train.tasks.base import Items, TrainingTask
 from edgeft.train.tasks.chats import Messages
+from edgeft.train.tasks.embeddings import Embeddings
 from edgeft.train.tasks.generation import PlainText, PromptCompletion
 from edgeft.train.tasks.pairs import Pairs
 from edgeft.train.tasks.questions import Questions
@@ -18,7 +19,10 @@ __all__ = ["Items", "SingleLabel", "TrainingTask", "class_of", "of"]
 
 KNOWN: dict[str, type[TrainingTask]] = {
     kind: task
-    for task in (SingleLabel, MultiLabel, Regression, Tags, Questions, PlainText, PromptCompletion, Messages, Pairs)
+    for task in (
+        *(SingleLabel, MultiLabel, Regression, Tags, Questions, Embeddings),
+        *(PlainText, PromptCompletion, Messages, Pairs),
+    )
     for kind in task.kinds
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from statistics import mean
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from edgeft import models
 from edgeft.data.dataset import Dataset, Split
 from edgeft.recipe import TrainingConfig
+from edgeft.runtime import Model
 from edgeft.train.metrics import Figures
 from edgeft.train.metrics.bootstrap import Measure
 
@@ -62,6 +64,10 @@ class TrainingTask(ABC):
         packs: whether several rows can share an item.
         timed: whether `predict` does what an answer takes, and no more.
         refuses: methods and options that mean nothing for it.
+        ships: whether what is trained can become an artifact.
+        pairs: whether a row is two texts.
+        loose: whether training cuts a row otherwise than the runtime, which may cost a row a token or two.
+        unit: what differences of its numbers are measured in.
         lead: the figure that decides between two models; higher is better.
     """
 
@@ -72,6 +78,10 @@ class TrainingTask(ABC):
     packs: ClassVar[bool] = False
     timed: ClassVar[bool] = True
     refuses: ClassVar[tuple[str, ...]] = ()
+    ships: ClassVar[bool] = False
+    pairs: ClassVar[bool] = False
+    loose: ClassVar[bool] = False
+    unit: float = 1.0
     lead: str
 
     def __init__(self, dataset: Dataset, tokenizer: Any, max_length: int, config: TrainingConfig) -> None:
@@ -136,6 +146,11 @@ class TrainingTask(ABC):
     def compared(self, predictions: Any) -> NDArray[np.float32]:
         """(m, k) the numbers in which a merged model must equal its adapter model."""
 
+    def agreement(self, before: Any, now: Any) -> float:
+        """Share of the answers that two models give alike, from the predictions of both on the same rows."""
+        pairs = zip(self.answers(before), self.answers(now), strict=True)
+        return mean(a == b for a, b in pairs)
+
     def array(self, predictions: Any) -> NDArray[np.float32] | None:
         """The predictions as the array that later stages read; None where they are no array."""
         return None
@@ -155,6 +170,37 @@ class TrainingTask(ABC):
     def score(self, figures: Figures) -> float:
         """How good a look was; higher is better. The lower loss decides between equals."""
         return figures[self.lead] - TIE * figures.get("nll", 0.0)
+
+    # --------------------------------------------------------------------------- of an artifact, where the task `ships`
+
+    def given(self, split: Split) -> list[Any]:
+        """(n,) what an artifact is asked, row by row."""
+        return split.texts
+
+    def asked(self, model: Model, split: Split) -> Any:
+        """What `predict` gives, of an artifact: through the runtime, one row at a time as on a device."""
+        raise NotImplementedError
+
+    def outputs(self, model: Any, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, ...]:
+        """What torch has for the `numbers` of the runtime's model, first axis the batch."""
+        return (model(**batch).logits,)
+
+    def choices(self, predictions: Any, split: Split) -> tuple[NDArray[np.float32], NDArray[np.int64]] | None:
+        """Logits (m, k) of all choices that were made, and the right ones (m,), for a temperature; None: no chances."""
+        return None
+
+    def decoding(self, model: Any) -> dict[str, Any]:
+        """What the runtime needs to read the outputs of the torch model's graph, beside the labels."""
+        return {}
+
+    @classmethod
+    def named(cls, labels: Sequence[str]) -> list[str]:
+        """What the runtime calls the numbers of an answer; `labels` are the dataset's."""
+        return list(labels)
+
+    def stride(self) -> int:
+        """Tokens that the windows of a long text share at the edge; 0: it is truncated."""
+        return 0
 
 
 def batches_by_length(lengths: Sequence[int], batch_size: int) -> list[list[int]]:

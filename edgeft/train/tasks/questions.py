@@ -17,6 +17,8 @@ from torch.nn.functional import cross_entropy
 from edgeft import models
 from edgeft.data.dataset import SPLITS, Split
 from edgeft.errors import DataError
+from edgeft.runtime import Model
+from edgeft.runtime.windows import cuts
 from edgeft.train import metrics
 from edgeft.train.batches import collate
 from edgeft.train.metrics import Figures
@@ -52,7 +54,7 @@ class Answers:
     Attributes:
         texts: (n,) from the context; empty where the model says that there is none.
         starts: (n,) place of each in its context; -1 where there is none.
-        scores: (n,) start and end logit of the answer, together.
+        scores: (n,) start and end logit of the answer, together; of an artifact the answer's probability.
         logits: (T, 2) of start and end, of all tokens of all windows.
         nll: of the targets, the mean over the windows.
     """
@@ -75,6 +77,8 @@ class Questions(TrainingTask):
     kinds = ("squad",)
     auto = "AutoModelForQuestionAnswering"
     adapter = None  # peft's class for QUESTION_ANS drops the token type ids, without a word; its plain one passes them
+    ships = True
+    pairs = True
     lead = "token_f1"
 
     def __init__(self, *arguments: Any) -> None:
@@ -82,8 +86,10 @@ class Questions(TrainingTask):
         texts = [row["text"] for row in self.dataset.train.columns["answers"]]
         self.unanswerable = not all(texts)
         given = [text for row in texts for text in row]
-        self.longest = max([ANSWER_TOKENS, *token_counts(self.tokenizer, given)])
-        self._check_questions()
+        self.longest = ANSWER_TOKENS
+        if self.tokenizer is not None:  # without one it can only judge answers
+            self.longest = max([ANSWER_TOKENS, *token_counts(self.tokenizer, given)])
+            self._check_questions()
 
     def _check_questions(self) -> None:
         """Whether every question leaves room for a context.
@@ -121,13 +127,7 @@ class Questions(TrainingTask):
     def _windows(self, pair: Pair) -> Iterator[tuple[int, int]]:
         """First context token of each window and the one after its last."""
         total = len(pair.offsets)
-        room = self.max_length - (len(pair.ids) - total)
-        step = room - min(self.max_length // STRIDE, room // 2)
-        start = 0
-        while start + room < total:
-            yield start, start + room
-            start += step
-        yield start, total
+        return cuts(total, self.max_length - (len(pair.ids) - total), self.stride())
 
     def _window(self, pair: Pair, start: int, end: int, target: tuple[int, int] | None) -> dict[str, Any]:
         cut, after = slice(pair.first + start, pair.first + end), slice(pair.first + len(pair.offsets), None)
@@ -141,8 +141,7 @@ class Questions(TrainingTask):
         """(B, T, 2) of start and end; what pads is as good as impossible."""
         device = next(model.parameters()).device
         batch = collate([item["input_ids"] for item in chosen], self.tokenizer.pad_token_id, device)
-        # Which tokenizers tell the two texts apart, and which models can be told, are two questions.
-        if getattr(unwrapped(model).config, "type_vocab_size", 0) > 1:
+        if models.takes_types(unwrapped(model)):
             batch["token_type_ids"] = collate([item["types"] for item in chosen], 0, device)["input_ids"]
         found = model(**batch)
         logits = torch.stack([found.start_logits, found.end_logits], dim=-1).float()
@@ -207,6 +206,34 @@ class Questions(TrainingTask):
 
     def answers(self, predictions: Answers) -> Sequence[Hashable]:
         return predictions.texts
+
+    def given(self, split: Split) -> list[dict[str, str]]:
+        pairs = zip(split.columns["question"], split.columns["context"], strict=True)
+        return [{"question": question, "context": context} for question, context in pairs]
+
+    def asked(self, model: Model, split: Split) -> Answers:
+        windows = model.windows(self.given(split))
+        found = model.run(windows, model.reads, 1)
+        answers = [model.decode(*one) for one in zip(windows, found, strict=True)]
+        logits = [np.stack(arrays, axis=-1) for of_row in found for arrays in of_row]
+        items = [] if self.tokenizer is None else self.items(split).inputs
+        return Answers(
+            [one["answer"] for one in answers],
+            [one["start"] if one["answer"] else -1 for one in answers],
+            np.array([one["score"] for one in answers], dtype=np.float32),
+            np.concatenate(logits),
+            float(np.mean([_nll(*one) for one in zip(items, logits, strict=True)])) if items else 0.0,
+        )
+
+    def outputs(self, model: Any, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, ...]:
+        found = model(**batch)
+        return found.start_logits, found.end_logits
+
+    def decoding(self, model: Any) -> dict[str, Any]:
+        return {"max_answer_tokens": self.longest, "no_answer": self.unanswerable}
+
+    def stride(self) -> int:
+        return self.max_length // STRIDE
 
     def compared(self, predictions: Answers) -> NDArray[np.float32]:
         return predictions.logits

@@ -13,6 +13,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from edgeft import models
 from edgeft.data.dataset import Split
+from edgeft.runtime import Model
 from edgeft.train import metrics
 from edgeft.train.batches import collate, encode
 from edgeft.train.metrics import Figures, resampling
@@ -21,6 +22,7 @@ from edgeft.train.tasks.base import Items, TrainingTask, batches_by_length
 
 BATCH = 32  # items in a forward pass without gradients
 THRESHOLD = 0.5  # probability from which a label of several is given
+TENTH = 0.1  # of the targets' standard deviation: numbers no further apart are the same answer
 
 Logits = NDArray[np.float32]
 
@@ -46,6 +48,7 @@ class SequenceTask(TrainingTask):
 
     auto = "AutoModelForSequenceClassification"
     adapter = "SEQ_CLS"
+    ships = True
     problem: ClassVar[str]
 
     @classmethod
@@ -71,6 +74,9 @@ class SequenceTask(TrainingTask):
 
     def predict(self, model: Any, items: Items) -> Logits:
         return predict(model, [item["input_ids"] for item in items.inputs], self.tokenizer.pad_token_id)
+
+    def asked(self, model: Model, split: Split) -> Logits:
+        return model.logits(self.given(split), batch_size=1)
 
     def compared(self, predictions: Logits) -> Logits:
         return predictions
@@ -108,6 +114,9 @@ class SingleLabel(SequenceTask):
         found: list[int] = predictions.argmax(axis=1).tolist()
         return found
 
+    def choices(self, predictions: Logits, split: Split) -> tuple[Logits, NDArray[np.int64]]:
+        return predictions, split.labels
+
 
 class MultiLabel(SequenceTask):
     """Any number of labels a text."""
@@ -137,6 +146,11 @@ class MultiLabel(SequenceTask):
     def answers(self, predictions: Logits) -> Sequence[Hashable]:
         return [tuple(np.flatnonzero(row >= 0).tolist()) for row in predictions]
 
+    def choices(self, predictions: Logits, split: Split) -> tuple[Logits, NDArray[np.int64]]:
+        """Each label of each row for itself: a sigmoid is the softmax of 0 and the logit."""
+        logits = predictions.ravel()
+        return np.stack([np.zeros_like(logits), logits], axis=1), split.labels.ravel().astype(np.int64)
+
 
 class Regression(SequenceTask):
     """A number a text. The model learns it in standard deviations from the mean; `finish` puts units back.
@@ -158,10 +172,15 @@ class Regression(SequenceTask):
     def _around(self, mean: float) -> None:
         targets = self.dataset.train.labels.astype(np.float64)
         self.mean, self.deviation = mean, float(np.sqrt(((targets - mean) ** 2).mean())) or 1.0
+        self.unit = self.deviation
 
     @classmethod
     def head(cls, labels: Sequence[str]) -> models.Head:
-        return models.Head(cls.auto, ["score"], cls.problem)
+        return models.Head(cls.auto, cls.named(labels), cls.problem)
+
+    @classmethod
+    def named(cls, labels: Sequence[str]) -> list[str]:
+        return ["score"]
 
     def prepare(self, model: Any) -> None:
         """From now on the model answers in standard deviations; a new head does so from the start."""
@@ -201,6 +220,13 @@ class Regression(SequenceTask):
         """To a tenth of the targets' standard deviation."""
         found: list[float] = np.round((predictions[:, 0] - self.mean) / self.deviation, 1).tolist()
         return found
+
+    def agreement(self, before: Logits, now: Logits) -> float:
+        """Share of the rows whose numbers lie within a tenth of the targets' standard deviation of each other."""
+        return float((np.abs(before - now) <= TENTH * self.deviation).mean())
+
+    def decoding(self, model: Any) -> dict[str, Any]:
+        return {"deviation": self.deviation}
 
     def score(self, figures: Figures) -> float:
         """The correlation, and the smaller error between equals."""

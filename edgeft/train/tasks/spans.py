@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
+
+from edgeft.runtime.questions import best_spans, trimmed
+
+__all__ = ["Pair", "answer_tokens", "best_span", "encode_pairs", "nll", "token_counts", "trimmed"]
 
 
 @dataclass(frozen=True)
@@ -76,19 +79,7 @@ def best_span(start: NDArray[np.float32], end: NDArray[np.float32], longest: int
     Returns:
         First and last token, and the sum; minus infinity where there is no token.
     """
-    if not len(start):
-        return 0, 0, -np.inf
-    ends = np.concatenate([end, np.full(longest - 1, -np.inf, end.dtype)])
-    reach = sliding_window_view(ends, longest)  # (m, longest): the ends that a span from each token may have
-    totals = start + reach.max(axis=1)  # (m,)
-    first = int(totals.argmax())
-    return first, first + int(reach[first].argmax()), float(totals[first])
-
-
-def trimmed(context: str, start: int, end: int) -> tuple[str, int]:
-    """The characters from start to end without white space around them, and where they begin."""
-    text = context[start:end]
-    return text.strip(), start + len(text) - len(text.lstrip())
+    return next(iter(best_spans(start, end, longest)), (0, 0, -np.inf))
 
 
 def nll(start: NDArray[np.float32], end: NDArray[np.float32], target: tuple[int, int]) -> float:

@@ -11,10 +11,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.nn.functional import cross_entropy
 
 from edgeft.data.dataset import Split
 from edgeft.errors import require
+from edgeft.runtime import Model
+from edgeft.runtime.tags import Tagger, Tokens
 from edgeft.train import metrics
 from edgeft.train.batches import collate
 from edgeft.train.metrics import Figures
@@ -23,6 +26,7 @@ from edgeft.train.metrics.checks import PURPOSE
 from edgeft.train.tasks.base import Items, TrainingTask, batches_by_length
 from edgeft.train.tasks.sequences import BATCH, Logits, weights_of
 
+STRIDE = 4  # a window of the runtime shares one token in so many with the next one
 IGNORED = -100  # the target of a token that none is asked of
 
 
@@ -50,6 +54,8 @@ class Tags(TrainingTask):
     auto = "AutoModelForTokenClassification"
     adapter = "TOKEN_CLS"
     smooths = True
+    ships = True
+    loose = True
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -142,6 +148,36 @@ class Tags(TrainingTask):
     def answers(self, predictions: Logits) -> Sequence[Hashable]:
         found: list[int] = predictions.argmax(axis=1).tolist()
         return found
+
+    def given(self, split: Split) -> list[str]:
+        return [" ".join(words) for words in split.columns["tokens"]]
+
+    def asked(self, model: Model, split: Split) -> Logits:
+        assert isinstance(model, Tagger), type(model)
+        rows = zip(split.columns["tokens"], model.tokens(self.given(split)), strict=True)
+        return np.concatenate([self._of_words(words, tokens) for words, tokens in rows])
+
+    def _of_words(self, words: Sequence[str], tokens: Tokens) -> Logits:
+        """(w, L) the logits of each word's first token."""
+        found = np.tile(self.prior, (len(words), 1))
+        start, token = 0, 0
+        for place, word in enumerate(words):
+            at = tokens.text.find(word, start)
+            if at < 0:  # the runtime cleans the whole text, which may leave nothing of a word
+                continue
+            start = at + len(word)
+            while token < len(tokens.offsets) and tokens.offsets[token][1] <= at:
+                token += 1
+            if token < len(tokens.offsets) and tokens.offsets[token][0] < start:
+                found[place] = tokens.values[token]
+        return found
+
+    def choices(self, predictions: Logits, split: Split) -> tuple[Logits, NDArray[np.int64]]:
+        ids = [self.ids[tag] for tags in split.columns["tags"] for tag in tags]
+        return predictions, np.array(ids, dtype=np.int64)
+
+    def stride(self) -> int:
+        return self.max_length // STRIDE
 
     def compared(self, predictions: Logits) -> Logits:
         return predictions

@@ -1,0 +1,78 @@
+"""Where torch and the runtime meet: the fp32 graph against the model that it was captured from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+import torch
+
+from edgeft import models
+from edgeft.runtime import Model
+from edgeft.runtime.windows import Window
+from edgeft.train.tasks import TrainingTask
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parity:
+    """What was found.
+
+    Attributes:
+        rows: that were compared.
+        difference: the largest one of any number, in the task's unit.
+        other_tokens: rows whose tokens are not those of training.
+    """
+
+    rows: int
+    difference: float
+    other_tokens: int
+
+
+def compare(task: TrainingTask, model: Model, source: Any, most: int) -> Parity:
+    """Put the same tokens to both, as the runtime makes them of the validation rows, and compare every number.
+
+    Args:
+        task: of the rows.
+        model: the fp32 graph through the runtime.
+        source: the torch model.
+        most: rows at most.
+    """
+    split = task.dataset.validation
+    split = split.take(range(min(most, len(split))))
+    windows = model.windows(task.given(split))
+    flat = [window for own in windows for window in own]
+    found = [arrays for of_row in model.run(windows, model.numbers, 1) for arrays in of_row]
+    wanted = [torch_arrays(task, source, window) for window in flat]
+    differences = [
+        float(np.abs(own - expected).max(initial=0.0))
+        for arrays, others in zip(found, wanted, strict=True)
+        for own, expected in zip(arrays, others, strict=True)
+    ]
+    difference = max(differences) / task.unit if np.isfinite(differences).all() else float("inf")
+    return Parity(rows=len(split), difference=difference, other_tokens=_others(task, windows, split))
+
+
+def torch_arrays(task: TrainingTask, source: Any, window: Window) -> list[Any]:
+    """What the torch model has for the graph's numbers on one window."""
+    ids = torch.tensor([window.ids])
+    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    if task.pairs and models.takes_types(source):
+        batch["token_type_ids"] = torch.tensor([window.types])
+    with torch.inference_mode():
+        return [array[0].float().numpy() for array in task.outputs(source.eval(), batch)]
+
+
+def _others(task: TrainingTask, windows: Sequence[Sequence[Window]], split: Any) -> int:
+    """Rows whose tokens differ from training's; those that either of the two cuts are compared where both cut alike."""
+    items = task.items(split)
+    trained: dict[int, list[list[int]]] = {}
+    for row, group in groupby(zip(items.rows.tolist(), items.inputs, strict=True), key=lambda pair: pair[0]):
+        trained[row] = [item["input_ids"] for _, item in group]
+    return sum(
+        [window.ids for window in own] != trained[row]
+        for row, own in enumerate(windows)
+        if row in trained and (task.pairs or len(own) == len(trained[row]) == 1)
+    )

@@ -1,0 +1,96 @@
+"""From an artifact folder to the model of its kind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tokenizers import Tokenizer
+
+from edgeft import artifact
+from edgeft.artifact import Manifest
+from edgeft.errors import ArtifactError
+from edgeft.runtime.classification import Classifier
+from edgeft.runtime.embeddings import Embedder
+from edgeft.runtime.engine import Engine
+from edgeft.runtime.model import Model
+from edgeft.runtime.questions import Reader
+from edgeft.runtime.tags import Tagger
+
+# As the manifest names them; the forms of rows that training knows, and embeddings.
+KINDS: dict[str, type[Model]] = {
+    "single-label": Classifier,
+    "multi-label": Classifier,
+    "regression": Classifier,
+    "tokens": Tagger,
+    "squad": Reader,
+    "embeddings": Embedder,
+}
+
+
+def load_tokenizer(path: Path, max_length: int | None) -> Tokenizer:
+    """The fast tokenizer without padding.
+
+    Args:
+        path: tokenizer.json.
+        max_length: texts are truncated to so many tokens, as in training; None: they are not.
+
+    Raises:
+        ArtifactError: the file is not a tokenizer.
+    """
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # noqa: BLE001 - the Rust side raises plain Exception
+        raise ArtifactError(f"{path} is not a tokenizer: {' '.join(str(error).split())[:200]}") from None
+    tokenizer.no_padding()
+    if max_length is None:
+        tokenizer.no_truncation()
+    else:
+        tokenizer.enable_truncation(max_length)
+    return tokenizer
+
+
+def assemble(
+    folder: Path,
+    manifest: Manifest,
+    graph: Path | None = None,
+    threads: int | None = None,
+    provider: str = "CPUExecutionProvider",
+) -> Model:
+    """A model of files that nobody has checked.
+
+    Args:
+        folder: has the tokenizer.
+        manifest: kind, labels and inputs.
+        graph: the ONNX file; None: the folder's own.
+        threads: of one operator; None: the cores this process really has.
+        provider: an onnxruntime execution provider.
+
+    Raises:
+        ArtifactError: a kind that this runtime doesn't know, or files that can't be loaded.
+    """
+    if manifest.kind not in KINDS:
+        raise ArtifactError(f"{folder}: its kind {manifest.kind!r} is none of {', '.join(KINDS)}")
+    inputs = manifest.inputs
+    engine = Engine(graph or folder / artifact.MODEL, inputs.pad_token_id, threads, provider)
+    tokenizer = load_tokenizer(folder / artifact.TOKENIZER, None if inputs.stride else inputs.max_length)
+    return KINDS[manifest.kind](folder, manifest, engine, tokenizer)
+
+
+def load(path: str | Path, threads: int | None = None, provider: str = "CPUExecutionProvider") -> Model:
+    """Load an artifact and check that it is the one that was written.
+
+    Args:
+        path: the artifact folder.
+        threads: of one operator; None: the cores this process really has.
+        provider: an onnxruntime execution provider.
+
+    Raises:
+        ArtifactError: missing, half-written or changed.
+        MissingExtraError: onnxruntime is not installed, or what the cleaning of its texts needs.
+        ModelError: the model that finds names for the cleaning is not there.
+        UserError: the provider is not installed.
+    """
+    folder = Path(path)
+    manifest = artifact.read_manifest(folder)
+    artifact.verify_files(folder, manifest)
+    return assemble(folder, manifest, None, threads, provider)

@@ -1,0 +1,78 @@
+"""Tokens of one forward pass, and how a text that is too long becomes several that overlap."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from tokenizers import Encoding
+
+CONTEXT = 4  # at least one token in so many of a window is the long text's own
+
+
+@dataclass(frozen=True)
+class Window:
+    """What the engine is given at once.
+
+    Attributes:
+        ids: (T,) token ids, special ones included.
+        types: (T,) token type ids; empty where the kind has one text.
+        text: that the offsets point into, as cleaned; empty where nobody asks for places in it.
+        first: place in `ids` of the first token of that text.
+        start: how many of the text's tokens stand before this window.
+        offsets: (m,) of each of its tokens here, the first character and the one after the last.
+    """
+
+    ids: list[int]
+    types: list[int] = field(default_factory=list)
+    text: str = ""
+    first: int = 0
+    start: int = 0
+    offsets: list[tuple[int, int]] = field(default_factory=list)
+
+
+def cuts(total: int, room: int, shared: int) -> Iterator[tuple[int, int]]:
+    """First token of each window and the one after its last.
+
+    Args:
+        total: tokens of the text.
+        room: tokens of a window.
+        shared: tokens that a window shares with the next one, half of it at most.
+    """
+    step = max(1, room - min(shared, room // 2))
+    start = 0
+    while start + room < total:
+        yield start, start + room
+        start += step
+    yield start, total
+
+
+def windows_of(encoding: Encoding, text: str, part: int, max_length: int, shared: int) -> list[Window]:
+    """The windows of an encoded text, or pair of texts, of which one may be too long.
+
+    Args:
+        encoding: of any length.
+        text: the one that is cut.
+        part: 0: it stands alone; 1: it is the second of two, and the first stands in every window.
+        max_length: tokens of a window, special ones included.
+        shared: tokens that windows share.
+    """
+    owners = encoding.sequence_ids
+    places = [place for place, owner in enumerate(owners) if owner == part]
+    first = places[0] if places else len(owners)
+    after = first + len(places)
+    before = _shortened(owners[:first], max_length - max_length // CONTEXT - (len(owners) - after))
+    found = []
+    for start, end in cuts(len(places), max_length - len(before) - (len(owners) - after), shared):
+        chosen = [*before, *range(first + start, first + end), *range(after, len(owners))]
+        offsets = encoding.offsets[first + start : first + end]
+        ids, types = ([values[place] for place in chosen] for values in (encoding.ids, encoding.type_ids))
+        found.append(Window(ids, types, text, len(before), start, offsets))
+    return found
+
+
+def _shortened(owners: Sequence[int | None], most: int) -> list[int]:
+    """Places before the long text, the first text's last tokens left out where there would be more than `most`."""
+    own = [place for place, owner in enumerate(owners) if owner is not None]
+    gone = set(own[len(own) - max(0, len(owners) - most) :]) if len(owners) > most else set()
+    return [place for place in range(len(owners)) if place not in gone]

@@ -1,0 +1,82 @@
+"""A vector for a text: nothing is learnt, an encoder without a head is exported as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn.functional import normalize
+
+from edgeft.data.dataset import Split
+from edgeft.runtime import Model
+from edgeft.train.batches import collate, encode
+from edgeft.train.metrics import Figures
+from edgeft.train.metrics.bootstrap import Measure
+from edgeft.train.tasks.base import Items, TrainingTask, batches_by_length
+from edgeft.train.tasks.sequences import BATCH, Logits
+
+NEAR = 0.98  # a cosine from which on two embeddings of a text are taken for the same answer
+
+
+class Embeddings(TrainingTask):
+    """Texts without labels; predictions are vectors of length 1, float32 (n, width)."""
+
+    kinds = ("embeddings",)
+    auto = "AutoModel"
+    adapter = None
+    ships = True
+    lead = "spearman"
+
+    def items(self, split: Split, training: bool = False) -> Items:
+        ids = encode(self.tokenizer, split.texts, self.max_length)
+        return Items([{"input_ids": row} for row in ids], np.arange(len(ids)), np.ones(len(ids)))
+
+    def losses(self, model: torch.nn.Module, items: Items, places: Sequence[int]) -> torch.Tensor:
+        raise NotImplementedError("embeddings are exported, not trained")
+
+    def predict(self, model: Any, items: Items) -> Logits:
+        found: list[Any] = [None] * len(items)
+        model.eval()
+        with torch.inference_mode():
+            for places in batches_by_length(items.lengths, BATCH):
+                ids = [items.inputs[place]["input_ids"] for place in places]
+                (vectors,) = self.outputs(model, collate(ids, self.tokenizer.pad_token_id, model.device))
+                for place, vector in zip(places, vectors.float().cpu().numpy(), strict=True):
+                    found[place] = vector
+        return np.stack(found)
+
+    def outputs(self, model: Any, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, ...]:
+        """(B, width) pooled as the model's folder says, of length 1."""
+        hidden = model(**batch).last_hidden_state  # (B, T, width)
+        if model.edgeft_pooling == "cls":
+            return (normalize(hidden[:, 0]),)
+        mask = batch["attention_mask"][:, :, None].to(hidden.dtype)
+        return (normalize((hidden * mask).sum(dim=1) / mask.sum(dim=1)),)
+
+    def asked(self, model: Model, split: Split) -> Logits:
+        return model.embed(self.given(split), batch_size=1)
+
+    def figures(self, predictions: Logits, split: Split) -> Figures:
+        """None: there is no truth to compare with."""
+        return {}
+
+    def measures(self, predictions: Logits, split: Split) -> dict[str, Measure]:
+        return {}
+
+    def answers(self, predictions: Logits) -> Sequence[Hashable]:
+        return [tuple(row) for row in predictions.tolist()]
+
+    def agreement(self, before: Logits, now: Logits) -> float:
+        """Share of the texts whose two embeddings have a cosine of at least `NEAR`."""
+        return float(((before * now).sum(axis=1) >= NEAR).mean())
+
+    def compared(self, predictions: Logits) -> Logits:
+        return predictions
+
+    def array(self, predictions: Logits) -> Logits:
+        return predictions
+
+    def decoding(self, model: Any) -> dict[str, Any]:
+        return {"pooling": model.edgeft_pooling, "width": int(model.config.hidden_size)}
