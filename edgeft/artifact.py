@@ -60,8 +60,9 @@ class Quantization:
     """What precision the graph has, and why.
 
     Attributes:
-        precision: `int8` or `fp32`.
+        precision: as a recipe names it, `int8`, `fp32`, ...
         scheme: as in "dynamic, per-channel int8 weights, uint8 activations".
+        smoothing: share of the activations' range that moved into the weights.
         float_layers: weights that stayed fp32 inside an int8 graph.
         agreement: share of validation answers that equal those of the fp32 graph.
         max_logit_difference: against the fp32 graph, on the same rows.
@@ -73,6 +74,7 @@ class Quantization:
 
     precision: str
     scheme: str
+    smoothing: float = 0.0
     float_layers: list[str] = field(default_factory=list)
     agreement: float = 1.0
     max_logit_difference: float = 0.0

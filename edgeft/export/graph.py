@@ -81,34 +81,39 @@ def set_temperature(graph: onnx.ModelProto, temperature: float) -> onnx.ModelPro
     return graph
 
 
-def finish(source: Path, target: Path, kind: str = "single-label", pooling: str = "mean") -> None:
-    """Fuse a captured or quantized graph, append what its kind answers with, and write it.
+def finish(model: onnx.ModelProto, target: Path, kind: str = "single-label", pooling: str = "mean") -> None:
+    """Append what a graph's kind answers with, and write it.
 
     Args:
-        source: the graph.
+        model: captured or quantized; taken apart.
         target: where it goes.
         kind: as the manifest names it.
         pooling: of embeddings.
     """
-    fuse(source, target)
+    if not model.functions:  # operators of edgeft leave little to fuse, and their bodies have to stay
+        model = fused(model, target)
     # After the fusion, which would take a temperature of 1 for a division that can go.
-    proto = onnx.load(target)
     if kind == "embeddings":
-        add_embeddings(proto, pooling)
+        add_embeddings(model, pooling)
     elif kind in FUNCTIONS:
-        add_probabilities(proto, function=FUNCTIONS[kind])
-    onnx.save(proto, target)
+        add_probabilities(model, function=FUNCTIONS[kind])
+    onnx.save(model, target)
 
 
-def fuse(source: Path, target: Path) -> None:
-    """Let onnxruntime fuse the graph once and for all, and write it.
+def fused(model: onnx.ModelProto, scratch: Path) -> onnx.ModelProto:
+    """Let onnxruntime fuse a graph once and for all.
 
-    Fusions up to the extended level depend on no processor, so the file stays portable among onnxruntimes.
+    Fusions up to the extended level depend on no processor, so the graph stays portable among onnxruntimes.
+
+    Args:
+        model: the graph.
+        scratch: a file to write.
     """
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-    options.optimized_model_filepath = str(target)
+    options.optimized_model_filepath = str(scratch)
     options.log_severity_level = 3
     ort.InferenceSession(
-        str(source), options, providers=["CPUExecutionProvider"], disabled_optimizers=list(SLOW_FUSIONS)
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"], disabled_optimizers=list(SLOW_FUSIONS)
     )
+    return onnx.load(scratch)

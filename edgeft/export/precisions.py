@@ -21,6 +21,7 @@ from edgeft.export import operators, token_int8
 from edgeft.export.net import Net
 from edgeft.export.ranges import Method, channel_ranges, tensor_ranges
 from edgeft.export.token_int8 import Ranges, Site
+from edgeft.runtime.windows import Window
 
 BLOCK = 32  # values of a block of weights that share a scale
 
@@ -31,14 +32,14 @@ class Source:
 
     Attributes:
         captured: the fp32 graph; never changed.
-        rows: token ids of training texts, to calibrate on.
+        rows: training rows, to calibrate on.
         scratch: a folder for files that go again.
         strength: of smoothing, 0 to 1.
         method: how the ranges of static int8 are found.
     """
 
     captured: onnx.ModelProto
-    rows: Sequence[Sequence[int]]
+    rows: Sequence[Window]
     scratch: Path
     strength: float = 0.5
     method: Method = "minmax"
@@ -74,6 +75,7 @@ class Precision:
         build: makes the graph, some layers left in fp32.
         provider: that it is for.
         layers: whether single layers can be left in fp32.
+        smoothed_as: the precision whose best smoothing it takes; empty: nothing is smoothed.
     """
 
     name: str
@@ -81,6 +83,7 @@ class Precision:
     build: Build = field(repr=False)
     provider: str = "CPUExecutionProvider"
     layers: bool = True
+    smoothed_as: str = ""
 
 
 def _fp32(source: Source, _: Collection[str]) -> onnx.ModelProto:
@@ -103,19 +106,30 @@ def _int8_tensor(source: Source, float_layers: Collection[str]) -> onnx.ModelPro
 
 def _int8_static(source: Source, float_layers: Collection[str]) -> onnx.ModelProto:
     model = token_int8.smoothed(source.copy(), source.ranges, source.strength, float_layers)
-    products = [found for found in token_int8.sites(Net(model)) if found.linear.name not in float_layers]
-    names = [name for site in products for name in (site.linear.x, site.linear.product)]
-    ranges = tensor_ranges(
-        operators.add_bodies(model), names, source.rows, source.scratch / "static.onnx", source.method
-    )
-    nodes = [site.linear.nodes[0].name for site in products]
+    products = [site.linear for site in token_int8.sites(Net(model)) if site.linear.x in _smoothed(model)]
+    names = [name for found in products for name in (found.x, found.product)]
+    whole = operators.add_bodies(model)
+    ranges = tensor_ranges(whole, names, source.rows, source.scratch / "static.onnx", source.method)
     with _quiet():
         quantizer = QDQQuantizer(
-            inliner.inline_local_functions(model), True, False, QuantType.QInt8, QuantType.QUInt8, ranges, nodes, [],
-            ["MatMul", "Gemm"], {"ActivationSymmetric": False, "DedicatedQDQPair": False, "OpTypesToExcludeOutputQuantization": ["MatMul", "Gemm"]},
-        )  # fmt: skip
+            model=inliner.inline_local_functions(whole),
+            per_channel=True,
+            reduce_range=False,
+            weight_qType=QuantType.QInt8,
+            activation_qType=QuantType.QUInt8,
+            tensors_range=ranges,
+            nodes_to_quantize=[found.nodes[0].name for found in products],
+            nodes_to_exclude=[],
+            op_types_to_quantize=["MatMul"],
+            extra_options={"OpTypesToExcludeOutputQuantization": ["MatMul"]},
+        )
         quantized: onnx.ModelProto = quantizer.quantize_model()
-    return quantized
+    return token_int8.quantize_tables(quantized, float_layers)
+
+
+def _smoothed(model: onnx.ModelProto) -> set[str]:
+    """What `token_int8.smoothed` puts into products."""
+    return {node.output[0] for node in model.graph.node if node.op_type == "Mul"}
 
 
 def _blocks(bits: int) -> Build:
@@ -133,20 +147,17 @@ def _blocks(bits: int) -> Build:
     return build
 
 
-PRECISIONS = {
-    found.name: found
-    for found in (
-        Precision("fp32", "none", _fp32, layers=False),
-        Precision("fp16", "float16 but for inputs and outputs", _fp16, "CUDAExecutionProvider", layers=False),
-        Precision("int8", "int8 weights per channel, activations rounded with a scale for each token", _int8),
-        Precision(
-            "int8-tensor", "int8 weights per channel, activations rounded with a scale for each tensor", _int8_tensor
-        ),
-        Precision("int8-static", "int8 weights per channel, activations with calibrated ranges (QDQ)", _int8_static),
-        Precision("int8-blocks", f"int8 weights in blocks of {BLOCK}", _blocks(8)),
-        Precision("int4-blocks", f"int4 weights in blocks of {BLOCK}", _blocks(4)),
-    )
-}
+BY_CHANNEL = "int8 weights, a scale for each channel; activations rounded with"
+LADDER = (
+    Precision("fp32", "none", _fp32, layers=False),
+    Precision("int8", f"{BY_CHANNEL} a scale for each token", _int8, smoothed_as="int8"),
+    Precision("int8-tensor", f"{BY_CHANNEL} one scale, taken anew each time", _int8_tensor, smoothed_as="int8-tensor"),
+    Precision("int8-static", f"{BY_CHANNEL} calibrated scales (QDQ)", _int8_static, smoothed_as="int8"),
+    Precision("int8-blocks", f"int8 weights in blocks of {BLOCK}", _blocks(8)),
+    Precision("int4-blocks", f"int4 weights in blocks of {BLOCK}", _blocks(4)),
+    Precision("fp16", "float16 but for inputs and outputs", _fp16, "CUDAExecutionProvider", layers=False),
+)
+PRECISIONS = {found.name: found for found in LADDER}
 
 
 @contextlib.contextmanager

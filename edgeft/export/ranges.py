@@ -20,9 +20,10 @@ from onnxruntime.quantization.calibrate import (
 )
 
 from edgeft.runtime.engine import Engine
+from edgeft.runtime.windows import Window
 
 Method = Literal["minmax", "percentile", "entropy"]
-Rows = Iterable[Sequence[int]]
+Rows = Iterable[Window]
 
 BINS, LEVELS, PERCENTILE = 2048, 128, 99.99  # as onnxruntime's own calibrators have them
 
@@ -35,7 +36,7 @@ def watch(
     Args:
         model: an fp32 graph.
         names: values of shape (..., K).
-        rows: token ids of real texts.
+        rows: real inputs.
         scratch: a file for the graph with these values as outputs; removed.
     """
     watched = onnx.ModelProto()
@@ -46,8 +47,8 @@ def watch(
     onnx.save(watched, scratch)
     try:
         engine = Engine(scratch, pad_token_id=0)
-        for ids in rows:
-            yield dict(zip(names, engine.run([ids], names), strict=True))
+        for window in rows:
+            yield dict(zip(names, engine.run([window.ids], names, [window.types]), strict=True))
     finally:
         scratch.unlink()
 

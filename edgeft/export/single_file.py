@@ -17,7 +17,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, inliner
 from tokenizers import Tokenizer
 
 from edgeft import artifact
@@ -27,8 +27,9 @@ from edgeft.export import text_graph
 from edgeft.export.odd_texts import odd_texts, words_of
 from edgeft.export.text_graph import CONTRIB, EXTENSIONS, IDS, MASK, TEXT, Nodes
 from edgeft.progress import track
+from edgeft.runtime import Model
 from edgeft.runtime.engine import pad
-from edgeft.runtime.model import Model, assemble, load_tokenizer
+from edgeft.runtime.loading import assemble, load_tokenizer
 from edgeft.runtime.verify import read_golden
 
 LABELS = "labels"
@@ -82,7 +83,7 @@ def write(folder: Path, out: Path, texts: Sequence[str] = ()) -> SingleFile:
     tokenizer = load_tokenizer(folder / artifact.TOKENIZER, manifest.inputs.max_length)
     nodes = _nodes(folder, tokenizer, manifest)
     graph = merge(onnx.load(folder / artifact.MODEL), nodes, manifest.labels)
-    model = assemble(folder, manifest)
+    model = assemble(folder, manifest, native=False)  # whoever runs a single file has no kernels of edgeft's
     own = [*_recorded(model), *texts]
     odd = odd_texts(words_of(tokenizer), [token.content for token in tokenizer.get_added_tokens_decoder().values()])
     compare_tokens(folder, graph, tokenizer, manifest, [*own, *odd])
@@ -124,6 +125,7 @@ def _nodes(folder: Path, tokenizer: Tokenizer, manifest: Manifest) -> Nodes:
 
 def merge(graph: onnx.ModelProto, nodes: Nodes, labels: Sequence[str]) -> onnx.ModelProto:
     """Put the tokenizer in front of an artifact's graph, in place; its labels go into the metadata."""
+    graph = inliner.inline_local_functions(graph)
     inner = graph.graph
     _keep_additions(inner)
     own = [*nodes.nodes, *inner.node]
@@ -229,7 +231,7 @@ def _recorded(model: Model) -> list[str]:
     """The texts of the golden rows, none where the artifact has none."""
     if artifact.GOLDEN not in model.manifest.files:
         return []
-    return [row.text for row in read_golden(model).rows]
+    return [row.text for row in read_golden(model).rows if isinstance(row.text, str)]
 
 
 def _save(graph: onnx.ModelProto, out: Path) -> int:

@@ -226,7 +226,7 @@ def _looked_up(
     net: Net, node: onnx.NodeProto, values: NDArray[np.int8], scale: NDArray[np.float32]
 ) -> Iterable[onnx.NodeProto]:
     table, ids, out = node.input[0], node.input[1], node.output[0]
-    steps = (
+    steps: tuple[tuple[str, list[str], str, dict[str, int]], ...] = (
         ("Gather", [net.add_constant(f"{table}_int8", values), ids], f"{out}_int8", {}),
         ("Cast", [f"{out}_int8"], f"{out}_float", {"to": onnx.TensorProto.FLOAT}),
         ("Gather", [net.add_constant(f"{table}_scale", scale[:, None]), ids], f"{out}_scale", {}),

@@ -88,10 +88,10 @@ def _graphs(metrics: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any], st
     found: list[tuple[str, Mapping[str, Any], str]] = [
         ("fp32 graph", metrics["fp32"], f"logits within {difference:.0e} of torch")
     ]
-    if "int8" in metrics:
-        shipped = metrics["precision"] == "int8"
-        note = metrics["quantization"]["reason"]
-        found.append(("int8 graph", metrics["int8"], note if shipped else f"does not ship: {note}"))
+    if metrics["precision"] != "fp32":
+        found.append(
+            (f"{metrics['precision']} graph", metrics[metrics["precision"]], metrics["quantization"]["reason"])
+        )
     return found
 
 

@@ -33,6 +33,7 @@ def decided(chosen: Recipe, results: Results) -> Recipe:
         chosen.export,
         precision=results["export"].metrics["precision"],
         float_layers=results["export"].metrics["quantization"]["float_layers"],
+        smoothing=results["export"].metrics["quantization"]["smoothing"],
     )
     return dataclasses.replace(taught(chosen, results), export=export)
 

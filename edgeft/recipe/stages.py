@@ -184,20 +184,30 @@ class ExportConfig(StageConfig):
     """Capture to ONNX, int8, and the gates between them."""
 
     precision: Annotated[
-        Literal["auto", "int8", "fp32"], _option("auto: int8 where it is smaller, clearly faster and agrees")
+        Literal["auto", "fp32", "int8", "int8-tensor", "int8-static", "int8-blocks", "int4-blocks", "fp16"],
+        _option("auto: the fastest that is smaller and clearly faster than fp32 and agrees with it"),
     ] = "auto"
-    opset: Annotated[int, _option("ONNX operator set", ge=17)] = 18
+    opset: Annotated[int, _option("ONNX operator set", ge=17)] = 20
+    calibration_rows: Annotated[int, _option("training rows that give the ranges of activations", "rows", ge=1)] = 128
+    smoothing: Annotated[
+        Share | None, _option("share of the activations' range that moves into int8 weights; unset: by measurement")
+    ] = None
+    calibration: Annotated[
+        Literal["minmax", "percentile", "entropy"], _option("how static int8 finds the range of an activation")
+    ] = "minmax"
     parity_rows: Annotated[int, _option("validation rows of the parity check", "rows", ge=1)] = 256
     parity_tolerance: Annotated[float, _option("largest difference of fp32 logits from torch", gt=0)] = 1e-4
-    min_agreement: Annotated[float, _option("smallest share of answers that int8 shares with fp32", gt=0, le=1)] = 0.97
+    min_agreement: Annotated[
+        float, _option("smallest share of answers that the artifact shares with fp32", gt=0, le=1)
+    ] = 0.98
     min_speedup: Annotated[
-        float, _option("int8 must be so many times faster than fp32; less than this is a tie", ge=1)
+        float, _option("a precision must be so many times faster than fp32; less than this is a tie", ge=1)
     ] = 1.05
     float_layers: Annotated[
         list[str] | None,
-        _option("weights kept in fp32 inside the int8 graph; unset: decided by measured sensitivity"),
+        _option("weights kept in fp32 inside a quantized graph; unset: decided by measured sensitivity"),
     ] = None
-    latency_queries: Annotated[int, _option("queries of the int8 against fp32 race", ge=10)] = 100
+    latency_queries: Annotated[int, _option("queries of the race of all precisions", ge=10)] = 100
 
 
 @_config()

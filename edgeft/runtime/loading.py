@@ -55,6 +55,8 @@ def assemble(
     graph: Path | None = None,
     threads: int | None = None,
     provider: str = "CPUExecutionProvider",
+    native: bool = True,
+    exact: bool | None = None,
 ) -> Model:
     """A model of files that nobody has checked.
 
@@ -64,6 +66,8 @@ def assemble(
         graph: the ONNX file; None: the folder's own.
         threads: of one operator; None: the cores this process really has.
         provider: an onnxruntime execution provider.
+        native: as of `Engine`.
+        exact: as of `Engine`.
 
     Raises:
         ArtifactError: a kind that this runtime doesn't know, or files that can't be loaded.
@@ -71,7 +75,7 @@ def assemble(
     if manifest.kind not in KINDS:
         raise ArtifactError(f"{folder}: its kind {manifest.kind!r} is none of {', '.join(KINDS)}")
     inputs = manifest.inputs
-    engine = Engine(graph or folder / artifact.MODEL, inputs.pad_token_id, threads, provider)
+    engine = Engine(graph or folder / artifact.MODEL, inputs.pad_token_id, threads, provider, native, exact)
     tokenizer = load_tokenizer(folder / artifact.TOKENIZER, None if inputs.stride else inputs.max_length)
     return KINDS[manifest.kind](folder, manifest, engine, tokenizer)
 

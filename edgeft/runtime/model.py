@@ -42,6 +42,7 @@ class Model(ABC):
         takes: the options of a call, beside the input.
         pairs: whether an input is a question with its context, not a text.
         sample: any input.
+        engine: token ids in, arrays out.
     """
 
     reads: tuple[str, ...]
@@ -55,7 +56,7 @@ class Model(ABC):
         self.name = folder.resolve().name
         self.manifest = manifest
         self.labels = list(manifest.labels)
-        self._engine = engine
+        self.engine = engine
         self._tokenizer = tokenizer
         self._clean = _cleaner(manifest.inputs)
 
@@ -207,22 +208,14 @@ class Model(ABC):
         found: list[Arrays] = [()] * len(flat)
         for rows in length_sorted([window.ids for window in flat], batch_size):
             ids, types = [flat[row].ids for row in rows], [flat[row].types for row in rows]
-            arrays = self._engine.run(ids, outputs, types)
+            arrays = self.engine.run(ids, outputs, types)
             for place, row in enumerate(rows):
                 found[row] = tuple(
-                    array[place, : len(ids[place])] if name in self._engine.of_tokens else array[place]
+                    array[place, : len(ids[place])] if name in self.engine.of_tokens else array[place]
                     for name, array in zip(outputs, arrays, strict=True)
                 )
         left = iter(found)
         return [list(itertools.islice(left, len(own))) for own in windows]
-
-    def raw(self, inputs: Sequence[Any]) -> Floats:
-        """Every number that a graph gives for every token of every input, one input at a time: one flat row.
-
-        Graphs that are not finished yet have it, too, so that any two of them can be compared.
-        """
-        found = self.run(self.windows(inputs), self._engine.output_names, 1)
-        return np.concatenate([array.ravel() for own in found for arrays in own for array in arrays])
 
     def _rows(self, texts: Sequence[str], output: str, batch_size: int) -> Floats:
         """One output of texts of one window each, (texts, width)."""

@@ -105,7 +105,7 @@ def replay(model: Model) -> Replay:
     golden = read_golden(model)
     now = record(model, [row.text for row in golden.rows], golden.tolerance).rows
     pairs = list(zip(golden.rows, now, strict=True))
-    differences = [_difference(old.logits, new.logits) for old, new in pairs]
+    differences = [difference(old.logits, new.logits) for old, new in pairs]
     return Replay(
         rows=len(pairs),
         same_tokens=sum(old.input_ids == new.input_ids for old, new in pairs),
@@ -115,8 +115,8 @@ def replay(model: Model) -> Replay:
     )
 
 
-def _difference(before: list[float], now: list[float]) -> float:
-    """The largest one; infinite where other tokens gave another number of them."""
+def difference(before: list[float], now: list[float]) -> float:
+    """The largest one of any number; infinite where other tokens gave another number of them."""
     if len(before) != len(now):
         return float("inf")
     return float(np.abs(np.subtract(before, now)).max(initial=0.0))

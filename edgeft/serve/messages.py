@@ -64,9 +64,7 @@ class ModelCard(msgspec.Struct):
     labels: list[str]
     precision: str
     max_length: Annotated[int, Meta(description="tokens of a forward pass")]
-    long_texts: Annotated[
-        str, Meta(description="longer ones are truncated, or windowed: answered whole")
-    ]
+    long_texts: Annotated[str, Meta(description="longer ones are truncated, or windowed: answered whole")]
     cleaning: Annotated[Cleaning, Meta(description="what is done to a text before it is tokenized, as in training")]
     calibration: dict[str, Any]
     metrics: dict[str, dict[str, Any]]

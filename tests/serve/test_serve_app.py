@@ -134,7 +134,11 @@ BODIES = [
     (b'{"text": null}', 422, "text: expected `str`"),
     (b'{"texts": ["xyzzy-plugh", 5]}', 422, "texts[1]: expected `str`, got `int`"),
     (b'{"texts": "xyzzy-plugh"}', 422, "texts: expected `array`"),
-    (b'{"text": "a", "xyzzy-plugh": 1}', 422, "unknown key; the keys are text, texts, question, context, questions, model, top_k, aggregation_strategy"),
+    (
+        b'{"text": "a", "xyzzy-plugh": 1}',
+        422,
+        "unknown key; the keys are text, texts, question, context, questions, model, top_k, aggregation_strategy",
+    ),
     (b'{"text": "xyzzy-plugh", "top_k": 0}', 422, "top_k: expected `int` >= 1"),
     (b'{"text": "xyzzy-plugh", "top_k": true}', 422, "top_k"),
 ]

@@ -1,0 +1,108 @@
+"""What candidate graphs are tested on: a captured model, its rows, and the runtime that would ship it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from edgeft import artifact, models
+from edgeft.artifact import InputSpec, Manifest, Quantization
+from edgeft.cleaning import versions
+from edgeft.data.dataset import Dataset
+from edgeft.errors import ModelError
+from edgeft.export import graph, operators
+from edgeft.export.capture import capture
+from edgeft.recipe import ExportConfig, TrainingConfig
+from edgeft.runtime import Model
+from edgeft.runtime.loading import assemble
+from edgeft.train import evaluate, tasks
+from edgeft.train.tasks import TrainingTask
+
+CAPTURED, FP32 = "captured.onnx", "fp32.onnx"
+
+
+@dataclass(frozen=True)
+class Bed:
+    """What candidate graphs are tested on.
+
+    Attributes:
+        folder: for candidates; it goes when the stage ends.
+        manifest: of the artifact to be, for labels and inputs.
+        dataset: real rows.
+        config: the gates' bounds.
+        reference: what torch predicts on each split.
+        task: asks and judges.
+        source: the torch model.
+    """
+
+    folder: Path
+    manifest: Manifest
+    dataset: Dataset
+    config: ExportConfig
+    reference: dict[str, Any]
+    task: TrainingTask
+    source: Any
+
+    @property
+    def post(self) -> tuple[str, str]:
+        """What `graph.finish` appends."""
+        return self.manifest.kind, self.manifest.decoding.get("pooling", "")
+
+    def model(self, file: str, threads: int | None = None, native: bool = True, exact: bool | None = None) -> Model:
+        """A candidate through the runtime, exactly as it would ship; options as of `assemble`."""
+        return assemble(self.folder, self.manifest, self.folder / file, threads, native=native, exact=exact)
+
+    def inputs(self, rows: int | None = None) -> list[Any]:
+        """What the runtime is given of the first validation rows; None: of all."""
+        return self.task.given(self.dataset.validation)[:rows]
+
+    def asked(self, file: str) -> dict[str, Any]:
+        """A candidate's predictions on each split, row by row, as an app would ask."""
+        model = self.model(file)
+        return {split: self.task.asked(model, self.dataset.split(split)) for split in evaluate.SPLITS}
+
+
+def lay(config: ExportConfig, folder: Path, dataset: Dataset, scratch: Path) -> Bed:
+    """Capture the fp32 graph, save the tokenizer, and collect torch's answers."""
+    tokenizer = models.load_tokenizer(str(folder))
+    max_length = min(tokenizer.model_max_length, models.longest(folder))
+    room = tasks.class_of(dataset.kind)
+    model = models.load(str(folder), room.head(dataset.labels))
+    if model.edgeft_new_head and room.auto != "AutoModel":
+        raise ModelError(f"{folder}: has no head for {dataset.kind} rows; fine-tune it on them first")
+    captured = capture(model, config.opset, types=room.pairs and models.takes_types(model))
+    onnx.save(operators.add_bodies(captured), scratch / CAPTURED)
+    tokenizer.backend_tokenizer.no_truncation()
+    tokenizer.backend_tokenizer.no_padding()
+    tokenizer.backend_tokenizer.save(str(scratch / artifact.TOKENIZER))
+    task = tasks.of(dataset, tokenizer, max_length, TrainingConfig())
+    spec = InputSpec(
+        names=[item.name for item in captured.graph.input],
+        max_length=max_length,
+        pad_token_id=tokenizer.pad_token_id,
+        stride=task.stride(),
+        cleaning=dataset.cleaning,
+        cleaning_versions=versions(dataset.cleaning),
+    )
+    manifest = Manifest(
+        task=dataset.task,
+        kind=dataset.kind,
+        labels=room.named(dataset.labels),
+        decoding=task.decoding(model),
+        inputs=spec,
+        quantization=Quantization(precision="fp32", scheme="none"),
+    )
+    bed = Bed(scratch, manifest, dataset, config, evaluate.on_splits(task, model), task, model)
+    graph.finish(captured, scratch / FP32, *bed.post)
+    return bed
+
+
+def gate(bed: Bed, file: str, before: dict[str, Any]) -> dict[str, Any]:
+    """Metrics of a candidate through the runtime, its bytes, and the share of answers as before."""
+    found = evaluate.scores(bed.task, bed.asked(file), before)
+    found["bytes"] = (bed.folder / file).stat().st_size
+    found["latency_ms"] = evaluate.latency_ms(bed.model(file, threads=1), bed.inputs())
+    return found

@@ -1,0 +1,341 @@
+"""Which precision ships: every rung of the ladder is built and tried on this machine, and the fastest that holds wins."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from edgeft.artifact import Quantization
+from edgeft.bench.race import Ratio, race, ratio
+from edgeft.errors import GateError, RecipeError
+from edgeft.export import graph
+from edgeft.export.bed import CAPTURED, FP32, Bed, gate
+from edgeft.export.precisions import LADDER, PRECISIONS, Precision, Source
+from edgeft.progress import say, track
+from edgeft.recipe import ExportConfig
+from edgeft.runtime import processor
+
+STRENGTHS = (0.4, 0.5, 0.6, 0.7, 0.8)  # of smoothing
+SENSITIVITY_ROWS = 128
+PROOF_ROWS = 64
+RACE_WARMUP = 20
+TRIAL = "trial.onnx"
+PORTABLE_AGREEMENT = 0.98  # of the answers of edgeft's kernels with those of the operators' bodies, on PROOF_ROWS rows
+
+
+@dataclass(kw_only=True)
+class Rung:
+    """One precision on this machine.
+
+    Attributes:
+        precision: which.
+        strength: of smoothing.
+        float_layers: weights that stay fp32.
+        bytes: of the graph.
+        latency_ms: median of one input, one thread.
+        speedup: over fp32, of one race.
+        agreement: share of answers as of fp32, on the rows of the parity check.
+        reason: why it ships or doesn't.
+    """
+
+    precision: Precision
+    strength: float = 0.5
+    float_layers: list[str] = field(default_factory=list)
+    bytes: int = 0
+    latency_ms: float = 0.0
+    speedup: Ratio | None = None
+    agreement: float = 0.0
+    reason: str = ""
+
+    @property
+    def name(self) -> str:
+        """As a recipe names it."""
+        return self.precision.name
+
+    @property
+    def file(self) -> str:
+        """Its graph, in the bed's folder."""
+        return f"{self.name}.onnx"
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "precision": self.name,
+            "scheme": self.precision.scheme,
+            "bytes": self.bytes,
+            "latency_ms": self.latency_ms,
+            "speedup": self.speedup.as_dict() if self.speedup else None,
+            "agreement": self.agreement,
+            "smoothing": self.strength,
+            "float_layers": self.float_layers,
+            "reason": self.reason,
+        }
+
+
+def choose(bed: Bed, found: dict[str, Any]) -> tuple[Quantization, str]:
+    """Try the rungs that the recipe allows; their figures go into `found`.
+
+    Args:
+        bed: with the captured and the fp32 graph.
+        found: gets `rungs`, and the gate's figures of what ships under its name.
+
+    Returns:
+        What ships, and its file in the bed's folder.
+
+    Raises:
+        GateError: the recipe names a precision that doesn't hold.
+    """
+    size = (bed.folder / FP32).stat().st_size
+    if bed.config.precision == "fp32":
+        return Quantization(precision="fp32", scheme="none", fp32_bytes=size, reason="the recipe asks for fp32"), FP32
+    ladder = Ladder(bed, size)
+    winner = ladder.climb()
+    found["rungs"] = [rung.as_dict() for rung in ladder.rungs]
+    if winner is None:
+        reason = "; ".join(f"{rung.name}: {rung.reason}" for rung in ladder.rungs)
+        if bed.config.precision != "auto":
+            raise GateError(f"export: {reason}; no artifact was written")
+        say(f"export: fp32 ships, because of {reason}")
+        return Quantization(precision="fp32", scheme="none", fp32_bytes=size, reason=reason), FP32
+    found[winner.name] = {**gate(bed, winner.file, ladder.reference), "speedup": ladder.ratio_of(winner).as_dict()}
+    return ladder.quantization(winner, found[winner.name]), winner.file
+
+
+class Ladder:
+    """The rungs of one model.
+
+    Attributes:
+        rungs: what was tried, in the order of the ladder.
+        reference: what the fp32 graph answers on each split.
+    """
+
+    def __init__(self, bed: Bed, fp32_bytes: int) -> None:
+        self.bed, self.fp32_bytes = bed, fp32_bytes
+        self.reference = bed.asked(FP32)
+        rows = bed.task.given(bed.dataset.train)[: bed.config.calibration_rows]
+        windows = [window for own in bed.model(FP32).windows(rows) for window in own]
+        captured = onnx.load(bed.folder / CAPTURED)
+        self.source = Source(captured, windows, bed.folder, method=bed.config.calibration)
+        self.rungs: list[Rung] = []
+        self._strengths: dict[str, float] = {}
+
+    def climb(self) -> Rung | None:
+        """Build and time every rung, then take the fastest that holds; None: none does."""
+        self._build()
+        self._time(self.rungs)
+        waiting = [rung for rung in self.rungs if not self._loses(rung)]
+        while waiting:
+            rung = self._first(waiting)
+            waiting.remove(rung)
+            rung.agreement = self._agreement(rung)
+            if rung.agreement >= self.bed.config.min_agreement:
+                return self._won(rung, waiting)
+            if self._settle(rung) and not self._loses(rung):
+                waiting.append(rung)
+        return None
+
+    def _build(self) -> None:
+        for precision in self._wanted():
+            rung = Rung(precision=precision)
+            rung.strength = self._strength(precision)
+            kept = self.bed.config.float_layers
+            if kept:
+                check_names(kept, [site.linear.name for site in self.source.sites])
+                rung.float_layers = list(kept)
+            self._write(rung)
+            self.rungs.append(rung)
+
+    def _wanted(self) -> list[Precision]:
+        if self.bed.config.precision != "auto":
+            return [PRECISIONS[self.bed.config.precision]]
+        return [one for one in LADDER if one.provider == "CPUExecutionProvider" and one.name != "fp32"]
+
+    def _strength(self, precision: Precision) -> float:
+        """How much to smooth for a precision."""
+        if self.bed.config.smoothing is not None:
+            return self.bed.config.smoothing
+        if not precision.smoothed_as:
+            return 0.0
+        if precision.smoothed_as not in self._strengths:
+            self._strengths[precision.smoothed_as] = self._measured_strength(PRECISIONS[precision.smoothed_as])
+        return self._strengths[precision.smoothed_as]
+
+    def _measured_strength(self, precision: Precision) -> float:
+        """The smoothing after which a graph's numbers are nearest to fp32's.
+
+        On validation rows: what was trained on is answered so surely that it says little about other rows.
+        """
+        wanted = self._raw(CAPTURED)
+        away = {}
+        for strength in STRENGTHS:
+            onnx.save(precision.build(self._source(strength), ()), self.bed.folder / TRIAL)
+            away[strength] = float(np.abs(self._raw(TRIAL) - wanted).mean())
+        return min(away, key=lambda strength: away[strength])
+
+    def _source(self, strength: float) -> Source:
+        """The source at another smoothing, its ranges kept."""
+        other = dataclasses.replace(self.source, strength=strength)
+        other.__dict__["ranges"] = self.source.ranges
+        return other
+
+    def _raw(self, file: str) -> NDArray[np.float32]:
+        """Every number that a graph, finished or not, answers to some validation rows; one flat row."""
+        model = self.bed.model(file, threads=1)
+        found = model.run(model.windows(self.bed.inputs(SENSITIVITY_ROWS)), model.engine.output_names, 1)
+        return np.concatenate([array.ravel() for own in found for arrays in own for array in arrays])
+
+    def _write(self, rung: Rung) -> None:
+        made = rung.precision.build(self._source(rung.strength), rung.float_layers)
+        graph.finish(made, self.bed.folder / rung.file, *self.bed.post)
+        rung.bytes = (self.bed.folder / rung.file).stat().st_size
+
+    def _time(self, rungs: list[Rung]) -> None:
+        """Race rungs against fp32 and one another: one thread, one input at a time, in turns."""
+        contenders = {FP32: self.bed.model(FP32, threads=1)}
+        contenders |= {rung.name: self.bed.model(rung.file, threads=1) for rung in rungs}
+        times = race(contenders, self.bed.inputs(), self.bed.config.latency_queries, RACE_WARMUP)
+        for rung in rungs:
+            rung.latency_ms = times[rung.name].p50_ms
+            rung.speedup = ratio(times[FP32], times[rung.name])
+
+    def _loses(self, rung: Rung) -> bool:
+        problems = objections(self.bed.config, rung.bytes, self.fp32_bytes, self.ratio_of(rung))
+        rung.reason = "; ".join(problems)
+        return bool(problems)
+
+    def ratio_of(self, rung: Rung) -> Ratio:
+        """How many times as fast as fp32 it is."""
+        assert rung.speedup is not None
+        return rung.speedup
+
+    def _first(self, waiting: list[Rung]) -> Rung:
+        """The fastest; of those that are as good as equal, the one that comes first on the ladder."""
+        bound = self.bed.config.min_speedup * min(rung.latency_ms for rung in waiting)
+        return next(rung for rung in self.rungs if rung in waiting and rung.latency_ms <= bound)
+
+    def _agreement(self, rung: Rung) -> float:
+        task, validation = self.bed.task, self.bed.dataset.validation
+        asked = task.asked(self.bed.model(rung.file), validation)
+        return task.agreement(self.reference["validation"], asked)
+
+    def _settle(self, rung: Rung) -> bool:
+        """Leave 1, 2, 4, ... of the weights that hurt most in fp32, up to half of them; whether that is enough."""
+        wanted = self.bed.config.min_agreement
+        rung.reason = f"{rung.agreement:.1%} of the answers agree with fp32, wanted are {wanted:.1%}"
+        if self.bed.config.float_layers is not None or not rung.precision.layers:
+            return False
+        ranked = self._ranked(rung)
+        while 2 * len(rung.float_layers) <= len(ranked) // 2:
+            rung.float_layers = ranked[: max(1, 2 * len(rung.float_layers))]
+            self._write(rung)
+            rung.agreement = self._agreement(rung)
+            if rung.agreement >= wanted:
+                self._time([rung])
+                return True
+        rung.reason += f"; {rung.agreement:.1%} with {len(rung.float_layers)} layers in fp32"
+        return False
+
+    def _ranked(self, rung: Rung) -> list[str]:
+        """Weights by how much nearer to fp32 the graph comes when each alone is left in fp32, the most harmful first."""
+        source, wanted = self._source(rung.strength), self._raw(CAPTURED)
+        away = {}
+        for name in track([site.linear.name for site in source.sites], f"{rung.name} sensitivity"):
+            onnx.save(rung.precision.build(source, [name]), self.bed.folder / TRIAL)
+            away[name] = float(np.abs(self._raw(TRIAL) - wanted).mean())
+        return sorted(away, key=lambda name: away[name])
+
+    def _won(self, winner: Rung, waiting: list[Rung]) -> Rung:
+        for rung in waiting:
+            rung.reason = f"slower: {rung.latency_ms:.2f} ms against {winner.latency_ms:.2f} ms of {winner.name}"
+            rung.agreement = self._agreement(rung)
+        speedup = self.ratio_of(winner).median
+        winner.reason = (
+            f"{self.fp32_bytes / winner.bytes:.1f} times smaller and {speedup:.2f} times faster than fp32 here, "
+            f"{winner.agreement:.1%} of the answers equal"
+        )
+        return winner
+
+    def quantization(self, winner: Rung, figures: dict[str, Any]) -> Quantization:
+        """What the manifest says of it.
+
+        Raises:
+            GateError: it answers otherwise on another kind of processor.
+        """
+        task = self.bed.task
+        numbers = [task.compared(made["validation"]) for made in (self.bed.asked(winner.file), self.reference)]
+        return Quantization(
+            precision=winner.name,
+            scheme=winner.precision.scheme,
+            smoothing=winner.strength,
+            float_layers=winner.float_layers,
+            agreement=figures["validation"]["agreement"],
+            max_logit_difference=float(np.abs(numbers[0] - numbers[1]).max()),
+            fp32_bytes=self.fp32_bytes,
+            speedup=self.ratio_of(winner).median,
+            proved_on=prove(self.bed, winner.file),
+            reason=winner.reason,
+        )
+
+
+def objections(config: ExportConfig, size: int, fp32_bytes: int, speedup: Ratio) -> list[str]:
+    """Why a precision may not ship, both numbers in each line.
+
+    Under `auto` it has to win clearly, the lower bound of the ratio included. Where a recipe names it the race was
+    decided before: a tie passes, only a clear loss objects.
+    """
+    problems = []
+    if size >= fp32_bytes:
+        problems.append(f"{size} bytes are not fewer than the {fp32_bytes} of fp32")
+    auto = config.precision == "auto"
+    clear_loss = speedup.median < 1 / config.min_speedup and speedup.high < 1
+    if (auto and (speedup.median < config.min_speedup or speedup.low <= 1)) or (not auto and clear_loss):
+        wanted = config.min_speedup if auto else 1 / config.min_speedup
+        problems.append(
+            f"{speedup.median:.2f} times the speed of fp32 ({speedup.low:.2f} to {speedup.high:.2f}), "
+            f"wanted is {wanted:.2f}"
+        )
+    return problems
+
+
+def check_names(wanted: Collection[str], names: Collection[str]) -> None:
+    """Whether the graph has these weights.
+
+    Raises:
+        RecipeError: names the first that it hasn't, and the nearest one that it has.
+    """
+    unknown = next((name for name in wanted if name not in names), None)
+    if unknown is not None:
+        close = difflib.get_close_matches(unknown, names, n=1, cutoff=0.0)
+        raise RecipeError(f"export.float_layers: the graph has no weight {unknown!r}; the nearest is {close[0]}")
+
+
+def prove(bed: Bed, file: str) -> list[str]:
+    """The kinds of kernel on which the answers were seen to be equal.
+
+    Raises:
+        GateError: they aren't.
+    """
+    split = bed.dataset.validation.take(range(min(PROOF_ROWS, len(bed.dataset.validation))))
+    here = bed.task.asked(bed.model(file), split)
+    portable = bed.task.asked(bed.model(file, native=False), split)
+    exact = bed.task.asked(bed.model(file, native=False, exact=True), split)
+    others = {
+        "any processor, with onnxruntime's operators alone": portable,
+        "x86 without VNNI, where onnxruntime takes exact u8u8 products": exact,
+    }
+    for name, answers in others.items():
+        alike = bed.task.agreement(here, answers)
+        if alike < PORTABLE_AGREEMENT:
+            raise GateError(
+                f"export: only {alike:.1%} of {len(split)} answers are the same on {name}; use "
+                "--set export.precision=fp32"
+            )
+    sets = " ".join(processor.instruction_sets()) or "no instruction set that matters"
+    return [f"this processor ({sets})", *others]
