@@ -59,7 +59,7 @@ def torch_arrays(task: TrainingTask, source: Any, window: Window) -> list[Any]:
     """What the torch model has for the graph's numbers on one window."""
     ids = torch.tensor([window.ids])
     batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-    if task.pairs and models.takes_types(source):
+    if task.pairs and models.takes_types(source, task.tokenizer):
         batch["token_type_ids"] = torch.tensor([window.types])
     with torch.inference_mode():
         return [array[0].float().numpy() for array in task.outputs(source.eval(), batch)]
