@@ -191,9 +191,21 @@ def load(
     return model.to(device) if device is not None and quantization_config is None else model
 
 
-def takes_types(model: Any) -> bool:
-    """Whether a model can be told two texts apart; whether its tokenizer does so is another question."""
-    return getattr(model.config, "type_vocab_size", 0) > 1
+def has_head(model: Any, auto: str) -> bool:
+    """Whether a loaded model's folder had its head: one of that class, of this size.
+
+    Args:
+        model: as `load` gives it.
+        auto: the class of `transformers` that loaded it.
+    """
+    ending = auto.removeprefix("AutoModel")
+    written = model.config.architectures or [ending]
+    return not ending or (not model.edgeft_new_head and all(name.endswith(ending) for name in written))
+
+
+def takes_types(model: Any, tokenizer: Any) -> bool:
+    """Whether a model can be told two texts apart, and its tokenizer does so."""
+    return getattr(model.config, "type_vocab_size", 0) > 1 and "token_type_ids" in tokenizer.model_input_names
 
 
 # ------------------------------------------------------------------------------------------------------------ encoders

@@ -131,3 +131,19 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
         return code, captured.out, captured.err
 
     return call
+
+
+@pytest.fixture(scope="session")
+def kind_root(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: Any) -> Any:
+    """Kind to a folder with `data`, `teacher`, `export` (temperature 1) and `artifact`, of a tiny model; made once."""
+    from support_kinds import artifact_of, pair_tokenizer
+
+    made: dict[str, Path] = {}
+
+    def root(kind: str) -> Path:
+        if kind not in made:
+            made[kind] = tmp_path_factory.mktemp(kind)
+            artifact_of(kind, pair_tokenizer(tiny_tokenizer) if kind == "squad" else tiny_tokenizer, made[kind])
+        return made[kind]
+
+    return root

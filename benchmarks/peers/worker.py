@@ -1,4 +1,4 @@
-"""One engine in its own process: builds its form of a model, and times it on demand. Speaks JSON lines on stdin and stdout.
+"""One engine in its own process: builds its form of a model and times it on demand, in JSON lines.
 
 Run by benchmarks/engines.py with the Python of the engine's own environment; imports nothing of edgeft's but where
 edgeft is the engine.

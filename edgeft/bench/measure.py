@@ -148,10 +148,10 @@ def throughput(model: Model, texts: Sequence[Any], config: BenchConfig) -> float
     stream = cycle(texts)
     calls = max(MIN_BATCHES, config.queries // config.batch_size)
     batches = [list(islice(stream, config.batch_size)) for _ in range(calls)]
-    list(model.predict_many(batches[0], config.batch_size))
+    list(model.predict_many(batches[0], batch_size=config.batch_size))
     start = time.perf_counter()
     for batch in batches:
-        list(model.predict_many(batch, config.batch_size))
+        list(model.predict_many(batch, batch_size=config.batch_size))
     return calls * config.batch_size / (time.perf_counter() - start)
 
 

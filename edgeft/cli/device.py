@@ -76,7 +76,7 @@ def predict(
     model = edgeft.load(artifact, threads=threads)
     chosen = {"top_k": top_k, "aggregation_strategy": aggregation_strategy}
     options = {name: value for name, value in chosen.items() if value is not None}
-    answers = zip(shown, model.predict_many(asked, batch_size, **options), strict=True)
+    answers = zip(shown, model.predict_many(asked, batch_size=batch_size, **options), strict=True)
     if out is not None:
         _write_answers(answers, out)
     else:

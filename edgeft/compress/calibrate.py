@@ -13,7 +13,7 @@ import edgeft
 from edgeft.data.dataset import Dataset
 from edgeft.data.dataset import load as load_dataset
 from edgeft.progress import say
-from edgeft.recipe import CalibrateConfig, TrainingConfig
+from edgeft.recipe import CalibrateConfig
 from edgeft.stage import Inputs, Metrics, stage, write_json
 from edgeft.train import tasks
 from edgeft.train.tasks import TrainingTask
@@ -133,7 +133,7 @@ def fill(config: CalibrateConfig, inputs: Inputs, out_dir: Path) -> Metrics:
 
 def choices_of(dataset: Dataset, model: edgeft.Model) -> dict[str, Choices] | None:
     """The choices on validation and test; None where an answer is none."""
-    task = tasks.of(dataset, None, model.manifest.inputs.max_length, TrainingConfig())
+    task = tasks.of_artifact(dataset, model.manifest)
     if type(task).choices is TrainingTask.choices:
         return None
     splits = {name: dataset.split(name) for name in ("validation", "test")}

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from edgeft import models, shapes
-from edgeft.compress.recover import learn
+from edgeft.compress.recover import labelled_rows, learn
 from edgeft.compress.teacher import cache_of
-from edgeft.data.dataset import load as load_dataset
 from edgeft.recipe import DistillConfig
 from edgeft.stage import Inputs, Metrics, stage
 from edgeft.train import evaluate
@@ -41,7 +40,7 @@ def fill(config: DistillConfig, inputs: Inputs, out_dir: Path) -> Metrics:
     Returns:
         Metrics of the student; `agreement` is with the teacher.
     """
-    dataset = load_dataset(inputs["data"])
+    dataset = labelled_rows(inputs["data"], "distill")
     device, _ = models.device(config.device)
     teacher = inputs["teacher"]
     before = evaluate.earlier_predictions(teacher, inputs["data"], dataset)

@@ -15,11 +15,10 @@ from numpy.typing import NDArray
 from torch.nn.functional import cross_entropy
 
 from edgeft import models
-from edgeft.compress.recover import learn
+from edgeft.compress.recover import labelled_rows, learn
 from edgeft.compress.structure import prune as remove
 from edgeft.compress.teacher import cache_of
 from edgeft.data.dataset import Dataset
-from edgeft.data.dataset import load as load_dataset
 from edgeft.progress import say
 from edgeft.recipe import PruneConfig
 from edgeft.stage import CHECKPOINTS, Inputs, Metrics, stage
@@ -90,7 +89,7 @@ def fill(config: PruneConfig, inputs: Inputs, out_dir: Path) -> Metrics:
         Metrics; `agreement` is with the model before. `tried` has ratios and drop of each attempt, `kept` the index
         of the one that stayed, None where pruning was left out.
     """
-    dataset = load_dataset(inputs["data"])
+    dataset = labelled_rows(inputs["data"], "prune")
     tokenizer = models.load_tokenizer(str(inputs["model"]))
     tried: list[dict[str, float]] = []
     kept, model = None, None

@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 
 from edgeft.compress import losses
 from edgeft.compress.teacher import TeacherOutputs, outputs
+from edgeft.data.dataset import Dataset
+from edgeft.data.dataset import load as load_dataset
+from edgeft.errors import RecipeError
 from edgeft.progress import say
 from edgeft.recipe import DistillationConfig
 from edgeft.train.batches import collate, encode
@@ -22,6 +25,19 @@ from edgeft.train.tasks import SingleLabel
 from edgeft.train.tasks.sequences import weights_of
 
 DEFAULT_RATE = 1e-4
+
+
+def labelled_rows(folder: Path, stage: str) -> Dataset:
+    """The rows of a data folder, where distillation and pruning can learn from them.
+
+    Raises:
+        RecipeError: they are of another kind.
+    """
+    dataset = load_dataset(folder)
+    if dataset.kind not in SingleLabel.kinds:
+        taken = ", ".join(SingleLabel.kinds)
+        raise RecipeError(f"{stage}: takes {taken} rows so far, not {dataset.kind}; export the teacher itself")
+    return dataset
 
 
 @dataclass(frozen=True)

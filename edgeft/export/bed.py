@@ -71,9 +71,9 @@ def lay(config: ExportConfig, folder: Path, dataset: Dataset, scratch: Path) -> 
     max_length = min(tokenizer.model_max_length, models.longest(folder))
     room = tasks.class_of(dataset.kind)
     model = models.load(str(folder), room.head(dataset.labels))
-    if model.edgeft_new_head and room.auto != "AutoModel":
+    if not models.has_head(model, room.auto):
         raise ModelError(f"{folder}: has no head for {dataset.kind} rows; fine-tune it on them first")
-    captured = capture(model, config.opset, types=room.pairs and models.takes_types(model))
+    captured = capture(model, config.opset, types=room.pairs and models.takes_types(model, tokenizer))
     onnx.save(operators.add_bodies(captured), scratch / CAPTURED)
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.no_padding()

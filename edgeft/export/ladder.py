@@ -1,4 +1,4 @@
-"""Which precision ships: every rung of the ladder is built and tried on this machine, and the fastest that holds wins."""
+"""Which precision ships: every rung of the ladder is tried on this machine, and the fastest that holds wins."""
 
 from __future__ import annotations
 
@@ -243,7 +243,7 @@ class Ladder:
         return False
 
     def _ranked(self, rung: Rung) -> list[str]:
-        """Weights by how much nearer to fp32 the graph comes when each alone is left in fp32, the most harmful first."""
+        """Weights by how near to fp32 the graph comes when each alone is left in fp32, the most harmful first."""
         source, wanted = self._source(rung.strength), self._raw(CAPTURED)
         away = {}
         for name in track([site.linear.name for site in source.sites], f"{rung.name} sensitivity"):

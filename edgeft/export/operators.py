@@ -4,9 +4,10 @@ onnxruntime takes a registered kernel where there is one and this body elsewhere
 compute the same: each token's activations get a scale of their own, so that an answer doesn't depend on what else is in
 its batch.
 
-Linear and GeluLinear are matrix products of int8. With v = x * smooth (tokens, K), s = max |v| / 127 for each token:
-y = s * round(v / s) W * weight_scale + bias. GeluLinear takes v = (gelu(x) + 0.17) * smooth, which is never below 0, and
-s = max v / 255; what the 0.17 adds has been taken from its bias. The Norm forms return LayerNormalization(y + residual).
+Linear and GeluLinear are matrix products of int8. With v = x * smooth (tokens, K) and s = max |v| / 127 for each token,
+y = s * round(v / s) W * weight_scale + bias. GeluLinear takes v = (gelu(x) + 0.17) * smooth, which is never below 0,
+and s = max v / 255; what the 0.17 adds has been taken from its bias. The Norm forms return
+LayerNormalization(y + residual).
 Attention is softmax(q k^T scale) v of packed queries, keys and values over the tokens that the mask shows.
 """
 
@@ -62,7 +63,8 @@ _NORM = """
 _ATTENTION = """
     queries, keys, values = Split<axis = -1, num_outputs = 3>(qkv)
     shown = Cast<to = 6>(mask)
-    y = com.microsoft.MultiHeadAttention<num_heads: int = @num_heads, scale: float = @scale>(queries, keys, values, , shown)
+    y = com.microsoft.MultiHeadAttention<num_heads: int = @num_heads, scale: float = @scale>
+        (queries, keys, values, , shown)
 """
 _NORM_INPUTS = f"{_INPUTS}, residual, gamma, beta"
 

@@ -17,7 +17,7 @@ from edgeft.artifact import Manifest
 from edgeft.data.dataset import load as load_dataset
 from edgeft.errors import GateError
 from edgeft.export import graph
-from edgeft.recipe import StageConfig, TrainingConfig
+from edgeft.recipe import StageConfig
 from edgeft.runtime.loading import assemble
 from edgeft.runtime.verify import Golden, difference, record, replay
 from edgeft.stage import Inputs, Metrics, digest, stage, write_json
@@ -52,7 +52,7 @@ def fill(config: StageConfig, inputs: Inputs, out_dir: Path) -> Metrics:
     manifest = dataclasses.replace(
         manifest, calibration=calibration, data_sha256=digest(inputs["data"]), edgeft_version=edgeft.__version__
     )
-    task = tasks.of(dataset, None, manifest.inputs.max_length, TrainingConfig())
+    task = tasks.of_artifact(dataset, manifest)
     golden = write_golden(out_dir, manifest, task.given(dataset.test))
     whole = artifact.write_manifest(out_dir, manifest, [*artifact.REQUIRED, *golden])
     return {"bytes": artifact.total_bytes(whole), "temperature": calibration["temperature"]}

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Any
 
 import numpy as np
 import torch
 
 from edgeft import models
+from edgeft.data.dataset import Split
 from edgeft.runtime import Model
 from edgeft.runtime.windows import Window
 from edgeft.train.tasks import TrainingTask
@@ -59,20 +59,28 @@ def torch_arrays(task: TrainingTask, source: Any, window: Window) -> list[Any]:
     """What the torch model has for the graph's numbers on one window."""
     ids = torch.tensor([window.ids])
     batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-    if task.pairs and models.takes_types(source):
+    if task.pairs and models.takes_types(source, task.tokenizer):
         batch["token_type_ids"] = torch.tensor([window.types])
     with torch.inference_mode():
         return [array[0].float().numpy() for array in task.outputs(source.eval(), batch)]
 
 
-def _others(task: TrainingTask, windows: Sequence[Sequence[Window]], split: Any) -> int:
-    """Rows whose tokens differ from training's; those that either of the two cuts are compared where both cut alike."""
+def _others(task: TrainingTask, windows: Sequence[Sequence[Window]], split: Split) -> int:
+    """Rows whose tokens differ from training's; where only one of the two cut a row, there is nothing to compare."""
     items = task.items(split)
-    trained: dict[int, list[list[int]]] = {}
-    for row, group in groupby(zip(items.rows.tolist(), items.inputs, strict=True), key=lambda pair: pair[0]):
-        trained[row] = [item["input_ids"] for _, item in group]
+    trained: dict[int, list[dict[str, Any]]] = {}
+    for row, item in zip(items.rows.tolist(), items.inputs, strict=True):
+        trained.setdefault(row, []).append(item)
     return sum(
-        [window.ids for window in own] != trained[row]
+        [_tokens(task, window) for window in own] != [_trained(task, item) for item in trained[row]]
         for row, own in enumerate(windows)
-        if row in trained and (task.pairs or len(own) == len(trained[row]) == 1)
+        if row in trained and (not task.loose or len(own) == len(trained[row]) == 1)
     )
+
+
+def _tokens(task: TrainingTask, window: Window) -> tuple[list[int], list[int]]:
+    return window.ids, window.types if task.pairs else []
+
+
+def _trained(task: TrainingTask, item: dict[str, Any]) -> tuple[list[int], list[int]]:
+    return item["input_ids"], item["types"] if task.pairs else []

@@ -1,7 +1,7 @@
 """int8 with a scale for each token: matrix products become the operators of `edgeft.export.operators`.
 
-Activations are smoothed before they are rounded (SmoothQuant, Xiao et al. 2023, equation 4): what makes a channel of the
-activations large moves into the weights, s_k = max |x_k|^a / max |w_k|^(1 - a), x' = x / s, w' = s w.
+Activations are smoothed before they are rounded (SmoothQuant, Xiao et al. 2023, equation 4): what makes a channel of
+the activations large moves into the weights, s_k = max |x_k|^a / max |w_k|^(1 - a), x' = x / s, w' = s w.
 """
 
 from __future__ import annotations
@@ -96,7 +96,8 @@ def quantize(
 
     Args:
         model: captured.
-        ranges: value that goes into a product to the largest size of each of its channels, (K); see `edgeft.export.ranges`.
+        ranges: value that goes into a product to the largest size of each of its channels, (K), as of
+            `edgeft.export.ranges.channel_ranges`.
         strength: how much of the activations' range moves into the weights, 0 to 1; `a` above.
         float_layers: weights that stay fp32.
         by_token: whether each token has a scale of its own; otherwise all tokens of a batch share one.

@@ -79,12 +79,10 @@ def _calibration(found: Mapping[str, Any]) -> list[str]:
 def _limits(results: Mapping[str, StageResult]) -> str:
     rows, calibration = results["data"].metrics["rows"]["train"], results["calibrate"].metrics
     learned = f"It learned from {rows} labelled rows and knows no other kind of text"
-    if "test" not in calibration:
-        return f"{learned}. report.html has its figures on parts of the test rows."
-    return (
-        f"{learned}; its calibration ({calibration['method']}) holds for text like theirs. report.html shows its "
-        "worst mistakes."
-    )
+    if "test" in calibration:
+        learned += f"; its calibration ({calibration['method']}) holds for text like theirs"
+    worst = "worst mistakes" if gates.measures(results)[0] == "accuracy" else "figures on parts of the test rows"
+    return f"{learned}. report.html shows its {worst}."
 
 
 def _quality(metrics: Mapping[str, Mapping[str, Any]], lead: str, second: str | None) -> str:

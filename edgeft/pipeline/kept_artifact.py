@@ -6,9 +6,10 @@ from pathlib import Path
 
 import edgeft
 from edgeft.data.dataset import Dataset
-from edgeft.pipeline.kept import judged, old_and_new, task_of
+from edgeft.pipeline.kept import judged, old_and_new
 from edgeft.recipe import UpdateConfig
 from edgeft.stage import Inputs, Metrics, stage
+from edgeft.train import tasks
 from edgeft.train.metrics.bootstrap import Measure
 
 
@@ -34,5 +35,6 @@ def run(config: UpdateConfig, inputs: Inputs, out_dir: Path) -> Metrics:
 
 def measure_of(folder: Path, dataset: Dataset) -> Measure:
     """The lead metric of an artifact on the test rows, row by row; one text at a time, as a device is asked."""
-    task = task_of(dataset)
-    return task.measures(task.asked(edgeft.load(folder), dataset.test), dataset.test)[task.lead]
+    model = edgeft.load(folder)
+    task = tasks.of_artifact(dataset, model.manifest)
+    return task.measures(task.asked(model, dataset.test), dataset.test)[task.lead]

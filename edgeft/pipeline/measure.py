@@ -11,10 +11,11 @@ import torch
 
 import edgeft
 from edgeft import models
+from edgeft.artifact import read_manifest
 from edgeft.bench.measure import measure
 from edgeft.bench.race import race, ratio
 from edgeft.data.dataset import load as load_dataset
-from edgeft.recipe import BenchConfig, TrainingConfig
+from edgeft.recipe import BenchConfig
 from edgeft.stage import Inputs, Metrics, stage, write_json
 from edgeft.train import tasks
 from edgeft.train.metrics import bootstrap
@@ -34,7 +35,7 @@ def fill(config: BenchConfig, inputs: Inputs, out_dir: Path) -> Metrics:
         where transformers has a pipeline for the task.
     """
     dataset = load_dataset(inputs["data"])
-    task = tasks.of(dataset, None, 0, TrainingConfig())
+    task = tasks.of_artifact(dataset, read_manifest(inputs["package"]))
     given = task.given(dataset.test)
     found: dict[str, Any] = measure(inputs["package"], given, config)
     found["quality"] = quality(task, inputs["package"])

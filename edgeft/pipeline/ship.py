@@ -148,7 +148,7 @@ class Answers:
 def answers(chosen: Recipe, run_dir: Path) -> Answers:
     """Ask the package, one text at a time as on a device."""
     dataset, package = load_dataset(run_dir / "data"), edgeft.load(run_dir / "package")
-    task = train_tasks.of(dataset, None, package.manifest.inputs.max_length, chosen.finetune)
+    task = train_tasks.of_artifact(dataset, package.manifest, chosen.finetune)
     found = task.asked(package, dataset.test)
     one_label = dataset.kind == "single-label"
     return Answers(

@@ -30,7 +30,7 @@ def show(results: Results, folder: Path, console: Console) -> None:
             _updated(results[name].metrics, "teacher" if name == "update" else "artifact", console)
     if "artifact" in results:
         _headline(results, console)
-        _next(folder, console)
+        _next(folder, console, ' --context "your text"' if "token_f1" in gates.measures(results) else "")
     else:
         console.print(f"\nReport: {folder / 'report.html'}", soft_wrap=True)
 
@@ -93,9 +93,10 @@ def _updated(metrics: dict[str, Any], what: str, console: Console) -> None:
         )
 
 
-def _next(folder: Path, console: Console) -> None:
+def _next(folder: Path, console: Console, more: str) -> None:
     console.print(f"\nReport: {folder / 'artifact' / 'report.html'}\nNext:")
-    console.print(f'  edgeft predict {folder / "artifact"} "your own text"', soft_wrap=True)
+    what = "question" if more else "text"
+    console.print(f'  edgeft predict {folder / "artifact"} "your own {what}"{more}', soft_wrap=True)
     console.print(f"  edgeft bench {folder / 'artifact'}", soft_wrap=True)
     console.print(f"  edgeft serve {folder / 'artifact'}", soft_wrap=True)
 

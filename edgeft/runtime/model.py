@@ -117,7 +117,7 @@ class Model(ABC):
             return next(self._answered([texts], BATCH_SIZE, options))
         return list(self._answered(texts, BATCH_SIZE, options))
 
-    def predict_many(self, texts: Iterable[Any], batch_size: int = 1, **options: Any) -> Iterator[Any]:
+    def predict_many(self, texts: Iterable[Any], *, batch_size: int = 1, **options: Any) -> Iterator[Any]:
         """Answer one input after the other, in memory that doesn't grow with their number.
 
         Args:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import msgspec
 from litestar.exceptions import HTTPException
@@ -11,6 +11,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from edgeft.artifact import MODEL
 from edgeft.cleaning import Cleaning
+from edgeft.runtime.tags import STRATEGIES
 from edgeft.serve.service import ModelProtocol
 from edgeft.serve.settings import ServeSettings
 
@@ -33,8 +34,7 @@ class PredictRequest(msgspec.Struct, forbid_unknown_fields=True):
     model: Annotated[str, Meta(description="which model; needed where there are several")] | UnsetType = UNSET
     top_k: Annotated[int, Meta(ge=1, description="answers for each text; null: all labels")] | UnsetType | None = UNSET
     aggregation_strategy: (
-        Annotated[Literal["none", "simple", "first"], Meta(description="of tags: each token, or groups of one type")]
-        | UnsetType
+        Annotated[str, Meta(description="of tags: each token (none), or groups (simple, first)")] | UnsetType
     ) = UNSET
 
 
@@ -157,6 +157,8 @@ def options_of(request: PredictRequest, model: ModelProtocol) -> dict[str, Any]:
         HTTPException: one that the model hasn't got (422).
     """
     found = {name: getattr(request, name) for name in OPTIONS if getattr(request, name) is not UNSET}
+    if found.get("aggregation_strategy", STRATEGIES[0]) not in STRATEGIES:
+        raise refuse(f"aggregation_strategy: expected one of {', '.join(STRATEGIES)}")
     _none_of(request, [name for name in OPTIONS if name not in model.takes], f"{', '.join(model.takes) or 'no option'}")
     return found
 

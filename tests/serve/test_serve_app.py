@@ -134,11 +134,10 @@ BODIES = [
     (b'{"text": null}', 422, "text: expected `str`"),
     (b'{"texts": ["xyzzy-plugh", 5]}', 422, "texts[1]: expected `str`, got `int`"),
     (b'{"texts": "xyzzy-plugh"}', 422, "texts: expected `array`"),
-    (
-        b'{"text": "a", "xyzzy-plugh": 1}',
-        422,
-        "unknown key; the keys are text, texts, question, context, questions, model, top_k, aggregation_strategy",
-    ),
+    (b'{"text": "a", "xyzzy-plugh": 1}', 422, "unknown key; the keys are text, texts, question, context, questions, "),
+    (b'{"question": "a", "context": "xyzzy-plugh"}', 422, '"question" is for other models; this one takes texts'),
+    (b'{"text": "a", "aggregation_strategy": "first"}', 422, "is for other models; this one takes top_k"),
+    (b'{"text": "a", "aggregation_strategy": "xyzzy-plugh"}', 422, "expected one of none, simple, first"),
     (b'{"text": "xyzzy-plugh", "top_k": 0}', 422, "top_k: expected `int` >= 1"),
     (b'{"text": "xyzzy-plugh", "top_k": true}', 422, "top_k"),
 ]

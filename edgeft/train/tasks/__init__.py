@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from edgeft.artifact import Manifest
 from edgeft.data.dataset import Dataset
+from edgeft.errors import ArtifactError
 from edgeft.recipe import TrainingConfig
 from edgeft.train.tasks.base import Items, TrainingTask
 from edgeft.train.tasks.chats import Messages
@@ -15,7 +17,7 @@ from edgeft.train.tasks.questions import Questions
 from edgeft.train.tasks.sequences import MultiLabel, Regression, SingleLabel
 from edgeft.train.tasks.tags import Tags
 
-__all__ = ["Items", "SingleLabel", "TrainingTask", "class_of", "of"]
+__all__ = ["Items", "SingleLabel", "TrainingTask", "class_of", "of", "of_artifact"]
 
 KNOWN: dict[str, type[TrainingTask]] = {
     kind: task
@@ -34,6 +36,17 @@ def class_of(kind: str) -> type[TrainingTask]:
         kind: as dataset.json names it.
     """
     return KNOWN[kind]
+
+
+def of_artifact(dataset: Dataset, manifest: Manifest, config: TrainingConfig | None = None) -> TrainingTask:
+    """The task of a dataset, to ask and judge an artifact with; it has no tokenizer.
+
+    Raises:
+        ArtifactError: the artifact is of another kind than the rows.
+    """
+    if manifest.kind != dataset.kind:
+        raise ArtifactError(f"the artifact answers as {manifest.kind}, but the rows are {dataset.kind}")
+    return of(dataset, None, manifest.inputs.max_length, config or TrainingConfig())
 
 
 def of(dataset: Dataset, tokenizer: Any, max_length: int, config: TrainingConfig) -> TrainingTask:

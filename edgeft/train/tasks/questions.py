@@ -141,7 +141,7 @@ class Questions(TrainingTask):
         """(B, T, 2) of start and end; what pads is as good as impossible."""
         device = next(model.parameters()).device
         batch = collate([item["input_ids"] for item in chosen], self.tokenizer.pad_token_id, device)
-        if models.takes_types(unwrapped(model)):
+        if models.takes_types(unwrapped(model), self.tokenizer):
             batch["token_type_ids"] = collate([item["types"] for item in chosen], 0, device)["input_ids"]
         found = model(**batch)
         logits = torch.stack([found.start_logits, found.end_logits], dim=-1).float()
