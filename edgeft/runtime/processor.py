@@ -42,6 +42,6 @@ def instruction_sets(path: Path = CPUINFO) -> list[str]:
 
 @functools.cache
 def saturates() -> bool:
-    """Whether onnxruntime's u8s8 products may overflow their 16 bits here: on x86 without VNNI, or where nobody knows."""
+    """Whether onnxruntime's u8s8 products may overflow their 16 bits: on x86 without VNNI, or where nobody knows."""
     x86 = platform.machine().lower() in ("x86_64", "amd64", "i386", "i686")
     return x86 and not any("vnni" in name for name in instruction_sets())
