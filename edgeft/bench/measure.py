@@ -21,6 +21,7 @@ from edgeft.errors import ArtifactError, EdgeftError, UserError
 from edgeft.progress import track
 from edgeft.recipe import BenchConfig
 from edgeft.runtime import Model, load
+from edgeft.runtime.threads import usable_cores
 
 SCHEMA_VERSION = 1
 COLD_RUNS = 3
@@ -93,6 +94,7 @@ def _figures(
         "batch_size": config.batch_size,
         "texts": _lengths(model, texts),
         "latency": latency.as_dict(),
+        "by_threads_ms": by_threads(model.folder, texts, config),
         "throughput_texts_per_s": throughput(model, texts, config),
         "cold_start": cold_start(model.folder, texts[0], config.threads),
         "size": _sizes(model),
@@ -141,6 +143,18 @@ def _check_labels(model: Model, texts: Sequence[Any], labels: Sequence[str] | No
 def _lengths(model: Model, texts: Sequence[Any]) -> dict[str, float]:
     tokens = [len(ids) for ids in model.encode(list(texts))]
     return {"rows": len(texts), "median_tokens": float(np.median(tokens)), "max_tokens": max(tokens)}
+
+
+def by_threads(path: Path, texts: Sequence[Any], config: BenchConfig) -> dict[str, float]:
+    """Median latency with 1, 2, 4, ... threads up to the cores this process has, in turns; number to ms.
+
+    `edgeft.load` chooses by it.
+    """
+    most = usable_cores()
+    counts = [count for count in (1, 2, 4, 8, 16, 32, 64) if count < most] + [most]
+    models = {str(count): load(path, threads=count) for count in counts}
+    found = race(models, texts, max(10, config.queries // 5), min(config.warmup, 10))
+    return {count: latency.p50_ms for count, latency in found.items()}
 
 
 def throughput(model: Model, texts: Sequence[Any], config: BenchConfig) -> float:

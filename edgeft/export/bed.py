@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ class Bed:
         reference: what torch predicts on each split.
         task: asks and judges.
         source: the torch model.
+        answers: of candidates that were asked; whoever writes a file anew takes its answers out.
     """
 
     folder: Path
@@ -45,6 +46,7 @@ class Bed:
     reference: dict[str, Any]
     task: TrainingTask
     source: Any
+    answers: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
     def post(self) -> tuple[str, str]:
@@ -60,9 +62,12 @@ class Bed:
         return self.task.given(self.dataset.validation)[:rows]
 
     def asked(self, file: str) -> dict[str, Any]:
-        """A candidate's predictions on each split, row by row, as an app would ask."""
-        model = self.model(file)
-        return {split: self.task.asked(model, self.dataset.split(split)) for split in evaluate.SPLITS}
+        """A candidate's predictions on each split, row by row, as an app would ask; asked once."""
+        if file not in self.answers:
+            model = self.model(file)
+            splits = {split: self.task.asked(model, self.dataset.split(split)) for split in evaluate.SPLITS}
+            self.answers[file] = splits
+        return self.answers[file]
 
 
 def lay(config: ExportConfig, folder: Path, dataset: Dataset, scratch: Path) -> Bed:

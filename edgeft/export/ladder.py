@@ -194,6 +194,7 @@ class Ladder:
     def _write(self, rung: Rung) -> None:
         made = rung.precision.build(self._source(rung.strength), rung.float_layers)
         graph.finish(made, self.bed.folder / rung.file, *self.bed.post)
+        self.bed.answers.pop(rung.file, None)
         rung.bytes = (self.bed.folder / rung.file).stat().st_size
 
     def _time(self, rungs: list[Rung]) -> None:

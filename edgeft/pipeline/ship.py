@@ -111,7 +111,10 @@ def facts(chosen: Recipe, results: Results, looked: dict[str, Any]) -> dict[str,
     """What the manifest says beyond the package; `looked` is the closer look at the artifact."""
     bench = results["bench"].metrics
     text = decided_yaml(chosen, results)
-    latency = {name: bench[name] for name in ("latency", "throughput_texts_per_s", "cold_start", "machine", "threads")}
+    latency = {
+        name: bench[name]
+        for name in ("latency", "by_threads_ms", "throughput_texts_per_s", "cold_start", "machine", "threads")
+    }
     return {
         "metrics": quality(results, looked),
         "latency": {**latency, "against_teacher": bench.get("against_teacher", {})},

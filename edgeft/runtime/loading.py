@@ -15,6 +15,9 @@ from edgeft.runtime.engine import Engine
 from edgeft.runtime.model import Model
 from edgeft.runtime.questions import Reader
 from edgeft.runtime.tags import Tagger
+from edgeft.runtime.threads import fastest, usable_cores
+
+CPU = "CPUExecutionProvider"
 
 # As the manifest names them; the forms of rows that training knows, and embeddings.
 KINDS: dict[str, type[Model]] = {
@@ -54,7 +57,7 @@ def assemble(
     manifest: Manifest,
     graph: Path | None = None,
     threads: int | None = None,
-    provider: str = "CPUExecutionProvider",
+    provider: str = CPU,
     native: bool = True,
     exact: bool | None = None,
 ) -> Model:
@@ -80,12 +83,13 @@ def assemble(
     return KINDS[manifest.kind](folder, manifest, engine, tokenizer)
 
 
-def load(path: str | Path, threads: int | None = None, provider: str = "CPUExecutionProvider") -> Model:
+def load(path: str | Path, threads: int | None = None, provider: str = CPU) -> Model:
     """Load an artifact and check that it is the one that was written.
 
     Args:
         path: the artifact folder.
-        threads: of one operator; None: the cores this process really has.
+        threads: of one operator; None: by what was measured when the artifact was made, on at most the cores this process
+            really has.
         provider: an onnxruntime execution provider.
 
     Raises:
@@ -97,4 +101,22 @@ def load(path: str | Path, threads: int | None = None, provider: str = "CPUExecu
     folder = Path(path)
     manifest = artifact.read_manifest(folder)
     artifact.verify_files(folder, manifest)
+    check_provider(folder, manifest, provider)
+    threads = threads or fastest(manifest.latency.get("by_threads_ms", {}), usable_cores())
     return assemble(folder, manifest, None, threads, provider)
+
+
+def check_provider(folder: Path, manifest: Manifest, provider: str) -> None:
+    """Whether the artifact's operators are those of a provider.
+
+    Raises:
+        ArtifactError: they aren't, and onnxruntime would run them elsewhere without a word.
+    """
+    precision = manifest.quantization.precision
+    if precision.startswith("int") and provider != CPU:
+        raise ArtifactError(
+            f"{folder} is {precision}, whose operators are made for {CPU}, not for {provider}; "
+            "export it with --precision fp16, or load it without a provider"
+        )
+    if precision == "fp16" and provider == CPU:
+        raise ArtifactError(f"{folder} is fp16, which a CPU runs slowly; load it with provider='CUDAExecutionProvider'")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 CGROUP_V2 = Path("/sys/fs/cgroup/cpu.max")
 CGROUP_V1 = Path("/sys/fs/cgroup/cpu")
+WORTH = 1.1  # more threads have to be faster by this to be worth their cores
 
 
 def usable_cores() -> int:
@@ -21,6 +23,24 @@ def usable_cores() -> int:
         cores = os.cpu_count() or 1
     quota = container_share()
     return max(1, cores if quota is None else min(cores, math.ceil(quota)))
+
+
+def fastest(by_threads_ms: Mapping[str, float], cores: int) -> int:
+    """How many threads to run.
+
+    Args:
+        by_threads_ms: number of threads to the latency that was measured with them; may be empty.
+        cores: that this process has.
+
+    Returns:
+        The smallest measured number whose latency is at most `WORTH` above the best of those that fit; all the cores
+        where nothing was measured.
+    """
+    fitting = {int(count): ms for count, ms in by_threads_ms.items() if int(count) <= cores}
+    if not fitting:
+        return cores
+    bound = min(fitting.values()) * WORTH
+    return min(count for count, ms in fitting.items() if ms <= bound)
 
 
 def container_share() -> float | None:
