@@ -76,6 +76,8 @@ class ReportInputs:
         scrutiny: `teacher`, and `artifact`, to intervals, slices and counterfactual swaps on the test split.
         flips: examples of answers that change with an identity term.
         shipped: whether there is an artifact; else the report is about the trained model.
+        rungs: precisions that were tried, as of `edgeft.export.ladder`.
+        precision: the one that ships.
         update: of an update, teacher and artifact to `metric`, `max_old_drop_points` and `rows` before and after.
     """
 
@@ -103,6 +105,8 @@ class ReportInputs:
     scrutiny: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     flips: Sequence[Mapping[str, Any]] = ()
     shipped: bool = True
+    rungs: Sequence[Mapping[str, Any]] = ()
+    precision: str = ""
     update: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 

@@ -41,7 +41,7 @@ class Rung:
         bytes: of the graph.
         latency_ms: median of one input, one thread.
         speedup: over fp32, of one race.
-        agreement: share of answers as of fp32, on the rows of the parity check.
+        agreement: share of validation answers as of fp32; None: a rung that lost before anyone asked.
         reason: why it ships or doesn't.
     """
 
@@ -51,7 +51,7 @@ class Rung:
     bytes: int = 0
     latency_ms: float = 0.0
     speedup: Ratio | None = None
-    agreement: float = 0.0
+    agreement: float | None = None
     reason: str = ""
 
     @property

@@ -194,6 +194,8 @@ def report(chosen: Recipe, results: Results, run_dir: Path, found: Answers) -> s
             bench=results["bench"].metrics,
             calibration=results["calibrate"].metrics,
             parity=results["export"].metrics["parity"],
+            rungs=results["export"].metrics.get("rungs", []),
+            precision=results["export"].metrics["precision"],
             versions=versions(),
             data=results["data"].metrics,
             metrics=quality(results, found.looked),

@@ -88,8 +88,8 @@ def load(path: str | Path, threads: int | None = None, provider: str = CPU) -> M
 
     Args:
         path: the artifact folder.
-        threads: of one operator; None: by what was measured when the artifact was made, on at most the cores this process
-            really has.
+        threads: of one operator; None: by what was measured when the artifact was made, on at most the cores that
+            this process really has.
         provider: an onnxruntime execution provider.
 
     Raises:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -178,3 +179,60 @@ def test_the_containers_share_bounds_the_threads(tmp_path: Path, monkeypatch: py
     assert threads.container_share() == 1.5
     quota.write_text("50000 100000\n")
     assert threads.usable_cores() == 1
+
+
+@pytest.mark.parametrize(
+    ("measured", "cores", "expected"),
+    [
+        ({}, 3, 3),
+        ({"1": 2.0, "2": 1.9}, 2, 1),  # 5% isn't worth a core
+        ({"1": 2.0, "2": 1.2}, 2, 2),
+        ({"1": 2.0, "2": 1.2, "4": 0.7}, 2, 2),  # 4 don't fit
+        ({"1": 2.0, "2": 1.2, "4": 1.5}, 8, 2),
+        ({"4": 1.0}, 2, 2),  # nothing that fits was measured
+    ],
+)
+def test_threads_are_as_many_as_are_worth_their_cores(measured: dict[str, float], cores: int, expected: int) -> None:
+    assert threads.fastest(measured, cores) == expected
+
+
+@pytest.mark.parametrize(
+    ("precision", "provider", "line"),
+    [
+        ("int8", "CUDAExecutionProvider", "is int8, whose operators are made for CPUExecutionProvider"),
+        ("int4-blocks", "CUDAExecutionProvider", "export it with --precision fp16"),
+        ("fp16", "CPUExecutionProvider", "is fp16, which a CPU runs slowly"),
+    ],
+)
+def test_a_provider_that_the_artifact_is_not_made_for(folder: Path, precision: str, provider: str, line: str) -> None:
+    manifest = artifact.read_manifest(folder)
+    other = dataclasses.replace(manifest, quantization=Quantization(precision=precision, scheme="none"))
+    artifact.write_manifest(folder, other, list(artifact.REQUIRED))
+    with pytest.raises(ArtifactError, match=line) as caught:
+        load(folder, provider=provider)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_provider_that_is_not_installed(folder: Path) -> None:
+    with pytest.raises(UserError, match="CUDAExecutionProvider is not in the installed onnxruntime, which has"):
+        load(folder, provider="CUDAExecutionProvider")
+
+
+def test_a_graph_that_was_cut_off_is_one_line(folder: Path) -> None:
+    whole = (folder / artifact.MODEL).read_bytes()
+    (folder / artifact.MODEL).write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ArtifactError, match=rf"{artifact.MODEL} has {len(whole) // 2} bytes instead of {len(whole)}"):
+        load(folder)
+    with pytest.raises(ArtifactError, match="can't be loaded by onnxruntime") as caught:
+        Engine(folder / artifact.MODEL, 0)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_large_batch_in_passes_is_answered_as_in_one(folder: Path) -> None:
+    ids = [[1 + (row * 7 + place) % 190 for place in range(5 + row % 9)] for row in range(80)]
+    engine = Engine(folder / artifact.MODEL, 0)
+    passes = engine.run(ids, ["logits", "probabilities"])
+    engine._pass_tokens = None
+    for found, whole in zip(passes, engine.run(ids, ["logits", "probabilities"]), strict=True):
+        assert found.shape == (80, 2)
+        np.testing.assert_allclose(found, whole, rtol=1e-6)
