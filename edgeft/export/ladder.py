@@ -121,8 +121,7 @@ class Ladder:
         self.reference = bed.asked(FP32)
         rows = bed.task.given(bed.dataset.train)[: bed.config.calibration_rows]
         windows = [window for own in bed.model(FP32).windows(rows) for window in own]
-        captured = onnx.load(bed.folder / CAPTURED)
-        self.source = Source(captured, windows, bed.folder, method=bed.config.calibration)
+        self.source = Source(bed.folder / CAPTURED, windows, bed.folder, method=bed.config.calibration)
         self.rungs: list[Rung] = []
         self._strengths: dict[str, float] = {}
 
@@ -147,7 +146,7 @@ class Ladder:
             rung.strength = self._strength(precision)
             kept = self.bed.config.float_layers
             if kept:
-                check_names(kept, [site.linear.name for site in self.source.sites])
+                check_names(kept, self.source.weights)
                 rung.float_layers = list(kept)
             self._write(rung)
             self.rungs.append(rung)
@@ -182,7 +181,7 @@ class Ladder:
     def _source(self, strength: float) -> Source:
         """The source at another smoothing, its ranges kept."""
         other = dataclasses.replace(self.source, strength=strength)
-        other.__dict__["ranges"] = self.source.ranges
+        other.__dict__.update(ranges=self.source.ranges, weights=self.source.weights)
         return other
 
     def _raw(self, file: str) -> NDArray[np.float32]:
@@ -247,7 +246,7 @@ class Ladder:
         """Weights by how near to fp32 the graph comes when each alone is left in fp32, the most harmful first."""
         source, wanted = self._source(rung.strength), self._raw(CAPTURED)
         away = {}
-        for name in track([site.linear.name for site in source.sites], f"{rung.name} sensitivity"):
+        for name in track(list(source.weights), f"{rung.name} sensitivity"):
             onnx.save(rung.precision.build(source, [name]), self.bed.folder / TRIAL)
             away[name] = float(np.abs(self._raw(TRIAL) - wanted).mean())
         return sorted(away, key=lambda name: away[name])

@@ -41,6 +41,11 @@ class Net:
         tensor = self._constants.get(name)
         return None if tensor is None else numpy_helper.to_array(tensor)
 
+    def shape(self, name: str) -> tuple[int, ...] | None:
+        """The axes of an initializer; None: it is none."""
+        tensor = self._constants.get(name)
+        return None if tensor is None else tuple(tensor.dims)
+
     def add_constant(self, name: str, values: NDArray[np.generic]) -> str:
         """Add an initializer, whose name it returns; one of the same name is replaced."""
         tensor = numpy_helper.from_array(np.array(values, order="C"), name)
@@ -95,25 +100,40 @@ class Linear:
     """A matrix product with a constant weight, and the bias that follows it.
 
     Attributes:
+        net: that it is of.
         name: of the weight.
         nodes: the nodes that it consists of.
         x: the value that goes in, (..., K).
         y: the value that comes out, (..., N).
-        weight: (K, N).
-        bias: (N).
+        shape: K and N.
+        transposed: whether the weight is kept as (N, K).
+        bias_name: of the bias; empty: there is none.
     """
 
+    net: Net
     name: str
     nodes: tuple[onnx.NodeProto, ...]
     x: str
     y: str
-    weight: NDArray[np.float32]
-    bias: NDArray[np.float32]
+    shape: tuple[int, int]
+    transposed: bool = False
+    bias_name: str = ""
 
     @property
     def product(self) -> str:
         """The product before its bias."""
         return self.nodes[0].output[0]
+
+    @property
+    def weight(self) -> NDArray[np.float32]:
+        """(K, N); read anew each time, so that nobody keeps all weights a second time."""
+        weight = _f32(self.net.constant(self.name))
+        return np.ascontiguousarray(weight.T) if self.transposed else weight
+
+    @property
+    def bias(self) -> NDArray[np.float32]:
+        """(N)."""
+        return _f32(self.net.constant(self.bias_name)) if self.bias_name else np.zeros(self.shape[1], dtype=np.float32)
 
 
 def linears(net: Net) -> list[Linear]:
@@ -125,33 +145,31 @@ def linear(net: Net, node: onnx.NodeProto) -> Linear | None:
     """The matrix product that begins at this node; None: it is none."""
     if node.op_type == "Gemm":
         return _gemm(net, node)
-    if node.op_type != "MatMul":
+    axes = net.shape(node.input[1]) if node.op_type == "MatMul" else None
+    if axes is None or len(axes) != 2:
         return None
-    weight = net.constant(node.input[1])
-    if weight is None or weight.ndim != 2:
-        return None
+    shape = (axes[0], axes[1])
     add = net.only_user(node.output[0], "Add")
     for name in add.input if add is not None else ():
-        bias = net.constant(name)
-        if add is not None and bias is not None and bias.shape == (weight.shape[1],):
-            return Linear(node.input[1], (node, add), node.input[0], add.output[0], _f32(weight), _f32(bias))
-    zeros = np.zeros(weight.shape[1], dtype=np.float32)
-    return Linear(node.input[1], (node,), node.input[0], node.output[0], _f32(weight), zeros)
+        if add is not None and net.shape(name) == shape[1:]:
+            return Linear(net, node.input[1], (node, add), node.input[0], add.output[0], shape, bias_name=name)
+    return Linear(net, node.input[1], (node,), node.input[0], node.output[0], shape)
 
 
 def _gemm(net: Net, node: onnx.NodeProto) -> Linear | None:
     options = {item.name: onnx.helper.get_attribute_value(item) for item in node.attribute}
-    weight, bias = net.constant(node.input[1]), net.constant(node.input[2]) if len(node.input) > 2 else None
     plain = options.get("alpha", 1.0) == options.get("beta", 1.0) == 1.0 and not options.get("transA", 0)
-    if weight is None or bias is None or not plain:
+    axes = net.shape(node.input[1])
+    if axes is None or not plain or len(node.input) < 3:
         return None
-    weight = weight.T if options.get("transB", 0) else weight
-    if bias.shape != (weight.shape[1],):
+    transposed = bool(options.get("transB", 0))
+    shape = (axes[1], axes[0]) if transposed else (axes[0], axes[1])
+    if net.shape(node.input[2]) != shape[1:]:
         return None
-    return Linear(node.input[1], (node,), node.input[0], node.output[0], _f32(weight), _f32(bias))
+    return Linear(net, node.input[1], (node,), node.input[0], node.output[0], shape, transposed, node.input[2])
 
 
-def _f32(values: NDArray[np.generic]) -> NDArray[np.float32]:
+def _f32(values: NDArray[np.generic] | None) -> NDArray[np.float32]:
     return np.ascontiguousarray(values, dtype=np.float32)
 
 

@@ -20,7 +20,7 @@ from onnxruntime.transformers import float16
 from edgeft.export import operators, token_int8
 from edgeft.export.net import Net
 from edgeft.export.ranges import Method, channel_ranges, tensor_ranges
-from edgeft.export.token_int8 import Ranges, Site
+from edgeft.export.token_int8 import Ranges
 from edgeft.runtime.windows import Window
 
 BLOCK = 32  # values of a block of weights that share a scale
@@ -31,14 +31,14 @@ class Source:
     """What every precision is made of.
 
     Attributes:
-        captured: the fp32 graph; never changed.
+        captured: the file of the fp32 graph.
         rows: training rows, to calibrate on.
         scratch: a folder for files that go again.
         strength: of smoothing, 0 to 1.
         method: how the ranges of static int8 are found.
     """
 
-    captured: onnx.ModelProto
+    captured: Path
     rows: Sequence[Window]
     scratch: Path
     strength: float = 0.5
@@ -46,20 +46,17 @@ class Source:
 
     def copy(self) -> onnx.ModelProto:
         """A graph to change."""
-        copied = onnx.ModelProto()
-        copied.CopyFrom(self.captured)
-        return copied
+        return onnx.load(self.captured)
 
     @cached_property
-    def sites(self) -> list[Site]:
-        """The products that int8 is for."""
-        return token_int8.sites(Net(self.copy()))
+    def weights(self) -> dict[str, str]:
+        """Weights that int8 is for -> the values that they are multiplied with."""
+        return {site.linear.name: site.linear.x for site in token_int8.sites(Net(self.copy()))}
 
     @cached_property
     def ranges(self) -> Ranges:
         """Largest size of each channel that goes into a product."""
-        names = [site.linear.x for site in self.sites]
-        return channel_ranges(operators.add_bodies(self.copy()), names, self.rows, self.scratch / "ranges.onnx")
+        return channel_ranges(self.copy(), self.weights.values(), self.rows, self.scratch / "ranges.onnx")
 
 
 Build = Callable[[Source, Collection[str]], onnx.ModelProto]
@@ -135,7 +132,8 @@ def _smoothed(model: onnx.ModelProto) -> set[str]:
 def _blocks(bits: int) -> Build:
     def build(source: Source, float_layers: Collection[str]) -> onnx.ModelProto:
         model = source.copy()
-        excluded = [site.linear.nodes[0].name for site in source.sites if site.linear.name in float_layers]
+        sites = token_int8.sites(Net(model))
+        excluded = [site.linear.nodes[0].name for site in sites if site.linear.name in float_layers]
         with _quiet():
             quantizer = MatMulNBitsQuantizer(
                 model, bits=bits, block_size=BLOCK, is_symmetric=True, accuracy_level=4, nodes_to_exclude=excluded

@@ -39,12 +39,11 @@ def watch(
         rows: real inputs.
         scratch: a file for the graph with these values as outputs; removed.
     """
-    watched = onnx.ModelProto()
-    watched.CopyFrom(model)
-    present = {value.name for value in watched.graph.output}
-    extra = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names if name not in present]
-    watched.graph.output.extend(extra)
-    onnx.save(watched, scratch)
+    outputs = model.graph.output
+    own = {value.name for value in outputs}
+    outputs.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names if name not in own)
+    onnx.save(model, scratch)
+    del outputs[len(own) :]
     try:
         engine = Engine(scratch, pad_token_id=0)
         for window in rows:

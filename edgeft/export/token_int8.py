@@ -63,7 +63,7 @@ class Site:
 
 def sites(net: Net) -> list[Site]:
     """Every matrix product that is worth int8."""
-    return [_site(net, found) for found in linears(net) if found.weight.size >= SMALLEST_WEIGHT]
+    return [_site(net, found) for found in linears(net) if found.shape[0] * found.shape[1] >= SMALLEST_WEIGHT]
 
 
 def _site(net: Net, found: Linear) -> Site:
@@ -75,7 +75,7 @@ def _site(net: Net, found: Linear) -> Site:
     if add is None or norm is None or _attribute(norm, "axis", -1) != -1 or len(norm.input) < 3:
         return Site(found, gelu)
     residual = add.input[1] if add.input[0] == found.y else add.input[0]
-    if residual == found.y or net.constant(residual) is not None:
+    if residual == found.y or net.shape(residual) is not None:
         return Site(found, gelu)
     return Site(found, gelu, add, norm, residual)
 
