@@ -14,6 +14,7 @@ from edgeft.runtime import kernels, processor
 from edgeft.runtime.threads import container_share, usable_cores
 
 Ids = Sequence[Sequence[int]]
+CPU = "CPUExecutionProvider"
 # On the CPU a SkipLayerNormalization takes longer than the Add and LayerNormalization that it replaces.
 SLOW_FUSIONS = ("SkipLayerNormFusion",)
 # Of one pass on a CPU; the activations of more fall out of the second cache.
@@ -45,7 +46,7 @@ class Engine:
         path: Path,
         pad_token_id: int,
         threads: int | None = None,
-        provider: str = "CPUExecutionProvider",
+        provider: str = CPU,
         native: bool = True,
         exact: bool | None = None,
         spinning: bool | None = None,
@@ -55,7 +56,7 @@ class Engine:
             have = ", ".join(ort.get_available_providers())
             raise UserError(f"{provider} is not in the installed onnxruntime, which has {have}")
         self.pad_token_id = pad_token_id
-        self._pass_tokens = PASS_TOKENS if provider == "CPUExecutionProvider" else None
+        self._pass_tokens = PASS_TOKENS if provider == CPU else None
         self.threads = threads or usable_cores()
         try:
             self._session = ort.InferenceSession(
@@ -63,12 +64,12 @@ class Engine:
                 _options(
                     ort,
                     self.threads,
-                    kernels.library() if native else None,
+                    kernels.library() if native and provider == CPU else None,
                     processor.saturates() if exact is None else exact,
                     container_share() is None if spinning is None else spinning,
                 ),
                 providers=[provider],
-                disabled_optimizers=list(SLOW_FUSIONS) if provider == "CPUExecutionProvider" else None,
+                disabled_optimizers=list(SLOW_FUSIONS) if provider == CPU else None,
             )
         except Exception as error:  # noqa: BLE001 - its exceptions share no public base class
             detail = " ".join(str(error).split())[:200]

@@ -16,6 +16,6 @@ def library() -> Path | None:
         return None
     try:
         supported = bool(ctypes.CDLL(spec.origin).edgeft_supported())
-    except OSError:
+    except (OSError, AttributeError):
         return None
     return Path(spec.origin) if supported else None

@@ -11,13 +11,11 @@ from edgeft.artifact import Manifest
 from edgeft.errors import ArtifactError
 from edgeft.runtime.classification import Classifier
 from edgeft.runtime.embeddings import Embedder
-from edgeft.runtime.engine import Engine
+from edgeft.runtime.engine import CPU, Engine
 from edgeft.runtime.model import Model
 from edgeft.runtime.questions import Reader
 from edgeft.runtime.tags import Tagger
 from edgeft.runtime.threads import fastest, usable_cores
-
-CPU = "CPUExecutionProvider"
 
 # As the manifest names them; the forms of rows that training knows, and embeddings.
 KINDS: dict[str, type[Model]] = {

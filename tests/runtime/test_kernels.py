@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -229,3 +230,44 @@ def test_weights_that_arent_constant_are_refused(tmp_path: Path) -> None:
     onnx.save(model, operator.path)
     with pytest.raises(ArtifactError, match="weights have to be constant"):
         Engine(operator.path, 0)
+
+
+@pytest.mark.parametrize("native", WAYS)
+def test_a_text_without_a_token_to_see_is_finite(tmp_path: Path, native: bool) -> None:
+    qkv = np.ones((2, 5, 3 * 8), dtype=np.float32)
+    mask = np.array([[1, 1, 1, 0, 0], [0, 0, 0, 0, 0]], dtype=np.int64)
+    operator = Operator(tmp_path, "Attention", {"qkv": qkv, "mask": mask}, {}, num_heads=1, scale=1.0)
+    np.testing.assert_allclose(operator.run(native), np.ones((2, 5, 8)), rtol=1e-6)
+
+
+@pytest.mark.parametrize("native", WAYS)
+@pytest.mark.parametrize("kind", ["Linear", "GeluLinear"])
+def test_a_number_that_is_none_spoils_no_other_row(tmp_path: Path, kind: str, native: bool) -> None:
+    operator = linear_operator(tmp_path, kind, (1, 3), 40, 20)
+    x = operator.feeds["x"].copy()
+    x[0, 1, 7] = np.nan
+    clean = operator.run(native)
+    np.testing.assert_array_equal(operator.run(native, x=x)[0, [0, 2]], clean[0, [0, 2]])
+
+
+@pytest.mark.parametrize("native", WAYS)
+def test_gelu_far_out_is_nothing_or_itself(tmp_path: Path, native: bool) -> None:
+    operator = linear_operator(tmp_path, "GeluLinear", (1, 1), 8, 16)
+    constants = operator.constants  # type: ignore[attr-defined]
+    x = np.array([[[-1e6, -50, -6, 50, 3, 0, -1e3, 20]]], dtype=np.float32)
+    np.testing.assert_allclose(operator.run(native, x=x), slow_linear("GeluLinear", x, None, constants), rtol=1e-4)
+
+
+@pytest.mark.skipif(kernels.library() is None, reason="no kernels here")
+@pytest.mark.parametrize("heads", [0, -2, 2**40])
+def test_heads_that_no_model_has_are_refused(tmp_path: Path, heads: int) -> None:
+    feeds = {"qkv": numbers((1, 3, 24), 0), "mask": np.ones((1, 3), dtype=np.int64)}
+    with pytest.raises(ArtifactError, match="num_heads has to be 1 to 65536"):
+        Operator(tmp_path, "Attention", feeds, {}, num_heads=heads, scale=1.0).run(True)
+
+
+def test_a_library_that_is_none_of_ours_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "other.so").write_bytes(b"no library")
+    found = SimpleNamespace(origin=str(tmp_path / "other.so"))
+    monkeypatch.setattr(kernels.importlib.util, "find_spec", lambda _: found)
+    assert kernels.library.__wrapped__() is None

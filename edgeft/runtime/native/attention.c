@@ -11,7 +11,7 @@ INLINE __mmask16 lanes_below(size_t count) { return count >= LANES ? 0xffff : (_
 
 /* exp(x) for x <= 0: 2^n 2^f, 2^f by its Taylor series on [-1/2, 1/2]; largest relative error 2e-7. */
 INLINE __m512 exp_ps(__m512 x) {
-    __m512 y = _mm512_mul_ps(_mm512_max_ps(x, _mm512_set1_ps(-100)), _mm512_set1_ps(1.44269504f));
+    __m512 y = _mm512_mul_ps(_mm512_max_ps(_mm512_set1_ps(-87), x), _mm512_set1_ps(1.44269504f));
     __m512 whole = _mm512_roundscale_ps(y, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
     __m512 f = _mm512_sub_ps(y, whole);
     __m512 sum = _mm512_set1_ps(1.540353e-4f);
@@ -84,7 +84,7 @@ typedef struct {
 /* exp(score - max) in place; returns the reciprocal of their sum. */
 INLINE float softmax_row(float *scores, size_t wide) {
     __m512 most = _mm512_loadu_ps(scores), total = _mm512_setzero_ps();
-    for (size_t i = LANES; i < wide; i += LANES) most = _mm512_max_ps(most, _mm512_loadu_ps(scores + i));
+    for (size_t i = LANES; i < wide; i += LANES) most = _mm512_max_ps(_mm512_loadu_ps(scores + i), most);
     __m512 top = _mm512_set1_ps(_mm512_reduce_max_ps(most));
     for (size_t i = 0; i < wide; i += LANES) {
         __m512 value = exp_ps(_mm512_sub_ps(_mm512_loadu_ps(scores + i), top));
@@ -147,7 +147,7 @@ KERNEL void attend(const float *q, const float *k, const float *v, size_t ld, co
     size_t wide = ROUND_UP(tokens, STEP);
     float *keys = scratch, *bias = keys + head_size * wide, *scores = bias + wide;
     transpose_keys(k, ld, tokens, head_size, scale, keys, wide);
-    for (size_t t = 0; t < wide; t++) bias[t] = t < tokens && (!mask || mask[t]) ? 0 : HIDDEN;
+    for (size_t t = 0; t < wide; t++) bias[t] = t >= tokens ? -INFINITY : !mask || mask[t] > 0 ? 0 : HIDDEN;
     for (size_t row = 0; row < tokens; row += ROWS) {
         job j = {q + row * ld, v, ld, keys, bias, wide, tokens, head_size, scores, out + row * ld_out, ld_out};
         blocks[tokens - row < ROWS ? tokens - row : ROWS](&j);

@@ -63,6 +63,7 @@ INLINE __m512 erf_ps(__m512 x) {
 }
 
 INLINE __m512 gelu_ps(__m512 x) {
+    x = _mm512_max_ps(_mm512_set1_ps(-5.5f), x); /* further out erf's error would be multiplied by x */
     __m512 half = _mm512_mul_ps(x, _mm512_set1_ps(0.5f));
     return _mm512_fmadd_ps(half, erf_ps(_mm512_mul_ps(x, _mm512_set1_ps(0.70710678f))), half);
 }
@@ -83,7 +84,7 @@ KERNEL void quantize_rows(const float *x, const float *smooth, uint8_t *q, float
         for (size_t i = 0; i < k; i += LANES) {
             __mmask16 in = lanes_below(k - i);
             __m512 value = _mm512_mul_ps(_mm512_maskz_loadu_ps(in, x + i), _mm512_maskz_loadu_ps(in, smooth + i));
-            most = _mm512_max_ps(most, _mm512_abs_ps(value));
+            most = _mm512_max_ps(_mm512_abs_ps(value), most);
         }
         float top = _mm512_reduce_max_ps(most);
         scale[row] = top * (1 / 127.0f);
@@ -107,7 +108,7 @@ KERNEL void quantize_gelu_rows(const float *x, const float *smooth, uint8_t *q, 
             __mmask16 in = lanes_below(k - i);
             __m512 value = _mm512_add_ps(gelu_ps(_mm512_maskz_loadu_ps(in, x + i)), _mm512_set1_ps(GELU_FLOOR));
             value = _mm512_mul_ps(value, _mm512_maskz_loadu_ps(in, smooth + i));
-            most = _mm512_max_ps(most, value);
+            most = _mm512_max_ps(value, most);
             _mm512_storeu_ps(row + i, value);
         }
         float top = _mm512_reduce_max_ps(most);

@@ -12,6 +12,8 @@
         if (status_) return status_;         \
     } while (0)
 #define MAX_RANK 8
+#define MAX_K 65793 /* 255 * 128 of each, summed up in int32 */
+#define MAX_HEADS 65536
 #define ROW_CHUNK 16  /* rows that one thread takes at a time */
 #define ROW_BLOCK 128 /* rows whose activations stay in the second cache while all weights pass by */
 
@@ -68,12 +70,18 @@ static OrtStatus *read_constant(const OrtApi *api, const OrtKernelInfo *info, si
 
 /* -------------------------------------------------------------------------------------------------------- linear */
 
+static void destroy_linear(void *kernel) {
+    free_weights(&((linear *)kernel)->weights);
+    free(kernel);
+}
+
 static OrtStatus *create_linear(const OrtApi *api, const OrtKernelInfo *info, int gelu, int norm, void **out) {
     tensor w, scale, bias;
     TRY(read_constant(api, info, 1, &w));
     TRY(read_constant(api, info, 2, &scale));
     TRY(read_constant(api, info, 3, &bias));
-    if (w.rank != 2 || scale.count != (size_t)w.shape[1] || bias.count != scale.count)
+    int sound = w.rank == 2 && w.shape[0] > 0 && w.shape[0] <= MAX_K && w.shape[1] > 0;
+    if (!sound || scale.count != (size_t)w.shape[1] || bias.count != scale.count)
         return create_status(ORT_INVALID_ARGUMENT, "edgeft: weight (K, N), scale (N) and bias (N) don't fit");
     linear *kernel = calloc(1, sizeof *kernel);
     if (!kernel || !pack_weights(&kernel->weights, w.data, scale.data, bias.data, (size_t)w.shape[0], (size_t)w.shape[1])) {
@@ -82,8 +90,12 @@ static OrtStatus *create_linear(const OrtApi *api, const OrtKernelInfo *info, in
     }
     kernel->api = api;
     kernel->gelu = gelu;
-    *out = kernel;
-    return norm ? attribute_float(info, "epsilon", &kernel->epsilon) : NULL;
+    OrtStatus *status = norm ? attribute_float(info, "epsilon", &kernel->epsilon) : NULL;
+    if (status)
+        destroy_linear(kernel); /* the runtime destroys only what was created in full */
+    else
+        *out = kernel;
+    return status;
 }
 
 #define CREATOR(name, gelu, norm)                                                                                \
@@ -95,11 +107,6 @@ CREATOR(create_plain, 0, 0)
 CREATOR(create_gelu, 1, 0)
 CREATOR(create_norm, 0, 1)
 CREATOR(create_gelu_norm, 1, 1)
-
-static void destroy_linear(void *kernel) {
-    free_weights(&((linear *)kernel)->weights);
-    free(kernel);
-}
 
 typedef struct {
     const linear *kernel;
@@ -180,7 +187,7 @@ static OrtStatus *compute_linear(void *data, OrtKernelContext *context) {
     OrtValue *output;
     TRY(read_input(api, context, 0, &x));
     TRY(read_input(api, context, 4, &smooth));
-    if ((size_t)x.shape[x.rank - 1] != k || smooth.count != k)
+    if (!x.rank || (size_t)x.shape[x.rank - 1] != k || smooth.count != k)
         return create_status(ORT_INVALID_ARGUMENT, "edgeft: the last axis of x, and smooth, have to fit the weight");
     linear_job job = {.kernel = kernel, .x = x.data, .smooth = smooth.data, .rows = x.count / k, .deep = deep};
     x.shape[x.rank - 1] = (int64_t)kernel->weights.n;
@@ -207,9 +214,15 @@ static OrtStatus *create_attention(const OrtCustomOp *op, const OrtApi *api, con
     attention *kernel = calloc(1, sizeof *kernel);
     if (!kernel) return create_status(ORT_FAIL, "edgeft: no memory");
     kernel->api = api;
-    *out = kernel;
-    TRY(attribute_int(info, "num_heads", &kernel->heads));
-    return attribute_float(info, "scale", &kernel->scale);
+    OrtStatus *status = attribute_int(info, "num_heads", &kernel->heads);
+    if (!status) status = attribute_float(info, "scale", &kernel->scale);
+    if (!status && (kernel->heads < 1 || kernel->heads > MAX_HEADS))
+        status = create_status(ORT_INVALID_ARGUMENT, "edgeft: num_heads has to be 1 to 65536");
+    if (status)
+        free(kernel);
+    else
+        *out = kernel;
+    return status;
 }
 
 typedef struct {
@@ -218,14 +231,14 @@ typedef struct {
     const int64_t *mask;
     float *out;
     size_t tokens, width, head_size;
-    int failed;
+    _Atomic int failed;
 } attention_job;
 
 static void attend_head(void *data, size_t index) {
     attention_job *job = data;
     size_t heads = (size_t)job->kernel->heads, text = index / heads, head = index % heads, ld = 3 * job->width;
     const float *q = job->qkv + text * job->tokens * ld + head * job->head_size;
-    void *scratch = malloc(attend_scratch(job->tokens, job->head_size));
+    void *scratch = malloc(attend_scratch(job->tokens, job->head_size) + 1);
     if (!scratch) {
         job->failed = 1;
         return;
@@ -245,10 +258,10 @@ static OrtStatus *compute_attention(void *data, OrtKernelContext *context) {
     TRY(read_input(api, context, 1, &mask));
     if (x.rank != 3 || x.shape[2] % (3 * kernel->heads))
         return create_status(ORT_INVALID_ARGUMENT, "edgeft: Attention wants (batch, tokens, 3 * heads * head size)");
-    if (mask.data && (mask.rank != 2 || mask.shape[0] != x.shape[0] || mask.shape[1] != x.shape[1]))
+    if (mask.rank && (mask.rank != 2 || mask.shape[0] != x.shape[0] || mask.shape[1] != x.shape[1]))
         return create_status(ORT_INVALID_ARGUMENT, "edgeft: the mask has to be (batch, tokens)");
     size_t texts = (size_t)x.shape[0], width = (size_t)x.shape[2] / 3;
-    attention_job job = {.kernel = kernel, .qkv = x.data, .mask = mask.data, .tokens = (size_t)x.shape[1],
+    attention_job job = {.kernel = kernel, .qkv = x.data, .mask = mask.rank ? mask.data : NULL, .tokens = (size_t)x.shape[1],
                          .width = width, .head_size = width / (size_t)kernel->heads};
     x.shape[2] = (int64_t)width;
     TRY(get_output(context, 0, x.shape, 3, &output));
@@ -282,24 +295,23 @@ static int linear_input(const OrtCustomOp *op, size_t index) {
 static int attention_input(const OrtCustomOp *op, size_t index) {
     return (void)op, index == 1 ? ELEMENT_INT64 : ELEMENT_FLOAT;
 }
-static int mask_optional(const OrtCustomOp *op, size_t index) { return (void)op, index == 1 ? OPTIONAL : REQUIRED; }
 
-#define OPERATOR(named, count, creator, computer, destroyer, types, characteristic)                                  \
+#define OPERATOR(named, count, creator, computer, destroyer, types)                                  \
     {                                                                                                                \
         .op = {.version = ORT_API_VERSION, .name = name_of, .provider = cpu, .input_type = types, .inputs = inputs_of, \
                .output_type = float_output, .outputs = one_output, .compute_v1 = no_kernel, .destroy = destroyer,    \
-               .input_characteristic = characteristic, .output_characteristic = required,                            \
+               .input_characteristic = required, .output_characteristic = required,                            \
                .input_memory = default_memory, .create = creator, .compute = computer,                               \
                .start_version = first_version, .end_version = last_version},                                         \
         .name = named, .inputs = count                                                                               \
     }
 
 static operator operators[] = {
-    OPERATOR("Linear", 5, create_plain, compute_linear, destroy_linear, linear_input, required),
-    OPERATOR("GeluLinear", 5, create_gelu, compute_linear, destroy_linear, linear_input, required),
-    OPERATOR("LinearNorm", 8, create_norm, compute_linear, destroy_linear, linear_input, required),
-    OPERATOR("GeluLinearNorm", 8, create_gelu_norm, compute_linear, destroy_linear, linear_input, required),
-    OPERATOR("Attention", 2, create_attention, compute_attention, free, attention_input, mask_optional),
+    OPERATOR("Linear", 5, create_plain, compute_linear, destroy_linear, linear_input),
+    OPERATOR("GeluLinear", 5, create_gelu, compute_linear, destroy_linear, linear_input),
+    OPERATOR("LinearNorm", 8, create_norm, compute_linear, destroy_linear, linear_input),
+    OPERATOR("GeluLinearNorm", 8, create_gelu_norm, compute_linear, destroy_linear, linear_input),
+    OPERATOR("Attention", 2, create_attention, compute_attention, free, attention_input),
 };
 
 #if defined(_WIN32)
@@ -316,10 +328,14 @@ EXPORT int edgeft_supported(void) {
 
 EXPORT OrtStatus *RegisterCustomOps(OrtSessionOptions *options, const OrtApiBase *base) {
     const OrtApi *api = base->get_api(ORT_API_VERSION);
-    OrtCustomOpDomain *domain;
+    static _Atomic(OrtCustomOpDomain *) shared; /* onnxruntime only borrows it, so one serves every session */
+    OrtCustomOpDomain *domain = shared;
     if (!api) return NULL; /* an onnxruntime that is too old takes the operators' bodies */
     if (!edgeft_supported()) return create_status(ORT_FAIL, "edgeft: this processor lacks AVX-512 VNNI");
-    TRY(create_domain("edgeft", &domain));
-    for (size_t i = 0; i < sizeof operators / sizeof *operators; i++) TRY(add_op(domain, &operators[i].op));
+    if (!domain) {
+        TRY(create_domain("edgeft", &domain));
+        for (size_t i = 0; i < sizeof operators / sizeof *operators; i++) TRY(add_op(domain, &operators[i].op));
+        shared = domain;
+    }
     return add_domain(options, domain);
 }
