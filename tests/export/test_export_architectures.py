@@ -1,4 +1,4 @@
-"""Every architecture and every kind of head, with random weights: the fused fp32 graph answers as torch does."""
+"""Every architecture and every kind of head, with random weights: the fp32 graph answers as torch does."""
 
 from __future__ import annotations
 
@@ -9,70 +9,36 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from support_graphs import KINDS, SIZES, captured, classifier, model_of, token_ids
 from transformers import (
-    AutoConfig,
     AutoModel,
     AutoModelForQuestionAnswering,
-    AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
     DPRConfig,
     DPRContextEncoder,
 )
 
 from edgeft.errors import ModelError
-from edgeft.export import graph
+from edgeft.export import graph, operators
 from edgeft.export.capture import capture
 from edgeft.runtime.engine import Engine, pad
 
-SIZES: dict[str, Any] = {
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "intermediate_size": 64,
-    "max_position_embeddings": 64,
-    "vocab_size": 99,
-    "pad_token_id": 0,
-    "initializer_range": 0.2,
-}
-NARROW = {"embedding_size": 16}
-GROUPED = {"num_key_value_heads": 2}
-SPECIAL = {"bos_token_id": 1, "eos_token_id": 2, "cls_token_id": 1, "sep_token_id": 2}
-RELATIVE = {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "position_buckets": 16}
-DEBERTA = {**RELATIVE, "share_att_key": True, "position_biased_input": False, "norm_rel_ebd": "layer_norm"}
-DISTILBERT = {"dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 64}
-MODERNBERT = {**SPECIAL, "local_attention": 16, "global_attn_every_n_layers": 2}
-KINDS: dict[str, dict[str, Any]] = {
-    "bert": {},
-    "distilbert": DISTILBERT,
-    "roberta": {},
-    "albert": NARROW,
-    "electra": NARROW,
-    "deberta-v2": DEBERTA,
-    "modernbert": MODERNBERT,
-    "mpnet": {},
-    "llama": GROUPED,
-    "qwen2": GROUPED,
-}
+PLAIN = ("bert", "distilbert", "roberta", "albert", "electra")  # attention of them is no more than a mask of tokens
 SPANS = {"start_logits": ["batch", "tokens"], "end_logits": ["batch", "tokens"]}
 LENGTHS = ([7], [9, 4], [3, 20, 11], [33])  # tokens of the texts of each batch
+CLOSE = 1e-4
+WIDTH, LAYERS, HEADS = (SIZES[name] for name in ("hidden_size", "num_hidden_layers", "num_attention_heads"))
 
 
-def model_of(auto: Any, kind: str, labels: int) -> Any:
-    torch.manual_seed(0)
-    return auto.from_config(AutoConfig.for_model(kind, num_labels=labels, **{**SIZES, **KINDS[kind]})).eval()
-
-
-def largest_difference(model: Any, path: Path) -> float:
-    """Between torch and the fused graph through the runtime's engine, relative to the largest answer; padding apart."""
-    onnx.save(capture(model, 18), path.with_suffix(".captured"))
-    graph.fuse(path.with_suffix(".captured"), path)
-    engine = Engine(path, 0, threads=1)
+def largest_difference(model: Any, path: Path, native: bool) -> float:
+    """Between torch and the graph through the runtime's engine, relative to the largest answer; padding apart."""
+    engine = Engine(path, 0, threads=1, native=native)
     worst = 0.0
     for lengths in LENGTHS:
-        ids = [np.random.default_rng(seed).integers(3, 99, length).tolist() for seed, length in enumerate(lengths)]
+        ids = token_ids(lengths)
         feeds = {name: torch.from_numpy(array) for name, array in pad(ids, 0).items()}
         with torch.no_grad():
-            expected = model(**feeds)
+            expected = model(**{name: feeds[name] for name in ("input_ids", "attention_mask")})
         for name, found in zip(engine.output_names, engine.run(ids, engine.output_names), strict=True):
             wanted = expected[name].numpy()
             assert found.shape == wanted.shape
@@ -83,16 +49,52 @@ def largest_difference(model: Any, path: Path) -> float:
     return worst
 
 
+def both_ways(model: Any, found: onnx.ModelProto, path: Path) -> list[float]:
+    """With edgeft's kernels and without."""
+    graph.finish(operators.add_bodies(found), path, "regression")
+    return [largest_difference(model, path, native) for native in (True, False)]
+
+
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_architecture_answers_as_torch_does(
-    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    model = model_of(AutoModelForSequenceClassification, kind, 3)
-    assert largest_difference(model, tmp_path / "model.onnx") <= 1e-4
-    assert "exporter failed" not in capsys.readouterr().err
+def test_every_architecture_answers_as_torch_does(kind: str, tmp_path: Path) -> None:
+    model, _, said = classifier(kind)
+    assert max(both_ways(model, captured(kind), tmp_path / "model.onnx")) <= CLOSE
+    assert "exporter failed" not in said
     proto = onnx.load(tmp_path / "model.onnx").graph
     assert [value.name for value in proto.output] == ["logits"]
     assert {value.name for value in proto.input} == {"input_ids", "attention_mask"}
+
+
+@pytest.mark.parametrize("kind", PLAIN)
+def test_plain_attention_is_one_operator_of_packed_queries_keys_and_values(kind: str) -> None:
+    proto = captured(kind).graph
+    maker = {name: node for node in proto.node for name in node.output}
+    shapes = {tensor.name: list(tensor.dims) for tensor in proto.initializer}
+    found = [node for node in proto.node if node.domain == operators.DOMAIN]
+    assert [node.op_type for node in found] == ["Attention"] * LAYERS
+    for node in found:
+        assert node.input[1] == "attention_mask"
+        bias = maker[node.input[0]]
+        product = maker[bias.input[0]]
+        assert [bias.op_type, product.op_type] == ["Add", "MatMul"]
+        assert [shapes[bias.input[1]], shapes[product.input[1]]] == [[3 * WIDTH], [WIDTH, 3 * WIDTH]]
+        options = {item.name: onnx.helper.get_attribute_value(item) for item in node.attribute}
+        assert options == {"num_heads": HEADS, "scale": pytest.approx((WIDTH / HEADS) ** -0.5)}
+    assert not {"Reshape", "Transpose", "Softmax", "Split"}.intersection(node.op_type for node in proto.node)
+    assert [body.name for body in operators.add_bodies(captured(kind)).functions] == ["Attention"]
+
+
+@pytest.mark.parametrize("kind", sorted(set(KINDS) - set(PLAIN)))
+def test_attention_of_more_than_a_mask_stays_as_it_is(kind: str) -> None:
+    found = captured(kind)
+    assert operators.DOMAIN not in {node.domain for node in found.graph.node}
+    assert [node.op_type for node in found.graph.node].count("Softmax") == LAYERS
+    assert not operators.add_bodies(found).functions
+
+
+def test_the_model_attends_as_before_after_its_capture() -> None:
+    for kind in PLAIN:
+        assert classifier(kind)[0].config._attn_implementation != "edgeft_capture"
 
 
 @pytest.mark.parametrize(
@@ -109,10 +111,11 @@ def test_every_head_answers_as_torch_does(
 ) -> None:
     model = model_of(auto, kind, labels)
     before = model.config.to_dict()
-    assert largest_difference(model, tmp_path / "model.onnx") <= 1e-4
+    found = capture(model, 20)
+    shapes = {value.name: [axis.dim_param for axis in value.type.tensor_type.shape.dim] for value in found.graph.output}
+    assert shapes == outputs
     assert model.config.to_dict() == before
-    found = onnx.load(tmp_path / "model.captured").graph.output
-    assert {value.name: [axis.dim_param for axis in value.type.tensor_type.shape.dim] for value in found} == outputs
+    assert max(both_ways(model, found, tmp_path / "model.onnx")) <= CLOSE
 
 
 def test_a_model_that_answers_with_something_else_is_refused() -> None:
@@ -120,4 +123,4 @@ def test_a_model_that_answers_with_something_else_is_refused() -> None:
     with pytest.raises(
         ModelError, match=r"^DPRContextEncoder answers with pooler_output; what can be exported: logits,"
     ):
-        capture(model, 18)
+        capture(model, 20)

@@ -1,0 +1,115 @@
+"""Graphs to export: tiny models of every architecture, captured once each, and nets of a few lines."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import numpy_helper, parser
+
+Floats = NDArray[np.float32]
+
+VOCABULARY = 1100
+SIZES: dict[str, Any] = {
+    "hidden_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 96,
+    "max_position_embeddings": 64,
+    "vocab_size": VOCABULARY,
+    "pad_token_id": 0,
+    "initializer_range": 0.15,
+}
+NARROW = {"embedding_size": 16}
+GROUPED = {"num_key_value_heads": 2}
+SPECIAL = {"bos_token_id": 1, "eos_token_id": 2, "cls_token_id": 1, "sep_token_id": 2}
+RELATIVE = {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "position_buckets": 16}
+DEBERTA = {**RELATIVE, "share_att_key": True, "position_biased_input": False, "norm_rel_ebd": "layer_norm"}
+DISTILBERT = {"dim": 64, "n_layers": 2, "n_heads": 4, "hidden_dim": 96}
+MODERNBERT = {**SPECIAL, "local_attention": 16, "global_attn_every_n_layers": 2}
+KINDS: dict[str, dict[str, Any]] = {
+    "bert": {},
+    "distilbert": DISTILBERT,
+    "roberta": {},
+    "albert": NARROW,
+    "electra": NARROW,
+    "deberta-v2": DEBERTA,
+    "modernbert": MODERNBERT,
+    "mpnet": {},
+    "llama": GROUPED,
+    "qwen2": GROUPED,
+}
+
+
+def model_of(auto: Any, kind: str, labels: int) -> Any:
+    """A model with random weights."""
+    import torch
+    from transformers import AutoConfig
+
+    torch.manual_seed(0)
+    return auto.from_config(AutoConfig.for_model(kind, num_labels=labels, **{**SIZES, **KINDS[kind]})).eval()
+
+
+@functools.cache
+def classifier(kind: str) -> tuple[Any, bytes, str]:
+    """A classifier of three labels, its captured graph, and what its capture wrote to standard error."""
+    import contextlib
+    import io
+
+    from transformers import AutoModelForSequenceClassification
+
+    from edgeft.export.capture import capture
+
+    model = model_of(AutoModelForSequenceClassification, kind, 3)
+    said = io.StringIO()
+    with contextlib.redirect_stderr(said):
+        graph = capture(model, 20)
+    return model, graph.SerializeToString(), said.getvalue()
+
+
+def captured(kind: str) -> onnx.ModelProto:
+    """The captured graph of `classifier`, to change."""
+    return onnx.load_from_string(classifier(kind)[1])
+
+
+def token_ids(lengths: Sequence[int], seed: int = 0) -> list[list[int]]:
+    """Random token ids of texts of these lengths."""
+    generator = np.random.default_rng(seed)
+    return [generator.integers(3, VOCABULARY, length).tolist() for length in lengths]
+
+
+def small(body: str, outputs: str, **constants: NDArray[np.generic]) -> onnx.ModelProto:
+    """A graph of `input_ids` (batch, tokens).
+
+    Args:
+        body: nodes in ONNX's own text form.
+        outputs: likewise, as in `float[batch, tokens, 64] y`.
+        constants: its initializers.
+    """
+    head = '<ir_version: 10, opset_import: ["" : 20, "com.microsoft" : 1]>'
+    model = parser.parse_model(f"{head} small (int64[batch, tokens] input_ids) => ({outputs}) {{ {body} }}")
+    for node in model.graph.node:
+        node.name = node.output[0]
+    model.graph.initializer.extend(numpy_helper.from_array(values, name) for name, values in constants.items())
+    return model
+
+
+def answers(
+    model: onnx.ModelProto, path: Path, ids: list[list[int]], outputs: Sequence[str] = (), native: bool = True
+) -> list[Floats]:
+    """What a graph answers through the runtime's engine; without names: all outputs."""
+    from edgeft.runtime.engine import Engine
+
+    onnx.save(model, path)
+    engine = Engine(path, 0, threads=1, native=native)
+    return engine.run(ids, outputs or engine.output_names)
+
+
+def kinds_of(model: onnx.ModelProto) -> list[str]:
+    """The operators of a graph, in order."""
+    return [node.op_type for node in model.graph.node]
