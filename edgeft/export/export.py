@@ -125,8 +125,10 @@ def fill(config: ExportConfig, inputs: Inputs, out_dir: Path) -> Metrics:
 def lay(config: ExportConfig, folder: Path, dataset: Dataset, scratch: Path) -> Bed:
     """Capture the fp32 graph, save the tokenizer, and collect torch's answers."""
     tokenizer = models.load_tokenizer(str(folder))
-    max_length = min(tokenizer.model_max_length, models.longest(folder))
     room = tasks.class_of(dataset.kind)
+    max_length = tokenizer.model_max_length
+    if room.auto == "AutoModel":
+        max_length = min(max_length, models.longest(folder))
     model = models.load(str(folder), room.head(dataset.labels))
     if not models.has_head(model, room.auto):
         raise ModelError(f"{folder}: has no head for {dataset.kind} rows; fine-tune it on them first")
@@ -217,7 +219,8 @@ def choose(bed: Bed, found: dict[str, Any]) -> Quantization:
     if problems:
         say(f"export: fp32 ships, because of int8: {'; '.join(problems)}")
         return Quantization(precision="fp32", scheme="none", fp32_bytes=fp32_bytes, reason="; ".join(problems))
-    numbers = [bed.task.compared(made["validation"]) for made in (bed.asked(INT8), reference)]
+    answers = bed.task.asked(bed.model(INT8), bed.dataset.validation)
+    numbers = [bed.task.compared(made) for made in (answers, reference["validation"])]
     return Quantization(
         precision="int8",
         scheme=quantize.SCHEME,
@@ -329,7 +332,7 @@ def prove(bed: Bed, float_layers: list[str]) -> list[str]:
     quantize.int8(bed.folder / CAPTURED, plain, float_layers)
     onnx.save(quantize.exact_twin(onnx.load(plain)), twin)
     pair = [bed.raw(path.name, PROOF_ROWS) for path in (plain, twin)]
-    difference = float(np.abs(pair[0] - pair[1]).max())
+    difference = float(np.abs(pair[0] - pair[1]).max()) / bed.task.unit
     plain.unlink()
     twin.unlink()
     if not difference <= bed.config.parity_tolerance:
