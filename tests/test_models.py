@@ -222,9 +222,17 @@ def test_a_tokenizer_that_cannot_pad(tmp_path: Path) -> None:
 
 
 def test_pipeline_truncates(folder: Path) -> None:
-    answer = models.pipeline(folder, torch.get_num_threads())("good film " * 100)
-    assert isinstance(answer, list)
-    assert answer[0].keys() == {"label", "score"}
+    labels = ["a", "b"]
+    for auto, problem, keys in (
+        ("AutoModelForSequenceClassification", "single_label_classification", {"label", "score"}),
+        ("AutoModelForTokenClassification", None, {"entity", "score", "index", "word", "start", "end"}),
+    ):
+        asked = models.pipeline(folder, models.Head(auto, labels, problem))
+        assert asked is not None
+        answer = asked("good film " * 100)
+        assert isinstance(answer, list)
+        assert answer[0].keys() == keys
+    assert models.pipeline(folder, models.Head("AutoModelForQuestionAnswering")) is None
 
 
 def test_dtype(folder: Path) -> None:

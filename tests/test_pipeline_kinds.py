@@ -156,6 +156,8 @@ def test_options_and_inputs_of_another_kind_are_one_line(shipped: tuple[str, Pat
         wrong = ("--top-k", 2) if kind == "tokens" else ("--aggregation-strategy", "first")
         code, _, err = run("predict", made, TEXT, *wrong)
         assert (code, "is no option of" in err) == (2, True)
+        code, _, err = run("predict", made, TEXT, "--context", TEXT)
+        assert (code, "--context is for question-answering" in err) == (2, True)
 
 
 def test_exported_embeddings_are_printed_and_served(tiny_model: Path, tmp_path: Path, run: Any) -> None:

@@ -64,7 +64,9 @@ def test_transformers_loads_the_teacher_directly(real_run: dict[str, Any]) -> No
 
 def test_the_shipped_graph_answers_like_the_torch_model(real_run: dict[str, Any], real_artifact: Path) -> None:
     dataset = load_dataset(real_run["folder"] / "data")
-    torch_answer = models.pipeline(real_run["folder"] / "prune", 1)
+    head = models.Head("AutoModelForSequenceClassification", dataset.labels, "single_label_classification")
+    torch_answer = models.pipeline(real_run["folder"] / "prune", head)
+    assert torch_answer is not None
     model = package.load(real_artifact)
     texts = dataset.test.texts
     ours = [model(text)[0]["label"] for text in texts]  # alone, as it was measured

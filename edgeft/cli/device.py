@@ -67,6 +67,8 @@ def predict(
     if out is not None:
         _check_out(out, file, json)
     pairs = _asks_pairs(artifact)
+    if context is not None and not pairs:
+        raise UserError("predict: --context is for question-answering; this artifact takes texts alone")
     alone = _with_context(texts or [], context) if pairs else texts or []
     given = itertools.chain(alone, _read(file, pairs, columns) if file else [])
     first = next(given, None)  # so that a file that can't be read is said before a model is loaded

@@ -73,8 +73,10 @@ class Bed:
 def lay(config: ExportConfig, folder: Path, dataset: Dataset, scratch: Path) -> Bed:
     """Capture the fp32 graph, save the tokenizer, and collect torch's answers."""
     tokenizer = models.load_tokenizer(str(folder))
-    max_length = min(tokenizer.model_max_length, models.longest(folder))
     room = tasks.class_of(dataset.kind)
+    max_length = tokenizer.model_max_length
+    if room.auto == "AutoModel":
+        max_length = min(max_length, models.longest(folder))
     model = models.load(str(folder), room.head(dataset.labels))
     if not models.has_head(model, room.auto):
         raise ModelError(f"{folder}: has no head for {dataset.kind} rows; fine-tune it on them first")

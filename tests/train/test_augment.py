@@ -135,7 +135,8 @@ def test_only_rows_that_the_teacher_takes_like_their_original_are_kept(
     config = AugmentConfig(seed=1, batch_size=7)
     free = augment(config, {"data": data}, tmp_path / "free").metrics["methods"]
     judged = augment(config, {"data": data, "teacher": teacher}, tmp_path / "judged").metrics
-    answer = models.pipeline(teacher, 1)
+    answer = models.pipeline(teacher, models.Head("AutoModelForSequenceClassification"))
+    assert answer is not None
     train = datasets.load(data).train
     originals = dict(zip(train.rows.tolist(), train.texts, strict=True))
 
