@@ -1,0 +1,403 @@
+"""int8 with a scale for each token, against numpy on nets of a few lines and against fp32 on every architecture."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+from onnx import helper
+from support_graphs import KINDS, Floats, answers, captured, kinds_of, small, token_ids
+
+from edgeft.export import operators, token_int8
+from edgeft.export.net import Net, linears
+from edgeft.export.ranges import channel_ranges
+from edgeft.runtime import kernels
+from edgeft.runtime.windows import Window
+
+WAYS = [
+    pytest.param(False, id="body"),
+    pytest.param(True, id="kernel", marks=pytest.mark.skipif(kernels.library() is None, reason="no kernels here")),
+]
+EPSILON = 1e-3
+
+
+def numbers(*shape: int, seed: int, scale: float = 1.0) -> Floats:
+    return (np.random.default_rng(seed).normal(size=shape) * scale).astype(np.float32)
+
+
+ROWS, WIDTH = 999, 64  # a table of one row more becomes int8
+CONSTANTS: dict[str, NDArray[Any]] = {
+    "table": numbers(ROWS, WIDTH, seed=0) * np.exp(numbers(WIDTH, seed=1)),
+    "w": numbers(WIDTH, WIDTH, seed=2, scale=0.2),
+    "wt": numbers(WIDTH, WIDTH, seed=3, scale=0.2),
+    "small": numbers(WIDTH, WIDTH - 1, seed=4, scale=0.2),
+    "b": numbers(WIDTH, seed=5),
+    "other": numbers(WIDTH, seed=6),
+    "gamma": numbers(WIDTH, seed=7),
+    "beta": numbers(WIDTH, seed=8),
+    "zero": np.array(0),
+}
+IDS = [[number % ROWS for number in row] for row in token_ids([5, 5, 5])]
+X, FIRST = "x = Gather(table, input_ids)", "first = Gather<axis = 1>(x, zero)"
+GELU, PRODUCT, BIAS = "g = Gelu(x)", "p = MatMul(x, w)", "h = Add(p, b)"
+GELU_PRODUCT = f"{GELU} p = MatMul(g, w) {BIAS}"
+NORM = f"LayerNormalization<axis = -1, epsilon = {EPSILON}>(s, gamma, beta)"
+Y, FLAT = "float[batch, tokens, n] y", "float[batch, n] y"
+
+# Form to its nodes, its output and the operator that stands for it.
+FORMS = {
+    "bias": (f"{PRODUCT} y = Add(p, b)", Y, "Linear"),
+    "bias first": (f"{PRODUCT} y = Add(b, p)", Y, "Linear"),
+    "no bias": ("y = MatMul(x, w)", Y, "Linear"),
+    "gelu": (f"{GELU} p = MatMul(g, w) y = Add(p, b)", Y, "GeluLinear"),
+    "norm": (f"{PRODUCT} {BIAS} s = Add(h, x) y = {NORM}", Y, "LinearNorm"),
+    "residual first": (f"{PRODUCT} {BIAS} s = Add(x, h) y = {NORM}", Y, "LinearNorm"),
+    "gelu and norm": (f"{GELU_PRODUCT} s = Add(h, x) y = {NORM}", Y, "GeluLinearNorm"),
+    "gemm": (f"{FIRST} y = Gemm(first, w, b)", FLAT, "Linear"),
+    "gemm, transposed": (f"{FIRST} y = Gemm<transB = 1>(first, wt, b)", FLAT, "Linear"),
+    "gelu and gemm": (f"{FIRST} g = Gelu(first) y = Gemm(g, w, b)", FLAT, "GeluLinear"),
+}
+OTHER = "float[batch, tokens, n] other_y"
+TWO, PRE_NORM = f"{Y}, {OTHER}", f"{PRODUCT} {BIAS} s = Add(h, x)"
+TURNED = f"{FIRST} t = Transpose<perm = [1, 0]>(first)"
+# What must not be taken whole: its nodes, its outputs, and what is left of it.
+LEFT = {
+    "an approximate GELU": (
+        'g = Gelu<approximate = "tanh">(x) p = MatMul(g, w) y = Add(p, b)',
+        Y,
+        ["Gelu", "Linear"],
+    ),
+    "a GELU that others use": (
+        f"{GELU} p = MatMul(g, w) y = Add(p, b) other_y = Mul(g, g)",
+        TWO,
+        ["Gelu", "Mul", "Linear"],
+    ),
+    "a GELU that is an output": (
+        f"{GELU} p = MatMul(g, w) y = Add(p, b)",
+        f"{Y}, float[batch, tokens, n] g",
+        ["Gelu", "Linear"],
+    ),
+    "a residual that is the product": (
+        f"{PRODUCT} {BIAS} s = Add(h, h) y = {NORM}",
+        Y,
+        ["Linear", "Add", "LayerNormalization"],
+    ),
+    "a residual that is constant": (
+        f"{PRODUCT} {BIAS} s = Add(h, other) y = {NORM}",
+        Y,
+        ["Linear", "Add", "LayerNormalization"],
+    ),
+    "a product that is an output": (f"{PRODUCT} y = Add(p, b)", f"{Y}, float[batch, tokens, n] p", ["Linear", "Add"]),
+    "a sum that is an output": (
+        f"{PRE_NORM} y = {NORM}",
+        f"{Y}, float[batch, tokens, n] s",
+        ["Linear", "Add", "LayerNormalization"],
+    ),
+    "a product with its bias that is an output": (
+        f"{PRE_NORM} y = {NORM}",
+        f"{Y}, float[batch, tokens, n] h",
+        ["Linear", "Add", "LayerNormalization"],
+    ),
+    "a norm without a shift": (
+        f"{PRE_NORM} y = LayerNormalization(s, gamma)",
+        Y,
+        ["Linear", "Add", "LayerNormalization"],
+    ),
+    "a small weight": ("y = MatMul(x, small)", Y, ["MatMul"]),
+    "a scaled gemm": (f"{FIRST} y = Gemm<alpha = 2.0>(first, w, b)", FLAT, ["Gather", "Gemm"]),
+    "a gemm of turned activations": (
+        f"{TURNED} y = Gemm<transA = 1>(t, w, b)",
+        FLAT,
+        ["Gather", "Transpose", "Gemm"],
+    ),
+    "a gemm without a bias": (f"{FIRST} y = Gemm(first, w)", FLAT, ["Gather", "Gemm"]),
+    "a product of activations": (
+        f"{FIRST} {TURNED.removeprefix(FIRST)} y = MatMul(t, first)",
+        "float[m, n] y",
+        ["Gather", "Transpose", "MatMul"],
+    ),
+    "a weight on the left": (f"{TURNED} y = MatMul(w, t)", "float[m, n] y", ["Gather", "Transpose", "MatMul"]),
+}
+
+
+def net_of(body: str, outputs: str, **more: NDArray[Any]) -> onnx.ModelProto:
+    given = {**CONSTANTS, **more}
+    whole = small(f"{X} {body}", outputs, **given)
+    return Net(whole).settle()
+
+
+def copy_of(model: onnx.ModelProto) -> onnx.ModelProto:
+    copied = onnx.ModelProto()
+    copied.CopyFrom(model)
+    return copied
+
+
+def ranges_of(model: onnx.ModelProto, path: Path, ids: list[list[int]]) -> dict[str, Floats]:
+    names = [found.x for found in linears(Net(copy_of(model)))]
+    return channel_ranges(model, names, [Window(row) for row in ids], path) if names else {}
+
+
+def gelu(values: NDArray[Any]) -> NDArray[np.float64]:
+    return np.vectorize(lambda value: 0.5 * value * (1 + math.erf(value / math.sqrt(2))))(values.astype(np.float64))
+
+
+def slow_int8(
+    x: Floats, weight: Floats, bias: Floats, size: Floats, strength: float, positive: bool
+) -> NDArray[np.float64]:
+    """The definition in double precision, one token after the other; a positive x has gone through GELU."""
+    floor = 0.17 if positive else 0.0
+    smooth = [(size[k] + floor) ** strength / np.abs(weight[k]).max() ** (1 - strength) for k in range(len(weight))]
+    smoothed = weight.astype(np.float64) * np.array(smooth)[:, None]
+    scale = np.abs(smoothed).max(axis=0) / 127
+    integers = np.round(smoothed / scale)
+    rows = []
+    for token in x.reshape(-1, x.shape[-1]).astype(np.float64):
+        values = (token + floor) / smooth
+        step = np.abs(values).max() / (255 if positive else 127)
+        product = step * (np.round(values / step) @ integers) * scale
+        rows.append(product - floor * ((1 / np.array(smooth)) @ (integers * scale)) + bias)
+    return np.array(rows).reshape(*x.shape[:-1], -1)
+
+
+def normalized(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    centred = values - values.mean(-1, keepdims=True)
+    scaled = centred / np.sqrt(values.var(-1, keepdims=True) + EPSILON)
+    return np.asarray(scaled * CONSTANTS["gamma"] + CONSTANTS["beta"])
+
+
+def slow_form(form: str, strength: float) -> NDArray[np.float64]:
+    """A form of `FORMS` by numpy alone."""
+    looked_up = CONSTANTS["table"][np.array(IDS)]
+    x = looked_up[:, 0] if "gemm" in form else looked_up
+    positive = "gelu" in form
+    went_in = gelu(x).astype(np.float32) if positive else x
+    size = np.abs(went_in).reshape(-1, WIDTH).max(axis=0)
+    weight = CONSTANTS["wt"].T if "transposed" in form else CONSTANTS["w"]
+    bias = np.zeros(WIDTH, np.float32) if form == "no bias" else CONSTANTS["b"]
+    y = slow_int8(went_in, weight, bias, size, strength, positive)
+    return normalized(y + x) if "norm" in form or "residual" in form else y
+
+
+def apart(found: Floats, expected: NDArray[Any]) -> float:
+    """The mean difference as a part of the deviation of what was expected."""
+    return float(np.abs(found - expected).mean() / expected.std())
+
+
+@pytest.mark.parametrize("native", WAYS)
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_is_its_definition(form: str, native: bool, tmp_path: Path) -> None:
+    body, outputs, operator = FORMS[form]
+    model = net_of(body, outputs)
+    ranges = ranges_of(model, tmp_path / "ranges.onnx", IDS)
+    (before,) = answers(model, tmp_path / "fp32.onnx", IDS)
+    for strength in (0.5, 0.8):
+        made = token_int8.quantize(copy_of(model), ranges, strength)
+        assert kinds_of(made)[-1] == operator
+        assert [found.name for found in made.functions] == [operator]
+        assert len(made.graph.node) == (3 if "gemm" in form else 2)
+        (found,) = answers(made, tmp_path / "int8.onnx", IDS, native=native)
+        expected = slow_form(form, strength)
+        assert found.shape == expected.shape
+        # One activation in many may be rounded the other way, which is a step of its token times one weight.
+        np.testing.assert_allclose(found, expected, atol=0.1)
+        assert np.median(np.abs(found - expected)) < 1e-4
+        assert 1e-4 < apart(found, before) < 0.02
+
+
+@pytest.mark.parametrize("case", LEFT)
+def test_what_is_not_taken_whole(case: str, tmp_path: Path) -> None:
+    body, outputs, kept = LEFT[case]
+    model = net_of(body, outputs)
+    ranges = ranges_of(model, tmp_path / "ranges.onnx", IDS)
+    before = answers(model, tmp_path / "fp32.onnx", IDS)
+    made = token_int8.quantize(copy_of(model), ranges)
+    assert kinds_of(made) == ["Gather", *kept]
+    for found, expected in zip(answers(made, tmp_path / "int8.onnx", IDS), before, strict=True):
+        assert apart(found, expected) < 0.03
+
+
+def test_layers_that_stay_fp32_and_layers_without_ranges() -> None:
+    body = f"{PRODUCT} {BIAS} q = MatMul(h, wt) y = Add(q, b)"
+    ranges = {"x": np.ones(WIDTH, np.float32), "h": np.ones(WIDTH, np.float32)}
+    kept = token_int8.quantize(net_of(body, Y), ranges, float_layers=["w"])
+    assert kinds_of(kept) == ["Gather", "MatMul", "Add", "Linear"]
+    assert {"w", "wt_int8"} <= {tensor.name for tensor in kept.graph.initializer}
+    assert not {"wt", "w_int8"} & {tensor.name for tensor in kept.graph.initializer}
+    del ranges["h"]
+    assert kinds_of(token_int8.quantize(net_of(body, Y), ranges)) == ["Gather", "Linear", "MatMul", "Add"]
+
+
+def test_a_shared_weight_is_kept_once(tmp_path: Path) -> None:
+    model = net_of(f"{PRODUCT} {BIAS} q = MatMul(h, w) y = Add(q, b)", Y)
+    ranges = ranges_of(model, tmp_path / "ranges.onnx", IDS)
+    (before,) = answers(model, tmp_path / "fp32.onnx", IDS)
+    made = token_int8.quantize(model, ranges)
+    assert kinds_of(made) == ["Gather", "Linear", "Linear"]
+    tensors = [tensor.name for tensor in made.graph.initializer if tensor.data_type == onnx.TensorProto.INT8]
+    assert tensors == ["w_int8"]
+    assert apart(answers(made, tmp_path / "int8.onnx", IDS)[0], before) < 0.03
+
+
+def test_one_scale_for_all_tokens_is_its_definition(tmp_path: Path) -> None:
+    model = net_of(f"{PRODUCT} y = Add(p, b)", Y)
+    x = CONSTANTS["table"][np.array(IDS)]
+    size = np.abs(x).reshape(-1, WIDTH).max(axis=0)
+    made = token_int8.quantize(model, {"x": size}, 0.5, by_token=False)
+    assert kinds_of(made) == ["Gather", "Mul", "DynamicQuantizeMatMul"]
+    smooth = np.sqrt(size / np.abs(CONSTANTS["w"]).max(axis=1))
+    values, weight = x / smooth, CONSTANTS["w"] * smooth[:, None]
+    step = (max(values.max(), 0) - min(values.min(), 0)) / 255
+    zero = np.round(-min(values.min(), 0) / step)
+    rounded = np.clip(np.round(values / step) + zero, 0, 255) - zero
+    scale = np.abs(weight).max(axis=0) / 127
+    expected = step * (rounded @ np.round(weight / scale)) * scale + CONSTANTS["b"]
+    (found,) = answers(made, tmp_path / "int8.onnx", IDS)
+    np.testing.assert_allclose(found, expected, atol=0.1)
+    assert np.median(np.abs(found - expected)) < 1e-3
+
+
+def test_smoothing_alone_changes_no_answer(tmp_path: Path) -> None:
+    model = net_of(
+        f"{GELU_PRODUCT} {FIRST} y = Gemm<transB = 1>(first, wt, b) other_y = Add(h, x)",
+        f"{FLAT}, {OTHER}",
+    )
+    ranges = ranges_of(model, tmp_path / "ranges.onnx", IDS)
+    before = answers(model, tmp_path / "fp32.onnx", IDS)
+    made = token_int8.smoothed(model, ranges, 0.7, [])
+    assert kinds_of(made).count("Mul") == 2
+    for found, expected in zip(answers(made, tmp_path / "smoothed.onnx", IDS), before, strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_smoothing_by_hand() -> None:
+    size, weight = np.array([4, 1], np.float32), np.array([[1, -2], [3, 0.5]], np.float32)
+    for strength, expected in ((0.5, [2 / 2**0.5, 1 / 3**0.5]), (0.0, [1 / 2, 1 / 3]), (1.0, [4, 1])):
+        np.testing.assert_allclose(token_int8.smoothing(size, weight, strength), expected, rtol=1e-6)
+    # A row of zeros counts as 1e-5.
+    np.testing.assert_allclose(token_int8.smoothing(size[:1], np.zeros((1, 2), np.float32), 0.5), [2 / 1e-5**0.5], 1e-6)
+
+
+def test_rounding_by_hand() -> None:
+    values, scale = token_int8.rounded(np.array([[127, -1, 0], [63, 0.5, 0], [-0.6, 0.25, 0]], np.float32))
+    assert values.dtype == np.int8
+    assert values.T.tolist() == [[127, 63, -1], [-127, 64, 32], [0, 0, 0]]
+    np.testing.assert_allclose(scale, [1, 1 / 127, 1e-12 / 127], rtol=1e-6)
+
+
+def test_tables_of_a_thousand_rows_have_a_scale_for_each_row(tmp_path: Path) -> None:
+    table = numbers(1000, 8, seed=9) * np.exp(numbers(1000, 1, seed=10))
+    table[7] = 0
+    model = small("y = Gather(table, input_ids)", Y, table=table)
+    made = token_int8.quantize(copy_of(model), {})
+    assert made.ByteSize() < 0.5 * model.ByteSize()
+    ids = [[7, 3, 999]]
+    (found,) = answers(made, tmp_path / "int8.onnx", ids)
+    for token, row in zip(ids[0], found[0], strict=True):
+        scale = np.abs(table[token]).max() / 127
+        expected = np.round(table[token] / scale) * scale if scale else np.zeros(8)
+        np.testing.assert_allclose(row, expected, rtol=1e-6)
+    assert kinds_of(token_int8.quantize_tables(copy_of(model), ["table"])) == ["Gather"]
+    assert kinds_of(token_int8.quantize_tables(small("y = Gather(table, input_ids)", Y, table=table[:999]))) == [
+        "Gather"
+    ]
+
+
+def test_a_model_without_large_products_is_left_as_it_is() -> None:
+    model = net_of("y = MatMul(x, small)", Y)
+    assert token_int8.quantize(copy_of(model), {}) == model
+
+
+# -------------------------------------------------------------------------------------------------- whole architectures
+
+ROWS_OF_TEXT = token_ids([12] * 16, seed=1)
+
+
+def int8_of(kind: str, scratch: Path, by_token: bool = True) -> onnx.ModelProto:
+    model = captured(kind)
+    ranges = ranges_of(operators.add_bodies(captured(kind)), scratch / "ranges.onnx", token_ids([12] * 8, seed=2))
+    return token_int8.quantize(model, ranges, by_token=by_token)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_architecture_in_int8_is_near_its_fp32(kind: str, tmp_path: Path) -> None:
+    before = operators.add_bodies(captured(kind))
+    made = int8_of(kind, tmp_path)
+    products = [name for name in kinds_of(made) if name in operators.BODIES and name != "Attention"]
+    assert len(products) == len(token_int8.sites(Net(captured(kind))))
+    assert made.ByteSize() < 0.5 * before.ByteSize()
+    (wanted,) = answers(before, tmp_path / "fp32.onnx", ROWS_OF_TEXT)
+    for native in (True, False):
+        (found,) = answers(made, tmp_path / "int8.onnx", ROWS_OF_TEXT, native=native)
+        assert 1e-4 < apart(found, wanted) < 0.06
+
+
+def test_answers_dont_depend_on_what_else_is_in_the_batch(tmp_path: Path) -> None:
+    ids = token_ids([4, 31, 12, 7], seed=3)
+    changed = {}
+    for by_token in (True, False):
+        made = int8_of("bert", tmp_path, by_token)
+        (together,) = answers(made, tmp_path / "int8.onnx", ids)
+        alone = np.concatenate([answers(made, tmp_path / "int8.onnx", [row])[0] for row in ids])
+        changed[by_token] = float(np.abs(together - alone).max())
+    assert changed[True] < 1e-5 < 1e-3 < changed[False]
+
+
+# -------------------------------------------------------------------------------------------------------- net
+
+
+def node(kind: str, inputs: str, outputs: str) -> onnx.NodeProto:
+    return helper.make_node(kind, inputs.split(), outputs.split(), name=outputs.split()[0])
+
+
+def test_nodes_come_after_what_they_use(tmp_path: Path) -> None:
+    net = Net(net_of(f"{PRODUCT} {BIAS} y = Tanh(h)", Y))
+    two = [node("Tanh", "b2", "y"), node("Mul", "a2 x", "b2"), node("Abs", "x", "a2")]
+    net.replace([net.maker["y"], net.maker["h"], net.maker["p"]], two)
+    assert kinds_of(net.model) == ["Gather", "Abs", "Mul", "Tanh"]
+    x = CONSTANTS["table"][np.array(IDS)]
+    (found,) = answers(net.settle(), tmp_path / "net.onnx", IDS)
+    np.testing.assert_allclose(found, np.tanh(np.abs(x) * x), atol=1e-5)
+
+
+def test_replaced_values_are_found_again() -> None:
+    net = Net(small(f"{X} {PRODUCT} y = Add(p, b)", Y, **CONSTANTS))
+    net.replace([net.maker["p"]], [node("MatMul", "x wt", "p")])
+    assert list(net.maker["p"].input) == ["x", "wt"]
+    assert [user.op_type for user in net.users["p"]] == ["Add"]
+    assert [user.op_type for user in net.users["x"]] == ["MatMul"]
+    assert not net.users["w"]
+
+
+def test_what_nothing_uses_goes() -> None:
+    model = small(f"{X} dead = Abs(x) deader = Neg(dead) a, c = Split<num_outputs = 2>(x) y = Tanh(c)", Y, **CONSTANTS)
+    model.graph.value_info.append(helper.make_tensor_value_info("dead", onnx.TensorProto.FLOAT, None))
+    settled = Net(model).settle()
+    assert kinds_of(settled) == ["Gather", "Split", "Tanh"]
+    assert [tensor.name for tensor in settled.graph.initializer] == ["table"]
+    assert not settled.graph.value_info
+
+
+def test_a_constant_of_the_same_name_is_replaced() -> None:
+    net = Net(net_of(f"{PRODUCT} y = Add(p, b)", Y))
+    count = len(net.model.graph.initializer)
+    assert net.add_constant("b", np.ones(3, np.float32)) == "b"
+    assert net.add_constant("new", np.arange(6).reshape(2, 3).T) == "new"
+    assert len(net.model.graph.initializer) == count + 1
+    np.testing.assert_array_equal(net.constant("b"), np.ones(3))
+    np.testing.assert_array_equal(net.constant("new"), [[0, 3], [1, 4], [2, 5]])
+    assert net.constant("x") is None
+
+
+def test_the_only_user_of_a_value() -> None:
+    net = Net(net_of(f"{PRODUCT} s = Add(p, p) y = Tanh(s) other_y = Neg(x)", TWO))
+    assert net.only_user("s", "Tanh") is net.maker["y"]
+    assert net.only_user("s", "Add") is None
+    assert net.only_user("p", "Add") is None  # both of its operands
+    assert net.only_user("x", "MatMul") is None
+    net = Net(net_of(f"{PRODUCT} y = Add(p, b)", f"{Y}, float[batch, tokens, n] p"))
+    assert net.only_user("p", "Add") is None  # an output of the graph
