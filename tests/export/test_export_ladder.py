@@ -1,0 +1,343 @@
+"""What ships: the ladder's decisions on a tiny classifier, its latencies given, its graphs and answers real."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from edgeft import models
+from edgeft.bench.race import Latency, Ratio, summary
+from edgeft.data.dataset import Dataset, Split
+from edgeft.errors import GateError, RecipeError
+from edgeft.export import ladder
+from edgeft.export.bed import FP32, Bed, lay
+from edgeft.export.ladder import check_names, choose, objections, prove
+from edgeft.export.package import GOLDEN_ROWS, TOLERANCE, everywhere
+from edgeft.export.precisions import LADDER, PRECISIONS
+from edgeft.recipe import ExportConfig
+from edgeft.runtime.verify import Golden, GoldenRow
+
+LABELS = ["a", "b", "c"]
+CPU = [rung.name for rung in LADDER if rung.provider == "CPUExecutionProvider" and rung.name != "fp32"]
+FAST = dict.fromkeys(CPU, 0.5)
+
+
+def texts_of(count: int, seed: int) -> list[str]:
+    words = ("good", "bad", "fine", "awful", "great", "film", "plot", "actor", "the", "is", "so")
+    generator = np.random.default_rng(seed)
+    return [" ".join(generator.choice(words, generator.integers(3, 12))) for _ in range(count)]
+
+
+def split_of(count: int, seed: int) -> Split:
+    numbers = np.arange(count, dtype=np.int64)
+    return Split(columns={"text": texts_of(count, seed)}, labels=numbers % len(LABELS), rows=numbers + 1)
+
+
+@pytest.fixture(scope="module")
+def laid(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Bed:
+    """A captured classifier of which one matrix weighs far more than the others."""
+    torch.manual_seed(0)
+    root = tmp_path_factory.mktemp("ladder")
+    (root / "scratch").mkdir()
+    model = models.load_classifier(tiny_model, LABELS)
+    model.resize_token_embeddings(1100, mean_resizing=False)
+    with torch.no_grad():
+        model.classifier.weight.normal_()
+        model.bert.encoder.layer[3].output.dense.weight.mul_(40)
+    models.save(model, models.load_tokenizer(tiny_model), root / "model", 32)
+    dataset = Dataset("text-classification", LABELS, split_of(12, 0), split_of(40, 1), split_of(12, 2), [])
+    return lay(ExportConfig(smoothing=0.5), root / "model", dataset, root / "scratch")
+
+
+def bed_of(laid: Bed, **options: Any) -> Bed:
+    """The same bed with other bounds."""
+    return dataclasses.replace(laid, config=dataclasses.replace(laid.config, **options))
+
+
+@pytest.fixture
+def times(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
+    """Milliseconds of each contender of every race; fp32 takes 1."""
+    given: dict[str, float] = {}
+
+    def race(contenders: Mapping[str, Any], inputs: Any, queries: int, warmup: int) -> dict[str, Latency]:
+        assert len(inputs) == 40
+        return {name: summary([given.get(name, 1.0)] * queries) for name in contenders}
+
+    monkeypatch.setattr(ladder, "race", race)
+    return given
+
+
+def agreeing(monkeypatch: pytest.MonkeyPatch, bed: Bed, *shares: float) -> None:
+    """Let the answers agree by these shares, one after the other; the last one for ever."""
+    waiting = list(shares)
+    monkeypatch.setattr(bed.task, "agreement", lambda *_: waiting.pop(0) if len(waiting) > 1 else waiting[0])
+
+
+def float_products(bed: Bed, file: str) -> int:
+    proto = onnx.load(bed.folder / file).graph
+    weights = {tensor.name for tensor in proto.initializer}
+    return sum(node.op_type in ("MatMul", "Gemm") and node.input[1] in weights for node in proto.node)
+
+
+def test_fp32_is_not_raced(laid: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ladder, "race", None)
+    found: dict[str, Any] = {}
+    made, file = choose(bed_of(laid, precision="fp32"), found)
+    assert (made.precision, made.reason, file, found) == ("fp32", "the recipe asks for fp32", FP32, {})
+    assert made.fp32_bytes == (laid.folder / FP32).stat().st_size
+
+
+@pytest.mark.parametrize("name", [*CPU, "fp16"])
+def test_a_precision_that_the_recipe_names_ships_alone(laid: Bed, times: dict[str, float], name: Any) -> None:
+    times[name] = 0.5
+    found: dict[str, Any] = {}
+    made, file = choose(bed_of(laid, precision=name, min_agreement=0.1), found)
+    assert (made.precision, made.scheme, file) == (name, PRECISIONS[name].scheme, f"{name}.onnx")
+    assert [rung["precision"] for rung in found["rungs"]] == [name]
+    assert found[name]["bytes"] == (laid.folder / file).stat().st_size < made.fp32_bytes
+    assert found[name]["speedup"] == {"median": 2.0, "low": 2.0, "high": 2.0}
+    assert made.speedup == 2.0
+    assert 0.1 <= made.agreement == found["rungs"][0]["agreement"]
+    assert 0 < made.max_logit_difference < 10
+    assert len(made.proved_on) == 3
+    assert "2.00 times faster than fp32 here" in made.reason
+
+
+def test_auto_takes_the_fastest_that_holds(laid: Bed, times: dict[str, float]) -> None:
+    times.update(FAST, **{"int8-tensor": 0.2, "int8": 0.4})
+    found: dict[str, Any] = {}
+    made, _ = choose(bed_of(laid, min_agreement=0.1), found)
+    assert made.precision == "int8-tensor"
+    rungs = {rung["precision"]: rung for rung in found["rungs"]}
+    assert list(rungs) == CPU
+    assert rungs["int8"]["reason"] == "slower: 0.40 ms against 0.20 ms of int8-tensor"
+    assert all(0 < rung["agreement"] <= 1 for rung in rungs.values())
+    assert len({rung["bytes"] for rung in rungs.values()}) == len(CPU)
+
+
+def test_a_tie_goes_to_the_earlier_rung(laid: Bed, times: dict[str, float]) -> None:
+    times.update(FAST, **{"int8-static": 0.2, "int8": 0.208, "int4-blocks": 0.2})
+    assert choose(bed_of(laid, min_agreement=0.1), {})[0].precision == "int8"
+    times["int8"] = 0.212
+    assert choose(bed_of(laid, min_agreement=0.1), {})[0].precision == "int8-static"
+
+
+def test_where_nothing_holds_fp32_ships_and_every_rung_has_its_reason(
+    laid: Bed, times: dict[str, float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    times.update(dict.fromkeys(CPU, 1 / 1.04))
+    found: dict[str, Any] = {}
+    made, file = choose(bed_of(laid), found)
+    assert (made.precision, made.scheme, file) == ("fp32", "none", FP32)
+    wanted = "1.04 times the speed of fp32 (1.04 to 1.04), wanted is 1.05"
+    assert made.reason == "; ".join(f"{name}: {wanted}" for name in CPU)
+    assert [rung["reason"] for rung in found["rungs"]] == [wanted] * len(CPU)
+    assert "export: fp32 ships, because of int8: 1.04 times" in capsys.readouterr().err
+
+
+def test_a_fast_rung_that_disagrees_gives_way_to_the_next(
+    laid: Bed, times: dict[str, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times.update(FAST, **{"int4-blocks": 0.1})
+    bed = bed_of(laid, float_layers=[])
+    agreeing(monkeypatch, bed, 0.9, 0.99)
+    found: dict[str, Any] = {}
+    assert choose(bed, found)[0].precision == "int8"
+    reasons = {rung["precision"]: rung["reason"] for rung in found["rungs"]}
+    assert reasons["int4-blocks"] == "90.0% of the answers agree with fp32, wanted are 98.0%"
+
+
+def test_layers_stay_fp32_until_the_answers_agree(
+    laid: Bed, times: dict[str, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times["int8"] = 0.5
+    bed = bed_of(laid, precision="int8")
+    agreeing(monkeypatch, bed, 0.5, 0.6, 0.97, 0.99)
+    found: dict[str, Any] = {}
+    made, file = choose(bed, found)
+    assert found["rungs"][0]["float_layers"] == made.float_layers
+    assert len(made.float_layers) == 4  # after 1 and 2
+    heaviest = max(
+        (tensor for tensor in onnx.load(bed.folder / FP32).graph.initializer if list(tensor.dims) == [128, 64]),
+        key=lambda tensor: np.abs(onnx.numpy_helper.to_array(tensor)).max(),
+    )
+    assert heaviest.name in made.float_layers[:2]  # the other one may be what goes into it
+    assert float_products(bed, file) - 4 == float_products(bed, FP32) - len(onnx_weights(bed))
+    assert made.agreement == 0.99
+
+
+def onnx_weights(bed: Bed) -> list[str]:
+    """The weights that int8 is for."""
+    return list(ladder.Ladder(bed, 0).source.weights)
+
+
+def test_half_of_the_layers_is_the_most_that_stays_fp32(
+    laid: Bed, times: dict[str, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times["int8-blocks"] = 0.5
+    bed = bed_of(laid, precision="int8-blocks")
+    agreeing(monkeypatch, bed, 0.5, 0.6)
+    count = len(onnx_weights(bed))
+    most = 2 ** int(np.log2(count // 2))
+    with pytest.raises(GateError) as refused:
+        choose(bed, {})
+    assert str(refused.value) == (
+        "export: int8-blocks: 50.0% of the answers agree with fp32, wanted are 98.0%; "
+        f"60.0% with {most} layers in fp32; no artifact was written"
+    )
+
+
+def test_layers_that_make_a_rung_too_slow_rule_it_out(
+    laid: Bed, times: dict[str, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times.update(FAST, **{"int8": 0.4})
+    bed = bed_of(laid)
+    answered = []
+
+    def agreement(*_: Any) -> float:
+        answered.append(1)
+        if len(answered) == 2:
+            times["int8"] = 0.99
+        return 0.5 if len(answered) == 1 else 0.99
+
+    monkeypatch.setattr(bed.task, "agreement", agreement)
+    found: dict[str, Any] = {}
+    assert choose(bed, found)[0].precision == "int8-tensor"
+    assert "1.01 times the speed of fp32" in found["rungs"][0]["reason"]
+
+
+@pytest.mark.parametrize(
+    ("took", "share", "line"),
+    [
+        (1.2, 1.0, "0.83 times the speed of fp32 (0.83 to 0.83), wanted is 0.95"),
+        (0.5, 0.975, "97.5% of the answers agree with fp32, wanted are 98.0%"),
+    ],
+)
+def test_a_named_precision_that_doesnt_hold_is_one_line(
+    laid: Bed, times: dict[str, float], monkeypatch: pytest.MonkeyPatch, took: float, share: float, line: str
+) -> None:
+    times["int8"] = took
+    bed = bed_of(laid, precision="int8", float_layers=[])
+    agreeing(monkeypatch, bed, share)
+    with pytest.raises(GateError) as refused:
+        choose(bed, {})
+    assert str(refused.value) == f"export: int8: {line}; no artifact was written"
+
+
+def test_layers_that_a_recipe_names_stay_fp32(laid: Bed, times: dict[str, float]) -> None:
+    times["int8"] = 0.5
+    kept = onnx_weights(laid)[2:4]
+    made, file = choose(bed_of(laid, precision="int8", float_layers=kept, min_agreement=0.1), {})
+    assert made.float_layers == kept
+    assert set(kept) <= {tensor.name for tensor in onnx.load(laid.folder / file).graph.initializer}
+    with pytest.raises(RecipeError, match=f"no weight '{kept[0]}x'; the nearest is {kept[0]}"):
+        choose(bed_of(laid, precision="int8", float_layers=[f"{kept[0]}x"]), {})
+
+
+def test_smoothing_is_measured_where_the_recipe_leaves_it_open(laid: Bed, times: dict[str, float]) -> None:
+    times.update(FAST)
+    found: dict[str, Any] = {}
+    choose(bed_of(laid, smoothing=None, min_agreement=0.1), found)
+    strengths = {rung["precision"]: rung["smoothing"] for rung in found["rungs"]}
+    assert {strengths["int8"], strengths["int8-tensor"]} <= set(ladder.STRENGTHS)
+    assert strengths["int8-static"] == strengths["int8"]
+    assert strengths["int8-blocks"] == strengths["int4-blocks"] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("precision", "size", "speedup", "words"),
+    [
+        ("auto", 25, (1.5, 1.4, 1.6), []),
+        ("auto", 25, (1.02, 1.01, 1.03), ["1.02 times the speed of fp32 (1.01 to 1.03), wanted is 1.05"]),
+        ("auto", 25, (1.2, 0.9, 1.5), ["1.20 times the speed of fp32 (0.90 to 1.50)"]),
+        ("int8", 25, (1.02, 0.9, 1.1), []),
+        ("int8", 25, (0.9, 0.8, 1.1), []),
+        ("int8", 25, (0.9, 0.88, 0.93), ["0.90 times the speed"]),
+        ("auto", 100, (1.5, 1.4, 1.6), ["100 bytes are not fewer than the 100"]),
+        ("int8", 101, (0.5, 0.4, 0.6), ["101 bytes are not fewer than the 100", "0.50 times the speed"]),
+    ],
+)
+def test_what_a_precision_must_hold(
+    precision: Any, size: int, speedup: tuple[float, float, float], words: list[str]
+) -> None:
+    ratio = Ratio(median=speedup[0], low=speedup[1], high=speedup[2])
+    found = objections(ExportConfig(precision=precision), size, 100, ratio)
+    assert len(found) == len(words)
+    assert all(word in line for word, line in zip(words, found, strict=True))
+
+
+def test_a_weight_that_the_graph_has_not_is_named() -> None:
+    check_names(["dense_1"], ["dense_1", "dense_2"])
+    with pytest.raises(RecipeError, match="no weight 'dens_2'; the nearest is dense_2"):
+        check_names(["dens_2"], ["dense_1", "dense_2"])
+
+
+# ---------------------------------------------------------------------------------------- the same answers everywhere
+
+
+def test_the_answers_of_a_real_graph_are_proved_on_three_kinds_of_kernel(laid: Bed) -> None:
+    here, portable, exact = prove(laid, FP32)
+    assert here.startswith("this processor (")
+    assert portable == "any processor, with onnxruntime's operators alone"
+    assert exact.startswith("x86 without VNNI")
+
+
+@pytest.mark.parametrize(
+    ("portable", "exact", "line"),
+    [
+        (63, 64, None),  # 98.4% of 64
+        (62, 64, "export: only 96.9% of 64 answers are the same on any processor"),
+        (64, 60, "export: only 93.8% of 64 answers are the same on x86 without VNNI"),
+    ],
+)
+def test_answers_that_differ_elsewhere_are_refused(portable: int, exact: int, line: str | None) -> None:
+    """A bed whose model answers rightly to so many rows on each kind of kernel; 64 of its 100 are asked."""
+    right = {(True, None): 64, (False, None): portable, (False, True): exact}
+    task = SimpleNamespace(
+        asked=lambda model, split: np.arange(len(split)) < model, agreement=lambda one, other: (one == other).mean()
+    )
+    bed: Any = SimpleNamespace(
+        task=task,
+        dataset=SimpleNamespace(validation=split_of(100, 0)),
+        model=lambda file, native=True, exact=None: right[native, exact],
+    )
+    if line is None:
+        assert len(prove(bed, "int8.onnx")) == 3
+        return
+    with pytest.raises(GateError, match=line):
+        prove(bed, "int8.onnx")
+
+
+def golden(*rows: tuple[str, list[float]]) -> Golden:
+    made = [
+        GoldenRow(text=str(place), input_ids=[1], logits=own, label=label) for place, (label, own) in enumerate(rows)
+    ]
+    return Golden(tolerance=TOLERANCE, rows=made)
+
+
+def test_rows_that_are_answered_otherwise_elsewhere_are_left_out() -> None:
+    here = golden(("a", [1.0, 0.0]), ("b", [0.0, 1.0]), ("a", [2.0, 0.0]))
+    elsewhere = golden(("a", [1.0, 0.25]), ("a", [9.0, 1.0]), ("a", [2.0, 0.125]))
+    found = everywhere(here, elsewhere)
+    assert found.rows == [here.rows[0], here.rows[2]]
+    assert found.tolerance == 0.5  # twice the largest difference of the rows that stay
+
+
+def test_the_tolerance_is_never_below_the_least() -> None:
+    here = golden(("a", [1.0]))
+    assert everywhere(here, here) == here
+    assert everywhere(here, golden(("a", [1.0 + TOLERANCE / 4]))).tolerance == TOLERANCE
+
+
+def test_the_first_rows_that_agree_are_kept() -> None:
+    here = golden(*[("a", [float(place)]) for place in range(2 * GOLDEN_ROWS)])
+    elsewhere = golden(*[("a" if place else "b", [float(place)]) for place in range(2 * GOLDEN_ROWS)])
+    assert everywhere(here, elsewhere).rows == here.rows[1 : GOLDEN_ROWS + 1]
