@@ -17,8 +17,9 @@ Ids = Sequence[Sequence[int]]
 CPU = "CPUExecutionProvider"
 # On the CPU a SkipLayerNormalization takes longer than the Add and LayerNormalization that it replaces.
 SLOW_FUSIONS = ("SkipLayerNormFusion",)
-# Of one pass on a CPU; the activations of more fall out of the second cache.
-PASS_TOKENS = 256
+# Of one pass of one thread on a CPU; the activations of more fall out of the second cache. Several threads share the work
+# of a pass, and gain more by a large one.
+PASS_TOKENS = 128
 
 
 class Engine:
@@ -56,8 +57,8 @@ class Engine:
             have = ", ".join(ort.get_available_providers())
             raise UserError(f"{provider} is not in the installed onnxruntime, which has {have}")
         self.pad_token_id = pad_token_id
-        self._pass_tokens = PASS_TOKENS if provider == CPU else None
         self.threads = threads or usable_cores()
+        self._pass_tokens = PASS_TOKENS if provider == CPU and self.threads == 1 else None
         try:
             self._session = ort.InferenceSession(
                 str(path),
