@@ -14,7 +14,7 @@ import torch
 
 from edgeft.errors import ModelError
 from edgeft.export.attention import as_operator
-from edgeft.export.rewrite import pack_attention
+from edgeft.export.rewrite import pack_attention, share_constants
 from edgeft.progress import say
 
 INPUTS, TYPES = ("input_ids", "attention_mask"), "token_type_ids"
@@ -54,7 +54,7 @@ def capture(model: Any, opset: int, types: bool = False) -> onnx.ModelProto:
             )
             continue
         if any(value.name in OUTPUTS for value in graph.graph.output):
-            return _tidy(graph)
+            return share_constants(_tidy(graph))
         names = ", ".join(value.name for value in graph.graph.output)
         raise ModelError(f"{type(model).__name__} answers with {names}; what can be exported: {', '.join(OUTPUTS)}")
     raise ModelError(f"{type(model).__name__} can't be captured as ONNX: {' '.join(str(failure).split())[:300]}")

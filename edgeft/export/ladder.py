@@ -253,7 +253,9 @@ class Ladder:
 
     def _won(self, winner: Rung, waiting: list[Rung]) -> Rung:
         for rung in waiting:
-            rung.reason = f"slower: {rung.latency_ms:.2f} ms against {winner.latency_ms:.2f} ms of {winner.name}"
+            both = f"{rung.latency_ms:.2f} ms against {winner.latency_ms:.2f} ms of {winner.name}"
+            tie = rung.latency_ms <= winner.latency_ms * self.bed.config.min_speedup
+            rung.reason = f"as fast as what comes first: {both}" if tie else f"slower: {both}"
             rung.agreement = self._agreement(rung)
         speedup = self.ratio_of(winner).median
         winner.reason = (

@@ -70,13 +70,14 @@ class Net:
 
     def settle(self) -> onnx.ModelProto:
         """Drop what nothing uses, and return the model."""
-        needed = set(self.outputs)
-        kept = []
-        for node in reversed(self.model.graph.node):
-            if needed.intersection(node.output):
-                needed.update(node.input)
-                kept.append(node)
-        self._set(kept[::-1])
+        needed: set[str] = set()
+        waiting = list(self.outputs)
+        while waiting:
+            name = waiting.pop()
+            if name not in needed:
+                needed.add(name)
+                waiting.extend(self.maker[name].input if name in self.maker else ())
+        self._set([node for node in self.model.graph.node if needed.intersection(node.output)])
         tensors = [tensor for tensor in self.model.graph.initializer if tensor.name in needed]
         del self.model.graph.initializer[:]
         self.model.graph.initializer.extend(tensors)
@@ -183,6 +184,7 @@ def _ordered(nodes: list[onnx.NodeProto], known: set[str]) -> list[onnx.NodeProt
     """The nodes in an order in which each comes after what it uses; otherwise as they were."""
     made = {name: index for index, node in enumerate(nodes) for name in node.output}
     placed: set[int] = set()
+    opened: set[int] = set()
     ordered: list[onnx.NodeProto] = []
     for start in range(len(nodes)):
         stack = [start]
@@ -194,6 +196,9 @@ def _ordered(nodes: list[onnx.NodeProto], known: set[str]) -> list[onnx.NodeProt
                 ordered.append(nodes[index])
             if index in placed:
                 stack.pop()
+            elif index in opened:
+                raise ValueError(f"the graph has a circle through {nodes[index].output[0]}")
             else:
+                opened.add(index)
                 stack.extend(wanted)
     return ordered

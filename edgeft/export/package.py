@@ -86,9 +86,14 @@ def everywhere(here: Golden, elsewhere: Golden) -> Golden:
     Args:
         here: recorded with the kernels, where this processor has them.
         elsewhere: the same inputs without them.
+
+    Raises:
+        GateError: no row is.
     """
     pairs = [pair for pair in zip(here.rows, elsewhere.rows, strict=True) if pair[0].label == pair[1].label]
     pairs = pairs[:GOLDEN_ROWS]
+    if here.rows and not pairs:
+        raise GateError(f"package: none of {len(here.rows)} rows is answered alike with edgeft's kernels and without")
     apart = max((difference(one.logits, other.logits) for one, other in pairs), default=0.0)
     return Golden(tolerance=max(here.tolerance, 2 * apart), rows=[one for one, _ in pairs])
 

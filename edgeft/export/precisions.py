@@ -106,6 +106,8 @@ def _int8_static(source: Source, float_layers: Collection[str]) -> onnx.ModelPro
     products = [site.linear for site in token_int8.sites(Net(model)) if site.linear.x in _smoothed(model)]
     names = [name for found in products for name in (found.x, found.product)]
     whole = operators.add_bodies(model)
+    if not products:  # the quantizer would take none for all
+        return token_int8.quantize_tables(whole, float_layers)
     ranges = tensor_ranges(whole, names, source.rows, source.scratch / "static.onnx", source.method)
     with _quiet():
         quantizer = QDQQuantizer(

@@ -39,6 +39,8 @@ def watch(
         rows: real inputs.
         scratch: a file for the graph with these values as outputs; removed.
     """
+    if not names:  # onnxruntime would take none for all
+        return
     outputs = model.graph.output
     own = {value.name for value in outputs}
     outputs.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names if name not in own)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 import onnx
 from onnx import helper
@@ -37,6 +39,20 @@ def pack_attention(model: onnx.ModelProto) -> onnx.ModelProto:
         new.append(operators.node("Attention", [packed, _mask(net, node.input[3])], last, **options))
         net.replace(old, new)
     return net.settle()
+
+
+def share_constants(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Keep one of several equal initializers, which capture makes of weights that layers share; in place."""
+    first: dict[bytes, str] = {}
+    same: dict[str, str] = {}
+    for tensor in model.graph.initializer:
+        key = hashlib.sha256(f"{tensor.data_type} {tuple(tensor.dims)}".encode() + tensor.raw_data).digest()
+        if tensor.raw_data:
+            same[tensor.name] = first.setdefault(key, tensor.name)
+    for node in model.graph.node:
+        for place, name in enumerate(node.input):
+            node.input[place] = same.get(name, name)
+    return Net(model).settle()
 
 
 def _packed(net: Net, parts: list[Linear], packed: str) -> list[onnx.NodeProto]:

@@ -23,7 +23,8 @@ SMALLEST_WEIGHT = 4096  # values; what a smaller one saves isn't worth its error
 SMALLEST_TABLE = 1000  # rows
 SMALLEST = 1e-5  # a channel's largest value is taken for at least this
 
-Ranges = Mapping[str, NDArray[np.float32]]
+Channels = NDArray[np.float32]
+Ranges = Mapping[str, Channels]
 
 
 @dataclass(frozen=True)
@@ -103,14 +104,13 @@ def quantize(
         by_token: whether each token has a scale of its own; otherwise all tokens of a batch share one.
     """
     net = Net(model)
-    for site in sites(net):
-        size = ranges.get(site.linear.x)
-        if site.linear.name in float_layers or size is None:
-            continue
+    found = _wanted(net, ranges, float_layers)
+    smooth = _smoothing_of(found, ranges, strength, by_token)
+    for site in found:
         if by_token:
-            net.replace(site.nodes, [_by_token(net, site, size, strength)])
+            net.replace(site.nodes, [_by_token(net, site, smooth[site.linear.product])])
         else:
-            net.replace(site.linear.nodes, _by_tensor(net, site.linear, size, strength))
+            net.replace(site.linear.nodes, _by_tensor(net, site.linear, smooth[site.linear.product]))
     _tables(net, float_layers)
     return operators.add_bodies(net.settle())
 
@@ -125,42 +125,66 @@ def quantize_tables(model: onnx.ModelProto, float_layers: Collection[str] = ()) 
 def smoothed(model: onnx.ModelProto, ranges: Ranges, strength: float, float_layers: Collection[str]) -> onnx.ModelProto:
     """Smooth what goes into the products, which stay fp32, in place; arguments as of `quantize`."""
     net = Net(model)
-    for site in sites(net):
-        found = site.linear
-        if found.name in float_layers or found.x not in ranges:
-            continue
-        smooth = smoothing(np.maximum(ranges[found.x], SMALLEST), found.weight, strength)
-        weight = net.add_constant(f"{found.name}_smoothed", found.weight * smooth[:, None])
-        product, x = f"{found.name}_product", f"{found.name}_x"
+    wanted = _wanted(net, ranges, float_layers)
+    smooth = _smoothing_of(wanted, ranges, strength, False)
+    for found in (site.linear for site in wanted):
+        divisor = smooth[found.product]
+        weight = net.add_constant(f"{found.name}_smoothed", found.weight * divisor[:, None])
+        bias = net.add_constant(f"{found.product}_bias", found.bias)
+        product, x = f"{found.product}_plain", f"{found.product}_x"
         nodes = [
-            helper.make_node("Mul", [found.x, _divisors(net, found, smooth)], [x], name=x),
+            helper.make_node("Mul", [found.x, _divisors(net, found, divisor)], [x], name=x),
             helper.make_node("MatMul", [x, weight], [product], name=product),
-            helper.make_node(
-                "Add", [product, net.add_constant(f"{found.name}_bias", found.bias)], [found.y], name=found.y
-            ),
+            helper.make_node("Add", [product, bias], [found.y], name=found.y),
         ]
         net.replace(found.nodes, nodes)
     return net.settle()
+
+
+def _wanted(net: Net, ranges: Ranges, float_layers: Collection[str]) -> list[Site]:
+    """The products that become int8."""
+    return [site for site in sites(net) if site.linear.name not in float_layers and site.linear.x in ranges]
+
+
+def _smoothing_of(found: Iterable[Site], ranges: Ranges, strength: float, by_token: bool) -> dict[str, Channels]:
+    """Product to the divisors of its channels, (K); products that share a weight share them, so that it stays one.
+
+    Args:
+        found: the products.
+        ranges: as of `quantize`.
+        strength: as of `quantize`.
+        by_token: whether a GELU before the product is taken with it, whose output is then moved above 0.
+    """
+    sizes: dict[tuple[str, bool], Channels] = {}
+    keys = {site.linear.product: (site.linear.name, by_token and site.gelu is not None) for site in found}
+    for site in found:
+        key = keys[site.linear.product]
+        size = ranges[site.linear.x] + (GELU_FLOOR if key[1] else 0)
+        sizes[key] = np.maximum(sizes[key], size) if key in sizes else size
+    weights = {site.linear.name: site.linear for site in found}
+    divisors = {
+        key: smoothing(np.maximum(size, SMALLEST), weights[key[0]].weight, strength) for key, size in sizes.items()
+    }
+    return {product: divisors[key] for product, key in keys.items()}
 
 
 def _divisors(net: Net, found: Linear, smooth: NDArray[np.float32]) -> str:
     return net.add_constant(f"{found.name}_smooth", (1 / smooth).astype(np.float32))
 
 
-def _by_token(net: Net, site: Site, size: NDArray[np.float32], strength: float) -> onnx.NodeProto:
-    size = np.maximum(size + (GELU_FLOOR if site.gelu is not None else 0), SMALLEST)
-    smooth = smoothing(size, site.linear.weight, strength)  # (K)
+def _by_token(net: Net, site: Site, smooth: Channels) -> onnx.NodeProto:
     values, scale = rounded(site.linear.weight * smooth[:, None])
     bias = site.linear.bias
+    name = site.linear.name
     if site.gelu is not None:
         bias = bias - GELU_FLOOR * scale * (values / smooth[:, None]).sum(axis=0)
-    name = site.linear.name
+        name += "_gelu"
     inputs = [
         site.x,
         net.add_constant(f"{name}_int8", values),
         net.add_constant(f"{name}_scale", scale),
-        net.add_constant(f"{name}_bias", bias.astype(np.float32)),
-        _divisors(net, site.linear, smooth),
+        net.add_constant(f"{site.linear.product}_bias", bias.astype(np.float32)),
+        net.add_constant(f"{name}_smooth", (1 / smooth).astype(np.float32)),
     ]
     kind = "GeluLinear" if site.gelu is not None else "Linear"
     if site.norm is None:
@@ -169,16 +193,15 @@ def _by_token(net: Net, site: Site, size: NDArray[np.float32], strength: float) 
     return operators.node(f"{kind}Norm", inputs, site.y, epsilon=_attribute(site.norm, "epsilon", 1e-5))
 
 
-def _by_tensor(net: Net, found: Linear, size: NDArray[np.float32], strength: float) -> list[onnx.NodeProto]:
-    smooth = smoothing(np.maximum(size, SMALLEST), found.weight, strength)
+def _by_tensor(net: Net, found: Linear, smooth: Channels) -> list[onnx.NodeProto]:
     values, scale = rounded(found.weight * smooth[:, None])
-    x = f"{found.name}_x"
+    x = f"{found.product}_x"
     inputs = [
         x,
         net.add_constant(f"{found.name}_int8", values),
         net.add_constant(f"{found.name}_scale", scale),
         "",
-        net.add_constant(f"{found.name}_bias", found.bias),
+        net.add_constant(f"{found.product}_bias", found.bias),
     ]
     product = helper.make_node("DynamicQuantizeMatMul", inputs, [found.y], name=found.y, domain="com.microsoft")
     return [helper.make_node("Mul", [found.x, _divisors(net, found, smooth)], [x], name=x), product]

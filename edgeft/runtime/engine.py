@@ -17,8 +17,8 @@ Ids = Sequence[Sequence[int]]
 CPU = "CPUExecutionProvider"
 # On the CPU a SkipLayerNormalization takes longer than the Add and LayerNormalization that it replaces.
 SLOW_FUSIONS = ("SkipLayerNormFusion",)
-# Of one pass of one thread on a CPU; the activations of more fall out of the second cache. Several threads share the work
-# of a pass, and gain more by a large one.
+# Of a pass of one thread on a CPU; the activations of more fall out of the second cache. Several threads gain more by a
+# large pass, whose work they share.
 PASS_TOKENS = 128
 
 

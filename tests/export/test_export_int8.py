@@ -401,3 +401,22 @@ def test_the_only_user_of_a_value() -> None:
     assert net.only_user("x", "MatMul") is None
     net = Net(net_of(f"{PRODUCT} y = Add(p, b)", f"{Y}, float[batch, tokens, n] p"))
     assert net.only_user("p", "Add") is None  # an output of the graph
+
+
+@pytest.mark.parametrize("by_token", [True, False])
+@pytest.mark.parametrize(
+    "body",
+    [
+        "p = MatMul(x, w) h = Add(p, b) q = MatMul(h, w) y = Add(q, other)",
+        "p = MatMul(x, w) q = MatMul(p, w) y = Add(q, b)",
+        "p = MatMul(x, w) h = Add(p, b) g = Gelu(h) q = MatMul(g, w) y = Add(q, b)",
+    ],
+)
+def test_uses_of_one_weight_keep_what_is_their_own(body: str, by_token: bool, tmp_path: Path) -> None:
+    model = net_of(body, Y)
+    (expected,) = answers(copy_of(model), tmp_path / "fp32.onnx", IDS)
+    ranges = ranges_of(model, tmp_path / "ranges.onnx", IDS)
+    quantized = token_int8.quantize(copy_of(model), ranges, 0.5, by_token=by_token)
+    assert apart(answers(quantized, tmp_path / "int8.onnx", IDS)[0], expected) < 0.15
+    smooth = token_int8.smoothed(copy_of(model), ranges, 0.5, ())
+    assert apart(answers(smooth, tmp_path / "smooth.onnx", IDS)[0], expected) < 1e-4

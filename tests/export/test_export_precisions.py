@@ -209,19 +209,8 @@ def tiny_source(folder: Path, rows: int, width: int) -> Source:
     return Source(folder / "captured.onnx", ROWS, folder)
 
 
-NOTHING = pytest.mark.xfail(reason="ranges of no value at all", raises=ValueError, strict=True)
-UNSORTED = pytest.mark.xfail(reason="settle drops nodes that stand before what they use", raises=KeyError, strict=True)
-
-
-def little() -> Iterator[Any]:
-    for rows, width in ((50, 64), (50, 2), (VOCABULARY, 2)):
-        for name in PRECISIONS:
-            marks = [NOTHING] if width == 2 and name in ("int8", "int8-tensor", "int8-static") else []
-            marks += [UNSORTED] if width == 64 and name == "int8-static" else []
-            yield pytest.param(name, rows, width, marks=marks)
-
-
-@pytest.mark.parametrize(("name", "rows", "width"), little())
+@pytest.mark.parametrize(("rows", "width"), [(50, 64), (50, 2), (VOCABULARY, 2)])
+@pytest.mark.parametrize("name", PRECISIONS)
 def test_models_without_large_tables_or_products(name: str, rows: int, width: int, tmp_path: Path) -> None:
     source = tiny_source(tmp_path, rows, width)
     ids = [[1, 2, 3]]
