@@ -17,8 +17,7 @@ Ids = Sequence[Sequence[int]]
 CPU = "CPUExecutionProvider"
 # On the CPU a SkipLayerNormalization takes longer than the Add and LayerNormalization that it replaces.
 SLOW_FUSIONS = ("SkipLayerNormFusion",)
-# Of a pass of one thread on a CPU; the activations of more fall out of the second cache. Several threads gain more by a
-# large pass, whose work they share.
+# Of a pass on a CPU, for each thread; the activations of more fall out of the second cache.
 PASS_TOKENS = 128
 
 
@@ -58,7 +57,7 @@ class Engine:
             raise UserError(f"{provider} is not in the installed onnxruntime, which has {have}")
         self.pad_token_id = pad_token_id
         self.threads = threads or usable_cores()
-        self._pass_tokens = PASS_TOKENS if provider == CPU and self.threads == 1 else None
+        self._pass_tokens = PASS_TOKENS * self.threads if provider == CPU else None
         try:
             self._session = ort.InferenceSession(
                 str(path),

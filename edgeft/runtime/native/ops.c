@@ -152,17 +152,29 @@ static OrtStatus *run_block(linear_job *job, const OrtApi *api, OrtKernelContext
     return job->residual ? parallel_for(context, norm_chunk, chunks, 0, job) : NULL;
 }
 
-static OrtStatus *run_linear(const linear_job *whole, OrtKernelContext *context) {
-    size_t k = whole->kernel->weights.k, n = whole->kernel->weights.n;
-    for (size_t first = 0; first < whole->rows; first += ROW_BLOCK) {
-        linear_job job = *whole;
-        job.rows = whole->rows - first < ROW_BLOCK ? whole->rows - first : ROW_BLOCK;
-        job.x += first * k;
-        job.y += first * n;
-        if (job.residual) job.residual += first * n;
-        TRY(run_block(&job, whole->kernel->api, context));
-    }
-    return NULL;
+/* A block of rows from beginning to end, by one thread. */
+static void whole_block(void *data, size_t index) {
+    const linear_job *whole = data;
+    const packed_weights *w = &whole->kernel->weights;
+    size_t first = index * ROW_BLOCK;
+    linear_job job = *whole;
+    job.rows = whole->rows - first < ROW_BLOCK ? whole->rows - first : ROW_BLOCK;
+    job.x += first * w->k;
+    job.y += first * w->n;
+    if (job.residual) job.residual += first * w->n;
+    job.q += first * job.deep;
+    job.scale += first;
+    job.offset += first;
+    job.rows_of_gelu += first / ROW_CHUNK * ROUND_UP(w->k, LANES);
+    for (size_t chunk = 0; chunk * ROW_CHUNK < job.rows; chunk++) quantize_chunk(&job, chunk);
+    for (size_t panel = 0; panel < w->panels; panel++) multiply_panel(&job, panel);
+    for (size_t chunk = 0; job.residual && chunk * ROW_CHUNK < job.rows; chunk++) norm_chunk(&job, chunk);
+}
+
+static OrtStatus *run_linear(linear_job *job, OrtKernelContext *context) {
+    const OrtApi *api = job->kernel->api;
+    if (job->rows <= ROW_BLOCK) return run_block(job, api, context);
+    return parallel_for(context, whole_block, (job->rows + ROW_BLOCK - 1) / ROW_BLOCK, 0, job);
 }
 
 static OrtStatus *read_norm(const OrtApi *api, OrtKernelContext *context, linear_job *job) {
@@ -195,12 +207,11 @@ static OrtStatus *compute_linear(void *data, OrtKernelContext *context) {
     TRY(tensor_data(output, (void **)&job.y));
     TRY(input_count(context, &inputs));
     if (inputs > 5) TRY(read_norm(api, context, &job));
-    size_t block = job.rows < ROW_BLOCK ? job.rows : ROW_BLOCK;
-    size_t gelu_floats = kernel->gelu ? ROUND_UP(k, LANES) * ((block + ROW_CHUNK - 1) / ROW_CHUNK) : 0;
-    job.scale = malloc((2 * block + gelu_floats) * sizeof(float) + block * deep + 1);
+    size_t gelu_floats = kernel->gelu ? ROUND_UP(k, LANES) * ((job.rows + ROW_CHUNK - 1) / ROW_CHUNK) : 0;
+    job.scale = malloc((2 * job.rows + gelu_floats) * sizeof(float) + job.rows * deep + 1);
     if (!job.scale) return create_status(ORT_FAIL, "edgeft: no memory for the activations");
-    job.offset = job.scale + block;
-    job.rows_of_gelu = job.offset + block;
+    job.offset = job.scale + job.rows;
+    job.rows_of_gelu = job.offset + job.rows;
     job.q = (uint8_t *)(job.rows_of_gelu + gelu_floats);
     OrtStatus *status = run_linear(&job, context);
     free(job.scale);
