@@ -6,14 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import onnx
-
 from edgeft import artifact, models
 from edgeft.artifact import InputSpec, Manifest, Quantization
 from edgeft.cleaning import versions
 from edgeft.data.dataset import Dataset
 from edgeft.errors import ModelError
-from edgeft.export import graph, operators
+from edgeft.export import graph, net, operators
 from edgeft.export.capture import capture
 from edgeft.recipe import ExportConfig, TrainingConfig
 from edgeft.runtime import Model
@@ -81,7 +79,7 @@ def lay(config: ExportConfig, folder: Path, dataset: Dataset, scratch: Path) -> 
     if not models.has_head(model, room.auto):
         raise ModelError(f"{folder}: has no head for {dataset.kind} rows; fine-tune it on them first")
     captured = capture(model, config.opset, types=room.pairs and models.takes_types(model, tokenizer))
-    onnx.save(operators.add_bodies(captured), scratch / CAPTURED)
+    net.save(operators.add_bodies(captured), scratch / CAPTURED)
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.no_padding()
     tokenizer.backend_tokenizer.save(str(scratch / artifact.TOKENIZER))

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
+import tempfile
 import warnings
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import onnx
@@ -108,7 +111,12 @@ def _by_torch(model: Any, sample: dict[str, torch.Tensor], opset: int) -> onnx.M
         verbose=False,
     )
     assert program is not None
-    return program.model_proto
+    with tempfile.TemporaryDirectory() as place:  # one message has the weights thrice
+        path = Path(place) / "model.onnx"
+        program.save(path, external_data=True)
+        del program
+        gc.collect()
+        return onnx.load(path)
 
 
 def _tidy(graph: onnx.ModelProto) -> onnx.ModelProto:

@@ -10,6 +10,7 @@ import onnx
 import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
 
+from edgeft.export.net import save
 from edgeft.runtime.engine import SLOW_FUSIONS
 
 TEMPERATURE = "temperature"
@@ -97,7 +98,7 @@ def finish(model: onnx.ModelProto, target: Path, kind: str = "single-label", poo
         add_embeddings(model, pooling)
     elif kind in FUNCTIONS:
         add_probabilities(model, function=FUNCTIONS[kind])
-    onnx.save(model, target)
+    save(model, target)
 
 
 def fused(model: onnx.ModelProto, scratch: Path) -> onnx.ModelProto:

@@ -334,7 +334,7 @@ def prove(bed: Bed, file: str) -> list[str]:
     }
     for name, answers in others.items():
         alike = bed.task.agreement(here, answers)
-        if alike < PORTABLE_AGREEMENT:
+        if alike < min(PORTABLE_AGREEMENT, 1 - 1.5 / len(split)):  # one answer of few may change
             raise GateError(
                 f"export: only {alike:.1%} of {len(split)} answers are the same on {name}; use "
                 "--set export.precision=fp32"

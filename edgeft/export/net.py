@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -78,9 +79,10 @@ class Net:
                 needed.add(name)
                 waiting.extend(self.maker[name].input if name in self.maker else ())
         self._set([node for node in self.model.graph.node if needed.intersection(node.output)])
-        tensors = [tensor for tensor in self.model.graph.initializer if tensor.name in needed]
-        del self.model.graph.initializer[:]
-        self.model.graph.initializer.extend(tensors)
+        tensors = self.model.graph.initializer
+        for place in reversed(range(len(tensors))):  # one by one: what is put in anew is a copy, and the old one stays
+            if tensors[place].name not in needed:
+                del tensors[place]
         del self.model.graph.value_info[:]
         self._index()
         return self.model
@@ -172,6 +174,30 @@ def _gemm(net: Net, node: onnx.NodeProto) -> Linear | None:
 
 def _f32(values: NDArray[np.generic] | None) -> NDArray[np.float32]:
     return np.ascontiguousarray(values, dtype=np.float32)
+
+
+def save(model: onnx.ModelProto, path: Path) -> None:
+    """Write a model one initializer at a time, where `onnx.save` would hold all of it twice more.
+
+    What stands in a file twice is merged by every reader of protocol buffers: the graph, and in it the initializers.
+    """
+    light = onnx.ModelProto()
+    for whole, part, left_out in ((model, light, "graph"), (model.graph, light.graph, "initializer")):
+        for kind, value in whole.ListFields():
+            if kind.name == left_out:
+                continue
+            if hasattr(value, "extend"):
+                getattr(part, kind.name).extend(value)
+            elif hasattr(value, "CopyFrom"):
+                getattr(part, kind.name).CopyFrom(value)
+            else:
+                setattr(part, kind.name, value)
+    with path.open("wb") as file:
+        file.write(light.SerializeToString(deterministic=True))
+        for tensor in model.graph.initializer:
+            one = onnx.ModelProto()
+            one.graph.initializer.append(tensor)
+            file.write(one.SerializeToString(deterministic=True))
 
 
 def _copy(node: onnx.NodeProto) -> onnx.NodeProto:

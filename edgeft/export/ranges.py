@@ -19,6 +19,7 @@ from onnxruntime.quantization.calibrate import (
     TensorsData,
 )
 
+from edgeft.export.net import save
 from edgeft.runtime.engine import Engine
 from edgeft.runtime.windows import Window
 
@@ -44,7 +45,7 @@ def watch(
     outputs = model.graph.output
     own = {value.name for value in outputs}
     outputs.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names if name not in own)
-    onnx.save(model, scratch)
+    save(model, scratch)
     del outputs[len(own) :]
     try:
         engine = Engine(scratch, pad_token_id=0)
