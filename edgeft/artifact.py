@@ -61,14 +61,14 @@ class Quantization:
 
     Attributes:
         precision: as a recipe names it, `int8`, `fp32`, ...
-        scheme: as in "dynamic, per-channel int8 weights, uint8 activations".
+        scheme: the same in a line.
         smoothing: share of the activations' range that moved into the weights.
         float_layers: weights that stayed fp32 inside an int8 graph.
         agreement: share of validation answers that equal those of the fp32 graph.
         max_logit_difference: against the fp32 graph, on the same rows.
         fp32_bytes: size of the fp32 graph.
         speedup: median latency of the fp32 graph over this one's, on the machine that exported.
-        proved_on: instruction sets on which the int8 answers were proved equal.
+        proved_on: the kinds of processor and kernel on which the answers were seen to be equal.
         reason: why this precision ships.
     """
 

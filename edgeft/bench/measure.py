@@ -146,15 +146,16 @@ def _lengths(model: Model, texts: Sequence[Any]) -> dict[str, float]:
 
 
 def by_threads(path: Path, texts: Sequence[Any], config: BenchConfig) -> dict[str, float]:
-    """Median latency with 1, 2, 4, ... threads up to the cores this process has, in turns; number to ms.
+    """Median latency with 1, 2, 4, ... threads up to the cores this process has; number to ms.
 
-    `edgeft.load` chooses by it.
+    One after the other: threads of several engines would wait for work on the same cores. `edgeft.load` chooses by it.
     """
     most = usable_cores()
     counts = [count for count in (1, 2, 4, 8, 16, 32, 64) if count < most] + [most]
-    models = {str(count): load(path, threads=count) for count in counts}
-    found = race(models, texts, max(10, config.queries // 5), min(config.warmup, 10))
-    return {count: latency.p50_ms for count, latency in found.items()}
+    queries, warmup = max(10, config.queries // 5), min(config.warmup, 10)
+    return {
+        str(count): race({"one": load(path, threads=count)}, texts, queries, warmup)["one"].p50_ms for count in counts
+    }
 
 
 def throughput(model: Model, texts: Sequence[Any], config: BenchConfig) -> float:

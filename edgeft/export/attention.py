@@ -8,11 +8,22 @@ from typing import Any
 
 import torch
 from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.masking_utils import bidirectional_mask_function
 
 from edgeft.errors import ModelError
 from edgeft.export.operators import DOMAIN
 
 NAME = "edgeft_capture"
+# What transformers passes to attention beside the mask, and changes nothing of an answer.
+HARMLESS = (
+    "dropout",
+    "is_causal",
+    "output_attentions",
+    "output_hidden_states",
+    "position_ids",
+    "return_dict",
+    "use_cache",
+)
 
 
 def _attend(
@@ -41,7 +52,7 @@ def _attend(
     Raises:
         ModelError: attention with something more than a mask of tokens.
     """
-    more = [name for name in ("sliding_window", "softcap", "s_aux", "position_bias") if options.get(name) is not None]
+    more = [name for name, value in options.items() if value is not None and name not in HARMLESS]
     causal = options.get("is_causal") or getattr(module, "is_causal", False)
     plain = attention_mask is not None and attention_mask.dim() == 2 and query.shape == key.shape == value.shape
     if more or causal or not plain:
@@ -59,8 +70,16 @@ def _attend(
     return answer.reshape(batch, tokens, heads, size), None
 
 
-def _mask(*_: Any, attention_mask: torch.Tensor | None = None, **__: Any) -> torch.Tensor | None:
-    """The mask of tokens as it came, (batch, tokens)."""
+def _mask(
+    *_: Any, attention_mask: torch.Tensor | None = None, mask_function: Any = None, **__: Any
+) -> torch.Tensor | None:
+    """The mask of tokens as it came, (batch, tokens).
+
+    Raises:
+        ModelError: the model hides more than padding.
+    """
+    if mask_function is not bidirectional_mask_function:
+        raise ModelError("attention that hides more than padding")
     return attention_mask
 
 

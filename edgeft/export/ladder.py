@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import platform
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,7 +21,8 @@ from edgeft.export.bed import CAPTURED, FP32, Bed, gate
 from edgeft.export.precisions import LADDER, PRECISIONS, Precision, Source
 from edgeft.progress import say, track
 from edgeft.recipe import ExportConfig
-from edgeft.runtime import processor
+from edgeft.runtime import kernels, processor
+from edgeft.runtime.engine import CPU
 
 STRENGTHS = (0.4, 0.5, 0.6, 0.7, 0.8)  # of smoothing
 SENSITIVITY_ROWS = 128
@@ -42,6 +44,7 @@ class Rung:
         latency_ms: median of one input, one thread.
         speedup: over fp32, of one race.
         agreement: share of validation answers as of fp32; None: a rung that lost before anyone asked.
+        proved_on: the kinds of kernel on which the answers were seen to be equal.
         reason: why it ships or doesn't.
     """
 
@@ -52,6 +55,7 @@ class Rung:
     latency_ms: float = 0.0
     speedup: Ratio | None = None
     agreement: float | None = None
+    proved_on: list[str] = field(default_factory=list)
     reason: str = ""
 
     @property
@@ -135,7 +139,9 @@ class Ladder:
             waiting.remove(rung)
             rung.agreement = self._agreement(rung)
             if rung.agreement >= self.bed.config.min_agreement:
-                return self._won(rung, waiting)
+                if self._proved(rung):
+                    return self._won(rung, waiting)
+                continue
             if self._settle(rung) and not self._loses(rung):
                 waiting.append(rung)
         return None
@@ -154,14 +160,14 @@ class Ladder:
     def _wanted(self) -> list[Precision]:
         if self.bed.config.precision != "auto":
             return [PRECISIONS[self.bed.config.precision]]
-        return [one for one in LADDER if one.provider == "CPUExecutionProvider" and one.name != "fp32"]
+        return [one for one in LADDER if one.provider == CPU and one.name != "fp32"]
 
     def _strength(self, precision: Precision) -> float:
         """How much to smooth for a precision."""
-        if self.bed.config.smoothing is not None:
-            return self.bed.config.smoothing
         if not precision.smoothed_as:
             return 0.0
+        if self.bed.config.smoothing is not None:
+            return self.bed.config.smoothing
         if precision.smoothed_as not in self._strengths:
             self._strengths[precision.smoothed_as] = self._measured_strength(PRECISIONS[precision.smoothed_as])
         return self._strengths[precision.smoothed_as]
@@ -207,6 +213,8 @@ class Ladder:
 
     def _loses(self, rung: Rung) -> bool:
         problems = objections(self.bed.config, rung.bytes, self.fp32_bytes, self.ratio_of(rung))
+        if rung.precision.provider != CPU:  # a race on a processor says nothing of it
+            problems = []
         rung.reason = "; ".join(problems)
         return bool(problems)
 
@@ -215,10 +223,18 @@ class Ladder:
         assert rung.speedup is not None
         return rung.speedup
 
+    def _proved(self, rung: Rung) -> bool:
+        """Whether it answers alike on other kinds of processors."""
+        try:
+            rung.proved_on = prove(self.bed, rung.file)
+        except GateError as error:
+            rung.reason = str(error)
+        return bool(rung.proved_on)
+
     def _first(self, waiting: list[Rung]) -> Rung:
         """The fastest; of those that are as good as equal, the one that comes first on the ladder."""
-        bound = self.bed.config.min_speedup * min(rung.latency_ms for rung in waiting)
-        return next(rung for rung in self.rungs if rung in waiting and rung.latency_ms <= bound)
+        bound = max(self.ratio_of(rung).median for rung in waiting) / self.bed.config.min_speedup
+        return next(rung for rung in self.rungs if rung in waiting and self.ratio_of(rung).median >= bound)
 
     def _agreement(self, rung: Rung) -> float:
         task, validation = self.bed.task, self.bed.dataset.validation
@@ -232,7 +248,7 @@ class Ladder:
         if self.bed.config.float_layers is not None or not rung.precision.layers:
             return False
         ranked = self._ranked(rung)
-        while 2 * len(rung.float_layers) <= len(ranked) // 2:
+        while ranked and 2 * len(rung.float_layers) <= len(ranked) // 2:
             rung.float_layers = ranked[: max(1, 2 * len(rung.float_layers))]
             self._write(rung)
             rung.agreement = self._agreement(rung)
@@ -253,8 +269,9 @@ class Ladder:
 
     def _won(self, winner: Rung, waiting: list[Rung]) -> Rung:
         for rung in waiting:
-            both = f"{rung.latency_ms:.2f} ms against {winner.latency_ms:.2f} ms of {winner.name}"
-            tie = rung.latency_ms <= winner.latency_ms * self.bed.config.min_speedup
+            mine, others = self.ratio_of(rung).median, self.ratio_of(winner).median
+            both = f"{mine:.2f} times the speed of fp32, {winner.name} {others:.2f} times"
+            tie = mine >= others / self.bed.config.min_speedup
             rung.reason = f"as fast as what comes first: {both}" if tie else f"slower: {both}"
             rung.agreement = self._agreement(rung)
         speedup = self.ratio_of(winner).median
@@ -265,11 +282,7 @@ class Ladder:
         return winner
 
     def quantization(self, winner: Rung, figures: dict[str, Any]) -> Quantization:
-        """What the manifest says of it.
-
-        Raises:
-            GateError: it answers otherwise on another kind of processor.
-        """
+        """What the manifest says of it."""
         task = self.bed.task
         numbers = [task.compared(made["validation"]) for made in (self.bed.asked(winner.file), self.reference)]
         return Quantization(
@@ -281,7 +294,7 @@ class Ladder:
             max_logit_difference=float(np.abs(numbers[0] - numbers[1]).max()),
             fp32_bytes=self.fp32_bytes,
             speedup=self.ratio_of(winner).median,
-            proved_on=prove(self.bed, winner.file),
+            proved_on=winner.proved_on,
             reason=winner.reason,
         )
 
@@ -315,7 +328,8 @@ def check_names(wanted: Collection[str], names: Collection[str]) -> None:
     unknown = next((name for name in wanted if name not in names), None)
     if unknown is not None:
         close = difflib.get_close_matches(unknown, names, n=1, cutoff=0.0)
-        raise RecipeError(f"export.float_layers: the graph has no weight {unknown!r}; the nearest is {close[0]}")
+        hint = f"; the nearest is {close[0]}" if close else ", nor another one that int8 is for"
+        raise RecipeError(f"export.float_layers: the graph has no weight {unknown!r}{hint}")
 
 
 def prove(bed: Bed, file: str) -> list[str]:
@@ -326,18 +340,14 @@ def prove(bed: Bed, file: str) -> list[str]:
     """
     split = bed.dataset.validation.take(range(min(PROOF_ROWS, len(bed.dataset.validation))))
     here = bed.task.asked(bed.model(file), split)
-    portable = bed.task.asked(bed.model(file, native=False), split)
-    exact = bed.task.asked(bed.model(file, native=False, exact=True), split)
-    others = {
-        "any processor, with onnxruntime's operators alone": portable,
-        "x86 without VNNI, where onnxruntime takes exact u8u8 products": exact,
-    }
-    for name, answers in others.items():
-        alike = bed.task.agreement(here, answers)
+    own = "with edgeft's kernels" if kernels.library() else "without edgeft's kernels, which were not proved"
+    sets = " ".join(processor.instruction_sets()) or platform.machine()
+    ways = [("any processor, with onnxruntime's operators alone", bed.model(file, native=False))]
+    if processor.is_x86():
+        exact = bed.model(file, native=False, exact=True)
+        ways.append(("x86 without VNNI, where onnxruntime takes exact u8u8 products", exact))
+    for name, model in ways:
+        alike = bed.task.agreement(here, bed.task.asked(model, split))
         if alike < min(PORTABLE_AGREEMENT, 1 - 1.5 / len(split)):  # one answer of few may change
-            raise GateError(
-                f"export: only {alike:.1%} of {len(split)} answers are the same on {name}; use "
-                "--set export.precision=fp32"
-            )
-    sets = " ".join(processor.instruction_sets()) or "no instruction set that matters"
-    return [f"this processor ({sets})", *others]
+            raise GateError(f"export: only {alike:.1%} of {len(split)} answers are the same on {name}")
+    return [f"this processor ({sets}), {own}", *(name for name, _ in ways)]

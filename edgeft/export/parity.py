@@ -51,8 +51,21 @@ def compare(task: TrainingTask, model: Model, source: Any, most: int) -> Parity:
         for arrays, others in zip(found, wanted, strict=True)
         for own, expected in zip(arrays, others, strict=True)
     ]
+    differences.append(padded(model, flat, found))
     difference = max(differences) / task.unit if np.isfinite(differences).all() else float("inf")
     return Parity(rows=len(split), difference=difference, other_tokens=_others(task, windows, split))
+
+
+def padded(model: Model, windows: Sequence[Window], found: Sequence[Any]) -> float:
+    """The largest difference that padding makes to the shortest window, beside the longest in one batch."""
+    order = sorted(range(len(windows)), key=lambda place: len(windows[place].ids))
+    ends = [order[0], order[-1]]
+    together = model.run([[windows[place]] for place in ends], model.numbers, len(ends))
+    return max(
+        float(np.abs(own - alone).max(initial=0.0))
+        for place, (arrays,) in zip(ends, together, strict=True)
+        for own, alone in zip(arrays, found[place], strict=True)
+    )
 
 
 def torch_arrays(task: TrainingTask, source: Any, window: Window) -> list[Any]:

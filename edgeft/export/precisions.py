@@ -21,6 +21,7 @@ from edgeft.export import operators, token_int8
 from edgeft.export.net import Net
 from edgeft.export.ranges import Method, channel_ranges, tensor_ranges
 from edgeft.export.token_int8 import Ranges
+from edgeft.runtime.engine import CPU
 from edgeft.runtime.windows import Window
 
 BLOCK = 32  # values of a block of weights that share a scale
@@ -78,7 +79,7 @@ class Precision:
     name: str
     scheme: str
     build: Build = field(repr=False)
-    provider: str = "CPUExecutionProvider"
+    provider: str = CPU
     layers: bool = True
     smoothed_as: str = ""
 
@@ -102,8 +103,8 @@ def _int8_tensor(source: Source, float_layers: Collection[str]) -> onnx.ModelPro
 
 
 def _int8_static(source: Source, float_layers: Collection[str]) -> onnx.ModelProto:
-    model = token_int8.smoothed(source.copy(), source.ranges, source.strength, float_layers)
-    products = [site.linear for site in token_int8.sites(Net(model)) if site.linear.x in _smoothed(model)]
+    model, smoothed = token_int8.smoothed(source.copy(), source.ranges, source.strength, float_layers)
+    products = [site.linear for site in token_int8.sites(Net(model)) if site.linear.x in smoothed]
     names = [name for found in products for name in (found.x, found.product)]
     whole = operators.add_bodies(model)
     if not products:  # the quantizer would take none for all
@@ -124,11 +125,6 @@ def _int8_static(source: Source, float_layers: Collection[str]) -> onnx.ModelPro
         )
         quantized: onnx.ModelProto = quantizer.quantize_model()
     return token_int8.quantize_tables(quantized, float_layers)
-
-
-def _smoothed(model: onnx.ModelProto) -> set[str]:
-    """What `token_int8.smoothed` puts into products."""
-    return {node.output[0] for node in model.graph.node if node.op_type == "Mul"}
 
 
 def _blocks(bits: int) -> Build:

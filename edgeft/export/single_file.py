@@ -84,6 +84,7 @@ def write(folder: Path, out: Path, texts: Sequence[str] = ()) -> SingleFile:
     nodes = _nodes(folder, tokenizer, manifest)
     graph = merge(onnx.load(folder / artifact.MODEL), nodes, manifest.labels)
     model = assemble(folder, manifest, native=False)  # whoever runs a single file has no kernels of edgeft's
+    model.engine.pass_tokens = None  # and no passes
     own = [*_recorded(model), *texts]
     odd = odd_texts(words_of(tokenizer), [token.content for token in tokenizer.get_added_tokens_decoder().values()])
     compare_tokens(folder, graph, tokenizer, manifest, [*own, *odd])

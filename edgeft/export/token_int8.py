@@ -122,8 +122,14 @@ def quantize_tables(model: onnx.ModelProto, float_layers: Collection[str] = ()) 
     return net.settle()
 
 
-def smoothed(model: onnx.ModelProto, ranges: Ranges, strength: float, float_layers: Collection[str]) -> onnx.ModelProto:
-    """Smooth what goes into the products, which stay fp32, in place; arguments as of `quantize`."""
+def smoothed(
+    model: onnx.ModelProto, ranges: Ranges, strength: float, float_layers: Collection[str]
+) -> tuple[onnx.ModelProto, set[str]]:
+    """Smooth what goes into the products, which stay fp32, in place; arguments as of `quantize`.
+
+    Returns:
+        The model, and the smoothed values.
+    """
     net = Net(model)
     wanted = _wanted(net, ranges, float_layers)
     smooth = _smoothing_of(wanted, ranges, strength, False)
@@ -138,7 +144,7 @@ def smoothed(model: onnx.ModelProto, ranges: Ranges, strength: float, float_laye
             helper.make_node("Add", [product, bias], [found.y], name=found.y),
         ]
         net.replace(found.nodes, nodes)
-    return net.settle()
+    return net.settle(), {f"{site.linear.product}_x" for site in wanted}
 
 
 def _wanted(net: Net, ranges: Ranges, float_layers: Collection[str]) -> list[Site]:

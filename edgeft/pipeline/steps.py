@@ -158,6 +158,8 @@ def preflight(recipe: Recipe, names: Collection[str] | None = None) -> None:
     sources.local_files(recipe.data)
     forgetting.check(recipe.finetune, recipe.update.run is not None)
     update.check(recipe)
+    if recipe.export.precision == "fp16":
+        raise RecipeError("export.precision: fp16 is for a GPU, and a pipeline measures on the CPU; use edgeft export")
     kind, names = form(recipe), {*ROOMS, "artifact"} if names is None else set(names)
     check_ships(recipe, kind, names)
     cleaner(cleaning_of(recipe.data))

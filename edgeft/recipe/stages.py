@@ -187,7 +187,7 @@ class ExportConfig(StageConfig):
         Literal["auto", "fp32", "int8", "int8-tensor", "int8-static", "int8-blocks", "int4-blocks", "fp16"],
         _option("auto: the fastest that is smaller and clearly faster than fp32 and agrees with it"),
     ] = "auto"
-    opset: Annotated[int, _option("ONNX operator set", ge=17)] = 20
+    opset: Annotated[int, _option("ONNX operator set", ge=18)] = 20
     calibration_rows: Annotated[int, _option("training rows that give the ranges of activations", "rows", ge=1)] = 128
     smoothing: Annotated[
         Share | None, _option("share of the activations' range that moves into int8 weights; unset: by measurement")

@@ -57,7 +57,7 @@ class Engine:
             raise UserError(f"{provider} is not in the installed onnxruntime, which has {have}")
         self.pad_token_id = pad_token_id
         self.threads = threads or usable_cores()
-        self._pass_tokens = PASS_TOKENS * self.threads if provider == CPU else None
+        self.pass_tokens = PASS_TOKENS * self.threads if provider == CPU else None
         try:
             self._session = ort.InferenceSession(
                 str(path),
@@ -91,7 +91,7 @@ class Engine:
             One array for each output, first axis the batch; where it is of tokens, the second one is the longest row.
         """
         longest = max(len(row) for row in ids)
-        rows = max(1, self._pass_tokens // longest) if self._pass_tokens else len(ids)
+        rows = max(1, self.pass_tokens // max(1, longest)) if self.pass_tokens else len(ids)
         if rows >= len(ids):
             return self._pass(ids, outputs, types, longest)
         starts = range(0, len(ids), rows)

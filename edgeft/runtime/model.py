@@ -122,8 +122,9 @@ class Model(ABC):
 
         Args:
             texts: any number of them; read as the answers are taken.
-            batch_size: inputs in a forward pass. The scale of an int8 graph's activations is that of the batch, so only
-                at 1 an answer doesn't depend on its neighbours; small models on a CPU gain little from more.
+            batch_size: inputs in a batch. The scale of an `int8-tensor` graph's activations is that of what runs at
+                once, so only at 1 its answers don't depend on their neighbours; small models on a CPU gain little from
+                more.
             options: as of a call.
 
         Returns:

@@ -40,8 +40,12 @@ def instruction_sets(path: Path = CPUINFO) -> list[str]:
     return [name for flag, name in INSTRUCTION_SETS.items() if flag in flags]
 
 
+def is_x86() -> bool:
+    """Whether this is a processor of Intel's or AMD's kind."""
+    return platform.machine().lower() in ("x86_64", "amd64", "i386", "i686")
+
+
 @functools.cache
 def saturates() -> bool:
     """Whether onnxruntime's u8s8 products may overflow their 16 bits: on x86 without VNNI, or where nobody knows."""
-    x86 = platform.machine().lower() in ("x86_64", "amd64", "i386", "i686")
-    return x86 and not any("vnni" in name for name in instruction_sets())
+    return is_x86() and not any("vnni" in name for name in instruction_sets())

@@ -268,7 +268,7 @@ def test_smoothing_alone_changes_no_answer(tmp_path: Path) -> None:
     )
     ranges = ranges_of(model, tmp_path / "ranges.onnx", IDS)
     before = answers(model, tmp_path / "fp32.onnx", IDS)
-    made = token_int8.smoothed(model, ranges, 0.7, [])
+    made, _ = token_int8.smoothed(model, ranges, 0.7, [])
     assert kinds_of(made).count("Mul") == 2
     for found, expected in zip(answers(made, tmp_path / "smoothed.onnx", IDS), before, strict=True):
         np.testing.assert_allclose(found, expected, atol=1e-4)
@@ -418,5 +418,5 @@ def test_uses_of_one_weight_keep_what_is_their_own(body: str, by_token: bool, tm
     ranges = ranges_of(model, tmp_path / "ranges.onnx", IDS)
     quantized = token_int8.quantize(copy_of(model), ranges, 0.5, by_token=by_token)
     assert apart(answers(quantized, tmp_path / "int8.onnx", IDS)[0], expected) < 0.15
-    smooth = token_int8.smoothed(copy_of(model), ranges, 0.5, ())
+    smooth, _ = token_int8.smoothed(copy_of(model), ranges, 0.5, ())
     assert apart(answers(smooth, tmp_path / "smooth.onnx", IDS)[0], expected) < 1e-4

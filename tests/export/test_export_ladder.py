@@ -118,7 +118,7 @@ def test_auto_takes_the_fastest_that_holds(laid: Bed, times: dict[str, float]) -
     assert made.precision == "int8-tensor"
     rungs = {rung["precision"]: rung for rung in found["rungs"]}
     assert list(rungs) == CPU
-    assert rungs["int8"]["reason"] == "slower: 0.40 ms against 0.20 ms of int8-tensor"
+    assert rungs["int8"]["reason"] == "slower: 2.50 times the speed of fp32, int8-tensor 5.00 times"
     assert all(0 < rung["agreement"] <= 1 for rung in rungs.values())
     assert len({rung["bytes"] for rung in rungs.values()}) == len(CPU)
 
@@ -325,10 +325,17 @@ def golden(*rows: tuple[str, list[float]]) -> Golden:
 
 def test_rows_that_are_answered_otherwise_elsewhere_are_left_out() -> None:
     here = golden(("a", [1.0, 0.0]), ("b", [0.0, 1.0]), ("a", [2.0, 0.0]))
-    elsewhere = golden(("a", [1.0, 0.25]), ("a", [9.0, 1.0]), ("a", [2.0, 0.125]))
+    elsewhere = golden(("a", [1.0, 0.0039]), ("a", [9.0, 1.0]), ("a", [2.0, 0.001]))
     found = everywhere(here, elsewhere)
     assert found.rows == [here.rows[0], here.rows[2]]
-    assert found.tolerance == 0.5  # twice the largest difference of the rows that stay
+    assert found.tolerance == pytest.approx(2 * 0.0039)  # twice the largest difference of the rows that stay
+
+
+def test_rows_far_apart_are_no_golden_rows() -> None:
+    with pytest.raises(GateError, match=r"logits with edgeft's kernels and without are 0\.25 apart"):
+        everywhere(golden(("a", [1.0])), golden(("a", [1.25])))
+    with pytest.raises(GateError, match="none of 1 rows is answered alike"):
+        everywhere(golden(("a", [1.0])), golden(("b", [1.0])))
 
 
 def test_the_tolerance_is_never_below_the_least() -> None:

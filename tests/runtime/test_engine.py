@@ -232,7 +232,7 @@ def test_a_large_batch_in_passes_is_answered_as_in_one(folder: Path) -> None:
     ids = [[1 + (row * 7 + place) % 190 for place in range(5 + row % 9)] for row in range(80)]
     engine = Engine(folder / artifact.MODEL, 0, threads=1)
     passes = engine.run(ids, ["logits", "probabilities"])
-    engine._pass_tokens = None
+    engine.pass_tokens = None
     for found, whole in zip(passes, engine.run(ids, ["logits", "probabilities"]), strict=True):
         assert found.shape == (80, 2)
         np.testing.assert_allclose(found, whole, rtol=1e-6)
