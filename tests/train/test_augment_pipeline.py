@@ -90,7 +90,7 @@ def test_what_can_not_be_augmented_is_known_before_the_first_row(rows: Path, tin
     named = {"augment__methods": ["masked_lm"], "augment__masked_model": str(tiny_model)}
     with pytest.raises(ModelError, match=r"BertModel has no masked-language-model head"):
         preflight(recipe.resolve(chosen(rows, tiny_model, **named, **on)))
-    with pytest.raises(RecipeError, match=r"multi-label rows can be trained on, but"):
+    with pytest.raises(RecipeError, match=r"multi-label rows can't be augmented yet \(single-label rows can\)"):
         preflight(recipe.resolve(chosen(rows, tiny_model, data__multi_label=True, **on)))
     preflight(recipe.resolve(chosen(rows, tiny_model, **named)))
 

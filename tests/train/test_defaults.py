@@ -213,7 +213,9 @@ def test_the_resolved_recipe_says_what_was_decided_and_why() -> None:
     chosen = recipe.load(None, {"finetune.model": "some/model", "distill.epochs": 3.0})
     config, reasons = decide(chosen.finetune, setting())
     results: Any = {
-        "export": SimpleNamespace(metrics={"precision": "int8", "quantization": {"float_layers": ["a"]}}),
+        "export": SimpleNamespace(
+            metrics={"precision": "int8", "quantization": {"float_layers": ["a"], "smoothing": 0.6}}
+        ),
         "finetune": SimpleNamespace(metrics={"decided": defaults.described(config, reasons)}),
     }
     text = ship.decided_yaml(chosen, results)
