@@ -75,7 +75,7 @@ def test_an_unknown_key_names_the_nearest_one(tree: dict[Any, Any], nearest: str
         ("data.max_train_rows", 1, 2),
         ("data.test_fraction", 0, 0.01),
         ("prune.head_ratio", 1, 0.99),
-        ("export.opset", 16, 17),
+        ("export.opset", 17, 18),
         ("seed", -1, 2**32 - 1),
         ("prune.seed", -1, 0),
         ("prune.seed", 2**32, None),
