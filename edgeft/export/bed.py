@@ -34,7 +34,7 @@ class Bed:
         reference: what torch predicts on each split.
         task: asks and judges.
         source: the torch model.
-        answers: of candidates that were asked; whoever writes a file anew takes its answers out.
+        answers: file and split to what was asked; whoever writes a file anew calls `forget`.
     """
 
     folder: Path
@@ -44,7 +44,7 @@ class Bed:
     reference: dict[str, Any]
     task: TrainingTask
     source: Any
-    answers: dict[str, dict[str, Any]] = field(default_factory=dict)
+    answers: dict[tuple[str, str], Any] = field(default_factory=dict)
 
     @property
     def post(self) -> tuple[str, str]:
@@ -60,12 +60,19 @@ class Bed:
         return self.task.given(self.dataset.validation)[:rows]
 
     def asked(self, file: str) -> dict[str, Any]:
-        """A candidate's predictions on each split, row by row, as an app would ask; asked once."""
-        if file not in self.answers:
-            model = self.model(file)
-            splits = {split: self.task.asked(model, self.dataset.split(split)) for split in evaluate.SPLITS}
-            self.answers[file] = splits
-        return self.answers[file]
+        """A candidate's predictions on each split, row by row, as an app would ask."""
+        return {split: self.asked_on(file, split) for split in evaluate.SPLITS}
+
+    def asked_on(self, file: str, split: str) -> Any:
+        """A candidate's predictions on one split; asked once."""
+        if (file, split) not in self.answers:
+            self.answers[file, split] = self.task.asked(self.model(file), self.dataset.split(split))
+        return self.answers[file, split]
+
+    def forget(self, file: str) -> None:
+        """Take out what a candidate answered."""
+        for split in evaluate.SPLITS:
+            self.answers.pop((file, split), None)
 
 
 def lay(config: ExportConfig, folder: Path, dataset: Dataset, scratch: Path) -> Bed:

@@ -7,6 +7,7 @@ import difflib
 import platform
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -124,6 +125,8 @@ class Ladder:
         self.bed, self.fp32_bytes = bed, fp32_bytes
         self.reference = bed.asked(FP32)
         rows = bed.task.given(bed.dataset.train)[: bed.config.calibration_rows]
+        if not rows:
+            raise GateError("export: no training rows to take the ranges of activations from; use --precision fp32")
         windows = [window for own in bed.model(FP32).windows(rows) for window in own]
         self.source = Source(bed.folder / CAPTURED, windows, bed.folder, method=bed.config.calibration)
         self.rungs: list[Rung] = []
@@ -177,11 +180,10 @@ class Ladder:
 
         On validation rows: what was trained on is answered so surely that it says little about other rows.
         """
-        wanted = self._raw(CAPTURED)
         away = {}
         for strength in STRENGTHS:
             onnx.save(precision.build(self._source(strength), ()), self.bed.folder / TRIAL)
-            away[strength] = float(np.abs(self._raw(TRIAL) - wanted).mean())
+            away[strength] = self._away(TRIAL)
         return min(away, key=lambda strength: away[strength])
 
     def _source(self, strength: float) -> Source:
@@ -189,6 +191,14 @@ class Ladder:
         other = dataclasses.replace(self.source, strength=strength)
         other.__dict__.update(ranges=self.source.ranges, weights=self.source.weights)
         return other
+
+    def _away(self, file: str) -> float:
+        """Mean difference of a graph's numbers from fp32's."""
+        return float(np.abs(self._raw(file) - self._captured).mean())
+
+    @cached_property
+    def _captured(self) -> NDArray[np.float32]:
+        return self._raw(CAPTURED)
 
     def _raw(self, file: str) -> NDArray[np.float32]:
         """Every number that a graph, finished or not, answers to some validation rows; one flat row."""
@@ -199,7 +209,7 @@ class Ladder:
     def _write(self, rung: Rung) -> None:
         made = rung.precision.build(self._source(rung.strength), rung.float_layers)
         graph.finish(made, self.bed.folder / rung.file, *self.bed.post)
-        self.bed.answers.pop(rung.file, None)
+        self.bed.forget(rung.file)
         rung.bytes = (self.bed.folder / rung.file).stat().st_size
 
     def _time(self, rungs: list[Rung]) -> None:
@@ -237,9 +247,8 @@ class Ladder:
         return next(rung for rung in self.rungs if rung in waiting and self.ratio_of(rung).median >= bound)
 
     def _agreement(self, rung: Rung) -> float:
-        task, validation = self.bed.task, self.bed.dataset.validation
-        asked = task.asked(self.bed.model(rung.file), validation)
-        return task.agreement(self.reference["validation"], asked)
+        before, now = (self.bed.asked_on(file, "validation") for file in (FP32, rung.file))
+        return self.bed.task.agreement(before, now)
 
     def _settle(self, rung: Rung) -> bool:
         """Leave 1, 2, 4, ... of the weights that hurt most in fp32, up to half of them; whether that is enough."""
@@ -260,11 +269,11 @@ class Ladder:
 
     def _ranked(self, rung: Rung) -> list[str]:
         """Weights by how near to fp32 the graph comes when each alone is left in fp32, the most harmful first."""
-        source, wanted = self._source(rung.strength), self._raw(CAPTURED)
+        source = self._source(rung.strength)
         away = {}
         for name in track(list(source.weights), f"{rung.name} sensitivity"):
             onnx.save(rung.precision.build(source, [name]), self.bed.folder / TRIAL)
-            away[name] = float(np.abs(self._raw(TRIAL) - wanted).mean())
+            away[name] = self._away(TRIAL)
         return sorted(away, key=lambda name: away[name])
 
     def _won(self, winner: Rung, waiting: list[Rung]) -> Rung:
@@ -284,7 +293,7 @@ class Ladder:
     def quantization(self, winner: Rung, figures: dict[str, Any]) -> Quantization:
         """What the manifest says of it."""
         task = self.bed.task
-        numbers = [task.compared(made["validation"]) for made in (self.bed.asked(winner.file), self.reference)]
+        numbers = [task.compared(self.bed.asked_on(file, "validation")) for file in (winner.file, FP32)]
         return Quantization(
             precision=winner.name,
             scheme=winner.precision.scheme,

@@ -24,22 +24,29 @@ GELU_FLOOR = 0.17  # GELU is never below -0.16998
 
 _HEAD = f'<opset_import: ["" : {OPSET}, "com.microsoft" : 1], domain: "{DOMAIN}">'
 _INPUTS = "x, weight, weight_scale, bias, smooth"
-_SIGNED = """
+
+
+def _levels(count: int, zero: int) -> str:
+    """How many steps the largest size is, and which one stands for 0."""
+    return f"""
+    levels = Constant<value = float {{{count}.0}}>()
+    step = Constant<value = float {{{1 / count}}}>()
+    zero = Constant<value = uint8 {{{zero}}}>()
+"""
+
+
+_SIGNED = f"""
     smoothed = Mul(x, smooth)
     size = Abs(smoothed)
-    levels = Constant<value = float {127.0}>()
-    step = Constant<value = float {0.007874015748031496}>()
-    zero = Constant<value = uint8 {128}>()
+    {_levels(127, 128)}
 """
-_POSITIVE = """
+_POSITIVE = f"""
     activated = Gelu(x)
-    floor = Constant<value = float {0.17}>()
+    floor = Constant<value = float {{{GELU_FLOOR}}}>()
     shifted = Add(activated, floor)
     smoothed = Mul(shifted, smooth)
     size = Identity(smoothed)
-    levels = Constant<value = float {255.0}>()
-    step = Constant<value = float {0.00392156862745098}>()
-    zero = Constant<value = uint8 {0}>()
+    {_levels(255, 0)}
 """
 _PRODUCT = """
     last = Constant<value_ints = [-1]>()

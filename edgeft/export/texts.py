@@ -19,10 +19,11 @@ MOST = 500  # of each half
 
 
 def texts_of(place: Path) -> Dataset:
-    """Two halves of texts: one for the checks, one for the golden rows.
+    """Texts in two halves: one for the checks, one for the ranges of activations and the golden rows.
 
     Args:
-        place: a data folder, whose labels are left alone, or a file of texts as `edgeft predict` reads them.
+        place: a data folder, whose splits are kept and whose labels are left alone, or a file of texts as `edgeft
+            predict` reads them.
 
     Raises:
         DataError: fewer than two texts.
@@ -33,20 +34,21 @@ def texts_of(place: Path) -> Dataset:
     found = [text for text in texts(place) if text.strip()][: 2 * MOST]
     if len(found) < FEWEST:
         raise DataError(f"{place}: {len(found)} texts; at least {FEWEST} are needed to check a graph with")
-    return _dataset(found[::2], found[1::2])
+    return _dataset(found[1::2], found[::2], found[1::2])
 
 
 def _of_folder(dataset: Dataset) -> Dataset:
     kind = NAMED[dataset.kind](DataConfig())
-    validation, test = (kind.inputs(split.columns)[:MOST] for split in (dataset.validation, dataset.test))
-    return dataclasses.replace(_dataset(validation, test), cleaning=dataset.cleaning)
+    splits = (dataset.train, dataset.validation, dataset.test)
+    train, validation, test = (kind.inputs(split.columns)[:MOST] for split in splits)
+    return dataclasses.replace(_dataset(train, validation, test), cleaning=dataset.cleaning)
 
 
-def _dataset(validation: list[str], test: list[str]) -> Dataset:
+def _dataset(train: list[str], validation: list[str], test: list[str]) -> Dataset:
     return Dataset(
         task="feature-extraction",
         labels=[],
-        train=_split([]),
+        train=_split(train),
         validation=_split(validation),
         test=_split(test),
         unlabelled=[],

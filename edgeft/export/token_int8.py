@@ -139,7 +139,7 @@ def smoothed(
         bias = net.add_constant(f"{found.product}_bias", found.bias)
         product, x = f"{found.product}_plain", f"{found.product}_x"
         nodes = [
-            helper.make_node("Mul", [found.x, _divisors(net, found, divisor)], [x], name=x),
+            helper.make_node("Mul", [found.x, _divisors(net, found.name, divisor)], [x], name=x),
             helper.make_node("MatMul", [x, weight], [product], name=product),
             helper.make_node("Add", [product, bias], [found.y], name=found.y),
         ]
@@ -174,8 +174,8 @@ def _smoothing_of(found: Iterable[Site], ranges: Ranges, strength: float, by_tok
     return {product: divisors[key] for product, key in keys.items()}
 
 
-def _divisors(net: Net, found: Linear, smooth: NDArray[np.float32]) -> str:
-    return net.add_constant(f"{found.name}_smooth", (1 / smooth).astype(np.float32))
+def _divisors(net: Net, name: str, smooth: Channels) -> str:
+    return net.add_constant(f"{name}_smooth", (1 / smooth).astype(np.float32))
 
 
 def _by_token(net: Net, site: Site, smooth: Channels) -> onnx.NodeProto:
@@ -190,7 +190,7 @@ def _by_token(net: Net, site: Site, smooth: Channels) -> onnx.NodeProto:
         net.add_constant(f"{name}_int8", values),
         net.add_constant(f"{name}_scale", scale),
         net.add_constant(f"{site.linear.product}_bias", bias.astype(np.float32)),
-        net.add_constant(f"{name}_smooth", (1 / smooth).astype(np.float32)),
+        _divisors(net, name, smooth),
     ]
     kind = "GeluLinear" if site.gelu is not None else "Linear"
     if site.norm is None:
@@ -210,7 +210,7 @@ def _by_tensor(net: Net, found: Linear, smooth: Channels) -> list[onnx.NodeProto
         net.add_constant(f"{found.product}_bias", found.bias),
     ]
     product = helper.make_node("DynamicQuantizeMatMul", inputs, [found.y], name=found.y, domain="com.microsoft")
-    return [helper.make_node("Mul", [found.x, _divisors(net, found, smooth)], [x], name=x), product]
+    return [helper.make_node("Mul", [found.x, _divisors(net, found.name, smooth)], [x], name=x), product]
 
 
 def smoothing(size: NDArray[np.float32], weight: NDArray[np.float32], strength: float) -> NDArray[np.float32]:

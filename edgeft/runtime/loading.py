@@ -58,6 +58,7 @@ def assemble(
     provider: str = CPU,
     native: bool = True,
     exact: bool | None = None,
+    spinning: bool | None = None,
 ) -> Model:
     """A model of files that nobody has checked.
 
@@ -69,6 +70,7 @@ def assemble(
         provider: an onnxruntime execution provider.
         native: as of `Engine`.
         exact: as of `Engine`.
+        spinning: as of `Engine`.
 
     Raises:
         ArtifactError: a kind that this runtime doesn't know, or files that can't be loaded.
@@ -76,12 +78,12 @@ def assemble(
     if manifest.kind not in KINDS:
         raise ArtifactError(f"{folder}: its kind {manifest.kind!r} is none of {', '.join(KINDS)}")
     inputs = manifest.inputs
-    engine = Engine(graph or folder / artifact.MODEL, inputs.pad_token_id, threads, provider, native, exact)
+    engine = Engine(graph or folder / artifact.MODEL, inputs.pad_token_id, threads, provider, native, exact, spinning)
     tokenizer = load_tokenizer(folder / artifact.TOKENIZER, None if inputs.stride else inputs.max_length)
     return KINDS[manifest.kind](folder, manifest, engine, tokenizer)
 
 
-def load(path: str | Path, threads: int | None = None, provider: str = CPU) -> Model:
+def load(path: str | Path, threads: int | None = None, provider: str = CPU, spinning: bool | None = None) -> Model:
     """Load an artifact and check that it is the one that was written.
 
     Args:
@@ -89,6 +91,7 @@ def load(path: str | Path, threads: int | None = None, provider: str = CPU) -> M
         threads: of one operator; None: by what was measured when the artifact was made, on at most the cores that
             this process really has.
         provider: an onnxruntime execution provider.
+        spinning: whether idle threads wait in a loop; None: not in a container with a share of the cores.
 
     Raises:
         ArtifactError: missing, half-written or changed.
@@ -101,7 +104,7 @@ def load(path: str | Path, threads: int | None = None, provider: str = CPU) -> M
     artifact.verify_files(folder, manifest)
     check_provider(folder, manifest, provider)
     threads = threads or fastest(manifest.latency.get("by_threads_ms", {}), usable_cores())
-    return assemble(folder, manifest, None, threads, provider)
+    return assemble(folder, manifest, None, threads, provider, spinning=spinning)
 
 
 def check_provider(folder: Path, manifest: Manifest, provider: str) -> None:

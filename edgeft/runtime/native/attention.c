@@ -1,13 +1,10 @@
 #include "kernels.h"
 
-#include <immintrin.h>
 #include <math.h>
 #include <string.h>
 
 #define HIDDEN -1e30f
 #define STEP (2 * LANES) /* tokens, or floats of a head, of a block */
-
-INLINE __mmask16 lanes_below(size_t count) { return count >= LANES ? 0xffff : (__mmask16)((1u << count) - 1); }
 
 /* exp(x) for x <= 0: 2^n 2^f, 2^f by its Taylor series on [-1/2, 1/2]; largest relative error 2e-7. */
 INLINE __m512 exp_ps(__m512 x) {
@@ -147,7 +144,7 @@ KERNEL void attend(const float *q, const float *k, const float *v, size_t ld, co
     size_t wide = ROUND_UP(tokens, STEP);
     float *keys = scratch, *bias = keys + head_size * wide, *scores = bias + wide;
     transpose_keys(k, ld, tokens, head_size, scale, keys, wide);
-    for (size_t t = 0; t < wide; t++) bias[t] = t >= tokens ? -INFINITY : !mask || mask[t] > 0 ? 0 : HIDDEN;
+    for (size_t t = 0; t < wide; t++) bias[t] = t >= tokens ? -INFINITY : mask[t] > 0 ? 0 : HIDDEN;
     for (size_t row = 0; row < tokens; row += ROWS) {
         job j = {q + row * ld, v, ld, keys, bias, wide, tokens, head_size, scores, out + row * ld_out, ld_out};
         blocks[tokens - row < ROWS ? tokens - row : ROWS](&j);

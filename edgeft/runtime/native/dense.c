@@ -1,6 +1,5 @@
 #include "kernels.h"
 
-#include <immintrin.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -42,8 +41,6 @@ void free_weights(packed_weights *w) {
 }
 
 /* --------------------------------------------------------------------------------- quantization of activations */
-
-INLINE __mmask16 lanes_below(size_t count) { return count >= LANES ? 0xffff : (__mmask16)((1u << count) - 1); }
 
 /* erf(x) = x P(x^2) for |x| <= 3.85, from which on it is 1 to single precision; P fitted at Chebyshev nodes, written in
  * u = 2 x^2 / 3.85^2 - 1; largest error 7e-7. */

@@ -2,6 +2,7 @@
 #ifndef EDGEFT_KERNELS_H
 #define EDGEFT_KERNELS_H
 
+#include <immintrin.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -21,6 +22,9 @@
 #define ROUND_UP(value, to) (((value) + (to)-1) / (to) * (to))
 
 enum { PANEL = 48, LANES = 16 }; /* columns in a panel of packed weights; floats in a register */
+
+/* The first `count` lanes of a register. */
+INLINE __mmask16 lanes_below(size_t count) { return count >= LANES ? 0xffff : (__mmask16)((1u << count) - 1); }
 
 /* int8 weights (K, N) as the products read them: panels of 48 columns, in each 4 rows side by side.
  *
@@ -62,7 +66,7 @@ size_t attend_scratch(size_t tokens, size_t head_size);
 
 /* One head of one text: softmax(q k^T scale) v, over the tokens whose mask isn't 0.
  *
- * q, k, v, out: (tokens, head_size) with rows `ld` (and `ld_out`) apart; mask (tokens) or NULL.
+ * q, k, v, out: (tokens, head_size) with rows `ld` (and `ld_out`) apart; mask (tokens).
  */
 void attend(const float *q, const float *k, const float *v, size_t ld, const int64_t *mask, float *out, size_t ld_out,
             size_t tokens, size_t head_size, float scale, void *scratch);

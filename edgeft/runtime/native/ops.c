@@ -254,7 +254,7 @@ static void attend_head(void *data, size_t index) {
         job->failed = 1;
         return;
     }
-    attend(q, q + job->width, q + 2 * job->width, ld, job->mask ? job->mask + text * job->tokens : NULL,
+    attend(q, q + job->width, q + 2 * job->width, ld, job->mask + text * job->tokens,
            job->out + text * job->tokens * job->width + head * job->head_size, job->width, job->tokens, job->head_size,
            job->kernel->scale, scratch);
     free(scratch);
@@ -263,16 +263,16 @@ static void attend_head(void *data, size_t index) {
 static OrtStatus *compute_attention(void *data, OrtKernelContext *context) {
     const attention *kernel = data;
     const OrtApi *api = kernel->api;
-    tensor x, mask = {0};
+    tensor x, mask;
     OrtValue *output;
     TRY(read_input(api, context, 0, &x));
     TRY(read_input(api, context, 1, &mask));
     if (x.rank != 3 || x.shape[2] % (3 * kernel->heads))
         return create_status(ORT_INVALID_ARGUMENT, "edgeft: Attention wants (batch, tokens, 3 * heads * head size)");
-    if (mask.rank && (mask.rank != 2 || mask.shape[0] != x.shape[0] || mask.shape[1] != x.shape[1]))
+    if (mask.rank != 2 || mask.shape[0] != x.shape[0] || mask.shape[1] != x.shape[1])
         return create_status(ORT_INVALID_ARGUMENT, "edgeft: the mask has to be (batch, tokens)");
     size_t texts = (size_t)x.shape[0], width = (size_t)x.shape[2] / 3;
-    attention_job job = {.kernel = kernel, .qkv = x.data, .mask = mask.rank ? mask.data : NULL, .tokens = (size_t)x.shape[1],
+    attention_job job = {.kernel = kernel, .qkv = x.data, .mask = mask.data, .tokens = (size_t)x.shape[1],
                          .width = width, .head_size = width / (size_t)kernel->heads};
     x.shape[2] = (int64_t)width;
     TRY(get_output(context, 0, x.shape, 3, &output));

@@ -9,7 +9,7 @@
 enum { ORT_API_VERSION = 17 };
 enum { ORT_FAIL = 1, ORT_INVALID_ARGUMENT = 2 };
 enum { ELEMENT_FLOAT = 1, ELEMENT_INT8 = 3, ELEMENT_INT64 = 7 };
-enum { REQUIRED = 0, OPTIONAL = 1 };
+enum { REQUIRED = 0 };
 
 typedef struct OrtStatus OrtStatus;
 typedef struct OrtSessionOptions OrtSessionOptions;
