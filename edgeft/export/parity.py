@@ -92,7 +92,7 @@ def _others(task: TrainingTask, windows: Sequence[Sequence[Window]], split: Spli
 
 
 def _tokens(task: TrainingTask, window: Window) -> tuple[list[int], list[int]]:
-    return window.ids, window.types if task.pairs else []
+    return window.ids, list(window.types) if task.pairs else []
 
 
 def _trained(task: TrainingTask, item: dict[str, Any]) -> tuple[list[int], list[int]]:

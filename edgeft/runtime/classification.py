@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any, TypedDict, overload
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgeft.runtime.model import BATCH_SIZE, Arrays, Floats, Model
 from edgeft.runtime.windows import Window
@@ -22,19 +21,16 @@ class Prediction(TypedDict):
     score: float
 
 
-def decode(probabilities: NDArray[np.float32], labels: Sequence[str], top_k: int | None) -> list[list[Prediction]]:
-    """The best labels of each row, best first; equal scores keep the labels' order.
+def decode(probabilities: Sequence[float], labels: Sequence[str], top_k: int | None) -> list[Prediction]:
+    """The best labels of a text, best first; equal scores keep the labels' order.
 
     Args:
-        probabilities: (texts, labels).
-        labels: the columns' names.
+        probabilities: (labels,).
+        labels: their names.
         top_k: how many; None: all.
     """
-    order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]  # (N, k)
-    return [
-        [Prediction(label=labels[column], score=float(row[column])) for column in best]
-        for row, best in zip(probabilities, order, strict=True)
-    ]
+    order = sorted(range(len(labels)), key=probabilities.__getitem__, reverse=True)
+    return [Prediction(label=labels[column], score=probabilities[column]) for column in order[:top_k]]
 
 
 class Classifier(Model):
@@ -72,7 +68,7 @@ class Classifier(Model):
         return found if isinstance(texts, str) or top_k != 1 else [row[0] for row in found]
 
     def decode(self, windows: Sequence[Window], found: Sequence[Arrays], top_k: int | None = 1) -> list[Prediction]:
-        return decode(found[0][0][None], self.labels, top_k)[0]
+        return decode(found[0][0].tolist(), self.labels, top_k)
 
     def replayed(self, windows: Sequence[Window], found: Sequence[Arrays]) -> tuple[Floats, str]:
         logits = found[0][0]

@@ -15,6 +15,7 @@ from edgeft.runtime.threads import container_share, usable_cores
 
 Ids = Sequence[Sequence[int]]
 CPU = "CPUExecutionProvider"
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 # On the CPU a SkipLayerNormalization takes longer than the Add and LayerNormalization that it replaces.
 SLOW_FUSIONS = ("SkipLayerNormFusion",)
 # Of a pass on a CPU, for each thread; the activations of more fall out of the second cache.
@@ -99,8 +100,7 @@ class Engine:
         return [np.concatenate(arrays) for arrays in zip(*passes, strict=True)]
 
     def _pass(self, ids: Ids, outputs: Sequence[str], types: Ids, longest: int) -> list[NDArray[np.float32]]:
-        feeds = pad(ids, self.pad_token_id, types, longest)
-        return list(self._session.run(list(outputs), {name: feeds[name] for name in self.input_names}))
+        return list(self._session.run(outputs, pad(ids, self.pad_token_id, types, longest, self.input_names)))
 
 
 def _options(ort: Any, threads: int, library: Path | None, exact: bool, spinning: bool) -> Any:
@@ -116,19 +116,21 @@ def _options(ort: Any, threads: int, library: Path | None, exact: bool, spinning
     return options
 
 
-def pad(ids: Ids, pad_token_id: int, types: Ids = (), longest: int = 0) -> dict[str, NDArray[np.int64]]:
-    """Pad to the longest row of the batch, or to more, on the right.
+def pad(
+    ids: Ids, pad_token_id: int, types: Ids = (), longest: int = 0, names: Sequence[str] = INPUTS
+) -> dict[str, NDArray[np.int64]]:
+    """The named inputs of a batch, padded to its longest row, or to more, on the right.
 
     Returns:
-        `input_ids`, `attention_mask` and `token_type_ids`, all int64 (batch, longest).
+        Some of `input_ids`, `attention_mask` and `token_type_ids`, all int64 (batch, longest).
     """
-    longest = max(longest, max(len(row) for row in ids))
-    input_ids = np.full((len(ids), longest), pad_token_id, dtype=np.int64)  # (B, T)
-    attention_mask = np.zeros((len(ids), longest), dtype=np.int64)  # (B, T)
-    token_type_ids = np.zeros((len(ids), longest), dtype=np.int64)  # (B, T)
+    longest = longest or max(len(row) for row in ids)
+    feeds = {name: np.zeros((len(ids), longest), dtype=np.int64) for name in names}  # (B, T)
+    feeds["input_ids"].fill(pad_token_id)
     for index, row in enumerate(ids):
-        input_ids[index, : len(row)] = row
-        attention_mask[index, : len(row)] = 1
-    for index, row in enumerate(types):
-        token_type_ids[index, : len(row)] = row
-    return {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids}
+        feeds["input_ids"][index, : len(row)] = row
+        if "attention_mask" in feeds:
+            feeds["attention_mask"][index, : len(row)] = 1
+        if "token_type_ids" in feeds and types:
+            feeds["token_type_ids"][index, : len(row)] = types[index]
+    return feeds

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from tokenizers import Encoding
 
 CONTEXT = 4  # at least one token in so many of a window is the long text's own
 
 
-@dataclass(frozen=True)
-class Window:
+class Window(NamedTuple):
     """What the engine is given at once.
 
     Attributes:
@@ -24,11 +23,11 @@ class Window:
     """
 
     ids: list[int]
-    types: list[int] = field(default_factory=list)
+    types: Sequence[int] = ()
     text: str = ""
     first: int = 0
     start: int = 0
-    offsets: list[tuple[int, int]] = field(default_factory=list)
+    offsets: Sequence[tuple[int, int]] = ()
 
 
 def cuts(total: int, room: int, shared: int) -> Iterator[tuple[int, int]]:

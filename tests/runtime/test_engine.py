@@ -161,8 +161,8 @@ def test_a_truncated_graph_and_an_absent_provider_are_one_line_errors(folder: Pa
 
 
 def test_equal_scores_keep_the_order_of_the_labels() -> None:
-    rows = decode(np.array([[0.25, 0.5, 0.25]], dtype=np.float32), ["x", "y", "z"], None)
-    assert [row["label"] for row in rows[0]] == ["y", "x", "z"]
+    found = decode([0.25, 0.5, 0.25], ["x", "y", "z"], None)
+    assert [row["label"] for row in found] == ["y", "x", "z"]
 
 
 def test_batches_hold_every_row_once_and_similar_lengths() -> None:
