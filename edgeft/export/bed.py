@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,9 +12,10 @@ from edgeft import artifact, models
 from edgeft.artifact import InputSpec, Manifest, Quantization
 from edgeft.cleaning import versions
 from edgeft.data.dataset import Dataset
-from edgeft.errors import ModelError
-from edgeft.export import graph, net, operators
-from edgeft.export.capture import capture
+from edgeft.errors import GateError, ModelError
+from edgeft.export import graph, net, operators, parity
+from edgeft.export.capture import INPUTS, TYPES, captures
+from edgeft.progress import say
 from edgeft.recipe import ExportConfig, TrainingConfig
 from edgeft.runtime import Model
 from edgeft.runtime.loading import assemble
@@ -33,7 +36,7 @@ class Bed:
         config: the gates' bounds.
         reference: what torch predicts on each split.
         task: asks and judges.
-        source: the torch model.
+        parity: how near fp32 came to torch.
         answers: file and split to what was asked; whoever writes a file anew calls `forget`.
     """
 
@@ -43,7 +46,7 @@ class Bed:
     config: ExportConfig
     reference: dict[str, Any]
     task: TrainingTask
-    source: Any
+    parity: dict[str, Any] = field(default_factory=dict)
     answers: dict[tuple[str, str], Any] = field(default_factory=dict)
 
     @property
@@ -76,7 +79,11 @@ class Bed:
 
 
 def lay(config: ExportConfig, folder: Path, dataset: Dataset, scratch: Path) -> Bed:
-    """Capture the fp32 graph, save the tokenizer, and collect torch's answers."""
+    """Capture the fp32 graph, save the tokenizer, and collect torch's answers; the torch model is gone then.
+
+    Raises:
+        GateError: no fp32 graph's numbers are torch's, or a row has other tokens than in training.
+    """
     tokenizer = models.load_tokenizer(str(folder))
     room = tasks.class_of(dataset.kind)
     max_length = tokenizer.model_max_length
@@ -85,14 +92,13 @@ def lay(config: ExportConfig, folder: Path, dataset: Dataset, scratch: Path) -> 
     model = models.load(str(folder), room.head(dataset.labels))
     if not models.has_head(model, room.auto):
         raise ModelError(f"{folder}: has no head for {dataset.kind} rows; fine-tune it on them first")
-    captured = capture(model, config.opset, types=room.pairs and models.takes_types(model, tokenizer))
-    net.save(operators.add_bodies(captured), scratch / CAPTURED)
+    types = room.pairs and models.takes_types(model, tokenizer)
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.no_padding()
     tokenizer.backend_tokenizer.save(str(scratch / artifact.TOKENIZER))
     task = tasks.of(dataset, tokenizer, max_length, TrainingConfig())
     spec = InputSpec(
-        names=[item.name for item in captured.graph.input],
+        names=[*INPUTS, TYPES] if types else list(INPUTS),
         max_length=max_length,
         pad_token_id=tokenizer.pad_token_id,
         stride=task.stride(),
@@ -107,9 +113,36 @@ def lay(config: ExportConfig, folder: Path, dataset: Dataset, scratch: Path) -> 
         inputs=spec,
         quantization=Quantization(precision="fp32", scheme="none"),
     )
-    bed = Bed(scratch, manifest, dataset, config, evaluate.on_splits(task, model), task, model)
-    graph.finish(captured, scratch / FP32, *bed.post)
+    bed = Bed(scratch, manifest, dataset, config, evaluate.on_splits(task, model), task)
+    bed.parity.update(_write_fp32(bed, model, types))
     return bed
+
+
+def _write_fp32(bed: Bed, source: Any, types: bool) -> dict[str, Any]:
+    """Capture until a graph's numbers are torch's; its parity."""
+    for captured in captures(source, bed.config.opset, types):
+        net.save(operators.add_bodies(captured), bed.folder / CAPTURED)
+        graph.finish(captured, bed.folder / FP32, *bed.post)
+        del captured
+        _give_back()
+        found = parity.compare(bed.task, bed.model(FP32), source, bed.config.parity_rows)
+        say(f"export: parity on {found.rows} rows, largest logit difference {found.difference:.1e}")
+        if found.other_tokens and not bed.task.loose:
+            raise GateError(
+                f"export: {found.other_tokens} of {found.rows} rows have other tokens in the runtime than in training; "
+                "no artifact was written"
+            )
+        problem = found.objection(bed.config.parity_tolerance)
+        if not problem:
+            return found.as_dict(bed.config.parity_tolerance)
+        say(f"export: {problem}")
+    raise GateError(f"export: {problem}; no artifact was written")
+
+
+def _give_back() -> None:
+    """Let the C library give freed memory back to the system, where it is one that keeps it otherwise."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def gate(bed: Bed, file: str, before: dict[str, Any]) -> dict[str, Any]:

@@ -24,10 +24,20 @@ INPUTS, TYPES = ("input_ids", "attention_mask"), "token_type_ids"
 # What a graph answers with, by the names of transformers; a bare encoder's `pooler_output` is dropped.
 OUTPUTS = ("logits", "start_logits", "end_logits", "last_hidden_state")
 BATCH, TOKENS = "batch", "tokens"
+NAMES = {
+    "_with_attention": "capture with attention as one operator",
+    "_by_transformers": "the exporter of transformers",
+    "_by_torch": "the exporter of torch",
+}
 
 
 def capture(model: Any, opset: int, types: bool = False) -> onnx.ModelProto:
-    """Capture an encoder, with or without a head, with dynamic batch and length.
+    """The first of `captures`."""
+    return next(captures(model, opset, types))
+
+
+def captures(model: Any, opset: int, types: bool = False) -> Iterator[onnx.ModelProto]:
+    """Capture an encoder, with or without a head, with dynamic batch and length; each exporter's graph when asked for.
 
     Args:
         model: on the CPU.
@@ -35,32 +45,39 @@ def capture(model: Any, opset: int, types: bool = False) -> onnx.ModelProto:
         types: whether the graph takes `token_type_ids`, too.
 
     Returns:
-        A graph with int64 inputs `input_ids` and `attention_mask` (batch, tokens) and, by the kind of model, outputs
+        Graphs with int64 inputs `input_ids` and `attention_mask` (batch, tokens) and, by the kind of model, outputs
         `logits` (batch, labels), `logits` (batch, tokens, labels), `start_logits` and `end_logits` (batch, tokens) or
-        `last_hidden_state` (batch, tokens, width).
+        `last_hidden_state` (batch, tokens, width); the one that runs fastest first.
 
     Raises:
-        ModelError: neither exporter can take the model.
+        ModelError: no exporter can take the model.
     """
     model = model.cpu().eval()
     sample = _sample(model, types)
+    failure, any_made = "", False
     for attempt in (_with_attention, _by_transformers, _by_torch):
         try:
             with _quiet(), _without_cache(model):
-                graph = attempt(model, sample, opset)
+                made = [attempt(model, sample, opset)]
         except Exception as error:  # noqa: BLE001 - exporters raise whatever their many parts raise
-            failure = error
-            if attempt is _with_attention:
-                continue
-            say(
-                f"export: {attempt.__name__.removeprefix('_by_')} exporter failed: {' '.join(str(error).split())[:160]}"
-            )
+            failure = " ".join(str(error).split())
+            if not (attempt is _with_attention and _unfit(error)):
+                say(f"export: {NAMES[attempt.__name__]} failed: {failure[:160]}")
             continue
-        if any(value.name in OUTPUTS for value in graph.graph.output):
-            return share_constants(_tidy(graph))
-        names = ", ".join(value.name for value in graph.graph.output)
-        raise ModelError(f"{type(model).__name__} answers with {names}; what can be exported: {', '.join(OUTPUTS)}")
-    raise ModelError(f"{type(model).__name__} can't be captured as ONNX: {' '.join(str(failure).split())[:300]}")
+        if not any(value.name in OUTPUTS for value in made[0].graph.output):
+            names = ", ".join(value.name for value in made[0].graph.output)
+            raise ModelError(f"{type(model).__name__} answers with {names}; what can be exported: {', '.join(OUTPUTS)}")
+        any_made = True
+        yield share_constants(_tidy(made.pop()))  # nothing here keeps the graph while its user works on it
+    if not any_made:
+        raise ModelError(f"{type(model).__name__} can't be captured as ONNX: {failure[:300]}")
+
+
+def _unfit(error: BaseException | None) -> bool:
+    """Whether a model was found not to fit, be it inside a trace, and nothing broke."""
+    while error is not None and not isinstance(error, ModelError):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _sample(model: Any, types: bool) -> dict[str, torch.Tensor]:
@@ -109,12 +126,18 @@ def _by_torch(model: Any, sample: dict[str, torch.Tensor], opset: int) -> onnx.M
         dynamic_shapes=_dynamic_shapes(sample),
         dynamo=True,
         verbose=False,
+        optimize=False,
     )
     assert program is not None
+    weights = list(program.model.graph.initializers.values())
+    program.optimize()
+    weights += program.model.graph.initializers.values()
     with tempfile.TemporaryDirectory() as place:  # one message has the weights thrice
         path = Path(place) / "model.onnx"
         program.save(path, external_data=True)
-        del program
+        for value in weights:  # onnxscript's rewriter keeps the graph that it saw last
+            value.const_value = None
+        del program, weights
         gc.collect()
         return onnx.load(path)
 

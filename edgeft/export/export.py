@@ -9,9 +9,8 @@ from typing import Any
 
 from edgeft import artifact, models
 from edgeft.data.dataset import load as load_dataset
-from edgeft.errors import GateError
-from edgeft.export import ladder, parity
-from edgeft.export.bed import FP32, Bed, gate, lay
+from edgeft.export import ladder
+from edgeft.export.bed import FP32, gate, lay
 from edgeft.export.package import write_golden
 from edgeft.export.texts import texts_of
 from edgeft.progress import say
@@ -43,46 +42,18 @@ def fill(config: ExportConfig, inputs: Inputs, out_dir: Path) -> Metrics:
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir()
     bed = lay(config, inputs["model"], dataset, scratch)
-    held = check_parity(bed)
-    found: dict[str, Any] = {"parity": held, "fp32": gate(bed, FP32, bed.reference)}
+    found: dict[str, Any] = {"parity": bed.parity, "fp32": gate(bed, FP32, bed.reference)}
     quantization, chosen = ladder.choose(bed, found)
     for split, made in bed.asked(chosen).items():
         if (array := bed.task.array(made)) is not None:
             evaluate.write_predictions(out_dir, split, array)
     shutil.copyfile(scratch / chosen, out_dir / artifact.MODEL)
     shutil.copyfile(scratch / artifact.TOKENIZER, out_dir / artifact.TOKENIZER)
-    manifest = dataclasses.replace(bed.manifest, quantization=quantization, parity=held)
+    manifest = dataclasses.replace(bed.manifest, quantization=quantization, parity=bed.parity)
     # What no temperature follows ships as it is.
     files = write_golden(out_dir, manifest, bed.task.given(dataset.test)) if headless else []
     artifact.write_manifest(out_dir, manifest, [*artifact.REQUIRED, *files])
     return {**found, "precision": quantization.precision, "quantization": dataclasses.asdict(quantization)}
-
-
-def check_parity(bed: Bed) -> dict[str, Any]:
-    """fp32 graph through the runtime against torch, tokens included.
-
-    Raises:
-        GateError: a number differs by more than the tolerance, or a row has other tokens than in training.
-    """
-    tolerance = bed.config.parity_tolerance
-    found = parity.compare(bed.task, bed.model(FP32), bed.source, bed.config.parity_rows)
-    say(f"export: parity on {found.rows} rows, largest logit difference {found.difference:.1e}")
-    if found.other_tokens and not bed.task.loose:
-        raise GateError(
-            f"export: {found.other_tokens} of {found.rows} rows have other tokens in the runtime than in training; "
-            "no artifact was written"
-        )
-    if not found.difference <= tolerance:
-        raise GateError(
-            f"export: fp32 logits of the graph differ from torch by {found.difference:.2e} on {found.rows} rows, "
-            f"allowed are {tolerance:.0e}; no artifact was written"
-        )
-    return {
-        "rows": found.rows,
-        "max_logit_difference": found.difference,
-        "tolerance": tolerance,
-        "rows_with_other_tokens": found.other_tokens,
-    }
 
 
 run = stage("export")(fill)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 import platform
 from collections.abc import Collection
@@ -29,6 +28,7 @@ STRENGTHS = (0.4, 0.5, 0.6, 0.7, 0.8)  # of smoothing
 SENSITIVITY_ROWS = 128
 PROOF_ROWS = 64
 RACE_WARMUP = 20
+RACED_AT_ONCE = 3  # beside fp32; all of them would be in memory
 TRIAL = "trial.onnx"
 PORTABLE_AGREEMENT = 0.98  # of the answers of edgeft's kernels with those of the operators' bodies, on PROOF_ROWS rows
 
@@ -182,15 +182,9 @@ class Ladder:
         """
         away = {}
         for strength in STRENGTHS:
-            onnx.save(precision.build(self._source(strength), ()), self.bed.folder / TRIAL)
+            onnx.save(precision.build(self.source, strength, ()), self.bed.folder / TRIAL)
             away[strength] = self._away(TRIAL)
         return min(away, key=lambda strength: away[strength])
-
-    def _source(self, strength: float) -> Source:
-        """The source at another smoothing, its ranges kept."""
-        other = dataclasses.replace(self.source, strength=strength)
-        other.__dict__.update(ranges=self.source.ranges, weights=self.source.weights)
-        return other
 
     def _away(self, file: str) -> float:
         """Mean difference of a graph's numbers from fp32's."""
@@ -207,13 +201,18 @@ class Ladder:
         return np.concatenate([array.ravel() for own in found for arrays in own for array in arrays])
 
     def _write(self, rung: Rung) -> None:
-        made = rung.precision.build(self._source(rung.strength), rung.float_layers)
+        made = rung.precision.build(self.source, rung.strength, rung.float_layers)
         graph.finish(made, self.bed.folder / rung.file, *self.bed.post)
         self.bed.forget(rung.file)
         rung.bytes = (self.bed.folder / rung.file).stat().st_size
 
     def _time(self, rungs: list[Rung]) -> None:
-        """Race rungs against fp32 and one another: one thread, one input at a time, in turns."""
+        """Race rungs against fp32 and one another, a few at once."""
+        for start in range(0, len(rungs), RACED_AT_ONCE):
+            self._race(rungs[start : start + RACED_AT_ONCE])
+
+    def _race(self, rungs: list[Rung]) -> None:
+        """One thread, one input at a time, in turns; a function of its own, so that what raced is gone afterwards."""
         contenders = {FP32: self.bed.model(FP32, threads=1)}
         contenders |= {rung.name: self.bed.model(rung.file, threads=1) for rung in rungs}
         times = race(contenders, self.bed.inputs(), self.bed.config.latency_queries, RACE_WARMUP)
@@ -269,10 +268,9 @@ class Ladder:
 
     def _ranked(self, rung: Rung) -> list[str]:
         """Weights by how near to fp32 the graph comes when each alone is left in fp32, the most harmful first."""
-        source = self._source(rung.strength)
         away = {}
-        for name in track(list(source.weights), f"{rung.name} sensitivity"):
-            onnx.save(rung.precision.build(source, [name]), self.bed.folder / TRIAL)
+        for name in track(list(self.source.weights), f"{rung.name} sensitivity"):
+            onnx.save(rung.precision.build(self.source, rung.strength, [name]), self.bed.folder / TRIAL)
             away[name] = self._away(TRIAL)
         return sorted(away, key=lambda name: away[name])
 

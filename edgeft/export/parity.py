@@ -30,6 +30,24 @@ class Parity:
     difference: float
     other_tokens: int
 
+    def objection(self, tolerance: float) -> str:
+        """Why numbers are too far apart; empty: they aren't."""
+        if self.difference <= tolerance:
+            return ""
+        return (
+            f"fp32 logits of the graph differ from torch by {self.difference:.2e} on {self.rows} rows, "
+            f"allowed are {tolerance:.0e}"
+        )
+
+    def as_dict(self, tolerance: float) -> dict[str, float]:
+        """For the manifest."""
+        return {
+            "rows": self.rows,
+            "max_logit_difference": self.difference,
+            "tolerance": tolerance,
+            "rows_with_other_tokens": self.other_tokens,
+        }
+
 
 def compare(task: TrainingTask, model: Model, source: Any, most: int) -> Parity:
     """Put the same tokens to both, as the runtime makes them of the validation rows, and compare every number.

@@ -12,13 +12,11 @@ from pathlib import Path
 
 import onnx
 from onnx import inliner
-from onnxruntime.quantization import QuantType
 from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
-from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from onnxruntime.transformers import float16
 
-from edgeft.export import operators, token_int8
-from edgeft.export.net import Net
+from edgeft.export import operators, static_int8, token_int8
+from edgeft.export.net import Net, load
 from edgeft.export.ranges import Method, channel_ranges, tensor_ranges
 from edgeft.export.token_int8 import Ranges
 from edgeft.runtime.engine import CPU
@@ -35,19 +33,17 @@ class Source:
         captured: the file of the fp32 graph.
         rows: training rows, to calibrate on.
         scratch: a folder for files that go again.
-        strength: of smoothing, 0 to 1.
         method: how the ranges of static int8 are found.
     """
 
     captured: Path
     rows: Sequence[Window]
     scratch: Path
-    strength: float = 0.5
     method: Method = "minmax"
 
     def copy(self) -> onnx.ModelProto:
         """A graph to change."""
-        return onnx.load(self.captured)
+        return load(self.captured)
 
     @cached_property
     def weights(self) -> dict[str, str]:
@@ -57,10 +53,10 @@ class Source:
     @cached_property
     def ranges(self) -> Ranges:
         """Largest size of each channel that goes into a product."""
-        return channel_ranges(self.copy(), self.weights.values(), self.rows, self.scratch / "ranges.onnx")
+        return channel_ranges(self.captured, self.weights.values(), self.rows, self.scratch / "ranges.onnx")
 
 
-Build = Callable[[Source, Collection[str]], onnx.ModelProto]
+Build = Callable[[Source, float, Collection[str]], onnx.ModelProto]
 
 
 @dataclass(frozen=True)
@@ -70,7 +66,7 @@ class Precision:
     Attributes:
         name: as a recipe names it.
         scheme: what it is, in a line.
-        build: makes the graph, some layers left in fp32.
+        build: makes the graph: of a source, smoothed with a strength from 0 to 1, some layers left in fp32.
         provider: that it is for.
         layers: whether single layers can be left in fp32.
         smoothed_as: the precision whose best smoothing it takes; empty: nothing is smoothed.
@@ -84,51 +80,35 @@ class Precision:
     smoothed_as: str = ""
 
 
-def _fp32(source: Source, _: Collection[str]) -> onnx.ModelProto:
+def _fp32(source: Source, *_: object) -> onnx.ModelProto:
     return operators.add_bodies(source.copy())
 
 
-def _fp16(source: Source, _: Collection[str]) -> onnx.ModelProto:
+def _fp16(source: Source, *_: object) -> onnx.ModelProto:
     whole = inliner.inline_local_functions(operators.add_bodies(source.copy()))
     with _quiet():
         return float16.convert_float_to_float16(whole, keep_io_types=True, disable_shape_infer=True)
 
 
-def _int8(source: Source, float_layers: Collection[str]) -> onnx.ModelProto:
-    return token_int8.quantize(source.copy(), source.ranges, source.strength, float_layers)
+def _int8(source: Source, strength: float, float_layers: Collection[str]) -> onnx.ModelProto:
+    ranges = source.ranges  # before the copy is in memory
+    return token_int8.quantize(source.copy(), ranges, strength, float_layers)
 
 
-def _int8_tensor(source: Source, float_layers: Collection[str]) -> onnx.ModelProto:
-    return token_int8.quantize(source.copy(), source.ranges, source.strength, float_layers, by_token=False)
+def _int8_tensor(source: Source, strength: float, float_layers: Collection[str]) -> onnx.ModelProto:
+    ranges = source.ranges
+    return token_int8.quantize(source.copy(), ranges, strength, float_layers, by_token=False)
 
 
-def _int8_static(source: Source, float_layers: Collection[str]) -> onnx.ModelProto:
-    model, smoothed = token_int8.smoothed(source.copy(), source.ranges, source.strength, float_layers)
-    products = [site.linear for site in token_int8.sites(Net(model)) if site.linear.x in smoothed]
-    names = [name for found in products for name in (found.x, found.product)]
-    whole = operators.add_bodies(model)
-    if not products:  # the quantizer would take none for all
-        return token_int8.quantize_tables(whole, float_layers)
-    ranges = tensor_ranges(whole, names, source.rows, source.scratch / "static.onnx", source.method)
-    with _quiet():
-        quantizer = QDQQuantizer(
-            model=inliner.inline_local_functions(whole),
-            per_channel=True,
-            reduce_range=False,
-            weight_qType=QuantType.QInt8,
-            activation_qType=QuantType.QUInt8,
-            tensors_range=ranges,
-            nodes_to_quantize=[found.nodes[0].name for found in products],
-            nodes_to_exclude=[],
-            op_types_to_quantize=["MatMul"],
-            extra_options={"OpTypesToExcludeOutputQuantization": ["MatMul"]},
-        )
-        quantized: onnx.ModelProto = quantizer.quantize_model()
-    return token_int8.quantize_tables(quantized, float_layers)
+def _int8_static(source: Source, strength: float, float_layers: Collection[str]) -> onnx.ModelProto:
+    ranges = source.ranges
+    products = static_int8.products(source.copy(), ranges, strength, float_layers)
+    limits = tensor_ranges(source.captured, products, source.rows, source.scratch / "static.onnx", source.method)
+    return static_int8.quantize(source.copy(), products, limits, float_layers)
 
 
 def _blocks(bits: int) -> Build:
-    def build(source: Source, float_layers: Collection[str]) -> onnx.ModelProto:
+    def build(source: Source, _: float, float_layers: Collection[str]) -> onnx.ModelProto:
         model = source.copy()
         sites = token_int8.sites(Net(model))
         excluded = [site.linear.nodes[0].name for site in sites if site.linear.name in float_layers]
@@ -137,8 +117,9 @@ def _blocks(bits: int) -> Build:
                 model, bits=bits, block_size=BLOCK, is_symmetric=True, accuracy_level=4, nodes_to_exclude=excluded
             )
             quantizer.process()
-        made: onnx.ModelProto = quantizer.model.model
-        return operators.add_bodies(token_int8.quantize_tables(made, float_layers))
+        net = Net(quantizer.model.model)
+        token_int8.quantize_tables(net, float_layers)
+        return operators.add_bodies(net.settle())
 
     return build
 

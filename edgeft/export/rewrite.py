@@ -46,9 +46,10 @@ def share_constants(model: onnx.ModelProto) -> onnx.ModelProto:
     first: dict[bytes, str] = {}
     same: dict[str, str] = {}
     for tensor in model.graph.initializer:
-        key = hashlib.sha256(f"{tensor.data_type} {tuple(tensor.dims)}".encode() + tensor.raw_data).digest()
-        if tensor.raw_data:
-            same[tensor.name] = first.setdefault(key, tensor.name)
+        if tensor.HasField("raw_data"):
+            content = hashlib.sha256(f"{tensor.data_type} {tuple(tensor.dims)}".encode())
+            content.update(tensor.raw_data)
+            same[tensor.name] = first.setdefault(content.digest(), tensor.name)
     for node in model.graph.node:
         for place, name in enumerate(node.input):
             node.input[place] = same.get(name, name)

@@ -104,55 +104,23 @@ def quantize(
         by_token: whether each token has a scale of its own; otherwise all tokens of a batch share one.
     """
     net = Net(model)
-    found = _wanted(net, ranges, float_layers)
-    smooth = _smoothing_of(found, ranges, strength, by_token)
+    found = wanted(net, ranges, float_layers)
+    smooth = divisors(found, ranges, strength, by_token)
     for site in found:
         if by_token:
             net.replace(site.nodes, [_by_token(net, site, smooth[site.linear.product])])
         else:
             net.replace(site.linear.nodes, _by_tensor(net, site.linear, smooth[site.linear.product]))
-    _tables(net, float_layers)
+    quantize_tables(net, float_layers)
     return operators.add_bodies(net.settle())
 
 
-def quantize_tables(model: onnx.ModelProto, float_layers: Collection[str] = ()) -> onnx.ModelProto:
-    """Put int8 tables of embeddings alone into a graph, in place."""
-    net = Net(model)
-    _tables(net, float_layers)
-    return net.settle()
-
-
-def smoothed(
-    model: onnx.ModelProto, ranges: Ranges, strength: float, float_layers: Collection[str]
-) -> tuple[onnx.ModelProto, set[str]]:
-    """Smooth what goes into the products, which stay fp32, in place; arguments as of `quantize`.
-
-    Returns:
-        The model, and the smoothed values.
-    """
-    net = Net(model)
-    wanted = _wanted(net, ranges, float_layers)
-    smooth = _smoothing_of(wanted, ranges, strength, False)
-    for found in (site.linear for site in wanted):
-        divisor = smooth[found.product]
-        weight = net.add_constant(f"{found.name}_smoothed", found.weight * divisor[:, None])
-        bias = net.add_constant(f"{found.product}_bias", found.bias)
-        product, x = f"{found.product}_plain", f"{found.product}_x"
-        nodes = [
-            helper.make_node("Mul", [found.x, _divisors(net, found.name, divisor)], [x], name=x),
-            helper.make_node("MatMul", [x, weight], [product], name=product),
-            helper.make_node("Add", [product, bias], [found.y], name=found.y),
-        ]
-        net.replace(found.nodes, nodes)
-    return net.settle(), {f"{site.linear.product}_x" for site in wanted}
-
-
-def _wanted(net: Net, ranges: Ranges, float_layers: Collection[str]) -> list[Site]:
+def wanted(net: Net, ranges: Ranges, float_layers: Collection[str]) -> list[Site]:
     """The products that become int8."""
     return [site for site in sites(net) if site.linear.name not in float_layers and site.linear.x in ranges]
 
 
-def _smoothing_of(found: Iterable[Site], ranges: Ranges, strength: float, by_token: bool) -> dict[str, Channels]:
+def divisors(found: Iterable[Site], ranges: Ranges, strength: float, by_token: bool) -> dict[str, Channels]:
     """Product to the divisors of its channels, (K); products that share a weight share them, so that it stays one.
 
     Args:
@@ -168,13 +136,14 @@ def _smoothing_of(found: Iterable[Site], ranges: Ranges, strength: float, by_tok
         size = ranges[site.linear.x] + (GELU_FLOOR if key[1] else 0)
         sizes[key] = np.maximum(sizes[key], size) if key in sizes else size
     weights = {site.linear.name: site.linear for site in found}
-    divisors = {
+    smooth = {
         key: smoothing(np.maximum(size, SMALLEST), weights[key[0]].weight, strength) for key, size in sizes.items()
     }
-    return {product: divisors[key] for product, key in keys.items()}
+    return {product: smooth[key] for product, key in keys.items()}
 
 
-def _divisors(net: Net, name: str, smooth: Channels) -> str:
+def inverse(net: Net, name: str, smooth: Channels) -> str:
+    """Name of a constant: what activations are multiplied with to be smoothed."""
     return net.add_constant(f"{name}_smooth", (1 / smooth).astype(np.float32))
 
 
@@ -190,7 +159,7 @@ def _by_token(net: Net, site: Site, smooth: Channels) -> onnx.NodeProto:
         net.add_constant(f"{name}_int8", values),
         net.add_constant(f"{name}_scale", scale),
         net.add_constant(f"{site.linear.product}_bias", bias.astype(np.float32)),
-        _divisors(net, name, smooth),
+        inverse(net, name, smooth),
     ]
     kind = "GeluLinear" if site.gelu is not None else "Linear"
     if site.norm is None:
@@ -210,7 +179,7 @@ def _by_tensor(net: Net, found: Linear, smooth: Channels) -> list[onnx.NodeProto
         net.add_constant(f"{found.product}_bias", found.bias),
     ]
     product = helper.make_node("DynamicQuantizeMatMul", inputs, [found.y], name=found.y, domain="com.microsoft")
-    return [helper.make_node("Mul", [found.x, _divisors(net, found.name, smooth)], [x], name=x), product]
+    return [helper.make_node("Mul", [found.x, inverse(net, found.name, smooth)], [x], name=x), product]
 
 
 def smoothing(size: NDArray[np.float32], weight: NDArray[np.float32], strength: float) -> NDArray[np.float32]:
@@ -241,8 +210,8 @@ def rounded(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.f
     return np.round(weight / scale).astype(np.int8), scale.astype(np.float32)
 
 
-def _tables(net: Net, float_layers: Collection[str]) -> None:
-    """Large tables of embeddings to int8, each row with a scale of its own."""
+def quantize_tables(net: Net, float_layers: Collection[str]) -> None:
+    """Large tables of embeddings to int8, each row with a scale of its own, in place."""
     for node in list(net.model.graph.node):
         table = net.constant(node.input[0]) if node.op_type == "Gather" else None
         large = table is not None and table.ndim == 2 and len(table) >= SMALLEST_TABLE

@@ -11,7 +11,7 @@ import pytest
 from edgeft import artifact, models
 from edgeft.cleaning import Cleaning, cleaner
 from edgeft.data.dataset import Dataset, Split
-from edgeft.export.export import FP32, Bed, check_parity, lay
+from edgeft.export.bed import FP32, Bed, lay
 from edgeft.export.package import write_golden
 from edgeft.recipe import ExportConfig
 from edgeft.runtime import load, replay
@@ -35,7 +35,7 @@ def bed(tiny_model: Path, tmp_path: Path) -> Bed:
 
 def test_the_artifact_cleans_as_the_dataset_was_cleaned(bed: Bed, tmp_path: Path) -> None:
     assert bed.manifest.inputs.cleaning == CLEANING
-    assert check_parity(bed)["rows"] == len(DIRTY)
+    assert bed.parity["rows"] == len(DIRTY)
     shutil.copyfile(bed.folder / FP32, bed.folder / artifact.MODEL)
     write_golden(bed.folder, bed.manifest, bed.dataset.test.texts)
     artifact.write_manifest(bed.folder, bed.manifest, [*artifact.REQUIRED, artifact.GOLDEN])

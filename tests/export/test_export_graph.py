@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,11 +11,12 @@ import pytest
 import torch
 
 from edgeft import models
+from edgeft.data.dataset import Dataset, Split
 from edgeft.errors import GateError, ModelError
 from edgeft.export import capture as capturing
 from edgeft.export import graph, operators, parity
+from edgeft.export.bed import CAPTURED, Bed, lay
 from edgeft.export.capture import capture
-from edgeft.export.export import check_parity
 from edgeft.export.parity import Parity
 from edgeft.recipe import ExportConfig
 
@@ -74,7 +74,7 @@ def test_torch_takes_over_where_transformers_fails(
     monkeypatch.setattr(capturing, "_with_attention", _with_attention)
     onnx.save(capture(captured[0], 20), tmp_path / "m.onnx")
     said = capsys.readouterr().err
-    assert "transformers exporter failed: no such exporter" in said
+    assert "the exporter of transformers failed: no such exporter" in said
     assert "attention of its own" not in said
     assert not any(node.domain == operators.DOMAIN for node in onnx.load(tmp_path / "m.onnx").graph.node)
     np.testing.assert_allclose(run(tmp_path / "m.onnx", TEXT_IDS), torch_logits(captured[0], TEXT_IDS), atol=1e-5)
@@ -111,10 +111,45 @@ def test_finished_graph_has_probabilities_that_follow_the_temperature(
         ),
     ],
 )
-def test_a_parity_failure_has_both_numbers(found: Parity, line: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    bed = SimpleNamespace(
-        config=ExportConfig(), task=SimpleNamespace(loose=False), source=None, model=lambda file: None
-    )
+def test_a_parity_failure_has_both_numbers(
+    found: Parity, line: str, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(parity, "compare", lambda *_: found)
     with pytest.raises(GateError, match=line):
-        check_parity(bed)  # type: ignore[arg-type]
+        laid(tiny_model, tmp_path)
+
+
+def test_a_capture_whose_numbers_are_wrong_is_followed_by_the_next(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    attend = capturing._with_attention
+
+    def _with_attention(*parts: Any) -> onnx.ModelProto:
+        made = attend(*parts)
+        for node in made.graph.node:
+            for item in node.attribute:
+                if node.domain == operators.DOMAIN and item.name == "scale":
+                    item.f *= 3
+        return made
+
+    monkeypatch.setattr(capturing, "_with_attention", _with_attention)
+    bed = laid(tiny_model, tmp_path)
+    assert "differ from torch" in capsys.readouterr().err
+    assert bed.parity["max_logit_difference"] < 1e-4
+    assert not any(node.domain == operators.DOMAIN for node in onnx.load(bed.folder / CAPTURED).graph.node)
+
+
+def laid(tiny_model: Path, folder: Path) -> Bed:
+    """A classifier of large weights, captured."""
+    torch.manual_seed(0)
+    model = models.load_classifier(tiny_model, ["a", "b", "c"])
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.mul_(8)
+    models.save(model, models.load_tokenizer(tiny_model), folder / "model", 32)
+    numbers = np.arange(6, dtype=np.int64)
+    texts = ["good film", "a bad plot", "so fine", "the actor is bad", "good", "awful awful plot"]
+    split = Split(columns={"text": texts}, labels=numbers % 3, rows=numbers + 1)
+    (folder / "scratch").mkdir()
+    dataset = Dataset("text-classification", ["a", "b", "c"], split, split, split, [])
+    return lay(ExportConfig(), folder / "model", dataset, folder / "scratch")

@@ -14,7 +14,7 @@ from support_kinds import LABELS, MINILM, TASKS
 import edgeft
 from edgeft import artifact, models
 from edgeft.data.dataset import Dataset, split_of
-from edgeft.export.export import FP32, check_parity, lay
+from edgeft.export.bed import FP32, lay
 from edgeft.recipe import ExportConfig
 from edgeft.runtime.loading import assemble
 from edgeft.train import tasks
@@ -81,7 +81,7 @@ PIPES: dict[str, tuple[str, str, list[dict[str, Any]]]] = {
 @pytest.mark.parametrize("kind", [*PIPES, "squad"])
 def test_a_real_encoder_of_every_kind(kind: str, texts: list[str], tmp_path: Path) -> None:
     bed = laid(kind, texts, tmp_path)
-    parity = check_parity(bed)
+    parity = bed.parity
     assert (parity["rows"], parity["rows_with_other_tokens"]) == (ROWS, 0)
     assert parity["max_logit_difference"] <= CLOSE
     model: Any = assemble(bed.folder, bed.manifest, bed.folder / FP32, threads=1)

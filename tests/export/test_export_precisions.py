@@ -70,7 +70,7 @@ def test_a_recipe_names_every_rung() -> None:
 @pytest.mark.parametrize("name", PRECISIONS)
 def test_every_rung_loads_and_answers_near_fp32(source: Source, name: str) -> None:
     before = asked(finished(source, source.copy(), "fp32.onnx"))
-    made = PRECISIONS[name].build(source, ())
+    made = PRECISIONS[name].build(source, 0.5, ())
     assert PRODUCTS[name] <= set(kinds_of(made))
     onnx.checker.check_model(made)
     path = finished(source, made, "made.onnx")
@@ -80,7 +80,7 @@ def test_every_rung_loads_and_answers_near_fp32(source: Source, name: str) -> No
 
 
 def test_fp16_is_half_the_size_and_takes_and_gives_fp32(source: Source) -> None:
-    made = PRECISIONS["fp16"].build(source, ())
+    made = PRECISIONS["fp16"].build(source, 0.5, ())
     assert not made.functions
     assert {value.type.tensor_type.elem_type for value in made.graph.output} == {TensorProto.FLOAT}
     floats = {tensor.data_type for tensor in made.graph.initializer} & {TensorProto.FLOAT, TensorProto.FLOAT16}
@@ -91,16 +91,16 @@ def test_fp16_is_half_the_size_and_takes_and_gives_fp32(source: Source) -> None:
 @pytest.mark.parametrize("name", [rung.name for rung in LADDER if rung.layers])
 def test_layers_that_stay_fp32(source: Source, name: str) -> None:
     kept, other = list(source.weights)[:2]
-    found = values_of(PRECISIONS[name].build(source, [kept]))
+    found = values_of(PRECISIONS[name].build(source, 0.5, [kept]))
     np.testing.assert_array_equal(found[kept], values_of(source.copy())[kept])
     assert other not in found
-    assert kept not in values_of(PRECISIONS[name].build(source, ()))
+    assert kept not in values_of(PRECISIONS[name].build(source, 0.5, ()))
 
 
 def test_blocks_share_a_scale(source: Source) -> None:
     """int8 and int4 blocks: so many values of 4 or 8 bits to a scale."""
     for name, bits in (("int8-blocks", 8), ("int4-blocks", 4)):
-        made = PRECISIONS[name].build(source, ())
+        made = PRECISIONS[name].build(source, 0.5, ())
         values = values_of(made)
         for node in made.graph.node:
             if node.op_type != "MatMulNBits":
@@ -118,8 +118,8 @@ def test_static_ranges_by_every_method(tmp_path: Path) -> None:
     rows = [Window(row) for row in token_ids([12] * 12, seed=2)]
     steps = {}
     for method in get_args(Method):
-        source = Source(tmp_path / "captured.onnx", rows, tmp_path, strength=0.0, method=method)
-        made = PRECISIONS["int8-static"].build(source, ())
+        source = Source(tmp_path / "captured.onnx", rows, tmp_path, method=method)
+        made = PRECISIONS["int8-static"].build(source, 0.0, ())
         values = values_of(made)
         steps[method] = [float(values[node.input[1]]) for node in made.graph.node if node.op_type == "QuantizeLinear"]
         assert apart(asked(finished(source, made, "static.onnx")), asked(tmp_path / "captured.onnx")) < 0.05
@@ -134,42 +134,48 @@ def test_static_ranges_by_every_method(tmp_path: Path) -> None:
 
 TABLE = (np.random.default_rng(0).normal(size=(50, 3)) * [1, 5, 0.1]).astype(np.float32)
 ROWS = [Window([1, 2, 3]), Window([4]), Window([5, 6])]
+ONES = np.ones(3, np.float32)
 
 
-def looked_up() -> onnx.ModelProto:
+@pytest.fixture
+def looked_up(tmp_path: Path) -> Path:
     body = "x = Gather(table, input_ids) y = Mul(x, two)"
-    return small(body, "float[batch, tokens, 3] y", table=TABLE, two=np.array(2, np.float32))
+    model = small(body, "float[batch, tokens, 3] y", table=TABLE, two=np.array(2, np.float32))
+    onnx.save(model, tmp_path / "captured.onnx")
+    return tmp_path / "captured.onnx"
 
 
-def test_values_inside_a_graph_are_those_of_numpy(tmp_path: Path) -> None:
-    model = looked_up()
-    found = list(watch(model, ["x", "y"], ROWS, tmp_path / "watched.onnx"))
+def test_values_inside_a_graph_are_those_of_numpy(looked_up: Path) -> None:
+    before = looked_up.read_bytes()
+    found = list(watch(looked_up, ["x", "y"], ROWS, looked_up.with_name("watched.onnx")))
     assert len(found) == 3
     for row, values in zip(ROWS, found, strict=True):
         np.testing.assert_array_equal(values["x"], TABLE[[row.ids]])
         np.testing.assert_allclose(values["y"], 2 * TABLE[[row.ids]])
-    assert model == looked_up()
-    assert not list(tmp_path.iterdir())
+    assert looked_up.read_bytes() == before
+    assert list(looked_up.parent.iterdir()) == [looked_up]
 
 
-def test_ranges_of_channels_and_of_whole_values_are_those_of_numpy(tmp_path: Path) -> None:
-    seen = TABLE[1:7]
-    ranges = channel_ranges(looked_up(), ["x", "y", "x"], ROWS, tmp_path / "scratch.onnx")
+def test_ranges_of_channels_and_of_whole_values_are_those_of_numpy(looked_up: Path) -> None:
+    seen, scratch = TABLE[1:7], looked_up.with_name("scratch.onnx")
+    ranges = channel_ranges(looked_up, ["x", "y", "x"], ROWS, scratch)
     np.testing.assert_allclose(ranges["x"], np.abs(seen).max(axis=0))
     np.testing.assert_allclose(ranges["y"], 2 * np.abs(seen).max(axis=0))
-    whole = tensor_ranges(looked_up(), ["x"], ROWS, tmp_path / "scratch.onnx", "minmax")["x"]
-    assert [float(end) for end in whole.range_value] == pytest.approx([min(seen.min(), 0), max(seen.max(), 0)])
+    divisors = np.array([1, 10, 0.01], np.float32)
+    whole = tensor_ranges(looked_up, {"p": ("x", ONES), "q": ("x", divisors)}, ROWS, scratch, "minmax")
+    assert whole["p"] == pytest.approx((seen.min(), seen.max()))
+    assert whole["q"] == pytest.approx(((seen / divisors).min(), (seen / divisors).max()))
 
 
 def test_percentiles_and_entropy_cut_what_is_rare(tmp_path: Path) -> None:
-    table = np.random.default_rng(0).normal(size=(1000, 8)).astype(np.float32)
-    table[17, 3] = 500
-    model = small("x = Gather(table, input_ids)", "float[batch, tokens, 8] x", table=table)
+    table = np.random.default_rng(0).normal(size=(1000, 3)).astype(np.float32)
+    table[17, 2] = 500
+    onnx.save(small("x = Gather(table, input_ids)", "float[batch, tokens, 3] x", table=table), tmp_path / "fp32.onnx")
     rows = [Window(list(range(start, start + 50))) for start in range(0, 1000, 50)]
     most = {}
     for method in get_args(Method):
-        found = tensor_ranges(model, ["x"], rows, tmp_path / "scratch.onnx", method)["x"]
-        most[method] = float(np.max(np.abs(found.range_value)))
+        found = tensor_ranges(tmp_path / "fp32.onnx", {"p": ("x", ONES)}, rows, tmp_path / "scratch.onnx", method)
+        most[method] = max(abs(end) for end in found["p"])
     assert most["minmax"] == 500
     assert most["percentile"] < 500
     assert most["entropy"] < 500
@@ -180,22 +186,24 @@ def broken() -> Iterator[Window]:
     raise RuntimeError("no such row")
 
 
-def test_the_scratch_file_goes_when_a_row_fails(tmp_path: Path) -> None:
+def test_the_scratch_file_goes_when_a_row_fails(looked_up: Path) -> None:
+    scratch = looked_up.with_name("scratch.onnx")
     with pytest.raises(RuntimeError, match="no such row"):
-        channel_ranges(looked_up(), ["x"], broken(), tmp_path / "scratch.onnx")
+        channel_ranges(looked_up, ["x"], broken(), scratch)
     with pytest.raises(Exception, match="indices element out of data bounds"):
-        channel_ranges(looked_up(), ["x"], [Window([1]), Window([50])], tmp_path / "scratch.onnx")
+        channel_ranges(looked_up, ["x"], [Window([1]), Window([50])], scratch)
     with pytest.raises(ArtifactError, match="can't be loaded"):
-        channel_ranges(looked_up(), ["absent"], ROWS, tmp_path / "scratch.onnx")
-    assert not list(tmp_path.iterdir())
+        channel_ranges(looked_up, ["absent"], ROWS, scratch)
+    assert not scratch.exists()
 
 
-def test_the_scratch_file_goes_when_nobody_asks_for_more_rows(tmp_path: Path) -> None:
-    values = watch(looked_up(), ["x"], ROWS, tmp_path / "scratch.onnx")
+def test_the_scratch_file_goes_when_nobody_asks_for_more_rows(looked_up: Path) -> None:
+    scratch = looked_up.with_name("scratch.onnx")
+    values = watch(looked_up, ["x"], ROWS, scratch)
     next(values)
-    assert list(tmp_path.iterdir())
+    assert scratch.exists()
     values.close()  # type: ignore[attr-defined]
-    assert not list(tmp_path.iterdir())
+    assert not scratch.exists()
 
 
 # ------------------------------------------------------------------------------------------- models with little to save
@@ -215,5 +223,5 @@ def test_models_without_large_tables_or_products(name: str, rows: int, width: in
     source = tiny_source(tmp_path, rows, width)
     ids = [[1, 2, 3]]
     (before,) = Engine(source.captured, 0).run(ids)
-    (found,) = Engine(finished(source, PRECISIONS[name].build(source, ()), "made.onnx"), 0).run(ids)
+    (found,) = Engine(finished(source, PRECISIONS[name].build(source, 0.5, ()), "made.onnx"), 0).run(ids)
     assert apart(found, before) < 0.3
