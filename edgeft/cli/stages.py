@@ -7,7 +7,7 @@ from typing import Annotated
 
 from edgeft import ranks, recipe
 from edgeft.cli.app import Flat, Json, app, need_training, print_json, stdout
-from edgeft.errors import RecipeError
+from edgeft.errors import ModelError, RecipeError
 from edgeft.recipe import (
     AugmentConfig,
     CalibrateConfig,
@@ -131,11 +131,16 @@ def export(
 
     Args:
         data: a data folder; of an encoder without a head, whose embeddings are exported, also a file of texts.
-        model: a model folder; sentence-transformers' ones say how they pool.
+        model: a model folder, or demo:all-minilm-l6-v2; sentence-transformers' ones say how they pool.
         out: the artifact, its probabilities not yet calibrated.
     """
     need_training()
-    _stage("export", config or ExportConfig(), {"data": data, "model": model}, out, json)
+    from edgeft import models
+
+    place = models.find(str(model))
+    if not isinstance(place, Path):
+        raise ModelError(f"export: {model} is no model folder; download it, or fine-tune it first")
+    _stage("export", config or ExportConfig(), {"data": data, "model": place}, out, json)
 
 
 @app.command

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgeft import artifact, models
+from edgeft import artifact, models, sentences
 from edgeft.artifact import InputSpec, Manifest, Quantization
 from edgeft.cleaning import versions
 from edgeft.data.dataset import Dataset
 from edgeft.errors import GateError, ModelError
-from edgeft.export import graph, net, operators, parity
+from edgeft.export import files, graph, operators, parity
 from edgeft.export.capture import INPUTS, TYPES, captures
 from edgeft.progress import say
 from edgeft.recipe import ExportConfig, TrainingConfig
@@ -88,7 +86,7 @@ def lay(config: ExportConfig, folder: Path, dataset: Dataset, scratch: Path) -> 
     room = tasks.class_of(dataset.kind)
     max_length = tokenizer.model_max_length
     if room.auto == "AutoModel":
-        max_length = min(max_length, models.longest(folder))
+        max_length = min(max_length, sentences.longest(folder) or max_length)
     model = models.load(str(folder), room.head(dataset.labels))
     if not models.has_head(model, room.auto):
         raise ModelError(f"{folder}: has no head for {dataset.kind} rows; fine-tune it on them first")
@@ -119,13 +117,19 @@ def lay(config: ExportConfig, folder: Path, dataset: Dataset, scratch: Path) -> 
 
 
 def _write_fp32(bed: Bed, source: Any, types: bool) -> dict[str, Any]:
-    """Capture until a graph's numbers are torch's; its parity."""
+    """Capture until a graph runs and its numbers are torch's; its parity."""
+    problem = ""
     for captured in captures(source, bed.config.opset, types):
-        net.save(operators.add_bodies(captured), bed.folder / CAPTURED)
-        graph.finish(captured, bed.folder / FP32, *bed.post)
+        files.save(operators.add_bodies(captured), bed.folder / CAPTURED)
         del captured
-        _give_back()
-        found = parity.compare(bed.task, bed.model(FP32), source, bed.config.parity_rows)
+        files.give_back()
+        try:
+            graph.finish(bed.folder / CAPTURED, bed.folder / FP32, *bed.post)
+            found = parity.compare(bed.task, bed.model(FP32), source, bed.config.parity_rows)
+        except Exception as error:  # noqa: BLE001 - onnxruntime's exceptions share no public base class
+            problem = f"the captured graph doesn't run: {' '.join(str(error).split())[:200]}"
+            say(f"export: {problem}")
+            continue
         say(f"export: parity on {found.rows} rows, largest logit difference {found.difference:.1e}")
         if found.other_tokens and not bed.task.loose:
             raise GateError(
@@ -137,12 +141,6 @@ def _write_fp32(bed: Bed, source: Any, types: bool) -> dict[str, Any]:
             return found.as_dict(bed.config.parity_tolerance)
         say(f"export: {problem}")
     raise GateError(f"export: {problem}; no artifact was written")
-
-
-def _give_back() -> None:
-    """Let the C library give freed memory back to the system, where it is one that keeps it otherwise."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def gate(bed: Bed, file: str, before: dict[str, Any]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ import torch
 
 from edgeft.errors import ModelError
 from edgeft.export.attention import as_operator
+from edgeft.export.files import give_back
 from edgeft.export.rewrite import pack_attention, share_constants
 from edgeft.progress import say
 
@@ -24,11 +25,6 @@ INPUTS, TYPES = ("input_ids", "attention_mask"), "token_type_ids"
 # What a graph answers with, by the names of transformers; a bare encoder's `pooler_output` is dropped.
 OUTPUTS = ("logits", "start_logits", "end_logits", "last_hidden_state")
 BATCH, TOKENS = "batch", "tokens"
-NAMES = {
-    "_with_attention": "capture with attention as one operator",
-    "_by_transformers": "the exporter of transformers",
-    "_by_torch": "the exporter of torch",
-}
 
 
 def capture(model: Any, opset: int, types: bool = False) -> onnx.ModelProto:
@@ -44,7 +40,7 @@ def captures(model: Any, opset: int, types: bool = False) -> Iterator[onnx.Model
         opset: ONNX operator set.
         types: whether the graph takes `token_type_ids`, too.
 
-    Returns:
+    Yields:
         Graphs with int64 inputs `input_ids` and `attention_mask` (batch, tokens) and, by the kind of model, outputs
         `logits` (batch, labels), `logits` (batch, tokens, labels), `start_logits` and `end_logits` (batch, tokens) or
         `last_hidden_state` (batch, tokens, width); the one that runs fastest first.
@@ -55,14 +51,19 @@ def captures(model: Any, opset: int, types: bool = False) -> Iterator[onnx.Model
     model = model.cpu().eval()
     sample = _sample(model, types)
     failure, any_made = "", False
-    for attempt in (_with_attention, _by_transformers, _by_torch):
+    attempts = (
+        ("capture with attention as one operator", _with_attention),
+        ("the exporter of transformers", _by_transformers),
+        ("the exporter of torch", _by_torch),
+    )
+    for name, attempt in attempts:
         try:
             with _quiet(), _without_cache(model):
                 made = [attempt(model, sample, opset)]
         except Exception as error:  # noqa: BLE001 - exporters raise whatever their many parts raise
             failure = " ".join(str(error).split())
-            if not (attempt is _with_attention and _unfit(error)):
-                say(f"export: {NAMES[attempt.__name__]} failed: {failure[:160]}")
+            if not _unfit(error):
+                say(f"export: {name} failed: {failure[:160]}")
             continue
         if not any(value.name in OUTPUTS for value in made[0].graph.output):
             names = ", ".join(value.name for value in made[0].graph.output)
@@ -139,6 +140,7 @@ def _by_torch(model: Any, sample: dict[str, torch.Tensor], opset: int) -> onnx.M
             value.const_value = None
         del program, weights
         gc.collect()
+        give_back()
         return onnx.load(path)
 
 

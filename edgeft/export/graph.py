@@ -10,7 +10,7 @@ import onnx
 import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
 
-from edgeft.export.net import save
+from edgeft.export.files import load, save
 from edgeft.runtime.engine import SLOW_FUSIONS
 
 TEMPERATURE = "temperature"
@@ -82,17 +82,20 @@ def set_temperature(graph: onnx.ModelProto, temperature: float) -> onnx.ModelPro
     return graph
 
 
-def finish(model: onnx.ModelProto, target: Path, kind: str = "single-label", pooling: str = "mean") -> None:
+def finish(made: Path, target: Path, kind: str = "single-label", pooling: str = "mean") -> None:
     """Append what a graph's kind answers with, and write it.
 
     Args:
-        model: captured or quantized; taken apart.
+        made: captured or quantized, as `files.save` wrote it.
         target: where it goes.
         kind: as the manifest names it.
         pooling: of embeddings.
     """
-    if not model.functions:  # operators of edgeft leave little to fuse, and their bodies have to stay
-        model = fused(model, target)
+    model = load(made)
+    # Operators of edgeft leave little to fuse, and their bodies have to stay, as have pairs of static int8.
+    if not model.functions and not any(node.op_type == "QuantizeLinear" for node in model.graph.node):
+        del model
+        model = fused(made, target)
     # After the fusion, which would take a temperature of 1 for a division that can go.
     if kind == "embeddings":
         add_embeddings(model, pooling)
@@ -101,20 +104,18 @@ def finish(model: onnx.ModelProto, target: Path, kind: str = "single-label", poo
     save(model, target)
 
 
-def fused(model: onnx.ModelProto, scratch: Path) -> onnx.ModelProto:
+def fused(made: Path, scratch: Path) -> onnx.ModelProto:
     """Let onnxruntime fuse a graph once and for all.
 
     Fusions up to the extended level depend on no processor, so the graph stays portable among onnxruntimes.
 
     Args:
-        model: the graph.
+        made: the graph.
         scratch: a file to write.
     """
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
     options.optimized_model_filepath = str(scratch)
     options.log_severity_level = 3
-    ort.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"], disabled_optimizers=list(SLOW_FUSIONS)
-    )
+    ort.InferenceSession(str(made), options, providers=["CPUExecutionProvider"], disabled_optimizers=list(SLOW_FUSIONS))
     return onnx.load(scratch)

@@ -10,7 +10,6 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 
 from edgeft.artifact import Quantization
@@ -18,6 +17,7 @@ from edgeft.bench.race import Ratio, race, ratio
 from edgeft.errors import GateError, RecipeError
 from edgeft.export import graph
 from edgeft.export.bed import CAPTURED, FP32, Bed, gate
+from edgeft.export.files import save
 from edgeft.export.precisions import LADDER, PRECISIONS, Precision, Source
 from edgeft.progress import say, track
 from edgeft.recipe import ExportConfig
@@ -182,7 +182,7 @@ class Ladder:
         """
         away = {}
         for strength in STRENGTHS:
-            onnx.save(precision.build(self.source, strength, ()), self.bed.folder / TRIAL)
+            save(precision.build(self.source, strength, ()), self.bed.folder / TRIAL)
             away[strength] = self._away(TRIAL)
         return min(away, key=lambda strength: away[strength])
 
@@ -201,13 +201,13 @@ class Ladder:
         return np.concatenate([array.ravel() for own in found for arrays in own for array in arrays])
 
     def _write(self, rung: Rung) -> None:
-        made = rung.precision.build(self.source, rung.strength, rung.float_layers)
-        graph.finish(made, self.bed.folder / rung.file, *self.bed.post)
+        save(rung.precision.build(self.source, rung.strength, rung.float_layers), self.bed.folder / TRIAL)
+        graph.finish(self.bed.folder / TRIAL, self.bed.folder / rung.file, *self.bed.post)
         self.bed.forget(rung.file)
         rung.bytes = (self.bed.folder / rung.file).stat().st_size
 
     def _time(self, rungs: list[Rung]) -> None:
-        """Race rungs against fp32 and one another, a few at once."""
+        """Race rungs against fp32, a few at once."""
         for start in range(0, len(rungs), RACED_AT_ONCE):
             self._race(rungs[start : start + RACED_AT_ONCE])
 
@@ -269,8 +269,8 @@ class Ladder:
     def _ranked(self, rung: Rung) -> list[str]:
         """Weights by how near to fp32 the graph comes when each alone is left in fp32, the most harmful first."""
         away = {}
-        for name in track(list(self.source.weights), f"{rung.name} sensitivity"):
-            onnx.save(rung.precision.build(self.source, rung.strength, [name]), self.bed.folder / TRIAL)
+        for name in track(self.source.weights, f"{rung.name} sensitivity"):
+            save(rung.precision.build(self.source, rung.strength, [name]), self.bed.folder / TRIAL)
             away[name] = self._away(TRIAL)
         return sorted(away, key=lambda name: away[name])
 

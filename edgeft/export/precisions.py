@@ -16,8 +16,9 @@ from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 from onnxruntime.transformers import float16
 
 from edgeft.export import operators, static_int8, token_int8
-from edgeft.export.net import Net, load
-from edgeft.export.ranges import Method, channel_ranges, tensor_ranges
+from edgeft.export.files import load
+from edgeft.export.net import Net
+from edgeft.export.ranges import Limits, Method, Smoothed, channel_ranges, tensor_ranges
 from edgeft.export.token_int8 import Ranges
 from edgeft.runtime.engine import CPU
 from edgeft.runtime.windows import Window
@@ -34,26 +35,42 @@ class Source:
         rows: training rows, to calibrate on.
         scratch: a folder for files that go again.
         method: how the ranges of static int8 are found.
+        calibrated: what `static` found.
     """
 
     captured: Path
     rows: Sequence[Window]
     scratch: Path
     method: Method = "minmax"
+    calibrated: dict[float, tuple[dict[str, Smoothed], dict[str, Limits]]] = field(default_factory=dict)
 
     def copy(self) -> onnx.ModelProto:
         """A graph to change."""
         return load(self.captured)
 
     @cached_property
-    def weights(self) -> dict[str, str]:
-        """Weights that int8 is for -> the values that they are multiplied with."""
-        return {site.linear.name: site.linear.x for site in token_int8.sites(Net(self.copy()))}
+    def products(self) -> list[tuple[str, str]]:
+        """Each product that int8 is for: its weight, and the value that goes in; several may share either."""
+        return [(site.linear.name, site.linear.x) for site in token_int8.sites(Net(self.copy()))]
+
+    @property
+    def weights(self) -> list[str]:
+        """Weights that int8 is for."""
+        return list(dict.fromkeys(weight for weight, _ in self.products))
 
     @cached_property
     def ranges(self) -> Ranges:
         """Largest size of each channel that goes into a product."""
-        return channel_ranges(self.captured, self.weights.values(), self.rows, self.scratch / "ranges.onnx")
+        return channel_ranges(self.captured, [x for _, x in self.products], self.rows, self.scratch / "ranges.onnx")
+
+    def static(self, strength: float) -> tuple[dict[str, Smoothed], dict[str, Limits]]:
+        """What goes into each product once smoothed, and its range; calibrated once for each strength."""
+        if strength not in self.calibrated:
+            ranges = self.ranges
+            smoothed = static_int8.smoothed(self.copy(), ranges, strength)
+            limits = tensor_ranges(self.captured, smoothed, self.rows, self.scratch / "static.onnx", self.method)
+            self.calibrated[strength] = smoothed, limits
+        return self.calibrated[strength]
 
 
 Build = Callable[[Source, float, Collection[str]], onnx.ModelProto]
@@ -101,10 +118,8 @@ def _int8_tensor(source: Source, strength: float, float_layers: Collection[str])
 
 
 def _int8_static(source: Source, strength: float, float_layers: Collection[str]) -> onnx.ModelProto:
-    ranges = source.ranges
-    products = static_int8.products(source.copy(), ranges, strength, float_layers)
-    limits = tensor_ranges(source.captured, products, source.rows, source.scratch / "static.onnx", source.method)
-    return static_int8.quantize(source.copy(), products, limits, float_layers)
+    smoothed, limits = source.static(strength)
+    return static_int8.quantize(source.copy(), smoothed, limits, float_layers)
 
 
 def _blocks(bits: int) -> Build:

@@ -15,7 +15,7 @@ from onnxruntime.quantization.calibrate import (
     HistogramCollector,
 )
 
-from edgeft.export.net import load, save
+from edgeft.export.files import load, save
 from edgeft.runtime.engine import Engine
 from edgeft.runtime.windows import Window
 

@@ -7,7 +7,6 @@ equal to the artifact's own on thousands of odd texts, and the probabilities to 
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +30,7 @@ from edgeft.runtime import Model
 from edgeft.runtime.engine import pad
 from edgeft.runtime.loading import assemble, load_tokenizer
 from edgeft.runtime.verify import read_golden
+from edgeft.stage import written_whole
 
 LABELS = "labels"
 OUTPUTS = ("logits", "probabilities")
@@ -241,12 +241,6 @@ def _save(graph: onnx.ModelProto, out: Path) -> int:
     Returns:
         Its bytes.
     """
-    with tempfile.NamedTemporaryFile(dir=out.parent, prefix=f"{out.name}.", delete=False) as part:
-        try:
-            size = part.write(graph.SerializeToString(deterministic=True))
-            part.close()
-            Path(part.name).replace(out)
-        except BaseException:
-            Path(part.name).unlink(missing_ok=True)
-            raise
+    with written_whole(out) as file:
+        size = file.write(graph.SerializeToString(deterministic=True))
     return size

@@ -17,37 +17,35 @@ from edgeft.export.net import Linear, Net
 from edgeft.export.ranges import Limits, Smoothed
 from edgeft.export.token_int8 import Channels, Ranges
 
-LEVELS = 255  # steps of an activation's uint8
+STEPS = 255  # of an activation's uint8
 
 
-def products(
-    model: onnx.ModelProto, ranges: Ranges, strength: float, float_layers: Collection[str]
-) -> dict[str, Smoothed]:
-    """What goes into each product that becomes int8, and the divisors of its channels; arguments as of
+def smoothed(model: onnx.ModelProto, ranges: Ranges, strength: float) -> dict[str, Smoothed]:
+    """What goes into each product that int8 is for, and the divisors of its channels; arguments as of
     `token_int8.quantize`.
     """
-    found = token_int8.wanted(Net(model), ranges, float_layers)
+    found = token_int8.wanted(Net(model), ranges, ())
     divisors = token_int8.divisors(found, ranges, strength, by_token=False)
     return {site.linear.product: (site.linear.x, divisors[site.linear.product]) for site in found}
 
 
 def quantize(
-    model: onnx.ModelProto, smoothed: Mapping[str, Smoothed], limits: Mapping[str, Limits], tables_kept: Collection[str]
+    model: onnx.ModelProto, inputs: Mapping[str, Smoothed], limits: Mapping[str, Limits], float_layers: Collection[str]
 ) -> onnx.ModelProto:
     """Put int8 products and int8 tables of embeddings into a captured fp32 graph, in place.
 
     Args:
         model: captured.
-        smoothed: as of `products`.
+        inputs: as of `smoothed`.
         limits: the range of what goes into each product, once smoothed.
-        tables_kept: tables that stay fp32.
+        float_layers: weights and tables that stay fp32.
     """
     net = Net(model)
     for site in token_int8.sites(net):
         found = site.linear
-        if found.product in smoothed:
-            net.replace(found.nodes, _quantized(net, found, smoothed[found.product][1], limits[found.product]))
-    token_int8.quantize_tables(net, tables_kept)
+        if found.product in inputs and found.name not in float_layers:
+            net.replace(found.nodes, _quantized(net, found, inputs[found.product][1], limits[found.product]))
+    token_int8.quantize_tables(net, float_layers)
     return operators.add_bodies(net.settle())
 
 
@@ -79,5 +77,5 @@ def _quantized(net: Net, found: Linear, divisors: Channels, limits: Limits) -> l
 def scale_of(limits: Limits) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
     """The step of uint8 between two limits, and where 0 stands, which is exact."""
     low, high = min(limits[0], 0.0), max(limits[1], 0.0)
-    step = np.float32(max(high - low, 1e-12) / LEVELS)
+    step = np.float32(max(high - low, 1e-12) / STEPS)
     return np.array(step, dtype=np.float32), np.array(np.round(-low / step), dtype=np.uint8)

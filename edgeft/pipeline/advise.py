@@ -22,6 +22,7 @@ from edgeft.train import defaults
 from edgeft.train.defaults import BATCH, GENERATION_EPOCHS, MAX_EPOCHS, MIN_EPOCHS, WANTED_STEPS
 
 SCHEMA_VERSION = 1
+GENERATES = ("text-generation", "text2text-generation")
 USABLE = 0.7  # share of the memory that training may take
 CORE_FLOPS = 20e9  # operations that a CPU core does in a second of training in fp32
 GPU_FLOPS = 20e12  # and a GPU in bfloat16
@@ -282,8 +283,10 @@ def _why_method(chosen: Candidate, problem: Problem) -> str:
 
 
 def _notes(chosen: Candidate, problem: Problem) -> Iterator[str]:
-    if problem.task != "text-classification":
-        yield f"{problem.task} ends with the trained model (--until finetune); only single-label classification ships"
+    if problem.task in GENERATES:
+        yield f"{problem.task} ends with the trained model (--until finetune); no artifact is made of it"
+    elif problem.task != "text-classification":
+        yield f"{problem.task} ships as its teacher: distillation and pruning take one label a text so far"
     if chosen.problem:
         yield f"even the smallest class {chosen.problem}; take a machine with a GPU or more memory"
     if problem.rarest is not None and problem.rarest < FEW_OF_LABEL:

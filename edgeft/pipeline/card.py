@@ -31,7 +31,8 @@ def render(recipe: Recipe, results: Mapping[str, StageResult], known: Mapping[st
     named = f"; labels: {', '.join(map(str, labels))}" if labels else ""
     parts = [
         f"# {recipe.name}",
-        f"A `{recipe.task}` model made by edgeft from `{known['lineage']['teacher']}`. It runs without PyTorch:",
+        f"A `{recipe.task}` model made by edgeft from `{known['lineage']['teacher']}`. It runs without PyTorch, "
+        f"where edgeft is installed from a checkout by `{_install(clean.cleaning_of(recipe.data))}`:",
         f'```python\nimport edgeft\n\nmodel = edgeft.load("artifact")\nmodel({ASKED.get(recipe.task, TEXT)})\n```',
         f"It answers `{tasks.get(recipe.task).prediction}`{named}.",
         "## Quality, on the same test rows",
@@ -59,10 +60,15 @@ def _input(cleaning: Cleaning) -> str:
         done.append(f"anonymised ({', '.join(cleaning.anonymise)})")
     if cleaning.names_model:
         done.append(f"freed of names and places ({cleaning.names_model})")
-    extras = ["clean"] if "unicode" in cleaning.steps or "phone" in cleaning.anonymise else []
+    return f"As in training, texts are {' and '.join(done)} before they are tokenized; the runtime does it."
+
+
+def _install(cleaning: Cleaning) -> str:
+    """What a device needs."""
+    extras = ["cpu"]
+    extras += ["clean"] if "unicode" in cleaning.steps or "phone" in cleaning.anonymise else []
     extras += ["names"] if cleaning.names_model else []
-    needs = f" That needs `pip install '.[cpu,{','.join(extras)}]'` in a checkout of edgeft." if extras else ""
-    return f"As in training, texts are {' and '.join(done)} before they are tokenized; the runtime does it.{needs}"
+    return f"pip install --no-compile '.[{','.join(extras)}]'"
 
 
 def _calibration(found: Mapping[str, Any]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Sequence
 from typing import Any, TypedDict, overload
 
@@ -29,8 +30,8 @@ def decode(probabilities: Sequence[float], labels: Sequence[str], top_k: int | N
         labels: their names.
         top_k: how many; None: all.
     """
-    order = sorted(range(len(labels)), key=probabilities.__getitem__, reverse=True)
-    return [Prediction(label=labels[column], score=probabilities[column]) for column in order[:top_k]]
+    best = heapq.nlargest(top_k or len(labels), range(len(labels)), key=probabilities.__getitem__)
+    return [Prediction(label=labels[column], score=probabilities[column]) for column in best]
 
 
 class Classifier(Model):

@@ -38,7 +38,7 @@ class Engine:
 
     Raises:
         MissingExtraError: onnxruntime is not installed.
-        ArtifactError: the graph can't be loaded.
+        ArtifactError: the graph can't be loaded, or has other inputs.
         UserError: the provider is not in this onnxruntime.
     """
 
@@ -76,6 +76,8 @@ class Engine:
             detail = " ".join(str(error).split())[:200]
             raise ArtifactError(f"{path} can't be loaded by onnxruntime {ort.__version__}: {detail}") from None
         self.input_names = [item.name for item in self._session.get_inputs()]
+        if unknown := set(self.input_names) - set(INPUTS):
+            raise ArtifactError(f"{path} asks for {', '.join(sorted(unknown))}; what is given: {', '.join(INPUTS)}")
         outputs = self._session.get_outputs()
         self.output_names = [item.name for item in outputs]
         self.of_tokens = {item.name for item in outputs if item.shape[1:2] == ["tokens"]}
@@ -124,13 +126,14 @@ def pad(
     Returns:
         Some of `input_ids`, `attention_mask` and `token_type_ids`, all int64 (batch, longest).
     """
-    longest = longest or max(len(row) for row in ids)
+    longest = max(longest, max(len(row) for row in ids))
     feeds = {name: np.zeros((len(ids), longest), dtype=np.int64) for name in names}  # (B, T)
     feeds["input_ids"].fill(pad_token_id)
     for index, row in enumerate(ids):
         feeds["input_ids"][index, : len(row)] = row
         if "attention_mask" in feeds:
             feeds["attention_mask"][index, : len(row)] = 1
-        if "token_type_ids" in feeds and types:
-            feeds["token_type_ids"][index, : len(row)] = types[index]
+    if "token_type_ids" in feeds:
+        for index, row in enumerate(types):
+            feeds["token_type_ids"][index, : len(row)] = row
     return feeds

@@ -7,6 +7,8 @@ import functools
 import importlib.util
 from pathlib import Path
 
+from edgeft.runtime import processor
+
 
 @functools.cache
 def library() -> Path | None:
@@ -19,3 +21,14 @@ def library() -> Path | None:
     except (OSError, AttributeError):
         return None
     return Path(spec.origin) if supported else None
+
+
+def describe() -> str:
+    """Whose kernels run int8 here, and why not edgeft's."""
+    if library():
+        return "edgeft's own"
+    if not any(name.startswith("avx512") and "vnni" in name for name in processor.instruction_sets()):
+        return "onnxruntime's; edgeft's are for x86-64 with AVX-512 VNNI"
+    return (
+        "onnxruntime's; edgeft's, which are faster here, need a C compiler when edgeft is installed, and weren't built"
+    )

@@ -89,7 +89,7 @@ def test_capture_twice_gives_equal_bytes(captured: tuple[Any, Path]) -> None:
 def test_finished_graph_has_probabilities_that_follow_the_temperature(
     captured: tuple[Any, Path], tmp_path: Path
 ) -> None:
-    graph.finish(onnx.load(captured[1]), tmp_path / "m.onnx")
+    graph.finish(captured[1], tmp_path / "m.onnx")
     onnx.save(graph.set_temperature(onnx.load(tmp_path / "m.onnx"), 4.0), tmp_path / "warm.onnx")
     logits = run(tmp_path / "warm.onnx", TEXT_IDS)
     expected = np.exp(logits / 4) / np.exp(logits / 4).sum(axis=1, keepdims=True)
@@ -137,6 +137,24 @@ def test_a_capture_whose_numbers_are_wrong_is_followed_by_the_next(
     assert "differ from torch" in capsys.readouterr().err
     assert bed.parity["max_logit_difference"] < 1e-4
     assert not any(node.domain == operators.DOMAIN for node in onnx.load(bed.folder / CAPTURED).graph.node)
+
+
+def test_a_capture_that_does_not_run_is_followed_by_the_next(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    attend = capturing._with_attention
+
+    def broken(*parts: Any) -> onnx.ModelProto:
+        made = attend(*parts)
+        made.graph.node[0].op_type = "NoSuchOperator"
+        return made
+
+    monkeypatch.setattr(capturing, "_with_attention", broken)
+    bed = laid(tiny_model, tmp_path)
+    said = capsys.readouterr().err
+    assert "export: the captured graph doesn't run: " in said
+    assert "INVALID_GRAPH" in said
+    assert bed.parity["rows"] == 6
 
 
 def laid(tiny_model: Path, folder: Path) -> Bed:

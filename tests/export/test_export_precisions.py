@@ -8,12 +8,14 @@ from typing import Any, get_args, get_type_hints
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 from onnx import TensorProto, numpy_helper
 from support_graphs import VOCABULARY, captured, kinds_of, small, token_ids
 
 from edgeft.errors import ArtifactError
 from edgeft.export import graph, operators
+from edgeft.export.files import save
 from edgeft.export.precisions import LADDER, PRECISIONS, Source
 from edgeft.export.ranges import Method, channel_ranges, tensor_ranges, watch
 from edgeft.recipe import ExportConfig
@@ -46,7 +48,8 @@ def source(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 def finished(source: Source, model: onnx.ModelProto, name: str) -> Path:
-    graph.finish(model, source.scratch / name, "regression")
+    save(model, source.scratch / "trial.onnx")
+    graph.finish(source.scratch / "trial.onnx", source.scratch / name, "regression")
     return source.scratch / name
 
 
@@ -90,11 +93,35 @@ def test_fp16_is_half_the_size_and_takes_and_gives_fp32(source: Source) -> None:
 
 @pytest.mark.parametrize("name", [rung.name for rung in LADDER if rung.layers])
 def test_layers_that_stay_fp32(source: Source, name: str) -> None:
-    kept, other = list(source.weights)[:2]
+    kept, other = source.weights[:2]
     found = values_of(PRECISIONS[name].build(source, 0.5, [kept]))
     np.testing.assert_array_equal(found[kept], values_of(source.copy())[kept])
     assert other not in found
     assert kept not in values_of(PRECISIONS[name].build(source, 0.5, ()))
+
+
+@pytest.mark.parametrize("kind", ["albert", "deberta-v2"])
+@pytest.mark.parametrize("name", ["int8", "int8-tensor", "int8-static"])
+def test_every_product_of_a_shared_weight_is_int8(kind: str, name: str, tmp_path: Path) -> None:
+    onnx.save(operators.add_bodies(captured(kind)), tmp_path / "captured.onnx")
+    source = Source(tmp_path / "captured.onnx", [Window(row) for row in token_ids([12] * 4, seed=2)], tmp_path)
+    assert len(source.products) > len(source.weights)
+    assert not set(source.weights) & set(values_of(PRECISIONS[name].build(source, 0.5, ())))
+
+
+def test_onnxruntime_fuses_every_static_product(tmp_path: Path) -> None:
+    """Wherever the graph itself was fused before it was written."""
+    for kind in ("bert", "mpnet"):
+        onnx.save(operators.add_bodies(captured(kind)), tmp_path / "captured.onnx")
+        source = Source(tmp_path / "captured.onnx", [Window(row) for row in token_ids([12] * 4, seed=2)], tmp_path)
+        path = finished(source, PRECISIONS["int8-static"].build(source, 0.5, ()), "static.onnx")
+        pairs = kinds_of(onnx.load(path)).count("QuantizeLinear")
+        assert pairs == len(source.products)
+        options = ort.SessionOptions()
+        options.optimized_model_filepath = str(tmp_path / "loaded.onnx")
+        options.log_severity_level = 3
+        ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        assert kinds_of(onnx.load(tmp_path / "loaded.onnx")).count("MatMulIntegerToFloat") == pairs
 
 
 def test_blocks_share_a_scale(source: Source) -> None:

@@ -41,7 +41,7 @@ def test_a_product_against_its_slow_twin(strength: float, tmp_path: Path) -> Non
     onnx.save(model, tmp_path / "fp32.onnx")
     rows = [Window(row) for row in IDS]
     ranges = channel_ranges(tmp_path / "fp32.onnx", ["x"], rows, tmp_path / "scratch.onnx")
-    products = static_int8.products(onnx.load(tmp_path / "fp32.onnx"), ranges, strength, ())
+    products = static_int8.smoothed(onnx.load(tmp_path / "fp32.onnx"), ranges, strength)
     limits = tensor_ranges(tmp_path / "fp32.onnx", products, rows, tmp_path / "scratch.onnx", "minmax")
     made = static_int8.quantize(onnx.load(tmp_path / "fp32.onnx"), products, limits, ["table"])
     onnx.checker.check_model(made)

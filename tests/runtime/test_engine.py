@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper, parser
 
 from edgeft import artifact
 from edgeft.artifact import InputSpec, Manifest, Quantization
@@ -68,6 +68,23 @@ def test_padding_by_hand() -> None:
     feeds = pad([[7, 8, 9], [5]], 1)
     assert feeds["input_ids"].tolist() == [[7, 8, 9], [5, 1, 1]]
     assert feeds["attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
+
+
+def test_token_types_are_0_where_a_row_has_none() -> None:
+    feeds = pad([[7, 8], [5, 6, 7]], 1, [(), [0, 1, 1]], 4)
+    assert feeds["token_type_ids"].tolist() == [[0, 0, 0, 0], [0, 1, 1, 0]]
+    assert feeds["input_ids"].tolist() == [[7, 8, 1, 1], [5, 6, 7, 1]]
+    assert set(pad([[7]], 1, names=["input_ids"])) == {"input_ids"}
+
+
+def test_a_graph_with_inputs_that_nobody_gives_is_refused(tmp_path: Path) -> None:
+    model = parser.parse_model(
+        '<ir_version: 10, opset_import: ["" : 20]> g (int64[b, t] input_ids, int64[b, t] position_ids)'
+        " => (int64[b, t] logits) { logits = Add(input_ids, position_ids) }"
+    )
+    onnx.save(model, tmp_path / "model.onnx")
+    with pytest.raises(ArtifactError, match=r"model\.onnx asks for position_ids; what is given: input_ids, "):
+        Engine(tmp_path / "model.onnx", 0)
 
 
 def test_the_shape_of_answers_is_that_of_transformers_pipeline(folder: Path) -> None:
