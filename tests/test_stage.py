@@ -15,7 +15,7 @@ import pytest
 from edgeft import stage
 from edgeft.errors import OutputFolderError, UserError
 from edgeft.recipe import ReportConfig
-from edgeft.stage import CHECKPOINTS, COMPLETE, UNFINISHED, Inputs, StageResult
+from edgeft.stage import CHECKPOINTS, COMPLETE, UNFINISHED, Inputs, StageResult, written_whole
 
 Fill = Callable[[Any, Inputs, Path], dict[str, Any]]
 
@@ -378,3 +378,14 @@ def test_writing_atomically_replaces_or_leaves(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(OSError, match="disk full"):
         stage.write_json(file, {"a": 2})
     assert file.read_text() == '{\n  "a": 1\n}\n'
+
+
+def test_a_file_that_is_written_whole_is_there_at_once_or_not_at_all(tmp_path: Path) -> None:
+    with written_whole(tmp_path / "a.jsonl") as file:
+        file.write(b"one\n")
+        assert not (tmp_path / "a.jsonl").exists()
+    assert (tmp_path / "a.jsonl").read_bytes() == b"one\n"
+    with pytest.raises(TypeError), written_whole(tmp_path / "a.jsonl") as file:
+        file.writelines([b"two\n", None])  # type: ignore[list-item]
+    assert (tmp_path / "a.jsonl").read_bytes() == b"one\n"
+    assert list(tmp_path.iterdir()) == [tmp_path / "a.jsonl"]

@@ -45,9 +45,7 @@ def fill(config: ExportConfig, inputs: Inputs, out_dir: Path) -> Metrics:
     found: dict[str, Any] = {"parity": bed.parity, "fp32": gate(bed, FP32, bed.reference)}
     quantization, chosen = ladder.choose(bed, found)
     if quantization.precision == "fp16":
-        say(
-            "export: fp16 is for onnxruntime-gpu; it was checked here, but a CPU refuses to load it, as it would be slow"
-        )
+        say("export: fp16 is for onnxruntime-gpu; it was checked on the CPU, where it would be slow and is not loaded")
     for split, made in bed.asked(chosen).items():
         if (array := bed.task.array(made)) is not None:
             evaluate.write_predictions(out_dir, split, array)

@@ -242,5 +242,4 @@ def _save(graph: onnx.ModelProto, out: Path) -> int:
         Its bytes.
     """
     with written_whole(out) as file:
-        size = file.write(graph.SerializeToString(deterministic=True))
-    return size
+        return file.write(graph.SerializeToString(deterministic=True))

@@ -38,7 +38,7 @@ class Engine:
 
     Raises:
         MissingExtraError: onnxruntime is not installed.
-        ArtifactError: the graph can't be loaded, or has other inputs.
+        ArtifactError: the graph can't be loaded.
         UserError: the provider is not in this onnxruntime.
     """
 
@@ -76,8 +76,6 @@ class Engine:
             detail = " ".join(str(error).split())[:200]
             raise ArtifactError(f"{path} can't be loaded by onnxruntime {ort.__version__}: {detail}") from None
         self.input_names = [item.name for item in self._session.get_inputs()]
-        if unknown := set(self.input_names) - set(INPUTS):
-            raise ArtifactError(f"{path} asks for {', '.join(sorted(unknown))}; what is given: {', '.join(INPUTS)}")
         outputs = self._session.get_outputs()
         self.output_names = [item.name for item in outputs]
         self.of_tokens = {item.name for item in outputs if item.shape[1:2] == ["tokens"]}

@@ -29,6 +29,4 @@ def describe() -> str:
         return "edgeft's own"
     if not any(name.startswith("avx512") and "vnni" in name for name in processor.instruction_sets()):
         return "onnxruntime's; edgeft's are for x86-64 with AVX-512 VNNI"
-    return (
-        "onnxruntime's; edgeft's, which are faster here, need a C compiler when edgeft is installed, and weren't built"
-    )
+    return "onnxruntime's; edgeft's are faster here, but weren't built: installing edgeft needs a C compiler for them"

@@ -11,7 +11,7 @@ from edgeft.artifact import Manifest
 from edgeft.errors import ArtifactError
 from edgeft.runtime.classification import Classifier
 from edgeft.runtime.embeddings import Embedder
-from edgeft.runtime.engine import CPU, Engine
+from edgeft.runtime.engine import CPU, INPUTS, Engine
 from edgeft.runtime.model import Model
 from edgeft.runtime.questions import Reader
 from edgeft.runtime.tags import Tagger
@@ -73,12 +73,14 @@ def assemble(
         spinning: as of `Engine`.
 
     Raises:
-        ArtifactError: a kind that this runtime doesn't know, or files that can't be loaded.
+        ArtifactError: a kind or an input that this runtime doesn't know, or files that can't be loaded.
     """
     if manifest.kind not in KINDS:
         raise ArtifactError(f"{folder}: its kind {manifest.kind!r} is none of {', '.join(KINDS)}")
     inputs = manifest.inputs
     engine = Engine(graph or folder / artifact.MODEL, inputs.pad_token_id, threads, provider, native, exact, spinning)
+    if unknown := set(engine.input_names) - set(INPUTS):
+        raise ArtifactError(f"{folder}: its graph asks for {', '.join(sorted(unknown))}; given are {', '.join(INPUTS)}")
     tokenizer = load_tokenizer(folder / artifact.TOKENIZER, None if inputs.stride else inputs.max_length)
     return KINDS[manifest.kind](folder, manifest, engine, tokenizer)
 

@@ -20,6 +20,7 @@ from edgeft.export.graph import add_probabilities, set_temperature
 from edgeft.runtime import load, threads
 from edgeft.runtime.classification import decode
 from edgeft.runtime.engine import Engine, pad
+from edgeft.runtime.loading import assemble
 from edgeft.runtime.model import length_sorted
 
 
@@ -77,14 +78,14 @@ def test_token_types_are_0_where_a_row_has_none() -> None:
     assert set(pad([[7]], 1, names=["input_ids"])) == {"input_ids"}
 
 
-def test_a_graph_with_inputs_that_nobody_gives_is_refused(tmp_path: Path) -> None:
+def test_a_graph_with_inputs_that_nobody_gives_is_refused(folder: Path) -> None:
     model = parser.parse_model(
         '<ir_version: 10, opset_import: ["" : 20]> g (int64[b, t] input_ids, int64[b, t] position_ids)'
         " => (int64[b, t] logits) { logits = Add(input_ids, position_ids) }"
     )
-    onnx.save(model, tmp_path / "model.onnx")
-    with pytest.raises(ArtifactError, match=r"model\.onnx asks for position_ids; what is given: input_ids, "):
-        Engine(tmp_path / "model.onnx", 0)
+    onnx.save(model, folder / artifact.MODEL)
+    with pytest.raises(ArtifactError, match="its graph asks for position_ids; given are input_ids, "):
+        assemble(folder, artifact.read_manifest(folder))
 
 
 def test_the_shape_of_answers_is_that_of_transformers_pipeline(folder: Path) -> None:
