@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 
 import numpy as np
 import onnx
@@ -45,8 +46,10 @@ def share_constants(model: onnx.ModelProto) -> onnx.ModelProto:
     """Keep one of several equal initializers, which capture makes of weights that layers share; in place."""
     first: dict[bytes, str] = {}
     same: dict[str, str] = {}
+    alike = Counter((tensor.data_type, tuple(tensor.dims)) for tensor in model.graph.initializer)
     for tensor in model.graph.initializer:
-        if tensor.HasField("raw_data"):
+        # Reading the bytes copies them, which the largest tensor, a table of embeddings, can do without.
+        if tensor.HasField("raw_data") and alike[tensor.data_type, tuple(tensor.dims)] > 1:
             content = hashlib.sha256(f"{tensor.data_type} {tuple(tensor.dims)}".encode())
             content.update(tensor.raw_data)
             same[tensor.name] = first.setdefault(content.digest(), tensor.name)

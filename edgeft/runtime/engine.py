@@ -91,7 +91,7 @@ class Engine:
         Returns:
             One array for each output, first axis the batch; where it is of tokens, the second one is the longest row.
         """
-        longest = max(len(row) for row in ids)
+        longest = max(map(len, ids))
         rows = max(1, self.pass_tokens // max(1, longest)) if self.pass_tokens else len(ids)
         if rows >= len(ids):
             return self._pass(ids, outputs, types, longest)
@@ -119,12 +119,19 @@ def _options(ort: Any, threads: int, library: Path | None, exact: bool, spinning
 def pad(
     ids: Ids, pad_token_id: int, types: Ids = (), longest: int = 0, names: Sequence[str] = INPUTS
 ) -> dict[str, NDArray[np.int64]]:
-    """The named inputs of a batch, padded to its longest row, or to more, on the right.
+    """The named inputs of a batch, padded on the right.
+
+    Args:
+        ids: token ids of each row.
+        pad_token_id: fills the shorter ones.
+        types: token type ids of each; none, or none of a row: all 0.
+        longest: to how many tokens, at least those of the longest row; 0: to those.
+        names: what the graph takes.
 
     Returns:
         Some of `input_ids`, `attention_mask` and `token_type_ids`, all int64 (batch, longest).
     """
-    longest = max(longest, max(len(row) for row in ids))
+    longest = longest or max(len(row) for row in ids)
     feeds = {name: np.zeros((len(ids), longest), dtype=np.int64) for name in names}  # (B, T)
     feeds["input_ids"].fill(pad_token_id)
     for index, row in enumerate(ids):
