@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from typing import Any
 
@@ -34,15 +35,23 @@ def test_every_token_stands_in_a_window_and_none_is_too_long(total: int, room: i
     assert all(before[1] >= after[0] for before, after in itertools.pairwise(found))
 
 
+@pytest.fixture
+def tokenizer(tiny_tokenizer: Any) -> Any:
+    """One of its own: a call of the shared one in another test leaves its truncation behind."""
+    own = copy.deepcopy(tiny_tokenizer)
+    own.backend_tokenizer.no_truncation()
+    return own
+
+
 def pieces(tokenizer: Any, windows: Any) -> list[str]:
     return [" ".join(tokenizer.convert_ids_to_tokens(window.ids)) for window in windows]
 
 
-def test_a_long_text_keeps_its_special_tokens_in_every_window(tiny_tokenizer: Any) -> None:
+def test_a_long_text_keeps_its_special_tokens_in_every_window(tokenizer: Any) -> None:
     text = "the film is films so a plot"
-    encoding = tiny_tokenizer.backend_tokenizer.encode(text)
+    encoding = tokenizer.backend_tokenizer.encode(text)
     windows = windows_of(encoding, text, 0, 6, 2)
-    assert pieces(tiny_tokenizer, windows) == [
+    assert pieces(tokenizer, windows) == [
         "[CLS] the film is film [SEP]",
         "[CLS] is film ##s so [SEP]",
         "[CLS] ##s so a plot [SEP]",
@@ -51,22 +60,22 @@ def test_a_long_text_keeps_its_special_tokens_in_every_window(tiny_tokenizer: An
     assert [text[start:end] for start, end in windows[1].offsets] == ["is", "film", "s", "so"]
 
 
-def test_the_question_stands_in_every_window_and_loses_its_end_where_it_is_too_long(tiny_tokenizer: Any) -> None:
+def test_the_question_stands_in_every_window_and_loses_its_end_where_it_is_too_long(tokenizer: Any) -> None:
     context = "the film is so bad"
     for question, expected in (
         ("was it", ["[CLS] was i ##t [SEP] the film is so [SEP]", "[CLS] was i ##t [SEP] is so bad [SEP]"]),
         ("a plot so good so bad so fine", ["[CLS] a plot so good so [SEP] the film [SEP]"]),
     ):
-        encoding = tiny_tokenizer.backend_tokenizer.encode(question, context)
+        encoding = tokenizer.backend_tokenizer.encode(question, context)
         windows = windows_of(encoding, context, 1, 10, 2)
-        assert pieces(tiny_tokenizer, windows)[: len(expected)] == expected
+        assert pieces(tokenizer, windows)[: len(expected)] == expected
         assert all(len(window.ids) <= 10 for window in windows)
         first = windows[0]
         assert first.types == [0] * first.first + [1] * (len(first.ids) - first.first)
         assert {start for window in windows for start, _ in window.offsets} == {0, 4, 9, 12, 15}
 
 
-def test_an_empty_text_is_one_window(tiny_tokenizer: Any) -> None:
-    (window,) = windows_of(tiny_tokenizer.backend_tokenizer.encode(""), "", 0, 8, 2)
-    assert pieces(tiny_tokenizer, [window]) == ["[CLS] [SEP]"]
+def test_an_empty_text_is_one_window(tokenizer: Any) -> None:
+    (window,) = windows_of(tokenizer.backend_tokenizer.encode(""), "", 0, 8, 2)
+    assert pieces(tokenizer, [window]) == ["[CLS] [SEP]"]
     assert window.offsets == []
