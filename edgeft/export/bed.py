@@ -120,6 +120,7 @@ def _write_fp32(bed: Bed, source: Any, types: bool) -> dict[str, Any]:
     """Capture until a graph runs and its numbers are torch's; its parity."""
     problem = ""
     for captured in captures(source, bed.config.opset, types):
+        files.give_back()
         files.save(operators.add_bodies(captured), bed.folder / CAPTURED)
         del captured
         files.give_back()
