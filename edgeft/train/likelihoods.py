@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch.nn.functional import cross_entropy
 
@@ -15,6 +14,7 @@ from edgeft.train import metrics, packing
 from edgeft.train.metrics import Figures
 from edgeft.train.metrics.bootstrap import Rows, Statistic
 from edgeft.train.packing import IGNORED
+from edgeft.train.targets import Targets
 
 if TYPE_CHECKING:
     from edgeft.train.tasks.base import Items
@@ -43,31 +43,6 @@ class Likelihoods:
     logits: NDArray[np.float32]
 
 
-@dataclass(frozen=True, eq=False)
-class Targets:
-    """The targets of a batch.
-
-    Attributes:
-        logits: (m, V) float32.
-        ids: (m,) right tokens.
-        owners: (m,) place of the item in the batch, ascending.
-    """
-
-    logits: torch.Tensor
-    ids: torch.Tensor
-    owners: torch.Tensor
-
-    def losses(self, items: int, smoothing: float = 0.0) -> torch.Tensor:
-        """(items,) cross-entropy in nats, summed over the targets of each item.
-
-        Args:
-            items: in the batch.
-            smoothing: share of a target's probability that is spread over the vocabulary.
-        """
-        each = cross_entropy(self.logits, self.ids, reduction="none", label_smoothing=smoothing)  # (m,)
-        return torch.zeros(items, device=each.device).index_add(0, self.owners, each)
-
-
 def next_tokens(model: Any, chosen: Sequence[dict[str, Any]], pad_token_id: int) -> Targets:
     """What a model says of the targets of items: the logits after a token are about the next one.
 
@@ -91,9 +66,9 @@ def likelihoods(batches: Iterable[tuple[list[int], Targets]], items: Items) -> L
     best: list[list[int]] = [[] for _ in range(len(items))]
     logits: dict[int, NDArray[np.float32]] = {}
     for places, found in batches:
-        nll[places] = found.losses(len(places)).double().cpu().numpy()
-        guesses, hits = found.logits.argmax(dim=-1), torch.zeros(len(places), device=found.ids.device)
-        right[places] = hits.index_add(0, found.owners, (guesses == found.ids).float()).cpu().numpy()
+        guesses, each = found.logits.argmax(dim=-1), cross_entropy(found.logits, found.truth, reduction="none")  # (m,)
+        nll[places] = found.summed(each, len(places)).double().cpu().numpy()
+        right[places] = found.summed((guesses == found.truth).float(), len(places)).cpu().numpy()
         for index, place in enumerate(places):
             own = found.owners == index  # (m,)
             best[place] = guesses[own].tolist()

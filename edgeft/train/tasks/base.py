@@ -18,6 +18,7 @@ from edgeft.recipe import TrainingConfig
 from edgeft.runtime import Model
 from edgeft.train.metrics import Figures
 from edgeft.train.metrics.bootstrap import Measure
+from edgeft.train.targets import Targets
 
 TIE = 1e-6  # of the loss decides between looks whose lead metric is equal
 
@@ -117,14 +118,27 @@ class TrainingTask(ABC):
         """
 
     @abstractmethod
-    def losses(self, model: torch.nn.Module, items: Items, places: Sequence[int]) -> torch.Tensor:
-        """(B,) the loss of some items, each summed over its targets.
+    def targets(self, model: torch.nn.Module, items: Items, places: Sequence[int]) -> Targets:
+        """What a model says of the targets of some items.
 
         Args:
-            model: in training mode.
+            model: in training mode, where it learns.
             items: with targets.
             places: (B,) which of them make the batch.
         """
+
+    @abstractmethod
+    def target_losses(self, found: Targets) -> torch.Tensor:
+        """(m,) the loss of each target."""
+
+    def target_counts(self, items: Items) -> NDArray[np.int64]:
+        """(items,) targets of each item."""
+        return items.weights.astype(np.int64)
+
+    def losses(self, model: torch.nn.Module, items: Items, places: Sequence[int]) -> torch.Tensor:
+        """(B,) the loss of some items, each summed over its targets; arguments as of `targets`."""
+        found = self.targets(model, items, places)
+        return found.summed(self.target_losses(found), len(places))
 
     @abstractmethod
     def predict(self, model: Any, items: Items) -> Any:

@@ -14,6 +14,7 @@ from edgeft.runtime import Model
 from edgeft.train.batches import collate, encode
 from edgeft.train.metrics import Figures
 from edgeft.train.metrics.bootstrap import Measure
+from edgeft.train.targets import Targets
 from edgeft.train.tasks.base import Items, TrainingTask, batches_by_length
 from edgeft.train.tasks.sequences import BATCH, Logits
 
@@ -33,7 +34,10 @@ class Embeddings(TrainingTask):
         ids = encode(self.tokenizer, split.texts, self.max_length)
         return Items([{"input_ids": row} for row in ids], np.arange(len(ids)), np.ones(len(ids)))
 
-    def losses(self, model: torch.nn.Module, items: Items, places: Sequence[int]) -> torch.Tensor:
+    def targets(self, model: torch.nn.Module, items: Items, places: Sequence[int]) -> Targets:
+        raise NotImplementedError("embeddings are exported, not trained")
+
+    def target_losses(self, found: Targets) -> torch.Tensor:
         raise NotImplementedError("embeddings are exported, not trained")
 
     def predict(self, model: Any, items: Items) -> Logits:

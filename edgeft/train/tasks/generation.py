@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.nn.functional import cross_entropy
 
 from edgeft.data.dataset import SPLITS, Split
 from edgeft.errors import DataError, ModelError
@@ -24,6 +25,7 @@ from edgeft.train.likelihoods import Likelihoods, likelihoods, next_tokens, nll_
 from edgeft.train.metrics import Figures
 from edgeft.train.metrics.bootstrap import Measure, Rows
 from edgeft.train.packing import IGNORED
+from edgeft.train.targets import Targets
 from edgeft.train.tasks.base import Items, TrainingTask, batches_by_length
 
 TOKENS = 2048  # in a forward pass without gradients: each has logits over the whole vocabulary
@@ -147,18 +149,17 @@ class LanguageModel(TrainingTask):
         if getattr(self.config, "packing", False):
             packing.check_apart(model)
 
-    def losses(self, model: torch.nn.Module, items: Items, places: Sequence[int]) -> torch.Tensor:
-        found = next_tokens(model, [items.inputs[place] for place in places], self.tokenizer.pad_token_id)
-        return found.losses(len(places), self.config.label_smoothing)
+    def targets(self, model: torch.nn.Module, items: Items, places: Sequence[int]) -> Targets:
+        return next_tokens(model, [items.inputs[place] for place in places], self.tokenizer.pad_token_id)
+
+    def target_losses(self, found: Targets) -> torch.Tensor:
+        return cross_entropy(found.logits, found.truth, reduction="none", label_smoothing=self.config.label_smoothing)
 
     @torch.inference_mode()
     def predict(self, model: Any, items: Items) -> Likelihoods:
         model.eval()
-        pad = self.tokenizer.pad_token_id
         groups = batches_by_length(items.lengths, max(1, TOKENS // self.max_length))
-        return likelihoods(
-            ((places, next_tokens(model, [items.inputs[place] for place in places], pad)) for places in groups), items
-        )
+        return likelihoods(((places, self.targets(model, items, places)) for places in groups), items)
 
     def figures(self, predictions: Likelihoods, split: Split) -> Figures:
         return token_figures(predictions)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.nn.functional import cross_entropy
 
 from edgeft import models
 from edgeft.data.dataset import Split
@@ -16,12 +17,13 @@ from edgeft.errors import require
 from edgeft.progress import say
 from edgeft.train import metrics
 from edgeft.train.batches import collate, encode
-from edgeft.train.likelihoods import Likelihoods, Targets, likelihoods, nll_of, token_figures
+from edgeft.train.likelihoods import Likelihoods, likelihoods, nll_of, token_figures
 from edgeft.train.metrics import Figures
 from edgeft.train.metrics.bootstrap import Measure, Rows
 from edgeft.train.metrics.texts import rouge_rows
 from edgeft.train.packing import IGNORED, padded
 from edgeft.train.processes import unwrapped
+from edgeft.train.targets import Targets
 from edgeft.train.tasks.base import Items, TrainingTask, batches_by_length
 from edgeft.train.tasks.generation import check_positions, name_of
 
@@ -63,13 +65,13 @@ class Pairs(TrainingTask):
     def items(self, split: Split, training: bool = False) -> Items:
         """Both texts end as the tokenizer ends them, truncated ones too."""
         sources = encode(self.tokenizer, split.columns["source"], self.max_length)
-        targets = self.targets(split.columns["target"], truncation=True, max_length=self.max_length)
+        targets = self.target_ids(split.columns["target"], truncation=True, max_length=self.max_length)
         if name := name_of(self, split):
             self._report(name, split)
         inputs = [{"input_ids": ids, "labels": labels} for ids, labels in zip(sources, targets, strict=True)]
         return Items(inputs, np.arange(len(inputs)), np.array([len(labels) for labels in targets], dtype=np.float64))
 
-    def targets(self, texts: Sequence[str], **options: Any) -> list[list[int]]:
+    def target_ids(self, texts: Sequence[str], **options: Any) -> list[list[int]]:
         """Token ids of target texts, which some tokenizers treat unlike sources."""
         found = self.tokenizer(text_target=list(texts), verbose=False, **options) if texts else {"input_ids": []}
         return [list(ids) for ids in found["input_ids"]]
@@ -79,7 +81,7 @@ class Pairs(TrainingTask):
         sources = self.tokenizer(split.columns["source"], verbose=False)["input_ids"]
         long = [
             sum(len(ids) > self.max_length for ids in found)
-            for found in (sources, self.targets(split.columns["target"]))
+            for found in (sources, self.target_ids(split.columns["target"]))
         ]
         line = f"{name}: {long[0]} sources and {long[1]} targets of {len(split)} are cut to {self.max_length} tokens"
         if any(long) and line not in self.said:
@@ -94,7 +96,7 @@ class Pairs(TrainingTask):
         """
         check_positions(model, self.max_length)
 
-    def score_targets(self, model: Any, items: Items, places: Sequence[int]) -> Targets:
+    def targets(self, model: Any, items: Items, places: Sequence[int]) -> Targets:
         """What a model says of the targets of some items, given the source and the target's beginning."""
         batch, labels = self._batch(model, items, places)
         shifted = unwrapped(model).prepare_decoder_input_ids_from_labels(labels)
@@ -108,8 +110,8 @@ class Pairs(TrainingTask):
         batch = collate([item["input_ids"] for item in chosen], self.tokenizer.pad_token_id, device)
         return batch, padded([item["labels"] for item in chosen], IGNORED, device)
 
-    def losses(self, model: torch.nn.Module, items: Items, places: Sequence[int]) -> torch.Tensor:
-        return self.score_targets(model, items, places).losses(len(places), self.config.label_smoothing)
+    def target_losses(self, found: Targets) -> torch.Tensor:
+        return cross_entropy(found.logits, found.truth, reduction="none", label_smoothing=self.config.label_smoothing)
 
     @torch.inference_mode()
     def predict(self, model: Any, items: Items) -> Translations:
@@ -120,7 +122,7 @@ class Pairs(TrainingTask):
         """Likelihoods of all targets; leaves the model in eval mode."""
         model.eval()
         groups = batches_by_length(items.lengths, BATCH)
-        return likelihoods(((places, self.score_targets(model, items, places)) for places in groups), items)
+        return likelihoods(((places, self.targets(model, items, places)) for places in groups), items)
 
     @torch.inference_mode()
     def write(self, model: Any, items: Items) -> list[str]:

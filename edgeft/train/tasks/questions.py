@@ -25,6 +25,7 @@ from edgeft.train.metrics import Figures
 from edgeft.train.metrics.bootstrap import Measure
 from edgeft.train.metrics.questions import exact_matches, token_f1s
 from edgeft.train.processes import unwrapped
+from edgeft.train.targets import Targets
 from edgeft.train.tasks.base import Items, TrainingTask, batches_by_length
 from edgeft.train.tasks.sequences import BATCH
 from edgeft.train.tasks.spans import Pair, answer_tokens, best_span, encode_pairs, nll, token_counts, trimmed
@@ -147,12 +148,19 @@ class Questions(TrainingTask):
         logits = torch.stack([found.start_logits, found.end_logits], dim=-1).float()
         return logits.masked_fill(batch["attention_mask"][:, :, None] == 0, torch.finfo(torch.float32).min)
 
-    def losses(self, model: torch.nn.Module, items: Items, places: Sequence[int]) -> torch.Tensor:
-        """(B,) the mean of the cross-entropies of start and end over the tokens of a window."""
+    def targets(self, model: torch.nn.Module, items: Items, places: Sequence[int]) -> Targets:
+        """Start and end of each window, over its tokens."""
         chosen = [items.inputs[place] for place in places]
-        logits = self._logits(model, chosen)
-        targets = torch.tensor([[item["start"], item["end"]] for item in chosen], device=logits.device)  # (B, 2)
-        return cross_entropy(logits, targets, reduction="none").mean(dim=1)
+        logits = self._logits(model, chosen).transpose(1, 2).flatten(0, 1)  # (2B, T)
+        truth = torch.tensor([end for item in chosen for end in (item["start"], item["end"])], device=logits.device)
+        return Targets(logits, truth, torch.arange(len(chosen), device=logits.device).repeat_interleave(2))
+
+    def target_counts(self, items: Items) -> NDArray[np.int64]:
+        return np.full(len(items), 2)
+
+    def target_losses(self, found: Targets) -> torch.Tensor:
+        """Half the cross-entropy, so that a window's loss is the mean of those of start and end."""
+        return 0.5 * cross_entropy(found.logits, found.truth, reduction="none")
 
     def predict(self, model: Any, items: Items) -> Answers:
         assert isinstance(items, QuestionItems), type(items)

@@ -18,6 +18,7 @@ from edgeft.train import metrics
 from edgeft.train.batches import collate, encode
 from edgeft.train.metrics import Figures, resampling
 from edgeft.train.metrics.bootstrap import Measure
+from edgeft.train.targets import Targets, one_each
 from edgeft.train.tasks.base import Items, TrainingTask, batches_by_length
 
 BATCH = 32  # items in a forward pass without gradients
@@ -61,12 +62,14 @@ class SequenceTask(TrainingTask):
         inputs = [{"input_ids": row, "labels": target} for row, target in zip(ids, targets, strict=True)]
         return Items(inputs, np.arange(len(ids)), np.ones(len(ids)))
 
-    def losses(self, model: torch.nn.Module, items: Items, places: Sequence[int]) -> torch.Tensor:
+    def targets(self, model: torch.nn.Module, items: Items, places: Sequence[int]) -> Targets:
         device = next(model.parameters()).device
         chosen = [items.inputs[place] for place in places]
         batch = collate([item["input_ids"] for item in chosen], self.tokenizer.pad_token_id, device)
-        targets = torch.tensor([item["labels"] for item in chosen], device=device)
-        return self.loss(model(**batch).logits.float(), targets)
+        return one_each(model(**batch).logits, [item["labels"] for item in chosen])
+
+    def target_losses(self, found: Targets) -> torch.Tensor:
+        return self.loss(found.logits, found.truth)
 
     @abstractmethod
     def loss(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

@@ -23,11 +23,12 @@ from edgeft.train.batches import collate
 from edgeft.train.metrics import Figures
 from edgeft.train.metrics.bootstrap import Measure, Rows
 from edgeft.train.metrics.checks import PURPOSE
+from edgeft.train.packing import IGNORED, padded
+from edgeft.train.targets import Targets
 from edgeft.train.tasks.base import Items, TrainingTask, batches_by_length
 from edgeft.train.tasks.sequences import BATCH, Logits, weights_of
 
 STRIDE = 4  # a window of the runtime shares one token in so many with the next one
-IGNORED = -100  # the target of a token that none is asked of
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,18 +89,19 @@ class Tags(TrainingTask):
         weights = np.array([len(item["words"]) for item in inputs], dtype=np.float64)
         return TagItems(inputs, np.array(rows, dtype=np.int64), weights, total)
 
-    def losses(self, model: torch.nn.Module, items: Items, places: Sequence[int]) -> torch.Tensor:
-        """(B,) cross-entropy times the label's weight, smoothed as of single labels, summed over an item's words."""
+    def targets(self, model: torch.nn.Module, items: Items, places: Sequence[int]) -> Targets:
+        """The words of some items."""
         device = next(model.parameters()).device
         chosen = [items.inputs[place] for place in places]
         batch = collate([item["input_ids"] for item in chosen], self.tokenizer.pad_token_id, device)
-        targets = collate([item["labels"] for item in chosen], IGNORED, device)["input_ids"]  # (B, T)
-        logits = model(**batch).logits.float().transpose(1, 2)  # (B, L, T)
-        weights, smoothing = weights_of(self.dataset.class_weights, device), self.config.label_smoothing
-        each = cross_entropy(
-            logits, targets, weights, ignore_index=IGNORED, reduction="none", label_smoothing=smoothing
-        )
-        return each.sum(dim=1)
+        labels = padded([item["labels"] for item in chosen], IGNORED, device)  # (B, T)
+        asked = labels != IGNORED
+        return Targets(model(**batch).logits[asked].float(), labels[asked], asked.nonzero()[:, 0])
+
+    def target_losses(self, found: Targets) -> torch.Tensor:
+        """Cross-entropy times the label's weight, smoothed as of single labels."""
+        weights, smoothing = weights_of(self.dataset.class_weights, found.truth.device), self.config.label_smoothing
+        return cross_entropy(found.logits, found.truth, weights, reduction="none", label_smoothing=smoothing)
 
     def predict(self, model: Any, items: Items) -> Logits:
         assert isinstance(items, TagItems), type(items)
