@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from edgeft import models, shapes
-from edgeft.compress.recover import labelled_rows, learn
+from edgeft.compress import lesson, recover
 from edgeft.compress.teacher import cache_of
+from edgeft.models import Head
 from edgeft.recipe import DistillConfig
 from edgeft.stage import Inputs, Metrics, stage
-from edgeft.train import evaluate
-from edgeft.train.tasks import SingleLabel
+from edgeft.train import evaluate, tasks
 
 
-def make_student(config: DistillConfig, teacher: str, labels: list[str], device: Any) -> tuple[Any, Any]:
+def make_student(config: DistillConfig, teacher: str, head: Head, device: Any) -> tuple[Any, Any]:
     """The untrained student and its tokenizer: layers of the teacher, or a checkpoint of the user's.
 
     Raises:
@@ -22,9 +22,9 @@ def make_student(config: DistillConfig, teacher: str, labels: list[str], device:
     """
     models.seed_everything(config.seed or 0)
     if config.student is not None:
-        student = models.load_classifier(config.student, labels, device=device)
+        student = models.load(config.student, head, device=device)
         return student, models.load_tokenizer(config.student)
-    full = models.load_classifier(teacher, labels)
+    full = models.load(teacher, head)
     layers = config.layers or models.spread(len(shapes.encoder_layers(full)), config.num_layers)
     return models.copy_layers(full, layers).to(device), models.load_tokenizer(teacher)
 
@@ -40,14 +40,19 @@ def fill(config: DistillConfig, inputs: Inputs, out_dir: Path) -> Metrics:
     Returns:
         Metrics of the student; `agreement` is with the teacher.
     """
-    dataset = labelled_rows(inputs["data"], "distill")
+    lesson.check(config, "distill")
+    dataset = recover.teachable(inputs["data"], "distill")
     device, _ = models.device(config.device)
     teacher = inputs["teacher"]
     before = evaluate.earlier_predictions(teacher, inputs["data"], dataset)
-    student, tokenizer = make_student(config, str(teacher), dataset.labels, device)
     max_length = models.load_tokenizer(str(teacher)).model_max_length
-    task = SingleLabel(dataset, tokenizer, max_length, config)
-    progress = learn(config, task, student, teacher, out_dir, "distill", cache_of(out_dir))
+    head = tasks.class_of(dataset.kind).head(dataset.labels)
+    student, tokenizer = make_student(config, str(teacher), head, device)
+    task = tasks.of(dataset, tokenizer, max_length, config)
+    task.prepare(student)
+    taught = lesson.lesson(config, task, student, teacher, cache_of(out_dir))
+    progress = recover.learn(config, task, student, taught, out_dir, "distill")
+    task.finish(student)
     found = evaluate.gate(task, student, out_dir, before)
     models.save(student, tokenizer, out_dir, max_length)
     return {**found, "best_step": progress.best_step, "steps": progress.step}

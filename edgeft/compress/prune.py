@@ -11,23 +11,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch.nn.functional import cross_entropy
 
 from edgeft import models
-from edgeft.compress.recover import labelled_rows, learn
+from edgeft.compress import lesson, recover
 from edgeft.compress.structure import prune as remove
 from edgeft.compress.teacher import cache_of
-from edgeft.data.dataset import Dataset
 from edgeft.progress import say
 from edgeft.recipe import PruneConfig
 from edgeft.stage import CHECKPOINTS, Inputs, Metrics, stage
-from edgeft.train import evaluate, metrics
-from edgeft.train.batches import collate, encode
-from edgeft.train.tasks import SingleLabel
+from edgeft.train import evaluate, tasks
+from edgeft.train.tasks import Items, TrainingTask
 
 BATCH = 16
-Logits = NDArray[np.float32]
 
 
 def attempts(config: PruneConfig) -> Iterator[PruneConfig]:
@@ -36,45 +31,36 @@ def attempts(config: PruneConfig) -> Iterator[PruneConfig]:
     yield dataclasses.replace(config, head_ratio=config.head_ratio / 2, channel_ratio=config.channel_ratio / 2)
 
 
-def importance_batches(
-    config: PruneConfig, dataset: Dataset, tokenizer: Any, max_length: int, device: torch.device
-) -> list[dict[str, torch.Tensor]]:
-    """Labelled training rows, chosen by seed, for the Taylor importance."""
-    rows = len(dataset.train.texts)
-    chosen = np.random.default_rng(config.seed or 0).permutation(rows)[: config.importance_rows].tolist()
-    ids = encode(tokenizer, [dataset.train.texts[row] for row in chosen], max_length)
-    batches = []
-    for start in range(0, len(chosen), BATCH):
-        batch = collate(ids[start : start + BATCH], tokenizer.pad_token_id, device)
-        batch["labels"] = torch.as_tensor(dataset.train.labels[chosen[start : start + BATCH]], device=device)
-        batches.append(batch)
-    return batches
+def importance_batches(config: PruneConfig, task: TrainingTask, items: Items) -> list[list[int]]:
+    """Places of training items, chosen by seed, for the Taylor importance."""
+    chosen = np.random.default_rng(config.seed or 0).permutation(len(items))[: config.importance_rows].tolist()
+    return [chosen[start : start + BATCH] for start in range(0, len(chosen), BATCH)]
 
 
-def loss(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-    """Mean cross-entropy of a labelled batch."""
-    answer = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
-    return cross_entropy(answer.logits.float(), batch["labels"])
-
-
-def prune_and_recover(config: PruneConfig, inputs: Inputs, dataset: Dataset, folder: Path, cache: Path) -> Any:
+def prune_and_recover(config: PruneConfig, inputs: Inputs, task: TrainingTask, folder: Path, cache: Path) -> Any:
     """One attempt in its own folder: the pruned and recovered model."""
     models.seed_everything(config.seed or 0)
     device, _ = models.device(config.device)
-    tokenizer = models.load_tokenizer(str(inputs["model"]))
-    max_length = tokenizer.model_max_length
-    model = models.load_classifier(str(inputs["model"]), None, device=device)
-    batches = importance_batches(config, dataset, tokenizer, max_length, device)
-    task = SingleLabel(dataset, tokenizer, max_length, config)
+    model = models.load(inputs["model"], task.head(task.dataset.labels), device=device)
+    items = task.items(task.dataset.train)
+
+    def loss(model: Any, places: Any) -> torch.Tensor:
+        return task.losses(model, items, places).mean()
+
+    task.prepare(model)
+    batches: Any = importance_batches(config, task, items)
     remove(model, config.head_ratio, config.channel_ratio, config.importance, batches, loss, config.seed or 0)
-    learn(config, task, model, inputs["teacher"], folder, "prune: recovery", cache)
+    taught = lesson.lesson(config, task, model, inputs["teacher"], cache)
+    recover.learn(config, task, model, taught, folder, "prune: recovery")
+    task.finish(model)
     return model
 
 
-def drop_points(now: Logits, before: Logits, labels: NDArray[np.int64]) -> float:
-    """Points of accuracy lost between two models' logits on the same rows."""
-    accuracy = [metrics.classification(logits, labels)["accuracy"] for logits in (before, now)]
-    return 100 * (accuracy[0] - accuracy[1])
+def drop_points(task: TrainingTask, now: Any, before: Any) -> float:
+    """Points that the leading figure lost on validation, from the predictions of two models."""
+    split = task.dataset.validation
+    leads = [task.figures(found, split)[task.lead] for found in (before, now)]
+    return -task.points(*leads)
 
 
 def fill(config: PruneConfig, inputs: Inputs, out_dir: Path) -> Metrics:
@@ -89,20 +75,21 @@ def fill(config: PruneConfig, inputs: Inputs, out_dir: Path) -> Metrics:
         Metrics; `agreement` is with the model before. `tried` has ratios and drop of each attempt, `kept` the index
         of the one that stayed, None where pruning was left out.
     """
-    dataset = labelled_rows(inputs["data"], "prune")
+    lesson.check(config, "prune")
+    dataset = recover.teachable(inputs["data"], "prune")
     tokenizer = models.load_tokenizer(str(inputs["model"]))
     tried: list[dict[str, float]] = []
     kept, model = None, None
     before = evaluate.earlier_predictions(inputs["model"], inputs["data"], dataset)
     teacher = evaluate.earlier_predictions(inputs["teacher"], inputs["data"], dataset)["validation"]
-    task = SingleLabel(dataset, tokenizer, tokenizer.model_max_length, config)
-    items, labels = task.items(dataset.validation), dataset.validation.labels
+    task = tasks.of(dataset, tokenizer, tokenizer.model_max_length, config)
+    items = task.items(dataset.validation)
     for index, attempt in enumerate(attempts(config)):
         folder = out_dir / CHECKPOINTS / f"attempt-{index}"
         folder.mkdir(parents=True, exist_ok=True)
-        model = prune_and_recover(attempt, inputs, dataset, folder, cache_of(out_dir))
+        model = prune_and_recover(attempt, inputs, task, folder, cache_of(out_dir))
         now = task.predict(model, items)
-        drop, whole = drop_points(now, before["validation"], labels), drop_points(now, teacher, labels)
+        drop, whole = drop_points(task, now, before["validation"]), drop_points(task, now, teacher)
         tried.append(
             {
                 "head_ratio": attempt.head_ratio,
@@ -114,11 +101,12 @@ def fill(config: PruneConfig, inputs: Inputs, out_dir: Path) -> Metrics:
         say(f"prune: {attempt.head_ratio:.0%} heads, {attempt.channel_ratio:.0%} channels: {drop:+.2f} points lost")
         if drop <= config.max_drop_points and whole <= (config.max_teacher_drop_points or math.inf):
             kept = index
-            shutil.copyfile(folder / "history.jsonl", out_dir / "history.jsonl")
+            for history in folder.glob("history*.jsonl"):
+                shutil.copyfile(history, out_dir / history.name)
             break
     if kept is None:
         say("prune: left out, every attempt lost more than it may")
-        model = models.load_classifier(str(inputs["model"]), None)
+        model = models.load(inputs["model"], task.head(dataset.labels))
     found = evaluate.gate(task, model, out_dir, before)
     models.save(model, tokenizer, out_dir, tokenizer.model_max_length)
     return {**found, "tried": tried, "kept": kept}

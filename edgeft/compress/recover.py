@@ -2,139 +2,114 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import dataclasses
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
+from torch import nn
 
-from edgeft.compress import losses
-from edgeft.compress.teacher import TeacherOutputs, outputs
+from edgeft.compress.int8 import int8
+from edgeft.compress.lesson import PROJECTION, Lesson, objective
+from edgeft.compress.states import HIDDEN
 from edgeft.data.dataset import Dataset
 from edgeft.data.dataset import load as load_dataset
 from edgeft.errors import RecipeError
-from edgeft.progress import say
 from edgeft.recipe import DistillationConfig
-from edgeft.train.batches import collate, encode
+from edgeft.stage import CHECKPOINTS
 from edgeft.train.finetune import validation
-from edgeft.train.loop import Loss, Objective, Progress, Trainer
-from edgeft.train.tasks import SingleLabel
-from edgeft.train.tasks.sequences import weights_of
+from edgeft.train.loop import HISTORY, Loss, Progress, Trainer
+from edgeft.train.tasks import TrainingTask
 
 DEFAULT_RATE = 1e-4
+INT8_RATE = 0.5  # of the peak rate, in the epochs that see int8
+INT8_HISTORY = "history-int8.jsonl"
+INT8_ROWS = 64  # that give the sizes of the activations
+UNTAUGHT = ("embeddings", "pairs")  # the forms of rows that nothing is distilled from
 
 
-def labelled_rows(folder: Path, stage: str) -> Dataset:
+def teachable(folder: Path, stage: str) -> Dataset:
     """The rows of a data folder, where distillation and pruning can learn from them.
 
     Raises:
         RecipeError: they are of another kind.
     """
     dataset = load_dataset(folder)
-    if dataset.kind not in SingleLabel.kinds:
-        taken = ", ".join(SingleLabel.kinds)
-        raise RecipeError(f"{stage}: takes {taken} rows so far, not {dataset.kind}; export the teacher itself")
+    if dataset.kind in UNTAUGHT:
+        raise RecipeError(f"{stage}: takes no {dataset.kind} rows; export the model itself")
     return dataset
 
 
-@dataclass(frozen=True)
-class Lesson:
-    """What the student learns from.
-
-    Attributes:
-        ids: token ids of each text, by the student's tokenizer.
-        labels: of each text, int64, -1 where there is none.
-        weights: (L,) of each label in the loss, None where all count alike.
-        teacher: the teacher's outputs on the same texts.
-        hidden: whether hidden states can be compared (same tokens, same width).
-    """
-
-    ids: list[list[int]]
-    labels: NDArray[np.int64]
-    weights: torch.Tensor | None
-    teacher: TeacherOutputs
-    hidden: bool
-
-
-def lesson(
-    config: DistillationConfig,
-    task: SingleLabel,
-    student: Any,
-    teacher: Path,
-    cache: Path,
-) -> Lesson:
-    """The training texts with labels and the teacher's outputs.
+def learn(
+    config: DistillationConfig, task: TrainingTask, student: Any, lesson: Lesson, out_dir: Path, title: str
+) -> Progress:
+    """Train the student under the teacher, the last epochs in int8 where that is asked for.
 
     Args:
-        config: whether unlabelled text counts.
-        task: with labelled training rows, unlabelled texts and the student's tokenizer.
-        student: the model that learns.
-        teacher: model folder.
-        cache: folder where the teacher's outputs are kept.
+        config: losses, epochs, rates.
+        task: of the student.
+        student: ends with its best weights.
+        lesson: what it learns from.
+        out_dir: for checkpoints and history.
+        title: of the progress bar.
+
+    Returns:
+        Of the training before int8.
     """
-    dataset, max_length = task.dataset, task.max_length
-    extra = dataset.unlabelled if config.unlabelled else []
-    texts = [*dataset.train.texts, *extra]
-    labels = np.concatenate([dataset.train.labels, np.full(len(extra), losses.UNLABELLED, dtype=np.int64)])
-    found = outputs(teacher, texts, max_length, cache, next(student.parameters()).device)
-    ids = encode(task.tokenizer, texts, max_length)
-    same = ids == found.ids and student.config.hidden_size == found.hidden.shape[1]
-    if config.hidden_weight and not same:
-        say("distill: student and teacher differ in tokens or width, so the hidden-state loss is left out")
-    weights = weights_of(dataset.class_weights, next(student.parameters()).device)
-    hidden = same and config.hidden_weight > 0
-    return Lesson(ids=ids, labels=labels, weights=weights, teacher=found, hidden=hidden)
+    with projected(student, lesson):
+        progress = _trainer(config, task, student, lesson, out_dir, title).fit()
+        if config.int8_epochs:
+            _learn_int8(config, task, student, lesson, out_dir, title)
+    return progress
 
 
-def objective(config: DistillationConfig, lesson: Lesson, pad_token_id: int, device: torch.device) -> Objective:
-    """The weighted sum of soft labels, hard labels and hidden states, for each row."""
-
-    def loss(model: torch.nn.Module, rows: list[int]) -> torch.Tensor:
-        batch = collate([lesson.ids[row] for row in rows], pad_token_id, device)
-        answer = model(**batch, output_hidden_states=lesson.hidden)
-        logits = answer.logits.float()
-        taught = torch.from_numpy(lesson.teacher.logits[rows]).to(device)
-        total = config.soft_weight * losses.soft_labels(logits, taught, config.temperature)
-        labels = torch.as_tensor(lesson.labels[rows], device=device)
-        total = total + config.hard_weight * losses.hard_labels(logits, labels, lesson.weights, config.label_smoothing)
-        if lesson.hidden:
-            states = lesson.teacher.hidden_of(rows, batch["input_ids"].shape[1]).to(device)
-            mask = batch["attention_mask"]
-            total = total + config.hidden_weight * losses.hidden_states(answer.hidden_states[-1].float(), states, mask)
-        return total
-
-    return loss
-
-
-def learn(
-    config: DistillationConfig,
-    task: SingleLabel,
-    student: Any,
-    teacher: Path,
-    out_dir: Path,
-    title: str,
-    cache: Path,
-) -> Progress:
-    """Train the student under the teacher; it ends with its best weights."""
-    taught = lesson(config, task, student, teacher, cache)
-    device = next(student.parameters()).device
-    lengths, ones = list(map(len, taught.ids)), [1.0] * len(taught.ids)
+def _trainer(
+    config: DistillationConfig, task: TrainingTask, student: Any, lesson: Lesson, out_dir: Path, title: str
+) -> Trainer:
+    items = lesson.items
 
     def names(places: Sequence[int]) -> str:
-        train = task.dataset.train
-        labelled = [place for place in places if place < len(train)]  # unlabelled texts follow
-        return train.where(labelled) if labelled else "unlabelled texts"
+        labelled = [int(items.rows[place]) for place in places if place < lesson.labelled]
+        return task.dataset.train.where(labelled) if labelled else "unlabelled texts"
 
-    trainer = Trainer(
-        student,
-        Loss(objective(config, taught, task.tokenizer.pad_token_id, device), lengths, ones, names),
-        validation(task, student),
-        config,
-        config.learning_rate or DEFAULT_RATE,
-        out_dir,
-        title,
-    )
-    return trainer.fit()
+    loss = Loss(objective(config, task, student, lesson), items.lengths, items.weights.tolist(), names)
+    rate = config.learning_rate or DEFAULT_RATE
+    return Trainer(student, loss, validation(task, student), config, rate, out_dir, title)
+
+
+def _learn_int8(
+    config: DistillationConfig, task: TrainingTask, student: Any, lesson: Lesson, out_dir: Path, title: str
+) -> None:
+    """Further epochs in which every product is int8; the best weights are those that are best in int8."""
+    rate = INT8_RATE * (config.learning_rate or DEFAULT_RATE)
+    late = dataclasses.replace(config, epochs=config.int8_epochs, learning_rate=rate)
+    folder = out_dir / CHECKPOINTS / "int8"
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def run() -> None:
+        student.eval()
+        for place in range(min(INT8_ROWS, lesson.labelled)):  # one at a time: padding has sizes of its own
+            task.targets(student, lesson.items, [place])
+
+    with int8(student, run):
+        _trainer(late, task, student, lesson, folder, f"{title}, int8").fit()
+    shutil.copyfile(folder / HISTORY, out_dir / INT8_HISTORY)
+
+
+@contextmanager
+def projected(student: Any, lesson: Lesson) -> Iterator[None]:
+    """Give a student of another width a projection of its hidden states to the teacher's, which learns with it."""
+    width = student.config.hidden_size
+    of_teacher = lesson.taught.arrays[HIDDEN].shape[1] if HIDDEN in lesson.states else width
+    if width != of_teacher:
+        device = next(student.parameters()).device
+        with torch.random.fork_rng(devices=[]):
+            setattr(student, PROJECTION, nn.Linear(width, of_teacher, bias=False, device=device))
+    try:
+        yield
+    finally:
+        if width != of_teacher:
+            delattr(student, PROJECTION)

@@ -1,10 +1,12 @@
-"""The teacher's outputs, computed once for a set of texts and kept as memory-mapped arrays."""
+"""The teacher's outputs, computed once for a set of items and kept as memory-mapped arrays.
+
+An entry of the cache is a folder for each teacher, items and options; an array in it is whole, or not there.
+"""
 
 from __future__ import annotations
 
 import hashlib
-import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,36 +16,77 @@ import torch
 from numpy.typing import NDArray
 
 from edgeft import models
+from edgeft.compress import losses
+from edgeft.compress.states import watched
 from edgeft.progress import track
 from edgeft.stage import CHECKPOINTS, RUN_MARKER, code_version, digest
-from edgeft.train.batches import collate, encode
+from edgeft.train.tasks import Items, TrainingTask
+from edgeft.train.tasks.base import batches_by_length
 
-BATCH = 32
+BATCH = 32  # items in a forward pass
+Starts = tuple[NDArray[np.int64], NDArray[np.int64]]  # first target and first token of each item
+
+LOGITS, IDS = "logits", "ids"  # arrays of targets; the others are of tokens
+
+
+@dataclass(frozen=True, eq=False)
+class TeacherOutputs:
+    """What the teacher says of each item.
+
+    Attributes:
+        items: as the teacher reads them.
+        targets: first target of each item in `logits`, int64 (items + 1,).
+        tokens: first token of each item in the states, int64 (items + 1,).
+        arrays: `logits` float32 (targets, C); of a language model C is those of `ids` (targets, C - 1), int32, and all
+            other tokens together; the states, float16 (tokens, width).
+    """
+
+    items: Items
+    targets: NDArray[np.int64]
+    tokens: NDArray[np.int64]
+    arrays: dict[str, NDArray[Any]]
+
+    def of_targets(self, name: str, places: NDArray[np.int64]) -> torch.Tensor:
+        """Rows of `logits` or `ids` of some targets, by their places among all."""
+        return torch.from_numpy(self.arrays[name][places])
+
+    def of_tokens(self, name: str, items: Sequence[int | None], longest: int) -> torch.Tensor:
+        """States of some items, padded with zeros, for None zeros alone: float32 (B, longest, width)."""
+        array = self.arrays[name]
+        batch = np.zeros((len(items), longest, array.shape[1]), dtype=np.float32)
+        for index, item in enumerate(items):
+            if item is None:
+                continue
+            states = array[self.tokens[item] : self.tokens[item + 1]]
+            batch[index, : len(states)] = states
+        return torch.from_numpy(batch)
 
 
 @dataclass(frozen=True)
-class TeacherOutputs:
-    """What the teacher says of each text.
+class Question:
+    """What is asked of a teacher.
 
     Attributes:
-        logits: float32 (texts, labels).
-        hidden: last hidden states of all tokens of all texts, float16 (tokens, width).
-        starts: first token of each text in `hidden`, int64 (texts + 1,).
-        ids: the texts' token ids, as the teacher saw them.
+        folder: its model folder.
+        task: with its tokenizer.
+        items: as it reads them.
+        likeliest: classes that are kept of each target; 0: all.
+        temperature: that the logits of the other classes are put together at.
     """
 
-    logits: NDArray[np.float32]
-    hidden: NDArray[np.float16]
-    starts: NDArray[np.int64]
-    ids: list[list[int]]
+    folder: Path
+    task: TrainingTask
+    items: Items
+    likeliest: int = 0
+    temperature: float = 1.0
 
-    def hidden_of(self, rows: Sequence[int], longest: int) -> torch.Tensor:
-        """Hidden states of some texts, padded with zeros: float32 (batch, longest, width)."""
-        batch = np.zeros((len(rows), longest, self.hidden.shape[1]), dtype=np.float32)
-        for index, row in enumerate(rows):
-            states = self.hidden[self.starts[row] : self.starts[row + 1]]
-            batch[index, : len(states)] = states
-        return torch.from_numpy(batch)
+    def key(self, device: torch.device) -> str:
+        """Names the entry of the cache."""
+        about = (digest(self.folder), self.task.dataset.kind, self.likeliest, device.type, code_version())
+        total = hashlib.sha256(repr(about + ((self.temperature,) if self.likeliest else ())).encode())
+        for item in self.items.inputs:
+            total.update(repr(sorted(item.items())).encode())
+        return total.hexdigest()[:24]
 
 
 def cache_of(out_dir: Path) -> Path:
@@ -52,58 +95,83 @@ def cache_of(out_dir: Path) -> Path:
     return run / ".cache" if (run / RUN_MARKER).exists() else out_dir / CHECKPOINTS
 
 
-def outputs(folder: Path, texts: Sequence[str], max_length: int, cache: Path, device: torch.device) -> TeacherOutputs:
-    """The teacher's outputs on the texts, from the cache where they are there.
+def outputs(question: Question, states: Collection[str], cache: Path, device: torch.device) -> TeacherOutputs:
+    """The teacher's outputs, from the cache where they are there.
 
     Args:
-        folder: the teacher's model folder.
-        texts: what it is asked about.
-        max_length: tokens.
-        cache: folder of caches; one entry for each teacher, text set and length.
+        question: what is asked.
+        states: names of the states that are wanted beside the logits.
+        cache: folder of entries.
         device: where the teacher runs. It is gone from memory when this returns.
     """
-    tokenizer = models.load_tokenizer(str(folder))
-    ids = encode(tokenizer, texts, max_length)
-    starts = np.concatenate([[0], np.cumsum([len(row) for row in ids])]).astype(np.int64)
-    entry = cache / f"teacher-{_key(folder, texts, max_length, device)}"
-    if not entry.is_dir():
-        _compute(folder, ids, starts, tokenizer.pad_token_id, entry, device)
-    return TeacherOutputs(
-        logits=np.load(entry / "logits.npy"),
-        hidden=np.load(entry / "hidden.npy", mmap_mode="r"),
-        starts=starts,
-        ids=ids,
-    )
+    entry = cache / f"teacher-{question.key(device)}"
+    wanted = [LOGITS, *([IDS] if question.likeliest else []), *states]
+    missing = [name for name in wanted if not (entry / f"{name}.npy").exists()]
+    items = question.items
+    starts = _starts(question.task.target_counts(items)), _starts(items.lengths)
+    if missing:
+        entry.mkdir(parents=True, exist_ok=True)
+        _compute(question, missing, starts, entry, device)
+    arrays = {name: np.load(entry / f"{name}.npy", mmap_mode="r") for name in wanted}
+    return TeacherOutputs(items, *starts, arrays)
 
 
-def _key(folder: Path, texts: Sequence[str], max_length: int, device: torch.device) -> str:
-    total = hashlib.sha256(f"{digest(folder)}\0{max_length}\0{device.type}\0{code_version()}\0".encode())
-    for text in texts:
-        total.update(text.encode() + b"\0")
-    return total.hexdigest()[:24]
+def _starts(counts: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
 
 
-def _compute(
-    folder: Path, ids: list[list[int]], starts: Any, pad_token_id: int, entry: Path, device: torch.device
+def _compute(question: Question, missing: Sequence[str], starts: Starts, entry: Path, device: torch.device) -> None:
+    """Ask the teacher, and give the arrays their names when all of them are whole."""
+    task, items = question.task, question.items
+    model = models.load(question.folder, task.head(task.dataset.labels), device=device).eval()
+    states = [name for name in missing if name not in (LOGITS, IDS)]
+    arrays: dict[str, Any] = {}
+    # The longest first: answers about tokens are as wide as the longest item.
+    with torch.inference_mode(), watched(model, states) as seen:
+        for places in track(batches_by_length(items.lengths, BATCH)[::-1], "teacher's outputs"):
+            found = _folded(question, task.targets(model, items, places).logits)
+            given = {name: found[name] for name in missing if name in found}
+            _keep(arrays, entry, given, _rows(starts[0], places), int(starts[0][-1]))
+            for name in states:
+                mask = _inside([items.lengths[place] for place in places], seen[name].shape[1])
+                of_tokens = seen[name].cpu().numpy()[mask].astype(np.float16)
+                _keep(arrays, entry, {name: of_tokens}, _rows(starts[1], places), int(starts[1][-1]))
+    for name, array in arrays.items():
+        array.flush()
+        _unfinished(entry, name).rename(entry / f"{name}.npy")
+
+
+def _folded(question: Question, logits: torch.Tensor) -> dict[str, NDArray[Any]]:
+    """The logits of all classes, or of the likeliest ones with their ids."""
+    if not question.likeliest:
+        return {LOGITS: logits.cpu().numpy()}
+    ids = logits.topk(min(question.likeliest, logits.shape[1]), dim=-1).indices
+    kept = losses.folded(logits, ids, question.temperature)
+    return {LOGITS: kept.cpu().numpy(), IDS: ids.cpu().numpy().astype(np.int32)}
+
+
+def _keep(
+    arrays: dict[str, Any], entry: Path, found: dict[str, NDArray[Any]], rows: NDArray[np.int64], total: int
 ) -> None:
-    """Fill a folder beside the entry and rename it, so that a kill leaves no half entry."""
-    unfinished = entry.with_name(entry.name + ".unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
-    model = models.load_classifier(str(folder), None, device=device).eval()
-    logits = np.empty((len(ids), model.config.num_labels), dtype=np.float32)
-    hidden = np.lib.format.open_memmap(
-        unfinished / "hidden.npy", mode="w+", dtype=np.float16, shape=(int(starts[-1]), model.config.hidden_size)
-    )
-    order = sorted(range(len(ids)), key=lambda row: len(ids[row]))
-    batches = [order[start : start + BATCH] for start in range(0, len(order), BATCH)]
-    with torch.inference_mode():
-        for rows in track(batches, "teacher's outputs"):
-            answer = model(**collate([ids[row] for row in rows], pad_token_id, device), output_hidden_states=True)
-            logits[rows] = answer.logits.float().cpu().numpy()
-            last = answer.hidden_states[-1].float().cpu().numpy()  # (B, T, H)
-            for index, row in enumerate(rows):
-                hidden[starts[row] : starts[row + 1]] = last[index, : len(ids[row])]
-    hidden.flush()
-    np.save(unfinished / "logits.npy", logits)
-    unfinished.rename(entry)
+    """Put rows of each of some arrays where they belong; an array is made when its first rows come."""
+    for name, values in found.items():
+        if name not in arrays:
+            place, shape = _unfinished(entry, name), (total, values.shape[1])
+            arrays[name] = np.lib.format.open_memmap(place, mode="w+", dtype=values.dtype, shape=shape)
+            if name == LOGITS:
+                arrays[name][:] = losses.HIDDEN_SCORE  # of what a shorter item hasn't got
+        arrays[name][rows, : values.shape[1]] = values
+
+
+def _rows(starts: NDArray[np.int64], places: Sequence[int]) -> NDArray[np.int64]:
+    """Places of all targets, or tokens, of some items."""
+    return np.concatenate([np.arange(starts[place], starts[place + 1]) for place in places])
+
+
+def _inside(lengths: Sequence[int], longest: int) -> NDArray[np.bool_]:
+    """(B, longest) what is no padding."""
+    return np.arange(longest)[None, :] < np.array(lengths)[:, None]
+
+
+def _unfinished(entry: Path, name: str) -> Path:
+    return entry / f"{name}.unfinished.npy"

@@ -144,7 +144,19 @@ class DistillationConfig(TrainingConfig):
     soft_weight: Annotated[float, _option("weight of the soft-label loss", ge=0)] = 1.0
     hard_weight: Annotated[float, _option("weight of the cross-entropy on the labels", ge=0)] = 0.5
     hidden_weight: Annotated[float, _option("weight of the cosine loss on the last hidden states", ge=0)] = 1.0
-    unlabelled: Annotated[bool, _option("also learn from the training rows kept without label")] = True
+    reverse_weight: Annotated[float, _option("weight of the reverse soft-label loss, KL(student || teacher)", ge=0)] = (
+        0.0
+    )
+    relation_weight: Annotated[
+        float, _option("weight of the last layer's self-attention relations (MiniLMv2)", ge=0)
+    ] = 0.0
+    unlabelled: Annotated[bool, _option("also learn from the texts without label")] = True
+    teacher_top_k: Annotated[
+        int, _option("likeliest tokens that are kept of a language model's teacher, the others as one", ge=1)
+    ] = 64
+    int8_epochs: Annotated[
+        float, _option("further epochs in which the student computes as the int8 graph will", ge=0)
+    ] = 0.0
 
 
 @_config(epochs=4.0, learning_rate=1e-4)

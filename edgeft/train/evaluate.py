@@ -63,7 +63,7 @@ def read_predictions(folder: Path, split: str) -> Logits:
     return values
 
 
-def earlier_predictions(folder: Path, data: Path, dataset: Dataset) -> dict[str, Logits]:
+def earlier_predictions(folder: Path, data: Path, dataset: Dataset) -> dict[str, Any]:
     """What another model folder answers on the splits: what it kept, where that was on the same data, else computed.
 
     Args:
@@ -72,7 +72,8 @@ def earlier_predictions(folder: Path, data: Path, dataset: Dataset) -> dict[str,
         dataset: its rows.
     """
     done = read_result(folder)
-    if done and done.inputs.get("data") == digest(data):
+    kept = all((folder / f"{split}_logits.npy").exists() for split in SPLITS)
+    if kept and done and done.inputs.get("data") == digest(data):
         return {split: read_predictions(folder, split) for split in SPLITS}
     tokenizer = models.load_tokenizer(folder)
     task = tasks.of(dataset, tokenizer, tokenizer.model_max_length, TrainingConfig())

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from statistics import mean
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -66,6 +66,10 @@ class TrainingTask(ABC):
         timed: whether `predict` does what an answer takes, and no more.
         refuses: methods and options that mean nothing for it.
         ships: whether what is trained can become an artifact.
+        answer: what logits are about: one of several, several at once, a number.
+        vocabulary: whether it is one of all tokens.
+        of_tokens: whether targets are tokens, or places among them, so that another tokenizer has other targets.
+        unlabelled: whether a text without label can be an item.
         pairs: whether a row is two texts.
         loose: whether training cuts a row otherwise than the runtime, which may cost a row a token or two.
         unit: what differences of its numbers are measured in.
@@ -80,6 +84,10 @@ class TrainingTask(ABC):
     timed: ClassVar[bool] = True
     refuses: ClassVar[tuple[str, ...]] = ()
     ships: ClassVar[bool] = False
+    answer: ClassVar[Literal["one", "several", "number"]] = "one"
+    vocabulary: ClassVar[bool] = False
+    of_tokens: ClassVar[bool] = False
+    unlabelled: ClassVar[bool] = False
     pairs: ClassVar[bool] = False
     loose: ClassVar[bool] = False
     unit: float = 1.0
@@ -176,6 +184,10 @@ class TrainingTask(ABC):
     def finish(self, model: Any) -> None:
         """Make the trained model answer in the units of the rows; called once, on the plain model."""
         return
+
+    def taught(self, logits: torch.Tensor) -> torch.Tensor:
+        """Logits of a finished model, (m, C), as a model that is still learning would give them."""
+        return logits
 
     def look(self, model: Any, items: Items, split: Split) -> Figures:
         """The figures of one look during training; cheaper than all, where all need much time."""

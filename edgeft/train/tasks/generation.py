@@ -72,6 +72,8 @@ class LanguageModel(TrainingTask):
     adapter = "CAUSAL_LM"
     smooths = True
     packs = True
+    vocabulary = True
+    of_tokens = True
     timed = False
     refuses = ("head", "gradual_unfreezing")
     lead = "negative_perplexity"

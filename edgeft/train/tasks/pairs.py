@@ -54,6 +54,8 @@ class Pairs(TrainingTask):
     auto = "AutoModelForSeq2SeqLM"
     adapter = "SEQ_2_SEQ_LM"
     smooths = True
+    vocabulary = True
+    of_tokens = True
     timed = False
     refuses = ("head", "gradual_unfreezing")
     lead = "chrf"

@@ -79,6 +79,7 @@ class Questions(TrainingTask):
     auto = "AutoModelForQuestionAnswering"
     adapter = None  # peft's class for QUESTION_ANS drops the token type ids, without a word; its plain one passes them
     ships = True
+    of_tokens = True
     pairs = True
     lead = "token_f1"
 

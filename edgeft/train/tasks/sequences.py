@@ -50,6 +50,7 @@ class SequenceTask(TrainingTask):
     auto = "AutoModelForSequenceClassification"
     adapter = "SEQ_CLS"
     ships = True
+    unlabelled = True
     problem: ClassVar[str]
 
     @classmethod
@@ -126,6 +127,7 @@ class MultiLabel(SequenceTask):
 
     kinds = ("multi-label",)
     problem = "multi_label_classification"
+    answer = "several"
     lead = "micro_f1"
 
     def loss(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -165,6 +167,7 @@ class Regression(SequenceTask):
 
     kinds = ("regression",)
     problem = "regression"
+    answer = "number"
     lead = "pearson"
 
     def __init__(self, *arguments: Any) -> None:
@@ -201,6 +204,9 @@ class Regression(SequenceTask):
         """Half the squared error in standard deviations; training only, where `prepare` was called."""
         wanted = (targets.float() - self.mean) / self.deviation
         return 0.5 * (logits[:, 0] - wanted) ** 2
+
+    def taught(self, logits: torch.Tensor) -> torch.Tensor:
+        return (logits - self.mean) / self.deviation if self.standardized else logits
 
     def predict(self, model: Any, items: Items) -> Logits:
         """float32 (n, 1), in the unit of the targets whether or not `finish` was called."""

@@ -1,0 +1,150 @@
+"""Training that sees int8: matrix products and tables compute as the exported graph will (edgeft.export.token_int8).
+
+With v = x / smooth for each token and s = max |v| / 127, a product is s round(v / s) W' + bias, where each row of W' is
+W smooth rounded to 127 steps of its largest weight. After a GELU, v = (x + 0.17) / smooth and s = max v / 255.
+Gradients pass the rounding as if it weren't there (Bengio et al. 2013, arXiv:1308.3432, "straight-through").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.functional import linear
+
+from edgeft import shapes
+from edgeft.errors import ModelError
+
+GELU_FLOOR = 0.17  # GELU is never below -0.16998
+SMALLEST_WEIGHT, SMALLEST_TABLE = 4096, 1000  # values, rows: smaller ones stay as they are
+SMALLEST = 1e-5  # a channel's largest value is taken for at least this
+STRENGTH = 0.5  # of the smoothing; the export measures which one is best
+
+Run = Callable[[], object]
+
+
+def through(exact: torch.Tensor, rounded: torch.Tensor) -> torch.Tensor:
+    """The rounded values, with the gradient of the exact ones."""
+    return exact + (rounded - exact).detach()
+
+
+def rounded_tokens(values: torch.Tensor, positive: bool = False) -> torch.Tensor:
+    """Activations rounded to a scale of each token: 127 steps on either side of 0, or 255 above it.
+
+    Args:
+        values: (..., K).
+        positive: none is below 0.
+    """
+    levels, size = (255, values) if positive else (127, values.abs())
+    step = size.amax(-1, keepdim=True).clamp_min(1e-20) / levels
+    return through(values, (values / step).round() * step)
+
+
+def rounded_rows(weight: torch.Tensor) -> torch.Tensor:
+    """Weights (N, K) rounded to 127 steps of the largest of each row."""
+    scale = weight.abs().amax(-1, keepdim=True).clamp_min(1e-12) / 127
+    return through(weight, (weight / scale).round() * scale)
+
+
+def product(x: torch.Tensor, layer: nn.Linear, smooth: torch.Tensor, after_gelu: bool) -> torch.Tensor:
+    """A linear layer as int8 computes it.
+
+    Args:
+        x: (..., K).
+        layer: (N, K) and its bias.
+        smooth: (K,) what the activations' channels are divided by.
+        after_gelu: whether `x` comes out of a GELU.
+    """
+    weight = rounded_rows(layer.weight * smooth)
+    if not after_gelu:
+        return linear(rounded_tokens(x / smooth), weight, layer.bias)
+    floor = GELU_FLOOR / smooth
+    return linear(rounded_tokens(x / smooth + floor, positive=True) - floor, weight, layer.bias)
+
+
+@contextmanager
+def int8(model: Any, run: Run) -> Iterator[None]:
+    """Let a model compute in int8.
+
+    Args:
+        model: of transformers; its weights stay in full precision, and gradients reach them.
+        run: passes real rows through it, which give the sizes of the activations.
+    """
+    layers, after_gelu = products(model), gelu_readers(model)
+    smooth = divisors(layers, sizes(layers, run), after_gelu)
+    with ExitStack() as undo:
+        for layer in layers:
+            undo.enter_context(_patched(layer, smooth[layer], layer in after_gelu))
+        for module in model.modules():
+            if isinstance(module, nn.Embedding) and module.num_embeddings >= SMALLEST_TABLE:
+                handle = module.register_forward_hook(lambda _, inputs, found: rounded_rows(found))
+                undo.callback(handle.remove)
+        yield
+
+
+@contextmanager
+def _patched(layer: nn.Linear, smooth: torch.Tensor, after_gelu: bool) -> Iterator[None]:
+    own: Any = layer
+    own.forward = lambda x: product(x, layer, smooth, after_gelu)
+    try:
+        yield
+    finally:
+        del own.forward
+
+
+def products(model: Any) -> list[nn.Linear]:
+    """The linear layers that become int8."""
+    return [
+        module
+        for module in model.modules()
+        if isinstance(module, nn.Linear) and module.weight.numel() >= SMALLEST_WEIGHT
+    ]
+
+
+def gelu_readers(model: Any) -> set[nn.Module]:
+    """The linear layers that read a GELU's output and nothing else."""
+    names = ("hidden_act", "activation")
+    if all(getattr(model.config, name, None) != "gelu" for name in names):
+        return set()
+    return {block.down for block in _blocks(model)}
+
+
+def _blocks(model: Any) -> list[shapes.Block]:
+    try:
+        return shapes.blocks(model)
+    except ModelError:
+        return []
+
+
+@torch.inference_mode()
+def sizes(layers: list[nn.Linear], run: Run) -> dict[nn.Linear, torch.Tensor]:
+    """(K,) largest size of each channel that goes into each layer."""
+    found: dict[nn.Linear, torch.Tensor] = {}
+
+    def hook(layer: nn.Module, inputs: tuple[torch.Tensor]) -> None:
+        assert isinstance(layer, nn.Linear)
+        size = inputs[0].abs().flatten(0, -2).amax(0)
+        found[layer] = torch.maximum(found[layer], size) if layer in found else size
+
+    handles = [layer.register_forward_pre_hook(hook) for layer in layers]
+    try:
+        run()
+    finally:
+        for handle in handles:
+            handle.remove()
+    return {layer: size.clone() for layer, size in found.items()}
+
+
+def divisors(
+    layers: list[nn.Linear], found: dict[nn.Linear, torch.Tensor], after_gelu: set[nn.Module]
+) -> dict[nn.Linear, torch.Tensor]:
+    """(K,) the smoothing of each layer's channels, sqrt(max |x| / max |w|) (Xiao et al. 2023, equation 4)."""
+    smooth = {}
+    for layer in layers:
+        size = found[layer] + (GELU_FLOOR if layer in after_gelu else 0)
+        largest = layer.weight.detach().abs().amax(0).clamp_min(SMALLEST)
+        smooth[layer] = size.clamp_min(SMALLEST) ** STRENGTH / largest ** (1 - STRENGTH)
+    return smooth
