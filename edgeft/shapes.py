@@ -69,6 +69,7 @@ _DISTILBERT = "attention {0}.q_lin {0}.k_lin {0}.v_lin {0}.out_lin ffn.lin1 ffn.
 # Paths of a block's fields, in their order; {0} is the first.
 _LAYOUTS = dict.fromkeys(("bert", "electra", "roberta", "xlm-roberta", "camembert"), _BERT)
 _LAYOUTS["distilbert"] = _DISTILBERT
+PACKED = tuple(_LAYOUTS)  # the graph of these computes queries, keys and values as one product
 
 
 def prunable(kind: str) -> bool:

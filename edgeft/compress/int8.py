@@ -74,10 +74,11 @@ def int8(model: Any, run: Run) -> Iterator[None]:
         run: passes real rows through it, which give the sizes of the activations.
     """
     layers, after_gelu = products(model), gelu_readers(model)
-    smooth = divisors(layers, sizes(layers, run), after_gelu)
+    smooth = divisors(sizes(layers, run), after_gelu, packed(model))
     with ExitStack() as undo:
         for layer in layers:
-            undo.enter_context(_patched(layer, smooth[layer], layer in after_gelu))
+            if layer in smooth:  # the others took no part in the run
+                undo.enter_context(_patched(layer, smooth[layer], layer in after_gelu))
         for module in model.modules():
             if isinstance(module, nn.Embedding) and module.num_embeddings >= SMALLEST_TABLE:
                 handle = module.register_forward_hook(lambda _, inputs, found: rounded_rows(found))
@@ -138,13 +139,27 @@ def sizes(layers: list[nn.Linear], run: Run) -> dict[nn.Linear, torch.Tensor]:
     return {layer: size.clone() for layer, size in found.items()}
 
 
+def packed(model: Any) -> list[tuple[nn.Linear, ...]]:
+    """Layers that the exported graph computes as one product: queries, keys and values of an attention."""
+    whole = model.config.model_type in shapes.PACKED
+    return [(block.query, block.key, block.value) for block in _blocks(model)] if whole else []
+
+
 def divisors(
-    layers: list[nn.Linear], found: dict[nn.Linear, torch.Tensor], after_gelu: set[nn.Module]
+    found: dict[nn.Linear, torch.Tensor], after_gelu: set[nn.Module], together: list[tuple[nn.Linear, ...]]
 ) -> dict[nn.Linear, torch.Tensor]:
-    """(K,) the smoothing of each layer's channels, sqrt(max |x| / max |w|) (Xiao et al. 2023, equation 4)."""
+    """(K,) the smoothing of each layer's channels, sqrt(max |x| / max |w|) (Xiao et al. 2023, equation 4).
+
+    Args:
+        found: layer to the sizes of what goes in, (K,).
+        after_gelu: the layers that read a GELU's output.
+        together: layers that share their divisors.
+    """
+    partners = {layer: group for group in together for layer in group}
     smooth = {}
-    for layer in layers:
-        size = found[layer] + (GELU_FLOOR if layer in after_gelu else 0)
-        largest = layer.weight.detach().abs().amax(0).clamp_min(SMALLEST)
-        smooth[layer] = size.clamp_min(SMALLEST) ** STRENGTH / largest ** (1 - STRENGTH)
+    for layer, size in found.items():
+        group = partners.get(layer, (layer,))
+        largest = torch.stack([one.weight.detach().abs().amax(0) for one in group]).amax(0).clamp_min(SMALLEST)
+        size = (size + GELU_FLOOR if layer in after_gelu else size).clamp_min(SMALLEST)
+        smooth[layer] = size**STRENGTH / largest ** (1 - STRENGTH)
     return smooth

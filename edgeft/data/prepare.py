@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeft.data import balance, checks, clean, dataset, sources, splits
+from edgeft.data import balance, checks, clean, dataset, sources, splits, unlabelled
 from edgeft.data.clean import Counts
 from edgeft.data.dataset import Dataset, Split, split_of
 from edgeft.data.kinds import NAMED, task_of
@@ -63,6 +63,7 @@ def prepare(config: DataConfig, divide: Divide = splits.divide, check: Check = s
     read = read_all(config)
     name, skipped = read["file"].name, all_skipped(read.values())
     balance.check(config.balance, read["file"].kind.name)
+    unlabelled.check(config, read["file"].kind)
     counts, removed = Counts(), Removed()
     cleaned = _cleaned(read, config, counts, removed)
     rows = len(cleaned["file"])
@@ -117,7 +118,8 @@ def read_all(config: DataConfig) -> dict[str, Rows]:
     """The checked rows of each field that a config names."""
     sources.local_files(config)  # every missing file is known before the first is read
     with Bar("read", None) as bar:
-        return {field: sources.read_rows(config, field, bar) for field in sources.specs(config)}
+        named = [field for field in sources.specs(config) if field in sources.ROW_FIELDS]
+        return {field: sources.read_rows(config, field, bar) for field in named}
 
 
 def assemble(parts: Parts, config: DataConfig) -> Dataset:
@@ -125,14 +127,15 @@ def assemble(parts: Parts, config: DataConfig) -> Dataset:
     kind = parts.train.kind
     weights = balance.class_weights(parts.train, parts.labels) if config.balance == "class_weights" else []
     train = balance.resample(parts.train, config.balance)
-    unlabelled = parts.rest.columns["text"] if "text" in kind.types and kind.name != "text" else []
+    rest = parts.rest.columns["text"] if "text" in kind.types and kind.name != "text" else []
+    known = [text for rows in (*parts.splits().values(), parts.rest) for text in rows.columns.get("text", ())]
     return Dataset(
         task=task_of(config),
         labels=parts.labels,
         train=_split(train, parts.labels),
         validation=_split(parts.validation, parts.labels),
         test=_split(parts.test, parts.labels),
-        unlabelled=unlabelled,
+        unlabelled=[*rest, *unlabelled.unknown(unlabelled.read(config), known)],
         kind=kind.name,
         source=sources.source_name(config),
         columns=kind.sources(),

@@ -26,14 +26,15 @@ ROTTEN_TOMATOES_LABELS = {"0": "negative", "1": "positive"}
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(:[\w.-]+)?")
 # What a folder of our own has in it.
 OURS = {"dataset.json": "a data folder", "run.json": "a run folder"}
-FILE_FIELDS = ("file", "validation_file", "test_file")
+ROW_FIELDS = ("file", "validation_file", "test_file")
+FILE_FIELDS = (*ROW_FIELDS, "unlabelled_file")
 
 
 # ------------------------------------------------------------------------------------------------------ what a spec is
 
 
 def specs(config: DataConfig) -> dict[str, list[str]]:
-    """The sources that a config names, patterns resolved, keyed file, validation_file and test_file.
+    """The sources that a config names, patterns resolved, by the field that names them.
 
     Raises:
         DataError: a pattern that no file matches.
@@ -146,7 +147,7 @@ def read_rows(config: DataConfig, field: str = "file", bar: Bar | None = None) -
 
     Args:
         config: names the files, the task and the columns.
-        field: file, validation_file or test_file.
+        field: one of `FILE_FIELDS`.
         bar: counts rows.
 
     Raises:

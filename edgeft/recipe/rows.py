@@ -40,6 +40,9 @@ class DataConfig(StageConfig):
     ] = None
     validation_file: Annotated[Files | None, _option("your own validation rows instead of a split")] = None
     test_file: Annotated[Files | None, _option("your own test rows instead of a split")] = None
+    unlabelled_file: Annotated[
+        Files | None, _option("texts without labels, which a student learns from beside the rows")
+    ] = None
     delimiter: Annotated[
         str | None, _option("stands between the fields of a CSV file, one character; unset: a comma, in .tsv a tab")
     ] = None

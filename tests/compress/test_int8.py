@@ -1,0 +1,77 @@
+"""Training in int8 against the graph that ships: the same arithmetic, and gradients as if nothing were rounded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from support_graphs import answers, captured, classifier, token_ids
+from torch import nn
+
+from edgeft.compress import int8 as rounding
+from edgeft.compress.int8 import int8, product, rounded_rows, rounded_tokens
+from edgeft.export import token_int8
+from edgeft.export.files import save
+from edgeft.export.net import Net
+from edgeft.export.ranges import channel_ranges
+from edgeft.runtime.windows import Window
+
+IDS = token_ids([5, 9, 3, 12])
+
+
+def logits(model: Any, rows: list[list[int]] = IDS) -> np.ndarray[Any, Any]:
+    with torch.inference_mode():
+        return np.concatenate([model(input_ids=torch.tensor([ids])).logits.numpy() for ids in rows])
+
+
+@pytest.mark.parametrize("kind", ["bert", "distilbert", "roberta", "electra", "llama"])
+def test_the_model_answers_as_the_int8_graph(kind: str, tmp_path: Path) -> None:
+    model, fp32 = classifier(kind)[0], captured(kind)
+    save(fp32, tmp_path / "fp32.onnx")
+    names = [site.linear.x for site in token_int8.sites(Net(captured(kind)))]
+    ranges = channel_ranges(tmp_path / "fp32.onnx", names, [Window(ids, [0] * len(ids)) for ids in IDS], tmp_path / "r")
+    graph = token_int8.quantize(fp32, ranges, rounding.STRENGTH)
+    expected = np.concatenate([answers(graph, tmp_path / "int8.onnx", [ids], ["logits"])[0] for ids in IDS])
+    exact = logits(model)
+    with int8(model, lambda: logits(model)):
+        found = logits(model)
+    # A value at the edge between two steps may round either way.
+    assert np.abs(found - expected).max() < 0.2 * np.abs(exact - expected).max()
+    np.testing.assert_array_equal(logits(model), exact)
+
+
+def test_rounding_by_hand() -> None:
+    values = torch.tensor([[1.27, -0.506, 0.0]])
+    torch.testing.assert_close(rounded_tokens(values), torch.tensor([[1.27, -0.51, 0.0]]))
+    torch.testing.assert_close(rounded_tokens(values.abs() * 2, True), torch.tensor([[2.54, 1.0160, 0.0]]))
+    torch.testing.assert_close(
+        rounded_rows(torch.tensor([[127.0, 0.4], [0.127, 0.0994]])), torch.tensor([[127.0, 0.0], [0.127, 0.099]])
+    )
+    assert rounded_tokens(torch.zeros(2, 3)).tolist() == torch.zeros(2, 3).tolist()
+
+
+@pytest.mark.parametrize("after_gelu", [False, True])
+def test_a_product_is_near_the_exact_one_and_has_its_gradient(after_gelu: bool) -> None:
+    torch.manual_seed(0)
+    layer, x = nn.Linear(32, 8), torch.randn(3, 5, 32)
+    x = torch.nn.functional.gelu(x) if after_gelu else x
+    x.requires_grad_(True)
+    smooth = torch.rand(32) + 0.5
+    found, exact = product(x, layer, smooth, after_gelu), layer(x)
+    assert 0 < (found - exact).abs().max() < 0.05
+    grown = torch.autograd.grad(found.sum(), [x, layer.weight, layer.bias])
+    plain = torch.autograd.grad(exact.sum(), [x, layer.weight, layer.bias])
+    for one, other in zip(grown, plain, strict=True):
+        torch.testing.assert_close(one, other, atol=0.05, rtol=0.02)
+
+
+def test_small_layers_stay_exact_and_the_run_decides_which_take_part() -> None:
+    model = classifier("bert")[0]
+    head = model.classifier
+    with int8(model, lambda: logits(model)):
+        assert "forward" not in vars(head)
+        assert "forward" in vars(model.bert.encoder.layer[0].output.dense)
+    assert not any("forward" in vars(module) for module in model.modules())
