@@ -73,12 +73,11 @@ def int8(model: Any, run: Run) -> Iterator[None]:
         model: of transformers; its weights stay in full precision, and gradients reach them.
         run: passes real rows through it, which give the sizes of the activations.
     """
-    layers, after_gelu = products(model), gelu_readers(model)
-    smooth = divisors(sizes(layers, run), after_gelu, packed(model))
+    after_gelu = gelu_readers(model)
+    smooth = divisors(sizes(products(model), run), after_gelu, packed(model))
     with ExitStack() as undo:
-        for layer in layers:
-            if layer in smooth:  # the others took no part in the run
-                undo.enter_context(_patched(layer, smooth[layer], layer in after_gelu))
+        for layer in smooth:
+            undo.enter_context(_patched(layer, smooth[layer], layer in after_gelu))
         for module in model.modules():
             if isinstance(module, nn.Embedding) and module.num_embeddings >= SMALLEST_TABLE:
                 handle = module.register_forward_hook(lambda _, inputs, found: rounded_rows(found))
@@ -122,11 +121,13 @@ def _blocks(model: Any) -> list[shapes.Block]:
 
 @torch.inference_mode()
 def sizes(layers: list[nn.Linear], run: Run) -> dict[nn.Linear, torch.Tensor]:
-    """(K,) largest size of each channel that goes into each layer."""
+    """(K,) largest size of each channel that goes into each layer; heads, which read one token, stay exact."""
     found: dict[nn.Linear, torch.Tensor] = {}
 
     def hook(layer: nn.Module, inputs: tuple[torch.Tensor]) -> None:
         assert isinstance(layer, nn.Linear)
+        if inputs[0].dim() < 3:
+            return
         size = inputs[0].abs().flatten(0, -2).amax(0)
         found[layer] = torch.maximum(found[layer], size) if layer in found else size
 
