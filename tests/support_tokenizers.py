@@ -36,7 +36,9 @@ def trained(kind: str, texts: Sequence[str]) -> PreTrainedTokenizerFast:
         single, pair = "<s> $A </s>", "<s> $A </s> $B:1 </s>:1"
         template = processors.TemplateProcessing(single=single, pair=pair, special_tokens=[("<s>", 0), ("</s>", 2)])
         made.post_processor = processors.Sequence([template])
-    return PreTrainedTokenizerFast(tokenizer_object=made, model_max_length=64, padding_side="left", **NAMES)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=made, model_max_length=64, **NAMES)
+    tokenizer.padding_side = "left"
+    return tokenizer
 
 
 def _wordpiece() -> tuple[Tokenizer, Any]:

@@ -118,7 +118,7 @@ def test_any_text_whose_tokens_stayed_is_tokenized_as_before(
 def test_single_characters_bytes_and_special_tokens_stay(kind: str, pairs: Callable[[str], Pair]) -> None:
     whole, small = pairs(kind)
     left = small.tokenizer.get_vocab().keys()
-    singles = {piece for piece in whole.get_vocab() if len(piece.removeprefix("##").removesuffix("</w>")) == 1}
+    singles = {piece for piece in whole.get_vocab() if len(piece.strip("#\u2581").removesuffix("</w>")) == 1}
     assert singles | set(SPECIAL) <= left
     assert (kind != "byte-fallback") or set(BYTES) <= left
     assert small.tokenizer.special_tokens_map == whole.special_tokens_map
@@ -157,8 +157,8 @@ def test_every_id_outside_the_vocabulary_is_renumbered() -> None:
         "special_tokens": {"both": {"id": "both", "ids": [4, 5], "tokens": ["over", "</s>"]}},
     }
     bert = {"type": "BertProcessing", "sep": ["</s>", 5], "cls": ["over", 4]}
-    padding = {"strategy": {"Fixed": 6}, "direction": "Right", "pad_to_multiple_of": None, "pad_id": 3}
-    padding |= {"pad_type_id": 0, "pad_token": "none"}
+    padding = {"strategy": {"Fixed": 6}, "direction": "Right", "pad_to_multiple_of": None, "pad_id": 4}
+    padding |= {"pad_type_id": 0, "pad_token": "over"}
     words = {word: at for at, word in enumerate(["gone", "a", "lost", "none", "over"])}
     model = {"type": "WordLevel", "vocab": words, "unk_token": "none"}
     parts = {"added_tokens": [{"id": 5, "content": "</s>", **added}], "padding": padding}
@@ -167,7 +167,7 @@ def test_every_id_outside_the_vocabulary_is_renumbered() -> None:
     assert small.kept.tolist() == [1, 3, 4, 5]
     assert small.tokenizer.get_vocab() == {"a": 0, "none": 1, "over": 2, "</s>": 3}
     slots = tokenizer_json.id_slots(tokenizer_json.read(small.tokenizer))
-    assert [container[key] for container, key in slots] == [1, 3, 1, 2, 3, 3, 2]  # added, padding, template, pair
+    assert [container[key] for container, key in slots] == [2, 3, 2, 2, 3, 3, 2]  # added, padding, template, pair
     now, before = (one.backend_tokenizer.encode("a").ids for one in (small.tokenizer, whole))
     assert small.kept[now].tolist() == before
 

@@ -89,6 +89,10 @@ def test_choice_by_hand(size: int | None, min_count: int, kept: set[int]) -> Non
     assert chosen(counts, {1}, alone, size, min_count) == kept
 
 
+def test_of_many_equals_the_lowest_ids_stay() -> None:
+    assert chosen(np.array([1, 2] * 500), set(), alone, 600, 1) == {*range(1, 1000, 2), *range(0, 200, 2)}
+
+
 def test_a_token_comes_with_its_support_or_not_at_all() -> None:
     """5 needs 3 and 4: for three there is no room, so the next one that fits takes the place."""
     counts = np.array([0, 2, 0, 0, 0, 9])
