@@ -158,7 +158,7 @@ def _by_token(model: PreTrainedModel) -> list[Tensor]:
     found = [model.get_input_embeddings().weight]
     if head is not None:
         found += [weight for weight in (head.weight, getattr(head, "bias", None)) if weight is not None]
-    return list({id(weight): weight for weight in found}.values())
+    return list({weight.data_ptr(): weight for weight in found}.values())
 
 
 def _renumber(config: Any, numbers: Mapping[int, int]) -> None:

@@ -16,6 +16,7 @@ from transformers import PreTrainedTokenizerFast
 
 from edgeft.compress import tokenizer_json
 from edgeft.compress.vocabulary import Cut, cut
+from edgeft.errors import ModelError
 
 Pair = tuple[PreTrainedTokenizerFast, Cut]
 
@@ -170,6 +171,14 @@ def test_every_id_outside_the_vocabulary_is_renumbered() -> None:
     assert [container[key] for container, key in slots] == [2, 3, 2, 2, 3, 3, 2]  # added, padding, template, pair
     now, before = (one.backend_tokenizer.encode("a").ids for one in (small.tokenizer, whole))
     assert small.kept[now].tolist() == before
+
+
+def test_two_tokens_of_one_id_are_refused() -> None:
+    """The vocabulary has a hole at 1, so the added token takes the id of `foo`."""
+    added = {"id": 1, "content": "<x>", "single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+    model = {"type": "WordLevel", "vocab": {"a": 0, "b": 2, "foo": 3}, "unk_token": "a"}
+    with pytest.raises(ModelError, match="can't be renumbered: its added tokens don't follow its vocabulary"):
+        cut(hand_made(model, added_tokens=[{**added, "special": True}]), [])
 
 
 def test_a_merge_stays_with_its_parts_and_its_result() -> None:
