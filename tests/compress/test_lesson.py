@@ -1,0 +1,251 @@
+"""What a student learns from its teacher's cached outputs, against both models side by side; and the cache itself."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import gc
+import weakref
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from support_kinds import KINDS, dataset_of, pair_tokenizer, trained
+
+from edgeft import models
+from edgeft.compress import lesson, losses
+from edgeft.compress.states import RELATIONS, watched
+from edgeft.compress.teacher import Question, outputs
+from edgeft.errors import RecipeError
+from edgeft.recipe import DistillConfig
+from edgeft.train import tasks
+
+CPU = torch.device("cpu")
+NONE = {"soft_weight": 0.0, "hard_weight": 0.0, "hidden_weight": 0.0, "relation_weight": 0.0, "reverse_weight": 0.0}
+EACH = [*NONE]
+UNLABELLED = ["the film is great", "a plot", "so bad so bad"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Of the teacher; the cache lies beside it."""
+    return tmp_path / "teacher"
+
+
+def config_of(**weights: float) -> DistillConfig:
+    return DistillConfig(seed=0, **{**NONE, **weights})
+
+
+def setting(kind: str, tokenizer: Any, folder: Path, config: DistillConfig, **others: Any) -> tuple[Any, Any]:
+    """A task and a model like its teacher's, which lies in `folder`."""
+    tokenizer = pair_tokenizer(tokenizer) if kind == "squad" else tokenizer
+    place = trained(kind, copy.deepcopy(tokenizer), folder)
+    dataset = dataclasses.replace(dataset_of(kind), **others)
+    tokenizer = models.load_tokenizer(place)
+    task = tasks.of(dataset, tokenizer, tokenizer.model_max_length, config)
+    model = models.load(place, task.head(dataset.labels))
+    task.prepare(model)
+    return task, model
+
+
+def loss_of(config: DistillConfig, task: Any, student: Any, folder: Path, places: list[int]) -> torch.Tensor:
+    taught = lesson.lesson(config, task, student, folder, folder.parent / "cache")
+    return lesson.objective(config, task, student, taught)(student.eval(), places)
+
+
+@torch.no_grad()
+def shaken(model: Any) -> Any:
+    """The model with other weights."""
+    torch.manual_seed(1)
+    for parameter in model.parameters():
+        parameter.add_(0.1 * torch.randn_like(parameter))
+    return model
+
+
+@pytest.mark.parametrize("loss", [name for name in EACH if name != "hard_weight"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_student_like_its_teacher_has_nothing_to_learn(
+    kind: str, loss: str, tiny_tokenizer: Any, folder: Path
+) -> None:
+    config = config_of(**{loss: 1.0})
+    task, student = setting(kind, tiny_tokenizer, folder, config)
+    with torch.no_grad():
+        assert loss_of(config, task, student, folder, [5, 0, 17]).abs().max() < 2e-3  # states are kept in float16
+        assert (loss_of(config, task, shaken(student), folder, [5, 0, 17]) > 2e-3).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_sum_of_all_losses_equals_the_slow_twin(kind: str, tiny_tokenizer: Any, folder: Path) -> None:
+    weights = dict(zip(EACH, (1.0, 0.5, 2.0, 0.25, 0.75), strict=True))
+    config = config_of(**weights)
+    task, student = setting(kind, tiny_tokenizer, folder, config)
+    teacher = copy.deepcopy(student).eval()
+    shaken(student)
+    places = [3, 11, 0]
+    with torch.no_grad():
+        found = loss_of(config, task, student, folder, places)
+        slow = [_slow(config, task, student.eval(), teacher, place) for place in places]
+    assert found.tolist() == pytest.approx(slow, rel=1e-3)
+
+
+def _slow(config: DistillConfig, task: Any, student: Any, teacher: Any, place: int) -> float:
+    """One item, with both models in memory and nothing padded."""
+    items = task.items(task.dataset.train)
+    names = ("hidden", *RELATIONS)
+    with watched(student, names) as given:
+        found = task.targets(student, items, [place])
+    with watched(teacher, names) as wanted:
+        right = task.targets(teacher, items, [place]).logits
+    soft = {"multi-label": losses.soft_bits, "regression": losses.soft_numbers}.get(
+        task.dataset.kind, losses.soft_labels
+    )
+    each = config.soft_weight * soft(found.logits, right, config.temperature)
+    each = each + config.reverse_weight * soft(right, found.logits, config.temperature)
+    share = 0.5 if task.dataset.kind == "squad" else 1.0
+    total = config.hard_weight * task.target_losses(found).sum() + share * each.sum()
+    words = float(items.weights[place])
+    mask = torch.ones(given["hidden"].shape[:2])
+    total = total + words * config.hidden_weight * losses.hidden_states(given["hidden"], wanted["hidden"], mask)[0]
+    for name in RELATIONS:
+        heads = 8 if given[name].shape[-1] == 64 else 1
+        of_states = losses.relations(given[name], wanted[name], mask, heads)[0]
+        total = total + words * config.relation_weight * of_states
+    return float(total)
+
+
+@pytest.mark.parametrize("kind", ["single-label", "multi-label", "regression"])
+def test_texts_without_label_teach_by_the_teacher_alone(kind: str, tiny_tokenizer: Any, folder: Path) -> None:
+    hard, soft = config_of(hard_weight=1.0), config_of(soft_weight=1.0)
+    task, student = setting(kind, tiny_tokenizer, folder, hard, unlabelled=UNLABELLED)
+    rows = len(task.dataset.train)
+    taught = lesson.lesson(hard, task, student, folder, folder.parent / "cache")
+    assert len(taught.items) == rows + 3
+    assert taught.labelled == rows
+    with torch.no_grad():
+        shaken(student)
+        assert loss_of(hard, task, student, folder, [rows, rows + 2]).tolist() == [0, 0]
+        assert (loss_of(soft, task, student, folder, [rows, rows + 2]) > 0).all()
+        without = dataclasses.replace(soft, unlabelled=False)
+    assert len(lesson.lesson(without, task, student, folder, folder.parent / "cache").items) == rows
+
+
+def test_tags_say_that_they_cant_learn_from_texts(
+    tiny_tokenizer: Any, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = config_of(soft_weight=1.0)
+    task, student = setting("tokens", tiny_tokenizer, folder, config, unlabelled=UNLABELLED)
+    assert loss_of(config, task, student, folder, [0]).shape == (1,)
+    assert "tokens rows can't learn from it" in capsys.readouterr().err
+
+
+def test_nothing_to_learn_is_refused() -> None:
+    with pytest.raises(RecipeError, match="are all 0"):
+        lesson.check(config_of(), "distill")
+    lesson.check(config_of(relation_weight=1.0), "distill")
+
+
+# ------------------------------------------------------------------------------------------------------------ the cache
+
+
+def test_outputs_are_computed_once_and_the_teacher_is_gone(
+    tiny_tokenizer: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task, _ = setting("single-label", tiny_tokenizer, folder, config_of(soft_weight=1.0))
+    items = task.items(task.dataset.train)
+    loaded: list[weakref.ref[Any]] = []
+    load = models.load
+
+    def counted(*arguments: Any, **options: Any) -> Any:
+        model = load(*arguments, **options)
+        loaded.append(weakref.ref(model))
+        return model
+
+    monkeypatch.setattr(models, "load", counted)
+    question = Question(folder, task, items)
+    first = outputs(question, (), folder.parent / "cache", CPU)
+    again = outputs(question, (), folder.parent / "cache", CPU)
+    assert len(loaded) == 1
+    more = outputs(question, ("hidden",), folder.parent / "cache", CPU)  # the states alone are missing
+    assert len(loaded) == 2
+    gc.collect()
+    assert [ref() for ref in loaded] == [None, None]
+    assert all(isinstance(array, np.memmap) for array in (first.arrays["logits"], more.arrays["hidden"]))
+    np.testing.assert_array_equal(first.arrays["logits"], again.arrays["logits"])
+    fewer = outputs(Question(folder, task, task.items(task.dataset.validation)), (), folder.parent / "cache", CPU)
+    assert (len(loaded), len(fewer.arrays["logits"])) == (3, len(task.dataset.validation))
+
+
+def test_what_a_kill_left_is_computed_anew(tiny_tokenizer: Any, folder: Path) -> None:
+    task, _ = setting("single-label", tiny_tokenizer, folder, config_of(soft_weight=1.0))
+    question = Question(folder, task, task.items(task.dataset.train))
+    entry = folder.parent / "cache" / f"teacher-{question.key(CPU)}"
+    entry.mkdir(parents=True)
+    (entry / "logits.unfinished.npy").write_bytes(b"half")
+    assert np.isfinite(outputs(question, (), folder.parent / "cache", CPU).arrays["logits"]).all()
+    assert [path.name for path in entry.iterdir()] == ["logits.npy"]
+
+
+def test_another_teacher_is_another_entry(tiny_tokenizer: Any, folder: Path) -> None:
+    task, model = setting("single-label", tiny_tokenizer, folder, config_of(soft_weight=1.0))
+    question = Question(folder, task, task.items(task.dataset.train))
+    key = question.key(CPU)
+    models.save(shaken(model), task.tokenizer, folder.parent / "other", task.max_length)
+    assert dataclasses.replace(question, folder=folder.parent / "other").key(CPU) != key
+    assert dataclasses.replace(question, likeliest=1).key(CPU) != key
+
+
+# ---------------------------------------------------------------------------------------------- other tokens and widths
+
+
+def test_a_narrower_student_learns_a_projection(tiny_tokenizer: Any, folder: Path) -> None:
+    from edgeft.compress.recover import projected
+
+    config = config_of(hidden_weight=1.0, relation_weight=1.0)
+    task, _ = setting("single-label", tiny_tokenizer, folder, config)
+    narrow = transformers.BertConfig(
+        vocab_size=len(task.tokenizer), hidden_size=24, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32
+    )
+    student = transformers.BertForSequenceClassification(narrow)
+    taught = lesson.lesson(config, task, student, folder, folder.parent / "cache")
+    assert taught.heads == {"query": 8, "key": 8, "value": 8}  # the nearest to 12 that divides 24 and 64
+    names = {name for name, _ in student.named_parameters()}
+    with projected(student, taught):
+        lesson.objective(config, task, student, taught)(student, [0, 1]).sum().backward()
+        grad = student.edgeft_projection.weight.grad
+        assert (grad.shape, bool(grad.abs().sum() > 0)) == ((64, 24), True)
+    assert {name for name, _ in student.named_parameters()} == names
+
+
+def test_rows_of_other_tokens_teach_by_their_logits_alone(tiny_tokenizer: Any, folder: Path) -> None:
+    from edgeft.compress import vocabulary
+
+    config = config_of(hidden_weight=1.0)
+    task, student = setting("single-label", tiny_tokenizer, folder, config)
+    cut = vocabulary.cut(task.tokenizer, ["the film is great a plot bad so"])  # neither `actor` nor `unfilmed` stay
+    vocabulary.cut_embeddings(student, cut.kept)
+    smaller = tasks.of(task.dataset, cut.tokenizer, task.max_length, config)
+    taught = lesson.lesson(config, smaller, student, folder, folder.parent / "cache")
+    read = [[one.tokenize(text)[:14] for text in task.dataset.train.texts] for one in (task.tokenizer, cut.tokenizer)]
+    alike = [before == after for before, after in zip(*read, strict=True)]
+    assert 0 < sum(alike) < len(alike)
+    same, other = alike.index(True), alike.index(False)
+    assert taught.same.tolist() == alike
+    with torch.no_grad():
+        found = lesson.objective(config, smaller, shaken(student), taught)(student.eval(), [same, other])
+    assert found[0] > 0
+    assert found[1] == 0
+
+
+def test_questions_need_the_same_tokens(tiny_tokenizer: Any, folder: Path) -> None:
+    from edgeft.compress import vocabulary
+
+    config = config_of(soft_weight=1.0)
+    task, student = setting("squad", tiny_tokenizer, folder, config)
+    cut = vocabulary.cut(task.tokenizer, ["the film"])
+    vocabulary.cut_embeddings(student, cut.kept)
+    smaller = tasks.of(task.dataset, cut.tokenizer, task.max_length, config)
+    with pytest.raises(RecipeError, match="must have the same tokenizer"):
+        lesson.lesson(config, smaller, student, folder, folder.parent / "cache")
