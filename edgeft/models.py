@@ -439,6 +439,7 @@ def copy_layers(teacher: PreTrainedModel, layers: list[int]) -> PreTrainedModel:
     if (structure := getattr(teacher, "edgeft_structure", None)) is not None:
         reshape(student, replace(structure, layers=[structure.layers[layer] for layer in layers]))
     _fill(student, _chosen_weights(teacher, stack, layers))
+    student.edgeft_new_head = getattr(teacher, "edgeft_new_head", False)
     return student.to(device=teacher.device, dtype=teacher.dtype).eval()
 
 
