@@ -20,6 +20,7 @@ from edgeft.data.dataset import load as load_dataset
 from edgeft.errors import RecipeError
 from edgeft.recipe import DistillationConfig
 from edgeft.stage import CHECKPOINTS
+from edgeft.train import tasks
 from edgeft.train.finetune import validation
 from edgeft.train.loop import HISTORY, Loss, Progress, Trainer
 from edgeft.train.tasks import TrainingTask
@@ -28,7 +29,6 @@ DEFAULT_RATE = 1e-4
 INT8_RATE = 0.5  # of the peak rate, in the epochs that see int8
 INT8_HISTORY = "history-int8.jsonl"
 INT8_ROWS = 64  # that give the sizes of the activations
-UNTAUGHT = ("embeddings", "pairs")  # the forms of rows that nothing is distilled from
 
 
 def teachable(folder: Path, stage: str) -> Dataset:
@@ -38,8 +38,8 @@ def teachable(folder: Path, stage: str) -> Dataset:
         RecipeError: they are of another kind.
     """
     dataset = load_dataset(folder)
-    if dataset.kind in UNTAUGHT:
-        raise RecipeError(f"{stage}: takes no {dataset.kind} rows; export the model itself")
+    if not tasks.class_of(dataset.kind).distills:
+        raise RecipeError(f"{stage}: takes no {dataset.kind} rows; the model itself can go on")
     return dataset
 
 

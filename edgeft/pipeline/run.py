@@ -13,7 +13,7 @@ import edgeft
 from edgeft import artifact, recipe
 from edgeft.errors import OutputFolderError, RecipeError, UserError
 from edgeft.pipeline import early, scrutiny, ship
-from edgeft.pipeline.steps import COMPRESSED, Step, feasible, form, left_out, preflight, steps
+from edgeft.pipeline.steps import Step, feasible, form, left_out, preflight, steps
 from edgeft.progress import say
 from edgeft.recipe import Recipe, StageConfig
 from edgeft.stage import (
@@ -54,8 +54,7 @@ def run_pipeline(chosen: Recipe, run_dir: Path, until: str | None = None) -> dic
     preflight(whole, names)
     left = left_out(asked)
     if left and ARTIFACT in names:
-        taken = f"take {', '.join(COMPRESSED)} rows so far, not {form(asked)}"
-        say(f"pipeline: {', '.join(left)} {taken}: left out")
+        say(f"pipeline: {', '.join(left)}: nothing for {form(asked)} rows, left out")
     with run_folder(run_dir):
         write_atomically(run_dir / artifact.RECIPE, recipe.to_yaml(whole).encode())
         return _run(whole, run_dir, names)

@@ -20,8 +20,8 @@ from edgeft.recipe import AugmentConfig, BaselineConfig, DistillConfig, PruneCon
 from edgeft.stage import Inputs, StageResult
 from edgeft.train import augment, forgetting, methods, mitigation, optim, processes, reporting, swapped, tasks
 
-TEACHER = ("data", "baseline", "finetune", "update")  # what ends with a trained model, and makes nothing smaller
-COMPRESSED = ("single-label",)  # the forms of rows that the baseline, distillation and pruning take
+TRAINING = ("data", "baseline", "finetune", "update", "augment", "distill", "prune")  # what ends with a torch model
+BASELINE = "single-label"  # the form of rows that TF-IDF takes
 MERGE = "edgeft.data.merge"
 
 
@@ -189,7 +189,7 @@ def check_ships(recipe: Recipe, kind: str, names: Collection[str]) -> None:
     Raises:
         RecipeError: they don't, and one of them would run.
     """
-    if not tasks.class_of(kind).ships and not set(names) <= set(TEACHER):
+    if not tasks.class_of(kind).ships and not set(names) <= set(TRAINING):
         last = "update" if recipe.update.run else "finetune"
         can = ", ".join(name for name in NAMED if tasks.class_of(name).ships)
         raise RecipeError(
@@ -226,8 +226,11 @@ def check_shapes(recipe: Recipe, names: Collection[str]) -> None:
 
 def left_out(recipe: Recipe) -> list[str]:
     """The stages that the recipe asks for and that don't take its rows; the teacher itself goes on then."""
-    configs: dict[str, Any] = {"baseline": recipe.baseline, "distill": recipe.distill, "prune": recipe.prune}
-    return [] if form(recipe) in COMPRESSED else [name for name, config in configs.items() if config.enabled]
+    kind = form(recipe)
+    configs: dict[str, Any] = {"baseline": recipe.baseline} if kind != BASELINE else {}
+    if not tasks.class_of(kind).distills:
+        configs |= {"distill": recipe.distill, "prune": recipe.prune}
+    return [name for name, config in configs.items() if config.enabled]
 
 
 def feasible(recipe: Recipe) -> Recipe:

@@ -70,6 +70,7 @@ class TrainingTask(ABC):
         vocabulary: whether it is one of all tokens.
         of_tokens: whether targets are tokens, or places among them, so that another tokenizer has other targets.
         unlabelled: whether a text without label can be an item.
+        distills: whether a student can learn from a teacher of this task.
         pairs: whether a row is two texts.
         loose: whether training cuts a row otherwise than the runtime, which may cost a row a token or two.
         unit: what differences of its numbers are measured in.
@@ -88,6 +89,7 @@ class TrainingTask(ABC):
     vocabulary: ClassVar[bool] = False
     of_tokens: ClassVar[bool] = False
     unlabelled: ClassVar[bool] = False
+    distills: ClassVar[bool] = True
     pairs: ClassVar[bool] = False
     loose: ClassVar[bool] = False
     unit: float = 1.0

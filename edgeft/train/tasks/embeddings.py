@@ -28,6 +28,7 @@ class Embeddings(TrainingTask):
     auto = "AutoModel"
     adapter = None
     ships = True
+    distills = False
     lead = "spearman"
 
     def items(self, split: Split, training: bool = False) -> Items:

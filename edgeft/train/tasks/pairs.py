@@ -55,6 +55,7 @@ class Pairs(TrainingTask):
     adapter = "SEQ_2_SEQ_LM"
     smooths = True
     vocabulary = True
+    distills = False
     of_tokens = True
     timed = False
     refuses = ("head", "gradual_unfreezing")
