@@ -121,13 +121,11 @@ def _blocks(model: Any) -> list[shapes.Block]:
 
 @torch.inference_mode()
 def sizes(layers: list[nn.Linear], run: Run) -> dict[nn.Linear, torch.Tensor]:
-    """(K,) largest size of each channel that goes into each layer; heads, which read one token, stay exact."""
+    """(K,) largest size of each channel that goes into each layer."""
     found: dict[nn.Linear, torch.Tensor] = {}
 
     def hook(layer: nn.Module, inputs: tuple[torch.Tensor]) -> None:
         assert isinstance(layer, nn.Linear)
-        if inputs[0].dim() < 3:
-            return
         size = inputs[0].abs().flatten(0, -2).amax(0)
         found[layer] = torch.maximum(found[layer], size) if layer in found else size
 

@@ -162,13 +162,14 @@ def _gemm(net: Net, node: onnx.NodeProto) -> Linear | None:
     options = {item.name: onnx.helper.get_attribute_value(item) for item in node.attribute}
     plain = options.get("alpha", 1.0) == options.get("beta", 1.0) == 1.0 and not options.get("transA", 0)
     axes = net.shape(node.input[1])
-    if axes is None or not plain or len(node.input) < 3:
+    if axes is None or not plain:
         return None
     transposed = bool(options.get("transB", 0))
     shape = (axes[1], axes[0]) if transposed else (axes[0], axes[1])
-    if net.shape(node.input[2]) != shape[1:]:
+    bias = node.input[2] if len(node.input) > 2 else ""
+    if bias and net.shape(bias) != shape[1:]:
         return None
-    return Linear(net, node.input[1], (node,), node.input[0], node.output[0], shape, transposed, node.input[2])
+    return Linear(net, node.input[1], (node,), node.input[0], node.output[0], shape, transposed, bias)
 
 
 def _f32(values: NDArray[np.generic] | None) -> NDArray[np.float32]:

@@ -173,11 +173,30 @@ class DistillConfig(DistillationConfig):
 
 @_config(epochs=1.0, learning_rate=5e-5)
 class PruneConfig(DistillationConfig):
-    """Pruning heads and feed-forward channels, then recovery under the teacher."""
+    """Pruning vocabulary, layers, hidden width, heads and feed-forward channels, then recovery under the teacher."""
 
     enabled: Annotated[bool, _option("whether to prune")] = True
     head_ratio: Annotated[float, _option("share of the attention heads removed in each layer", ge=0, lt=1)] = 0.25
     channel_ratio: Annotated[float, _option("share of the feed-forward channels removed", ge=0, lt=1)] = 0.25
+    width_ratio: Annotated[float, _option("share of the hidden width removed", ge=0, lt=1)] = 0.0
+    layer_ratio: Annotated[float, _option("share of the layers removed", ge=0, lt=1)] = 0.0
+    vocabulary_size: Annotated[
+        int | None, _option("tokens that stay, the most frequent in the training texts; unset: all", "tokens", ge=1)
+    ] = None
+    vocabulary_min_count: Annotated[
+        int, _option("occurrences in the training texts that a token needs to stay; 0: none", ge=0)
+    ] = 0
+    max_parameters: Annotated[
+        int | None, _option("heads and channels go, in equal shares, until so many parameters are left", ge=1)
+    ] = None
+    max_latency_ms: Annotated[
+        float | None,
+        _option("heads and channels go, in equal shares, until a text takes so long by the latency table", "ms", gt=0),
+    ] = None
+    latency_table: Annotated[
+        str | None, _option("file of measured latencies, of this or another machine; unset: measured here")
+    ] = None
+    rounds: Annotated[int, _option("cut in so many steps, with as many trainings", ge=1)] = 1
     importance: Annotated[
         Literal["taylor", "magnitude", "random"], _option("what decides which heads and channels go")
     ] = "taylor"

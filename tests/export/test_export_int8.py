@@ -116,7 +116,7 @@ LEFT = {
         FLAT,
         ["Gather", "Transpose", "Gemm"],
     ),
-    "a gemm without a bias": (f"{FIRST} y = Gemm(first, w)", FLAT, ["Gather", "Gemm"]),
+    "a gemm without a bias": (f"{FIRST} y = Gemm(first, w)", FLAT, ["Gather", "Linear"]),
     "a product of activations": (
         f"{FIRST} {TURNED.removeprefix(FIRST)} y = MatMul(t, first)",
         "float[m, n] y",
