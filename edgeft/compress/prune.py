@@ -16,6 +16,7 @@ from torch.nn.functional import cross_entropy
 
 from edgeft import models
 from edgeft.compress.recover import labelled_rows, learn
+from edgeft.compress.structure import by_ratios
 from edgeft.compress.structure import prune as remove
 from edgeft.compress.teacher import cache_of
 from edgeft.data.dataset import Dataset
@@ -66,7 +67,8 @@ def prune_and_recover(config: PruneConfig, inputs: Inputs, dataset: Dataset, fol
     model = models.load_classifier(str(inputs["model"]), None, device=device)
     batches = importance_batches(config, dataset, tokenizer, max_length, device)
     task = SingleLabel(dataset, tokenizer, max_length, config)
-    remove(model, config.head_ratio, config.channel_ratio, config.importance, batches, loss, config.seed or 0)
+    cut = by_ratios(model, heads=config.head_ratio, channels=config.channel_ratio)
+    remove(model, cut, config.importance, batches, loss, config.seed or 0)
     learn(config, task, model, inputs["teacher"], folder, "prune: recovery", cache)
     return model
 
