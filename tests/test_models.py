@@ -19,6 +19,7 @@ from tokenizers.pre_tokenizers import Whitespace
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedTokenizerFast
 
 from edgeft import models, shapes
+from edgeft.compress.structure import by_ratios, prune
 from edgeft.errors import ModelError
 
 DEMO = "demo:all-minilm-l6-v2"
@@ -181,7 +182,11 @@ def test_another_shape_is_an_error(folder: Path) -> None:
     ("text", "message"),
     [
         ("{", "structure.json: "),
-        ('{"layers": [], "head_size": 8}', r"layers and head size are \(0, 8\), but config.json says \(4, 8\)"),
+        (
+            '{"layers": [], "width": [], "head_size": 8}',
+            r"layers and head size are \(0, 8\), but config.json says \(4, 8\)",
+        ),
+        ('{"layers": [], "head_size": 8}', r"`width`; a model pruned by an earlier version has to be pruned anew"),
     ],
 )
 def test_a_broken_structure(folder: Path, text: str, message: str) -> None:
@@ -362,8 +367,7 @@ def test_dropout_is_the_loaded_models_and_config_json_keeps_its_own(shape: str, 
     """Falcon's layers read the rate of attention in their config in every forward pass."""
     model = tiny("bert") if shape != "falcon" else tiny("falcon", hidden_dropout=0.2, attention_dropout=0.3)
     if shape == "pruned":
-        kept = shapes.LayerStructure(heads=[0, 1, 3], channels=list(range(40)))
-        shapes.reshape(model, shapes.Structure(layers=[kept] * 4, head_size=8))
+        prune(model, by_ratios(model, heads=0.25, channels=0.4, width=0.25), "magnitude")
     models.save(model, words(), tmp_path / "own", 16)
     own = models.load_classifier(tmp_path / "own", None)
     off = models.load_classifier(tmp_path / "own", None, dropout=0.0)

@@ -141,7 +141,7 @@ def sizes(layers: list[nn.Linear], run: Run) -> dict[nn.Linear, torch.Tensor]:
 def packed(model: Any) -> list[tuple[nn.Linear, ...]]:
     """Layers that the exported graph computes as one product: queries, keys and values of an attention."""
     whole = model.config.model_type in shapes.PACKED
-    return [(block.query, block.key, block.value) for block in _blocks(model)] if whole else []
+    return [block.writers for block in _blocks(model)] if whole else []
 
 
 def divisors(

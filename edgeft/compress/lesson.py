@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from edgeft import models
 from edgeft.compress import losses, teacher
-from edgeft.compress.states import HIDDEN, RELATIONS, knows_relations, places, watched
+from edgeft.compress.states import HIDDEN, RELATIONS, knows_relations, watched, width_of
 from edgeft.compress.teacher import IDS, LOGITS, Question, TeacherOutputs
 from edgeft.data.dataset import Split
 from edgeft.errors import RecipeError
@@ -174,7 +174,7 @@ def _states(config: DistillationConfig, task: TrainingTask, student: Any, same: 
 
 def _heads(student: Any, name: str, taught: TeacherOutputs) -> int:
     """Relation heads that divide both widths: as near to `RELATION_HEADS` as can be."""
-    widths = int(places(student, (name,))[name].out_features), taught.arrays[name].shape[1]
+    widths = width_of(student, name), taught.arrays[name].shape[1]
     common = [heads for heads in range(1, min(widths) + 1) if not any(width % heads for width in widths)]
     return min(common, key=lambda heads: abs(heads - RELATION_HEADS))
 

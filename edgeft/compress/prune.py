@@ -1,4 +1,4 @@
-"""Stage `prune`: fewer heads and feed-forward channels, then recovery under the teacher."""
+"""Stage `prune`: a smaller vocabulary, fewer layers, features, heads and channels, then recovery under the teacher."""
 
 from __future__ import annotations
 
@@ -6,54 +6,100 @@ import dataclasses
 import math
 import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from edgeft import models
-from edgeft.compress import lesson, recover
-from edgeft.compress.structure import prune as remove
+from edgeft import latency_table, models
+from edgeft.compress import goals, lesson, recover, structure, vocabulary
 from edgeft.compress.teacher import cache_of
+from edgeft.data.kinds import NAMED
+from edgeft.latency_table import LatencyTable
 from edgeft.progress import say
-from edgeft.recipe import PruneConfig
+from edgeft.recipe import DataConfig, PruneConfig
+from edgeft.shapes import structure_of
 from edgeft.stage import CHECKPOINTS, Inputs, Metrics, stage
 from edgeft.train import evaluate, tasks
 from edgeft.train.tasks import Items, TrainingTask
 
 BATCH = 16
+RATIOS = ("head_ratio", "channel_ratio", "width_ratio", "layer_ratio")
 
 
 def attempts(config: PruneConfig) -> Iterator[PruneConfig]:
-    """The wanted ratios, then half of them."""
+    """The wanted shares, then half of them; a number that is the goal is tried once."""
     yield config
-    yield dataclasses.replace(config, head_ratio=config.head_ratio / 2, channel_ratio=config.channel_ratio / 2)
+    if not goals.aimed(config):
+        yield dataclasses.replace(config, **{name: getattr(config, name) / 2 for name in RATIOS})
 
 
-def importance_batches(config: PruneConfig, task: TrainingTask, items: Items) -> list[list[int]]:
+def texts_of(task: TrainingTask) -> list[str]:
+    """All texts that the vocabulary must serve: of the training rows, and those without label."""
+    kind, columns = NAMED[task.dataset.kind](DataConfig()), task.dataset.train.columns
+    rows = range(len(task.dataset.train))
+    return [text for row in rows for text in kind.texts_of(columns, row)] + task.dataset.unlabelled
+
+
+def cut_vocabulary(config: PruneConfig, task: TrainingTask, model: Any) -> TrainingTask:
+    """The task with a tokenizer of fewer tokens, whose embeddings alone stay in the model, in place."""
+    if config.vocabulary_size is None and not config.vocabulary_min_count:
+        return task
+    found = vocabulary.cut(task.tokenizer, texts_of(task), config.vocabulary_size, config.vocabulary_min_count)
+    vocabulary.cut_embeddings(model, found.kept)
+    return tasks.of(task.dataset, found.tokenizer, task.max_length, config)
+
+
+def importance_batches(config: PruneConfig, items: Items) -> list[Any]:
     """Places of training items, chosen by seed, for the Taylor importance."""
     chosen = np.random.default_rng(config.seed or 0).permutation(len(items))[: config.importance_rows].tolist()
     return [chosen[start : start + BATCH] for start in range(0, len(chosen), BATCH)]
 
 
-def prune_and_recover(config: PruneConfig, inputs: Inputs, task: TrainingTask, folder: Path, cache: Path) -> Any:
-    """One attempt in its own folder: the pruned and recovered model."""
-    models.seed_everything(config.seed or 0)
-    device, _ = models.device(config.device)
-    model = models.load(inputs["model"], task.head(task.dataset.labels), device=device)
+def remove(config: PruneConfig, task: TrainingTask, model: Any, cut: structure.Cut) -> None:
+    """Take out what matters least, in place."""
     items = task.items(task.dataset.train)
 
     def loss(model: Any, places: Any) -> torch.Tensor:
         return task.losses(model, items, places).mean()
 
+    structure.prune(model, cut, config.importance, importance_batches(config, items), loss, config.seed or 0)
+
+
+def prune_and_recover(
+    config: PruneConfig, inputs: Inputs, task: TrainingTask, folder: Path, cache: Path
+) -> tuple[Any, TrainingTask]:
+    """One attempt in its own folder: the pruned and recovered model, and the task with its tokenizer."""
+    models.seed_everything(config.seed or 0)
+    device, _ = models.device(config.device)
+    model = models.load(inputs["model"], task.head(task.dataset.labels), device=device)
     task.prepare(model)
-    batches: Any = importance_batches(config, task, items)
-    remove(model, config.head_ratio, config.channel_ratio, config.importance, batches, loss, config.seed or 0)
-    taught = lesson.lesson(config, task, model, inputs["teacher"], cache)
-    recover.learn(config, task, model, taught, folder, "prune: recovery")
+    task = cut_vocabulary(config, task, model)
+    whole, start, rounds = goals.cut_of(config, model, table_of(inputs)), structure_of(model), config.rounds
+    for round_ in range(1, rounds + 1):
+        remove(config, task, model, goals.part(whole, start, structure_of(model), round_, rounds))
+        title = "prune: recovery" + (f" {round_} of {rounds}" if rounds > 1 else "")
+        place = folder if round_ == rounds else folder / f"round-{round_}"
+        place.mkdir(parents=True, exist_ok=True)
+        taught = lesson.lesson(config, task, model, inputs["teacher"], cache)
+        recover.learn(of_round(config, round_), task, model, taught, place, title)
     task.finish(model)
-    return model
+    return model, task
+
+
+def of_round(config: PruneConfig, round_: int) -> PruneConfig:
+    """Equal parts of the epochs for each round; int8 comes after the last."""
+    last = round_ == config.rounds
+    return dataclasses.replace(
+        config, epochs=config.epochs / config.rounds, int8_epochs=config.int8_epochs if last else 0.0
+    )
+
+
+def table_of(inputs: Inputs) -> LatencyTable | None:
+    """The latency table, where one is given."""
+    return latency_table.read(inputs["latency"]) if "latency" in inputs else None
 
 
 def drop_points(task: TrainingTask, now: Any, before: Any) -> float:
@@ -63,53 +109,100 @@ def drop_points(task: TrainingTask, now: Any, before: Any) -> float:
     return -task.points(*leads)
 
 
+@dataclass(frozen=True)
+class Attempt:
+    """What one attempt came to, by its points lost: against the model before, and against the teacher."""
+
+    config: PruneConfig
+    drop_points: float
+    drop_from_teacher_points: float
+
+    @property
+    def allowed(self) -> bool:
+        """Whether it lost no more than it may."""
+        config = self.config
+        most = math.inf if config.max_teacher_drop_points is None else config.max_teacher_drop_points
+        return self.drop_points <= config.max_drop_points and self.drop_from_teacher_points <= most
+
+    def as_dict(self) -> Metrics:
+        """For the stage's metrics."""
+        return {
+            **{name: getattr(self.config, name) for name in RATIOS},
+            "gone": described(self.config),
+            "drop_points": self.drop_points,
+            "drop_from_teacher_points": self.drop_from_teacher_points,
+        }
+
+
 def fill(config: PruneConfig, inputs: Inputs, out_dir: Path) -> Metrics:
     """Prune; where that costs too much, prune half as much, or leave the model as it was.
 
     Args:
         config: of the stage.
-        inputs: `data` (a data folder), `model` (a model folder with its predictions), `teacher` (a model folder).
+        inputs: `data` (a data folder), `model` (a model folder with its predictions), `teacher` (a model folder) and,
+            where milliseconds are the goal, `latency` (a file, see `LatencyTable`).
         out_dir: becomes a model folder.
 
     Returns:
-        Metrics; `agreement` is with the model before. `tried` has ratios and drop of each attempt, `kept` the index
-        of the one that stayed, None where pruning was left out.
+        Metrics; `agreement` is with the model before. `tried` has shares and drop of each attempt, `kept` the index
+        of the one that stayed, None where pruning was left out; `structure` what is left, `vocabulary` what the
+        smaller one does to test rows.
     """
     lesson.check(config, "prune")
+    goals.check(config)
     dataset = recover.teachable(inputs["data"], "prune")
     tokenizer = models.load_tokenizer(str(inputs["model"]))
-    tried: list[dict[str, float]] = []
-    kept, model = None, None
     before = evaluate.earlier_predictions(inputs["model"], inputs["data"], dataset)
     teacher = evaluate.earlier_predictions(inputs["teacher"], inputs["data"], dataset)["validation"]
-    task = tasks.of(dataset, tokenizer, tokenizer.model_max_length, config)
-    items = task.items(dataset.validation)
-    for index, attempt in enumerate(attempts(config)):
-        folder = out_dir / CHECKPOINTS / f"attempt-{index}"
+    whole = tasks.of(dataset, tokenizer, tokenizer.model_max_length, config)
+    tried: list[Attempt] = []
+    for attempt in attempts(config):
+        folder = out_dir / CHECKPOINTS / f"attempt-{len(tried)}"
         folder.mkdir(parents=True, exist_ok=True)
-        model = prune_and_recover(attempt, inputs, task, folder, cache_of(out_dir))
-        now = task.predict(model, items)
-        drop, whole = drop_points(task, now, before["validation"]), drop_points(task, now, teacher)
-        tried.append(
-            {
-                "head_ratio": attempt.head_ratio,
-                "channel_ratio": attempt.channel_ratio,
-                "drop_points": drop,
-                "drop_from_teacher_points": whole,
-            }
-        )
-        say(f"prune: {attempt.head_ratio:.0%} heads, {attempt.channel_ratio:.0%} channels: {drop:+.2f} points lost")
-        if drop <= config.max_drop_points and whole <= (config.max_teacher_drop_points or math.inf):
-            kept = index
+        model, task = prune_and_recover(attempt, inputs, whole, folder, cache_of(out_dir))
+        now = task.predict(model, task.items(dataset.validation))
+        tried.append(Attempt(attempt, drop_points(task, now, before["validation"]), drop_points(task, now, teacher)))
+        say(f"prune: {described(attempt)}: {tried[-1].drop_points:+.2f} points lost")
+        if tried[-1].allowed:
             for history in folder.glob("history*.jsonl"):
                 shutil.copyfile(history, out_dir / history.name)
             break
-    if kept is None:
+    else:
         say("prune: left out, every attempt lost more than it may")
-        model = models.load(inputs["model"], task.head(dataset.labels))
+        model, task = models.load(inputs["model"], whole.head(dataset.labels)), whole
     found = evaluate.gate(task, model, out_dir, before)
-    models.save(model, tokenizer, out_dir, tokenizer.model_max_length)
-    return {**found, "tried": tried, "kept": kept}
+    models.save(model, task.tokenizer, out_dir, task.max_length)
+    kept = len(tried) - 1 if tried[-1].allowed else None
+    return {**found, "tried": [one.as_dict() for one in tried], "kept": kept, **left(model, whole, task)}
+
+
+def described(config: PruneConfig) -> str:
+    """What an attempt takes away, in words."""
+    if config.max_parameters is not None:
+        return f"to {config.max_parameters:,} parameters"
+    if config.max_latency_ms is not None:
+        return f"to {config.max_latency_ms:g} ms"
+    names = dict(zip(RATIOS, ("heads", "channels", "width", "layers"), strict=True))
+    gone = [f"{getattr(config, ratio):.0%} of {name}" for ratio, name in names.items() if getattr(config, ratio)]
+    return ", ".join(gone) + " gone" if gone else "vocabulary alone"
+
+
+def left(model: Any, before: TrainingTask, after: TrainingTask) -> Metrics:
+    """What is left of the model, and of the vocabulary where that is smaller."""
+    there = structure_of(model)
+    found: Metrics = {
+        "structure": {
+            "width": len(there.width),
+            "heads": [len(layer.heads) for layer in there.layers],
+            "channels": [len(layer.channels) for layer in there.layers],
+        },
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+    }
+    if after.tokenizer is not before.tokenizer:
+        kind, columns = NAMED[before.dataset.kind](DataConfig()), before.dataset.test.columns
+        texts = [text for row in range(len(before.dataset.test)) for text in kind.texts_of(columns, row)]
+        found["vocabulary"] = vocabulary.report(before.tokenizer, after.tokenizer, texts)
+    return found
 
 
 run = stage("prune", together=True)(fill)

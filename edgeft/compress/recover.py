@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from edgeft import shapes
 from edgeft.compress.int8 import int8
 from edgeft.compress.lesson import PROJECTION, Lesson, objective
 from edgeft.compress.states import HIDDEN
@@ -102,7 +103,7 @@ def _learn_int8(
 @contextmanager
 def projected(student: Any, lesson: Lesson) -> Iterator[None]:
     """Give a student of another width a projection of its hidden states to the teacher's, which learns with it."""
-    width = student.config.hidden_size
+    width = shapes.width(student)
     of_teacher = lesson.taught.arrays[HIDDEN].shape[1] if HIDDEN in lesson.states else width
     if width != of_teacher:
         device = next(student.parameters()).device

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -28,13 +29,14 @@ def watched(model: Any, names: Collection[str]) -> Iterator[States]:
     """
     seen: States = {}
 
-    def keep(name: str) -> Callable[[nn.Module, Any, Any], None]:
+    def keep(name: str, place: Place) -> Callable[[nn.Module, Any, Any], None]:
         def hook(_: nn.Module, inputs: Any, output: Any) -> None:
-            seen[name] = (output if isinstance(output, torch.Tensor) else output[0]).float()
+            whole = output if isinstance(output, torch.Tensor) else output[0]
+            seen[name] = whole.chunk(place.parts, dim=-1)[place.part].float()
 
         return hook
 
-    handles = [module.register_forward_hook(keep(name)) for name, module in places(model, names).items()]
+    handles = [place.module.register_forward_hook(keep(name, place)) for name, place in places(model, names).items()]
     try:
         yield seen
     finally:
@@ -42,17 +44,33 @@ def watched(model: Any, names: Collection[str]) -> Iterator[States]:
             handle.remove()
 
 
-def places(model: Any, names: Collection[str]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Place:
+    """Where a state comes out: a module, and which of equal parts of its output it is."""
+
+    module: Any
+    part: int = 0
+    parts: int = 1
+
+
+def places(model: Any, names: Collection[str]) -> dict[str, Place]:
     """Where each of the states comes out.
 
     Raises:
         ModelError: this architecture's queries, keys and values aren't known.
     """
-    found: dict[str, Any] = {HIDDEN: model.base_model} if HIDDEN in names else {}
+    found = {HIDDEN: Place(model.base_model)} if HIDDEN in names else {}
     if any(name in names for name in RELATIONS):
-        last = shapes.blocks(model)[-1]
-        found |= {name: getattr(last, name) for name in RELATIONS if name in names}
+        writers = shapes.blocks(model)[-1].writers
+        whole = [Place(writers[0], part, 3) for part in range(3)] if len(writers) == 1 else list(map(Place, writers))
+        found |= {name: place for name, place in zip(RELATIONS, whole, strict=True) if name in names}
     return found
+
+
+def width_of(model: Any, name: str) -> int:
+    """The width of one of the `RELATIONS`."""
+    place = places(model, (name,))[name]
+    return int(place.module.out_features) // place.parts
 
 
 def knows_relations(model: Any) -> bool:

@@ -1,7 +1,6 @@
-"""Structured pruning of attention heads and feed-forward channels along torch-pruning's dependency graph.
+"""Structured pruning of attention heads, feed-forward channels, hidden width and whole layers, in place.
 
-Every layer loses as many heads and channels as the others; which ones, its importance decides. Hidden width, embeddings
-and classifier keep their shapes, since no group starts in them.
+A `Cut` says how much stays; which units those are, their importance decides, within each layer.
 """
 
 from __future__ import annotations
@@ -9,40 +8,96 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
-import torch_pruning as tp
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from edgeft.compress import importance as policies
-from edgeft.compress.importance import Batch, Loss, Units
-from edgeft.shapes import LayerStructure, Structure, blocks, set_structure, structure_of
+from edgeft.compress import units as parts
+from edgeft.compress.importance import Batch, Loss
+from edgeft.compress.units import Units
+from edgeft.shapes import LayerStructure, Structure, blocks, encoder_layers, keep_layers, set_structure, structure_of
 
 Importance = Literal["taylor", "magnitude", "random"]
 
-CHANNEL_MULTIPLE = 8  # what matrix kernels like
-TRACED_TOKENS = 7  # a length that no width of a model has
+MULTIPLE = 8  # of channels and features: what matrix kernels like
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How much of a model stays; None: all of it.
+
+    Attributes:
+        heads: key/value heads of each of its present layers, each with the query heads that share it.
+        channels: of the feed-forward part of each of its present layers.
+        width: features of the hidden states; heads keep theirs.
+        layers: how many layers; what the lists say about the others doesn't matter.
+    """
+
+    heads: Sequence[int] | None = None
+    channels: Sequence[int] | None = None
+    width: int | None = None
+    layers: int | None = None
+
+
+def by_ratios(
+    model: PreTrainedModel, *, heads: float = 0, channels: float = 0, width: float = 0, layers: float = 0
+) -> Cut:
+    """The cut that takes a share of everything that is there now, the same of each layer.
+
+    Args:
+        model: it may have been pruned before.
+        heads: share of the key/value heads that goes; at least one stays.
+        channels: share of the channels that goes; what stays is a multiple of eight.
+        width: share of the hidden width that goes; what stays is a multiple of eight.
+        layers: share of the layers that goes; at least one stays.
+
+    Raises:
+        ModelError: pruning doesn't know this architecture.
+    """
+    present = structure_of(model)
+    return Cut(
+        heads=[kept_units(len(layer.heads), heads) for layer in present.layers],
+        channels=[kept_features(len(layer.channels), channels) for layer in present.layers],
+        width=kept_features(len(present.width), width),
+        layers=kept_units(len(present.layers), layers),
+    )
+
+
+def kept_units(count: int, ratio: float) -> int:
+    """How many heads or layers stay: the nearest number to the ratio, at least one."""
+    return max(1, math.floor(count * (1 - ratio) + 0.5))
+
+
+def kept_features(count: int, ratio: float) -> int:
+    """How many channels or features stay: the nearest multiple of eight, at least eight; all of them at ratio 0."""
+    if ratio == 0:
+        return count
+    nearest = MULTIPLE * math.floor(count * (1 - ratio) / MULTIPLE + 0.5)
+    return min(count, max(MULTIPLE, nearest))
 
 
 def prune(
     model: PreTrainedModel,
-    head_ratio: float,
-    channel_ratio: float,
+    cut: Cut,
     importance: Importance,
-    example_batches: Sequence[Batch] = (),
+    batches: Sequence[Batch] = (),
     loss: Loss = policies.own_loss,
     seed: int = 0,
 ) -> Structure:
-    """Remove heads and channels, in place.
+    """Remove heads, channels, width and layers, in place; all are scored before anything goes.
+
+    A layer whose weights have other names than the last one's always stays: ModernBERT's first, which fits no other
+    place. The weights become new parameters, so that an optimizer is made after this.
 
     Args:
-        model: a BERT-, RoBERTa- or DistilBERT-shaped classifier; it may have been pruned before.
-        head_ratio: share of the present heads that goes, in each layer; at least one head stays.
-        channel_ratio: share of the present channels that goes; what stays is a multiple of eight.
+        model: of a kind that `shapes.prunable` knows; it may have been pruned before.
+        cut: how much stays.
         importance: what decides.
-        example_batches: of inputs, for Taylor; with what `loss` needs.
+        batches: of inputs, for Taylor; with what `loss` needs.
         loss: of a model on a batch, the mean over its rows, for Taylor.
         seed: of random importance.
 
@@ -51,35 +106,20 @@ def prune(
 
     Raises:
         ModelError: another architecture.
-        ValueError: Taylor importance without batches.
+        ValueError: Taylor importance without batches, or more wanted than there is.
     """
     before = structure_of(model)
-    heads, channels = _units(model, before.head_size)
-    wanted = [kept_heads(unit.count, head_ratio) for unit in heads]
-    wanted += [kept_channels(unit.count, channel_ratio) for unit in channels]
     with _as_it_was(model):
-        graph = _trace(model)
-        scores = _scores(model, graph, heads + channels, importance, example_batches, loss, seed)
-        kept = [best(score, count) for score, count in zip(scores, wanted, strict=True)]
-        for unit, stay in zip(heads + channels, kept, strict=True):
-            _remove(graph, unit, stay)
-    after = _compose(before, kept[: len(heads)], kept[len(heads) :])
+        units = _units(model, before.head_size)
+        kept = _kept(model, units, _wanted(cut, before), importance, batches, loss, seed)
+        for unit, stay in zip(units, kept, strict=True):
+            parts.remove(unit, stay)
+        model.tie_weights()
+    keep_layers(model, kept[-1])
+    after = _compose(before, kept)
     if after != before:
         set_structure(model, after)
     return after
-
-
-def kept_heads(heads: int, ratio: float) -> int:
-    """How many heads stay: the nearest number to the ratio, at least one."""
-    return max(1, math.floor(heads * (1 - ratio) + 0.5))
-
-
-def kept_channels(channels: int, ratio: float) -> int:
-    """How many channels stay: the nearest multiple of eight, at least eight; all of them at ratio 0."""
-    if ratio == 0:
-        return channels
-    nearest = CHANNEL_MULTIPLE * math.floor(channels * (1 - ratio) / CHANNEL_MULTIPLE + 0.5)
-    return min(channels, max(CHANNEL_MULTIPLE, nearest))
 
 
 def best(scores: Tensor, count: int) -> list[int]:
@@ -88,19 +128,51 @@ def best(scores: Tensor, count: int) -> list[int]:
     return sorted(order[:count].tolist())
 
 
-def _units(model: PreTrainedModel, head_size: int) -> tuple[list[Units], list[Units]]:
-    """The heads and the channels of every layer."""
-    heads, channels = [], []
-    for block in blocks(model):
-        count = block.query.out_features // head_size
-        heads.append(Units(block.output, (block.query, block.key, block.value), count, head_size))
-        channels.append(Units(block.down, (block.up,), block.up.out_features, 1))
-    return heads, channels
+def _units(model: PreTrainedModel, head_size: int) -> list[Units]:
+    """Every layer's heads, every layer's channels, the hidden width, the layers."""
+    graph, found = parts.trace(model), blocks(model)
+    heads = [parts.heads(block, head_size) for block in found]
+    channels = [parts.channels(graph, block) for block in found]
+    return [*heads, *channels, parts.width(graph, found[0]), parts.layers(model)]
+
+
+def _wanted(cut: Cut, present: Structure) -> list[int]:
+    """How many of each of `_units` stay."""
+    heads, channels = [len(layer.heads) for layer in present.layers], [len(layer.channels) for layer in present.layers]
+    there = [*heads, *channels, len(present.width), len(heads)]
+    wanted = [
+        *(heads if cut.heads is None else cut.heads),
+        *(channels if cut.channels is None else cut.channels),
+        len(present.width) if cut.width is None else cut.width,
+        len(heads) if cut.layers is None else cut.layers,
+    ]
+    if len(wanted) != len(there) or any(not 1 <= count <= most for count, most in zip(wanted, there, strict=True)):
+        raise ValueError(f"{cut} of a model with {heads} heads, {channels} channels and width {len(present.width)}")
+    return wanted
+
+
+def _kept(
+    model: PreTrainedModel,
+    units: Sequence[Units],
+    wanted: Sequence[int],
+    importance: Importance,
+    batches: Sequence[Batch],
+    loss: Loss,
+    seed: int,
+) -> list[list[int]]:
+    """The indices of what stays of each of `_units`; only what loses some is scored."""
+    kept = [list(range(unit.count)) for unit in units]
+    cutting = [place for place, count in enumerate(wanted) if count < units[place].count]
+    scores = _scores(model, [units[place] for place in cutting], importance, batches, loss, seed)
+    for place, score in zip(cutting, scores, strict=True):
+        if units[place].where == "update":
+            score[_fixed_layers(model)] = math.inf
+        kept[place] = best(score, wanted[place])
+    return kept
 
 
 def _scores(
     model: PreTrainedModel,
-    graph: tp.DependencyGraph,
     units: Sequence[Units],
     importance: Importance,
     batches: Sequence[Batch],
@@ -110,10 +182,16 @@ def _scores(
     if importance == "random":
         return policies.chance(units, seed)
     if importance == "magnitude":
-        return [policies.magnitude(_group(graph, unit, range(unit.count)), unit) for unit in units]
+        return [policies.magnitude(unit) for unit in units]
     if not batches:
         raise ValueError("Taylor importance needs example batches")
-    return policies.taylor(model, units, batches, loss)
+    return policies.taylor(model, units, batches, loss) if units else []
+
+
+def _fixed_layers(model: PreTrainedModel) -> list[int]:
+    """The layers that fit no other place, since their weights have other names than the last one's."""
+    names = [layer.state_dict().keys() for layer in encoder_layers(model)]
+    return [place for place, own in enumerate(names) if own != names[-1]]
 
 
 @contextmanager
@@ -130,35 +208,15 @@ def _as_it_was(model: PreTrainedModel) -> Iterator[None]:
             parameter.requires_grad_(name not in frozen)
 
 
-def _trace(model: PreTrainedModel) -> tp.DependencyGraph:
-    ids = torch.ones(1, TRACED_TOKENS, dtype=torch.long, device=model.device)
-    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-    with torch.enable_grad():
-        return tp.DependencyGraph().build_dependency(
-            model, example_inputs=inputs, output_transform=lambda output: output.logits
-        )
-
-
-def _group(graph: tp.DependencyGraph, units: Units, indices: Sequence[int]) -> tp.Group:
-    """All that depends on these units; nothing but their readers and writers may."""
-    features = [index * units.width + offset for index in indices for offset in range(units.width)]
-    group = graph.get_pruning_group(units.reader, tp.prune_linear_in_channels, features)
-    touched = {dep.target.module for dep, _ in group if any(True for _ in dep.target.module.parameters())}
-    assert touched == {units.reader, *units.writers}, "the dependency graph reaches beyond one layer's units"
-    return group
-
-
-def _remove(graph: tp.DependencyGraph, units: Units, stay: Sequence[int]) -> None:
-    gone = sorted(set(range(units.count)) - set(stay))
-    if gone:
-        with torch.no_grad():
-            _group(graph, units, gone).prune()
-
-
-def _compose(before: Structure, heads: Sequence[Sequence[int]], channels: Sequence[Sequence[int]]) -> Structure:
+def _compose(before: Structure, kept: Sequence[Sequence[int]]) -> Structure:
     """What is left of what was left: indices of the present model become indices of the original."""
-    layers = [
-        LayerStructure([layer.heads[head] for head in kept], [layer.channels[channel] for channel in rest])
-        for layer, kept, rest in zip(before.layers, heads, channels, strict=True)
-    ]
-    return Structure(layers=layers, head_size=before.head_size)
+    total = len(before.layers)
+    layers = []
+    for place in kept[-1]:
+        layer, heads, channels = before.layers[place], kept[place], kept[total + place]
+        layers.append(
+            LayerStructure(
+                layer.layer, [layer.heads[head] for head in heads], [layer.channels[channel] for channel in channels]
+            )
+        )
+    return Structure(layers, [before.width[feature] for feature in kept[-2]], before.head_size)

@@ -103,7 +103,7 @@ def pruning_note(metrics: Mapping[str, Any]) -> str:
         return f"left out: attempts lost {worst} points"
     kept = tried[metrics["kept"]]
     retried = "second attempt, " if metrics["kept"] else ""
-    return f"{retried}{kept['head_ratio']:.0%} of heads, {kept['channel_ratio']:.0%} of channels gone"
+    return f"{retried}{kept['gone']}"
 
 
 def show(results: Results, console: Console) -> None:

@@ -1,99 +1,113 @@
-"""Pruning against its slow twin, a masked model; counts, composition, and the folder it is saved in."""
+"""Pruning against its slow twin, a masked model; counts, composition, layers, and the folder it is saved in."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
-from contextlib import contextmanager
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
-from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedTokenizerFast
+from support_prune import KINDS, inputs, logits, masked, tiny, words
+from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from edgeft import models, shapes
-from edgeft.compress.structure import best, kept_channels, kept_heads, prune
+from edgeft.compress.structure import Cut, best, by_ratios, kept_features, kept_units, prune
 from edgeft.errors import ModelError
 
-KINDS = ["bert", "roberta", "distilbert", "electra"]
-SIZES = {"vocab_size": 50, "max_position_embeddings": 40}
-BERT = {"hidden_size": 32, "num_attention_heads": 4, "num_hidden_layers": 2, "intermediate_size": 64}
-DISTILBERT = {"dim": 32, "n_heads": 4, "n_layers": 2, "hidden_dim": 64}
+GROUPED = ("llama", "mistral", "qwen2")
+CUTS: dict[str, dict[str, float]] = {
+    "heads": {"heads": 0.5},
+    "channels": {"channels": 0.5},
+    "width": {"width": 0.5},
+    "layers": {"layers": 0.34},
+    "everything": {"heads": 0.5, "channels": 0.3, "width": 0.25, "layers": 0.6},
+}
 
 
-def tiny(kind: str, attention: str = "sdpa") -> Any:
-    """A model whose biases are not zero either."""
-    torch.manual_seed(5)
-    config = AutoConfig.for_model(kind, **SIZES, **(DISTILBERT if kind == "distilbert" else BERT), pad_token_id=0)
-    model = AutoModelForSequenceClassification.from_config(config, attn_implementation=attention).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
-    return model
+def pruned(kind: str, importance: Any = "random", seed: int = 1, auto: Any = None, **ratios: float) -> tuple[Any, Any]:
+    """A model and what it kept."""
+    model = tiny(kind, auto=auto or AutoModelForSequenceClassification)
+    return model, prune(model, by_ratios(model, **ratios), importance, [inputs(labels=True)], seed=seed)
 
 
-def inputs(labels: bool = False) -> dict[str, torch.Tensor]:
-    torch.manual_seed(6)
-    ids = torch.randint(4, 50, (4, 9))
-    mask = torch.ones_like(ids)
-    mask[1, 5:] = 0
-    batch = {"input_ids": ids, "attention_mask": mask}
-    return batch | {"labels": torch.tensor([0, 1, 1, 0])} if labels else batch
+def same(one: torch.Tensor, other: torch.Tensor, within: float = 1e-5) -> None:
+    torch.testing.assert_close(one, other, rtol=0, atol=within)
 
 
-@torch.no_grad()
-def logits(model: Any) -> torch.Tensor:
-    return model(**inputs()).logits
-
-
-@contextmanager
-def masked(model: Any, structure: shapes.Structure) -> Iterator[None]:
-    """The slow twin: what removed heads and channels give is zero in the original."""
-    handles = []
-    for block, layer in zip(shapes.blocks(model), structure.layers, strict=True):
-        heads = [head * structure.head_size + at for head in layer.heads for at in range(structure.head_size)]
-        for reader, kept in ((block.output, heads), (block.down, layer.channels)):
-            mask = torch.zeros(reader.in_features)
-            mask[kept] = 1
-            handles.append(reader.register_forward_pre_hook(lambda _, given, mask=mask: (given[0] * mask,)))
-    yield
-    for handle in handles:
-        handle.remove()
-
-
-@pytest.mark.parametrize("importance", ["taylor", "magnitude", "random"])
+@pytest.mark.parametrize("cut", CUTS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_pruned_equals_masked(kind: str, importance: Any) -> None:
-    model = tiny(kind)
-    pruned = copy.deepcopy(model)
-    structure = prune(pruned, 0.5, 0.5, importance, [inputs(labels=True)], seed=1)
-    assert [(len(layer.heads), len(layer.channels)) for layer in structure.layers] == [(2, 32), (2, 32)]
-    with masked(model, structure):
-        torch.testing.assert_close(logits(pruned), logits(model), rtol=0, atol=1e-5)
-    assert (logits(pruned) - logits(model)).abs().max() > 1e-4
+def test_pruned_equals_masked(kind: str, cut: str) -> None:
+    model, structure = pruned(kind, **CUTS[cut])
+    twin = tiny(kind)
+    assert (logits(model) - logits(twin)).abs().max() > 1e-3
+    with masked(twin, structure):
+        same(logits(model), logits(twin))
+
+
+@pytest.mark.parametrize("kind", ["bert", "modernbert", "llama"])
+def test_what_stays_is_counted_by_hand(kind: str) -> None:
+    model, structure = pruned(kind, **CUTS["everything"])
+    assert [(len(layer.heads), len(layer.channels)) for layer in structure.layers] == [(1 + (kind not in GROUPED), 48)]
+    assert len(structure.width) == shapes.width(model) == 24
+    block, size = shapes.blocks(model)[0], structure.head_size
+    shared = 2 * size  # two heads of four, or one key/value head with the two query heads that share it
+    assert block.output.weight.shape == (24, shared)
+    written = {"bert": [shared] * 3, "modernbert": [3 * shared], "llama": [shared, size, size]}[kind]
+    assert [list(writer.weight.shape) for writer in block.writers] == [[rows, 24] for rows in written]
+    assert (block.down.in_features, block.down.out_features) == (48, 24)
+    if kind == "modernbert":
+        assert shapes.encoder_layers(model)[0].mlp.Wi.weight.shape == (96, 24)
+
+
+@pytest.mark.parametrize("importance", ["taylor", "magnitude"])
+@pytest.mark.parametrize("kind", ["bert", "modernbert", "llama"])
+def test_every_importance_cuts_everything(kind: str, importance: str) -> None:
+    model, structure = pruned(kind, importance, **CUTS["everything"])
+    twin = tiny(kind)
+    with masked(twin, structure):
+        same(logits(model), logits(twin))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_pruned_twice_equals_masked_by_original_indices(kind: str) -> None:
+    model, _ = pruned(kind, heads=0.25, channels=0.25, width=0.25, layers=0.34)
+    structure = prune(model, by_ratios(model, heads=0.5, channels=0.5, width=0.3, layers=0.5), "random", seed=2)
+    assert shapes.structure_of(model) == structure
+    assert len(structure.layers) == 1
+    assert len(structure.width) == 16
+    twin = tiny(kind)
+    with masked(twin, structure):
+        same(logits(model), logits(twin))
+
+
+@pytest.mark.parametrize("kind", ["bert", "llama"])
+def test_each_layer_can_keep_another_number(kind: str) -> None:
     model = tiny(kind)
-    pruned = copy.deepcopy(model)
-    prune(pruned, 0.25, 0.25, "random", seed=1)
-    structure = prune(pruned, 0.5, 0.5, "random", seed=2)
-    assert [(len(layer.heads), len(layer.channels)) for layer in structure.layers] == [(2, 24), (2, 24)]
-    assert shapes.structure_of(pruned) == structure
-    with masked(model, structure):
-        torch.testing.assert_close(logits(pruned), logits(model), rtol=0, atol=1e-5)
+    most = len(shapes.structure_of(model).layers[0].heads)
+    structure = prune(model, Cut(heads=[1, most, 1], channels=[64, 8, 24]), "magnitude")
+    assert [(len(layer.heads), len(layer.channels)) for layer in structure.layers] == [(1, 64), (most, 8), (1, 24)]
+    assert len(structure.width) == 32
+    twin = tiny(kind)
+    with masked(twin, structure):
+        same(logits(model), logits(twin))
+
+
+@pytest.mark.parametrize(
+    "cut", [Cut(heads=[4, 5, 4]), Cut(heads=[4, 4]), Cut(channels=[0, 8, 8]), Cut(width=40), Cut(layers=0)]
+)
+def test_more_or_less_than_there_is(cut: Cut) -> None:
+    with pytest.raises(ValueError, match=r"of a model with \[4, 4, 4\] heads, \[64, 64, 64\] channels and width 32"):
+        prune(tiny("bert"), cut, "random")
 
 
 @pytest.mark.parametrize("kind", ["bert", "distilbert"])
 def test_sdpa_and_eager_agree_and_heads_are_mended(kind: str) -> None:
     both = [tiny(kind, attention) for attention in ("sdpa", "eager")]
     for model in both:
-        prune(model, 0.75, 0.3, "magnitude")
-    torch.testing.assert_close(logits(both[0]), logits(both[1]), rtol=0, atol=1e-5)
+        prune(model, by_ratios(model, heads=0.75, channels=0.3), "magnitude")
+    same(logits(both[0]), logits(both[1]))
     attention = shapes.blocks(both[0])[0].attention
     assert getattr(attention, "n_heads" if kind == "distilbert" else "num_attention_heads") == 1
     assert both[0].config.num_attention_heads == 4
@@ -101,95 +115,225 @@ def test_sdpa_and_eager_agree_and_heads_are_mended(kind: str) -> None:
 
 def test_parameters_go_as_counted() -> None:
     """Each layer loses one head (4 * 32 * 8 weights, 3 * 8 biases) and 16 channels (2 * 32 weights and a bias each)."""
-    model = tiny("bert")
-    before = models.parameters(model)
-    prune(model, 0.25, 0.25, "magnitude")
-    assert before - models.parameters(model) == 2 * (4 * 32 * 8 + 3 * 8 + 16 * (2 * 32 + 1))
+    model, _ = pruned("bert", heads=0.25, channels=0.25)
+    whole = models.parameters(tiny("bert"))
+    assert whole - models.parameters(model) == 3 * (4 * 32 * 8 + 3 * 8 + 16 * (2 * 32 + 1))
+
+
+def test_parameters_of_the_width_go_as_counted() -> None:
+    """A feature of the hidden states is a column of every table and reader, a row of every writer, and in each norm.
+
+    50 tokens, 40 positions, 2 types and a norm; in each layer 3 * 32 read and 32 written by attention, 64 each by the
+    feed-forward part, 2 biases and 2 norms; the pooler reads it for 32 features of its own.
+    """
+    model, _ = pruned("bert", width=0.25)
+    one = 50 + 40 + 2 + 2 + 3 * (3 * 32 + 32 + 64 + 64 + 2 + 4) + 32
+    assert models.parameters(tiny("bert")) - models.parameters(model) == 8 * one
 
 
 def test_ratio_zero_changes_nothing(tmp_path: Path) -> None:
-    model = tiny("bert")
-    twin = copy.deepcopy(model)
-    structure = prune(model, 0.0, 0.0, "taylor", [inputs(labels=True)])
-    assert structure.layers[0] == shapes.LayerStructure([0, 1, 2, 3], list(range(64)))
-    assert torch.equal(logits(model), logits(twin))
+    model, structure = pruned("bert", "taylor")
+    assert structure.layers[0] == shapes.LayerStructure(0, [0, 1, 2, 3], list(range(64)))
+    assert torch.equal(logits(model), logits(tiny("bert")))
     models.save(model, words(), tmp_path, 16)
     assert not (tmp_path / "structure.json").exists()
 
 
+def test_no_cut_at_all() -> None:
+    model = tiny("llama")
+    assert prune(model, Cut(), "taylor", [inputs(labels=True)]) == shapes.structure_of(tiny("llama"))
+
+
 def test_chance_follows_the_seed() -> None:
-    structures = [prune(tiny("bert"), 0.5, 0.5, "random", seed=seed) for seed in (1, 1, 2)]
+    structures = [pruned("bert", seed=seed, **CUTS["everything"])[1] for seed in (1, 1, 2)]
     assert structures[0] == structures[1] != structures[2]
 
 
 def test_training_mode_and_frozen_parameters_stay() -> None:
+    """Of four parts the last layer and the head learn on, wherever that layer comes to stand."""
     model = tiny("bert").train()
     model.base_model.requires_grad_(False)
-    prune(model, 0.5, 0.5, "taylor", [inputs(labels=True)])
+    last = shapes.encoder_layers(model)[2].requires_grad_(True)
+    cut = by_ratios(model, heads=0.5, channels=0.5, width=0.5, layers=0.34)
+    assert prune(model, cut, "random", seed=4).layers[-1].layer == 2
     assert model.training
-    assert not any(parameter.requires_grad for parameter in model.base_model.parameters())
-    assert model.classifier.weight.requires_grad
+    learning = {id(parameter) for parameter in model.parameters() if parameter.requires_grad}
+    assert learning == {id(parameter) for part in (last, model.classifier) for parameter in part.parameters()}
 
 
-def test_a_pruned_model_trains() -> None:
-    model = tiny("bert")
-    prune(model, 0.5, 0.5, "magnitude")
+@pytest.mark.parametrize("kind", ["bert", "llama"])
+def test_a_pruned_model_trains(kind: str) -> None:
+    model, _ = pruned(kind, "magnitude", **CUTS["everything"])
     model.train()(**inputs(labels=True)).loss.backward()
-    assert all(block.down.weight.grad.shape == (32, 32) for block in shapes.blocks(model))
+    assert all(block.down.weight.grad.shape == (24, 48) for block in shapes.blocks(model))
+    assert all(parameter.grad is not None for parameter in model.parameters())
 
 
-def words() -> PreTrainedTokenizerFast:
-    vocabulary = {word: index for index, word in enumerate(["[PAD]", "[UNK]", "good", "bad"])}
-    return PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer(WordLevel(vocabulary, unk_token="[UNK]")), pad_token="[PAD]", unk_token="[UNK]"
-    )
+# ------------------------------------------------------------------------------------------------------------- layers
 
 
-@pytest.mark.parametrize("rounds", [1, 2])
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_saved_pruned_model_answers_alike(kind: str, rounds: int, tmp_path: Path) -> None:
-    model = tiny(kind)
-    for seed in range(rounds):
-        structure = prune(model, 0.3, 0.3, "random", seed=seed)
+def test_layers_go_as_copying_the_others_would(kind: str) -> None:
+    model, structure = pruned(kind, layers=0.34, seed=4)
+    kept = [layer.layer for layer in structure.layers]
+    twin = models.copy_layers(tiny(kind), kept)
+    assert torch.equal(logits(model), logits(twin))
+    assert model.config.to_dict() == twin.config.to_dict()
+    for ours, theirs in zip(shapes.encoder_layers(model), shapes.encoder_layers(twin), strict=True):
+        for one, other in zip(ours.modules(), theirs.modules(), strict=True):
+            assert getattr(one, "layer_idx", None) == getattr(other, "layer_idx", None)
+
+
+def test_modernberts_first_layer_stays() -> None:
+    """It alone has no norm before attention, and fits no other place."""
+    kept = [[layer.layer for layer in pruned("modernbert", layers=0.6, seed=seed)[1].layers] for seed in range(6)]
+    assert kept == [[0]] * 6
+    assert len({pruned("bert", layers=0.6, seed=seed)[1].layers[0].layer for seed in range(6)}) > 1
+
+
+def test_a_language_model_writes_on_with_fewer_layers() -> None:
+    """The cache of keys and values counts layers and heads."""
+    model, _ = pruned("llama", auto=AutoModelForCausalLM, **CUTS["everything"])
+    ids = inputs()["input_ids"][:1]
+    options = {"max_new_tokens": 4, "do_sample": False, "eos_token_id": None}
+    cached = model.generate(ids, **options)
+    assert torch.equal(cached, model.generate(ids, use_cache=False, **options))
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_language_models(tied: bool, tmp_path: Path) -> None:
+    model = tiny("llama", auto=AutoModelForCausalLM, tie_word_embeddings=tied)
+    twin = copy.deepcopy(model)
+    batch = inputs() | {"labels": inputs()["input_ids"]}
+    structure = prune(model, by_ratios(model, **CUTS["everything"]), "taylor", [batch])
+    with masked(twin, structure):
+        same(logits(model), logits(twin))
+    models.save(model, words(), tmp_path, 16)
+    loaded = models.load(tmp_path, models.Head("AutoModelForCausalLM"))
+    for each in (model, loaded):
+        assert (each.lm_head.weight is each.model.embed_tokens.weight) == tied
+    same(logits(loaded), logits(model), 1e-6)
+
+
+# ------------------------------------------------------------------------------------------------------------ folders
+
+
+@pytest.mark.parametrize(
+    ("kind", "cut"),
+    [*((kind, "everything") for kind in KINDS), ("bert", "heads"), ("bert", "layers"), ("llama", "width")],
+)
+def test_a_saved_pruned_model_answers_alike(kind: str, cut: str, tmp_path: Path) -> None:
+    model, structure = pruned(kind, **CUTS[cut])
     models.save(model, words(), tmp_path, 16)
     loaded = models.load_classifier(tmp_path, None)
     assert type(loaded) is type(model)
     assert shapes.structure_of(loaded) == structure
-    torch.testing.assert_close(logits(loaded), logits(model), rtol=0, atol=1e-6)
+    same(logits(loaded), logits(model), 1e-6)
+    assert models.facts(tmp_path).width == len(structure.width)
 
 
 def test_pruning_goes_on_after_loading(tmp_path: Path) -> None:
-    model = tiny("bert")
-    prune(model, 0.25, 0.25, "random", seed=0)
+    model, _ = pruned("bert", heads=0.25, channels=0.25, width=0.25, layers=0.34)
     models.save(model, words(), tmp_path, 16)
     loaded = models.load_classifier(tmp_path, None)
-    assert prune(loaded, 0.5, 0.5, "magnitude") == prune(model, 0.5, 0.5, "magnitude")
-    torch.testing.assert_close(logits(loaded), logits(model), rtol=0, atol=1e-6)
+    cut = by_ratios(model, **CUTS["everything"])
+    assert prune(loaded, cut, "magnitude") == prune(model, cut, "magnitude")
+    same(logits(loaded), logits(model), 1e-6)
+
+
+def test_weights_in_several_files(tmp_path: Path) -> None:
+    model, _ = pruned("llama", **CUTS["everything"])
+    models.save(model, words(), tmp_path, 16)
+    whole = shapes.stored_shapes(tmp_path)
+    assert whole["model.layers.0.mlp.down_proj.weight"] == [24, 48]
+    (tmp_path / "model.safetensors").unlink()
+    model.save_pretrained(tmp_path, max_shard_size="10KB")
+    assert len(list(tmp_path.glob("model-*.safetensors"))) > 1
+    assert shapes.stored_shapes(tmp_path) == whole
+    same(logits(models.load_classifier(tmp_path, None)), logits(model), 1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_other_heads_read_the_pruned_width(kind: str, tmp_path: Path) -> None:
+    """A folder of a classifier, or of a bare body, opened with other labels, other heads or none."""
+    model, _ = pruned(kind, width=0.5, heads=0.5)
+    models.save(model, words(), tmp_path / "classifier", 16)
+    bare = models.load(tmp_path / "classifier", models.Head("AutoModel"))
+    with torch.no_grad():
+        assert bare(**inputs()).last_hidden_state.shape == (4, 9, 16)
+    models.save(bare, words(), tmp_path / "bare", 16)
+    for folder in ("classifier", "bare"):
+        three = models.load_classifier(tmp_path / folder, ["a", "b", "c"])
+        assert logits(three).shape == (4, 3)
+        tagger = models.load(tmp_path / folder, models.Head("AutoModelForTokenClassification", ["a", "b", "c"]))
+        assert logits(tagger).shape == (4, 9, 3)
+    models.save(tagger, words(), tmp_path / "tagger", 16)
+    same(logits(models.load(tmp_path / "tagger", models.Head("AutoModelForTokenClassification"))), logits(tagger))
+    assert logits(models.load_classifier(tmp_path / "tagger", None)).shape == (4, 3)
+
+
+@pytest.mark.parametrize("auto", ["AutoModel", "AutoModelForTokenClassification", "AutoModelForQuestionAnswering"])
+def test_other_heads_are_pruned(auto: str) -> None:
+    head = models.Head(auto)
+    model = tiny("bert", auto=head.factory)
+    twin = copy.deepcopy(model)
+    structure = prune(model, by_ratios(model, **CUTS["everything"]), "random")
+    with torch.no_grad(), masked(twin, structure):
+        ours, theirs = model(**inputs()), twin(**inputs())
+    for name, expected in theirs.items():
+        same(ours[name], expected[..., structure.width] if name == "last_hidden_state" else expected)
+
+
+def test_a_structure_of_other_weights(tmp_path: Path) -> None:
+    models.save(pruned("bert", heads=0.5)[0], words(), tmp_path, 16)
+    path = tmp_path / "structure.json"
+    found = json.loads(path.read_text())
+    found["layers"][1]["heads"] = [0]
+    path.write_text(json.dumps(found))
+    noted = r"structure\.json says \[\(2, 64\), \(1, 64\), \(2, 64\)\] and 32, but the weights have .*width \[32\]"
+    with pytest.raises(ModelError, match=noted):
+        models.load_classifier(tmp_path, None)
 
 
 def test_layers_of_a_pruned_model_keep_their_shapes(tmp_path: Path) -> None:
     model = tiny("bert")
-    structure = prune(model, 0.5, 0.5, "random", seed=3)
-    student = models.copy_layers(model, [1])
+    structure = prune(model, Cut(heads=[1, 2, 3], channels=[8, 16, 24], width=24), "random", seed=3)
+    student = models.copy_layers(model, [1, 2])
     assert shapes.structure_of(student).layers == structure.layers[1:]
     models.save(student, words(), tmp_path, 16)
-    loaded = models.load_classifier(tmp_path, None)
-    torch.testing.assert_close(logits(loaded), logits(student), rtol=0, atol=1e-6)
+    same(logits(models.load_classifier(tmp_path, None)), logits(student), 1e-6)
+
+
+def test_a_bare_encoder_keeps_its_pooling(tmp_path: Path) -> None:
+    model = tiny("bert", auto=AutoModel)
+    prune(model, by_ratios(model, width=0.5), "magnitude")
+    models.save(model, words(), tmp_path, 16)
+    loaded = models.load(tmp_path, models.Head("AutoModel"))
+    with torch.no_grad():
+        for one, other in zip(loaded(**inputs()).values(), model(**inputs()).values(), strict=True):
+            same(one, other, 1e-6)
+
+
+# ------------------------------------------------------------------------------------------------------------- counts
 
 
 def test_counts_and_choice_by_hand() -> None:
-    assert [kept_heads(12, ratio) for ratio in (0, 0.25, 0.3, 0.5, 0.99)] == [12, 9, 8, 6, 1]
-    assert kept_heads(1, 0.9) == 1
-    assert [kept_channels(1536, ratio) for ratio in (0, 0.25, 0.3, 0.999)] == [1536, 1152, 1072, 8]
-    assert [kept_channels(4, 0.5), kept_channels(20, 0), kept_channels(20, 0.1)] == [4, 20, 16]
+    assert [kept_units(12, ratio) for ratio in (0, 0.25, 0.3, 0.5, 0.99)] == [12, 9, 8, 6, 1]
+    assert kept_units(1, 0.9) == 1
+    assert [kept_features(1536, ratio) for ratio in (0, 0.25, 0.3, 0.999)] == [1536, 1152, 1072, 8]
+    assert [kept_features(4, 0.5), kept_features(20, 0), kept_features(20, 0.1)] == [4, 20, 16]
     assert best(torch.tensor([1.0, 3.0, 1.0, 2.0]), 3) == [0, 1, 3]
+    ratios = by_ratios(tiny("llama"), heads=0.5, channels=0.5, width=0.2, layers=0.34)
+    assert ratios == Cut(heads=[1, 1, 1], channels=[32, 32, 32], width=24, layers=2)
 
 
 def test_other_architectures_are_told_apart() -> None:
-    with pytest.raises(ModelError, match=r"pruning knows BERT-, RoBERTa- and DistilBERT-shaped models, not mpnet"):
-        prune(tiny("mpnet", "eager"), 0.5, 0.5, "random")
+    known = "BERT-, RoBERTa-, ELECTRA-, DistilBERT-, ModernBERT- and Llama-shaped"
+    with pytest.raises(ModelError, match=f"pruning knows {known} models, not mpnet"):
+        prune(tiny("mpnet", "eager"), Cut(), "random")
 
 
 def test_taylor_without_batches() -> None:
+    model = tiny("bert")
     with pytest.raises(ValueError, match="needs example batches"):
-        prune(tiny("bert"), 0.5, 0.5, "taylor")
+        prune(model, by_ratios(model, heads=0.5), "taylor")

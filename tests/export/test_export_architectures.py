@@ -13,11 +13,13 @@ from support_graphs import KINDS, SIZES, captured, classifier, model_of, token_i
 from transformers import (
     AutoModel,
     AutoModelForQuestionAnswering,
+    AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
     DPRConfig,
     DPRContextEncoder,
 )
 
+from edgeft.compress.structure import by_ratios, prune
 from edgeft.errors import ModelError
 from edgeft.export import graph, operators
 from edgeft.export.capture import capture
@@ -118,6 +120,18 @@ def test_every_head_answers_as_torch_does(
     assert shapes == outputs
     assert model.config.to_dict() == before
     assert max(both_ways(model, found, tmp_path / "model.onnx")) <= CLOSE
+
+
+@pytest.mark.parametrize("kind", ["bert", "modernbert", "llama"])
+def test_a_pruned_model_answers_as_torch_does(kind: str, tmp_path: Path) -> None:
+    """Half of the heads, channels and layers are gone, and a quarter of the hidden width."""
+    model = model_of(AutoModelForSequenceClassification, kind, 3)
+    prune(model, by_ratios(model, heads=0.5, channels=0.5, width=0.25, layers=0.5), "magnitude")
+    found = capture(model, 20)
+    assert max(both_ways(model, found, tmp_path / "model.onnx")) <= CLOSE
+    attention = [node for node in found.graph.node if node.domain == operators.DOMAIN]
+    heads = [onnx.helper.get_attribute_value(node.attribute[0]) for node in attention]
+    assert heads == ([HEADS // 2] if kind == "bert" else [])
 
 
 def test_a_model_that_answers_with_something_else_is_refused() -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch.nn.functional import normalize
 
+from edgeft import shapes
 from edgeft.data.dataset import Split
 from edgeft.runtime import Model
 from edgeft.train.batches import collate, encode
@@ -84,4 +85,4 @@ class Embeddings(TrainingTask):
         return predictions
 
     def decoding(self, model: Any) -> dict[str, Any]:
-        return {"pooling": model.edgeft_pooling, "width": int(model.config.hidden_size)}
+        return {"pooling": model.edgeft_pooling, "width": shapes.width(model)}
