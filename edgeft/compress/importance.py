@@ -95,13 +95,7 @@ def _on_output(module: nn.Module, scale: Scale) -> Any:
 
 
 def _on_update(module: nn.Module, scale: Scale) -> Any:
-    def hook(_: nn.Module, args: tuple[Any, ...], named: dict[str, Any], given: Any) -> Any:
-        before = args[0] if args else named["hidden_states"]
-        if isinstance(given, tuple):
-            return (before + scale(given[0] - before), *given[1:])
-        return before + scale(given - before)
-
-    return module.register_forward_hook(hook, with_kwargs=True)
+    return module.register_forward_hook(lambda _, before, given: before[0] + scale(given - before[0]))
 
 
 _HOOKS = {"input": _on_input, "output": _on_output, "update": _on_update}
