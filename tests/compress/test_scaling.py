@@ -113,7 +113,7 @@ def test_answers_stay_the_same_at_any_temperature() -> None:
     assert (warm.argmax(axis=1) == TRUE.argmax(axis=1)).all()
 
 
-# -------------------------------------------------------------------------------------------------------------- the choice
+# ----------------------------------------------------------------------------------------------------------- the choice
 
 
 def test_the_choice_is_made_on_rows_that_a_fit_has_not_seen() -> None:
@@ -152,7 +152,7 @@ def test_a_temperature_that_tells_nothing_is_not_taken() -> None:
 def test_the_simplest_that_is_clearly_better_is_taken() -> None:
     assert scaling.choose(TRUE, LABELS, seed=0).method == "none"
     assert scaling.choose(2.5 * TRUE, LABELS, seed=0).method == "temperature"
-    distorted = TRUE + [2.0, 0.0, -2.0]
+    distorted = TRUE + np.array([2.0, 0.0, -2.0])
     assert scaling.choose(distorted, LABELS, seed=0).method == "vector"
     assert scaling.choose(distorted, LABELS, seed=0, keep_answers=True).keeps_answers
     assert "vector" not in scaling.choose(distorted, LABELS, seed=0, keep_answers=True).cross_validation
@@ -168,7 +168,7 @@ def test_a_better_likelihood_that_costs_right_answers_is_not_taken(monkeypatch: 
     assert scaling.choose(logits, labels, seed=0).method == "none"
 
 
-# ------------------------------------------------------------------------------------------------------------------ edges
+# ---------------------------------------------------------------------------------------------------------------- edges
 
 
 @pytest.mark.parametrize("method", ["auto", "temperature", "vector", "isotonic"])
