@@ -366,8 +366,9 @@ def _mistakes(answered: Answered, inputs: ReportInputs) -> list[dict[str, Any]]:
 
 
 def _calibration_blocks(calibration: Mapping[str, Any]) -> list[facts.Block]:
-    """Method and figures; the gate figures of the calibrated answers stand in the gate table."""
-    return facts.blocks({key: value for key, value in calibration.items() if key != "answers"}, "calibration")
+    """Method and figures; the rest stands in the gate table and under the diagrams."""
+    elsewhere = ("answers", "cross_validation", "selective")
+    return facts.blocks({key: value for key, value in calibration.items() if key not in elsewhere}, "calibration")
 
 
 def _update_blocks(update: Mapping[str, Mapping[str, Any]]) -> list[facts.Block]:

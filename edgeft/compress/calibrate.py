@@ -16,10 +16,11 @@ from edgeft.artifact import Calibration, Selective
 from edgeft.bench import scores
 from edgeft.compress import scaling, selective
 from edgeft.compress.scaling import Labels, Logits
+from edgeft.data.dataset import Dataset
 from edgeft.data.dataset import load as load_dataset
 from edgeft.progress import say
 from edgeft.recipe import CalibrateConfig
-from edgeft.stage import Inputs, Metrics, stage, write_json
+from edgeft.stage import Inputs, Metrics, read_result, stage, write_json
 from edgeft.train import tasks
 from edgeft.train.tasks import TrainingTask
 
@@ -57,10 +58,16 @@ def fill(config: CalibrateConfig, inputs: Inputs, out_dir: Path) -> Metrics:
         return _written(Calibration(reason=NO_CHOICES), out_dir)
     before = {split: task.asked(model, dataset.split(split)) for split in SPLITS}
     choices = {split: task.choices(made, dataset.split(split)) for split, made in before.items()}
-    found = calibrated(config, choices, keep_answers=bool(dataset.class_weights))
+    found = calibrated(config, choices, keep_answers=_balanced(inputs["data"], dataset))
     after = {split: scaling.scaled(found, logits, labels.ndim == 2) for split, (logits, labels) in choices.items()}
     _say(found)
     return _written(found, out_dir) | {"answers": _answers(task, before, after)}
+
+
+def _balanced(data: Path, dataset: Dataset) -> bool:
+    """Whether weights or repeated rows moved the answers on purpose, which a bias would take back."""
+    done = read_result(data)
+    return bool(dataset.class_weights) or (done is not None and done.config.get("balance", "none") != "none")
 
 
 def calibrated(config: CalibrateConfig, choices: Choices, keep_answers: bool = False) -> Calibration:
@@ -69,8 +76,7 @@ def calibrated(config: CalibrateConfig, choices: Choices, keep_answers: bool = F
     Args:
         config: of the stage.
         choices: of `validation`, which it is fitted on, and `test`.
-        keep_answers: whether `auto` leaves out what can change a label: weights in the loss moved the answers on
-            purpose, and a bias would take that back.
+        keep_answers: whether `auto` leaves out what can change a label.
     """
     method = config.method if config.enabled else "none"
     found = scaling.fit(method, *choices["validation"], config.seed or 0, keep_answers)

@@ -122,7 +122,7 @@ METHODS: dict[str, Callable[[Logits, Labels], Calibration]] = {
     "isotonic": fit_isotonic,
 }
 # The simplest first, with the standard errors by which one must be better; a vector can change labels, and needs more.
-CANDIDATES = {"none": 0.0, "temperature": 1.0, "vector": 2.0}
+CANDIDATES = {"none": 0.0, "temperature": 0.5, "vector": 2.0}
 
 
 def fit(method: str, logits: Logits, labels: Labels, seed: int, keep_answers: bool = False) -> Calibration:
@@ -151,8 +151,8 @@ def fit(method: str, logits: Logits, labels: Labels, seed: int, keep_answers: bo
 def choose(logits: Logits, labels: Labels, seed: int, keep_answers: bool = False) -> Calibration:
     """The simplest method that no other beats clearly on rows that it was not fitted on.
 
-    A method is taken instead of a simpler one where its NLL is lower by more than so many standard errors of the
-    difference (as in the rule of one standard error, Breiman et al. 1984, section 3.4.3) and no right answer is lost.
+    A method is taken instead of a simpler one where its NLL is lower by more than its part of the standard error of the
+    difference (after the rule of one standard error, Breiman et al. 1984, section 3.4.3) and no right answer is lost.
     """
     if len(labels) < 2:
         return Calibration(reason="one validation row is too little to choose by")
