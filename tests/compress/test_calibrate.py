@@ -151,7 +151,7 @@ def test_a_threshold_is_in_the_manifest_and_in_every_answer(
     assert "abstain" not in edgeft.load(root / "export")("bad")[0]
 
 
-def test_where_no_threshold_holds_every_answer_abstains(kind_root: Any, tmp_path: Path) -> None:
+def test_where_no_threshold_holds_every_answer_abstains(kind_root: Any, tmp_path: Path, run: Any) -> None:
     model = packaged(kind_root("single-label"), tmp_path, max_error=0.01)
     found = model.manifest.calibration.selective
     assert found is not None
@@ -161,6 +161,8 @@ def test_where_no_threshold_holds_every_answer_abstains(kind_root: Any, tmp_path
         {"validation": 0.0, "test": 0.0},
     )
     assert [answer["abstain"] for answer in model(["bad", "a great film"])] == [True, True]
+    assert run("predict", model.folder, "bad")[1].rstrip().endswith(" (abstains)")
+    assert f"\nabstains      {found.line}\n" in run("inspect", model.folder)[1]
     assert found.line == (
         "every answer abstains: no threshold lets answers through and at most 1.0% of them wrong, with 95% confidence"
     )
