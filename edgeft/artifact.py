@@ -109,6 +109,8 @@ class Selective:
         held = f"at most {self.max_error:.1%} of them wrong, with {self.confidence:.0%} confidence"
         if self.threshold is None:
             return f"every answer abstains: no threshold lets answers through and {held}"
+        if self.threshold == 0:
+            return f"no answer abstains: {held.replace('of them', 'of all')}"
         seen = ", ".join(f"{share:.1%} of the {split} texts" for split, share in self.share.items())
         return f"answers below {self.threshold:.4f} abstain; the others: {held}; they are {seen}"
 

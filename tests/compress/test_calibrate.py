@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 
 import edgeft
-from edgeft.artifact import Calibration
+from edgeft.artifact import Calibration, Selective
 from edgeft.compress import calibrate, scaling
+from edgeft.data.dataset import load
 from edgeft.errors import RecipeError
 from edgeft.export.package import run as package
 from edgeft.recipe import CalibrateConfig, StageConfig
+from edgeft.train import tasks
 
 
 def stage(root: Path, out: Path, **options: Any) -> dict[str, Any]:
@@ -66,9 +68,6 @@ def test_both_splits_have_figures_before_and_after() -> None:
 @pytest.mark.parametrize("method", ["vector", "isotonic"])
 def test_the_artifact_answers_as_the_stage_measured(kind: str, method: str, kind_root: Any, tmp_path: Path) -> None:
     """The gate figures of answers that a calibration changed are those of the artifact that ships."""
-    from edgeft.data.dataset import load
-    from edgeft.train import tasks
-
     root = kind_root(kind)
     model = packaged(root, tmp_path, method=method)
     assert model.manifest.calibration.method == method
@@ -137,18 +136,24 @@ def test_a_threshold_is_in_the_manifest_and_in_every_answer(
     kind_root: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = kind_root("single-label")
-    model = packaged(root, tmp_path, max_error=0.9, confidence=0.5)
+    model = packaged(root, tmp_path, max_error=0.3, confidence=0.7)
     found = model.manifest.calibration.selective
     assert found is not None
     assert found.threshold is not None
-    assert "the others: at most 90.0% of them wrong, with 50% confidence" in capsys.readouterr().err
-    texts = ["the film is great", "bad", "so so so", "a plot"]
+    assert "the others: at most 30.0% of them wrong, with 70% confidence" in capsys.readouterr().err
+    texts = load(root / "data").test.texts
     best = model.probabilities(texts, batch_size=1).max(axis=1)
     expected = [bool(chance < found.threshold) for chance in best]
     assert [model(text)[0]["abstain"] for text in texts] == expected
+    assert 0 < 1 - np.mean(expected) == found.share["test"] < 1
     every = [model(text, top_k=None) for text in texts]
     assert [[answer["abstain"] for answer in answers] for answers in every] == [[one, one] for one in expected]
     assert "abstain" not in edgeft.load(root / "export")("bad")[0]
+
+
+def test_where_all_answers_hold_the_rate_none_abstains() -> None:
+    found = Selective(threshold=0.0, max_error=0.1, confidence=0.95)
+    assert found.line == "no answer abstains: at most 10.0% of all wrong, with 95% confidence"
 
 
 def test_where_no_threshold_holds_every_answer_abstains(kind_root: Any, tmp_path: Path, run: Any) -> None:
