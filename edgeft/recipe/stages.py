@@ -243,9 +243,23 @@ class ExportConfig(StageConfig):
 
 @_config()
 class CalibrateConfig(StageConfig):
-    """Temperature scaling, fitted on the validation logits of the graph that ships."""
+    """Probabilities that mean what they say, fitted on the validation logits of the graph that ships."""
 
-    enabled: Annotated[bool, _option("off: temperature 1")] = True
+    enabled: Annotated[bool, _option("off: as with the method none")] = True
+    method: Annotated[
+        Literal["auto", "temperature", "vector", "isotonic", "none"],
+        _option(
+            "auto: none, temperature or vector, by cross-validation; vector (a scale and a bias for each label) and "
+            "isotonic (a table for each label) can change a label"
+        ),
+    ] = "auto"
+    max_error: Annotated[
+        Share | None,
+        _option(
+            "wanted share of wrong answers: those that are too unsure to hold it get abstain=true; unset: none does"
+        ),
+    ] = None
+    confidence: Annotated[float, _option("with which max_error is held", gt=0, lt=1)] = 0.95
     bins: Annotated[int, _option("equal-width bins of the expected calibration error", ge=2)] = 15
 
 
