@@ -13,8 +13,9 @@ from edgeft.cleaning import Cleaning
 from edgeft.errors import ArtifactError
 from edgeft.stage import file_sha256, write_json
 
-# 2: inputs.cleaning, which an earlier runtime would pass over and answer differently. 3: kind, likewise.
-SCHEMA_VERSION = 3
+# 2: inputs.cleaning, which an earlier runtime would pass over and answer differently. 3: kind, likewise. 4:
+# calibration.selective, without which it would answer where it has to abstain.
+SCHEMA_VERSION = 4
 MANIFEST = "manifest.json"
 MODEL = "model.onnx"
 TOKENIZER = "tokenizer.json"
@@ -85,6 +86,71 @@ class Quantization:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Selective:
+    """Which answers are marked with `"abstain": true`, and what that was seen to do.
+
+    Attributes:
+        threshold: an answer whose probability is lower is marked; None: no threshold holds the rate, all are marked.
+        max_error: at most so large a share of the unmarked answers is to be wrong.
+        confidence: with which the threshold holds that on rows like those of the validation split.
+        share: of the answers, by split, those that are not marked.
+        error: share of wrong ones among them, by split; 0 where there is none.
+    """
+
+    threshold: float | None
+    max_error: float
+    confidence: float
+    share: dict[str, float] = field(default_factory=dict)
+    error: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def line(self) -> str:
+        """The same in a line for people."""
+        held = f"at most {self.max_error:.1%} of them wrong, with {self.confidence:.0%} confidence"
+        if self.threshold is None:
+            return f"every answer abstains: no threshold lets answers through and {held}"
+        if self.threshold == 0:
+            return f"no answer abstains: {held.replace('of them', 'of all')}"
+        seen = ", ".join(f"{share:.1%} of the {split} texts" for split, share in self.share.items())
+        return f"answers below {self.threshold:.4f} abstain; the others: {held}; they are {seen}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """How the graph makes probabilities of logits; calibration.json.
+
+    Attributes:
+        method: `none`, `temperature`, `vector` or `isotonic`.
+        reason: why this one.
+        temperature: divides the logits; 1 where the method is another.
+        scale: of vector scaling, multiplies the logit of each label.
+        bias: likewise, is added to it.
+        isotonic: of each label, points (score, probability), both rising, between which it is interpolated; a score is
+            the probability without calibration.
+        cross_validation: NLL of each method that was tried, on validation rows that it was not fitted on.
+        validation: `ece`, `nll` and `brier` on that split, `before` and `after`.
+        test: likewise.
+        selective: which answers are marked; None: none is.
+    """
+
+    method: str = "none"
+    reason: str = ""
+    temperature: float = 1.0
+    scale: list[float] = field(default_factory=list)
+    bias: list[float] = field(default_factory=list)
+    isotonic: list[list[tuple[float, float]]] = field(default_factory=list)
+    cross_validation: dict[str, float] = field(default_factory=dict)
+    validation: dict[str, dict[str, float]] = field(default_factory=dict)
+    test: dict[str, dict[str, float]] = field(default_factory=dict)
+    selective: Selective | None = None
+
+    @property
+    def keeps_answers(self) -> bool:
+        """Whether the label of every text is the one that the logits alone give."""
+        return self.method not in ("vector", "isotonic")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Manifest:
     """`manifest.json`.
 
@@ -97,7 +163,7 @@ class Manifest:
         labels: in the order of the logits.
         inputs: how a text becomes the graph's inputs.
         quantization: precision and the figures behind it.
-        calibration: temperature, and calibration error, NLL and Brier score before and after (validation split).
+        calibration: how the graph makes probabilities of logits, and what that was seen to do.
         parity: fp32 graph against torch: rows, largest logit difference, tolerance.
         metrics: of baseline, teacher, student and artifact, all on the same test split.
         latency: of the artifact, with the machine described.
@@ -116,7 +182,7 @@ class Manifest:
     decoding: dict[str, Any] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
     edgeft_version: str = ""
-    calibration: dict[str, Any] = field(default_factory=dict)
+    calibration: Calibration = field(default_factory=Calibration)
     parity: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, dict[str, Any]] = field(default_factory=dict)
     latency: dict[str, Any] = field(default_factory=dict)

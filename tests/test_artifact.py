@@ -73,8 +73,8 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "wrong type": (replace(b'"max_length": 8', b'"max_length": "8"'), r"Expected `int`, got `str` .*max_length"),
     "no labels": (replace(b'"labels"', b'"label5"'), "missing required field `labels`"),
     "later schema": (
-        replace(b'"schema_version": 3', b'"schema_version": 9'),
-        "manifest schema 9, this edgeft reads up to 3: install a newer",
+        replace(b'"schema_version": 4', b'"schema_version": 9'),
+        "manifest schema 9, this edgeft reads up to 4: install a newer",
     ),
     "later schema of another shape": (
         lambda f: (f / MANIFEST).write_bytes(b'{"schema_version": 9, "labels": {}}'),

@@ -96,14 +96,16 @@ def test_the_runtime_cleans_as_training_did(real_run: dict[str, Any], real_artif
     assert "As in training, texts are cleaned" in (real_artifact / "README.md").read_text()
 
 
-def test_the_temperature_is_in_the_graph(real_run: dict[str, Any], real_artifact: Path) -> None:
+def test_the_calibration_is_in_the_graph(real_run: dict[str, Any], real_artifact: Path) -> None:
     model = package.load(real_artifact)
-    temperature = real_run["json"]["stages"]["calibrate"]["metrics"]["temperature"]
+    calibration = real_run["json"]["stages"]["calibrate"]["metrics"]
+    temperature = calibration["temperature"]
     texts = ["a fine film", "an awful mess of a movie"]
     logits = model.logits(texts, batch_size=1).astype(np.float64) / temperature
     expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     np.testing.assert_allclose(model.probabilities(texts, batch_size=1), expected, atol=1e-6)
-    assert model.manifest.calibration["temperature"] == temperature
+    assert model.manifest.calibration.temperature == temperature
+    assert model.manifest.calibration.reason == calibration["reason"]
 
 
 def test_int8_is_smaller_and_matrices_are_integers(real_run: dict[str, Any], real_artifact: Path) -> None:

@@ -59,6 +59,8 @@ MIN_AREA_PT2 = 14.0
 CHARACTER_PT = 5.2  # mean width of a letter at the plots' font size
 HALO = "halo"  # text that is drawn with an outline in the page's colour
 BASELINE = "baseline"
+BEFORE, AFTER = "before calibration", "after calibration"
+DRAWN = ("teacher", BEFORE, AFTER)  # whose reliability is drawn
 LOG_SPAN = 6.0  # latencies that lie further apart than this factor get a logarithmic axis
 
 
@@ -235,7 +237,7 @@ def reliability(bins: Bins, name: str, low: float = 0.0) -> str:
 
     Args:
         bins: of one set of answers.
-        name: `before` or `after`.
+        name: whose they are.
         low: where the axis of confidence starts.
     """
 
@@ -257,7 +259,7 @@ def reliability(bins: Bins, name: str, low: float = 0.0) -> str:
         lower.set_xlabel("confidence")
         lower.set_ylabel("answers")
 
-    return draw(4.2, 4.0, f"reliability-{name}", f"Reliability diagram {name} calibration", paint)
+    return draw(4.2, 4.0, f"reliability-{name}", f"Reliability diagram, {name}", paint)
 
 
 def _points_with_intervals(axes: Any, bins: Bins, used: Any) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeft.artifact import Selective
 from edgeft.bench import facts, page, plots, scores, scrutiny
 
 PURPOSE = "to write the report"
@@ -62,8 +63,8 @@ class ReportInputs:
         test_texts: texts of the test split, (n,).
         test_rows: row of each in the labelled file, (n,).
         test_labels: true columns, (n,); None where a row has not one label.
-        probabilities_before: of the artifact without temperature, (n, labels); None: no artifact.
-        probabilities_after: of the artifact as it ships, else of the trained model, (n, labels).
+        forms: name to probabilities (n, labels) of each form of the model before calibration, in the run's order.
+        probabilities: of the artifact as it ships, else of the trained model, (n, labels).
         curves: stage -> rows with `step` and any of `loss`, `validation_loss`, `validation_<metric>`.
         bench: what `measure` returned, and `against_teacher` with `teacher`, `artifact` and `ratio`.
         calibration: what the calibration stage found.
@@ -91,8 +92,8 @@ class ReportInputs:
     test_texts: list[str] = field(default_factory=list)
     test_rows: list[int] = field(default_factory=list)
     test_labels: NDArray[np.integer] | None = None
-    probabilities_before: NDArray[np.floating] | None = None
-    probabilities_after: NDArray[np.floating] | None = None
+    forms: Mapping[str, NDArray[np.floating]] = field(default_factory=dict)
+    probabilities: NDArray[np.floating] | None = None
     curves: Mapping[str, list[dict[str, Any]]] = field(default_factory=dict)
     bench: Mapping[str, Any] = field(default_factory=dict)
     calibration: Mapping[str, Any] = field(default_factory=dict)
@@ -125,7 +126,7 @@ class Answered:
 
     Attributes:
         labels: true columns, (n,).
-        after: probabilities, (n, labels).
+        after: probabilities as they ship, (n, labels).
     """
 
     labels: NDArray[np.integer]
@@ -134,9 +135,9 @@ class Answered:
     @classmethod
     def of(cls, inputs: ReportInputs) -> Answered | None:
         """None where there are no such rows."""
-        if inputs.test_labels is None or inputs.probabilities_after is None or not len(inputs.test_labels):
+        if inputs.test_labels is None or inputs.probabilities is None or not len(inputs.test_labels):
             return None
-        return cls(inputs.test_labels, inputs.probabilities_after)
+        return cls(inputs.test_labels, inputs.probabilities)
 
 
 def render(inputs: ReportInputs) -> str:
@@ -161,14 +162,15 @@ def _context(inputs: ReportInputs) -> dict[str, Any]:
         "one_label": inputs.test_labels is not None,
         **scrutiny.context(inputs.scrutiny, inputs.flips),
         "gates_plot": plots.accuracy_latency(inputs.gates, inputs.lead_metric),
-        "reliability": _reliability(answered, inputs.probabilities_before) if answered else [],
+        "reliability": _reliability(answered, inputs.forms) if answered and inputs.forms else [],
         "confusion": _confusion(answered, inputs.labels) if answered else None,
         "curves": _curves(inputs),
         "mistakes": _mistakes(answered, inputs) if answered else [],
         "wrong": int((answered.after.argmax(axis=1) != answered.labels).sum()) if answered else 0,
         "data_blocks": facts.blocks(inputs.data, overview="checks", verbatim=frozenset(inputs.labels)),
         "bench_blocks": _bench_blocks(inputs.bench),
-        "calibration_blocks": facts.blocks(inputs.calibration, "calibration"),
+        "calibration_blocks": _calibration_blocks(inputs.calibration),
+        "abstains": Selective(**found).line if (found := inputs.calibration.get("selective")) else "",
         "parity_blocks": facts.blocks(inputs.parity, "parity"),
         "update_blocks": _update_blocks(inputs.update),
         "version_blocks": facts.blocks({"versions": inputs.versions}),
@@ -294,18 +296,17 @@ def _plain(figures: Any) -> dict[str, Any]:
 # ------------------------------------------------------------------------------------------------------------ sections
 
 
-def _reliability(answered: Answered, before: NDArray[np.floating] | None) -> list[dict[str, Any]]:
-    """Before and after calibration; nothing where nothing was calibrated."""
-    if before is None:
-        return []
-    labels, sides = answered.labels, {"before": before, "after": answered.after}
+def _reliability(answered: Answered, forms: Mapping[str, NDArray[np.floating]]) -> list[dict[str, Any]]:
+    """The figures of each form and of what ships, and the diagrams of those that are drawn."""
+    labels, sides = answered.labels, {**forms, plots.AFTER: answered.after}
     binned = {name: scores.bins(probabilities, labels, BINS) for name, probabilities in sides.items()}
     low = min(float(bins.edges[np.flatnonzero(bins.counts)[0]]) for bins in binned.values())
     return [
         {
             "name": name,
-            "plot": plots.reliability(binned[name], name, low),
+            "plot": plots.reliability(binned[name], name, low) if name in plots.DRAWN else None,
             "calibration_error": binned[name].calibration_error,
+            "by_chance": scores.chance_error(probabilities, BINS),
             "negative_log_likelihood": scores.negative_log_likelihood(probabilities, labels),
             "brier": scores.brier(probabilities, labels),
         }
@@ -362,6 +363,12 @@ def _mistakes(answered: Answered, inputs: ReportInputs) -> list[dict[str, Any]]:
             }
         )
     return found
+
+
+def _calibration_blocks(calibration: Mapping[str, Any]) -> list[facts.Block]:
+    """Method and figures; the rest stands in the gate table and under the diagrams."""
+    elsewhere = ("answers", "cross_validation", "selective")
+    return facts.blocks({key: value for key, value in calibration.items() if key not in elsewhere}, "calibration")
 
 
 def _update_blocks(update: Mapping[str, Mapping[str, Any]]) -> list[facts.Block]:

@@ -52,7 +52,7 @@ def bins(probabilities: Floats, labels: Ints, number: int = 15) -> Bins:
     """
     confidence = probabilities.max(axis=1).astype(np.float64)  # (n,)
     correct = probabilities.argmax(axis=1) == labels  # (n,)
-    where = np.clip(np.ceil(confidence * number).astype(np.int64) - 1, 0, number - 1)  # a bin holds its upper edge
+    where = _bin_of(confidence, number)
     counts = np.bincount(where, minlength=number)
     return Bins(
         edges=np.linspace(0, 1, number + 1),
@@ -60,6 +60,26 @@ def bins(probabilities: Floats, labels: Ints, number: int = 15) -> Bins:
         correct=np.bincount(where[correct], minlength=number),
         confidence=np.bincount(where, weights=confidence, minlength=number) / np.maximum(counts, 1),
     )
+
+
+def chance_error(probabilities: Floats, number: int = 15, draws: int = 100) -> float:
+    """The calibration error that perfect probabilities would show on so few answers: the mean over random truths.
+
+    Args:
+        probabilities: (n, labels); an answer is drawn to be right with the probability of its label.
+        number: of bins.
+        draws: of all truths.
+    """
+    confidence = probabilities.max(axis=1).astype(np.float64)
+    where = _bin_of(confidence, number)
+    right = np.random.default_rng(0).random((draws, len(confidence))) < confidence  # (D, n)
+    gaps = [np.bincount(where, weights=own - confidence, minlength=number) for own in right]
+    return float(np.abs(gaps).sum(axis=1).mean() / max(len(confidence), 1))
+
+
+def _bin_of(confidence: NDArray[np.float64], number: int) -> NDArray[np.int64]:
+    """(n,) the bin of each; a bin holds its upper edge."""
+    return np.clip(np.ceil(confidence * number).astype(np.int64) - 1, 0, number - 1)
 
 
 def negative_log_likelihood(probabilities: Floats, labels: Ints) -> float:

@@ -156,7 +156,7 @@ def _shown(item: Any) -> str:
         return f"{item:.6f}"
     named = next((item[name] for name in ("label", "entity", "entity_group") if name in item), "")
     words = (item.get("word", ""), named, (item.get("answer") or "(no answer)") if "answer" in item else "")
-    return f"{' '.join(filter(None, words))} {item['score']:.4f}"
+    return f"{' '.join(filter(None, words))} {item['score']:.4f}{' (abstains)' if item.get('abstain') else ''}"
 
 
 @app.command

@@ -152,7 +152,7 @@ def calibrate(
     out: Path,
     json: Json = False,
 ) -> None:
-    """Fit the temperature of an exported artifact and write the calibrated artifact.
+    """Calibrate the probabilities of an exported artifact and write the calibrated artifact.
 
     Args:
         artifact: the exported artifact.

@@ -1,109 +1,41 @@
-"""Stage `calibrate`: the temperature that makes the shipped graph's probabilities mean what they say."""
+"""Stage `calibrate`: what makes the shipped graph's probabilities mean what they say, and when it abstains."""
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax
 
 import edgeft
+from edgeft.artifact import Calibration, Selective
+from edgeft.bench import scores
+from edgeft.compress import scaling, selective
+from edgeft.compress.scaling import Labels, Logits
 from edgeft.data.dataset import Dataset
 from edgeft.data.dataset import load as load_dataset
 from edgeft.progress import say
 from edgeft.recipe import CalibrateConfig
-from edgeft.stage import Inputs, Metrics, stage, write_json
+from edgeft.stage import Inputs, Metrics, read_result, stage, write_json
 from edgeft.train import tasks
 from edgeft.train.tasks import TrainingTask
 
-Choices = tuple[NDArray[np.float32], NDArray[np.int64]]  # logits (m, k) and the right ones (m,)
+Choices = Mapping[str, tuple[Logits, Labels]]  # split to logits (m, L) and the right ones, (m,) or (m, L)
 
 CALIBRATION = "calibration.json"
-NO_CHOICES = "none: an answer of this kind is no choice among labels"
-RANGE = (0.05, 20.0)  # temperatures looked at
-EDGE = 1.02  # nearer to an end of the range than this factor is no optimum
-
-
-def nll(logits: NDArray[np.floating], labels: NDArray[np.integer], temperature: float = 1.0) -> float:
-    """Mean negative log-likelihood in nats of the labels under softmax(logits / temperature).
-
-    Args:
-        logits: (rows, labels).
-        labels: (rows,).
-        temperature: divides the logits.
-    """
-    return float(-log_softmax(logits.astype(np.float64) / temperature, axis=1)[np.arange(len(labels)), labels].mean())
-
-
-def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> float:
-    """The temperature with the least NLL (Guo et al. 2017, section 4.2).
-
-    The search is over the logarithm, between 1/20 and 20; at an end of it the data has no optimum, as where every
-    answer is right.
-    """
-    low, high = np.log(RANGE)
-    found = minimize_scalar(lambda log: nll(logits, labels, float(np.exp(log))), bounds=(low, high), method="bounded")
-    return float(np.exp(found.x))
-
-
-def chosen_temperature(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> tuple[float, str]:
-    """The fitted temperature and the method's name; 1 and why where the validation rows have no optimum."""
-    if bool((logits.argmax(axis=1) == labels).all()):
-        return 1.0, f"none: all {len(labels)} validation rows are answered right, which no temperature fits best"
-    fitted = fit_temperature(logits, labels)
-    if fitted < RANGE[0] * EDGE or fitted > RANGE[1] / EDGE:
-        return 1.0, f"none: no optimum between {RANGE[0]} and {RANGE[1]} on {len(labels)} validation rows"
-    return fitted, "temperature"
-
-
-def probabilities(logits: NDArray[np.floating], temperature: float = 1.0) -> NDArray[np.float64]:
-    """softmax(logits / temperature), (rows, labels)."""
-    return np.exp(log_softmax(logits.astype(np.float64) / temperature, axis=1))
-
-
-def expected_calibration_error(chances: NDArray[np.float64], labels: NDArray[np.integer], bins: int) -> float:
-    """Mean gap between confidence and accuracy over equal-width bins, weighted by rows (Guo et al. 2017, equation 3).
-
-    Args:
-        chances: probabilities (rows, labels).
-        labels: (rows,).
-        bins: between 0 and 1; a confidence on an edge counts to the lower bin.
-    """
-    confidence, right = chances.max(axis=1), chances.argmax(axis=1) == labels
-    bin_of = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
-    gaps = [
-        abs(confidence[bin_of == index].sum() - right[bin_of == index].sum())
-        for index in range(bins)
-        if (bin_of == index).any()
-    ]
-    return float(sum(gaps) / len(labels))
-
-
-def brier(chances: NDArray[np.float64], labels: NDArray[np.integer]) -> float:
-    """Mean squared distance of the probabilities from the one-hot labels, summed over labels (Brier 1950)."""
-    wanted = np.eye(chances.shape[1])[labels]
-    return float(((chances - wanted) ** 2).sum(axis=1).mean())
-
-
-def figures(
-    logits: NDArray[np.floating], labels: NDArray[np.integer], temperature: float, bins: int
-) -> dict[str, float]:
-    """Expected calibration error, NLL and Brier score at a temperature."""
-    chances = probabilities(logits, temperature)
-    return {
-        "ece": expected_calibration_error(chances, labels, bins),
-        "nll": nll(logits, labels, temperature),
-        "brier": brier(chances, labels),
-    }
+NO_CHOICES = "an answer of this kind is no choice among labels"
+SPLITS = ("validation", "test")
 
 
 def fill(config: CalibrateConfig, inputs: Inputs, out_dir: Path) -> Metrics:
-    """Fit the temperature on validation logits of the graph, as the runtime gives them.
+    """Calibrate on validation logits of the graph, as the runtime gives them.
 
     Tags have one choice a word, several labels one choice a label. A number and the ends of an answer have none, and
-    keep temperature 1.
+    stay as they are.
 
     Args:
         config: of the stage.
@@ -111,34 +43,107 @@ def fill(config: CalibrateConfig, inputs: Inputs, out_dir: Path) -> Metrics:
         out_dir: gets calibration.json.
 
     Returns:
-        `temperature`, `method`, and the figures of each split before and after, where there are choices.
+        What stands in calibration.json but for the isotonic tables, and where there are choices the gate figures of the
+        calibrated `answers`, whose `agreement` is with those before.
+
+    Raises:
+        RecipeError: answers of this kind can't be kept back.
     """
-    choices = choices_of(load_dataset(inputs["data"]), edgeft.load(inputs["artifact"]))
-    if choices is None:
-        found: Metrics = {"method": NO_CHOICES, "temperature": 1.0}
-        write_json(out_dir / CALIBRATION, found)
+    dataset, model = load_dataset(inputs["data"]), edgeft.load(inputs["artifact"])
+    selective.check(config, dataset.kind)
+    # An artifact that was calibrated before is calibrated anew.
+    model.manifest = dataclasses.replace(model.manifest, calibration=Calibration())
+    task = tasks.of_artifact(dataset, model.manifest)
+    if type(task).choices is TrainingTask.choices:
+        return _written(Calibration(reason=NO_CHOICES), out_dir)
+    before = {split: task.asked(model, dataset.split(split)) for split in SPLITS}
+    choices = {split: task.choices(made, dataset.split(split)) for split, made in before.items()}
+    found = calibrated(config, choices, keep_answers=_balanced(inputs["data"], dataset))
+    after = {split: scaling.scaled(found, logits, labels.ndim == 2) for split, (logits, labels) in choices.items()}
+    _say(found)
+    return _written(found, out_dir) | {"answers": _answers(task, before, after)}
+
+
+def _balanced(data: Path, dataset: Dataset) -> bool:
+    """Whether weights or repeated rows moved the answers on purpose, which a bias would take back."""
+    done = read_result(data)
+    return bool(dataset.class_weights) or (done is not None and done.config.get("balance", "none") != "none")
+
+
+def calibrated(config: CalibrateConfig, choices: Choices, keep_answers: bool = False) -> Calibration:
+    """The calibration, with what it does on each split.
+
+    Args:
+        config: of the stage.
+        choices: of `validation`, which it is fitted on, and `test`.
+        keep_answers: whether `auto` leaves out what can change a label.
+    """
+    method = config.method if config.enabled else "none"
+    found = scaling.fit(method, *choices["validation"], config.seed or 0, keep_answers)
+    seen = {split: _before_and_after(found, *pair, config.bins) for split, pair in choices.items()}
+    found = dataclasses.replace(found, validation=seen["validation"], test=seen["test"])
+    if config.max_error is None:
         return found
-    temperature, method = chosen_temperature(*choices["validation"]) if config.enabled else (1.0, "none")
-    found = {"method": method, "temperature": temperature}
-    for split, (logits, labels) in choices.items():
-        found[split] = {
-            "before": figures(logits, labels, 1.0, config.bins),
-            "after": figures(logits, labels, temperature, config.bins),
-        }
-    before, after = (found["test"][when]["ece"] for when in ("before", "after"))
-    say(f"calibrate: {method}, temperature {temperature:.3f}, calibration error on test {before:.4f} -> {after:.4f}")
-    write_json(out_dir / CALIBRATION, found)
+    return dataclasses.replace(found, selective=abstaining(config, config.max_error, found, choices))
+
+
+def _before_and_after(found: Calibration, logits: Logits, labels: Labels, bins: int) -> dict[str, dict[str, float]]:
+    both = {"before": logits, "after": scaling.scaled(found, logits, labels.ndim == 2)}
+    return {when: figures(values, labels, bins) for when, values in both.items()}
+
+
+def figures(logits: Logits, labels: Labels, bins: int) -> dict[str, float]:
+    """Expected calibration error, NLL and Brier score; each of several labels is a choice between two."""
+    chances = scaling.probabilities(logits, labels.ndim == 2)
+    if labels.ndim == 2:
+        chances, labels = np.stack([1 - chances.ravel(), chances.ravel()], axis=1), labels.ravel()
+    return {
+        "ece": scores.bins(chances, labels, bins).calibration_error,
+        "nll": scores.negative_log_likelihood(chances, labels),
+        "brier": scores.brier(chances, labels),
+    }
+
+
+def abstaining(config: CalibrateConfig, max_error: float, found: Calibration, choices: Choices) -> Selective:
+    """The threshold, from the validation rows, and what it does on both splits."""
+    seen = {split: _confidences(found, *pair) for split, pair in choices.items()}
+    least = selective.threshold(*seen["validation"], max_error, config.confidence)
+    shares = {split: selective.measured(*pair, least) for split, pair in seen.items()}
+    return Selective(
+        threshold=least,
+        max_error=max_error,
+        confidence=config.confidence,
+        share={split: share for split, (share, _) in shares.items()},
+        error={split: error for split, (_, error) in shares.items()},
+    )
+
+
+def _confidences(found: Calibration, logits: Logits, labels: Labels) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """(m,) the highest probabilities, and whether their labels are wrong."""
+    chances = scaling.probabilities(scaling.scaled(found, logits, several=False), several=False)
+    return chances.max(axis=1), chances.argmax(axis=1) != labels
+
+
+def _answers(task: TrainingTask, before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
+    """Gate figures of the calibrated answers of each split."""
+    found = {}
+    for split, made in after.items():
+        figures_of = task.figures(made.astype(np.float32), task.dataset.split(split))
+        found[split] = {**figures_of, "agreement": task.agreement(before[split], made)}
     return found
 
 
-def choices_of(dataset: Dataset, model: edgeft.Model) -> dict[str, Choices] | None:
-    """The choices on validation and test; None where an answer is none."""
-    task = tasks.of_artifact(dataset, model.manifest)
-    if type(task).choices is TrainingTask.choices:
-        return None
-    splits = {name: dataset.split(name) for name in ("validation", "test")}
-    found = {name: task.choices(task.asked(model, split), split) for name, split in splits.items()}
-    return {name: choices for name, choices in found.items() if choices is not None}
+def _written(found: Calibration, out_dir: Path) -> Metrics:
+    write_json(out_dir / CALIBRATION, found)
+    plain: Metrics = msgspec.to_builtins(found)
+    return {name: value for name, value in plain.items() if name != "isotonic" and value not in ([], {}, None)}
+
+
+def _say(found: Calibration) -> None:
+    before, after = (found.test[when]["ece"] for when in ("before", "after"))
+    say(f"calibrate: {found.method} ({found.reason}), calibration error on test {before:.4f} -> {after:.4f}")
+    if found.selective:
+        say(f"calibrate: {found.selective.line}")
 
 
 run = stage("calibrate")(fill)

@@ -25,7 +25,7 @@ def fill(config: ExportConfig, inputs: Inputs, out_dir: Path) -> Metrics:
     Args:
         config: of the stage.
         inputs: `model` (a model folder) and `data` (a data folder; of an encoder without a head a file of texts, too).
-        out_dir: becomes an artifact with temperature 1.
+        out_dir: becomes an artifact without calibration.
 
     Returns:
         Gate figures of `fp32` and of the precision that ships, `rungs` (what was tried), `parity`, `precision` and
@@ -52,7 +52,7 @@ def fill(config: ExportConfig, inputs: Inputs, out_dir: Path) -> Metrics:
     shutil.copyfile(scratch / chosen, out_dir / artifact.MODEL)
     shutil.copyfile(scratch / artifact.TOKENIZER, out_dir / artifact.TOKENIZER)
     manifest = dataclasses.replace(bed.manifest, quantization=quantization, parity=bed.parity)
-    # What no temperature follows ships as it is.
+    # What no calibration follows ships as it is.
     files = write_golden(out_dir, manifest, bed.task.given(dataset.test)) if headless else []
     artifact.write_manifest(out_dir, manifest, [*artifact.REQUIRED, *files])
     return {**found, "precision": quantization.precision, "quantization": dataclasses.asdict(quantization)}

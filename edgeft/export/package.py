@@ -1,4 +1,4 @@
-"""Stage `package`: temperature into the graph, golden rows; and `ship`, which adds what the run learned of it."""
+"""Stage `package`: calibration into the graph, golden rows; and `ship`, which adds what the run learned of it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import onnx
 
 import edgeft
 from edgeft import artifact
-from edgeft.artifact import Manifest
+from edgeft.artifact import Calibration, Manifest
 from edgeft.data.dataset import load as load_dataset
 from edgeft.errors import GateError
 from edgeft.export import graph
@@ -35,11 +35,11 @@ def fill(config: StageConfig, inputs: Inputs, out_dir: Path) -> Metrics:
 
     Args:
         config: only the seed.
-        inputs: `data`, `export` (an artifact with temperature 1) and `calibrate` (with calibration.json).
+        inputs: `data`, `export` (an artifact without calibration) and `calibrate` (with calibration.json).
         out_dir: becomes a loadable artifact.
 
     Returns:
-        Bytes of graph and tokenizer, and the temperature.
+        Bytes of graph and tokenizer.
 
     Raises:
         GateError: the golden rows don't come out as recorded.
@@ -47,9 +47,9 @@ def fill(config: StageConfig, inputs: Inputs, out_dir: Path) -> Metrics:
     dataset = load_dataset(inputs["data"])
     manifest = artifact.read_manifest(inputs["export"])
     artifact.verify_files(inputs["export"], manifest)
-    calibration = msgspec.json.decode((inputs["calibrate"] / "calibration.json").read_bytes())
+    calibration = msgspec.json.decode((inputs["calibrate"] / "calibration.json").read_bytes(), type=Calibration)
     proto = onnx.load(inputs["export"] / artifact.MODEL)
-    onnx.save(graph.set_temperature(proto, calibration["temperature"]), out_dir / artifact.MODEL)
+    onnx.save(graph.set_calibration(proto, calibration), out_dir / artifact.MODEL)
     shutil.copyfile(inputs["export"] / artifact.TOKENIZER, out_dir / artifact.TOKENIZER)
     manifest = dataclasses.replace(
         manifest, calibration=calibration, data_sha256=digest(inputs["data"]), edgeft_version=edgeft.__version__
@@ -57,7 +57,7 @@ def fill(config: StageConfig, inputs: Inputs, out_dir: Path) -> Metrics:
     task = tasks.of_artifact(dataset, manifest)
     golden = write_golden(out_dir, manifest, task.given(dataset.test))
     whole = artifact.write_manifest(out_dir, manifest, [*artifact.REQUIRED, *golden])
-    return {"bytes": artifact.total_bytes(whole), "temperature": calibration["temperature"]}
+    return {"bytes": artifact.total_bytes(whole)}
 
 
 def write_golden(folder: Path, manifest: Manifest, inputs: Sequence[Any]) -> list[str]:

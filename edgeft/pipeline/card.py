@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from edgeft import tasks
+from edgeft.artifact import Selective
 from edgeft.bench import facts
 from edgeft.cleaning import Cleaning
 from edgeft.data import clean
@@ -72,14 +73,15 @@ def _install(cleaning: Cleaning) -> str:
 
 
 def _calibration(found: Mapping[str, Any]) -> list[str]:
-    """What the temperature did, where there are probabilities to calibrate."""
+    """What the calibration did, where there are probabilities, and when it abstains."""
     if "test" not in found:
         return []
-    errors = [found["test"][when]["ece"] for when in ("before", "after")]
-    return [
-        f"Calibration error on the test rows: {errors[0]:.4f} before and {errors[1]:.4f} after temperature "
-        f"{found['temperature']:.3f}."
-    ]
+    before, after = (found["test"][when]["ece"] for when in ("before", "after"))
+    how = f"temperature {found['temperature']:.3f}" if found["method"] == "temperature" else found["method"]
+    lines = [f"Calibration error on the test rows: {before:.4f} before and {after:.4f} after calibration ({how})."]
+    if abstains := found.get("selective"):
+        lines.append(f'Each answer has an `"abstain"`: {Selective(**abstains).line}.')
+    return lines
 
 
 def _limits(results: Mapping[str, StageResult]) -> str:

@@ -62,5 +62,5 @@ def _answers(dataset: Dataset, teacher: Path | None) -> dict[str, Any]:
     return {
         "test_texts": dataset.test.texts,
         "test_labels": dataset.test.labels,
-        "probabilities_after": softmax(read_predictions(teacher, "test").astype(np.float64)),
+        "probabilities": softmax(read_predictions(teacher, "test").astype(np.float64)),
     }

@@ -70,9 +70,15 @@ def _forms(results: Results) -> list[tuple[str, Mapping[str, Any], str]]:
 def _artifact(results: Results) -> tuple[str, Mapping[str, Any], str]:
     """What ships: quality of the chosen graph, bytes with the tokenizer, latency of the bench."""
     export, bench = results["export"].metrics, results["bench"].metrics
-    chosen = {split: {**export[export["precision"]][split], "agreement": None} for split in ("validation", "test")}
     measured = {"bytes": results["package"].metrics["bytes"], "latency_ms": bench["latency"]["p50_ms"]}
-    return "artifact", {**chosen, **measured}, f"{export['precision']}, size with tokenizer"
+    return "artifact", {**shipped(results), **measured}, f"{export['precision']}, size with tokenizer"
+
+
+def shipped(results: Results) -> dict[str, dict[str, Any]]:
+    """Figures of what ships on each split: of the calibrated answers, where there are such."""
+    export, calibration = results["export"].metrics, results["calibrate"].metrics
+    graph = {split: {**export[export["precision"]][split], "agreement": None} for split in ("validation", "test")}
+    return {**graph, **calibration.get("answers", {})}
 
 
 def _teacher(result: StageResult) -> list[tuple[str, Mapping[str, Any], str]]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 import edgeft
 from edgeft import artifact, budget, models, recipe
+from edgeft.bench import plots
 from edgeft.bench.report import ReportInputs, render
 from edgeft.data.dataset import Dataset
 from edgeft.data.dataset import load as load_dataset
@@ -23,6 +24,7 @@ from edgeft.pipeline.update import origin
 from edgeft.recipe import Recipe
 from edgeft.stage import StageResult, versions
 from edgeft.train import tasks as train_tasks
+from edgeft.train.evaluate import read_predictions
 
 Results = dict[str, StageResult]
 
@@ -67,9 +69,8 @@ def _reasons(results: Results) -> dict[str, str]:
 def measured(results: Results) -> dict[str, float]:
     """The quantities that a budget limits."""
     latency, size = results["bench"].metrics["latency"], results["package"].metrics["bytes"]
-    shipped = results["export"].metrics[results["export"].metrics["precision"]]
     lead, _ = gates.measures(results)
-    drop = 100 * (results["finetune"].metrics["validation"][lead] - shipped["validation"][lead])
+    drop = 100 * (results["finetune"].metrics["validation"][lead] - gates.shipped(results)["validation"][lead])
     quantiles = {name: latency[f"{name}_ms"] for name in ("p50", "p90", "p99")}
     return {**quantiles, "size": float(size), "drop": drop}
 
@@ -93,12 +94,11 @@ def quality(results: Results, looked: dict[str, Any]) -> dict[str, dict[str, Any
         results: of every stage.
         looked: the closer look at the artifact; the teacher's stands in its own metrics.
     """
-    shipped = results["export"].metrics[results["export"].metrics["precision"]]
     student = results.get("prune") or results.get("distill")
     teacher = results["finetune"].metrics
     found = {
         "teacher": {**teacher["test"], **scrutiny.of_metrics(teacher)},
-        "artifact": {**shipped["test"], **scrutiny.of_metrics(looked)},
+        "artifact": {**gates.shipped(results)["test"], **scrutiny.of_metrics(looked)},
     }
     if "baseline" in results:
         found["baseline"] = results["baseline"].metrics["test"]
@@ -137,14 +137,12 @@ class Answers:
 
     Attributes:
         dataset: the rows.
-        before: probabilities without temperature, (n, labels); None where a row has not one label.
-        after: probabilities as it ships, (n, labels); likewise.
+        probabilities: as it ships, (n, labels); None where a row has not one label.
         looked: the closer look at them.
     """
 
     dataset: Dataset
-    before: NDArray[np.float64] | None
-    after: NDArray[np.floating] | None
+    probabilities: NDArray[np.floating] | None
     looked: dict[str, Any]
 
 
@@ -156,10 +154,19 @@ def answers(chosen: Recipe, run_dir: Path) -> Answers:
     one_label = dataset.kind == "single-label"
     return Answers(
         dataset=dataset,
-        before=softmax(found.astype(np.float64)) if one_label else None,
-        after=package.probabilities(dataset.test.texts, batch_size=1) if one_label else None,
+        probabilities=package.probabilities(dataset.test.texts, batch_size=1) if one_label else None,
         looked=scrutiny.of_artifact(package, task, found, chosen.finetune),
     )
+
+
+def forms(results: Results, run_dir: Path) -> dict[str, NDArray[np.float64]]:
+    """Probabilities (n, labels) of each form of the model on the test rows, before calibration, in the run's order."""
+    names = {"teacher": "finetune", "distilled": "distill", "pruned": "prune", plots.BEFORE: "export"}
+    return {
+        name: softmax(read_predictions(run_dir / stage, "test").astype(np.float64))
+        for name, stage in names.items()
+        if stage in results
+    }
 
 
 def softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -187,9 +194,9 @@ def report(chosen: Recipe, results: Results, run_dir: Path, found: Answers) -> s
             gates=gates.rows(results),
             lead_metric=lead,
             second_metric=second,
-            test_texts=[] if found.after is None else dataset.test.texts,
+            test_texts=[] if found.probabilities is None else dataset.test.texts,
             test_rows=[int(row) for row in dataset.test.rows],
-            test_labels=None if found.after is None else dataset.test.labels,
+            test_labels=None if found.probabilities is None else dataset.test.labels,
             curves=curves(results, run_dir),
             bench=results["bench"].metrics,
             calibration=results["calibrate"].metrics,
@@ -200,8 +207,8 @@ def report(chosen: Recipe, results: Results, run_dir: Path, found: Answers) -> s
             data=results["data"].metrics,
             metrics=quality(results, found.looked),
             mistakes=chosen.report.mistakes,
-            probabilities_before=found.before,
-            probabilities_after=found.after,
+            forms={} if found.probabilities is None else forms(results, run_dir),
+            probabilities=found.probabilities,
             scrutiny={"teacher": scrutiny.of_metrics(results["finetune"].metrics), "artifact": found.looked},
             flips=scrutiny.examples(found.looked, dataset.test, chosen.finetune),
             update=updates(results),

@@ -10,6 +10,7 @@ from typing import Any
 
 from edgeft import budget, models, shapes
 from edgeft.cleaning import cleaner
+from edgeft.compress import selective
 from edgeft.data import sources
 from edgeft.data.clean import cleaning_of
 from edgeft.data.kinds import NAMED, kind_of
@@ -99,7 +100,7 @@ def form(recipe: Recipe) -> str:
 
 
 def wanted(config: StageConfig) -> bool:
-    """Whether the recipe asks for the stage; calibration runs in any case, at temperature 1 where it is off."""
+    """Whether the recipe asks for the stage; calibration runs in any case, and changes nothing where it is off."""
     if isinstance(config, AugmentConfig | BaselineConfig | DistillConfig | PruneConfig):
         return config.enabled
     return not isinstance(config, UpdateConfig) or config.run is not None
@@ -164,6 +165,7 @@ def preflight(recipe: Recipe, names: Collection[str] | None = None) -> None:
     cleaner(cleaning_of(recipe.data))
     methods.check(recipe.finetune, models.facts(recipe.finetune.model), tasks.class_of(kind))
     mitigation.check(recipe.finetune, kind)
+    selective.check(recipe.calibrate, kind)
     for source in filter(None, (recipe.finetune.model, recipe.distill.student if "distill" in names else None)):
         models.load_tokenizer(source)
     check_shapes(recipe, names)

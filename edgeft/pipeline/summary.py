@@ -9,6 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from edgeft.artifact import Selective
 from edgeft.bench import facts
 from edgeft.pipeline import gates, scrutiny
 from edgeft.pipeline.kept import NEW
@@ -46,6 +47,8 @@ def _headline(results: Results, console: Console) -> None:
         f"({bench['threads']} thread); stages took {seconds:.0f} s, at most "
         f"{facts.size(max(result.peak_memory_bytes for result in results.values()))} of memory"
     )
+    if abstains := results["calibrate"].metrics.get("selective"):
+        console.print(Selective(**abstains).line)
     if race := bench.get("against_teacher"):
         ratio = race["ratio"]
         console.print(
@@ -55,7 +58,7 @@ def _headline(results: Results, console: Console) -> None:
 
 
 def _calibrated(found: dict[str, Any]) -> str:
-    """What the temperature did, where there are probabilities to calibrate."""
+    """What the calibration did, where there are probabilities."""
     if "test" not in found:
         return ""
     before, after = (found["test"][when]["ece"] for when in ("before", "after"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from edgeft.recipe.base import Dropout, Points, Rate, Rows, Share, StageConfig, Tokens, Weight
+from edgeft.recipe.base import Count, Dropout, Milliseconds, Points, Rate, Rows, Share, StageConfig, Tokens, Weight
 from edgeft.recipe.options import config as _config
 from edgeft.recipe.options import option as _option
 from edgeft.recipe.rows import AugmentConfig, DataConfig
@@ -144,9 +144,9 @@ class DistillationConfig(TrainingConfig):
     soft_weight: Annotated[float, _option("weight of the soft-label loss", ge=0)] = 1.0
     hard_weight: Annotated[float, _option("weight of the cross-entropy on the labels", ge=0)] = 0.5
     hidden_weight: Annotated[float, _option("weight of the cosine loss on the last hidden states", ge=0)] = 1.0
-    reverse_weight: Annotated[float, _option("weight of the reverse soft-label loss, KL(student || teacher)", ge=0)] = (
-        0.0
-    )
+    reverse_weight: Annotated[
+        float, _option("weight of the reverse soft-label loss, the divergence of the student from the teacher", ge=0)
+    ] = 0.0
     relation_weight: Annotated[
         float, _option("weight of the last layer's self-attention relations (MiniLMv2)", ge=0)
     ] = 0.0
@@ -181,17 +181,17 @@ class PruneConfig(DistillationConfig):
     width_ratio: Annotated[float, _option("share of the hidden width removed", ge=0, lt=1)] = 0.0
     layer_ratio: Annotated[float, _option("share of the layers removed", ge=0, lt=1)] = 0.0
     vocabulary_size: Annotated[
-        int | None, _option("tokens that stay, the most frequent in the training texts; unset: all", "tokens", ge=1)
+        Tokens | None, _option("tokens that stay, the most frequent in the training texts; unset: all", "tokens")
     ] = None
     vocabulary_min_count: Annotated[
         int, _option("occurrences in the training texts that a token needs to stay; 0: none", ge=0)
     ] = 0
     max_parameters: Annotated[
-        int | None, _option("heads and channels go, in equal shares, until so many parameters are left", ge=1)
+        Count | None, _option("heads and channels go, in equal shares, until so many parameters are left")
     ] = None
     max_latency_ms: Annotated[
-        float | None,
-        _option("heads and channels go, in equal shares, until a text takes so long by the latency table", "ms", gt=0),
+        Milliseconds | None,
+        _option("heads and channels go, in equal shares, until a text takes so long by the latency table", "ms"),
     ] = None
     latency_table: Annotated[
         str | None, _option("file of measured latencies, of this or another machine; unset: measured here")
@@ -243,9 +243,23 @@ class ExportConfig(StageConfig):
 
 @_config()
 class CalibrateConfig(StageConfig):
-    """Temperature scaling, fitted on the validation logits of the graph that ships."""
+    """Probabilities that mean what they say, fitted on the validation logits of the graph that ships."""
 
-    enabled: Annotated[bool, _option("off: temperature 1")] = True
+    enabled: Annotated[bool, _option("off: as with the method none")] = True
+    method: Annotated[
+        Literal["auto", "temperature", "vector", "isotonic", "none"],
+        _option(
+            "auto: none, temperature or vector, by cross-validation; vector (a scale and a bias for each label) and "
+            "isotonic (a table for each label) can change a label"
+        ),
+    ] = "auto"
+    max_error: Annotated[
+        Share | None,
+        _option(
+            "wanted share of wrong answers: those that are too unsure to hold it get abstain=true; unset: none does"
+        ),
+    ] = None
+    confidence: Annotated[float, _option("with which max_error is held", gt=0, lt=1)] = 0.95
     bins: Annotated[int, _option("equal-width bins of the expected calibration error", ge=2)] = 15
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Sequence
-from typing import Any, TypedDict, overload
+from typing import Any, NotRequired, TypedDict, overload
 
 import numpy as np
 
@@ -16,10 +16,14 @@ THRESHOLD = 0.5  # probability from which a label of several is given
 
 
 class Prediction(TypedDict):
-    """One label with its probability; of a regression `score` and the number."""
+    """One label with its probability; of a regression `score` and the number.
+
+    Where the artifact has a threshold, `abstain` says whether the text's best label stays below it.
+    """
 
     label: str
     score: float
+    abstain: NotRequired[bool]
 
 
 def decode(probabilities: Sequence[float], labels: Sequence[str], top_k: int | None) -> list[Prediction]:
@@ -47,6 +51,8 @@ class Classifier(Model):
         super().__init__(*parts)
         # A number is the logit itself, as in transformers.pipeline.
         self.reads = ("logits",) if self.kind == REGRESSION else ("probabilities",)
+        self.replays = ("logits",) if self.kind == REGRESSION else ("logits", "probabilities")
+        self._selective = self.manifest.calibration.selective
 
     @overload
     def __call__(self, texts: str, top_k: int | None = 1) -> list[Prediction]: ...  # type: ignore[overload-overlap]
@@ -69,13 +75,21 @@ class Classifier(Model):
         return found if isinstance(texts, str) or top_k != 1 else [row[0] for row in found]
 
     def decode(self, windows: Sequence[Window], found: Sequence[Arrays], top_k: int | None = 1) -> list[Prediction]:
-        return decode(found[0][0].tolist(), self.labels, top_k)
+        best = decode(found[0][0].tolist(), self.labels, top_k)
+        if self._selective:
+            least = self._selective.threshold
+            abstain = least is None or best[0]["score"] < least
+            for answer in best:
+                answer["abstain"] = abstain
+        return best
 
     def replayed(self, windows: Sequence[Window], found: Sequence[Arrays]) -> tuple[Floats, str]:
-        logits = found[0][0]
+        logits, *others = found[0]
         if self.kind == REGRESSION:
             return logits, ""
-        given = [int(logits.argmax())] if self.kind == "single-label" else np.flatnonzero(logits >= 0).tolist()
+        (chances,) = others
+        several = self.kind == "multi-label"
+        given = np.flatnonzero(chances >= THRESHOLD).tolist() if several else [int(chances.argmax())]
         return logits, ", ".join(self.labels[label] for label in given)
 
     def probabilities(self, texts: Sequence[str], batch_size: int = BATCH_SIZE) -> Floats:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from edgeft.artifact import InputSpec, Manifest, total_bytes
+from edgeft.artifact import Calibration, InputSpec, Manifest, total_bytes
 from edgeft.cleaning import Cleaning
 
 HEADLINE = ("accuracy", "macro_f1")  # where the artifact doesn't say
@@ -23,8 +23,8 @@ def describe(manifest: Manifest) -> str:
         f"agreement     {quantization.agreement:.2%} of the answers equal those of the fp32 graph",
         f"proved on     {'; '.join(quantization.proved_on) or 'not needed for fp32'}",
         f"size          {total_bytes(manifest) / 1e6:.1f} MB",
-        f"calibration   {manifest.calibration.get('method', 'none')}, "
-        f"temperature {manifest.calibration.get('temperature', 1.0):.3f}",
+        f"calibration   {_calibration(manifest.calibration)}",
+        *([f"abstains      {manifest.calibration.selective.line}"] if manifest.calibration.selective else []),
     ]
     headline = manifest.metrics.get("artifact", {}).get("intervals") or HEADLINE
     for name, metrics in manifest.metrics.items():
@@ -39,6 +39,13 @@ def describe(manifest: Manifest) -> str:
 def _input(spec: InputSpec) -> str:
     long = f"read in windows that share {spec.stride}" if spec.stride else "truncated"
     return f"up to {spec.max_length} tokens; longer texts are {long}"
+
+
+def _calibration(found: Calibration) -> str:
+    """The method, the temperature, and what was reached on the test split."""
+    warmth = f" {found.temperature:.3f}" if found.method == "temperature" else ""
+    ends = [found.test[when]["ece"] for when in ("before", "after") if when in found.test]
+    return f"{found.method}{warmth}{f', calibration error on test {ends[0]:.4f} -> {ends[-1]:.4f}' if ends else ''}"
 
 
 def _pairs(document: dict[str, Any]) -> str:

@@ -14,7 +14,7 @@ class Embedder(Model):
     """An artifact that gives each text a vector of length 1; called, it gives the same as lists of floats."""
 
     reads = (OUTPUT,)
-    numbers = (OUTPUT,)
+    numbers = replays = (OUTPUT,)
 
     def __call__(self, texts: str | Sequence[str]) -> list[float] | list[list[float]]:
         """The vector of one text, or those of many; `embed` gives them as an array."""

@@ -38,7 +38,8 @@ class Model(ABC):
         name: the folder's name.
         labels: in the order of the logits' last axis; none where the kind has none.
         reads: the graph's outputs that an answer is made of.
-        numbers: those of them that a replay compares.
+        numbers: those that a replay compares.
+        replays: all that a replay looks at; the numbers first.
         takes: the options of a call, beside the input.
         pairs: whether an input is a question with its context, not a text.
         sample: any input.
@@ -47,6 +48,7 @@ class Model(ABC):
 
     reads: tuple[str, ...]
     numbers: tuple[str, ...] = ("logits",)
+    replays: tuple[str, ...] = ("logits",)
     takes: ClassVar[tuple[str, ...]] = ()
     pairs: ClassVar[bool] = False
     sample: ClassVar[Any] = "warm up"
@@ -93,7 +95,7 @@ class Model(ABC):
 
         Args:
             windows: of the input.
-            found: for each, the arrays of `numbers`.
+            found: for each, the arrays of `replays`.
         """
 
     def check(self, **options: Any) -> None:
@@ -162,7 +164,7 @@ class Model(ABC):
         raise UserError(f"{self.name}: {self.manifest.task} ({self.kind}) has no probabilities of a whole text")
 
     def logits(self, texts: Sequence[str], batch_size: int = BATCH_SIZE) -> Floats:
-        """Logits before temperature, float32 (texts, labels); of classification and regression only.
+        """Logits before calibration, float32 (texts, labels); of classification and regression only.
 
         Raises:
             UserError: this kind has none.

@@ -69,7 +69,7 @@ class Reader(Model):
     """
 
     reads = ("start_logits", "end_logits")
-    numbers = reads
+    numbers = replays = reads
     takes = ("top_k",)
     pairs = True
     sample: ClassVar[Any] = {"question": "warm up", "context": "warm up"}

@@ -72,6 +72,7 @@ class Tagger(Model):
     """
 
     reads = ("probabilities",)
+    replays = ("logits", "probabilities")
     takes = ("aggregation_strategy", "ignore_labels")
 
     def __call__(
@@ -134,8 +135,8 @@ class Tagger(Model):
         return [entity for entity in each if entity.get("entity", entity.get("entity_group")) not in ignore_labels]
 
     def replayed(self, windows: Sequence[Window], found: Sequence[Arrays]) -> tuple[Floats, str]:
-        values = joined(windows, [logits for (logits,) in found]).values
-        return values.max(axis=1), " ".join(self.labels[label] for label in values.argmax(axis=1))
+        logits, chances = (joined(windows, list(arrays)).values for arrays in zip(*found, strict=True))  # (m, L)
+        return logits.max(axis=1), " ".join(self.labels[label] for label in chances.argmax(axis=1))
 
     def _entities(self, tokens: Tokens) -> list[Entity]:
         return [

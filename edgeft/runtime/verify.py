@@ -91,7 +91,7 @@ def record(model: Model, inputs: Sequence[Any], tolerance: float) -> Golden:
 
 def _recorded(model: Model, given: Any) -> GoldenRow:
     windows = model.windows([given])
-    numbers, answer = model.replayed(windows[0], model.run(windows, model.numbers, 1)[0])
+    numbers, answer = model.replayed(windows[0], model.run(windows, model.replays, 1)[0])
     return GoldenRow(
         text=given,
         input_ids=[token for window in windows[0] for token in window.ids],

@@ -38,7 +38,6 @@ class FakeModel:
             labels=self.labels,
             inputs=InputSpec(names=["input_ids"], max_length=8, pad_token_id=0),
             quantization=Quantization(precision="int8", scheme="none"),
-            calibration={"temperature": 1.0},
             metrics={"artifact": {"accuracy": 1.0}},
             files={MODEL: File(sha256="0" * 64, bytes=0)},
         )

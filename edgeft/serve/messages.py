@@ -9,7 +9,7 @@ import msgspec
 from litestar.exceptions import HTTPException
 from msgspec import UNSET, Meta, UnsetType
 
-from edgeft.artifact import MODEL
+from edgeft.artifact import MODEL, Calibration
 from edgeft.cleaning import Cleaning
 from edgeft.runtime.tags import STRATEGIES
 from edgeft.serve.service import ModelProtocol
@@ -49,8 +49,9 @@ class PredictResponse(msgspec.Struct):
         list[Any],
         Meta(
             description='one for each text: {"label", "score"} of a label or a number, or a list of them, best first, '
-            "where top_k was given; the list of its tags; its embedding as a list of numbers; for each question "
-            '{"answer", "score", "start", "end"}, or a list of them likewise'
+            'where top_k was given, with "abstain" where the model has a threshold (see /v1/model): true where it is '
+            "too unsure to hold its error rate; the list of its tags; its embedding as a list of numbers; for each "
+            'question {"answer", "score", "start", "end"}, or a list of them likewise'
         ),
     ]
 
@@ -66,7 +67,9 @@ class ModelCard(msgspec.Struct):
     max_length: Annotated[int, Meta(description="tokens of a forward pass")]
     long_texts: Annotated[str, Meta(description="longer ones are truncated, or windowed: answered whole")]
     cleaning: Annotated[Cleaning, Meta(description="what is done to a text before it is tokenized, as in training")]
-    calibration: dict[str, Any]
+    calibration: Annotated[
+        Calibration, Meta(description="how probabilities are made of logits, and below which one an answer abstains")
+    ]
     metrics: dict[str, dict[str, Any]]
     sha256: Annotated[str, Meta(description="of model.onnx")]
 

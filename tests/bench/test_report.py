@@ -44,8 +44,8 @@ def make(number: int = 2, rows: int = 60, **changes: Any) -> ReportInputs:
         test_texts=[f"text {index}" for index in range(rows)],
         test_rows=list(range(100, 100 + rows)),
         test_labels=truth,
-        probabilities_before=before,
-        probabilities_after=after,
+        forms={"teacher": before, "distilled": before, "before calibration": before},
+        probabilities=after,
         curves={"distill": [{"step": 1, "loss": 0.9}, {"step": 2, "validation_accuracy": 0.8, "validation_loss": 0.7}]},
         bench={"latency": LATENCY, "threads": 1, "precision": "int8", "size": {"device_bytes": 9_000_000}},
         calibration={"temperature": 1.5, "before": {"nll": 0.5}, "after": {"nll": 0.4}},
@@ -90,8 +90,8 @@ NOBODY = {
     "test_texts": [],
     "test_rows": [],
     "test_labels": np.zeros(0, dtype=int),
-    "probabilities_before": np.zeros((0, 2)),
-    "probabilities_after": np.zeros((0, 2)),
+    "forms": {},
+    "probabilities": np.zeros((0, 2)),
 }
 
 
@@ -147,7 +147,7 @@ def test_speedup_takes_latencies_as_they_come_from_a_race() -> None:
 
 def test_one_mistake_and_a_label_that_is_never_predicted() -> None:
     after = np.array([[0.9, 0.08, 0.02], [0.2, 0.75, 0.05], [0.7, 0.1, 0.2]])
-    one = make(number=3, rows=3, test_labels=np.array([0, 1, 2]), probabilities_after=after, probabilities_before=after)
+    one = make(number=3, rows=3, test_labels=np.array([0, 1, 2]), probabilities=after, forms={})
     text = " ".join(parse(render(one)).text)
     assert "1 of 3 test texts are answered wrongly; this is the one" in text
     assert "row 102" in text
@@ -179,6 +179,18 @@ def test_equal_inputs_give_equal_bytes() -> None:
     assert render(make()) == render(make())
 
 
+def test_reliability_of_every_form_and_of_what_ships() -> None:
+    chosen = {"threshold": 0.8, "max_error": 0.05, "confidence": 0.95, "share": {"test": 0.5}}
+    page = render(make(calibration={"method": "temperature", "answers": {"test": {}}, "selective": chosen}))
+    section = page[page.index('<section id="reliability"') : page.index('<section id="confusion"')]
+    text = " ".join(parse(section).text)
+    names = re.findall(r'<th scope="row">([^<]+)</th>', section)
+    assert names == ["teacher", "distilled", "before calibration", "after calibration"]
+    assert re.findall(r"<figcaption><b>([^<]+)</b>", section) == ["teacher", "before calibration", "after calibration"]
+    assert "answers below 0.8000 abstain; the others: at most 5.0% of them wrong, with 95% confidence" in text
+    assert "Selective prediction" not in render(make())
+
+
 def test_long_texts_are_cut() -> None:
     page = render(make(test_texts=["x" * 5000] * 60))
     assert "x" * report.TEXT_CHARACTERS + " …" in page
@@ -188,7 +200,7 @@ def test_long_texts_are_cut() -> None:
 def test_plots_follow_the_page_colours() -> None:
     page = render(make())
     drawings = re.findall(r"<svg.*?</svg>", page, flags=re.S)
-    assert len(drawings) == 4
+    assert len(drawings) == 5
     for drawing in drawings:
         colours = set(re.findall(r"(?:fill|stroke): ?(#[0-9a-f]{6}|var\(--\w+\))", drawing))
         assert not {colour for colour in colours if colour.startswith("#")}

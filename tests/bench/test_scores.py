@@ -24,6 +24,19 @@ def test_a_bin_holds_its_upper_edge_and_certainty_is_in_the_last() -> None:
     assert found.counts.tolist() == [1, 1]
 
 
+def test_the_error_by_chance_is_that_of_drawn_truths() -> None:
+    """A slow twin: every truth of three answers with its chance, one bin."""
+    confidence = [0.9, 0.7, 0.6]
+    expected = 0.0
+    for truth in range(8):
+        right = [bool(truth >> place & 1) for place in range(3)]
+        chance = np.prod([own if hit else 1 - own for own, hit in zip(confidence, right, strict=True)])
+        expected += chance * abs(sum(right) - sum(confidence)) / 3
+    probabilities = np.array([[own, 1 - own] for own in confidence])
+    assert scores.chance_error(probabilities, 1, draws=20_000) == pytest.approx(expected, abs=0.003)
+    assert scores.chance_error(np.array([[1.0, 0.0]])) == 0.0
+
+
 def test_likelihood_and_brier_by_hand() -> None:
     nll = -np.log([0.9, 0.8, 0.4, 0.3]).mean()
     assert scores.negative_log_likelihood(PROBABILITIES, LABELS) == pytest.approx(nll, rel=1e-5)

@@ -117,7 +117,7 @@ def test_the_lowest_slices_leave_few_rows_and_undefined_ones_out() -> None:
     "changes",
     [
         {"scrutiny": {"teacher": looked(), "artifact": looked()}, "flips": FLIPS},
-        {"scrutiny": {"teacher": looked()}, "flips": FLIPS, "shipped": False, "probabilities_before": None},
+        {"scrutiny": {"teacher": looked()}, "flips": FLIPS, "shipped": False, "forms": {}},
         {"scrutiny": {"teacher": looked()}, "shipped": False, "lead_metric": "pearson", "labels": [], **NOBODY,
          "test_labels": None, "second_metric": None},
         {"scrutiny": {"artifact": {"intervals": looked()["intervals"]}}},

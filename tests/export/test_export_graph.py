@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from edgeft import models
+from edgeft.artifact import Calibration
 from edgeft.data.dataset import Dataset, Split
 from edgeft.errors import GateError, ModelError
 from edgeft.export import capture as capturing
@@ -90,7 +91,8 @@ def test_finished_graph_has_probabilities_that_follow_the_temperature(
     captured: tuple[Any, Path], tmp_path: Path
 ) -> None:
     graph.finish(captured[1], tmp_path / "m.onnx")
-    onnx.save(graph.set_temperature(onnx.load(tmp_path / "m.onnx"), 4.0), tmp_path / "warm.onnx")
+    warm = Calibration(method="temperature", temperature=4.0)
+    onnx.save(graph.set_calibration(onnx.load(tmp_path / "m.onnx"), warm), tmp_path / "warm.onnx")
     logits = run(tmp_path / "warm.onnx", TEXT_IDS)
     expected = np.exp(logits / 4) / np.exp(logits / 4).sum(axis=1, keepdims=True)
     np.testing.assert_allclose(run(tmp_path / "warm.onnx", TEXT_IDS, "probabilities"), expected, rtol=1e-5)

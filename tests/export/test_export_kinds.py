@@ -67,7 +67,7 @@ def asked_and_predicted(root: Path, folder: str = "export") -> tuple[Any, Any, A
 def test_an_artifact_of_every_kind(kind: str, kind_root: Any) -> None:
     model = edgeft.load(kind_root(kind) / "artifact")
     manifest = model.manifest
-    assert (manifest.kind, manifest.schema_version) == (kind, 3)
+    assert (manifest.kind, manifest.schema_version) == (kind, artifact.SCHEMA_VERSION)
     assert manifest.parity["max_logit_difference"] <= CLOSE
     assert manifest.parity["rows_with_other_tokens"] == 0
     assert model.long_texts == ("windowed" if kind in ("tokens", "squad") else "truncated")
@@ -107,10 +107,11 @@ def test_several_labels_have_a_probability_each(kind_root: Any) -> None:
     same(model(SHORT[0]), pipe(SHORT[0]))
     logits = model.logits(SHORT)
     np.testing.assert_allclose(model.probabilities(SHORT), 1 / (1 + np.exp(-logits)), atol=1e-6)
-    warm = edgeft.load(root / "artifact")
-    temperature = warm.manifest.calibration["temperature"]
-    assert temperature != 1
-    np.testing.assert_allclose(warm.probabilities(SHORT), 1 / (1 + np.exp(-logits / temperature)), atol=1e-6)
+    calibrated = edgeft.load(root / "artifact")
+    found = calibrated.manifest.calibration
+    assert found.method != "none"
+    scaled = logits / found.temperature * (found.scale or 1) + (found.bias or 0)
+    np.testing.assert_allclose(calibrated.probabilities(SHORT), 1 / (1 + np.exp(-scaled)), atol=1e-6)
 
 
 def test_a_number_is_that_of_transformers(kind_root: Any) -> None:

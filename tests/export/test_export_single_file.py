@@ -20,7 +20,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 
 import edgeft
 from edgeft import artifact
-from edgeft.artifact import InputSpec, Manifest, Quantization
+from edgeft.artifact import Calibration, InputSpec, Manifest, Quantization
 from edgeft.cleaning import Cleaning
 from edgeft.errors import ArtifactError, GateError, MissingExtraError, ModelError, UserError
 from edgeft.export import graph, single_file, text_graph
@@ -107,7 +107,7 @@ def classifier(tokens: int, width: int = 16) -> onnx.ModelProto:
     logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", len(LABELS)])
     body = helper.make_graph(nodes, "classifier", inputs, [logits], constants)
     proto = helper.make_model(body, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-    return graph.add_probabilities(proto, temperature=1.5)
+    return graph.set_calibration(graph.add_probabilities(proto), Calibration(method="temperature", temperature=1.5))
 
 
 def ship(folder: Path, tokenizer: Tokenizer, **inputs: Any) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,11 +15,12 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper, parser
 
 from edgeft import artifact
-from edgeft.artifact import InputSpec, Manifest, Quantization
+from edgeft.artifact import Calibration, InputSpec, Manifest, Quantization, Selective
 from edgeft.errors import ArtifactError, UserError
-from edgeft.export.graph import add_probabilities, set_temperature
+from edgeft.export.graph import add_probabilities, set_calibration
 from edgeft.runtime import load, threads
 from edgeft.runtime.classification import decode
+from edgeft.runtime.describe import describe
 from edgeft.runtime.engine import Engine, pad
 from edgeft.runtime.loading import assemble
 from edgeft.runtime.model import length_sorted
@@ -53,7 +55,8 @@ def folder(tmp_path: Path, tiny_tokenizer: Any) -> Path:
     """An artifact of the bag of words at temperature 2."""
     place = tmp_path / "words"
     place.mkdir()
-    onnx.save(set_temperature(add_probabilities(bag_of_words()), 2.0), place / artifact.MODEL)
+    warm = Calibration(method="temperature", temperature=2.0)
+    onnx.save(set_calibration(add_probabilities(bag_of_words()), warm), place / artifact.MODEL)
     tiny_tokenizer.backend_tokenizer.save(str(place / artifact.TOKENIZER))
     manifest = Manifest(
         task="text-classification",
@@ -103,6 +106,43 @@ def test_probabilities_are_softmax_of_logits_over_temperature(folder: Path) -> N
     scaled = model.logits(["fine", "awful plot"]) / 2
     expected = np.exp(scaled) / np.exp(scaled).sum(axis=1, keepdims=True)
     np.testing.assert_allclose(model.probabilities(["fine", "awful plot"]), expected, rtol=1e-5)
+
+
+def abstaining(folder: Path, threshold: float | None) -> Path:
+    """The artifact with a threshold."""
+    manifest = artifact.read_manifest(folder)
+    selective = Selective(threshold=threshold, max_error=0.1, confidence=0.9, share={"validation": 0.5})
+    calibration = dataclasses.replace(manifest.calibration, method="temperature", temperature=2.0, selective=selective)
+    artifact.write_manifest(folder, dataclasses.replace(manifest, calibration=calibration), list(artifact.REQUIRED))
+    return folder
+
+
+def test_an_answer_below_the_threshold_abstains_and_all_labels_of_a_text_alike(folder: Path) -> None:
+    texts = ["a good film", "so poor", "plot", "fine"]
+    sure = load(folder).probabilities(texts).max(axis=1)
+    least = float(np.sort(sure)[2])  # two are surer, or as sure
+    model = load(abstaining(folder, least))
+    assert [answer["abstain"] for answer in model(texts)] == (sure < least).tolist()
+    assert [[own["abstain"] for own in row] for row in model(texts, top_k=None)] == [[one] * 2 for one in sure < least]
+    assert [answers[0]["abstain"] for answers in model.predict_many(texts)] == (sure < least).tolist()
+    assert all(answer["abstain"] is True for answer in load(abstaining(folder, None))(texts))
+
+
+def test_what_an_artifact_says_of_its_calibration(folder: Path) -> None:
+    assert "calibration   none\n" in describe(artifact.read_manifest(folder)) + "\n"
+    said = describe(artifact.read_manifest(abstaining(folder, 0.75)))
+    assert "calibration   temperature 2.000" in said
+    assert "abstains      answers below 0.7500 abstain; the others: at most 10.0% of them wrong, with 90% conf" in said
+
+
+def test_a_manifest_of_the_schema_before_is_read(folder: Path) -> None:
+    document = json.loads((folder / artifact.MANIFEST).read_text())
+    figures = {"ece": 0.1, "nll": 0.5, "brier": 0.2}
+    old = {"method": "temperature", "temperature": 2.0, "test": {"before": figures, "after": figures}}
+    (folder / artifact.MANIFEST).write_text(json.dumps({**document, "schema_version": 3, "calibration": old}))
+    model = load(folder)
+    assert model.manifest.calibration.temperature == 2.0
+    assert set(model("fine")[0]) == {"label", "score"}
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 5])

@@ -1,14 +1,19 @@
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from litestar.testing import TestClient
 
+import edgeft
+from edgeft import artifact
 from edgeft.errors import UserError
 from edgeft.serve import ServeSettings, create_app
 from edgeft.serve.fake import FakeModel
@@ -96,10 +101,35 @@ def test_model_card() -> None:
         "max_length": 8,
         "long_texts": "truncated",
         "cleaning": {"steps": [], "anonymise": [], "region": "US", "names_model": None},
-        "calibration": {"temperature": 1.0},
+        "calibration": {
+            **{"method": "none", "reason": "", "temperature": 1.0, "scale": [], "bias": [], "isotonic": []},
+            **{"cross_validation": {}, "validation": {}, "test": {}, "selective": None},
+        },
         "metrics": {"artifact": {"accuracy": 1.0}},
         "sha256": "0" * 64,
     }
+
+
+def test_an_artifact_with_a_threshold_says_so_in_answers_card_and_schema(kind_root: Any, tmp_path: Path) -> None:
+    shutil.copytree(kind_root("single-label") / "artifact", tmp_path / "sure")
+    manifest = artifact.read_manifest(tmp_path / "sure")
+    selective = artifact.Selective(threshold=None, max_error=0.05, confidence=0.95)
+    manifest = replace(manifest, calibration=replace(manifest.calibration, selective=selective))
+    artifact.write_manifest(tmp_path / "sure", manifest, list(manifest.files))
+    with TestClient(create_app({"sure": edgeft.load(tmp_path / "sure")})) as client:
+        alone = client.post("/v1/predict", json={"text": "a film"}).json()["predictions"]
+        every = client.post("/v1/predict", json={"text": "a film", "top_k": None}).json()["predictions"]
+        (card,) = client.get("/v1/model").json()["models"]
+        schema = client.get("/schema").json()
+    assert [set(answer) for answer in alone] == [{"label", "score", "abstain"}]
+    assert [answer["abstain"] for answer in (*alone, *every[0])] == [True] * 3
+    assert card["calibration"]["selective"] == {
+        **{"threshold": None, "max_error": 0.05, "confidence": 0.95},
+        **{"share": {}, "error": {}},
+    }
+    models = schema["components"]["schemas"]
+    assert "abstain" in models["PredictResponse"]["properties"]["predictions"]["description"]
+    assert "threshold" in next(own["properties"] for name, own in models.items() if name.endswith("Selective"))
 
 
 def test_the_schema_has_every_route_and_refusal_and_needs_no_network() -> None:

@@ -12,12 +12,19 @@ from edgeft.errors import require
 from edgeft.train.metrics.checks import PURPOSE, Figures, Floats, Labels, check_finite, check_rows
 
 THRESHOLD = 0.5  # probability from which a label of several is given
+TINY = 1e-12  # a probability of 0 is taken for this
 
 
 def log_softmax(logits: Floats) -> npt.NDArray[np.float64]:
     """Log-probabilities, (n, L) to (n, L)."""
     shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+
+
+def logits_of(probabilities: Floats, several: bool = False) -> npt.NDArray[np.float64]:
+    """Logits (n, L) whose softmax, or of `several` labels whose sigmoid, these probabilities (n, L) are."""
+    values = np.clip(probabilities.astype(np.float64), TINY, None)
+    return np.log(values) - np.log(np.clip(1 - values, TINY, None)) if several else np.log(values)
 
 
 def agreement(a: Floats, b: Floats) -> float:

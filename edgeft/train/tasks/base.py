@@ -213,9 +213,12 @@ class TrainingTask(ABC):
         """What torch has for the `numbers` of the runtime's model, first axis the batch."""
         return (model(**batch).logits,)
 
-    def choices(self, predictions: Any, split: Split) -> tuple[NDArray[np.float32], NDArray[np.int64]] | None:
-        """Logits (m, k) of all choices that were made, and the right ones (m,), for a temperature; None: no chances."""
-        return None
+    def choices(self, predictions: Any, split: Split) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Logits (m, L) of all choices that were made, and the right ones, to calibrate; not where there are none.
+
+        The right ones are labels (m,), or where each label is a choice of its own 1 or 0 for each of them (m, L).
+        """
+        raise NotImplementedError
 
     def decoding(self, model: Any) -> dict[str, Any]:
         """What the runtime needs to read the outputs of the torch model's graph, beside the labels."""

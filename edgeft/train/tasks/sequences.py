@@ -80,7 +80,13 @@ class SequenceTask(TrainingTask):
         return predict(model, [item["input_ids"] for item in items.inputs], self.tokenizer.pad_token_id)
 
     def asked(self, model: Model, split: Split) -> Logits:
-        return model.logits(self.given(split), batch_size=1)
+        if model.manifest.calibration.keeps_answers:
+            return model.logits(self.given(split), batch_size=1)
+        return self.logits_of(model.probabilities(self.given(split), batch_size=1))
+
+    def logits_of(self, probabilities: Logits) -> Logits:
+        """What `predict` would have to give for these probabilities, (n, L) to (n, L)."""
+        return metrics.logits_of(probabilities).astype(np.float32)
 
     def compared(self, predictions: Logits) -> Logits:
         return predictions
@@ -152,9 +158,11 @@ class MultiLabel(SequenceTask):
         return [tuple(np.flatnonzero(row >= 0).tolist()) for row in predictions]
 
     def choices(self, predictions: Logits, split: Split) -> tuple[Logits, NDArray[np.int64]]:
-        """Each label of each row for itself: a sigmoid is the softmax of 0 and the logit."""
-        logits = predictions.ravel()
-        return np.stack([np.zeros_like(logits), logits], axis=1), split.labels.ravel().astype(np.int64)
+        """Each label of each row for itself, right ones (n, L)."""
+        return predictions, split.labels.astype(np.int64)
+
+    def logits_of(self, probabilities: Logits) -> Logits:
+        return metrics.logits_of(probabilities, several=True).astype(np.float32)
 
 
 class Regression(SequenceTask):

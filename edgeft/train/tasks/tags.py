@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
@@ -156,8 +156,15 @@ class Tags(TrainingTask):
 
     def asked(self, model: Model, split: Split) -> Logits:
         assert isinstance(model, Tagger), type(model)
-        rows = zip(split.columns["tokens"], model.tokens(self.given(split)), strict=True)
+        rows = zip(split.columns["tokens"], self._tokens(model, self.given(split)), strict=True)
         return np.concatenate([self._of_words(words, tokens) for words, tokens in rows])
+
+    def _tokens(self, model: Tagger, texts: Sequence[str]) -> list[Tokens]:
+        """The tokens of each text with logits that give the answers of the calibrated graph."""
+        if model.manifest.calibration.keeps_answers:
+            return model.tokens(texts)
+        made = model.tokens(texts, "probabilities")
+        return [replace(own, values=metrics.logits_of(own.values).astype(np.float32)) for own in made]
 
     def _of_words(self, words: Sequence[str], tokens: Tokens) -> Logits:
         """(w, L) the logits of each word's first token."""

@@ -1,0 +1,130 @@
+"""How much stays: by a number of parameters, by a latency table, in rounds; and the whole stage."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from support_kinds import dataset_of, trained
+
+from edgeft import latency_table, models
+from edgeft.compress import goals
+from edgeft.compress.prune import run
+from edgeft.compress.structure import Cut, by_ratios, prune
+from edgeft.data import dataset as datasets
+from edgeft.errors import RecipeError
+from edgeft.latency_table import LatencyTable, interpolated
+from edgeft.recipe import PruneConfig
+from edgeft.shapes import LayerStructure, Structure, structure_of
+from edgeft.stage import write_json
+
+TABLE = LatencyTable(base_ms=1.0, layer_ms=4.0, heads={1: 2.0, 2: 4.0}, channels={8: 3.0, 64: 4.0}, width=64)
+
+
+@pytest.fixture
+def model(tiny_tokenizer: Any, tmp_path: Path) -> Any:
+    return models.load_classifier(trained("single-label", copy.deepcopy(tiny_tokenizer), tmp_path / "model"), None)
+
+
+def parameters(model: Any) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def test_parameters_are_met_as_gently_as_can_be(model: Any) -> None:
+    wanted = parameters(model) - 20_000
+    cut = goals.cut_of(PruneConfig(max_parameters=wanted), model, None)
+    step = next(step for step in range(64) if by_ratios(model, heads=step / 64, channels=step / 64) == cut)
+    gentler = copy.deepcopy(model)
+    prune(gentler, by_ratios(model, heads=(step - 1) / 64, channels=(step - 1) / 64), "random")
+    assert parameters(gentler) > wanted
+    prune(model, cut, "random")
+    assert parameters(model) <= wanted
+
+
+def test_milliseconds_are_met_by_the_table_as_gently_as_can_be(model: Any) -> None:
+    def milliseconds(cut: Cut) -> float:
+        return TABLE.predict(cut.heads or (), cut.channels or ())
+
+    assert milliseconds(by_ratios(model)) == 1 + 2 * 4
+    cut = goals.cut_of(PruneConfig(max_latency_ms=5.0), model, TABLE)
+    slow = [by_ratios(model, heads=step / 64, channels=step / 64) for step in range(64)]
+    assert cut == next(one for one in slow if milliseconds(one) <= 5.0)
+
+
+def test_a_table_by_hand() -> None:
+    assert interpolated({1: 2.0, 4: 4.0}, 1) == 2.0
+    assert interpolated({1: 2.0, 4: 4.0}, 2) == pytest.approx(2 + 2 / 3)
+    assert interpolated({2: 2.0, 4: 4.0, 8: 5.0}, 6) == 4.5
+    assert interpolated({2: 2.0, 4: 4.0, 8: 5.0}, 12) == 6.0
+    assert interpolated({4: 4.0}, 2) == 4.0
+    # base 1; a layer with 1 head and 64 channels takes 2, one with 2 heads and 8 channels 3
+    assert TABLE.predict([1, 2], [64, 8]) == 1 + 2 + 3
+
+
+@pytest.mark.parametrize(
+    ("goal", "said"),
+    [
+        ({"max_parameters": 10}, "prune.max_parameters: can't be reached"),
+        ({"max_latency_ms": 0.1}, "prune.max_latency_ms: can't be reached"),
+    ],
+)
+def test_a_goal_out_of_reach_is_refused(goal: dict[str, Any], said: str, model: Any) -> None:
+    with pytest.raises(RecipeError, match=said):
+        goals.cut_of(PruneConfig(**goal), model, TABLE)
+
+
+def test_a_table_of_another_width_is_refused(model: Any) -> None:
+    other = LatencyTable(base_ms=1, layer_ms=1, heads={4: 1.0}, channels={96: 1.0}, width=384)
+    with pytest.raises(RecipeError, match="measured at width 384, and the model has 64"):
+        goals.cut_of(PruneConfig(max_latency_ms=5.0), model, other)
+
+
+def test_two_goals_are_one_too_many() -> None:
+    with pytest.raises(RecipeError, match="give one of them"):
+        goals.check(PruneConfig(max_parameters=10, max_latency_ms=1.0))
+
+
+def test_a_table_is_read_again_and_other_files_are_refused(tmp_path: Path) -> None:
+    write_json(tmp_path / "latency.json", TABLE)
+    assert latency_table.read(tmp_path / "latency.json") == TABLE
+    (tmp_path / "odd.json").write_text('{"base_ms": "a"}')
+    for name, said in (("odd.json", "is no latency table"), ("none.json", "can't be read")):
+        with pytest.raises(RecipeError, match=said):
+            latency_table.read(tmp_path / name)
+
+
+def test_rounds_by_hand() -> None:
+    layers = [LayerStructure(at, list(range(12)), list(range(96))) for at in range(4)]
+    start = Structure(layers, list(range(64)), 16)
+    cut = Cut(heads=[6, 6, 6, 3], channels=[48, 48, 48, 96], width=32, layers=2)
+    first = goals.part(cut, start, start, 1, 2)
+    assert first == Cut([9, 9, 9, 7], [72, 72, 72, 96], 48, 3)
+    present = Structure([start.layers[0], start.layers[2], start.layers[3]], start.width[:48], 16)
+    assert goals.part(cut, start, present, 2, 2) == Cut([6, 6, 3], [48, 48, 96], 32, 2)
+    assert goals.part(cut, start, start, 1, 1) == cut
+
+
+def test_the_stage_cuts_everything_in_rounds_and_what_it_writes_loads(tiny_tokenizer: Any, tmp_path: Path) -> None:
+    datasets.save(dataset_of("single-label", (64, 12, 8)), tmp_path / "data")
+    teacher = trained("single-label", copy.deepcopy(tiny_tokenizer), tmp_path / "teacher")
+    inputs = {"data": tmp_path / "data", "model": teacher, "teacher": teacher}
+    config = PruneConfig(
+        **{"head_ratio": 0.5, "channel_ratio": 0.5, "width_ratio": 0.25, "layer_ratio": 0.5, "vocabulary_size": 70},
+        **{"rounds": 2, "epochs": 2.0, "int8_epochs": 1.0, "relation_weight": 1.0, "max_drop_points": 100.0},
+        **{"device": "cpu", "seed": 0, "importance_rows": 16},
+    )
+    metrics = run(config, inputs, tmp_path / "pruned").metrics
+    assert metrics["structure"]["width"] == 48
+    assert len(metrics["structure"]["heads"]) == 1
+    assert metrics["vocabulary"]["vocabulary_tokens"]["after"] <= 70
+    assert metrics["kept"] == 0
+    assert {path.name for path in (tmp_path / "pruned").glob("history*")} == {"history.jsonl", "history-int8.jsonl"}
+    loaded = models.load_classifier(tmp_path / "pruned", None)
+    assert len(structure_of(loaded).width) == 48
+    assert parameters(loaded) == metrics["parameters"]
+    assert len(models.load_tokenizer(tmp_path / "pruned")) == loaded.get_input_embeddings().num_embeddings <= 70
+    with torch.inference_mode():
+        assert loaded(input_ids=torch.tensor([[2, 5, 3]])).logits.isfinite().all()
