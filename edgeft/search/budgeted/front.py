@@ -43,6 +43,11 @@ class Row:
     error: str | None
 
     @property
+    def became(self) -> str:
+        """The state in words."""
+        return "ended early" if self.state == "pruned" else self.state
+
+    @property
     def fits(self) -> bool:
         """Whether it is inside the budget."""
         return bool(self.measured) and not self.broken

@@ -151,12 +151,12 @@ def ranked(found: Found) -> list[Row]:
 
 
 def mark(found: Found, row: Row) -> str:
-    """What a trial is: the best, a Pareto point, or what else became of it."""
+    """What a trial is: the best, a Pareto point, or what else became of it, in a word."""
     if found.best is not None and row.number == found.best.number:
         return "best"
     if row.number in found.pareto:
         return "pareto"
-    return "" if row.measured else {"pruned": "ended early"}.get(row.state, row.state)
+    return "" if row.measured else row.became.split()[0]
 
 
 def columns(found: Found, row: Row) -> list[str]:
@@ -165,30 +165,32 @@ def columns(found: Found, row: Row) -> list[str]:
         sizes = [facts.size(row.candidate["size"]), "no"] if row.candidate else [facts.MISSING, facts.MISSING]
         return [*[facts.MISSING] * 5, *sizes]
     quality = [facts.figure(found.metric, row.quality[split]) for split in ("validation", "test")]
-    times = [facts.milliseconds(row.measured[name]) for name in ("p50", "p99")]
+    times = [facts.significant(row.measured[name], 3) for name in ("p50", "p99")]
     drop = f"{row.measured['drop']:+.2f}"
     return [*quality, drop, *times, facts.size(row.measured["size"]), "yes" if row.fits else "no"]
 
 
-HEADINGS = ("valid", "test", "drop", "p50", "p99", "size", "fits")
+HEADINGS = ("valid", "test", "drop", "p50 ms", "p99 ms", "size", "fits")
 
 
 def show(found: Found, console: Console) -> None:
     """The table, the commands of the Pareto points, and what ships."""
-    table = Table("trial", "", box=box.SIMPLE_HEAD, title_justify="left")
+    table = Table(box=box.SIMPLE_HEAD, title_justify="left", padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("trial", no_wrap=True)
     table.title = f"{facts.name(found.metric)} under {found.budget}; drop in points under the teacher"
-    options = options_of(found)
-    for path in options:
-        table.add_column(short(path), overflow="fold")
     for name in HEADINGS:
         table.add_column(name, justify="right", no_wrap=True)
+    options = options_of(found)
+    table.add_column("options", overflow="fold")
     for row in ranked(found):
-        values = [cell(row.options.get(path)) for path in options]
-        table.add_row(str(row.number), mark(found, row), *values, *columns(found, row))
+        values = " ".join(f"{short(path)}={cell(row.options.get(path))}" for path in options)
+        style = "bold" if mark(found, row) == "best" else None
+        name = f"{row.number} {mark(found, row)}".strip()
+        table.add_row(name, *columns(found, row), values, style=style)
     console.print(table)
     for row in found.rows:
         if row.error:
-            console.print(f"trial {row.number} {row.state}: {row.error}", soft_wrap=True, markup=False)
+            console.print(f"trial {row.number} {row.became}: {row.error}", soft_wrap=True, markup=False)
     console.print("\nPareto points:")
     for number in found.pareto:
         console.print(f"  trial {number}: {figures(found, found.rows[number])}", soft_wrap=True, markup=False)

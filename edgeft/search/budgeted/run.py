@@ -9,7 +9,6 @@ from typing import Any
 
 import msgspec
 import optuna
-from optuna.samplers._base import _CONSTRAINTS_KEY
 from optuna.trial import TrialState
 
 from edgeft import artifact, budget, recipe
@@ -26,7 +25,7 @@ from edgeft.search.budgeted.front import MEASURED
 from edgeft.search.budgeted.job import SCOPE, Job, default_space, with_own, without_idle
 from edgeft.search.budgeted.results import Found
 from edgeft.search.budgeted.sampler import BudgetSampler, combinations, named
-from edgeft.search.budgeted.trial import constraints, rows_of, work
+from edgeft.search.budgeted.trial import constrain, rows_of, work
 from edgeft.search.folder import search_folder
 from edgeft.search.space import Space
 from edgeft.search.study import distribution
@@ -125,14 +124,10 @@ def definition(job: Job) -> dict[str, Any]:
 
 def opened(job: Job) -> optuna.Study:
     """The study of this budget, which takes over what was measured under earlier ones."""
-
-    def broken(trial: Any) -> list[float]:
-        return constraints(job, trial)
-
     text = ",".join(sorted(limit.text for limit in job.limits))
     name = f"budget-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
     with studies.exclusive(job.folder):
-        sampler = BudgetSampler(job.base.seed, job.space, broken)
+        sampler = BudgetSampler(job.base.seed, job.space)
         study = studies.created(job.folder, name, sampler, optuna.pruners.NopPruner(), DIRECTIONS)
         if not study.get_trials(deepcopy=False):
             _take_over(job, study)
@@ -152,15 +147,14 @@ def _take_over(job: Job, study: optuna.Study) -> None:
         for trial in (one for one in trials if one.state == TrialState.COMPLETE and named(one.params) not in seen):
             seen.add(named(trial.params))
             measured = trial.user_attrs[MEASURED]
-            study.add_trial(
-                optuna.trial.create_trial(
-                    params=trial.params,
-                    distributions=there,
-                    values=[-measured["drop"], measured[job.latency], measured["size"]],
-                    user_attrs=trial.user_attrs,
-                    system_attrs={_CONSTRAINTS_KEY: tuple(constraints(job, trial))},
-                )
+            taken = optuna.trial.create_trial(
+                params=trial.params,
+                distributions=there,
+                values=[-measured["drop"], measured[job.latency], measured["size"]],
+                user_attrs=trial.user_attrs,
             )
+            constrain(job, taken, measured)
+            study.add_trial(taken)
 
 
 # --------------------------------------------------------------------------------------------------------- what it says

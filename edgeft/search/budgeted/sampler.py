@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import optuna
@@ -19,31 +19,25 @@ from edgeft.search.study import Sampler, distribution, drawn
 RANDOM_TRIALS = 6  # before TPE has something to go by
 ATTEMPTS = 64  # to find options that no trial had; the second half of them by chance
 
-Constraints = Callable[[FrozenTrial], Sequence[float]]
-
 
 class BudgetSampler(Sampler):
-    """TPE over all options together, within the budget's constraints, and never the same options twice.
+    """TPE over all options together, within the trials' constraints, and never the same options twice.
 
     Args:
         seed: of the search.
         space: what is searched.
-        constraints: of a trial that ended; above 0: a limit is broken.
     """
 
-    def __init__(self, seed: int, space: Space, constraints: Constraints) -> None:
+    def __init__(self, seed: int, space: Space) -> None:
         super().__init__(seed)
         self.whole = {path: distribution(options) for path, options in space.items()}
-        self.constraints = constraints
 
     def _of(self, trial: FrozenTrial) -> TPESampler:
         if trial.number != self.number:
             seed = drawn(self.seed, trial.number)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-                self.own = TPESampler(
-                    seed=seed, n_startup_trials=1, multivariate=True, constraints_func=self.constraints
-                )
+                self.own = TPESampler(seed=seed, n_startup_trials=1, multivariate=True)
             self.number = trial.number
         return self.own
 
@@ -68,12 +62,6 @@ class BudgetSampler(Sampler):
             if named(found) not in tried:
                 break
         return found
-
-    def after_trial(
-        self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
-    ) -> None:
-        """Keep what the trial broke."""
-        self._of(trial).after_trial(study, trial, state, values)
 
 
 def named(options: Mapping[str, Any]) -> str:

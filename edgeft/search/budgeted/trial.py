@@ -99,6 +99,7 @@ def _values(job: Job, trial: Trial) -> list[float]:
     whole = job.recipe_of(trial.number, trial.params)
     if trial.number > 0 and (found := candidate.hopeless(job, whole)):
         trial.set_user_attr(CANDIDATE, found[1])
+        constrain(job, trial, found[1])
         raise optuna.TrialPruned(found[0])
     followers = [follower(job)] if trial.number > 0 else []  # the recipe itself is what the others are compared with
     with watching(*followers):
@@ -108,6 +109,7 @@ def _values(job: Job, trial: Trial) -> list[float]:
     shipped, measured = export[export["precision"]], ship.measured(results)
     trial.set_user_attr(QUALITY, {split: shipped[split][lead] for split in ("validation", "test")})
     trial.set_user_attr(MEASURED, measured)
+    constrain(job, trial, measured)
     trial.set_user_attr(FOLDERS, {name: place.name for name, (place, _) in made.items()})
     return [-measured["drop"], measured[job.latency], measured["size"]]
 
@@ -120,10 +122,10 @@ def follower(job: Job) -> Follower:
     return Follower(job, lead, teacher.metrics["validation"][lead])
 
 
-def constraints(job: Job, trial: FrozenTrial) -> list[float]:
-    """By which share a trial breaks each limit; one that was ended breaks what it was ended for."""
-    found = trial.user_attrs.get(MEASURED) or trial.user_attrs.get(CANDIDATE)
-    return front.excesses(found, job.limits) if found else [1.0] * len(job.limits)
+def constrain(job: Job, trial: Trial | FrozenTrial, figures: Mapping[str, float]) -> None:
+    """Tell the sampler by which share a trial breaks each limit."""
+    for limit, share in zip(job.limits, front.excesses(figures, job.limits), strict=True):
+        trial.set_constraint(limit.text, share)
 
 
 def rows_of(job: Job, study: optuna.Study) -> list[Row]:
@@ -140,7 +142,7 @@ def folders(job: Job, study: optuna.Study, number: int) -> dict[str, Path]:
 def _say(job: Job, study: optuna.Study, told: FrozenTrial) -> None:
     rows = rows_of(job, study)
     row, best = rows[told.number], front.best(rows, job.latency)
-    shown = [f"compress: trial {row.number} of {job.trials}: {row.state}"]
+    shown = [f"compress: trial {row.number} of {job.trials}: {row.became}"]
     if row.measured:
         shown += [f"validation {row.quality['validation']:.4f}", facts.size(row.measured["size"])]
         shown += [f"{job.latency} {facts.milliseconds(row.measured[job.latency])}"]
