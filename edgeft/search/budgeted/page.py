@@ -144,20 +144,20 @@ def _frame(axes: Any, x: Sequence[float], y: Sequence[float], found: Found, scal
 def _limits(axes: Any, found: Found, limit: float | None, scale: float) -> None:
     """The teacher, what the drop leaves of it, and the limit across; one that lies outside widens the frame."""
     teacher = found.teacher["validation"] * scale
-    right = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "ha": "right", "fontsize": 7.5}
+    left = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "fontsize": 7.5}
     axes.axhline(teacher, color=MUTED, linewidth=0.8)
-    axes.annotate("teacher", (1, teacher), xytext=(-2, 3), color=MUTED, **right)
+    axes.annotate("teacher", (0, teacher), xytext=(3, 3), color=MUTED, **left)
     if (drop := tightest(found.limits, "drop")) is not None:
         floor = teacher - drop * scale / 100
         axes.axhline(floor, color=SECOND, linewidth=0.8, linestyle=DASHED)
-        axes.annotate("largest drop", (1, floor), xytext=(-2, -9), color=SECOND, **right)
+        axes.annotate("largest drop", (0, floor), xytext=(3, 3), color=SECOND, **left)
         axes.set_ylim(min(axes.get_ylim()[0], floor - 0.006 * scale))
     if limit is not None:
         axes.axvline(limit, color=SECOND, linewidth=0.8, linestyle=DASHED)
         top = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "rotation": 90, "fontsize": 7.5}
         axes.annotate("limit", (limit, 0), xytext=(3, 4), color=SECOND, va="bottom", **top)
-        left, most = axes.get_xlim()
-        axes.set_xlim(min(left, limit * 0.95), max(most, limit * 1.05))
+        low, high = axes.get_xlim()
+        axes.set_xlim(min(low, limit * 0.95), max(high, limit * 1.05))
 
 
 def _line(axes: Any, found: Found, place: Callable[[Row], float], scale: float) -> None:

@@ -180,22 +180,23 @@ def show(found: Found, console: Console) -> None:
     table.title = f"{facts.name(found.metric)} under {found.budget}; drop in points under the teacher"
     for name in HEADINGS:
         table.add_column(name, justify="right", no_wrap=True)
-    options = options_of(found)
-    table.add_column("options", overflow="fold")
     for row in ranked(found):
-        values = " ".join(f"{short(path)}={cell(row.options.get(path))}" for path in options)
-        style = "bold" if mark(found, row) == "best" else None
         name = f"{row.number} {mark(found, row)}".strip()
-        table.add_row(name, *columns(found, row), values, style=style)
+        table.add_row(name, *columns(found, row), style="bold" if row == found.best else None)
     console.print(table)
     for row in found.rows:
-        if row.error:
-            console.print(f"trial {row.number} {row.became}: {row.error}", soft_wrap=True, markup=False)
+        console.print(f"trial {row.number}: {_tried(found, row)}", soft_wrap=True, markup=False)
     console.print("\nPareto points:")
     for number in found.pareto:
         console.print(f"  trial {number}: {figures(found, found.rows[number])}", soft_wrap=True, markup=False)
         console.print(f"    {found.commands[number]}", soft_wrap=True, markup=False)
     _show_best(found, console)
+
+
+def _tried(found: Found, row: Row) -> str:
+    """The options of a trial, and why it was not measured."""
+    options = " ".join(f"{short(path)}={cell(row.options.get(path))}" for path in options_of(found))
+    return f"{options} ({row.became}: {row.error})" if row.error else options
 
 
 def _show_best(found: Found, console: Console) -> None:
