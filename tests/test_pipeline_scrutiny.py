@@ -128,8 +128,8 @@ def test_a_run_until_the_teacher_ends_with_a_report(
 ) -> None:
     whole = chosen(rows, tiny_model, **options)
     names = [step.name for step in steps(feasible(recipe.resolve(whole)), tmp_path)]
-    assert names == ["data", "finetune", "export", "calibrate", "package", "bench"]
-    assert left_out(recipe.resolve(whole)) == ["baseline", "distill", "prune"]
+    assert names == ["data", "finetune", "distill", "prune", "export", "calibrate", "package", "bench"]
+    assert left_out(recipe.resolve(whole)) == ["baseline"]
     assert [name for name, _ in plan(whole, tmp_path / "run", "finetune")] == ["data", "finetune"]
     results = run_pipeline(whole, tmp_path / "run", "finetune")
     metrics = results["finetune"].metrics
