@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -68,3 +69,21 @@ def _shown(limit: Limit, value: float) -> str:
     found = LIMIT.match(limit.text)
     assert found is not None
     return f"{value / UNITS[limit.quantity][found['unit']]:.4g}{found['unit']}"
+
+
+def relaxed(limit: Limit, value: float) -> str:
+    """The limit as a user would write it so that a measured value just fits: rounded up to three digits."""
+    found = LIMIT.match(limit.text)
+    assert found is not None
+    unit = found["unit"]
+    number = value / UNITS[limit.quantity][unit]
+    digits = 2 - math.floor(math.log10(number))
+    text = f"{math.ceil(number * 10.0**digits - 1e-9) / 10.0**digits:.{max(digits, 0)}f}"
+    if float(text) * UNITS[limit.quantity][unit] < value:  # what the rounding of floats took away
+        text = f"{float(text) + 10.0**-digits:.{max(digits, 0)}f}"
+    return f"{limit.quantity}<={text}{unit}"
+
+
+def excess(limit: Limit, value: float) -> float:
+    """By which share of its bound a value breaks a limit; under 0: it holds with room."""
+    return (value - limit.bound) / (limit.bound or 1.0)

@@ -14,7 +14,7 @@ from edgeft import latency_table, recipe
 from edgeft.compress.structure import Cut
 from edgeft.data import dataset as datasets
 from edgeft.pipeline import latency
-from edgeft.pipeline.steps import steps
+from edgeft.pipeline.steps import in_run, steps
 from edgeft.recipe import BenchConfig, PruneConfig
 
 
@@ -60,7 +60,7 @@ def test_the_stage_measures_each_form_side_by_side(tiny_tokenizer: Any, tmp_path
 )
 def test_a_table_is_measured_where_pruning_needs_one(options: dict[str, Any], wanted: bool, read: str | None) -> None:
     whole = dataclasses.replace(recipe.resolve(recipe.Recipe()), prune=PruneConfig(**options))
-    found = {step.name: step for step in steps(whole, Path("run"))}
+    found = {step.name: step for step in steps(whole, in_run(Path("run")))}
     assert ("latency" in found) == wanted
     if read is not None:
         assert found["prune"].inputs()["latency"] == Path(read)

@@ -146,7 +146,7 @@ def accuracy_latency(gates: Sequence[Point], metric: str) -> str | None:
         axes.set_xlabel("latency of one text, p50 (ms)")
         axes.set_ylabel(f"{facts.name(metric)} (%)" if share else facts.name(metric), parse_math=False)
         figure.draw_without_rendering()
-        _name_points(axes, x, y, [point.stage for point in points], areas)
+        name_points(axes, x, y, [point.stage for point in points], areas)
 
     return draw(5.4, 3.7, "gates", f"{metric} against latency for every stage; bubble area is the size", paint)
 
@@ -171,7 +171,7 @@ def _areas(points: Sequence[Point]) -> list[float]:
     return [max((point.bytes or 0) / largest * MAX_AREA_PT2, MIN_AREA_PT2) for point in points]
 
 
-def _name_points(axes: Any, x: Any, y: Any, names: Sequence[str], areas: Sequence[float]) -> None:
+def name_points(axes: Any, x: Any, y: Any, names: Sequence[str], areas: Sequence[float]) -> None:
     """Write each name at the nearest free place around its bubble, with a thin line where that is away from it."""
     scale = 72 / axes.figure.dpi  # pixels to points
     centres = axes.transData.transform(np.column_stack([x, y])) * scale  # (n, 2)

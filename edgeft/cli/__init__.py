@@ -9,11 +9,13 @@ import sys
 from cyclopts import CycloptsError, UnknownOptionError
 
 from edgeft import ranks
-from edgeft.cli import data, device, recipes, run, search, stages, update  # their import registers the commands
+
+# Their import registers the commands.
+from edgeft.cli import compress, data, device, recipes, run, search, stages, update
 from edgeft.cli.app import app
 from edgeft.errors import EdgeftError
 
-__all__ = ["app", "data", "device", "main", "recipes", "run", "search", "stages", "update"]
+__all__ = ["app", "compress", "data", "device", "main", "recipes", "run", "search", "stages", "update"]
 
 
 def main() -> None:
@@ -37,7 +39,7 @@ def main() -> None:
 
 def _hint(error: CycloptsError) -> str:
     """Where the options of the stages are in a command that has none of them as flags."""
-    if isinstance(error, UnknownOptionError) and sys.argv[1:2] in (["pipeline"], ["search"], ["update"]):
+    if isinstance(error, UnknownOptionError) and sys.argv[1:2] in (["pipeline"], ["search"], ["update"], ["compress"]):
         return " An option of a stage goes in --set, as in --set data.target_column=stars"
     return ""
 

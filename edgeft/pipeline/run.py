@@ -13,7 +13,7 @@ import edgeft
 from edgeft import artifact, recipe
 from edgeft.errors import OutputFolderError, RecipeError, UserError
 from edgeft.pipeline import early, scrutiny, ship
-from edgeft.pipeline.steps import Step, feasible, form, left_out, preflight, steps
+from edgeft.pipeline.steps import Step, feasible, form, in_run, left_out, preflight, steps
 from edgeft.progress import say
 from edgeft.recipe import Recipe, StageConfig
 from edgeft.stage import (
@@ -66,7 +66,7 @@ def stages(whole: Recipe, run_dir: Path, until: str | None) -> list[str]:
     Raises:
         RecipeError: there is no such stage as the last one.
     """
-    names = [*(step.name for step in steps(whole, run_dir)), ARTIFACT]
+    names = [*(step.name for step in steps(whole, in_run(run_dir))), ARTIFACT]
     if until is not None and until not in names:
         raise RecipeError(f"--until {until}: no such stage in this recipe; the stages are {', '.join(names)}")
     return names[: names.index(until) + 1] if until else names
@@ -74,7 +74,7 @@ def stages(whole: Recipe, run_dir: Path, until: str | None) -> list[str]:
 
 def _run(whole: Recipe, run_dir: Path, names: list[str]) -> dict[str, StageResult]:
     results: dict[str, StageResult] = {}
-    for step in steps(whole, run_dir):
+    for step in steps(whole, in_run(run_dir)):
         if step.name in names:
             results[step.name] = step.run(run_dir / step.name)
     if ARTIFACT in names:
@@ -125,7 +125,7 @@ def run_folder(run_dir: Path) -> Iterator[None]:
     fresh = check_folder(run_dir)
     run_dir.mkdir(parents=True, exist_ok=True)
     write_json(run_dir / RUN_MARKER, {"edgeft": edgeft.__version__})
-    with _alone(run_dir):
+    with alone(run_dir):
         try:
             yield
         except UserError:
@@ -135,7 +135,7 @@ def run_folder(run_dir: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _alone(run_dir: Path) -> Iterator[None]:
+def alone(run_dir: Path) -> Iterator[None]:
     """Hold the run folder's lock, which the system gives back however the process ends."""
     with (run_dir / LOCK).open("w") as lock:
         try:
@@ -152,7 +152,7 @@ def plan(chosen: Recipe, run_dir: Path, until: str | None = None) -> list[tuple[
     preflight(whole, names)
     check_folder(run_dir)
     states: list[tuple[str, str]] = []
-    for step in steps(whole, run_dir):
+    for step in steps(whole, in_run(run_dir)):
         if step.name not in names:
             continue
         sure = all(state == "complete" for _, state in states)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,16 +48,17 @@ class Step:
         return launch.run(self.name, self.config, self.inputs(), out_dir, self.room)
 
 
-def steps(recipe: Recipe, run_dir: Path) -> list[Step]:
+def steps(recipe: Recipe, folder: Mapping[str, Path]) -> list[Step]:
     """The stages that this recipe asks for, all but the last one, which ships.
 
     Args:
         recipe: resolved.
-        run_dir: the run folder.
+        folder: of each stage, as of `in_run`; those after the teacher may be put in while the stages run.
     """
-    folder = _folders(recipe, run_dir)
-    data, rows, teacher = folder["data"], folder["rows"], folder["finetune"]
-    model = folder["prune"] if recipe.prune.enabled else folder["student"]
+    data, teacher = folder["data"], folder["finetune"]
+    rows = folder["augment"] if recipe.augment.enabled else data
+    student = "distill" if recipe.distill.enabled else "finetune"
+    model = "prune" if recipe.prune.enabled else student
     found = [
         Step(
             "data",
@@ -70,13 +71,13 @@ def steps(recipe: Recipe, run_dir: Path) -> list[Step]:
         Step("update", recipe.update, lambda: {"data": data, "model": teacher, **earlier(recipe, "finetune")}),
         Step("augment", recipe.augment, lambda: {"data": data, **augmenting(recipe, teacher)}),
         Step("distill", recipe.distill, lambda: {"data": rows, "teacher": teacher, **local_student(recipe)}),
-        Step("latency", recipe.bench, lambda: {"data": data, "model": folder["student"]}),
+        Step("latency", recipe.bench, lambda: {"data": data, "model": folder[student]}),
         Step(
             "prune",
             recipe.prune,
-            lambda: {"data": rows, "model": folder["student"], "teacher": teacher, **latency_file(recipe, run_dir)},
+            lambda: {"data": rows, "model": folder[student], "teacher": teacher, **latency_file(recipe, folder)},
         ),
-        Step("export", recipe.export, lambda: {"data": data, "model": model}),
+        Step("export", recipe.export, lambda: {"data": data, "model": folder[model]}),
         Step("calibrate", recipe.calibrate, lambda: {"data": data, "artifact": folder["export"]}),
         Step(
             "package",
@@ -104,12 +105,12 @@ def measures_latency(recipe: Recipe) -> bool:
     return recipe.prune.enabled and recipe.prune.max_latency_ms is not None and recipe.prune.latency_table is None
 
 
-def latency_file(recipe: Recipe, run_dir: Path) -> dict[str, Path]:
+def latency_file(recipe: Recipe, folder: Mapping[str, Path]) -> dict[str, Path]:
     """The latency table that pruning reads, where it aims at a latency."""
     if recipe.prune.max_latency_ms is None:
         return {}
     own = recipe.prune.latency_table
-    return {"latency": Path(own) if own else run_dir / "latency" / LATENCY_TABLE}
+    return {"latency": Path(own) if own else folder["latency"] / LATENCY_TABLE}
 
 
 def form(recipe: Recipe) -> str:
@@ -124,11 +125,9 @@ def wanted(config: StageConfig) -> bool:
     return not isinstance(config, UpdateConfig) or config.run is not None
 
 
-def _folders(recipe: Recipe, run_dir: Path) -> dict[str, Path]:
-    folders = {name: run_dir / name for name in ROOMS}
-    folders["student"] = folders["distill"] if recipe.distill.enabled else folders["finetune"]
-    folders["rows"] = folders["augment"] if recipe.augment.enabled else folders["data"]
-    return folders
+def in_run(run_dir: Path) -> dict[str, Path]:
+    """The folder of each stage in a run folder."""
+    return {name: run_dir / name for name in ROOMS}
 
 
 def earlier(recipe: Recipe, name: str) -> dict[str, Path]:

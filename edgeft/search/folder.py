@@ -29,22 +29,27 @@ def definition(base: Recipe, space: Space, pruner: str) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def search_folder(folder: Path, search: Mapping[str, Any]) -> Iterator[None]:
+def search_folder(folder: Path, search: Mapping[str, Any], flag: str = "--run-dir") -> Iterator[None]:
     """Make or take up the folder; a new one is removed where a user error ends the search before the first trial.
 
     Several processes may be in it.
 
+    Args:
+        folder: of the search.
+        search: what must stay the same while trials are added.
+        flag: gives the folder on the command line.
+
     Raises:
         OutputFolderError: it holds something else, or another search.
     """
-    _check_ours(folder)
+    _check_ours(folder, flag)
     folder.mkdir(parents=True, exist_ok=True)
     with exclusive(folder):
         fresh = not (folder / MARKER).exists()
         if fresh:
             write_json(folder / MARKER, {"edgeft": edgeft.__version__, **search})
         else:
-            _check_same(folder, search)
+            _check_same(folder, search, flag)
     try:
         yield
     except UserError:
@@ -53,17 +58,17 @@ def search_folder(folder: Path, search: Mapping[str, Any]) -> Iterator[None]:
         raise
 
 
-def _check_ours(folder: Path) -> None:
+def _check_ours(folder: Path, flag: str) -> None:
     if folder.exists() and not folder.is_dir():
-        raise OutputFolderError(f"{folder} is a file; give a folder as --run-dir")
+        raise OutputFolderError(f"{folder} is a file; give a folder as {flag}")
     if not folder.exists() or (folder / MARKER).exists():
         return
     # A kill while the very first marker was written leaves its temporary file and the lock.
     if any(item.name not in (f"{MARKER}.tmp", LOCK) for item in folder.iterdir()):
-        raise OutputFolderError(f"{folder} is not empty and is not a search of edgeft; give another --run-dir")
+        raise OutputFolderError(f"{folder} is not empty and is not a search of edgeft; give another {flag}")
 
 
-def _check_same(folder: Path, search: Mapping[str, Any]) -> None:
+def _check_same(folder: Path, search: Mapping[str, Any], flag: str) -> None:
     """Refuse to mix trials of two searches.
 
     Raises:
@@ -72,13 +77,13 @@ def _check_same(folder: Path, search: Mapping[str, Any]) -> None:
     try:
         before = msgspec.json.decode((folder / MARKER).read_bytes())
     except msgspec.DecodeError:
-        raise OutputFolderError(f"{folder / MARKER} can't be read; give another --run-dir") from None
+        raise OutputFolderError(f"{folder / MARKER} can't be read; give another {flag}") from None
     old, new = _flat(before), _flat(search)
     changed = [path for path in sorted({*old, *new} - {"edgeft"}) if old.get(path) != new.get(path)]
     if changed:
         shown = ", ".join(f"{path} {old.get(path)!r} -> {new.get(path)!r}" for path in changed[:4])
         more = f" and {len(changed) - 4} more" if len(changed) > 4 else ""
-        raise OutputFolderError(f"{folder} holds another search ({shown}{more}); give another --run-dir")
+        raise OutputFolderError(f"{folder} holds another search ({shown}{more}); give another {flag}")
 
 
 def _flat(tree: Mapping[str, Any], path: str = "") -> dict[str, Any]:

@@ -16,7 +16,6 @@ from edgeft import recipe
 from edgeft.errors import RecipeError
 from edgeft.recipe import Recipe
 
-ROOM = "finetune"
 NEVER = {
     "seed": "that would choose the luckiest seed",
     "evaluations_per_epoch": "trials are compared look by look",
@@ -26,6 +25,30 @@ NEVER = {
     "processes": "a trial is one process",
     "shard_frozen": "a trial is one process",
 }
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What a search may be over.
+
+    Attributes:
+        rooms: the stages.
+        never: option of theirs -> why it is not searched.
+        example: of an option's path.
+    """
+
+    rooms: tuple[str, ...]
+    never: Mapping[str, str]
+    example: str
+
+    @property
+    def named(self) -> str:
+        """The stages in words."""
+        *first, last = self.rooms
+        return f"{', '.join(first)} and {last}" if first else last
+
+
+FINETUNE = Scope(("finetune",), NEVER, "finetune.lora_rank")
 RANGE_KEYS = ("low", "high", "log", "step")
 Plain = str | int | float | bool | None
 
@@ -70,28 +93,48 @@ class Range:
 Space = Mapping[str, Choices | Range]
 
 
-def read(file: Path, base: Recipe) -> dict[str, Choices | Range]:
+def read(file: Path, base: Recipe, scope: Scope = FINETUNE) -> dict[str, Choices | Range]:
     """Read a space and check it against the recipe's types and bounds.
 
     Args:
-        file: YAML: option path -> list of choices, or a mapping of low, high, log, step.
+        file: YAML, see `parse`.
         base: the recipe whose other options stay.
+        scope: what may be searched.
 
     Raises:
         RecipeError: every problem, one line each.
     """
     try:
-        tree = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{file}: not YAML: {' '.join(str(error).split())}") from None
+        text = file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"{file}: not YAML: {error}") from None
     except OSError as error:
         raise RecipeError(f"--space {file}: can't be read ({error.strerror}); give a YAML file of options") from None
+    return parse(text, str(file), base, scope)
+
+
+def parse(text: str, source: str, base: Recipe, scope: Scope = FINETUNE) -> dict[str, Choices | Range]:
+    """`read` of a text.
+
+    Args:
+        text: YAML: option path -> list of choices, or a mapping of low, high, log, step.
+        source: where it is from, for messages.
+        base: the recipe whose other options stay.
+        scope: what may be searched.
+
+    Raises:
+        RecipeError: every problem, one line each.
+    """
+    try:
+        tree = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{source}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(tree, Mapping) or not tree:
-        raise RecipeError(f"{file}: expected option paths, as in finetune.lora_rank: [4, 8, 16]")
-    checker = _Checker(base)
+        raise RecipeError(f"{source}: expected option paths, as in {scope.example}: [4, 8, 16]")
+    checker = _Checker(base, scope)
     space = {str(path): checker.option(str(path), given) for path, given in tree.items()}
     if checker.problems:
-        raise RecipeError("\n".join(f"{file}: {problem}" for problem in dict.fromkeys(checker.problems)))
+        raise RecipeError("\n".join(f"{source}: {problem}" for problem in dict.fromkeys(checker.problems)))
     return {path: found for path, found in space.items() if found is not None}
 
 
@@ -110,9 +153,11 @@ class _Checker:
 
     Args:
         base: the recipe in which single values are tried.
+        scope: what may be searched.
     """
 
-    def __init__(self, base: Recipe) -> None:
+    def __init__(self, base: Recipe, scope: Scope) -> None:
+        self.scope = scope
         self.tree = msgspec.to_builtins(base)
         self.types = {path: option.type for path, option in recipe.leaves(Recipe)}
         self.problems: list[str] = []
@@ -135,12 +180,15 @@ class _Checker:
 
     def _check_path(self, path: str) -> None:
         if path not in self.types:
-            close = difflib.get_close_matches(path, [name for name in self.types if name.startswith(ROOM)], n=1)
-            hint = f"did you mean {close[0]}?" if close else f"options are named as in {ROOM}.learning_rate"
+            ours = [name for name in self.types if name.startswith(self.scope.rooms)]
+            close = difflib.get_close_matches(path, ours, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"options are named as in {self.scope.example}"
             raise _Wrong(f"{path}: unknown option; {hint}")
-        if not path.startswith(f"{ROOM}."):
-            raise _Wrong(f"{path}: only options of {ROOM} are searched as yet; set it once with --set {path}=VALUE")
-        if reason := NEVER.get(path.removeprefix(f"{ROOM}.")):
+        room, _, option = path.partition(".")
+        if room not in self.scope.rooms:
+            named = self.scope.named
+            raise _Wrong(f"{path}: only options of {named} are searched as yet; set it once with --set {path}=VALUE")
+        if reason := self.scope.never.get(option):
             raise _Wrong(f"{path}: is not searched: {reason}")
 
     def _value(self, path: str, value: Any) -> Any:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -51,8 +51,7 @@ class Sampler(BaseSampler):
 
     def _of(self, trial: FrozenTrial) -> TPESampler:
         if trial.number != self.number:
-            drawn = int(np.random.SeedSequence([self.seed, trial.number]).generate_state(1)[0])
-            self.number, self.own = trial.number, TPESampler(seed=drawn)
+            self.number, self.own = trial.number, TPESampler(seed=drawn(self.seed, trial.number))
         return self.own
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
@@ -70,6 +69,11 @@ class Sampler(BaseSampler):
     ) -> Any:
         """As TPE."""
         return self._of(trial).sample_independent(study, trial, param_name, param_distribution)
+
+
+def drawn(*numbers: int) -> int:
+    """A seed of several numbers."""
+    return int(np.random.SeedSequence(list(numbers)).generate_state(1)[0])
 
 
 def pruner(name: str) -> optuna.pruners.BasePruner:
@@ -107,19 +111,26 @@ def opened(folder: Path, space: Space, seed: int, pruner_name: str, first: dict[
         pruner_name: one of PRUNERS.
         first: options with which the first trial starts; the sampler chooses the others.
     """
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    waiting = {"connect_args": {"timeout": SQLITE_WAIT_S}}
-    study = optuna.create_study(
-        storage=optuna.storages.RDBStorage(f"sqlite:///{folder / STORAGE}", engine_kwargs=waiting),
-        study_name=NAME,
-        direction="maximize",
-        load_if_exists=True,
-        sampler=Sampler(seed),
-        pruner=pruner(pruner_name),
-    )
+    study = created(folder, NAME, Sampler(seed), pruner(pruner_name), ["maximize"])
     if first and not study.get_trials(deepcopy=False):
         study.enqueue_trial(first)
     return study
+
+
+def created(
+    folder: Path, name: str, sampler: BaseSampler, pruner: optuna.pruners.BasePruner, directions: Sequence[str]
+) -> optuna.Study:
+    """A study of a folder by its name, made where there is none; hold the folder's lock."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    waiting = {"connect_args": {"timeout": SQLITE_WAIT_S}}
+    return optuna.create_study(
+        storage=optuna.storages.RDBStorage(f"sqlite:///{folder / STORAGE}", engine_kwargs=waiting),
+        study_name=name,
+        directions=list(directions),
+        load_if_exists=True,
+        sampler=sampler,
+        pruner=pruner,
+    )
 
 
 @contextlib.contextmanager

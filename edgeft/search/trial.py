@@ -138,6 +138,11 @@ def run_trial(job: Job, study: optuna.Study, trial: Trial) -> None:
     else:
         ended = study.tell(trial, value)
     _say(study, ended)
+    give_back_memory()
+
+
+def give_back_memory() -> None:
+    """What a trial left behind."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

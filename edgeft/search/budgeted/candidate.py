@@ -1,0 +1,122 @@
+"""The size and speed of a trial's model before any training: the weights decide neither."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from edgeft import artifact, budget, models
+from edgeft.bench.race import race
+from edgeft.compress import distill, goals, prune, structure
+from edgeft.data.dataset import Dataset
+from edgeft.data.dataset import load as load_dataset
+from edgeft.export import graph
+from edgeft.export.bed import CAPTURED, FP32, Bed, lay
+from edgeft.export.files import save
+from edgeft.export.ladder import TRIAL
+from edgeft.export.precisions import LADDER, PRECISIONS, Source
+from edgeft.recipe import ExportConfig, Recipe
+from edgeft.runtime.engine import CPU
+from edgeft.search.budgeted.job import Job
+from edgeft.train import tasks
+
+Figures = dict[str, float]  # quantities of a budget
+ROWS = 16  # of validation and test
+CALIBRATION_ROWS = 8
+STRENGTH = 0.5  # of smoothing, which neither size nor speed depend on
+RACES, QUERIES, WARMUP = 3, 40, 5
+ANY_DIFFERENCE = 1e9  # of logits; the parity of a model that never learned says nothing
+SLOWER = 1.2  # a latency breaks its limit clearly from so many times the limit on
+
+
+def hopeless(job: Job, whole: Recipe) -> tuple[str, Figures] | None:
+    """Why a trial can't fit whatever it learns, and its smallest form's figures; None: it may fit.
+
+    Args:
+        job: of the search.
+        whole: the trial's recipe.
+    """
+    names = {limit.quantity for limit in job.limits} - {"drop"}
+    if not names or (whole.prune.enabled and whole.prune.max_latency_ms is not None):
+        return None
+    found = figures(job, whole)
+    if not all(budget.broken(job.limits, allowed(one)) for one in found):
+        return None
+    smallest = min(found, key=lambda one: one["size"])
+    clear = tuple(limit for limit in job.limits if budget.broken((limit,), allowed(smallest)))
+    return f"before training, {'; '.join(budget.broken(clear, smallest))}", smallest
+
+
+def allowed(found: Figures) -> Figures:
+    """The figures with the doubt that a short race leaves."""
+    return {name: value if name == "size" else value / SLOWER for name, value in found.items()}
+
+
+def figures(job: Job, whole: Recipe) -> list[Figures]:
+    """Size and latency in each precision that may ship."""
+    data = load_dataset(job.run / "data")
+    with tempfile.TemporaryDirectory(prefix="edgeft-candidate-") as scratch:
+        place = Path(scratch) / "model"
+        untrained(whole, data, job.run / "finetune", place)
+        config = dataclasses.replace(whole.export, parity_tolerance=ANY_DIFFERENCE, parity_rows=ROWS)
+        bed = lay(config, place, few(data), Path(scratch))
+        return [_timed(bed, file, whole.bench.threads) for file in built(bed)]
+
+
+def few(dataset: Dataset) -> Dataset:
+    """The dataset with some of its validation and test rows."""
+    parts: dict[str, Any] = {}
+    for name in ("validation", "test"):
+        split = dataset.split(name)
+        parts[name] = split.take(range(min(ROWS, len(split))))
+    return dataclasses.replace(dataset, **parts)
+
+
+def untrained(whole: Recipe, dataset: Dataset, teacher: Path, out_dir: Path) -> None:
+    """The model folder of a trial as it would be with nothing learned."""
+    head, max_length = tasks.class_of(dataset.kind).head(dataset.labels), _max_length(teacher)
+    model: Any = models.load(teacher, head)
+    tokenizer: Any = models.load_tokenizer(str(teacher))
+    if whole.distill.enabled:
+        model, tokenizer = distill.make_student(whole.distill, str(teacher), head, torch.device("cpu"))
+    if whole.prune.enabled:
+        task = tasks.of(dataset, tokenizer, max_length, whole.prune)
+        task.prepare(model)
+        tokenizer = prune.cut_vocabulary(whole.prune, task, model).tokenizer
+        structure.prune(model, goals.cut_of(whole.prune, model, None), "magnitude")
+        task.finish(model)
+    models.save(model, tokenizer, out_dir, max_length)
+
+
+def _max_length(folder: Path) -> int:
+    return int(models.load_tokenizer(str(folder)).model_max_length)
+
+
+def wanted(config: ExportConfig) -> list[str]:
+    """The precisions that may ship."""
+    return [one.name for one in LADDER if one.provider == CPU] if config.precision == "auto" else [config.precision]
+
+
+def built(bed: Bed) -> list[str]:
+    """The graphs of all precisions that may ship, by their files in the bed's folder."""
+    rows = bed.task.given(bed.dataset.train)[:CALIBRATION_ROWS]
+    windows = [window for own in bed.model(FP32).windows(rows) for window in own]
+    source, files = Source(bed.folder / CAPTURED, windows, bed.folder), []
+    for name in wanted(bed.config):
+        files.append(f"{name}.onnx")
+        if files[-1] != FP32:
+            save(PRECISIONS[name].build(source, STRENGTH, bed.config.float_layers or ()), bed.folder / TRIAL)
+            graph.finish(bed.folder / TRIAL, bed.folder / files[-1], *bed.post)
+    return files
+
+
+def _timed(bed: Bed, file: str, threads: int) -> Figures:
+    """Bytes of graph and tokenizer; the least of a few short races, so that another process's work doesn't count."""
+    model, given = bed.model(file, threads=threads), bed.task.given(bed.dataset.test)
+    races = [race({file: model}, given, QUERIES, WARMUP)[file].as_dict() for _ in range(RACES)]
+    least = {name: min(one[f"{name}_ms"] for one in races) for name in ("p50", "p90", "p99")}
+    return {**least, "size": float(sum((bed.folder / name).stat().st_size for name in (file, artifact.TOKENIZER)))}

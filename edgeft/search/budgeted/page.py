@@ -1,0 +1,172 @@
+"""The page of a budget search: one HTML file that needs no network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from edgeft.bench import facts, page, plots
+from edgeft.bench.plots import FIRST, MUTED, SECOND
+from edgeft.search.budgeted import front, results
+from edgeft.search.budgeted.front import Row
+from edgeft.search.budgeted.job import tightest
+from edgeft.search.budgeted.results import Found
+from edgeft.search.results import cell, short
+
+PURPOSE = "to write the page of a search"
+TEMPLATE = "compress.html"
+MAX_AREA_PT2, MIN_AREA_PT2 = 420.0, 12.0
+DASHED = (0, (4, 3))
+
+
+def render(found: Found) -> str:
+    """The page.
+
+    Raises:
+        MissingExtraError: jinja2 or matplotlib is not installed.
+    """
+    made = page.template(TEMPLATE, PURPOSE, cell=cell, short=short)
+    return str(
+        made.render(
+            found=found,
+            name=found.run.resolve().name,
+            headlines=_headlines(found),
+            nothing_fits=None if found.best else results.nothing_fits(found),
+            plots=[by_latency(found), by_size(found)] if any(row.measured for row in found.rows) else [],
+            options=results.options_of(found),
+            headings=results.HEADINGS,
+            rows=[(row, results.mark(found, row), results.columns(found, row)) for row in results.ranked(found)],
+            points=[
+                (number, results.figures(found, found.rows[number]), found.commands[number], str(place))
+                for number in found.pareto
+                for place in [results.package(found, number)]
+            ],
+        )
+    )
+
+
+def _headlines(found: Found) -> list[tuple[str, str, str]]:
+    """Name, value and note of the figures at the top."""
+    states = [row.state for row in found.rows]
+    note = ", ".join(f"{states.count(state)} {name}" for state, name in STATES.items() if state in states)
+    fit = sum(row.fits for row in found.rows)
+    trials = ("trials", str(len(states)), f"{note}; {fit} inside the budget")
+    row = found.best or front.nearest(found.rows, found.limits)
+    if row is None:
+        return [trials]
+    what = f"trial {row.number}" if found.best else f"trial {row.number}, the nearest; nothing fits"
+    quality = (facts.figure(found.metric, row.quality[split]) for split in ("validation", "test"))
+    validation, test = quality
+    drop = f"{row.measured['drop']:+.2f} points under the teacher; {test} on test"
+    return [
+        (f"validation {facts.name(found.metric)}", validation, f"{what}, {drop}"),
+        (
+            f"latency, {found.latency}",
+            facts.milliseconds(row.measured[found.latency]),
+            "of one text, with tokenization",
+        ),
+        ("size", facts.size(row.measured["size"]), "graph and tokenizer"),
+        trials,
+    ]
+
+
+STATES = {"complete": "complete", "pruned": "ended early", "failed": "failed"}
+
+
+# --------------------------------------------------------------------------------------------------------------- plots
+
+
+def by_latency(found: Found) -> str:
+    """Quality over latency; the bubbles' area is the size."""
+
+    def place(row: Row) -> float:
+        return row.measured[found.latency]
+
+    label = f"latency of one text, {found.latency} (ms)"
+    return _plot(found, "latency", label, place, tightest(found.limits, found.latency), bubbles=True)
+
+
+def by_size(found: Found) -> str:
+    """Quality over size."""
+    bound = tightest(found.limits, "size")
+    limit = None if bound is None else bound / 1e6
+
+    def place(row: Row) -> float:
+        return row.measured["size"] / 1e6
+
+    return _plot(found, "size", "size of graph and tokenizer (MB)", place, limit, bubbles=False)
+
+
+def _plot(
+    found: Found, name: str, label: str, place: Callable[[Row], float], limit: float | None, bubbles: bool
+) -> str:
+    """Every measured trial, the line through the Pareto points, and the budget's limits."""
+    rows = [row for row in found.rows if row.measured]
+    scale = 100.0 if facts.is_share(found.metric) else 1.0
+    largest = max(row.measured["size"] for row in rows)
+
+    def area(row: Row) -> float:
+        return max(MAX_AREA_PT2 * row.measured["size"] / largest, MIN_AREA_PT2) if bubbles else 26.0
+
+    def paint(figure: Any) -> None:
+        axes = figure.subplots()
+        _frame(axes, [place(row) for row in rows], [row.quality["validation"] * scale for row in rows], found, scale)
+        _limits(axes, found, limit, scale)
+        _line(axes, found, place, scale)
+        for fits, colour in ((True, FIRST), (False, SECOND)):
+            some = [row for row in rows if row.fits == fits]
+            x, y = [place(row) for row in some], [row.quality["validation"] * scale for row in some]
+            axes.scatter(x, y, s=[area(row) for row in some], color=colour, alpha=0.22, linewidths=0, zorder=3)
+            axes.scatter(x, y, s=9, color=colour, linewidths=0, zorder=4)
+        unit = " (%)" if scale > 1 else ""
+        axes.set_xlabel(label)
+        axes.set_ylabel(f"validation {facts.name(found.metric)}{unit}", parse_math=False)
+        figure.draw_without_rendering()
+        shown = [found.rows[number] for number in found.pareto]
+        names = [f"{row.number}" + (" best" if row == found.best else "") for row in shown]
+        y = [row.quality["validation"] * scale for row in shown]
+        plots.name_points(axes, [place(row) for row in shown], y, names, [area(row) for row in shown])
+
+    described = f"Validation {found.metric} over {name} of every trial, with the budget's limits"
+    return plots.draw(5.4, 3.9, f"compress-{name}", described, paint)
+
+
+def _frame(axes: Any, x: Sequence[float], y: Sequence[float], found: Found, scale: float) -> None:
+    """Room for all trials and for the limits near them."""
+    teacher = found.teacher["validation"] * scale
+    low, high = min(y), max(*y, teacher)
+    margin = max(0.14 * (high - low), 0.008 * scale)
+    axes.set_ylim(low - margin, high + margin)
+    span = (max(x) - min(x)) or max(x) * 0.5
+    axes.set_xlim(max(0.0, min(x) - 0.2 * span), max(x) + 0.25 * span)
+
+
+def _limits(axes: Any, found: Found, limit: float | None, scale: float) -> None:
+    """The teacher, what the drop leaves of it, and the limit across; one that lies outside widens the frame."""
+    teacher = found.teacher["validation"] * scale
+    right = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "ha": "right", "fontsize": 7.5}
+    axes.axhline(teacher, color=MUTED, linewidth=0.8)
+    axes.annotate("teacher", (1, teacher), xytext=(-2, 3), color=MUTED, **right)
+    if (drop := tightest(found.limits, "drop")) is not None:
+        floor = teacher - drop * scale / 100
+        axes.axhline(floor, color=SECOND, linewidth=0.8, linestyle=DASHED)
+        axes.annotate("largest drop", (1, floor), xytext=(-2, -9), color=SECOND, **right)
+        axes.set_ylim(min(axes.get_ylim()[0], floor - 0.006 * scale))
+    if limit is not None:
+        axes.axvline(limit, color=SECOND, linewidth=0.8, linestyle=DASHED)
+        top = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "rotation": 90, "fontsize": 7.5}
+        axes.annotate("limit", (limit, 0), xytext=(3, 4), color=SECOND, va="bottom", **top)
+        left, most = axes.get_xlim()
+        axes.set_xlim(min(left, limit * 0.95), max(most, limit * 1.05))
+
+
+def _line(axes: Any, found: Found, place: Callable[[Row], float], scale: float) -> None:
+    """Steps through the trials that none beats in quality at this cost: the best to be had up to a place."""
+    rows = sorted((found.rows[number] for number in found.pareto), key=lambda row: (place(row), -_quality(row)))
+    steps = [row for index, row in enumerate(rows) if all(_quality(row) > _quality(old) for old in rows[:index])]
+    x, y = [place(row) for row in steps], [_quality(row) * scale for row in steps]
+    axes.step(x, y, where="post", color=FIRST, linewidth=1.0, alpha=0.7, zorder=2)
+
+
+def _quality(row: Row) -> float:
+    return row.quality["validation"]
