@@ -15,7 +15,7 @@ from support import last_json
 from edgeft import artifact, recipe
 from edgeft.errors import RecipeError
 from edgeft.pipeline.run import plan, run_pipeline
-from edgeft.pipeline.steps import check_ships, feasible, left_out, preflight, steps
+from edgeft.pipeline.steps import check_ships, feasible, in_run, left_out, preflight, steps
 from edgeft.stage import read_result
 
 OPENINGS = ("so", "the plot was", "a movie", "the film is", "it is so", "a film", "the actor is", "so it was", "it was")
@@ -127,9 +127,9 @@ def test_a_run_until_the_teacher_ends_with_a_report(
     kind: str, options: dict[str, Any], lead: str, second: str, rows: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
     whole = chosen(rows, tiny_model, **options)
-    names = [step.name for step in steps(feasible(recipe.resolve(whole)), tmp_path)]
-    assert names == ["data", "finetune", "export", "calibrate", "package", "bench"]
-    assert left_out(recipe.resolve(whole)) == ["baseline", "distill", "prune"]
+    names = [step.name for step in steps(feasible(recipe.resolve(whole)), in_run(tmp_path))]
+    assert names == ["data", "finetune", "distill", "prune", "export", "calibrate", "package", "bench"]
+    assert left_out(recipe.resolve(whole)) == ["baseline"]
     assert [name for name, _ in plan(whole, tmp_path / "run", "finetune")] == ["data", "finetune"]
     results = run_pipeline(whole, tmp_path / "run", "finetune")
     metrics = results["finetune"].metrics

@@ -10,6 +10,7 @@ from edgeft.cli.app import Flat, Json, app, need_training, print_json, stdout
 from edgeft.errors import ModelError, RecipeError
 from edgeft.recipe import (
     AugmentConfig,
+    BenchConfig,
     CalibrateConfig,
     DistillConfig,
     ExportConfig,
@@ -111,7 +112,7 @@ def prune(
     out: Path,
     json: Json = False,
 ) -> None:
-    """Prune heads and feed-forward channels, then recover under a teacher.
+    """Prune vocabulary, layers, width, heads and feed-forward channels, then recover under a teacher.
 
     Args:
         data: a data folder.
@@ -120,7 +121,26 @@ def prune(
         out: the model folder.
     """
     need_training()
-    _stage("prune", config or PruneConfig(), {"data": data, "model": model, "teacher": teacher}, out, json)
+    config = config or PruneConfig()
+    if config.max_latency_ms is not None and config.latency_table is None:
+        raise RecipeError("prune: --max-latency-ms needs --latency-table FILE; `edgeft latency` measures one")
+    table = {"latency": Path(config.latency_table)} if config.latency_table else {}
+    _stage("prune", config, {"data": data, "model": model, "teacher": teacher, **table}, out, json)
+
+
+@app.command
+def latency(
+    config: Annotated[BenchConfig | None, Flat] = None, *, data: Path, model: Path, out: Path, json: Json = False
+) -> None:
+    """Measure what heads, channels and layers of a model cost on this machine: the table for --max-latency-ms.
+
+    Args:
+        data: a data folder, whose texts are asked.
+        model: a model folder.
+        out: gets latency.json.
+    """
+    need_training()
+    _stage("latency", config or BenchConfig(), {"data": data, "model": model}, out, json)
 
 
 @app.command

@@ -7,11 +7,15 @@ from typing import Any
 
 from edgeft import models, shapes
 from edgeft.compress import lesson, recover
+from edgeft.compress.narrow import narrow
 from edgeft.compress.teacher import cache_of
 from edgeft.models import Head
 from edgeft.recipe import DistillConfig
 from edgeft.stage import Inputs, Metrics, stage
 from edgeft.train import evaluate, tasks
+from edgeft.train.tasks import TrainingTask
+
+DIRECTION_ROWS = 256  # whose hidden states say what the principal directions are
 
 
 def make_student(config: DistillConfig, teacher: str, head: Head, device: Any) -> tuple[Any, Any]:
@@ -27,6 +31,23 @@ def make_student(config: DistillConfig, teacher: str, head: Head, device: Any) -
     full = models.load(teacher, head)
     layers = config.layers or models.spread(len(shapes.encoder_layers(full)), config.num_layers)
     return models.copy_layers(full, layers).to(device), models.load_tokenizer(teacher)
+
+
+def narrowed(config: DistillConfig, task: TrainingTask, student: Any) -> None:
+    """Bring a student to the wanted width, in place.
+
+    Raises:
+        ModelError: it hasn't got so many features, or its architecture isn't known.
+    """
+    if config.width is None:
+        return
+    items = task.items(task.dataset.train)
+
+    def run() -> None:
+        for place in range(min(DIRECTION_ROWS, len(items))):  # one at a time: padding has states of its own
+            task.targets(student, items, [place])
+
+    narrow(student, config.width, run)
 
 
 def fill(config: DistillConfig, inputs: Inputs, out_dir: Path) -> Metrics:
@@ -50,6 +71,7 @@ def fill(config: DistillConfig, inputs: Inputs, out_dir: Path) -> Metrics:
     student, tokenizer = make_student(config, str(teacher), head, device)
     task = tasks.of(dataset, tokenizer, max_length, config)
     task.prepare(student)
+    narrowed(config, task, student)
     taught = lesson.lesson(config, task, student, teacher, cache_of(out_dir))
     progress = recover.learn(config, task, student, taught, out_dir, "distill")
     task.finish(student)

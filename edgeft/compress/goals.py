@@ -12,16 +12,25 @@ from edgeft.latency_table import LatencyTable
 from edgeft.progress import say
 from edgeft.recipe import PruneConfig
 from edgeft.shapes import Structure, structure_of
+from edgeft.train import tasks
 
 STEPS = 64  # shares that are looked at, evenly between nothing and everything
 
 
-def check(config: PruneConfig) -> None:
-    """Whether the goals go together.
+def check(config: PruneConfig, kind: str) -> None:
+    """Whether the goals go together, and with the rows.
+
+    Args:
+        config: of the stage.
+        kind: form of the rows.
 
     Raises:
-        RecipeError: two numbers want to decide the same thing.
+        RecipeError: two numbers want to decide the same thing, or another vocabulary would move the targets.
     """
+    if (config.vocabulary_size is not None or config.vocabulary_min_count) and tasks.class_of(kind).of_tokens:
+        raise RecipeError(
+            f"prune.vocabulary_size: {kind} rows are learnt token by token; the student keeps the teacher's vocabulary"
+        )
     if config.max_parameters is not None and config.max_latency_ms is not None:
         raise RecipeError("prune: max_parameters and max_latency_ms both decide how much goes; give one of them")
 

@@ -149,8 +149,8 @@ def fill(config: PruneConfig, inputs: Inputs, out_dir: Path) -> Metrics:
         smaller one does to test rows.
     """
     lesson.check(config, "prune")
-    goals.check(config)
     dataset = recover.teachable(inputs["data"], "prune")
+    goals.check(config, dataset.kind)
     tokenizer = models.load_tokenizer(str(inputs["model"]))
     before = evaluate.earlier_predictions(inputs["model"], inputs["data"], dataset)
     teacher = evaluate.earlier_predictions(inputs["teacher"], inputs["data"], dataset)["validation"]

@@ -109,7 +109,7 @@ def prune(
         ValueError: Taylor importance without batches, or more wanted than there is.
     """
     before = structure_of(model)
-    with _as_it_was(model):
+    with as_it_was(model):
         units = _units(model, before.head_size)
         kept = _kept(model, units, _wanted(cut, before), importance, batches, loss, seed)
         for unit, stay in zip(units, kept, strict=True):
@@ -195,7 +195,7 @@ def _fixed_layers(model: PreTrainedModel) -> list[int]:
 
 
 @contextmanager
-def _as_it_was(model: PreTrainedModel) -> Iterator[None]:
+def as_it_was(model: PreTrainedModel) -> Iterator[None]:
     """Eval mode with every parameter in the graph (torch-pruning follows gradients); the old flags come back."""
     training = model.training
     frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}

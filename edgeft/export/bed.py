@@ -11,7 +11,7 @@ from edgeft.artifact import InputSpec, Manifest, Quantization
 from edgeft.cleaning import versions
 from edgeft.data.dataset import Dataset
 from edgeft.errors import GateError, ModelError
-from edgeft.export import files, graph, operators, parity
+from edgeft.export import files, graph, operators, parity, positions
 from edgeft.export.capture import INPUTS, TYPES, captures
 from edgeft.progress import say
 from edgeft.recipe import ExportConfig, TrainingConfig
@@ -90,6 +90,7 @@ def lay(config: ExportConfig, folder: Path, dataset: Dataset, scratch: Path) -> 
     model = models.load(str(folder), room.head(dataset.labels))
     if not models.has_head(model, room.auto):
         raise ModelError(f"{folder}: has no head for {dataset.kind} rows; fine-tune it on them first")
+    positions.trim(model, max_length)
     types = room.pairs and models.takes_types(model, tokenizer)
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.no_padding()

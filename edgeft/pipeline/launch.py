@@ -27,6 +27,7 @@ ROOMS = {
     "finetune": "edgeft.train.finetune",
     "augment": "edgeft.train.augment",
     "distill": "edgeft.compress.distill",
+    "latency": "edgeft.pipeline.latency",
     "prune": "edgeft.compress.prune",
     "export": "edgeft.export.export",
     "calibrate": "edgeft.compress.calibrate",

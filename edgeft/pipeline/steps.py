@@ -10,7 +10,7 @@ from typing import Any
 
 from edgeft import budget, models, shapes
 from edgeft.cleaning import cleaner
-from edgeft.compress import selective
+from edgeft.compress import goals, selective
 from edgeft.data import sources
 from edgeft.data.clean import cleaning_of
 from edgeft.data.kinds import NAMED, kind_of
@@ -22,6 +22,7 @@ from edgeft.stage import Inputs, StageResult
 from edgeft.train import augment, forgetting, methods, mitigation, optim, processes, reporting, swapped, tasks
 
 TRAINING = ("data", "baseline", "finetune", "update", "augment", "distill", "prune")  # what ends with a torch model
+LATENCY_TABLE = "latency.json"
 BASELINE = "single-label"  # the form of rows that TF-IDF takes
 MERGE = "edgeft.data.merge"
 
@@ -70,7 +71,12 @@ def steps(recipe: Recipe, folder: Mapping[str, Path]) -> list[Step]:
         Step("update", recipe.update, lambda: {"data": data, "model": teacher, **earlier(recipe, "finetune")}),
         Step("augment", recipe.augment, lambda: {"data": data, **augmenting(recipe, teacher)}),
         Step("distill", recipe.distill, lambda: {"data": rows, "teacher": teacher, **local_student(recipe)}),
-        Step("prune", recipe.prune, lambda: {"data": rows, "model": folder[student], "teacher": teacher}),
+        Step("latency", recipe.bench, lambda: {"data": data, "model": folder[student]}),
+        Step(
+            "prune",
+            recipe.prune,
+            lambda: {"data": rows, "model": folder[student], "teacher": teacher, **latency_file(recipe, folder)},
+        ),
         Step("export", recipe.export, lambda: {"data": data, "model": folder[model]}),
         Step("calibrate", recipe.calibrate, lambda: {"data": data, "artifact": folder["export"]}),
         Step(
@@ -89,9 +95,22 @@ def steps(recipe: Recipe, folder: Mapping[str, Path]) -> list[Step]:
             lambda: {"data": data, "package": folder["package"], **earlier(recipe, "artifact")},
         ),
     ]
-    return [
-        step for step in found if wanted(step.config) and (step.name != "update_artifact" or update.shipped(recipe))
-    ]
+    without = [] if update.shipped(recipe) else ["update_artifact"]
+    without += [] if measures_latency(recipe) else ["latency"]
+    return [step for step in found if wanted(step.config) and step.name not in without]
+
+
+def measures_latency(recipe: Recipe) -> bool:
+    """Whether pruning aims at a latency, and nobody measured what widths cost."""
+    return recipe.prune.enabled and recipe.prune.max_latency_ms is not None and recipe.prune.latency_table is None
+
+
+def latency_file(recipe: Recipe, folder: Mapping[str, Path]) -> dict[str, Path]:
+    """The latency table that pruning reads, where it aims at a latency."""
+    if recipe.prune.max_latency_ms is None:
+        return {}
+    own = recipe.prune.latency_table
+    return {"latency": Path(own) if own else folder["latency"] / LATENCY_TABLE}
 
 
 def form(recipe: Recipe) -> str:
@@ -220,6 +239,7 @@ def check_shapes(recipe: Recipe, names: Collection[str]) -> None:
             )
     if "prune" not in names or not recipe.prune.enabled:
         return
+    goals.check(recipe.prune, form(recipe))
     student = models.facts(recipe.distill.student).kind if recipe.distill.student else facts.kind
     if not shapes.prunable(student):
         raise ModelError(f"{shapes.UNKNOWN.format(student)}; use --set prune.enabled=false")

@@ -169,6 +169,9 @@ class DistillConfig(DistillationConfig):
         list[int] | None, _option("the teacher's layers that the student starts from; unset: evenly spread")
     ] = None
     num_layers: Annotated[int, _option("how many layers, where they are not named", ge=1)] = 3
+    width: Annotated[
+        Count | None, _option("hidden width, by the principal directions of the hidden states; unset: the teacher's")
+    ] = None
 
 
 @_config(epochs=1.0, learning_rate=5e-5)

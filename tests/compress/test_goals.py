@@ -84,7 +84,9 @@ def test_a_table_of_another_width_is_refused(model: Any) -> None:
 
 def test_two_goals_are_one_too_many() -> None:
     with pytest.raises(RecipeError, match="give one of them"):
-        goals.check(PruneConfig(max_parameters=10, max_latency_ms=1.0))
+        goals.check(PruneConfig(max_parameters=10, max_latency_ms=1.0), "single-label")
+    with pytest.raises(RecipeError, match="squad rows are learnt token by token"):
+        goals.check(PruneConfig(vocabulary_size=10), "squad")
 
 
 def test_a_table_is_read_again_and_other_files_are_refused(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 import torch
 import transformers
 from support_kinds import KINDS, MAX_LENGTH, artifact_of, columns_of, dataset_of
+from tiny_language import data_folder
 
 import edgeft
 from edgeft import artifact, models
@@ -290,8 +291,8 @@ def test_rows_of_another_kind_are_refused(kind_root: Any, tmp_path: Path) -> Non
     inputs = {"data": kind_root("tokens") / "data", "artifact": kind_root("multi-label") / "export"}
     with pytest.raises(ArtifactError, match="the artifact answers as multi-label, but the rows are tokens"):
         calibrate(CalibrateConfig(), inputs, tmp_path / "out")
-    inputs = {"data": kind_root("tokens") / "data", "teacher": kind_root("tokens") / "teacher"}
-    with pytest.raises(RecipeError, match=r"^distill: takes single-label rows so far, not tokens; export the teacher"):
+    inputs = {"data": data_folder(tmp_path / "pairs", "pairs"), "teacher": kind_root("tokens") / "teacher"}
+    with pytest.raises(RecipeError, match=r"^distill: takes no pairs rows; the model itself can go on"):
         distill(DistillConfig(), inputs, tmp_path / "out")
 
 

@@ -1,0 +1,54 @@
+"""Graphs as they would ship but for their answers: for the size and speed of models that haven't learned yet."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+from edgeft.data.dataset import Dataset
+from edgeft.export import graph
+from edgeft.export.bed import CAPTURED, FP32, Bed, lay
+from edgeft.export.files import save
+from edgeft.export.precisions import PRECISIONS, Source
+from edgeft.recipe import ExportConfig
+
+ROWS = 16  # of validation and test
+CALIBRATION_ROWS = 8
+STRENGTH = 0.5  # of smoothing, which neither size nor speed depend on
+ANY_DIFFERENCE = 1e9  # of logits: the parity of a model that never learned says nothing
+TRIAL = "draft.onnx"
+
+
+def drafts(
+    config: ExportConfig, model: Path, dataset: Dataset, precisions: Sequence[str], scratch: Path
+) -> tuple[Bed, list[str]]:
+    """A model's graph in some precisions, no gate asked.
+
+    Args:
+        config: opset and layers that stay in fp32.
+        model: model folder.
+        dataset: the rows that it is for.
+        precisions: as a recipe names them.
+        scratch: an empty folder, which gets the graphs and the tokenizer.
+
+    Returns:
+        The bed that runs them, and their files in `scratch`.
+    """
+    config = dataclasses.replace(config, parity_tolerance=ANY_DIFFERENCE, parity_rows=ROWS)
+    bed = lay(config, model, few(dataset), scratch)
+    rows = bed.task.given(bed.dataset.train)[:CALIBRATION_ROWS]
+    windows = [window for own in bed.model(FP32).windows(rows) for window in own]
+    source, files = Source(bed.folder / CAPTURED, windows, bed.folder), []
+    for name in precisions:
+        files.append(f"{name}.onnx")
+        if files[-1] != FP32:
+            save(PRECISIONS[name].build(source, STRENGTH, config.float_layers or ()), bed.folder / TRIAL)
+            graph.finish(bed.folder / TRIAL, bed.folder / files[-1], *bed.post)
+    return bed, files
+
+
+def few(dataset: Dataset) -> Dataset:
+    """The dataset with some of its validation and test rows."""
+    validation, test = (one.take(range(min(ROWS, len(one)))) for one in (dataset.validation, dataset.test))
+    return dataclasses.replace(dataset, validation=validation, test=test)

@@ -1,0 +1,68 @@
+"""The latency table: from medians to what a layer costs, measured on a tiny model, and where pruning reads it."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support_kinds import dataset_of, trained
+
+from edgeft import latency_table, recipe
+from edgeft.compress.structure import Cut
+from edgeft.data import dataset as datasets
+from edgeft.pipeline import latency
+from edgeft.pipeline.steps import in_run, steps
+from edgeft.recipe import BenchConfig, PruneConfig
+
+
+def test_a_table_of_medians_by_hand() -> None:
+    cuts = {
+        "whole": Cut([4, 4, 4], [80, 80, 80], 64, 3),
+        "one layer": Cut([4, 4, 4], [80, 80, 80], 64, 1),
+        "heads 0.5": Cut([2, 2, 2], [80, 80, 80], 64, 3),
+        "channels 0.5": Cut([4, 4, 4], [40, 40, 40], 64, 3),
+    }
+    timed = {"whole": 7.0, "one layer": 3.0, "heads 0.5": 5.5, "channels 0.5": 4.0}
+    found = latency.table(timed, cuts, BenchConfig(threads=1), 9, 64)
+    assert (found.base_ms, found.layer_ms) == (1.0, 2.0)
+    assert found.heads == {4: 2.0, 2: 1.5}
+    assert found.channels == {80: 2.0, 40: 1.0}
+    assert found.predict([4, 4, 4], [80, 80, 80]) == 7.0
+    assert found.predict([2, 2, 2], [40, 40, 40]) == 1 + 3 * 0.5
+    single = latency.table({"whole": 7.0}, {"whole": Cut([4], [80], 64, 1)}, BenchConfig(), 9, 64)
+    assert (single.base_ms, single.layer_ms) == (0.0, 7.0)
+
+
+def test_the_stage_measures_each_form_side_by_side(tiny_tokenizer: Any, tmp_path: Path) -> None:
+    datasets.save(dataset_of("single-label"), tmp_path / "data")
+    model = trained("single-label", copy.deepcopy(tiny_tokenizer), tmp_path / "model")
+    inputs = {"data": tmp_path / "data", "model": model}
+    done = latency.run(BenchConfig(queries=10, warmup=1, seed=0), inputs, tmp_path / "latency")
+    found = latency_table.read(tmp_path / "latency" / latency.TABLE)
+    assert done.metrics["forms"] == 8
+    assert (found.width, found.precision, found.texts, found.threads) == (64, "int8", 12, 1)
+    assert set(found.heads) == {1, 2}
+    assert set(found.channels) == {16, 32, 48, 64}
+    assert found.machine["processor"]
+
+
+@pytest.mark.parametrize(
+    ("options", "wanted", "read"),
+    [
+        ({}, False, None),
+        ({"max_latency_ms": 1.0}, True, "run/latency/latency.json"),
+        ({"max_latency_ms": 1.0, "latency_table": "phone.json"}, False, "phone.json"),
+        ({"max_latency_ms": 1.0, "enabled": False}, False, None),
+    ],
+)
+def test_a_table_is_measured_where_pruning_needs_one(options: dict[str, Any], wanted: bool, read: str | None) -> None:
+    whole = dataclasses.replace(recipe.resolve(recipe.Recipe()), prune=PruneConfig(**options))
+    found = {step.name: step for step in steps(whole, in_run(Path("run")))}
+    assert ("latency" in found) == wanted
+    if read is not None:
+        assert found["prune"].inputs()["latency"] == Path(read)
+    elif "prune" in found:
+        assert "latency" not in found["prune"].inputs()
