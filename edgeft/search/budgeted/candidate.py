@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -14,22 +13,16 @@ from edgeft.bench.race import race
 from edgeft.compress import distill, goals, prune, structure
 from edgeft.data.dataset import Dataset
 from edgeft.data.dataset import load as load_dataset
-from edgeft.export import graph
-from edgeft.export.bed import CAPTURED, FP32, Bed, lay
-from edgeft.export.files import save
-from edgeft.export.ladder import TRIAL
-from edgeft.export.precisions import LADDER, PRECISIONS, Source
+from edgeft.export.bed import Bed
+from edgeft.export.draft import drafts
+from edgeft.export.precisions import LADDER
 from edgeft.recipe import ExportConfig, Recipe
 from edgeft.runtime.engine import CPU
 from edgeft.search.budgeted.job import Job
 from edgeft.train import tasks
 
 Figures = dict[str, float]  # quantities of a budget
-ROWS = 16  # of validation and test
-CALIBRATION_ROWS = 8
-STRENGTH = 0.5  # of smoothing, which neither size nor speed depend on
 RACES, QUERIES, WARMUP = 3, 40, 5
-ANY_DIFFERENCE = 1e9  # of logits; the parity of a model that never learned says nothing
 SLOWER = 1.2  # a latency breaks its limit clearly from so many times the limit on
 
 
@@ -62,18 +55,8 @@ def figures(job: Job, whole: Recipe) -> list[Figures]:
     with tempfile.TemporaryDirectory(prefix="edgeft-candidate-") as scratch:
         place = Path(scratch) / "model"
         untrained(whole, data, job.run / "finetune", place)
-        config = dataclasses.replace(whole.export, parity_tolerance=ANY_DIFFERENCE, parity_rows=ROWS)
-        bed = lay(config, place, few(data), Path(scratch))
-        return [_timed(bed, file, whole.bench.threads) for file in built(bed)]
-
-
-def few(dataset: Dataset) -> Dataset:
-    """The dataset with some of its validation and test rows."""
-    parts: dict[str, Any] = {}
-    for name in ("validation", "test"):
-        split = dataset.split(name)
-        parts[name] = split.take(range(min(ROWS, len(split))))
-    return dataclasses.replace(dataset, **parts)
+        bed, files = drafts(whole.export, place, data, wanted(whole.export), Path(scratch))
+        return [_timed(bed, file, whole.bench.threads) for file in files]
 
 
 def untrained(whole: Recipe, dataset: Dataset, teacher: Path, out_dir: Path) -> None:
@@ -99,19 +82,6 @@ def _max_length(folder: Path) -> int:
 def wanted(config: ExportConfig) -> list[str]:
     """The precisions that may ship."""
     return [one.name for one in LADDER if one.provider == CPU] if config.precision == "auto" else [config.precision]
-
-
-def built(bed: Bed) -> list[str]:
-    """The graphs of all precisions that may ship, by their files in the bed's folder."""
-    rows = bed.task.given(bed.dataset.train)[:CALIBRATION_ROWS]
-    windows = [window for own in bed.model(FP32).windows(rows) for window in own]
-    source, files = Source(bed.folder / CAPTURED, windows, bed.folder), []
-    for name in wanted(bed.config):
-        files.append(f"{name}.onnx")
-        if files[-1] != FP32:
-            save(PRECISIONS[name].build(source, STRENGTH, bed.config.float_layers or ()), bed.folder / TRIAL)
-            graph.finish(bed.folder / TRIAL, bed.folder / files[-1], *bed.post)
-    return files
 
 
 def _timed(bed: Bed, file: str, threads: int) -> Figures:

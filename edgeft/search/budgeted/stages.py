@@ -13,6 +13,7 @@ from edgeft.recipe import Recipe
 from edgeft.search.budgeted.job import STAGES, Job
 from edgeft.stage import RUN_MARKER, StageResult, digest, read_result, stage_key, write_json
 
+LASTING = (*TRAINING, "latency")  # what later trials may share; a table that is measured anew is another one
 READ = ("data", "baseline", "finetune", "augment")  # stages of the run, which no trial runs again
 CACHE = ".cache"
 KEY = 16  # characters of a key that name a folder
@@ -66,7 +67,7 @@ def tidy(job: Job, needed: Collection[str]) -> None:
     for place in (job.folder / STAGES).iterdir():
         if not place.is_dir() or place.name == CACHE or place.name in needed:
             continue
-        if read_result(place) is None or place.name.rpartition("-")[0] not in TRAINING:
+        if read_result(place) is None or place.name.rpartition("-")[0] not in LASTING:
             shutil.rmtree(place)
 
 
