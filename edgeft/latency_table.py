@@ -69,8 +69,11 @@ def read(path: Path) -> LatencyTable:
         RecipeError: there is none, or it is no such table.
     """
     try:
-        return msgspec.json.decode(path.read_bytes(), type=LatencyTable)
+        found = msgspec.json.decode(path.read_bytes(), type=LatencyTable)
     except OSError as error:
         raise RecipeError(f"prune.latency_table: {path} can't be read: {error.strerror}") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise RecipeError(f"prune.latency_table: {path} is no latency table: {error}") from None
+    if not found.heads or not found.channels:
+        raise RecipeError(f"prune.latency_table: {path} has no heads or no channels")
+    return found

@@ -65,10 +65,10 @@ def fill(config: DistillConfig, inputs: Inputs, out_dir: Path) -> Metrics:
     dataset = recover.teachable(inputs["data"], "distill")
     device, _ = models.device(config.device)
     teacher = inputs["teacher"]
-    before = evaluate.earlier_predictions(teacher, inputs["data"], dataset)
-    max_length = models.load_tokenizer(str(teacher)).model_max_length
-    head = tasks.class_of(dataset.kind).head(dataset.labels)
-    student, tokenizer = make_student(config, str(teacher), head, device)
+    before = evaluate.earlier_predictions(teacher, inputs["data"], dataset, device)
+    kind = tasks.class_of(dataset.kind)
+    student, tokenizer = make_student(config, str(teacher), kind.head(dataset.labels), device)
+    max_length = min(models.load_tokenizer(str(teacher)).model_max_length, tokenizer.model_max_length)
     task = tasks.of(dataset, tokenizer, max_length, config)
     task.prepare(student)
     narrowed(config, task, student)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+from edgeft import latency_table
 from edgeft.compress.structure import MULTIPLE, Cut, by_ratios, prune
 from edgeft.errors import RecipeError
 from edgeft.latency_table import LatencyTable
@@ -25,7 +28,8 @@ def check(config: PruneConfig, kind: str) -> None:
         kind: form of the rows.
 
     Raises:
-        RecipeError: two numbers want to decide the same thing, or another vocabulary would move the targets.
+        RecipeError: two options want to decide the same thing, another vocabulary would move the targets, or the table
+            can't be read.
     """
     if (config.vocabulary_size is not None or config.vocabulary_min_count) and tasks.class_of(kind).of_tokens:
         raise RecipeError(
@@ -33,6 +37,12 @@ def check(config: PruneConfig, kind: str) -> None:
         )
     if config.max_parameters is not None and config.max_latency_ms is not None:
         raise RecipeError("prune: max_parameters and max_latency_ms both decide how much goes; give one of them")
+    if config.max_latency_ms is not None and config.width_ratio:
+        raise RecipeError("prune: max_latency_ms goes by a table of one width; give width_ratio or max_latency_ms")
+    if config.latency_table is not None and config.max_latency_ms is None:
+        raise RecipeError("prune.latency_table: decides nothing without prune.max_latency_ms")
+    if config.latency_table is not None:
+        latency_table.read(Path(config.latency_table))
 
 
 def aimed(config: PruneConfig) -> bool:
@@ -40,52 +50,64 @@ def aimed(config: PruneConfig) -> bool:
     return config.max_parameters is not None or config.max_latency_ms is not None
 
 
-def cut_of(config: PruneConfig, model: Any, table: LatencyTable | None) -> Cut:
-    """How much of the model stays.
+def resolved(config: PruneConfig, model: Any, table: LatencyTable | None) -> PruneConfig:
+    """The config with the shares of heads and channels that reach its goal; as it is where it has none.
 
     Args:
-        config: shares of layers and width, and of heads and channels unless a number is the goal.
-        model: before anything went.
+        config: of the stage.
+        model: before anything went, but with its vocabulary cut.
         table: where milliseconds are the goal.
 
     Raises:
         RecipeError: the goal can't be reached with one head and eight channels a layer.
     """
-    ratios = {"width": config.width_ratio, "layers": config.layer_ratio}
     if not aimed(config):
-        return by_ratios(model, heads=config.head_ratio, channels=config.channel_ratio, **ratios)
+        return config
 
-    def cut(share: float) -> Cut:
-        return by_ratios(model, heads=share, channels=share, **ratios)
+    def shared(share: float) -> PruneConfig:
+        return dataclasses.replace(
+            config, head_ratio=share, channel_ratio=share, max_parameters=None, max_latency_ms=None, latency_table=None
+        )
 
     if config.max_parameters is not None:
-        size = _parameters(model)
-        return _gentlest(cut, lambda found: size(found) <= (config.max_parameters or 0), "prune.max_parameters")
+        size, most = _parameters(model), config.max_parameters
+        share = _gentlest(lambda one: size(cut_of(shared(one), model)) <= most, "prune.max_parameters")
+        return shared(share)
     assert table is not None
-    if table.width != len(structure_of(model).width):
-        raise RecipeError(
-            f"prune.latency_table: measured at width {table.width}, and the model has {len(structure_of(model).width)}"
-        )
-    found = _gentlest(
-        cut, lambda one: _milliseconds(table, one) <= (config.max_latency_ms or 0), "prune.max_latency_ms"
+    assert config.max_latency_ms is not None
+    if table.width != (width := len(structure_of(model).width)):
+        raise RecipeError(f"prune.latency_table: measured at width {table.width}, and the model has {width}")
+    wanted = config.max_latency_ms
+    share = _gentlest(lambda one: _milliseconds(table, cut_of(shared(one), model)) <= wanted, "prune.max_latency_ms")
+    predicted = _milliseconds(table, cut_of(shared(share), model))
+    say(f"prune: {share:.0%} of heads and channels go: {predicted:.2f} ms by the table, wanted {wanted:g} ms")
+    return shared(share)
+
+
+def cut_of(config: PruneConfig, model: Any) -> Cut:
+    """How much of the model stays by the config's shares."""
+    return by_ratios(
+        model,
+        heads=config.head_ratio,
+        channels=config.channel_ratio,
+        width=config.width_ratio,
+        layers=config.layer_ratio,
     )
-    say(f"prune: {_milliseconds(table, found):.2f} ms by the latency table, wanted {config.max_latency_ms:g} ms")
-    return found
 
 
-def _gentlest(cut: Callable[[float], Cut], fits: Callable[[Cut], bool], option: str) -> Cut:
-    """The smallest share whose cut fits; what fits once fits with any larger share.
+def _gentlest(fits: Callable[[float], bool], option: str) -> float:
+    """The smallest share that fits; what fits once fits with any larger share.
 
     Raises:
         RecipeError: none does.
     """
     low, high = 0, STEPS - 1
-    if not fits(cut(high / STEPS)):
+    if not fits(high / STEPS):
         raise RecipeError(f"{option}: can't be reached by heads and channels alone; remove layers, width or vocabulary")
     while low < high:
         middle = (low + high) // 2
-        low, high = (low, middle) if fits(cut(middle / STEPS)) else (middle + 1, high)
-    return cut(low / STEPS)
+        low, high = (low, middle) if fits(middle / STEPS) else (middle + 1, high)
+    return low / STEPS
 
 
 def _parameters(model: Any) -> Callable[[Cut], int]:

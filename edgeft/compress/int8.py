@@ -58,11 +58,14 @@ def product(x: torch.Tensor, layer: nn.Linear, smooth: torch.Tensor, after_gelu:
         smooth: (K,) what the activations' channels are divided by.
         after_gelu: whether `x` comes out of a GELU.
     """
-    weight = rounded_rows(layer.weight * smooth)
-    if not after_gelu:
-        return linear(rounded_tokens(x / smooth), weight, layer.bias)
-    floor = GELU_FLOOR / smooth
-    return linear(rounded_tokens(x / smooth + floor, positive=True) - floor, weight, layer.bias)
+    with torch.autocast(x.device.type, enabled=False):  # half precision would round once more
+        weight, given = rounded_rows(layer.weight.float() * smooth), x.float() / smooth
+        if after_gelu:
+            floor = GELU_FLOOR / smooth
+            given = rounded_tokens(given + floor, positive=True) - floor
+        else:
+            given = rounded_tokens(given)
+        return linear(given, weight, None if layer.bias is None else layer.bias.float()).to(x.dtype)
 
 
 @contextmanager
@@ -126,7 +129,7 @@ def sizes(layers: list[nn.Linear], run: Run) -> dict[nn.Linear, torch.Tensor]:
 
     def hook(layer: nn.Module, inputs: tuple[torch.Tensor]) -> None:
         assert isinstance(layer, nn.Linear)
-        size = inputs[0].abs().flatten(0, -2).amax(0)
+        size = inputs[0].float().abs().flatten(0, -2).amax(0)
         found[layer] = torch.maximum(found[layer], size) if layer in found else size
 
     handles = [layer.register_forward_pre_hook(hook) for layer in layers]

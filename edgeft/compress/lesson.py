@@ -24,7 +24,7 @@ from edgeft.train.loop import Objective
 from edgeft.train.targets import Targets
 from edgeft.train.tasks import Items, TrainingTask
 
-PROJECTION = "edgeft_projection"  # of a student's hidden states to the teacher's width, while it learns
+OF_TEACHER = ("soft_weight", "reverse_weight", "hidden_weight", "relation_weight")
 RELATION_HEADS = 12
 
 
@@ -36,7 +36,8 @@ class Lesson:
         items: as the student reads them, labelled ones first.
         labelled: how many have labels.
         targets: first target of each item, int64 (items + 1,).
-        taught: the teacher's outputs on the same rows.
+        taught: the teacher's outputs on the same rows; None: labels alone are learnt.
+        rows: (targets,) row of each in the teacher's outputs; -1: the teacher has none.
         same: (items,) whether student and teacher read the same tokens.
         states: names of the teacher's states that are compared.
         heads: relation heads of each of the `RELATIONS`.
@@ -45,14 +46,15 @@ class Lesson:
     items: Items
     labelled: int
     targets: NDArray[np.int64]
-    taught: TeacherOutputs
+    taught: TeacherOutputs | None
+    rows: NDArray[np.int64]
     same: NDArray[np.bool_]
     states: tuple[str, ...]
     heads: dict[str, int]
 
-    def places(self, items: Sequence[int]) -> NDArray[np.int64]:
-        """Places of all targets of some items."""
-        return np.concatenate([np.arange(self.targets[item], self.targets[item + 1]) for item in items])
+    def rows_of(self, items: Sequence[int]) -> NDArray[np.int64]:
+        """Rows of all targets of some items in the teacher's outputs."""
+        return np.concatenate([self.rows[self.targets[item] : self.targets[item + 1]] for item in items])
 
 
 # ----------------------------------------------------------------------------------------------------------- preparing
@@ -64,7 +66,7 @@ def check(config: DistillationConfig, stage: str) -> None:
     Raises:
         RecipeError: no loss has a weight.
     """
-    named = ("soft_weight", "reverse_weight", "hard_weight", "hidden_weight", "relation_weight")
+    named = (*OF_TEACHER, "hard_weight")
     if not any(getattr(config, name) for name in named):
         raise RecipeError(f"{stage}: {', '.join(named)} are all 0, so there is nothing to learn; give one a weight")
 
@@ -82,21 +84,36 @@ def lesson(config: DistillationConfig, task: TrainingTask, student: Any, folder:
     Raises:
         RecipeError: teacher and student can't be compared on these rows.
     """
-    device = next(student.parameters()).device
+    asks = any(getattr(config, name) for name in OF_TEACHER)
+    extra = texts(task) if config.unlabelled and asks else []
+    items = with_texts(task, extra)
+    labelled = len(items) - len(extra)
+    targets = np.concatenate([[0], np.cumsum(task.target_counts(items))])
+    if not asks:
+        return Lesson(items, labelled, targets, None, np.full(targets[-1], -1), np.zeros(len(items), bool), (), {})
     tokenizer = models.load_tokenizer(str(folder))
     own = tasks.of(task.dataset, tokenizer, tokenizer.model_max_length, config)
-    extra = texts(task) if config.unlabelled else []
-    items, read = (with_texts(one, extra) for one in (task, own))
-    counts = task.target_counts(items)
-    same = same_tokens(task.tokenizer, items, tokenizer, read)
-    check_comparable(task, same, counts, own.target_counts(read))
+    read = with_texts(own, extra)
+    same = same_tokens(task, items, own, read)
+    check_comparable(task, same)
+    rows = matched(task.target_keys(items), own.target_keys(read))
     likeliest = config.teacher_top_k if type(task).vocabulary else 0
     question = Question(folder, own, read, likeliest, config.temperature)
-    states = _states(config, task, student, same)
-    taught = teacher.outputs(question, states, cache, device)
+    states = _states(config, student, same)
+    taught = teacher.outputs(question, states, cache, next(student.parameters()).device)
     heads = {name: _heads(student, name, taught) for name in states if name != HIDDEN}
-    labelled = len(items) - len(extra)
-    return Lesson(items, labelled, np.concatenate([[0], np.cumsum(counts)]), taught, same, states, heads)
+    return Lesson(items, labelled, targets, taught, rows, same, states, heads)
+
+
+def matched(keys: NDArray[np.int64], of_teacher: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(targets,) place of each of the student's targets among the teacher's; -1 where it isn't there.
+
+    Args:
+        keys: what tells the student's targets apart.
+        of_teacher: likewise.
+    """
+    places = {key: place for place, key in enumerate(of_teacher.tolist())}
+    return np.array([places.get(key, -1) for key in keys.tolist()], dtype=np.int64)
 
 
 def texts(task: TrainingTask) -> list[str]:
@@ -121,13 +138,18 @@ def with_texts(task: TrainingTask, extra: Sequence[str]) -> Items:
     )
 
 
-def same_tokens(one: Any, items: Items, other: Any, read: Items) -> NDArray[np.bool_]:
-    """(items,) whether two tokenizers make the same tokens of each item; none, where they make other items."""
+def same_tokens(task: TrainingTask, items: Items, own: TrainingTask, read: Items) -> NDArray[np.bool_]:
+    """(items,) whether student and teacher read the same tokens of each item; none, where they read other items.
+
+    Tokens are the same by their names, and by their ids where these are what is learnt.
+    """
     if len(items) != len(read):
         return np.zeros(len(items), dtype=bool)
-    ids = other.get_vocab()
-    names = one.convert_ids_to_tokens(range(len(one)))
-    renamed = {place: ids.get(name) for place, name in enumerate(names)}
+    ids = own.tokenizer.get_vocab()
+    names = task.tokenizer.convert_ids_to_tokens(range(len(task.tokenizer)))
+    renamed: dict[int, int | None] = {place: ids.get(name) for place, name in enumerate(names)}
+    if type(task).vocabulary:
+        renamed = {place: place for place, to in renamed.items() if place == to}
     return np.array(
         [
             [renamed.get(token) for token in item["input_ids"]] == list(seen["input_ids"])
@@ -137,34 +159,33 @@ def same_tokens(one: Any, items: Items, other: Any, read: Items) -> NDArray[np.b
     )
 
 
-def check_comparable(
-    task: TrainingTask, same: NDArray[np.bool_], counts: NDArray[np.int64], of_teacher: NDArray[np.int64]
-) -> None:
+def check_comparable(task: TrainingTask, same: NDArray[np.bool_]) -> None:
     """Whether the teacher says something of each of the student's targets.
 
     Raises:
-        RecipeError: targets are tokens, and the two read other ones; or they count otherwise.
+        RecipeError: targets are tokens, and the two read other ones.
     """
     if type(task).of_tokens and not same.all():
         raise RecipeError(
             f"{task.dataset.kind} rows are learnt token by token, so student and teacher must have the same tokenizer "
             f"and max_length; of {len(same)} items {int((~same).sum())} have other tokens"
         )
-    if counts.sum() != of_teacher.sum():
-        raise RecipeError(
-            f"the student reads {counts.sum()} targets in the training rows and the teacher {of_teacher.sum()}; "
-            "give them the same max_length"
-        )
 
 
-def _states(config: DistillationConfig, task: TrainingTask, student: Any, same: NDArray[np.bool_]) -> tuple[str, ...]:
-    """The states that can be compared; what can't be is said."""
+def _states(config: DistillationConfig, student: Any, same: NDArray[np.bool_]) -> tuple[str, ...]:
+    """The states that can be compared; what can't be is said.
+
+    Raises:
+        RecipeError: nothing is left to learn, or the student's queries and keys aren't known.
+    """
     wanted: tuple[str, ...] = (HIDDEN,) if config.hidden_weight else ()
     if config.relation_weight:
         wanted += RELATIONS
         if not knows_relations(student):
             raise RecipeError(f"relation_weight: queries and keys of {student.config.model_type} models aren't known")
     if wanted and not same.any():
+        if not (config.soft_weight or config.reverse_weight or config.hard_weight):
+            raise RecipeError("hidden_weight, relation_weight: student and teacher read other tokens in every row")
         say("student and teacher read other tokens, so hidden states and relations are left out of the loss")
         return ()
     if wanted and not same.all():
@@ -195,11 +216,12 @@ def objective(config: DistillationConfig, task: TrainingTask, student: Any, less
     def loss(model: torch.nn.Module, places: list[int]) -> torch.Tensor:
         with watched(student, lesson.states) as seen:
             found = task.targets(model, lesson.items, places)
-        total = found.summed(_of_targets(config, task, lesson, found, places), len(places))
-        if not seen or not lesson.same[places].any():
-            return total
-        weights = torch.as_tensor(lesson.items.weights[places] * lesson.same[places], device=total.device)
-        return total + _of_states(config, student, lesson, seen, places) * weights.to(total.dtype)
+        with torch.autocast(found.logits.device.type, enabled=False):  # half precision has too few digits for these
+            total = found.summed(_of_targets(config, task, lesson, found, places), len(places))
+            if not seen or not lesson.same[places].any():
+                return total
+            weights = torch.as_tensor(lesson.items.weights[places] * lesson.same[places], device=total.device)
+            return total + _of_states(config, lesson, seen, places) * weights.to(total.dtype)
 
     return loss
 
@@ -209,34 +231,43 @@ def _of_targets(
 ) -> torch.Tensor:
     """(m,) labels, and what the teacher thinks of each target."""
     device = found.logits.device
-    total = torch.zeros(len(found.owners), device=device)
+    total = 0 * found.logits.clamp_min(losses.HIDDEN_SCORE).mean(dim=-1)  # the head has a gradient in any case
     if config.hard_weight:
         labelled = torch.tensor([place < lesson.labelled for place in places], device=device)[found.owners]
         total = total + config.hard_weight * task.target_losses(found) * labelled
-    if not config.soft_weight and not config.reverse_weight:
+    if lesson.taught is None or not (config.soft_weight or config.reverse_weight):
         return total
-    rows = lesson.places(places)
-    given, wanted = found.logits, lesson.taught.of_targets(LOGITS, rows).to(device)
-    if IDS in lesson.taught.arrays:
-        ids = lesson.taught.of_targets(IDS, rows).long().to(device)
-        given = losses.folded(given, ids, config.temperature)
+    share = torch.as_tensor(lesson.items.weights[places] / np.diff(lesson.targets)[places], device=device)
+    rows = lesson.rows_of(places)
+    known = torch.as_tensor(rows >= 0, device=device)
+    each = _of_teacher(config, task, lesson.taught, found.logits, rows)
+    return total + each * known * share[found.owners].to(each.dtype)
+
+
+def _of_teacher(
+    config: DistillationConfig, task: TrainingTask, taught: TeacherOutputs, given: torch.Tensor, rows: NDArray[np.int64]
+) -> torch.Tensor:
+    """(m,) the divergences of the student's logits, (m, C), from rows of the teacher's."""
+    wanted = taught.of_targets(LOGITS, rows).to(given.device)
+    if IDS in taught.arrays:
+        given = losses.folded(given, taught.of_targets(IDS, rows).long().to(given.device), config.temperature)
     given = given.clamp_min(losses.HIDDEN_SCORE)
-    wanted = task.taught(wanted)[:, : given.shape[1]]
+    wanted = task.taught(wanted)[:, : given.shape[1]].clamp_min(losses.HIDDEN_SCORE)
     soft = SOFT[type(task).answer]
     each = config.soft_weight * soft(given, wanted, config.temperature)
     if config.reverse_weight:
         each = each + config.reverse_weight * soft(wanted, given, config.temperature)
-    share = torch.as_tensor(lesson.items.weights[places] / np.diff(lesson.targets)[places], device=device)
-    return total + each * share[found.owners].to(each.dtype)
+    return each
 
 
 SOFT = {"one": losses.soft_labels, "several": losses.soft_bits, "number": losses.soft_numbers}
 
 
 def _of_states(
-    config: DistillationConfig, student: Any, lesson: Lesson, seen: dict[str, torch.Tensor], places: list[int]
+    config: DistillationConfig, lesson: Lesson, seen: dict[str, torch.Tensor], places: list[int]
 ) -> torch.Tensor:
     """(B,) hidden states and relations of each item."""
+    assert lesson.taught is not None
     device = next(iter(seen.values())).device
     longest = next(iter(seen.values())).shape[1]
     lengths = torch.tensor([lesson.items.lengths[place] for place in places], device=device)
@@ -247,8 +278,7 @@ def _of_states(
     for name in lesson.states:
         wanted = lesson.taught.of_tokens(name, fitting, longest).to(device)
         if name == HIDDEN:
-            given = student.edgeft_projection(seen[name]) if hasattr(student, PROJECTION) else seen[name]
-            total = total + config.hidden_weight * losses.hidden_states(given, wanted, mask)
+            total = total + config.hidden_weight * losses.hidden_states(seen[name], wanted, mask)
         else:
             total = total + config.relation_weight * losses.relations(seen[name], wanted, mask, lesson.heads[name])
     return total

@@ -23,6 +23,7 @@ from edgeft.recipe import DataConfig, PruneConfig
 from edgeft.shapes import structure_of
 from edgeft.stage import CHECKPOINTS, Inputs, Metrics, stage
 from edgeft.train import evaluate, tasks
+from edgeft.train.loop import HISTORY
 from edgeft.train.tasks import Items, TrainingTask
 
 BATCH = 16
@@ -32,8 +33,9 @@ RATIOS = ("head_ratio", "channel_ratio", "width_ratio", "layer_ratio")
 def attempts(config: PruneConfig) -> Iterator[PruneConfig]:
     """The wanted shares, then half of them; a number that is the goal is tried once."""
     yield config
-    if not goals.aimed(config):
-        yield dataclasses.replace(config, **{name: getattr(config, name) / 2 for name in RATIOS})
+    half = dataclasses.replace(config, **{name: getattr(config, name) / 2 for name in RATIOS})
+    if not goals.aimed(config) and half != config:
+        yield half
 
 
 def texts_of(task: TrainingTask) -> list[str]:
@@ -70,14 +72,15 @@ def remove(config: PruneConfig, task: TrainingTask, model: Any, cut: structure.C
 
 def prune_and_recover(
     config: PruneConfig, inputs: Inputs, task: TrainingTask, folder: Path, cache: Path
-) -> tuple[Any, TrainingTask]:
-    """One attempt in its own folder: the pruned and recovered model, and the task with its tokenizer."""
+) -> tuple[Any, TrainingTask, PruneConfig]:
+    """One attempt in its own folder: the pruned and recovered model, its task, and the config with what went."""
     models.seed_everything(config.seed or 0)
     device, _ = models.device(config.device)
     model = models.load(inputs["model"], task.head(task.dataset.labels), device=device)
-    task.prepare(model)
     task = cut_vocabulary(config, task, model)
-    whole, start, rounds = goals.cut_of(config, model, table_of(inputs)), structure_of(model), config.rounds
+    task.prepare(model)
+    config = goals.resolved(config, model, table_of(inputs))
+    whole, start, rounds = goals.cut_of(config, model), structure_of(model), config.rounds
     for round_ in range(1, rounds + 1):
         remove(config, task, model, goals.part(whole, start, structure_of(model), round_, rounds))
         title = "prune: recovery" + (f" {round_} of {rounds}" if rounds > 1 else "")
@@ -85,8 +88,10 @@ def prune_and_recover(
         place.mkdir(parents=True, exist_ok=True)
         taught = lesson.lesson(config, task, model, inputs["teacher"], cache)
         recover.learn(of_round(config, round_), task, model, taught, place, title)
+        if place != folder:
+            shutil.copyfile(place / HISTORY, folder / f"history-round-{round_}.jsonl")
     task.finish(model)
-    return model, task
+    return model, task, config
 
 
 def of_round(config: PruneConfig, round_: int) -> PruneConfig:
@@ -152,17 +157,18 @@ def fill(config: PruneConfig, inputs: Inputs, out_dir: Path) -> Metrics:
     dataset = recover.teachable(inputs["data"], "prune")
     goals.check(config, dataset.kind)
     tokenizer = models.load_tokenizer(str(inputs["model"]))
-    before = evaluate.earlier_predictions(inputs["model"], inputs["data"], dataset)
-    teacher = evaluate.earlier_predictions(inputs["teacher"], inputs["data"], dataset)["validation"]
+    device, _ = models.device(config.device)
+    before = evaluate.earlier_predictions(inputs["model"], inputs["data"], dataset, device)
+    teacher = evaluate.earlier_predictions(inputs["teacher"], inputs["data"], dataset, device)["validation"]
     whole = tasks.of(dataset, tokenizer, tokenizer.model_max_length, config)
     tried: list[Attempt] = []
     for attempt in attempts(config):
         folder = out_dir / CHECKPOINTS / f"attempt-{len(tried)}"
         folder.mkdir(parents=True, exist_ok=True)
-        model, task = prune_and_recover(attempt, inputs, whole, folder, cache_of(out_dir))
+        model, task, went = prune_and_recover(attempt, inputs, whole, folder, cache_of(out_dir))
         now = task.predict(model, task.items(dataset.validation))
-        tried.append(Attempt(attempt, drop_points(task, now, before["validation"]), drop_points(task, now, teacher)))
-        say(f"prune: {described(attempt)}: {tried[-1].drop_points:+.2f} points lost")
+        tried.append(Attempt(went, drop_points(task, now, before["validation"]), drop_points(task, now, teacher)))
+        say(f"prune: {described(went)}: {tried[-1].drop_points:+.2f} points lost")
         if tried[-1].allowed:
             for history in folder.glob("history*.jsonl"):
                 shutil.copyfile(history, out_dir / history.name)
@@ -178,10 +184,6 @@ def fill(config: PruneConfig, inputs: Inputs, out_dir: Path) -> Metrics:
 
 def described(config: PruneConfig) -> str:
     """What an attempt takes away, in words."""
-    if config.max_parameters is not None:
-        return f"to {config.max_parameters:,} parameters"
-    if config.max_latency_ms is not None:
-        return f"to {config.max_latency_ms:g} ms"
     names = dict(zip(RATIOS, ("heads", "channels", "width", "layers"), strict=True))
     gone = [f"{getattr(config, ratio):.0%} of {name}" for ratio, name in names.items() if getattr(config, ratio)]
     return ", ".join(gone) + " gone" if gone else "vocabulary alone"

@@ -14,8 +14,8 @@ from torch import nn
 
 from edgeft import shapes
 from edgeft.compress.int8 import int8
-from edgeft.compress.lesson import PROJECTION, Lesson, objective
-from edgeft.compress.states import HIDDEN
+from edgeft.compress.lesson import Lesson, objective
+from edgeft.compress.states import HIDDEN, PROJECTION
 from edgeft.data.dataset import Dataset
 from edgeft.data.dataset import load as load_dataset
 from edgeft.errors import RecipeError
@@ -23,7 +23,7 @@ from edgeft.recipe import DistillationConfig
 from edgeft.stage import CHECKPOINTS
 from edgeft.train import tasks
 from edgeft.train.finetune import validation
-from edgeft.train.loop import HISTORY, Loss, Progress, Trainer
+from edgeft.train.loop import HISTORY, Loss, Progress, Trainer, copies, put_back
 from edgeft.train.tasks import TrainingTask
 
 DEFAULT_RATE = 1e-4
@@ -96,7 +96,12 @@ def _learn_int8(
             task.targets(student, lesson.items, [place])
 
     with int8(student, run):
-        _trainer(late, task, student, lesson, folder, f"{title}, int8").fit()
+        trainer = _trainer(late, task, student, lesson, folder, f"{title}, int8")
+        before = trainer.evaluate()["score"]
+        started = copies(trainer.parameters)
+        found = trainer.fit()
+        if found.best is None or found.best["score"] < before:  # it was better before
+            put_back(trainer.parameters, started)
     shutil.copyfile(folder / HISTORY, out_dir / INT8_HISTORY)
 
 
@@ -104,7 +109,8 @@ def _learn_int8(
 def projected(student: Any, lesson: Lesson) -> Iterator[None]:
     """Give a student of another width a projection of its hidden states to the teacher's, which learns with it."""
     width = shapes.width(student)
-    of_teacher = lesson.taught.arrays[HIDDEN].shape[1] if HIDDEN in lesson.states else width
+    compared = lesson.taught is not None and HIDDEN in lesson.states
+    of_teacher = lesson.taught.arrays[HIDDEN].shape[1] if lesson.taught is not None and compared else width
     if width != of_teacher:
         device = next(student.parameters()).device
         with torch.random.fork_rng(devices=[]):

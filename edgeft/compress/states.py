@@ -15,6 +15,7 @@ from edgeft.errors import ModelError
 
 HIDDEN = "hidden"
 RELATIONS = ("query", "key", "value")
+PROJECTION = "edgeft_projection"  # of a student's hidden states to the teacher's width, while it learns
 
 States = dict[str, torch.Tensor]  # each (B, T, width) float32
 
@@ -32,7 +33,8 @@ def watched(model: Any, names: Collection[str]) -> Iterator[States]:
     def keep(name: str, place: Place) -> Callable[[nn.Module, Any, Any], None]:
         def hook(_: nn.Module, inputs: Any, output: Any) -> None:
             whole = output if isinstance(output, torch.Tensor) else output[0]
-            seen[name] = whole.chunk(place.parts, dim=-1)[place.part].float()
+            state = whole.chunk(place.parts, dim=-1)[place.part]
+            seen[name] = (state if name != HIDDEN else _projected(model, output, state)).float()
 
         return hook
 
@@ -42,6 +44,17 @@ def watched(model: Any, names: Collection[str]) -> Iterator[States]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _projected(model: Any, output: Any, state: torch.Tensor) -> torch.Tensor:
+    """Hidden states at the teacher's width, where a student learns a projection."""
+    projection = getattr(model, PROJECTION, None)
+    if projection is None:
+        return state
+    # Several processes look for what has a gradient in what the model gives.
+    output.last_hidden_state = state + 0 * projection.weight.sum()
+    found: torch.Tensor = projection(state)
+    return found
 
 
 @dataclass(frozen=True)

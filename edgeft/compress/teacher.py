@@ -22,6 +22,7 @@ from edgeft.progress import track
 from edgeft.stage import CHECKPOINTS, RUN_MARKER, code_version, digest
 from edgeft.train.tasks import Items, TrainingTask
 from edgeft.train.tasks.base import batches_by_length
+from edgeft.train.tasks.generation import TOKENS
 
 BATCH = 32  # items in a forward pass
 Starts = tuple[NDArray[np.int64], NDArray[np.int64]]  # first target and first token of each item
@@ -128,7 +129,7 @@ def _compute(question: Question, missing: Sequence[str], starts: Starts, entry: 
     arrays: dict[str, Any] = {}
     # The longest first: answers about tokens are as wide as the longest item.
     with torch.inference_mode(), watched(model, states) as seen:
-        for places in track(batches_by_length(items.lengths, BATCH)[::-1], "teacher's outputs"):
+        for places in track(batches_by_length(items.lengths, _batch(question))[::-1], "teacher's outputs"):
             found = _folded(question, task.targets(model, items, places).logits)
             given = {name: found[name] for name in missing if name in found}
             _keep(arrays, entry, given, _rows(starts[0], places), int(starts[0][-1]))
@@ -139,6 +140,12 @@ def _compute(question: Question, missing: Sequence[str], starts: Starts, entry: 
     for name, array in arrays.items():
         array.flush()
         _unfinished(entry, name).rename(entry / f"{name}.npy")
+
+
+def _batch(question: Question) -> int:
+    """Items in a forward pass; of a language model each token has logits over the whole vocabulary."""
+    longest = max(question.items.lengths, default=1)
+    return max(1, TOKENS // longest) if type(question.task).vocabulary else BATCH
 
 
 def _folded(question: Question, logits: torch.Tensor) -> dict[str, NDArray[Any]]:

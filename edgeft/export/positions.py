@@ -6,8 +6,6 @@ from typing import Any
 
 from torch import nn
 
-from edgeft.models import OFFSET_POSITIONS
-
 BUFFERS = ("position_ids", "token_type_ids")  # that transformers keeps beside the table, (1, positions)
 
 
@@ -20,9 +18,11 @@ def trim(model: Any, tokens: int) -> None:
     """
     embeddings = getattr(model.base_model, "embeddings", None)
     table = getattr(embeddings, "position_embeddings", None)
-    offset = (model.config.pad_token_id or 0) + 1 if model.config.model_type in OFFSET_POSITIONS else 0
-    rows = tokens + offset
-    if not isinstance(table, nn.Embedding) or rows >= table.num_embeddings:
+    if not isinstance(table, nn.Embedding):
+        return
+    # Where padding has a row of its own, the first token's is the next one.
+    rows = tokens + (0 if table.padding_idx is None else table.padding_idx + 1)
+    if rows >= table.num_embeddings:
         return
     table.weight = nn.Parameter(table.weight.detach()[:rows].clone())
     table.num_embeddings = model.config.max_position_embeddings = rows

@@ -15,13 +15,14 @@ import edgeft
 from edgeft import artifact, budget, models, recipe
 from edgeft.bench import plots
 from edgeft.bench.report import ReportInputs, render
+from edgeft.compress import goals
 from edgeft.data.dataset import Dataset
 from edgeft.data.dataset import load as load_dataset
 from edgeft.errors import GateError
 from edgeft.export.package import ship
 from edgeft.pipeline import card, gates, scrutiny
 from edgeft.pipeline.update import origin
-from edgeft.recipe import Recipe
+from edgeft.recipe import PruneConfig, Recipe
 from edgeft.stage import StageResult, versions
 from edgeft.train import tasks as train_tasks
 from edgeft.train.evaluate import read_predictions
@@ -37,7 +38,16 @@ def decided(chosen: Recipe, results: Results) -> Recipe:
         float_layers=results["export"].metrics["quantization"]["float_layers"],
         smoothing=results["export"].metrics["quantization"]["smoothing"],
     )
-    return dataclasses.replace(taught(chosen, results), export=export)
+    return dataclasses.replace(taught(chosen, results), export=export, prune=pruned(chosen.prune, results))
+
+
+def pruned(chosen: PruneConfig, results: Results) -> PruneConfig:
+    """The pruning with the shares that a number of parameters or milliseconds came to."""
+    kept = results["prune"].metrics["kept"] if "prune" in results else None
+    if kept is None or not goals.aimed(chosen):
+        return chosen
+    shares = {name: results["prune"].metrics["tried"][kept][name] for name in ("head_ratio", "channel_ratio")}
+    return dataclasses.replace(chosen, **shares, max_parameters=None, max_latency_ms=None, latency_table=None)
 
 
 def taught(chosen: Recipe, results: Results) -> Recipe:

@@ -10,14 +10,23 @@ from typing import Any
 
 from edgeft import budget, models, shapes
 from edgeft.cleaning import cleaner
-from edgeft.compress import goals, selective
+from edgeft.compress import goals, lesson, selective
 from edgeft.data import sources
 from edgeft.data.clean import cleaning_of
 from edgeft.data.kinds import NAMED, kind_of
 from edgeft.errors import ModelError, RecipeError, require
 from edgeft.pipeline import launch, update
 from edgeft.pipeline.launch import ROOMS
-from edgeft.recipe import AugmentConfig, BaselineConfig, DistillConfig, PruneConfig, Recipe, StageConfig, UpdateConfig
+from edgeft.recipe import (
+    AugmentConfig,
+    BaselineConfig,
+    BenchConfig,
+    DistillConfig,
+    PruneConfig,
+    Recipe,
+    StageConfig,
+    UpdateConfig,
+)
 from edgeft.stage import Inputs, StageResult
 from edgeft.train import augment, forgetting, methods, mitigation, optim, processes, reporting, swapped, tasks
 
@@ -71,7 +80,7 @@ def steps(recipe: Recipe, folder: Mapping[str, Path]) -> list[Step]:
         Step("update", recipe.update, lambda: {"data": data, "model": teacher, **earlier(recipe, "finetune")}),
         Step("augment", recipe.augment, lambda: {"data": data, **augmenting(recipe, teacher)}),
         Step("distill", recipe.distill, lambda: {"data": rows, "teacher": teacher, **local_student(recipe)}),
-        Step("latency", recipe.bench, lambda: {"data": data, "model": folder[student]}),
+        Step("latency", timing(recipe), lambda: {"data": data, "model": folder[student]}),
         Step(
             "prune",
             recipe.prune,
@@ -103,6 +112,12 @@ def steps(recipe: Recipe, folder: Mapping[str, Path]) -> list[Step]:
 def measures_latency(recipe: Recipe) -> bool:
     """Whether pruning aims at a latency, and nobody measured what widths cost."""
     return recipe.prune.enabled and recipe.prune.max_latency_ms is not None and recipe.prune.latency_table is None
+
+
+def timing(recipe: Recipe) -> BenchConfig:
+    """The options of the bench that the latency table depends on."""
+    bench = recipe.bench
+    return BenchConfig(queries=bench.queries, warmup=bench.warmup, threads=bench.threads, seed=bench.seed)
 
 
 def latency_file(recipe: Recipe, folder: Mapping[str, Path]) -> dict[str, Path]:
@@ -229,6 +244,9 @@ def check_shapes(recipe: Recipe, names: Collection[str]) -> None:
         ModelError: names the option and both numbers.
     """
     facts = models.facts(recipe.finetune.model or "")
+    for name, config in (("distill", recipe.distill), ("prune", recipe.prune)):
+        if name in names and config.enabled:
+            lesson.check(config, name)
     if "distill" in names and recipe.distill.enabled and recipe.distill.student is None:
         if recipe.distill.layers is None:
             models.spread(facts.layers, recipe.distill.num_layers)
@@ -240,6 +258,11 @@ def check_shapes(recipe: Recipe, names: Collection[str]) -> None:
     if "prune" not in names or not recipe.prune.enabled:
         return
     goals.check(recipe.prune, form(recipe))
+    if measures_latency(recipe) and recipe.export.precision not in ("auto", "int8"):
+        raise RecipeError(
+            f"prune.max_latency_ms: the table is measured in int8, and export.precision is {recipe.export.precision}; "
+            "give prune.latency_table"
+        )
     student = models.facts(recipe.distill.student).kind if recipe.distill.student else facts.kind
     if not shapes.prunable(student):
         raise ModelError(f"{shapes.UNKNOWN.format(student)}; use --set prune.enabled=false")

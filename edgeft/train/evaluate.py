@@ -63,13 +63,16 @@ def read_predictions(folder: Path, split: str) -> Logits:
     return values
 
 
-def earlier_predictions(folder: Path, data: Path, dataset: Dataset) -> dict[str, Any]:
+def earlier_predictions(
+    folder: Path, data: Path, dataset: Dataset, device: torch.device | None = None
+) -> dict[str, Any]:
     """What another model folder answers on the splits: what it kept, where that was on the same data, else computed.
 
     Args:
         folder: a model folder, of a stage or of the user's own.
         data: the data folder.
         dataset: its rows.
+        device: where it is asked; None: on the CPU.
     """
     done = read_result(folder)
     kept = all((folder / f"{split}_logits.npy").exists() for split in SPLITS)
@@ -77,7 +80,7 @@ def earlier_predictions(folder: Path, data: Path, dataset: Dataset) -> dict[str,
         return {split: read_predictions(folder, split) for split in SPLITS}
     tokenizer = models.load_tokenizer(folder)
     task = tasks.of(dataset, tokenizer, tokenizer.model_max_length, TrainingConfig())
-    return on_splits(task, models.load(folder, task.head(dataset.labels)))
+    return on_splits(task, models.load(folder, task.head(dataset.labels), device=device))
 
 
 def on_splits(task: TrainingTask, model: Any) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +37,15 @@ def parameters(model: Any) -> int:
 
 def test_parameters_are_met_as_gently_as_can_be(model: Any) -> None:
     wanted = parameters(model) - 20_000
-    cut = goals.cut_of(PruneConfig(max_parameters=wanted), model, None)
+    config = goals.resolved(PruneConfig(max_parameters=wanted), model, None)
+    cut = goals.cut_of(config, model)
     step = next(step for step in range(64) if by_ratios(model, heads=step / 64, channels=step / 64) == cut)
     gentler = copy.deepcopy(model)
     prune(gentler, by_ratios(model, heads=(step - 1) / 64, channels=(step - 1) / 64), "random")
     assert parameters(gentler) > wanted
     prune(model, cut, "random")
     assert parameters(model) <= wanted
+    assert config == PruneConfig(head_ratio=step / 64, channel_ratio=step / 64)
 
 
 def test_milliseconds_are_met_by_the_table_as_gently_as_can_be(model: Any) -> None:
@@ -49,7 +53,9 @@ def test_milliseconds_are_met_by_the_table_as_gently_as_can_be(model: Any) -> No
         return TABLE.predict(cut.heads or (), cut.channels or ())
 
     assert milliseconds(by_ratios(model)) == 1 + 2 * 4
-    cut = goals.cut_of(PruneConfig(max_latency_ms=5.0), model, TABLE)
+    config = goals.resolved(PruneConfig(max_latency_ms=5.0, latency_table="here.json"), model, TABLE)
+    assert config == PruneConfig(head_ratio=config.head_ratio, channel_ratio=config.head_ratio)
+    cut = goals.cut_of(config, model)
     slow = [by_ratios(model, heads=step / 64, channels=step / 64) for step in range(64)]
     assert cut == next(one for one in slow if milliseconds(one) <= 5.0)
 
@@ -73,27 +79,37 @@ def test_a_table_by_hand() -> None:
 )
 def test_a_goal_out_of_reach_is_refused(goal: dict[str, Any], said: str, model: Any) -> None:
     with pytest.raises(RecipeError, match=said):
-        goals.cut_of(PruneConfig(**goal), model, TABLE)
+        goals.resolved(PruneConfig(**goal), model, TABLE)
 
 
 def test_a_table_of_another_width_is_refused(model: Any) -> None:
     other = LatencyTable(base_ms=1, layer_ms=1, heads={4: 1.0}, channels={96: 1.0}, width=384)
     with pytest.raises(RecipeError, match="measured at width 384, and the model has 64"):
-        goals.cut_of(PruneConfig(max_latency_ms=5.0), model, other)
+        goals.resolved(PruneConfig(max_latency_ms=5.0), model, other)
 
 
-def test_two_goals_are_one_too_many() -> None:
-    with pytest.raises(RecipeError, match="give one of them"):
-        goals.check(PruneConfig(max_parameters=10, max_latency_ms=1.0), "single-label")
-    with pytest.raises(RecipeError, match="squad rows are learnt token by token"):
-        goals.check(PruneConfig(vocabulary_size=10), "squad")
+@pytest.mark.parametrize(
+    ("options", "kind", "said"),
+    [
+        ({"max_parameters": 10, "max_latency_ms": 1.0}, "single-label", "give one of them"),
+        ({"width_ratio": 0.5, "max_latency_ms": 1.0}, "single-label", "give width_ratio or max_latency_ms"),
+        ({"latency_table": "here.json"}, "single-label", "decides nothing without prune.max_latency_ms"),
+        ({"latency_table": "none.json", "max_latency_ms": 1.0}, "single-label", "none.json can't be read"),
+        ({"vocabulary_size": 10}, "squad", "squad rows are learnt token by token"),
+    ],
+)
+def test_options_that_dont_go_together_are_refused(options: dict[str, Any], kind: str, said: str) -> None:
+    with pytest.raises(RecipeError, match=said):
+        goals.check(PruneConfig(**options), kind)
 
 
 def test_a_table_is_read_again_and_other_files_are_refused(tmp_path: Path) -> None:
     write_json(tmp_path / "latency.json", TABLE)
     assert latency_table.read(tmp_path / "latency.json") == TABLE
     (tmp_path / "odd.json").write_text('{"base_ms": "a"}')
-    for name, said in (("odd.json", "is no latency table"), ("none.json", "can't be read")):
+    write_json(tmp_path / "bare.json", dataclasses.replace(TABLE, heads={}))
+    refused = {"odd.json": "is no latency table", "none.json": "can't be read", "bare.json": "has no heads"}
+    for name, said in refused.items():
         with pytest.raises(RecipeError, match=said):
             latency_table.read(tmp_path / name)
 
@@ -123,10 +139,33 @@ def test_the_stage_cuts_everything_in_rounds_and_what_it_writes_loads(tiny_token
     assert len(metrics["structure"]["heads"]) == 1
     assert metrics["vocabulary"]["vocabulary_tokens"]["after"] <= 70
     assert metrics["kept"] == 0
-    assert {path.name for path in (tmp_path / "pruned").glob("history*")} == {"history.jsonl", "history-int8.jsonl"}
+    assert {path.name for path in (tmp_path / "pruned").glob("history*")} == {
+        *("history.jsonl", "history-round-1.jsonl", "history-int8.jsonl")
+    }
     loaded = models.load_classifier(tmp_path / "pruned", None)
     assert len(structure_of(loaded).width) == 48
     assert parameters(loaded) == metrics["parameters"]
     assert len(models.load_tokenizer(tmp_path / "pruned")) == loaded.get_input_embeddings().num_embeddings <= 70
     with torch.inference_mode():
         assert loaded(input_ids=torch.tensor([[2, 5, 3]])).logits.isfinite().all()
+
+
+def test_numbers_are_recovered_in_their_own_unit_whatever_the_vocabulary(tiny_tokenizer: Any, tmp_path: Path) -> None:
+    datasets.save(dataset_of("regression", (64, 12, 8)), tmp_path / "data")
+    teacher = trained("regression", copy.deepcopy(tiny_tokenizer), tmp_path / "teacher")
+    inputs = {"data": tmp_path / "data", "model": teacher, "teacher": teacher}
+    config = PruneConfig(
+        **{
+            "head_ratio": 0.0,
+            "channel_ratio": 0.0,
+            "vocabulary_min_count": 1,
+            "hard_weight": 0.0,
+            "hidden_weight": 0.0,
+        },
+        **{"epochs": 1.0, "learning_rate": 1e-9, "max_drop_points": 100.0, "device": "cpu", "seed": 0},
+    )
+    metrics = run(config, inputs, tmp_path / "pruned").metrics
+    assert metrics["test"]["agreement"] == 1.0
+    assert len(metrics["tried"]) == 1
+    first = (tmp_path / "pruned" / "history.jsonl").read_text().splitlines()[0]
+    assert json.loads(first)["loss"] == pytest.approx(0, abs=0.01)  # dropout

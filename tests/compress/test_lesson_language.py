@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,22 @@ def test_another_tokenizer_is_refused(tmp_path: Path) -> None:
     config = config_of(5, soft_weight=1.0)
     task, student = setting("text", tmp_path / "teacher", config)
     other = tasks.of(task.dataset, task.tokenizer, 4, config)  # cuts the texts elsewhere
+    with pytest.raises(RecipeError, match="token by token"):
+        lesson.lesson(config, other, student, tmp_path / "teacher", tmp_path / "cache")
+
+
+def test_other_ids_of_the_same_tokens_are_refused(tmp_path: Path) -> None:
+    from edgeft.compress import vocabulary
+
+    config = config_of(5, soft_weight=1.0)
+    task, student = setting("text", tmp_path / "teacher", config)
+    few = dataclasses.replace(task.dataset, train=task.dataset.train.take([15, 16, 17]))
+    cut = vocabulary.cut(task.tokenizer, few.train.texts)  # they are read as before
+    vocabulary.cut_embeddings(student, cut.kept)
+    other = tasks.of(few, cut.tokenizer, LENGTH, config)
+    assert [cut.tokenizer.tokenize(text) for text in few.train.texts] == [
+        task.tokenizer.tokenize(text) for text in few.train.texts
+    ]
     with pytest.raises(RecipeError, match="token by token"):
         lesson.lesson(config, other, student, tmp_path / "teacher", tmp_path / "cache")
 

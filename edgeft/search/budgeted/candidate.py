@@ -66,12 +66,11 @@ def untrained(whole: Recipe, dataset: Dataset, teacher: Path, out_dir: Path) -> 
     tokenizer: Any = models.load_tokenizer(str(teacher))
     if whole.distill.enabled:
         model, tokenizer = distill.make_student(whole.distill, str(teacher), head, torch.device("cpu"))
+        distill.narrowed(whole.distill, tasks.of(dataset, tokenizer, max_length, whole.distill), model)
     if whole.prune.enabled:
-        task = tasks.of(dataset, tokenizer, max_length, whole.prune)
-        task.prepare(model)
-        tokenizer = prune.cut_vocabulary(whole.prune, task, model).tokenizer
-        structure.prune(model, goals.cut_of(whole.prune, model, None), "magnitude")
-        task.finish(model)
+        task = prune.cut_vocabulary(whole.prune, tasks.of(dataset, tokenizer, max_length, whole.prune), model)
+        tokenizer = task.tokenizer
+        structure.prune(model, goals.cut_of(goals.resolved(whole.prune, model, None), model), "magnitude")
     models.save(model, tokenizer, out_dir, max_length)
 
 

@@ -145,6 +145,10 @@ class TrainingTask(ABC):
         """(items,) targets of each item."""
         return items.weights.astype(np.int64)
 
+    def target_keys(self, items: Items) -> NDArray[np.int64]:
+        """(targets,) what tells the targets of all items apart, whatever tokenizer made them."""
+        return np.arange(self.target_counts(items).sum())
+
     def losses(self, model: torch.nn.Module, items: Items, places: Sequence[int]) -> torch.Tensor:
         """(B,) the loss of some items, each summed over its targets; arguments as of `targets`."""
         found = self.targets(model, items, places)

@@ -98,6 +98,10 @@ class Tags(TrainingTask):
         asked = labels != IGNORED
         return Targets(model(**batch).logits[asked].float(), labels[asked], asked.nonzero()[:, 0])
 
+    def target_keys(self, items: Items) -> NDArray[np.int64]:
+        """The places of the words: another tokenizer may leave nothing of one, and cut long rows elsewhere."""
+        return np.array([word for item in items.inputs for word in item["words"]], dtype=np.int64)
+
     def target_losses(self, found: Targets) -> torch.Tensor:
         """Cross-entropy times the label's weight, smoothed as of single labels."""
         weights, smoothing = weights_of(self.dataset.class_weights, found.truth.device), self.config.label_smoothing
