@@ -24,21 +24,26 @@ States = dict[str, torch.Tensor]  # each (B, T, width) float32
 def watched(model: Any, names: Collection[str]) -> Iterator[States]:
     """Collect states in every forward pass inside; gradients flow through them.
 
+    Where a student learns a projection, its hidden states have the teacher's width.
+
     Args:
         model: of transformers.
         names: of the states that are wanted.
     """
     seen: States = {}
+    projection: Any = getattr(model, PROJECTION, None)
 
     def keep(name: str, place: Place) -> Callable[[nn.Module, Any, Any], None]:
         def hook(_: nn.Module, inputs: Any, output: Any) -> None:
             whole = output if isinstance(output, torch.Tensor) else output[0]
             state = whole.chunk(place.parts, dim=-1)[place.part]
-            seen[name] = (state if name != HIDDEN else _projected(model, output, state)).float()
+            seen[name] = (projection(state) if name == HIDDEN and projection is not None else state).float()
 
         return hook
 
     handles = [place.module.register_forward_hook(keep(name, place)) for name, place in places(model, names).items()]
+    if projection is not None:
+        handles.append(model.register_forward_hook(_named_in_the_output(projection)))
     try:
         yield seen
     finally:
@@ -46,15 +51,14 @@ def watched(model: Any, names: Collection[str]) -> Iterator[States]:
             handle.remove()
 
 
-def _projected(model: Any, output: Any, state: torch.Tensor) -> torch.Tensor:
-    """Hidden states at the teacher's width, where a student learns a projection."""
-    projection = getattr(model, PROJECTION, None)
-    if projection is None:
-        return state
-    # Several processes look for what has a gradient in what the model gives.
-    output.last_hidden_state = state + 0 * projection.weight.sum()
-    found: torch.Tensor = projection(state)
-    return found
+def _named_in_the_output(projection: nn.Module) -> Callable[[nn.Module, Any, Any], None]:
+    """A hook for several processes, which look for what will have a gradient in what a model gives."""
+
+    def hook(_: nn.Module, inputs: Any, output: Any) -> None:
+        name = next(iter(output))
+        output[name] = output[name] + 0 * projection.weight.sum()
+
+    return hook
 
 
 @dataclass(frozen=True)
