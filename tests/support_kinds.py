@@ -72,7 +72,7 @@ def pair_tokenizer(tokenizer: Any) -> Any:
     )
 
 
-def trained(kind: str, tokenizer: Any, folder: Path, max_length: int = MAX_LENGTH) -> Path:
+def trained(kind: str, tokenizer: Any, folder: Path, max_length: int = MAX_LENGTH, dropout: float = 0.1) -> Path:
     """A tiny BERT with a head for the kind, its weights random and large, as a model folder."""
     import torch
     from support_encoders import SMALL
@@ -90,6 +90,8 @@ def trained(kind: str, tokenizer: Any, folder: Path, max_length: int = MAX_LENGT
         id2label=labels,
         label2id={name: place for place, name in labels.items()},
         problem_type=head.problem,
+        hidden_dropout_prob=dropout,
+        attention_probs_dropout_prob=dropout,
         **{**SMALL, "hidden_size": 64, "initializer_range": 0.28},  # wide enough for int8
     )
     models.save(head.factory.from_config(config).eval(), tokenizer, folder, max_length)

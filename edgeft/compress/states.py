@@ -51,7 +51,7 @@ def watched(model: Any, names: Collection[str]) -> Iterator[States]:
             handle.remove()
 
 
-def _named_in_the_output(projection: nn.Module) -> Callable[[nn.Module, Any, Any], None]:
+def _named_in_the_output(projection: nn.Linear) -> Callable[[nn.Module, Any, Any], None]:
     """A hook for several processes, which look for what will have a gradient in what a model gives."""
 
     def hook(_: nn.Module, inputs: Any, output: Any) -> None:

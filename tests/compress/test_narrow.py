@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from pathlib import Path
 from typing import Any
 
@@ -114,3 +115,25 @@ def test_a_narrower_student_learns_from_its_teacher(tiny_tokenizer: Any, tmp_pat
     run(config, {"data": tmp_path / "data", "teacher": teacher}, tmp_path / "student")
     assert models.facts(tmp_path / "student").width == 48
     assert models.load_classifier(tmp_path / "student", None).classifier.in_features == SIZE  # of the pooler's output
+
+
+def test_a_narrower_student_learns_alike_in_two_processes(tiny_tokenizer: Any, tmp_path: Path) -> None:
+    from support import edgeft
+    from support_kinds import dataset_of, trained
+
+    from edgeft.data import dataset as datasets
+
+    datasets.save(dataset_of("single-label", (24, 8, 8)), tmp_path / "data")
+    teacher = trained("single-label", copy.deepcopy(tiny_tokenizer), tmp_path / "teacher", dropout=0.0)
+    losses = []
+    for processes in (1, 2):
+        out = tmp_path / f"student-{processes}"
+        done = edgeft(
+            *("distill", "--data", tmp_path / "data", "--teacher", teacher, "--out", out, "--device", "cpu"),
+            *("--num-layers", 1, "--width", 48, "--epochs", 1, "--batch-size", 8, "--processes", processes),
+            *("--soft-weight", 0, "--hard-weight", 0, "--learning-rate", 1e-3, "--seed", 0),
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        rows = map(json.loads, (out / "history.jsonl").read_text().splitlines())
+        losses.append([row["loss"] for row in rows if "loss" in row])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
