@@ -16,7 +16,7 @@ from edgeft.data import sources
 from edgeft.data.prepare import run as prepare
 from edgeft.errors import ModelError, RecipeError
 from edgeft.pipeline.run import run_pipeline
-from edgeft.pipeline.steps import preflight, steps
+from edgeft.pipeline.steps import in_run, preflight, steps
 from edgeft.stage import read_result
 from edgeft.train.loop import plan
 
@@ -72,15 +72,15 @@ def test_the_student_learns_from_the_new_rows_and_is_measured_on_the_old_ones(
 def test_only_the_stages_that_learn_from_the_teacher_read_the_new_rows(
     rows: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
-    found = {step.name: step for step in steps(chosen(rows, tiny_model, augment__enabled=True), tmp_path)}
+    found = {step.name: step for step in steps(chosen(rows, tiny_model, augment__enabled=True), in_run(tmp_path))}
     assert list(found)[:4] == ["data", "finetune", "augment", "distill"]
     assert found["augment"].inputs() == {"data": tmp_path / "data", "teacher": tmp_path / "finetune"}
     read = {name: step.inputs()["data"].name for name, step in found.items() if name != "data"}
     assert {name for name, folder in read.items() if folder == "augment"} == {"distill", "prune"}
     free = chosen(rows, tiny_model, augment__enabled=True, augment__teacher_agrees=False)
-    inputs = next(step for step in steps(free, tmp_path) if step.name == "augment").inputs()
+    inputs = next(step for step in steps(free, in_run(tmp_path)) if step.name == "augment").inputs()
     assert set(inputs) == {"data"}
-    assert "augment" not in [step.name for step in steps(chosen(rows, tiny_model), tmp_path)]
+    assert "augment" not in [step.name for step in steps(chosen(rows, tiny_model), in_run(tmp_path))]
 
 
 def test_what_can_not_be_augmented_is_known_before_the_first_row(rows: Path, tiny_model: Path) -> None:
