@@ -16,6 +16,7 @@ import torch
 from edgeft import latency_table, models
 from edgeft.compress import goals, lesson, recover, structure, vocabulary
 from edgeft.compress.teacher import cache_of
+from edgeft.data.dataset import Split
 from edgeft.data.kinds import NAMED
 from edgeft.latency_table import LatencyTable
 from edgeft.progress import say
@@ -40,9 +41,13 @@ def attempts(config: PruneConfig) -> Iterator[PruneConfig]:
 
 def texts_of(task: TrainingTask) -> list[str]:
     """All texts that the vocabulary must serve: of the training rows, and those without label."""
-    kind, columns = NAMED[task.dataset.kind](DataConfig()), task.dataset.train.columns
-    rows = range(len(task.dataset.train))
-    return [text for row in rows for text in kind.texts_of(columns, row)] + task.dataset.unlabelled
+    return texts_in(task, task.dataset.train) + task.dataset.unlabelled
+
+
+def texts_in(task: TrainingTask, split: Split) -> list[str]:
+    """All texts of the rows of a split."""
+    kind = NAMED[task.dataset.kind](DataConfig())
+    return [text for row in range(len(split)) for text in kind.texts_of(split.columns, row)]
 
 
 def cut_vocabulary(config: PruneConfig, task: TrainingTask, model: Any) -> TrainingTask:
@@ -201,8 +206,7 @@ def left(model: Any, before: TrainingTask, after: TrainingTask) -> Metrics:
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
     }
     if after.tokenizer is not before.tokenizer:
-        kind, columns = NAMED[before.dataset.kind](DataConfig()), before.dataset.test.columns
-        texts = [text for row in range(len(before.dataset.test)) for text in kind.texts_of(columns, row)]
+        texts = texts_in(before, before.dataset.test)
         found["vocabulary"] = vocabulary.report(before.tokenizer, after.tokenizer, texts)
     return found
 

@@ -109,8 +109,8 @@ def _learn_int8(
 def projected(student: Any, lesson: Lesson) -> Iterator[None]:
     """Give a student of another width a projection of its hidden states to the teacher's, which learns with it."""
     width = shapes.width(student)
-    compared = lesson.taught is not None and HIDDEN in lesson.states
-    of_teacher = lesson.taught.arrays[HIDDEN].shape[1] if lesson.taught is not None and compared else width
+    arrays = lesson.taught.arrays if lesson.taught is not None else {}
+    of_teacher = arrays[HIDDEN].shape[1] if HIDDEN in arrays else width
     if width != of_teacher:
         device = next(student.parameters()).device
         with torch.random.fork_rng(devices=[]):

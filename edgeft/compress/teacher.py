@@ -35,15 +35,11 @@ class TeacherOutputs:
     """What the teacher says of each item.
 
     Attributes:
-        items: as the teacher reads them.
-        targets: first target of each item in `logits`, int64 (items + 1,).
         tokens: first token of each item in the states, int64 (items + 1,).
         arrays: `logits` float32 (targets, C); of a language model C is those of `ids` (targets, C - 1), int32, and all
             other tokens together; the states, float16 (tokens, width).
     """
 
-    items: Items
-    targets: NDArray[np.int64]
     tokens: NDArray[np.int64]
     arrays: dict[str, NDArray[Any]]
 
@@ -114,7 +110,7 @@ def outputs(question: Question, states: Collection[str], cache: Path, device: to
         entry.mkdir(parents=True, exist_ok=True)
         _compute(question, missing, starts, entry, device)
     arrays = {name: np.load(entry / f"{name}.npy", mmap_mode="r") for name in wanted}
-    return TeacherOutputs(items, *starts, arrays)
+    return TeacherOutputs(starts[1], arrays)
 
 
 def _starts(counts: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:

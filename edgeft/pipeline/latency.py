@@ -99,10 +99,9 @@ def table(
     def of_layer(name: str) -> float:
         return layer + (timed[name] - timed[WHOLE]) / layers
 
-    shares = {name: float(name.split()[1]) for name in cuts if name not in (WHOLE, ONE_LAYER)}
-    by_heads = {round(mean(cuts[name].heads or ())): of_layer(name) for name in shares if name.startswith("heads")}
+    by_heads = {round(mean(cuts[name].heads or ())): of_layer(name) for name in cuts if name.startswith("heads")}
     by_channels = {
-        round(mean(cuts[name].channels or ())): of_layer(name) for name in shares if name.startswith("channels")
+        round(mean(cuts[name].channels or ())): of_layer(name) for name in cuts if name.startswith("channels")
     }
     return LatencyTable(
         base_ms=timed[WHOLE] - layers * layer,
