@@ -2,6 +2,7 @@
 
 With v = x / smooth for each token and s = max |v| / 127, a product is s round(v / s) W' + bias, where each row of W' is
 W smooth rounded to 127 steps of its largest weight. After a GELU, v = (x + 0.17) / smooth and s = max v / 255.
+With 4 bits for embeddings, each 32 values of a row are x = s q, q from -8 to 7 and -8 the largest of them.
 Gradients pass the rounding as if it weren't there (Bengio et al. 2013, arXiv:1308.3432, "straight-through").
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,6 +22,7 @@ from edgeft.errors import ModelError
 
 GELU_FLOOR = 0.17  # GELU is never below -0.16998
 SMALLEST_WEIGHT, SMALLEST_TABLE = 4096, 1000  # values, rows: smaller ones stay as they are
+BLOCK = 32  # values of a table's row that share a scale, at 4 bits
 SMALLEST = 1e-5  # a channel's largest value is taken for at least this
 STRENGTH = 0.5  # of the smoothing; the export measures which one is best
 
@@ -49,6 +52,20 @@ def rounded_rows(weight: torch.Tensor) -> torch.Tensor:
     return through(weight, (weight / scale).round() * scale)
 
 
+def rounded_blocks(rows: torch.Tensor) -> torch.Tensor:
+    """Rows (..., D) rounded to 4 bits in blocks of `BLOCK`, D a multiple of that."""
+    blocks = rows.detach().unflatten(-1, (-1, BLOCK))
+    largest = blocks.gather(-1, blocks.abs().argmax(-1, keepdim=True))
+    scale = (largest / -8).half().float()  # as the graph keeps it
+    whole = (blocks / torch.where(scale == 0, 1, scale)).round().clamp(-8, 7)
+    return through(rows, (whole * scale).flatten(-2))
+
+
+def rounded_embeddings(rows: torch.Tensor, bits: int) -> torch.Tensor:
+    """Rows (..., D) of a table as the graph keeps them, in 8 bits or in 4."""
+    return rounded_blocks(rows) if bits == 4 and rows.shape[-1] % BLOCK == 0 else rounded_rows(rows)
+
+
 def product(x: torch.Tensor, layer: nn.Linear, smooth: torch.Tensor, after_gelu: bool) -> torch.Tensor:
     """A linear layer as int8 computes it.
 
@@ -69,12 +86,13 @@ def product(x: torch.Tensor, layer: nn.Linear, smooth: torch.Tensor, after_gelu:
 
 
 @contextmanager
-def int8(model: Any, run: Run) -> Iterator[None]:
+def int8(model: Any, run: Run, embedding_bits: int = 8) -> Iterator[None]:
     """Let a model compute in int8.
 
     Args:
         model: of transformers; its weights stay in full precision, and gradients reach them.
         run: passes real rows through it, which give the sizes of the activations.
+        embedding_bits: of the values of embedding tables, 8 or 4.
     """
     after_gelu = gelu_readers(model)
     smooth = divisors(sizes(products(model), run), after_gelu, packed(model))
@@ -83,9 +101,13 @@ def int8(model: Any, run: Run) -> Iterator[None]:
             undo.enter_context(_patched(layer, smooth[layer], layer in after_gelu))
         for module in model.modules():
             if isinstance(module, nn.Embedding) and module.num_embeddings >= SMALLEST_TABLE:
-                handle = module.register_forward_hook(lambda _, inputs, found: rounded_rows(found))
+                handle = module.register_forward_hook(partial(_rounded_output, bits=embedding_bits))
                 undo.callback(handle.remove)
         yield
+
+
+def _rounded_output(module: nn.Module, inputs: Any, found: torch.Tensor, *, bits: int) -> torch.Tensor:
+    return rounded_embeddings(found, bits)
 
 
 @contextmanager

@@ -95,7 +95,7 @@ def _learn_int8(
         for place in range(min(INT8_ROWS, lesson.labelled)):  # one at a time: padding has sizes of its own
             task.targets(student, lesson.items, [place])
 
-    with int8(student, run):
+    with int8(student, run, config.embedding_bits or 8):
         trainer = _trainer(late, task, student, lesson, folder, f"{title}, int8")
         before = trainer.evaluate()["score"]
         started = copies(trainer.parameters)

@@ -39,7 +39,8 @@ def drafts(
     bed = lay(config, model, few(dataset), scratch)
     rows = bed.task.given(bed.dataset.train)[:CALIBRATION_ROWS]
     windows = [window for own in bed.model(FP32).windows(rows) for window in own]
-    source, files = Source(bed.folder / CAPTURED, windows, bed.folder), []
+    source = Source(bed.folder / CAPTURED, windows, bed.folder, embedding_bits=config.embedding_bits)
+    files = []
     for name in precisions:
         files.append(f"{name}.onnx")
         if files[-1] != FP32:

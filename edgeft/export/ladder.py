@@ -128,7 +128,8 @@ class Ladder:
         if not rows:
             raise GateError("export: no training rows to take the ranges of activations from; use --precision fp32")
         windows = [window for own in bed.model(FP32).windows(rows) for window in own]
-        self.source = Source(bed.folder / CAPTURED, windows, bed.folder, method=bed.config.calibration)
+        options = bed.config
+        self.source = Source(bed.folder / CAPTURED, windows, bed.folder, options.calibration, options.embedding_bits)
         self.rungs: list[Rung] = []
         self._strengths: dict[str, float] = {}
 

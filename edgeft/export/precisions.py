@@ -15,15 +15,14 @@ from onnx import inliner
 from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 from onnxruntime.transformers import float16
 
-from edgeft.export import operators, static_int8, token_int8
+from edgeft.export import operators, static_int8, tables, token_int8
 from edgeft.export.files import load
 from edgeft.export.net import Net
 from edgeft.export.ranges import Limits, Method, Smoothed, channel_ranges, tensor_ranges
+from edgeft.export.rounding import BLOCK
 from edgeft.export.token_int8 import Ranges
 from edgeft.runtime.engine import CPU
 from edgeft.runtime.windows import Window
-
-BLOCK = 32  # values of a block of weights that share a scale
 
 
 @dataclass(frozen=True)
@@ -35,6 +34,7 @@ class Source:
         rows: training rows, to calibrate on.
         scratch: a folder for files that go again.
         method: how the ranges of static int8 are found.
+        embedding_bits: of the tables, as of `tables.quantize`.
         calibrated: what `static` found.
     """
 
@@ -42,6 +42,7 @@ class Source:
     rows: Sequence[Window]
     scratch: Path
     method: Method = "minmax"
+    embedding_bits: int = 8
     calibrated: dict[float, tuple[dict[str, Smoothed], dict[str, Limits]]] = field(default_factory=dict)
 
     def copy(self) -> onnx.ModelProto:
@@ -109,17 +110,17 @@ def _fp16(source: Source, *_: object) -> onnx.ModelProto:
 
 def _int8(source: Source, strength: float, float_layers: Collection[str]) -> onnx.ModelProto:
     ranges = source.ranges  # before the copy is in memory
-    return token_int8.quantize(source.copy(), ranges, strength, float_layers)
+    return token_int8.quantize(source.copy(), ranges, strength, float_layers, True, source.embedding_bits)
 
 
 def _int8_tensor(source: Source, strength: float, float_layers: Collection[str]) -> onnx.ModelProto:
     ranges = source.ranges
-    return token_int8.quantize(source.copy(), ranges, strength, float_layers, by_token=False)
+    return token_int8.quantize(source.copy(), ranges, strength, float_layers, False, source.embedding_bits)
 
 
 def _int8_static(source: Source, strength: float, float_layers: Collection[str]) -> onnx.ModelProto:
     smoothed, limits = source.static(strength)
-    return static_int8.quantize(source.copy(), smoothed, limits, float_layers)
+    return static_int8.quantize(source.copy(), smoothed, limits, float_layers, source.embedding_bits)
 
 
 def _blocks(bits: int) -> Build:
@@ -133,7 +134,7 @@ def _blocks(bits: int) -> Build:
             )
             quantizer.process()
         net = Net(quantizer.model.model)
-        token_int8.quantize_tables(net, float_layers)
+        tables.quantize(net, float_layers, source.embedding_bits)
         return operators.add_bodies(net.settle())
 
     return build

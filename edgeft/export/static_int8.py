@@ -12,9 +12,10 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper
 
-from edgeft.export import operators, token_int8
+from edgeft.export import operators, tables, token_int8
 from edgeft.export.net import Linear, Net
 from edgeft.export.ranges import Limits, Smoothed
+from edgeft.export.rounding import rounded
 from edgeft.export.token_int8 import Channels, Ranges
 
 STEPS = 255  # of an activation's uint8
@@ -30,7 +31,11 @@ def smoothed(model: onnx.ModelProto, ranges: Ranges, strength: float) -> dict[st
 
 
 def quantize(
-    model: onnx.ModelProto, inputs: Mapping[str, Smoothed], limits: Mapping[str, Limits], float_layers: Collection[str]
+    model: onnx.ModelProto,
+    inputs: Mapping[str, Smoothed],
+    limits: Mapping[str, Limits],
+    float_layers: Collection[str],
+    embedding_bits: int = 8,
 ) -> onnx.ModelProto:
     """Put int8 products and int8 tables of embeddings into a captured fp32 graph, in place.
 
@@ -39,20 +44,21 @@ def quantize(
         inputs: as of `smoothed`.
         limits: the range of what goes into each product, once smoothed.
         float_layers: weights and tables that stay fp32.
+        embedding_bits: as of `tables.quantize`.
     """
     net = Net(model)
     for site in token_int8.sites(net):
         found = site.linear
         if found.product in inputs and found.name not in float_layers:
             net.replace(found.nodes, _quantized(net, found, inputs[found.product][1], limits[found.product]))
-    token_int8.quantize_tables(net, float_layers)
+    tables.quantize(net, float_layers, embedding_bits)
     return operators.add_bodies(net.settle())
 
 
 def _quantized(net: Net, found: Linear, divisors: Channels, limits: Limits) -> list[onnx.NodeProto]:
     """uint8 activations of one scale, int8 weights with a scale for each column, and the product of both in fp32."""
     name, x, y = found.name, f"{found.product}_x", f"{found.product}_plain"
-    values, steps = token_int8.rounded(found.weight * divisors[:, None])
+    values, steps = rounded(found.weight * divisors[:, None])
     step, zero = scale_of(limits)
     weight = [
         net.add_constant(f"{name}_int8", values),

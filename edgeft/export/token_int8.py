@@ -15,12 +15,12 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper
 
-from edgeft.export import operators
+from edgeft.export import operators, tables
 from edgeft.export.net import Linear, Net, linears
 from edgeft.export.operators import GELU_FLOOR
+from edgeft.export.rounding import rounded
 
 SMALLEST_WEIGHT = 4096  # values; what a smaller one saves isn't worth its error
-SMALLEST_TABLE = 1000  # rows
 SMALLEST = 1e-5  # a channel's largest value is taken for at least this
 
 Channels = NDArray[np.float32]
@@ -92,6 +92,7 @@ def quantize(
     strength: float = 0.5,
     float_layers: Collection[str] = (),
     by_token: bool = True,
+    embedding_bits: int = 8,
 ) -> onnx.ModelProto:
     """Put int8 products and int8 tables of embeddings into a captured fp32 graph, in place.
 
@@ -102,6 +103,7 @@ def quantize(
         strength: how much of the activations' range moves into the weights, 0 to 1; `a` above.
         float_layers: weights that stay fp32.
         by_token: whether each token has a scale of its own; otherwise all tokens of a batch share one.
+        embedding_bits: as of `tables.quantize`.
     """
     net = Net(model)
     found = wanted(net, ranges, float_layers)
@@ -111,7 +113,7 @@ def quantize(
             net.replace(site.nodes, [_by_token(net, site, smooth[site.linear.product])])
         else:
             net.replace(site.linear.nodes, _by_tensor(net, site.linear, smooth[site.linear.product]))
-    quantize_tables(net, float_layers)
+    tables.quantize(net, float_layers, embedding_bits)
     return operators.add_bodies(net.settle())
 
 
@@ -195,40 +197,3 @@ def smoothing(size: NDArray[np.float32], weight: NDArray[np.float32], strength: 
     """
     largest = np.maximum(np.abs(weight).max(axis=1), SMALLEST)
     return np.asarray(size**strength / largest ** (1 - strength), dtype=np.float32)
-
-
-def rounded(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Weights to int8 from -127 to 127, each column with a scale of its own.
-
-    Args:
-        weight: (K, N).
-
-    Returns:
-        int8 (K, N), float32 (N).
-    """
-    scale = np.maximum(np.abs(weight).max(axis=0), 1e-12) / 127
-    return np.round(weight / scale).astype(np.int8), scale.astype(np.float32)
-
-
-def quantize_tables(net: Net, float_layers: Collection[str]) -> None:
-    """Large tables of embeddings to int8, each row with a scale of its own, in place."""
-    for node in list(net.model.graph.node):
-        table = net.constant(node.input[0]) if node.op_type == "Gather" else None
-        large = table is not None and table.ndim == 2 and len(table) >= SMALLEST_TABLE
-        if table is None or not large or node.input[0] in float_layers or table.dtype != np.float32:
-            continue
-        values, scale = rounded(np.asarray(table, dtype=np.float32).T)
-        net.replace([node], _looked_up(net, node, values.T, scale))
-
-
-def _looked_up(
-    net: Net, node: onnx.NodeProto, values: NDArray[np.int8], scale: NDArray[np.float32]
-) -> Iterable[onnx.NodeProto]:
-    table, ids, out = node.input[0], node.input[1], node.output[0]
-    steps: tuple[tuple[str, list[str], str, dict[str, int]], ...] = (
-        ("Gather", [net.add_constant(f"{table}_int8", values), ids], f"{out}_int8", {}),
-        ("Cast", [f"{out}_int8"], f"{out}_float", {"to": onnx.TensorProto.FLOAT}),
-        ("Gather", [net.add_constant(f"{table}_scale", scale[:, None]), ids], f"{out}_scale", {}),
-        ("Mul", [f"{out}_float", f"{out}_scale"], out, {}),
-    )
-    return [helper.make_node(kind, inputs, [made], name=made, **options) for kind, inputs, made, options in steps]

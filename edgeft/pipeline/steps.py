@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from edgeft import budget, models, shapes
 from edgeft.cleaning import cleaner
@@ -21,6 +21,7 @@ from edgeft.recipe import (
     AugmentConfig,
     BaselineConfig,
     BenchConfig,
+    DistillationConfig,
     DistillConfig,
     PruneConfig,
     Recipe,
@@ -34,6 +35,8 @@ TRAINING = ("data", "baseline", "finetune", "update", "augment", "distill", "pru
 LATENCY_TABLE = "latency.json"
 BASELINE = "single-label"  # the form of rows that TF-IDF takes
 MERGE = "edgeft.data.merge"
+
+Trained = TypeVar("Trained", bound=DistillationConfig)
 
 
 @dataclass(frozen=True)
@@ -79,11 +82,15 @@ def steps(recipe: Recipe, folder: Mapping[str, Path]) -> list[Step]:
         Step("finetune", recipe.finetune, lambda: {"data": data, **finetuning(recipe)}),
         Step("update", recipe.update, lambda: {"data": data, "model": teacher, **earlier(recipe, "finetune")}),
         Step("augment", recipe.augment, lambda: {"data": data, **augmenting(recipe, teacher)}),
-        Step("distill", recipe.distill, lambda: {"data": rows, "teacher": teacher, **local_student(recipe)}),
+        Step(
+            "distill",
+            knowing_bits(recipe, recipe.distill),
+            lambda: {"data": rows, "teacher": teacher, **local_student(recipe)},
+        ),
         Step("latency", timing(recipe), lambda: {"data": data, "model": folder[student]}),
         Step(
             "prune",
-            recipe.prune,
+            knowing_bits(recipe, recipe.prune),
             lambda: {"data": rows, "model": folder[student], "teacher": teacher, **latency_file(recipe, folder)},
         ),
         Step("export", recipe.export, lambda: {"data": data, "model": folder[model]}),
@@ -118,6 +125,13 @@ def timing(recipe: Recipe) -> BenchConfig:
     """The options of the bench that the latency table depends on."""
     bench = recipe.bench
     return BenchConfig(queries=bench.queries, warmup=bench.warmup, threads=bench.threads, seed=bench.seed)
+
+
+def knowing_bits(recipe: Recipe, config: Trained) -> Trained:
+    """The options of a training in int8, told of the embeddings that the export writes."""
+    if config.embedding_bits is not None or not config.int8_epochs:
+        return config
+    return dataclasses.replace(config, embedding_bits=recipe.export.embedding_bits)
 
 
 def latency_file(recipe: Recipe, folder: Mapping[str, Path]) -> dict[str, Path]:

@@ -157,6 +157,10 @@ class DistillationConfig(TrainingConfig):
     int8_epochs: Annotated[
         float, _option("further epochs in which the student computes as the int8 graph will", ge=0)
     ] = 0.0
+    embedding_bits: Annotated[
+        Literal[8, 4] | None,
+        _option("bits of a value of embeddings in those epochs; unset: as the export"),
+    ] = None
 
 
 @_config(epochs=4.0, learning_rate=1e-4)
@@ -222,6 +226,9 @@ class ExportConfig(StageConfig):
         _option("auto: the fastest that is smaller and clearly faster than fp32 and agrees with it"),
     ] = "auto"
     opset: Annotated[int, _option("ONNX operator set", ge=18)] = 20
+    embedding_bits: Annotated[
+        Literal[8, 4], _option("bits of a value of large embedding tables in a quantized graph; 4: in blocks of 32")
+    ] = 8
     calibration_rows: Annotated[int, _option("training rows that give the ranges of activations", "rows", ge=1)] = 128
     smoothing: Annotated[
         Share | None, _option("share of the activations' range that moves into int8 weights; unset: by measurement")

@@ -12,7 +12,8 @@ from support_graphs import answers, captured, classifier, token_ids
 from torch import nn
 
 from edgeft.compress import int8 as rounding
-from edgeft.compress.int8 import int8, product, rounded_rows, rounded_tokens
+from edgeft.compress.int8 import int8, product, rounded_blocks, rounded_embeddings, rounded_rows, rounded_tokens
+from edgeft.export import rounding as rounding_of_graph
 from edgeft.export import token_int8
 from edgeft.export.files import save
 from edgeft.export.net import Net
@@ -27,18 +28,20 @@ def logits(model: Any, rows: list[list[int]] = IDS) -> np.ndarray[Any, Any]:
         return np.concatenate([model(input_ids=torch.tensor([ids])).logits.numpy() for ids in rows])
 
 
-@pytest.mark.parametrize("kind", ["bert", "distilbert", "roberta", "electra", "llama"])
-def test_the_model_answers_as_the_int8_graph(kind: str, tmp_path: Path) -> None:
+FORMS = [(kind, 8) for kind in ("bert", "distilbert", "roberta", "electra", "llama")] + [("bert", 4)]
+
+
+@pytest.mark.parametrize(("kind", "bits"), FORMS)
+def test_the_model_answers_as_the_int8_graph(kind: str, bits: int, tmp_path: Path) -> None:
     model, fp32 = classifier(kind)[0], captured(kind)
     save(fp32, tmp_path / "fp32.onnx")
     names = [site.linear.x for site in token_int8.sites(Net(captured(kind)))]
     ranges = channel_ranges(tmp_path / "fp32.onnx", names, [Window(ids, [0] * len(ids)) for ids in IDS], tmp_path / "r")
-    graph = token_int8.quantize(fp32, ranges, rounding.STRENGTH)
+    graph = token_int8.quantize(fp32, ranges, rounding.STRENGTH, embedding_bits=bits)
     expected = np.concatenate([answers(graph, tmp_path / "int8.onnx", [ids], ["logits"])[0] for ids in IDS])
     exact = logits(model)
-    with int8(model, lambda: logits(model)):
+    with int8(model, lambda: logits(model), bits):
         found = logits(model)
-    # A value at the edge between two steps may round either way.
     # A value at the edge between two steps may round either way; another arithmetic would err another way.
     ours, theirs = (found - exact).ravel(), (expected - exact).ravel()
     assert ours @ theirs / np.sqrt((ours @ ours) * (theirs @ theirs)) > 0.8
@@ -53,6 +56,19 @@ def test_rounding_by_hand() -> None:
         rounded_rows(torch.tensor([[127.0, 0.4], [0.127, 0.0994]])), torch.tensor([[127.0, 0.0], [0.127, 0.099]])
     )
     assert rounded_tokens(torch.zeros(2, 3)).tolist() == torch.zeros(2, 3).tolist()
+
+
+def test_tables_of_4_bits_are_rounded_as_the_graph_keeps_them() -> None:
+    table = torch.randn(50, 64, generator=torch.Generator().manual_seed(0)).requires_grad_(True)
+    values, scale = rounding_of_graph.rounded_blocks(table.detach().numpy())
+    kept = (values.reshape(50, 2, 32) * scale.astype(np.float32)[..., None]).reshape(50, 64)
+    found = rounded_blocks(table)
+    np.testing.assert_array_equal(found.detach().numpy(), kept)
+    (grown,) = torch.autograd.grad(found.sum(), table)
+    assert (grown == 1).all()
+    assert torch.equal(rounded_embeddings(table, 4), found)
+    assert torch.equal(rounded_embeddings(table[:, :48], 4), rounded_rows(table[:, :48]))
+    assert rounded_blocks(torch.zeros(1, 32)).tolist() == torch.zeros(1, 32).tolist()
 
 
 @pytest.mark.parametrize("after_gelu", [False, True])

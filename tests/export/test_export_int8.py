@@ -17,6 +17,7 @@ from edgeft.export import operators, token_int8
 from edgeft.export.files import load, save
 from edgeft.export.net import Net, linears
 from edgeft.export.ranges import channel_ranges
+from edgeft.export.rounding import rounded, rounded_blocks
 from edgeft.runtime import kernels
 from edgeft.runtime.windows import Window
 
@@ -272,7 +273,7 @@ def test_smoothing_by_hand() -> None:
 
 
 def test_rounding_by_hand() -> None:
-    values, scale = token_int8.rounded(np.array([[127, -1, 0], [63, 0.5, 0], [-0.6, 0.25, 0]], np.float32))
+    values, scale = rounded(np.array([[127, -1, 0], [63, 0.5, 0], [-0.6, 0.25, 0]], np.float32))
     assert values.dtype == np.int8
     assert values.T.tolist() == [[127, 63, -1], [-127, 64, 32], [0, 0, 0]]
     np.testing.assert_allclose(scale, [1, 1 / 127, 1e-12 / 127], rtol=1e-6)
@@ -293,6 +294,37 @@ def test_tables_of_a_thousand_rows_have_a_scale_for_each_row(tmp_path: Path) -> 
     assert kinds_of(token_int8.quantize(copy_of(model), {}, 0.5, ["table"])) == ["Gather"]
     few = small("y = Gather(table, input_ids)", Y, table=table[:999])
     assert kinds_of(token_int8.quantize(few, {})) == ["Gather"]
+
+
+def test_rounding_to_4_bits_by_hand() -> None:
+    table = np.zeros((2, 64), np.float32)
+    table[0, :4] = [-8, 7, 2.6, -0.4]
+    table[0, 32:36] = [4, -4, 1.2, 0.1]  # the first of the largest is -8 steps, so a step is -0.5
+    values, scale = rounded_blocks(table)
+    assert (values.dtype, scale.dtype) == (np.int8, np.float16)
+    assert scale.tolist() == [[1, -0.5], [0, 0]]
+    assert values[0, :4].tolist() == [-8, 7, 3, 0]
+    assert values[0, 32:36].tolist() == [-8, 7, -2, 0]  # 8 steps up is one more than there are
+    assert not values[1].any()
+
+
+def test_tables_of_4_bits_have_a_scale_for_each_block(tmp_path: Path) -> None:
+    table = numbers(1000, 64, seed=9) * np.exp(numbers(1000, 1, seed=10))
+    table[7, :32] = 0
+    model = small("y = Gather(table, input_ids)", Y, table=table)
+    made = token_int8.quantize(copy_of(model), {}, embedding_bits=4)
+    assert made.ByteSize() < 0.15 * model.ByteSize()
+    ids = [[7, 3, 999], [0, 7, 7]]
+    (found,) = answers(made, tmp_path / "int4.onnx", ids)
+    values, scale = rounded_blocks(table)
+    expected = (values.reshape(1000, 2, 32) * scale.astype(np.float32)[..., None]).reshape(1000, 64)
+    np.testing.assert_allclose(found, expected[np.array(ids)], rtol=1e-3, atol=1e-6)
+    away = np.abs(expected - table).reshape(1000, 2, 32).max(-1)
+    largest = np.abs(table).reshape(1000, 2, 32).max(-1)
+    assert (away <= largest / 8 * 1.01).all()  # half a step, and a whole one where 8 steps up would be needed
+    odd = small("y = Gather(table, input_ids)", Y, table=table[:, :48])
+    eight = token_int8.quantize(copy_of(odd), {})
+    assert token_int8.quantize(odd, {}, embedding_bits=4) == eight
 
 
 def test_a_model_without_large_products_is_left_as_it_is() -> None:

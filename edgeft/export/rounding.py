@@ -1,0 +1,39 @@
+"""Weights as whole numbers of few bits, with the scales that make floats of them again."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+BLOCK = 32  # values of a row that share a scale, at 4 bits
+
+
+def rounded(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Weights to int8 from -127 to 127, each column with a scale of its own.
+
+    Args:
+        weight: (K, N).
+
+    Returns:
+        int8 (K, N), float32 (N).
+    """
+    scale = np.maximum(np.abs(weight).max(axis=0), 1e-12) / 127
+    return np.round(weight / scale).astype(np.int8), scale.astype(np.float32)
+
+
+def rounded_blocks(table: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float16]]:
+    """Rows to 4 bits, from -8 to 7, in blocks that share a scale: a block's largest value, with its sign, is -8.
+
+    Args:
+        table: (rows, width), width a multiple of `BLOCK`.
+
+    Returns:
+        int8 (rows, width), float16 (rows, width / BLOCK).
+    """
+    blocks = table.reshape(len(table), -1, BLOCK)
+    largest = np.take_along_axis(blocks, np.abs(blocks).argmax(axis=-1, keepdims=True), axis=-1)
+    scale = (largest / -8).astype(np.float16)
+    divisor = scale.astype(np.float32)
+    divisor[divisor == 0] = 1
+    values = np.round(blocks / divisor).clip(-8, 7).astype(np.int8)
+    return values.reshape(table.shape), scale[..., 0]
