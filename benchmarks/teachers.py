@@ -29,13 +29,18 @@ def edgeft(*arguments: str) -> None:
     subprocess.run([sys.executable, "-m", "edgeft", *arguments], check=True)
 
 
-def split(seed: int, folder: Path) -> Path:
-    """The data folder of a seed. edgeft itself splits by content, so that no seed would move a row."""
+def write_split(seed: int, folder: Path) -> dict[str, str]:
+    """The rows of a seed, a file for each split. edgeft itself splits by content, so that no seed would move a row."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = movies.rows()
     random.Random(seed).shuffle(rows)
     parts = {"train": rows[:TRAIN], "test": rows[TRAIN : TRAIN + TEST], "validation": rows[TRAIN + TEST :]}
-    files = {name: str(movies.write(folder / f"{name}.csv", part)) for name, part in parts.items()}
+    return {name: str(movies.write(folder / f"{name}.csv", part)) for name, part in parts.items()}
+
+
+def split(seed: int, folder: Path) -> Path:
+    """The data folder of a seed."""
+    files = write_split(seed, folder)
     own = ["--validation-file", files["validation"], "--test-file", files["test"]]
     edgeft("data", files["train"], *own, "--out", str(folder / "data"))
     return folder / "data"

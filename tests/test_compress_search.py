@@ -393,6 +393,7 @@ def test_the_default_space_follows_teacher_and_recipe(taught: Path) -> None:
     found = job.default_space(base, taught / "finetune")
     assert found == {
         "distill.num_layers": Choices((1, 2, 3)),
+        "export.embedding_bits": Choices((8, 4)),
         "export.precision": Choices(("int8", "int4-blocks")),
         "prune.channel_ratio": Choices((0.0, 0.25, 0.5, 0.75)),
         "prune.head_ratio": Choices((0.0, 0.25, 0.5, 0.75)),

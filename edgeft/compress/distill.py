@@ -19,18 +19,18 @@ DIRECTION_ROWS = 256  # whose hidden states say what the principal directions ar
 
 
 def make_student(config: DistillConfig, teacher: str, head: Head, device: Any) -> tuple[Any, Any]:
-    """The untrained student and its tokenizer: layers of the teacher, or a checkpoint of the user's.
+    """The untrained student and its tokenizer: layers of the teacher, or a checkpoint of the user's or layers of it.
 
     Raises:
-        ModelError: the checkpoint can't be used, or the teacher hasn't got those layers.
+        ModelError: the checkpoint can't be used, or there are no such layers.
     """
     models.seed_everything(config.seed or 0)
-    if config.student is not None:
-        student = models.load(config.student, head, device=device)
-        return student, models.load_tokenizer(config.student)
-    full = models.load(teacher, head)
-    layers = config.layers or models.spread(len(shapes.encoder_layers(full)), config.num_layers)
-    return models.copy_layers(full, layers).to(device), models.load_tokenizer(teacher)
+    source = config.student or teacher
+    full, tokenizer = models.load(source, head), models.load_tokenizer(source)
+    layers = config.layers
+    if config.student is None and layers is None:
+        layers = models.spread(len(shapes.encoder_layers(full)), config.num_layers)
+    return (full if layers is None else models.copy_layers(full, layers)).to(device), tokenizer
 
 
 def narrowed(config: DistillConfig, task: TrainingTask, student: Any) -> None:

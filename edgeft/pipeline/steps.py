@@ -261,14 +261,8 @@ def check_shapes(recipe: Recipe, names: Collection[str]) -> None:
     for name, config in (("distill", recipe.distill), ("prune", recipe.prune)):
         if name in names and config.enabled:
             lesson.check(config, name)
-    if "distill" in names and recipe.distill.enabled and recipe.distill.student is None:
-        if recipe.distill.layers is None:
-            models.spread(facts.layers, recipe.distill.num_layers)
-        elif max(recipe.distill.layers) >= facts.layers:
-            raise ModelError(
-                f"distill.layers: layer {max(recipe.distill.layers)} of {recipe.finetune.model}, "
-                f"which has layers 0 to {facts.layers - 1}"
-            )
+    if "distill" in names and recipe.distill.enabled:
+        check_layers(recipe.distill, recipe.distill.student or recipe.finetune.model or "")
     if "prune" not in names or not recipe.prune.enabled:
         return
     goals.check(recipe.prune, form(recipe))
@@ -280,6 +274,19 @@ def check_shapes(recipe: Recipe, names: Collection[str]) -> None:
     student = models.facts(recipe.distill.student).kind if recipe.distill.student else facts.kind
     if not shapes.prunable(student):
         raise ModelError(f"{shapes.UNKNOWN.format(student)}; use --set prune.enabled=false")
+
+
+def check_layers(config: DistillConfig, source: str) -> None:
+    """Whether the model that the student starts from has the layers that are asked for.
+
+    Raises:
+        ModelError: it hasn't.
+    """
+    there = models.facts(source).layers
+    if config.layers is not None and max(config.layers) >= there:
+        raise ModelError(f"distill.layers: layer {max(config.layers)} of {source}, which has layers 0 to {there - 1}")
+    if config.layers is None and config.student is None:
+        models.spread(there, config.num_layers)
 
 
 def left_out(recipe: Recipe) -> list[str]:

@@ -168,11 +168,12 @@ class DistillConfig(DistillationConfig):
     """Distilling the teacher into a student."""
 
     enabled: Annotated[bool, _option("off: the teacher itself goes on")] = True
-    student: Annotated[str | None, _option("checkpoint of the student; unset: layers of the teacher")] = None
+    student: Annotated[str | None, _option("checkpoint that the student starts from; unset: the teacher")] = None
     layers: Annotated[
-        list[int] | None, _option("the teacher's layers that the student starts from; unset: evenly spread")
+        list[int] | None,
+        _option("layers that the student starts from; unset: the teacher's, evenly spread, or all of a checkpoint's"),
     ] = None
-    num_layers: Annotated[int, _option("how many layers, where they are not named", ge=1)] = 3
+    num_layers: Annotated[int, _option("how many of the teacher's layers, where they are not named", ge=1)] = 3
     width: Annotated[
         Count | None, _option("hidden width, by the principal directions of the hidden states; unset: the teacher's")
     ] = None

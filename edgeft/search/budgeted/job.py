@@ -44,7 +44,7 @@ SCOPE = Scope(
 DEPTHS = (1, 2, 3, 4, 6, 8, 12, 16, 24)
 SHARES = (0.0, 0.25, 0.5, 0.75)
 VOCABULARIES = (16000, 8000, 6000)
-SMALLER = "int4-blocks"  # beside the recipe's own precision
+SMALLER = {"export.precision": "int4-blocks", "export.embedding_bits": 4}  # beside what the recipe says
 ANY_DROP = 1000.0  # points; no metric can lose so many
 
 
@@ -135,7 +135,7 @@ def without_idle(base: Recipe) -> Recipe:
 def default_space(base: Recipe, teacher: Path) -> dict[str, Choices | Range]:
     """Layers, shares of heads and channels, vocabulary and precision, as far as teacher and rows allow."""
     facts, distills = models.facts(str(teacher)), tasks.class_of(form(base)).distills
-    found: dict[str, tuple[Any, ...]] = {"export.precision": (base.export.precision, SMALLER)}
+    found: dict[str, tuple[Any, ...]] = {path: (value_at(base, path), small) for path, small in SMALLER.items()}
     if distills and base.distill.enabled and base.distill.student is None and base.distill.layers is None:
         found["distill.num_layers"] = tuple(depth for depth in DEPTHS if depth < facts.layers)
     student = models.facts(base.distill.student).kind if base.distill.student else facts.kind
