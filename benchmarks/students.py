@@ -4,6 +4,8 @@
     python benchmarks/students.py ship --teachers runs/teachers --folder runs/students
     python benchmarks/students.py ablation --teachers runs/teachers --folder runs/students
 
+`importance` shows what decides on heads and channels, `int8` what training in int8 does to the answers.
+
 Each seed has its own 7,000 training rows and 1,000 test rows, those of its teacher, and sentences of IMDB reviews
 without their labels. Stages are shared among the students of a seed; what is complete is not run again.
 """
@@ -11,6 +13,7 @@ without their labels. Stages are shared among the students of a seed; what is co
 from __future__ import annotations
 
 import argparse
+import itertools
 import random
 import re
 from collections.abc import Mapping
@@ -19,18 +22,74 @@ from statistics import mean
 from typing import Any
 
 import movies
-from teachers import edgeft
+import numpy as np
+from teachers import TRAIN, edgeft
 
 from edgeft import recipe
+from edgeft.data.dataset import load
 from edgeft.pipeline import gates
 from edgeft.pipeline.steps import steps
 from edgeft.stage import RUN_MARKER, StageResult, read_result, stage_key, write_json
+from edgeft.train.evaluate import read_predictions
+from edgeft.train.metrics.bootstrap import interval
 
 GIVEN = ("data", "finetune")  # made by teachers.py and `data_of`
 SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z\"'])")
 WORDS = (6, 40)  # of a sentence that is taken
 Results = dict[str, StageResult]
 
+# What is changed of the recipe; the first line of each table is the recipe itself.
+DISTILLED: dict[str, dict[str, Any]] = {
+    "as it is": {},
+    "no soft labels": {"distill.soft_weight": 0},
+    "no hard labels": {"distill.hard_weight": 0},
+    "no hidden states": {"distill.hidden_weight": 0},
+    "relations as well": {"distill.relation_weight": 1},
+    "relations for hidden states": {"distill.relation_weight": 1, "distill.hidden_weight": 0},
+    "reverse divergence as well": {"distill.reverse_weight": 1},
+    "no sentences without labels": {"distill.unlabelled": False},
+    "hard labels alone": {
+        "distill.unlabelled": False,
+        "distill.soft_weight": 0,
+        "distill.hidden_weight": 0,
+        "distill.hard_weight": 1,
+    },
+}
+PRUNED: dict[str, dict[str, Any]] = {
+    "as it is": {},
+    "by magnitude": {"prune.importance": "magnitude"},
+    "by chance": {"prune.importance": "random"},
+    "all heads": {"prune.head_ratio": 0},
+    "all channels": {"prune.channel_ratio": 0},
+    "all tokens": {"prune.vocabulary_size": None},
+    "two rounds": {"prune.rounds": 2},
+    "recovery on hard labels alone": {
+        "prune.unlabelled": False,
+        "prune.soft_weight": 0,
+        "prune.hidden_weight": 0,
+        "prune.hard_weight": 1,
+    },
+    "no recovery to speak of": {"prune.epochs": 0.001, "prune.int8_epochs": 0},
+    "no epochs in int8": {"prune.int8_epochs": 0},
+}
+# Half of the teacher goes, and the one step after it moves nothing.
+UNRECOVERED: dict[str, Any] = {
+    "distill.enabled": False,
+    "prune.head_ratio": 0.5,
+    "prune.channel_ratio": 0.5,
+    "prune.vocabulary_size": None,
+    "prune.epochs": 1e-6,
+    "prune.learning_rate": 1e-12,
+    "prune.int8_epochs": 0,
+    "prune.unlabelled": False,
+    "prune.hidden_weight": 0,
+    "prune.max_drop_points": 100,
+}
+IMPORTANCE: dict[str, dict[str, Any]] = {
+    "taylor": {},
+    "magnitude": {"prune.importance": "magnitude"},
+    **{f"chance, {seed}": {"prune.importance": "random", "prune.seed": seed} for seed in range(3)},
+}
 
 # ------------------------------------------------------------------------------------------------------------ the rows
 
@@ -61,8 +120,10 @@ def data_of(seed: int, options: argparse.Namespace) -> Path:
 # --------------------------------------------------------------------------------------------------------- the students
 
 
-def student(settings: Mapping[str, Any], seed: int, last: str, options: argparse.Namespace) -> Results:
-    """Run the stages of a student up to the one named `last`, but for those that are complete."""
+def student(
+    settings: Mapping[str, Any], seed: int, last: str, options: argparse.Namespace
+) -> tuple[Results, dict[str, Path]]:
+    """Results and folders of a student's stages up to the one named `last`; what is complete is not run again."""
     whole = recipe.resolve(recipe.load(str(options.recipe), {**settings, "seed": seed}))
     run = options.folder / f"run-{seed}"
     run.mkdir(parents=True, exist_ok=True)
@@ -75,7 +136,7 @@ def student(settings: Mapping[str, Any], seed: int, last: str, options: argparse
             found[step.name] = step.run(places[step.name])
         if step.name == last:
             break
-    return found
+    return found, places
 
 
 def required(folder: Path) -> StageResult:
@@ -112,7 +173,7 @@ def ship(options: argparse.Namespace) -> None:
     """Print the table of what ships."""
     rows = {}
     for seed in options.seeds:
-        results = student(options.settings, seed, "bench", options)
+        results, _ = student(options.settings, seed, "bench", options)
         rows[seed] = shipped(results, options.teachers / f"full-{seed}")
     names = list(next(iter(rows.values())))
     print("| seed | " + " | ".join(names) + " |\n" + "|---" * (len(names) + 1) + "|")
@@ -122,22 +183,83 @@ def ship(options: argparse.Namespace) -> None:
 
 
 def ablation(options: argparse.Namespace) -> None:
-    """Print what each part is worth."""
+    """Print what each part is worth: points of test accuracy, and their difference from the first line of a table."""
+    for last, variants in (("distill", DISTILLED), ("prune", PRUNED)):
+        columns = (last, *(f"seed {seed}" for seed in options.seeds), "mean", "difference")
+        print("| " + " | ".join(columns) + " |\n" + "|---" * len(columns) + "|")
+        first: float | None = None
+        for name, settings in variants.items():
+            found = [accuracy(settings, seed, last, options) for seed in options.seeds]
+            first = mean(found) if first is None else first
+            shown = [f"{value:.1f}" for value in found]
+            print(
+                "| " + " | ".join((name, *shown, f"{mean(found):.2f}", f"{mean(found) - first:+.2f}")) + " |",
+                flush=True,
+            )
+
+
+def int8(options: argparse.Namespace) -> None:
+    """Print how many test answers of the int8 graph are those of the fp32 graph, in percent."""
+    columns = ("epochs in int8, bits of embeddings", *(f"seed {seed}" for seed in options.seeds), "mean")
+    print("| " + " | ".join(columns) + " |\n" + "|---" * len(columns) + "|")
+    for epochs, bits in itertools.product((0.0, 0.2), (8, 4)):
+        changed = {"prune.int8_epochs": epochs, "export.embedding_bits": bits, "export.min_agreement": 0.5}
+        whole = {**options.settings, "prune.epochs": options.epochs, **changed}
+        found = []
+        for seed in options.seeds:
+            results, _ = student(whole, seed, "export", options)
+            metrics = results["export"].metrics
+            found.append(100 * metrics[metrics["precision"]]["test"]["agreement"])
+        shown = " | ".join(f"{value:.1f}" for value in found)
+        print(f"| {epochs}, {bits} | {shown} | {mean(found):.2f} |", flush=True)
+
+
+def accuracy(settings: Mapping[str, Any], seed: int, last: str, options: argparse.Namespace) -> float:
+    """Points of test accuracy after a stage that trains for `--epochs`, or as many steps on the labelled rows alone."""
+    whole = {**options.settings, f"{last}.epochs": options.epochs, **settings}
+    if whole.get(f"{last}.unlabelled") is False:
+        whole[f"{last}.epochs"] = options.epochs * (TRAIN + options.sentences) / TRAIN
+    return 100 * student(whole, seed, last, options)[0][last].metrics["test"]["accuracy"]
+
+
+def importance(options: argparse.Namespace) -> None:
+    """Print what half of the teacher's heads and channels cost, nothing learned afterwards, by what decides on them."""
+    right: dict[str, list[list[float]]] = {}
+    for seed in options.seeds:
+        for name, settings in IMPORTANCE.items():
+            _, places = student({**UNRECOVERED, **settings}, seed, "prune", options)
+            labels = load(places["data"]).test.labels
+            hits = read_predictions(places["prune"], "test").argmax(axis=-1) == labels
+            right.setdefault(name, []).append(hits.astype(float))
+    columns = ("decided by", *(f"seed {seed}" for seed in options.seeds), "mean", "Taylor above it")
+    print("| " + " | ".join(columns) + " |\n" + "|---" * len(columns) + "|")
+    for name, found in right.items():
+        rows = np.concatenate(right["taylor"]) - np.concatenate(found)
+        ahead = interval(rows, len(rows), 10000)
+        assert ahead is not None
+        shares = f"{100 * ahead.value:.2f} ({100 * ahead.low:.2f} to {100 * ahead.high:.2f})"
+        shown = [f"{100 * mean(one):.1f}" for one in found]
+        total = f"{100 * np.concatenate(found).mean():.2f}"
+        print(f"| {name} | {' | '.join(shown)} | {total} | {shares} |")
+
+
+TABLES = {"ship": ship, "ablation": ablation, "importance": importance, "int8": int8}
 
 
 def main() -> None:
     """Run what is not complete and print a table."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("table", choices=["ship", "ablation"])
+    parser.add_argument("table", choices=[*TABLES])
     parser.add_argument("--teachers", type=Path, default=Path("runs/teachers"))
     parser.add_argument("--folder", type=Path, default=Path("runs/students"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--sentences", type=int, default=120000)
+    parser.add_argument("--epochs", type=float, default=0.35, help="of the training that is ablated")
     parser.add_argument("--recipe", default="small")
     parser.add_argument("--set", nargs="*", default=[], dest="settings")
     options = parser.parse_args()
     options.settings = recipe.parse_settings(options.settings)
-    {"ship": ship, "ablation": ablation}[options.table](options)
+    TABLES[options.table](options)
 
 
 if __name__ == "__main__":
