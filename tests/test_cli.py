@@ -239,7 +239,7 @@ def test_until_and_dry_run(run: Any, rows: Path, tiny_model: Path, tmp_path: Pat
 
 
 def test_recipes_as_commands(run: Any) -> None:
-    assert run("recipe", "list")[1].split() == ["demo", "fsdp-qlora"]
+    assert run("recipe", "list")[1].split() == ["demo", "fsdp-qlora", "small"]
     assert "method: qlora" in run("recipe", "show", "demo")[1]
     assert last_json(run("recipe", "schema")[1])["$defs"]["Recipe"]["type"] == "object"
     assert "| `distill.epochs` |" in run("recipe", "docs")[1]

@@ -99,11 +99,22 @@ def int8(model: Any, run: Run, embedding_bits: int = 8) -> Iterator[None]:
     with ExitStack() as undo:
         for layer in smooth:
             undo.enter_context(_patched(layer, smooth[layer], layer in after_gelu))
-        for module in model.modules():
-            if isinstance(module, nn.Embedding) and module.num_embeddings >= SMALLEST_TABLE:
-                handle = module.register_forward_hook(partial(_rounded_output, bits=embedding_bits))
-                undo.callback(handle.remove)
+        for table in tables(model):
+            handle = table.register_forward_hook(partial(_rounded_output, bits=embedding_bits))
+            undo.callback(handle.remove)
         yield
+
+
+@torch.no_grad()
+def settle_tables(model: Any, bits: int) -> None:
+    """Give the tables the values that the graph keeps of them, in place, but for one that is the output layer as well.
+
+    A graph in full precision of the same model then reads what the int8 graph reads.
+    """
+    output = model.get_output_embeddings()
+    for table in tables(model):
+        if output is None or output.weight is not table.weight:
+            table.weight.copy_(rounded_embeddings(table.weight, bits))
 
 
 def _rounded_output(module: nn.Module, inputs: Any, found: torch.Tensor, *, bits: int) -> torch.Tensor:
@@ -126,6 +137,15 @@ def products(model: Any) -> list[nn.Linear]:
         module
         for module in model.modules()
         if isinstance(module, nn.Linear) and module.weight.numel() >= SMALLEST_WEIGHT
+    ]
+
+
+def tables(model: Any) -> list[nn.Embedding]:
+    """The tables of embeddings that are kept in few bits."""
+    return [
+        module
+        for module in model.modules()
+        if isinstance(module, nn.Embedding) and module.num_embeddings >= SMALLEST_TABLE
     ]
 
 

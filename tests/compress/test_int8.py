@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from support_graphs import answers, captured, classifier, token_ids
+from support_graphs import answers, captured, classifier, model_of, token_ids
 from torch import nn
+from transformers import AutoModelForCausalLM
 
 from edgeft.compress import int8 as rounding
-from edgeft.compress.int8 import int8, product, rounded_blocks, rounded_embeddings, rounded_rows, rounded_tokens
+from edgeft.compress.int8 import (
+    int8,
+    product,
+    rounded_blocks,
+    rounded_embeddings,
+    rounded_rows,
+    rounded_tokens,
+    settle_tables,
+)
 from edgeft.export import rounding as rounding_of_graph
 from edgeft.export import token_int8
 from edgeft.export.files import save
@@ -69,6 +79,26 @@ def test_tables_of_4_bits_are_rounded_as_the_graph_keeps_them() -> None:
     assert torch.equal(rounded_embeddings(table, 4), found)
     assert torch.equal(rounded_embeddings(table[:, :48], 4), rounded_rows(table[:, :48]))
     assert rounded_blocks(torch.zeros(1, 32)).tolist() == torch.zeros(1, 32).tolist()
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_settled_tables_are_what_the_graph_keeps(bits: int) -> None:
+    model = copy.deepcopy(classifier("bert")[0])
+    before = model.bert.embeddings.word_embeddings.weight.detach().clone()
+    settle_tables(model, bits)
+    settled = model.bert.embeddings.word_embeddings.weight.detach()
+    torch.testing.assert_close(settled, rounded_embeddings(before, bits), rtol=0, atol=0)
+    torch.testing.assert_close(rounded_embeddings(settled, bits), settled, rtol=1e-6, atol=0)
+    assert not torch.equal(settled, before)
+
+
+def test_a_table_that_is_the_output_layer_too_is_left_alone() -> None:
+    model = model_of(AutoModelForCausalLM, "llama", 2)
+    model.config.tie_word_embeddings = True
+    model.tie_weights()
+    before = model.get_input_embeddings().weight.detach().clone()
+    settle_tables(model, 8)
+    assert torch.equal(model.get_input_embeddings().weight, before)
 
 
 @pytest.mark.parametrize("after_gelu", [False, True])
