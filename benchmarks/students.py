@@ -38,43 +38,33 @@ SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z\"'])")
 WORDS = (6, 40)  # of a sentence that is taken
 Results = dict[str, StageResult]
 
-# What is changed of the recipe; the first line of each table is the recipe itself.
-DISTILLED: dict[str, dict[str, Any]] = {
+# What is changed of the recipe; the first line is the recipe itself.
+ABLATION: dict[str, dict[str, Any]] = {
     "as it is": {},
-    "no soft labels": {"distill.soft_weight": 0},
-    "no hard labels": {"distill.hard_weight": 0},
-    "no hidden states": {"distill.hidden_weight": 0},
-    "relations as well": {"distill.relation_weight": 1},
-    "relations for hidden states": {"distill.relation_weight": 1, "distill.hidden_weight": 0},
-    "reverse divergence as well": {"distill.reverse_weight": 1},
-    "no sentences without labels": {"distill.unlabelled": False},
+    "no soft labels": {"prune.soft_weight": 0},
+    "no hard labels": {"prune.hard_weight": 0},
+    "no hidden states": {"prune.hidden_weight": 0},
+    "relations as well": {"prune.relation_weight": 1},
+    "reverse divergence as well": {"prune.reverse_weight": 1},
+    "no sentences without labels": {"prune.unlabelled": False},
     "hard labels alone": {
-        "distill.unlabelled": False,
-        "distill.soft_weight": 0,
-        "distill.hidden_weight": 0,
-        "distill.hard_weight": 1,
-    },
-}
-PRUNED: dict[str, dict[str, Any]] = {
-    "as it is": {},
-    "by magnitude": {"prune.importance": "magnitude"},
-    "by chance": {"prune.importance": "random"},
-    "all heads": {"prune.head_ratio": 0},
-    "all channels": {"prune.channel_ratio": 0},
-    "all tokens": {"prune.vocabulary_size": None},
-    "two rounds": {"prune.rounds": 2},
-    "recovery on hard labels alone": {
         "prune.unlabelled": False,
         "prune.soft_weight": 0,
         "prune.hidden_weight": 0,
         "prune.hard_weight": 1,
     },
-    "no recovery to speak of": {"prune.epochs": 0.001, "prune.int8_epochs": 0},
+    "by magnitude": {"prune.importance": "magnitude"},
+    "by chance": {"prune.importance": "random"},
+    "heads alone": {"prune.channel_ratio": 0},
+    "channels alone": {"prune.head_ratio": 0},
+    "half of the layers instead": {"prune.layer_ratio": 0.5, "prune.head_ratio": 0, "prune.channel_ratio": 0.5},
+    "in two rounds": {"prune.rounds": 2},
+    "all tokens": {"prune.vocabulary_size": None},
     "no epochs in int8": {"prune.int8_epochs": 0},
+    "no recovery to speak of": {"prune.epochs": 1e-6, "prune.learning_rate": 1e-12, "prune.int8_epochs": 0},
 }
 # Half of the teacher goes, and the one step after it moves nothing.
 UNRECOVERED: dict[str, Any] = {
-    "distill.enabled": False,
     "prune.head_ratio": 0.5,
     "prune.channel_ratio": 0.5,
     "prune.vocabulary_size": None,
@@ -124,7 +114,7 @@ def student(
     settings: Mapping[str, Any], seed: int, last: str, options: argparse.Namespace
 ) -> tuple[Results, dict[str, Path]]:
     """Results and folders of a student's stages up to the one named `last`; what is complete is not run again."""
-    whole = recipe.resolve(recipe.load(str(options.recipe), {**settings, "seed": seed}))
+    whole = recipe.resolve(recipe.load(str(options.recipe), {"baseline.enabled": False, **settings, "seed": seed}))
     run = options.folder / f"run-{seed}"
     run.mkdir(parents=True, exist_ok=True)
     write_json(run / RUN_MARKER, {})  # here the teacher's outputs are kept
@@ -183,19 +173,15 @@ def ship(options: argparse.Namespace) -> None:
 
 
 def ablation(options: argparse.Namespace) -> None:
-    """Print what each part is worth: points of test accuracy, and their difference from the first line of a table."""
-    for last, variants in (("distill", DISTILLED), ("prune", PRUNED)):
-        columns = (last, *(f"seed {seed}" for seed in options.seeds), "mean", "difference")
-        print("| " + " | ".join(columns) + " |\n" + "|---" * len(columns) + "|")
-        first: float | None = None
-        for name, settings in variants.items():
-            found = [accuracy(settings, seed, last, options) for seed in options.seeds]
-            first = mean(found) if first is None else first
-            shown = [f"{value:.1f}" for value in found]
-            print(
-                "| " + " | ".join((name, *shown, f"{mean(found):.2f}", f"{mean(found) - first:+.2f}")) + " |",
-                flush=True,
-            )
+    """Print what each part is worth: points of test accuracy, and their difference from the first line."""
+    columns = ("", *(f"seed {seed}" for seed in options.seeds), "mean", "difference")
+    print("| " + " | ".join(columns) + " |\n" + "|---" * len(columns) + "|")
+    first: float | None = None
+    for name, settings in ABLATION.items():
+        found = [accuracy(settings, seed, options) for seed in options.seeds]
+        first = mean(found) if first is None else first
+        shown = [f"{value:.1f}" for value in found]
+        print("| " + " | ".join((name, *shown, f"{mean(found):.2f}", f"{mean(found) - first:+.2f}")) + " |", flush=True)
 
 
 def int8(options: argparse.Namespace) -> None:
@@ -214,12 +200,12 @@ def int8(options: argparse.Namespace) -> None:
         print(f"| {epochs}, {bits} | {shown} | {mean(found):.2f} |", flush=True)
 
 
-def accuracy(settings: Mapping[str, Any], seed: int, last: str, options: argparse.Namespace) -> float:
-    """Points of test accuracy after a stage that trains for `--epochs`, or as many steps on the labelled rows alone."""
-    whole = {**options.settings, f"{last}.epochs": options.epochs, **settings}
-    if whole.get(f"{last}.unlabelled") is False:
-        whole[f"{last}.epochs"] = options.epochs * (TRAIN + options.sentences) / TRAIN
-    return 100 * student(whole, seed, last, options)[0][last].metrics["test"]["accuracy"]
+def accuracy(settings: Mapping[str, Any], seed: int, options: argparse.Namespace) -> float:
+    """Points of test accuracy after a recovery of `--epochs`, or of as many steps on the labelled rows alone."""
+    whole = {"prune.max_drop_points": 100, **options.settings, "prune.epochs": options.epochs, **settings}
+    if whole.get("prune.unlabelled") is False:
+        whole["prune.epochs"] *= (TRAIN + options.sentences) / TRAIN
+    return 100 * student(whole, seed, "prune", options)[0]["prune"].metrics["test"]["accuracy"]
 
 
 def importance(options: argparse.Namespace) -> None:
@@ -253,8 +239,8 @@ def main() -> None:
     parser.add_argument("--teachers", type=Path, default=Path("runs/teachers"))
     parser.add_argument("--folder", type=Path, default=Path("runs/students"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--sentences", type=int, default=120000)
-    parser.add_argument("--epochs", type=float, default=0.35, help="of the training that is ablated")
+    parser.add_argument("--sentences", type=int, default=40000)
+    parser.add_argument("--epochs", type=float, default=0.35, help="of the recovery, but in what ships")
     parser.add_argument("--recipe", default="small")
     parser.add_argument("--set", nargs="*", default=[], dest="settings")
     options = parser.parse_args()
