@@ -20,17 +20,17 @@ def rows(source: str = "rotten_tomatoes") -> list[tuple[str, str]]:
 
 def write(path: Path, labelled: Iterable[tuple[str, str]]) -> Path:
     """Write a labelled file with the columns text and label."""
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(("text", "label"))
-        writer.writerows(labelled)
-    return path
+    return _write(path, ("text", "label"), labelled)
 
 
 def write_texts(path: Path, texts: Iterable[str]) -> Path:
-    """Write texts without labels."""
+    """Write texts without labels, in a column text."""
+    return _write(path, ("text",), ((text,) for text in texts))
+
+
+def _write(path: Path, header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Path:
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(("text",))
-        writer.writerows((text,) for text in texts)
+        writer.writerow(header)
+        writer.writerows(rows)
     return path

@@ -38,6 +38,8 @@ SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z\"'])")
 WORDS = (6, 40)  # of a sentence that is taken
 Results = dict[str, StageResult]
 
+# One step that moves nothing.
+NOTHING_LEARNED: dict[str, Any] = {"prune.epochs": 1e-6, "prune.learning_rate": 1e-12, "prune.int8_epochs": 0}
 # What is changed of the recipe; the first line is the recipe itself.
 ABLATION: dict[str, dict[str, Any]] = {
     "as it is": {},
@@ -61,16 +63,14 @@ ABLATION: dict[str, dict[str, Any]] = {
     "in two rounds": {"prune.rounds": 2},
     "all tokens": {"prune.vocabulary_size": None},
     "no epochs in int8": {"prune.int8_epochs": 0},
-    "no recovery to speak of": {"prune.epochs": 1e-6, "prune.learning_rate": 1e-12, "prune.int8_epochs": 0},
+    "no recovery": NOTHING_LEARNED,
 }
-# Half of the teacher goes, and the one step after it moves nothing.
+# Half of the teacher goes.
 UNRECOVERED: dict[str, Any] = {
+    **NOTHING_LEARNED,
     "prune.head_ratio": 0.5,
     "prune.channel_ratio": 0.5,
     "prune.vocabulary_size": None,
-    "prune.epochs": 1e-6,
-    "prune.learning_rate": 1e-12,
-    "prune.int8_epochs": 0,
     "prune.unlabelled": False,
     "prune.hidden_weight": 0,
     "prune.max_drop_points": 100,
