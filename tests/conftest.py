@@ -34,6 +34,15 @@ WORDS = (
 )
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Give each file to one process of the tests, and all that look at the real run to the same one."""
+    if not config.pluginmanager.hasplugin("xdist"):
+        return
+    shared = {item.path for item in items if "real_run" in getattr(item, "fixturenames", ())}
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group("real_run" if item.path in shared else str(item.path)))
+
+
 @pytest.fixture(scope="session")
 def tiny_tokenizer() -> Any:
     """A WordPiece tokenizer over a few words and all letters."""

@@ -394,7 +394,7 @@ def test_the_default_space_follows_teacher_and_recipe(taught: Path) -> None:
     assert found == {
         "distill.num_layers": Choices((1, 2, 3)),
         "export.embedding_bits": Choices((8, 4)),
-        "export.precision": Choices(("int8", "int4-blocks")),
+        "export.weight_bits": Choices((8, 4)),
         "prune.channel_ratio": Choices((0.0, 0.25, 0.5, 0.75)),
         "prune.head_ratio": Choices((0.0, 0.25, 0.5, 0.75)),
     }  # the tokenizer has fewer tokens than any vocabulary of the space

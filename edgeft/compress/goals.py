@@ -39,6 +39,11 @@ def check(config: PruneConfig, kind: str) -> None:
         raise RecipeError("prune: max_parameters and max_latency_ms both decide how much goes; give one of them")
     if config.max_latency_ms is not None and config.width_ratio:
         raise RecipeError("prune: max_latency_ms goes by a table of one width; give width_ratio or max_latency_ms")
+    if config.across_layers and (config.layer_ratio or config.max_latency_ms is not None):
+        raise RecipeError(
+            "prune.across_layers: whole layers and milliseconds are decided for layers that lose alike; leave out "
+            "layer_ratio and max_latency_ms, or across_layers"
+        )
     if config.latency_table is not None and config.max_latency_ms is None:
         raise RecipeError("prune.latency_table: decides nothing without prune.max_latency_ms")
     if config.latency_table is not None:
@@ -86,13 +91,14 @@ def resolved(config: PruneConfig, model: Any, table: LatencyTable | None) -> Pru
 
 def cut_of(config: PruneConfig, model: Any) -> Cut:
     """How much of the model stays by the config's shares."""
-    return by_ratios(
+    cut = by_ratios(
         model,
         heads=config.head_ratio,
         channels=config.channel_ratio,
         width=config.width_ratio,
         layers=config.layer_ratio,
     )
+    return dataclasses.replace(cut, across=config.across_layers)
 
 
 def _gentlest(fits: Callable[[float], bool], option: str) -> float:
@@ -152,4 +158,5 @@ def part(cut: Cut, start: Structure, present: Structure, round_: int, rounds: in
         [left(len(start.layers[place].channels), channels[place], MULTIPLE) for place in places],
         left(len(start.width), cut.width, MULTIPLE),
         left(len(start.layers), cut.layers),
+        cut.across,
     )

@@ -2,7 +2,8 @@
 
 With v = x / smooth for each token and s = max |v| / 127, a product is s round(v / s) W' + bias, where each row of W' is
 W smooth rounded to 127 steps of its largest weight. After a GELU, v = (x + 0.17) / smooth and s = max v / 255.
-With 4 bits for embeddings, each 32 values of a row are x = s q, q from -8 to 7 and -8 the largest of them.
+With 4 bits for embeddings or weights, each 32 values of a row are x = s q, q from -8 to 7 and -8 the largest of them;
+a weight is rounded so before it is smoothed.
 Gradients pass the rounding as if it weren't there (Bengio et al. 2013, arXiv:1308.3432, "straight-through").
 """
 
@@ -22,7 +23,7 @@ from edgeft.errors import ModelError
 
 GELU_FLOOR = 0.17  # GELU is never below -0.16998
 SMALLEST_WEIGHT, SMALLEST_TABLE = 4096, 1000  # values, rows: smaller ones stay as they are
-BLOCK = 32  # values of a table's row that share a scale, at 4 bits
+BLOCK = 32  # values of a row that share a scale, at 4 bits
 SMALLEST = 1e-5  # a channel's largest value is taken for at least this
 STRENGTH = 0.5  # of the smoothing; the export measures which one is best
 
@@ -66,7 +67,12 @@ def rounded_embeddings(rows: torch.Tensor, bits: int) -> torch.Tensor:
     return rounded_blocks(rows) if bits == 4 and rows.shape[-1] % BLOCK == 0 else rounded_rows(rows)
 
 
-def product(x: torch.Tensor, layer: nn.Linear, smooth: torch.Tensor, after_gelu: bool) -> torch.Tensor:
+def rounded_weight(weight: torch.Tensor, bits: int) -> torch.Tensor:
+    """A weight (N, K) as the graph keeps it, before it is smoothed and rounded to int8."""
+    return rounded_blocks(weight) if bits == 4 and weight.shape[-1] % BLOCK == 0 else weight
+
+
+def product(x: torch.Tensor, layer: nn.Linear, smooth: torch.Tensor, after_gelu: bool, bits: int = 8) -> torch.Tensor:
     """A linear layer as int8 computes it.
 
     Args:
@@ -74,9 +80,11 @@ def product(x: torch.Tensor, layer: nn.Linear, smooth: torch.Tensor, after_gelu:
         layer: (N, K) and its bias.
         smooth: (K,) what the activations' channels are divided by.
         after_gelu: whether `x` comes out of a GELU.
+        bits: of a weight in the file, 8 or 4.
     """
     with torch.autocast(x.device.type, enabled=False):  # half precision would round once more
-        weight, given = rounded_rows(layer.weight.float() * smooth), x.float() / smooth
+        weight = rounded_rows(rounded_weight(layer.weight.float(), bits) * smooth)
+        given = x.float() / smooth
         if after_gelu:
             floor = GELU_FLOOR / smooth
             given = rounded_tokens(given + floor, positive=True) - floor
@@ -86,19 +94,20 @@ def product(x: torch.Tensor, layer: nn.Linear, smooth: torch.Tensor, after_gelu:
 
 
 @contextmanager
-def int8(model: Any, run: Run, embedding_bits: int = 8) -> Iterator[None]:
+def int8(model: Any, run: Run, embedding_bits: int = 8, weight_bits: int = 8) -> Iterator[None]:
     """Let a model compute in int8.
 
     Args:
         model: of transformers; its weights stay in full precision, and gradients reach them.
         run: passes real rows through it, which give the sizes of the activations.
         embedding_bits: of the values of embedding tables, 8 or 4.
+        weight_bits: of a weight in the file, 8 or 4.
     """
     after_gelu = gelu_readers(model)
     smooth = divisors(sizes(products(model), run), after_gelu, packed(model))
     with ExitStack() as undo:
         for layer in smooth:
-            undo.enter_context(_patched(layer, smooth[layer], layer in after_gelu))
+            undo.enter_context(_patched(layer, smooth[layer], layer in after_gelu, weight_bits))
         for table in tables(model):
             handle = table.register_forward_hook(partial(_rounded_output, bits=embedding_bits))
             undo.callback(handle.remove)
@@ -106,15 +115,19 @@ def int8(model: Any, run: Run, embedding_bits: int = 8) -> Iterator[None]:
 
 
 @torch.no_grad()
-def settle_tables(model: Any, bits: int) -> None:
-    """Give the tables the values that the graph keeps of them, in place, but for one that is the output layer as well.
+def settle(model: Any, embedding_bits: int, weight_bits: int) -> None:
+    """Give tables and weights the values that the file keeps of them, in place.
 
-    A graph in full precision of the same model then reads what the int8 graph reads.
+    A graph in full precision of the same model then reads what the int8 graph reads. A table that is the output layer
+    as well stays as it is, and so do weights of 8 bits, which the graph rounds once they are smoothed.
     """
     output = model.get_output_embeddings()
     for table in tables(model):
         if output is None or output.weight is not table.weight:
-            table.weight.copy_(rounded_embeddings(table.weight, bits))
+            table.weight.copy_(rounded_embeddings(table.weight, embedding_bits))
+    for layer in products(model):
+        if layer is not output:
+            layer.weight.copy_(rounded_weight(layer.weight, weight_bits))
 
 
 def _rounded_output(module: nn.Module, inputs: Any, found: torch.Tensor, *, bits: int) -> torch.Tensor:
@@ -122,9 +135,9 @@ def _rounded_output(module: nn.Module, inputs: Any, found: torch.Tensor, *, bits
 
 
 @contextmanager
-def _patched(layer: nn.Linear, smooth: torch.Tensor, after_gelu: bool) -> Iterator[None]:
+def _patched(layer: nn.Linear, smooth: torch.Tensor, after_gelu: bool, bits: int) -> Iterator[None]:
     own: Any = layer
-    own.forward = lambda x: product(x, layer, smooth, after_gelu)
+    own.forward = lambda x: product(x, layer, smooth, after_gelu, bits)
     try:
         yield
     finally:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from edgeft import models
 from edgeft.compress import losses, teacher
+from edgeft.compress.shared_tokens import NONE, SharedTokens, none_shared, shared_tokens
 from edgeft.compress.states import HIDDEN, RELATIONS, knows_relations, watched, width_of
 from edgeft.compress.teacher import IDS, LOGITS, Question, TeacherOutputs
 from edgeft.data.dataset import Split
@@ -24,8 +25,10 @@ from edgeft.train.loop import Objective
 from edgeft.train.targets import Targets
 from edgeft.train.tasks import Items, TrainingTask
 
-OF_TEACHER = ("soft_weight", "reverse_weight", "hidden_weight", "relation_weight")
+OF_STATES = ("hidden_weight", "relation_weight")
+OF_TEACHER = ("soft_weight", "reverse_weight", *OF_STATES)
 RELATION_HEADS = 12
+MIN_SHARED = 0.5  # of the tokens, for states to be compared
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +41,7 @@ class Lesson:
         targets: first target of each item, int64 (items + 1,).
         taught: the teacher's outputs on the same rows; None: labels alone are learnt.
         rows: (targets,) row of each in the teacher's outputs; -1: the teacher has none.
-        same: (items,) whether student and teacher read the same tokens.
+        shared: tokens that student and teacher both read.
         states: names of the teacher's states that are compared.
         heads: relation heads of each of the `RELATIONS`.
     """
@@ -48,7 +51,7 @@ class Lesson:
     targets: NDArray[np.int64]
     taught: TeacherOutputs | None
     rows: NDArray[np.int64]
-    same: NDArray[np.bool_]
+    shared: SharedTokens
     states: tuple[str, ...]
     heads: dict[str, int]
 
@@ -90,19 +93,19 @@ def lesson(config: DistillationConfig, task: TrainingTask, student: Any, folder:
     labelled = len(items) - len(extra)
     targets = np.concatenate([[0], np.cumsum(task.target_counts(items))])
     if not asks:
-        return Lesson(items, labelled, targets, None, np.full(targets[-1], -1), np.zeros(len(items), bool), (), {})
+        return Lesson(items, labelled, targets, None, np.full(targets[-1], -1), none_shared(items), (), {})
     tokenizer = models.load_tokenizer(str(folder))
     own = tasks.of(task.dataset, tokenizer, tokenizer.model_max_length, config)
     read = with_texts(own, extra)
-    same = same_tokens(task, items, own, read)
-    check_comparable(task, same)
+    shared = shared_tokens(task, items, own, read)
+    check_comparable(task, shared)
     rows = matched(task.target_keys(items), own.target_keys(read))
     likeliest = config.teacher_top_k if type(task).vocabulary else 0
     question = Question(folder, own, read, likeliest, config.temperature)
-    states = _states(config, student, same)
+    states = _states(config, student, shared)
     taught = teacher.outputs(question, states, cache, next(student.parameters()).device)
     heads = {name: _heads(student, name, taught) for name in states if name != HIDDEN}
-    return Lesson(items, labelled, targets, taught, rows, same, states, heads)
+    return Lesson(items, labelled, targets, taught, rows, shared, states, heads)
 
 
 def matched(keys: NDArray[np.int64], of_teacher: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -138,42 +141,26 @@ def with_texts(task: TrainingTask, extra: Sequence[str]) -> Items:
     )
 
 
-def same_tokens(task: TrainingTask, items: Items, own: TrainingTask, read: Items) -> NDArray[np.bool_]:
-    """(items,) whether student and teacher read the same tokens of each item; none, where they read other items.
-
-    Tokens are the same by their names, and by their ids where these are what is learnt.
-    """
-    if len(items) != len(read):
-        return np.zeros(len(items), dtype=bool)
-    ids = own.tokenizer.get_vocab()
-    names = task.tokenizer.convert_ids_to_tokens(range(len(task.tokenizer)))
-    renamed: dict[int, int | None] = {place: ids.get(name) for place, name in enumerate(names)}
-    if type(task).vocabulary:
-        renamed = {place: place for place, to in renamed.items() if place == to}
-    return np.array(
-        [
-            [renamed.get(token) for token in item["input_ids"]] == list(seen["input_ids"])
-            for item, seen in zip(items.inputs, read.inputs, strict=True)
-        ],
-        dtype=bool,
-    )
-
-
-def check_comparable(task: TrainingTask, same: NDArray[np.bool_]) -> None:
+def check_comparable(task: TrainingTask, shared: SharedTokens) -> None:
     """Whether the teacher says something of each of the student's targets.
 
     Raises:
         RecipeError: targets are tokens, and the two read other ones.
     """
-    if type(task).of_tokens and not same.all():
+    if type(task).of_tokens and not shared.whole.all():
         raise RecipeError(
             f"{task.dataset.kind} rows are learnt token by token, so student and teacher must have the same tokenizer "
-            f"and max_length; of {len(same)} items {int((~same).sum())} have other tokens"
+            f"and max_length; of {len(shared.whole)} items {int((~shared.whole).sum())} have other tokens"
         )
 
 
-def _states(config: DistillationConfig, student: Any, same: NDArray[np.bool_]) -> tuple[str, ...]:
+def _states(config: DistillationConfig, student: Any, shared: SharedTokens) -> tuple[str, ...]:
     """The states that can be compared; what can't be is said.
+
+    Args:
+        config: the weights.
+        student: the model that learns.
+        shared: tokens that both read.
 
     Raises:
         RecipeError: nothing is left to learn, or the student's queries and keys aren't known.
@@ -183,13 +170,13 @@ def _states(config: DistillationConfig, student: Any, same: NDArray[np.bool_]) -
         wanted += RELATIONS
         if not knows_relations(student):
             raise RecipeError(f"relation_weight: queries and keys of {student.config.model_type} models aren't known")
-    if wanted and not same.any():
-        if not (config.soft_weight or config.reverse_weight or config.hard_weight):
-            raise RecipeError("hidden_weight, relation_weight: student and teacher read other tokens in every row")
+    if wanted and shared.share < MIN_SHARED:
         say("student and teacher read other tokens, so hidden states and relations are left out of the loss")
-        return ()
-    if wanted and not same.all():
-        say(f"hidden states and relations are compared on {same.mean():.0%} of the rows, those of the same tokens")
+        wanted = ()
+    if not (wanted or config.soft_weight or config.reverse_weight or config.hard_weight):
+        raise RecipeError(f"{', '.join(OF_STATES)}: nothing of the teacher's can be compared; give soft_weight")
+    if wanted and not shared.whole.all():
+        say(f"hidden states and relations are compared at {shared.share:.1%} of the tokens, those that both read")
     return wanted
 
 
@@ -218,9 +205,9 @@ def objective(config: DistillationConfig, task: TrainingTask, student: Any, less
             found = task.targets(model, lesson.items, places)
         with torch.autocast(found.logits.device.type, enabled=False):  # half precision has too few digits for these
             total = found.summed(_of_targets(config, task, lesson, found, places), len(places))
-            if not seen or not lesson.same[places].any():
+            if not seen:
                 return total
-            weights = torch.as_tensor(lesson.items.weights[places] * lesson.same[places], device=total.device)
+            weights = torch.as_tensor(lesson.items.weights[places], device=total.device)
             return total + _of_states(config, lesson, seen, places) * weights.to(total.dtype)
 
     return loss
@@ -266,17 +253,18 @@ SOFT = {"one": losses.soft_labels, "several": losses.soft_bits, "number": losses
 def _of_states(
     config: DistillationConfig, lesson: Lesson, seen: dict[str, torch.Tensor], places: list[int]
 ) -> torch.Tensor:
-    """(B,) hidden states and relations of each item."""
+    """(B,) hidden states and relations of each item, of the tokens that student and teacher share."""
     assert lesson.taught is not None
     device = next(iter(seen.values())).device
     longest = next(iter(seen.values())).shape[1]
-    lengths = torch.tensor([lesson.items.lengths[place] for place in places], device=device)
-    mask = (torch.arange(longest, device=device)[None, :] < lengths[:, None]).long()  # (B, T)
-    # Items of other tokens may be longer, and count nothing.
-    fitting = [place if lesson.same[place] else None for place in places]
+    shared = [lesson.shared.of(place) for place in places]
+    mask = torch.zeros(len(places), longest, dtype=torch.long)
+    for index, of_item in enumerate(shared):
+        mask[index, : len(of_item)] = torch.from_numpy(of_item != NONE)
+    mask = mask.to(device)
     total = torch.zeros(len(places), device=device)
     for name in lesson.states:
-        wanted = lesson.taught.of_tokens(name, fitting, longest).to(device)
+        wanted = lesson.taught.of_tokens(name, places, shared, longest).to(device)
         if name == HIDDEN:
             total = total + config.hidden_weight * losses.hidden_states(seen[name], wanted, mask)
         else:

@@ -85,6 +85,8 @@ def folded(logits: torch.Tensor, ids: torch.Tensor, temperature: float) -> torch
 def hidden_states(student: torch.Tensor, teacher: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
     """One minus the cosine of the last hidden states, averaged over an item's tokens (Sanh et al. 2019, section 2).
 
+    An item without a token gets 0.
+
     Args:
         student: (B, T, H).
         teacher: (B, T, H).
@@ -94,14 +96,15 @@ def hidden_states(student: torch.Tensor, teacher: torch.Tensor, attention_mask: 
         (B,)
     """
     distance = 1 - cosine_similarity(student, teacher, dim=-1)  # (B, T)
-    return (distance * attention_mask).sum(-1) / attention_mask.sum(-1)
+    return _mean_of_tokens(distance, attention_mask)
 
 
 def relations(student: torch.Tensor, teacher: torch.Tensor, attention_mask: torch.Tensor, heads: int) -> torch.Tensor:
     """KL(teacher || student) of the self-attention relations of queries, of keys or of values.
 
     A relation is softmax(a a^T / sqrt(d)) of vectors cut into so many relation heads of d; the divergence is averaged
-    over heads and tokens (Wang et al. 2021, "MiniLMv2", arXiv:2012.15828, equations 3 to 5). Widths may differ.
+    over heads and tokens (Wang et al. 2021, "MiniLMv2", arXiv:2012.15828, equations 3 to 5). Widths may differ. An
+    item without a token gets 0.
 
     Args:
         student: (B, T, D).
@@ -114,7 +117,12 @@ def relations(student: torch.Tensor, teacher: torch.Tensor, attention_mask: torc
     """
     given, wanted = (_relation(vectors, attention_mask, heads) for vectors in (student, teacher))
     each = kl_div(given, wanted, log_target=True, reduction="none").sum(-1).mean(1)  # (B, T)
-    return (each * attention_mask).sum(-1) / attention_mask.sum(-1)
+    return _mean_of_tokens(each, attention_mask)
+
+
+def _mean_of_tokens(values: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+    """(B,) means over the tokens, 0 where there are none."""
+    return (values * attention_mask).sum(-1) / attention_mask.sum(-1).clamp_min(1)
 
 
 def _relation(vectors: torch.Tensor, attention_mask: torch.Tensor, heads: int) -> torch.Tensor:

@@ -39,11 +39,6 @@ def attempts(config: PruneConfig) -> Iterator[PruneConfig]:
         yield half
 
 
-def texts_of(task: TrainingTask) -> list[str]:
-    """All texts that the vocabulary must serve: of the training rows, and those without label."""
-    return texts_in(task, task.dataset.train) + task.dataset.unlabelled
-
-
 def texts_in(task: TrainingTask, split: Split) -> list[str]:
     """All texts of the rows of a split."""
     kind = NAMED[task.dataset.kind](DataConfig())
@@ -54,7 +49,8 @@ def cut_vocabulary(config: PruneConfig, task: TrainingTask, model: Any) -> Train
     """The task with a tokenizer of fewer tokens, whose embeddings alone stay in the model, in place."""
     if config.vocabulary_size is None and not config.vocabulary_min_count:
         return task
-    found = vocabulary.cut(task.tokenizer, texts_of(task), config.vocabulary_size, config.vocabulary_min_count)
+    rows, others = texts_in(task, task.dataset.train), task.dataset.unlabelled
+    found = vocabulary.cut(task.tokenizer, rows, config.vocabulary_size, config.vocabulary_min_count, others)
     vocabulary.cut_embeddings(model, found.kept)
     return tasks.of(task.dataset, found.tokenizer, task.max_length, config)
 

@@ -6,7 +6,7 @@ A `Cut` says how much stays; which units those are, their importance decides, wi
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
@@ -24,6 +24,7 @@ from edgeft.shapes import LayerStructure, Structure, blocks, encoder_layers, kee
 Importance = Literal["taylor", "magnitude", "random"]
 
 MULTIPLE = 8  # of channels and features: what matrix kernels like
+ACROSS_MULTIPLE = 32  # of channels where layers compete: what weights of 4 bits like
 
 
 @dataclass(frozen=True)
@@ -35,12 +36,14 @@ class Cut:
         channels: of the feed-forward part of each of its present layers.
         width: features of the hidden states; heads keep theirs.
         layers: how many layers; what the lists say about the others doesn't matter.
+        across: whether the lists only say how much stays in all, and importance decides in which layers.
     """
 
     heads: Sequence[int] | None = None
     channels: Sequence[int] | None = None
     width: int | None = None
     layers: int | None = None
+    across: bool = False
 
 
 def by_ratios(
@@ -111,7 +114,7 @@ def prune(
     before = structure_of(model)
     with as_it_was(model):
         units = _units(model, before.head_size)
-        kept = _kept(model, units, _wanted(cut, before), importance, batches, loss, seed)
+        kept = _kept(model, units, _wanted(cut, before), cut.across, importance, batches, loss, seed)
         for unit, stay in zip(units, kept, strict=True):
             parts.remove(unit, stay)
         model.tie_weights()
@@ -146,15 +149,26 @@ def _wanted(cut: Cut, present: Structure) -> list[int]:
         len(present.width) if cut.width is None else cut.width,
         len(heads) if cut.layers is None else cut.layers,
     ]
-    if len(wanted) != len(there) or any(not 1 <= count <= most for count, most in zip(wanted, there, strict=True)):
+    if len(wanted) != len(there) or min(wanted) < 1 or not _there(wanted, there, len(heads), cut.across):
         raise ValueError(f"{cut} of a model with {heads} heads, {channels} channels and width {len(present.width)}")
     return wanted
+
+
+def _there(wanted: Sequence[int], there: Sequence[int], layers: int, across: bool) -> bool:
+    """Whether no more is wanted than there is: in each layer, or in all of them."""
+    if across:
+        wanted, there = (
+            [sum(counts[:layers]), sum(counts[layers : 2 * layers]), *counts[2 * layers :]]
+            for counts in (wanted, there)
+        )
+    return all(count <= most for count, most in zip(wanted, there, strict=True))
 
 
 def _kept(
     model: PreTrainedModel,
     units: Sequence[Units],
     wanted: Sequence[int],
+    across: bool,
     importance: Importance,
     batches: Sequence[Batch],
     loss: Loss,
@@ -163,12 +177,50 @@ def _kept(
     """The indices of what stays of each of `_units`; only what loses some is scored."""
     kept = [list(range(unit.count)) for unit in units]
     cutting = [place for place, count in enumerate(wanted) if count < units[place].count]
+    kinds = _kinds(units, wanted) if across else []
+    cutting = sorted({*cutting, *(place for places in kinds for place in places)})
     scores = _scores(model, [units[place] for place in cutting], importance, batches, loss, seed)
+    if across:
+        wanted = _spread(dict(zip(cutting, scores, strict=True)), wanted, kinds)
     for place, score in zip(cutting, scores, strict=True):
         if units[place].where == "update":
             score[_fixed_layers(model)] = math.inf
         kept[place] = best(score, wanted[place])
     return kept
+
+
+def _kinds(units: Sequence[Units], wanted: Sequence[int]) -> list[range]:
+    """Places of the heads, and of the channels, as far as some go."""
+    layers = (len(units) - 2) // 2
+    kinds = [range(layers), range(layers, 2 * layers)]
+    return [places for places in kinds if sum(wanted[at] for at in places) < sum(units[at].count for at in places)]
+
+
+def _spread(scores: Mapping[int, Tensor], wanted: Sequence[int], kinds: Sequence[range]) -> list[int]:
+    """How many of each of `_units` stay when heads, and channels, compete across the layers."""
+    spread = list(wanted)
+    for places in kinds:
+        total = sum(wanted[place] for place in places)
+        multiple = ACROSS_MULTIPLE if places.start else 1
+        counts = most_important([scores[place] for place in places], total, multiple)
+        spread[places.start : places.stop] = counts
+    return spread
+
+
+def most_important(scores: Sequence[Tensor], total: int, multiple: int) -> list[int]:
+    """How many units of each layer are among the most important of all layers; no layer goes without.
+
+    Args:
+        scores: of each layer's units.
+        total: units that stay in all; what doesn't fit into whole groups is lost.
+        multiple: units that stay or go together: the best of a layer, the next best, ...
+    """
+    groups = [layer.sort(descending=True).values[: len(layer) // multiple * multiple] for layer in scores]
+    sums = [(float(group.sum()), layer) for layer, own in enumerate(groups) for group in own.split(multiple)[1:]]
+    counts = [min(multiple, len(layer)) for layer in scores]
+    for _, layer in sorted(sums, key=lambda one: -one[0])[: max(0, total // multiple - len(scores))]:
+        counts[layer] += multiple
+    return counts
 
 
 def _scores(

@@ -47,15 +47,22 @@ class TeacherOutputs:
         """Rows of `logits` or `ids` of some targets, by their places among all."""
         return torch.from_numpy(self.arrays[name][places])
 
-    def of_tokens(self, name: str, items: Sequence[int | None], longest: int) -> torch.Tensor:
-        """States of some items, padded with zeros, for None zeros alone: float32 (B, longest, width)."""
+    def of_tokens(
+        self, name: str, items: Sequence[int], tokens: Sequence[NDArray[np.int32]], longest: int
+    ) -> torch.Tensor:
+        """States of some items, float32 (B, longest, width), with zeros where there is none.
+
+        Args:
+            name: of the states.
+            items: (B,) whose.
+            tokens: of each item the places of its tokens that are wanted, in order; negative: none.
+            longest: tokens of the result, padding included.
+        """
         array = self.arrays[name]
         batch = np.zeros((len(items), longest, array.shape[1]), dtype=np.float32)
-        for index, item in enumerate(items):
-            if item is None:
-                continue
-            states = array[self.tokens[item] : self.tokens[item + 1]]
-            batch[index, : len(states)] = states
+        for index, (item, places) in enumerate(zip(items, tokens, strict=True)):
+            wanted = np.flatnonzero(places >= 0)
+            batch[index, wanted] = array[self.tokens[item] + places[wanted]]
         return torch.from_numpy(batch)
 
 

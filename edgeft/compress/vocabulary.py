@@ -35,7 +35,13 @@ class Cut:
     kept: NDArray[np.int64]
 
 
-def cut(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str], size: int | None = None, min_count: int = 1) -> Cut:
+def cut(
+    tokenizer: PreTrainedTokenizerFast,
+    texts: Sequence[str],
+    size: int | None = None,
+    min_count: int = 1,
+    others: Sequence[str] = (),
+) -> Cut:
     """Keep the tokens that texts need most.
 
     A text whose tokens all stayed is tokenized as before, provided that WordPiece has a piece for every single
@@ -45,7 +51,9 @@ def cut(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str], size: int | No
         tokenizer: left as it is.
         texts: whose tokens count.
         size: tokens in all, at most; None: as many as `min_count` says.
-        min_count: occurrences in the texts that a token needs.
+        min_count: occurrences in all of them that a token needs.
+        others: texts of another kind, such as those without labels, whose tokens count as much in all as those of
+            `texts`, however many they are.
 
     Raises:
         ModelError: a size below what must stay in any case, or a tokenizer whose ids can't be renumbered.
@@ -59,7 +67,9 @@ def cut(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str], size: int | No
             f"a vocabulary of {size} tokens is too small: special tokens and single characters alone are "
             f"{len(always)}; take at least as many"
         )
-    kept = sorted(chosen(occurrences(tokenizer, texts), always, support, size, min_count))
+    counts = [occurrences(tokenizer, some) for some in (texts, others)]
+    needed = sum(count / max(count.sum(), 1) for count in counts)
+    kept = sorted(chosen(np.where(sum(counts) >= min_count, needed, -1.0), always, support, size))
     numbers = {old: new for new, old in enumerate(kept)}
     tokenizer_json.restrict(tree, numbers)
     made = tokenizer_json.rebuilt(tokenizer, tree)
@@ -69,24 +79,19 @@ def cut(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str], size: int | No
 
 
 def chosen(
-    counts: NDArray[np.int64],
-    always: set[int],
-    support: Callable[[int], set[int]],
-    size: int | None,
-    min_count: int,
+    needed: NDArray[np.float64], always: set[int], support: Callable[[int], set[int]], size: int | None
 ) -> set[int]:
-    """Ids that stay: the most frequent with their support, of equals the lower id, while they fit.
+    """Ids that stay: those needed most with their support, of equals the lower id, while they fit.
 
     Args:
-        counts: of each id, (old vocabulary,).
+        needed: how much each id is, (old vocabulary,); below 0: it stays only as the support of another.
         always: ids that stay in any case.
         support: of an id, those that must stay with it.
         size: ids in all, at most.
-        min_count: occurrences that an id needs.
     """
     kept = set(always)
-    for token_id in np.argsort(-counts, kind="stable").tolist():
-        if counts[token_id] < min_count:
+    for token_id in np.argsort(-needed, kind="stable").tolist():
+        if needed[token_id] < 0:
             break
         missing = support(token_id) - kept
         if size is None or len(kept) + len(missing) <= size:

@@ -39,7 +39,8 @@ def drafts(
     bed = lay(config, model, few(dataset), scratch)
     rows = bed.task.given(bed.dataset.train)[:CALIBRATION_ROWS]
     windows = [window for own in bed.model(FP32).windows(rows) for window in own]
-    source = Source(bed.folder / CAPTURED, windows, bed.folder, embedding_bits=config.embedding_bits)
+    bits = config.embedding_bits, config.weight_bits
+    source = Source(bed.folder / CAPTURED, windows, bed.folder, config.calibration, *bits)
     files = []
     for name in precisions:
         files.append(f"{name}.onnx")

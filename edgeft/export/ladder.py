@@ -19,6 +19,7 @@ from edgeft.export import graph
 from edgeft.export.bed import CAPTURED, FP32, Bed, gate
 from edgeft.export.files import save
 from edgeft.export.precisions import LADDER, PRECISIONS, Precision, Source
+from edgeft.export.rounding import BLOCK
 from edgeft.progress import say, track
 from edgeft.recipe import ExportConfig
 from edgeft.runtime import kernels, processor
@@ -129,7 +130,8 @@ class Ladder:
             raise GateError("export: no training rows to take the ranges of activations from; use --precision fp32")
         windows = [window for own in bed.model(FP32).windows(rows) for window in own]
         options = bed.config
-        self.source = Source(bed.folder / CAPTURED, windows, bed.folder, options.calibration, options.embedding_bits)
+        bits = options.embedding_bits, options.weight_bits
+        self.source = Source(bed.folder / CAPTURED, windows, bed.folder, options.calibration, *bits)
         self.rungs: list[Rung] = []
         self._strengths: dict[str, float] = {}
 
@@ -295,7 +297,7 @@ class Ladder:
         numbers = [task.compared(self.bed.asked_on(file, "validation")) for file in (winner.file, FP32)]
         return Quantization(
             precision=winner.name,
-            scheme=winner.precision.scheme,
+            scheme=scheme_of(winner.precision, self.bed.config),
             smoothing=winner.strength,
             float_layers=winner.float_layers,
             agreement=figures["validation"]["agreement"],
@@ -325,6 +327,13 @@ def objections(config: ExportConfig, size: int, fp32_bytes: int, speedup: Ratio)
             f"wanted is {wanted:.2f}"
         )
     return problems
+
+
+def scheme_of(precision: Precision, config: ExportConfig) -> str:
+    """What a precision is, in a line, with what the file keeps in 4 bits."""
+    packed = {"weights": precision.packs and config.weight_bits == 4, "embeddings": config.embedding_bits == 4}
+    names = " and ".join(name for name, said in packed.items() if said)
+    return precision.scheme + (f"; {names} kept in 4 bits, in blocks of {BLOCK}" if names else "")
 
 
 def check_names(wanted: Collection[str], names: Collection[str]) -> None:

@@ -9,6 +9,8 @@ y = s * round(v / s) W * weight_scale + bias. GeluLinear takes v = (gelu(x) + 0.
 and s = max v / 255; what the 0.17 adds has been taken from its bias. The Norm forms return
 LayerNormalization(y + residual).
 Attention is softmax(q k^T scale) v of packed queries, keys and values over the tokens that the mask shows.
+Int8Weight makes an int8 weight (K, N) of 4 bits: its values are those of packed (N, K / 2), in blocks of 32 with
+block_scale (N, K / 32), over smooth and weight_scale. It has no kernel: onnxruntime computes it once, at load.
 """
 
 from __future__ import annotations
@@ -73,6 +75,31 @@ _ATTENTION = """
     y = com.microsoft.MultiHeadAttention<num_heads: int = @num_heads, scale: float = @scale>
         (queries, keys, values, , shown)
 """
+_INT8_WEIGHT = """
+    last = Constant<value_ints = [-1]>()
+    fifteen = Constant<value = uint8 {15}>()
+    four = Constant<value = uint8 {4}>()
+    low = BitwiseAnd(packed, fifteen)
+    high = BitShift<direction = "RIGHT">(packed, four)
+    first = Unsqueeze(low, last)
+    second = Unsqueeze(high, last)
+    pairs = Concat<axis = -1>(first, second)
+    in_blocks = Constant<value_ints = [0, -1, 32]>()
+    moved_bytes = Reshape(pairs, in_blocks)
+    moved = Cast<to = 1>(moved_bytes)
+    eight = Constant<value = float {8.0}>()
+    whole = Sub(moved, eight)
+    half_scale = Unsqueeze(block_scale, last)
+    scale = Cast<to = 1>(half_scale)
+    blocks = Mul(whole, scale)
+    in_rows = Constant<value_ints = [0, -1]>()
+    rows = Reshape(blocks, in_rows)
+    smoothed = Div(rows, smooth)
+    columns = Transpose<perm = [1, 0]>(smoothed)
+    steps = Div(columns, weight_scale)
+    rounded = Round(steps)
+    y = Cast<to = 3>(rounded)
+"""
 _NORM_INPUTS = f"{_INPUTS}, residual, gamma, beta"
 
 BODIES = {
@@ -80,6 +107,7 @@ BODIES = {
     "GeluLinear": f"{_HEAD} GeluLinear ({_INPUTS}) => (y) {{ {_POSITIVE} {_PRODUCT} {_PLAIN} }}",
     "LinearNorm": f"{_HEAD} LinearNorm <epsilon> ({_NORM_INPUTS}) => (y) {{ {_SIGNED} {_PRODUCT} {_NORM} }}",
     "GeluLinearNorm": f"{_HEAD} GeluLinearNorm <epsilon> ({_NORM_INPUTS}) => (y) {{ {_POSITIVE} {_PRODUCT} {_NORM} }}",
+    "Int8Weight": f"{_HEAD} Int8Weight (packed, block_scale, smooth, weight_scale) => (y) {{ {_INT8_WEIGHT} }}",
     "Attention": f"{_HEAD} Attention <num_heads, scale> (qkv, mask) => (y) {{ {_ATTENTION} }}",
 }
 

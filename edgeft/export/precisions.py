@@ -35,6 +35,7 @@ class Source:
         scratch: a folder for files that go again.
         method: how the ranges of static int8 are found.
         embedding_bits: of the tables, as of `tables.quantize`.
+        weight_bits: of int8 weights, as of `weights.store`.
         calibrated: what `static` found.
     """
 
@@ -43,6 +44,7 @@ class Source:
     scratch: Path
     method: Method = "minmax"
     embedding_bits: int = 8
+    weight_bits: int = 8
     calibrated: dict[float, tuple[dict[str, Smoothed], dict[str, Limits]]] = field(default_factory=dict)
 
     def copy(self) -> onnx.ModelProto:
@@ -88,6 +90,7 @@ class Precision:
         provider: that it is for.
         layers: whether single layers can be left in fp32.
         smoothed_as: the precision whose best smoothing it takes; empty: nothing is smoothed.
+        packs: whether its file can keep weights in 4 bits.
     """
 
     name: str
@@ -96,6 +99,7 @@ class Precision:
     provider: str = CPU
     layers: bool = True
     smoothed_as: str = ""
+    packs: bool = False
 
 
 def _fp32(source: Source, *_: object) -> onnx.ModelProto:
@@ -108,14 +112,13 @@ def _fp16(source: Source, *_: object) -> onnx.ModelProto:
         return float16.convert_float_to_float16(whole, keep_io_types=True, disable_shape_infer=True)
 
 
-def _int8(source: Source, strength: float, float_layers: Collection[str]) -> onnx.ModelProto:
-    ranges = source.ranges  # before the copy is in memory
-    return token_int8.quantize(source.copy(), ranges, strength, float_layers, True, source.embedding_bits)
+def _int8(by_token: bool) -> Build:
+    def build(source: Source, strength: float, float_layers: Collection[str]) -> onnx.ModelProto:
+        ranges = source.ranges  # before the copy is in memory
+        bits = source.embedding_bits, source.weight_bits
+        return token_int8.quantize(source.copy(), ranges, strength, float_layers, by_token, *bits)
 
-
-def _int8_tensor(source: Source, strength: float, float_layers: Collection[str]) -> onnx.ModelProto:
-    ranges = source.ranges
-    return token_int8.quantize(source.copy(), ranges, strength, float_layers, False, source.embedding_bits)
+    return build
 
 
 def _int8_static(source: Source, strength: float, float_layers: Collection[str]) -> onnx.ModelProto:
@@ -143,8 +146,10 @@ def _blocks(bits: int) -> Build:
 BY_CHANNEL = "int8 weights, a scale for each channel; activations rounded with"
 LADDER = (
     Precision("fp32", "none", _fp32, layers=False),
-    Precision("int8", f"{BY_CHANNEL} a scale for each token", _int8, smoothed_as="int8"),
-    Precision("int8-tensor", f"{BY_CHANNEL} one scale, taken anew each time", _int8_tensor, smoothed_as="int8-tensor"),
+    Precision("int8", f"{BY_CHANNEL} a scale for each token", _int8(by_token=True), smoothed_as="int8"),
+    Precision(
+        "int8-tensor", f"{BY_CHANNEL} one scale, taken anew each time", _int8(by_token=False), smoothed_as="int8-tensor"
+    ),
     Precision("int8-static", f"{BY_CHANNEL} calibrated scales (QDQ)", _int8_static, smoothed_as="int8"),
     Precision("int8-blocks", f"int8 weights in blocks of {BLOCK}", _blocks(8)),
     Precision("int4-blocks", f"int4 weights in blocks of {BLOCK}", _blocks(4)),

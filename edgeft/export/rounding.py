@@ -37,3 +37,16 @@ def rounded_blocks(table: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArra
     divisor[divisor == 0] = 1
     values = np.round(blocks / divisor).clip(-8, 7).astype(np.int8)
     return values.reshape(table.shape), scale[..., 0]
+
+
+def packed(values: NDArray[np.int8]) -> NDArray[np.uint8]:
+    """Two values of a row in a byte, the first one low, each moved by 8 so that none is below 0.
+
+    Args:
+        values: (rows, width), from -8 to 7, width even.
+
+    Returns:
+        (rows, width / 2).
+    """
+    moved = (values + 8).astype(np.uint8)
+    return np.bitwise_or(moved[:, 0::2], np.left_shift(moved[:, 1::2], 4), dtype=np.uint8)

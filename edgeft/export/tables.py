@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from edgeft.export.net import Net
-from edgeft.export.rounding import BLOCK, rounded, rounded_blocks
+from edgeft.export.rounding import BLOCK, packed, rounded, rounded_blocks
 
 SMALLEST_TABLE = 1000  # rows
 
@@ -46,12 +46,10 @@ def _rows_read(net: Net, node: onnx.NodeProto, values: NDArray[np.float32]) -> I
 
 
 def _blocks_read(net: Net, node: onnx.NodeProto, values: NDArray[np.float32]) -> Iterable[onnx.NodeProto]:
-    """Two values stand in a byte, the first one low, each moved by 8 so that none is below 0."""
     table, ids, out = node.input[0], node.input[1], node.output[0]
     whole, scale = rounded_blocks(values)
-    moved = (whole + 8).astype(np.uint8)
     inputs = [
-        net.add_constant(f"{table}_int4", moved[:, 0::2] | (moved[:, 1::2] << 4)),
+        net.add_constant(f"{table}_int4", packed(whole)),
         ids,
         net.add_constant(f"{table}_scale", scale),
     ]

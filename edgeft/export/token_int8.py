@@ -15,10 +15,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper
 
-from edgeft.export import operators, tables
+from edgeft.export import operators, tables, weights
 from edgeft.export.net import Linear, Net, linears
 from edgeft.export.operators import GELU_FLOOR
-from edgeft.export.rounding import rounded
 
 SMALLEST_WEIGHT = 4096  # values; what a smaller one saves isn't worth its error
 SMALLEST = 1e-5  # a channel's largest value is taken for at least this
@@ -93,6 +92,7 @@ def quantize(
     float_layers: Collection[str] = (),
     by_token: bool = True,
     embedding_bits: int = 8,
+    weight_bits: int = 8,
 ) -> onnx.ModelProto:
     """Put int8 products and int8 tables of embeddings into a captured fp32 graph, in place.
 
@@ -104,15 +104,16 @@ def quantize(
         float_layers: weights that stay fp32.
         by_token: whether each token has a scale of its own; otherwise all tokens of a batch share one.
         embedding_bits: as of `tables.quantize`.
+        weight_bits: as of `weights.store`.
     """
     net = Net(model)
     found = wanted(net, ranges, float_layers)
     smooth = divisors(found, ranges, strength, by_token)
     for site in found:
         if by_token:
-            net.replace(site.nodes, [_by_token(net, site, smooth[site.linear.product])])
+            net.replace(site.nodes, _by_token(net, site, smooth[site.linear.product], weight_bits))
         else:
-            net.replace(site.linear.nodes, _by_tensor(net, site.linear, smooth[site.linear.product]))
+            net.replace(site.linear.nodes, _by_tensor(net, site.linear, smooth[site.linear.product], weight_bits))
     tables.quantize(net, float_layers, embedding_bits)
     return operators.add_bodies(net.settle())
 
@@ -149,39 +150,29 @@ def inverse(net: Net, name: str, smooth: Channels) -> str:
     return net.add_constant(f"{name}_smooth", (1 / smooth).astype(np.float32))
 
 
-def _by_token(net: Net, site: Site, smooth: Channels) -> onnx.NodeProto:
-    values, scale = rounded(site.linear.weight * smooth[:, None])
+def _by_token(net: Net, site: Site, smooth: Channels, bits: int) -> list[onnx.NodeProto]:
+    name = site.linear.name + ("_gelu" if site.gelu is not None else "")
+    inverted = inverse(net, name, smooth)
+    weight = weights.store(net, name, site.linear.weight, inverted, bits)
     bias = site.linear.bias
-    name = site.linear.name
     if site.gelu is not None:
-        bias = bias - GELU_FLOOR * scale * (values / smooth[:, None]).sum(axis=0)
-        name += "_gelu"
-    inputs = [
-        site.x,
-        net.add_constant(f"{name}_int8", values),
-        net.add_constant(f"{name}_scale", scale),
-        net.add_constant(f"{site.linear.product}_bias", bias.astype(np.float32)),
-        inverse(net, name, smooth),
-    ]
+        bias = bias - GELU_FLOOR * weight.steps * (weight.values / smooth[:, None]).sum(axis=0)
+    added = net.add_constant(f"{site.linear.product}_bias", bias.astype(np.float32))
+    inputs = [site.x, weight.name, weight.scale, added, inverted]
     kind = "GeluLinear" if site.gelu is not None else "Linear"
     if site.norm is None:
-        return operators.node(kind, inputs, site.y)
+        return [*weight.made, operators.node(kind, inputs, site.y)]
     inputs += [site.residual, *site.norm.input[1:3]]
-    return operators.node(f"{kind}Norm", inputs, site.y, epsilon=_attribute(site.norm, "epsilon", 1e-5))
+    epsilon = _attribute(site.norm, "epsilon", 1e-5)
+    return [*weight.made, operators.node(f"{kind}Norm", inputs, site.y, epsilon=epsilon)]
 
 
-def _by_tensor(net: Net, found: Linear, smooth: Channels) -> list[onnx.NodeProto]:
-    values, scale = rounded(found.weight * smooth[:, None])
-    x = f"{found.product}_x"
-    inputs = [
-        x,
-        net.add_constant(f"{found.name}_int8", values),
-        net.add_constant(f"{found.name}_scale", scale),
-        "",
-        net.add_constant(f"{found.product}_bias", found.bias),
-    ]
+def _by_tensor(net: Net, found: Linear, smooth: Channels, bits: int) -> list[onnx.NodeProto]:
+    x, inverted = f"{found.product}_x", inverse(net, found.name, smooth)
+    weight = weights.store(net, found.name, found.weight, inverted, bits)
+    inputs = [x, weight.name, weight.scale, "", net.add_constant(f"{found.product}_bias", found.bias)]
     product = helper.make_node("DynamicQuantizeMatMul", inputs, [found.y], name=found.y, domain="com.microsoft")
-    return [helper.make_node("Mul", [found.x, inverse(net, found.name, smooth)], [x], name=x), product]
+    return [*weight.made, helper.make_node("Mul", [found.x, inverted], [x], name=x), product]
 
 
 def smoothing(size: NDArray[np.float32], weight: NDArray[np.float32], strength: float) -> NDArray[np.float32]:

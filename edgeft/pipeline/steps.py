@@ -128,10 +128,12 @@ def timing(recipe: Recipe) -> BenchConfig:
 
 
 def knowing_bits(recipe: Recipe, config: Trained) -> Trained:
-    """The options of a training in int8, told of the embeddings that the export writes."""
-    if config.embedding_bits is not None or not config.int8_epochs:
+    """The options of a training in int8, told of the bits that the export writes."""
+    if not config.int8_epochs:
         return config
-    return dataclasses.replace(config, embedding_bits=recipe.export.embedding_bits)
+    names = ("embedding_bits", "weight_bits")
+    unset = {name: getattr(recipe.export, name) for name in names if getattr(config, name) is None}
+    return dataclasses.replace(config, **unset)
 
 
 def latency_file(recipe: Recipe, folder: Mapping[str, Path]) -> dict[str, Path]:

@@ -161,6 +161,7 @@ class DistillationConfig(TrainingConfig):
         Literal[8, 4] | None,
         _option("bits of a value of embeddings in those epochs; unset: as the export"),
     ] = None
+    weight_bits: Annotated[Literal[8, 4] | None, _option("likewise, of a weight; unset: as the export")] = None
 
 
 @_config(epochs=4.0, learning_rate=1e-4)
@@ -189,7 +190,11 @@ class PruneConfig(DistillationConfig):
     width_ratio: Annotated[float, _option("share of the hidden width removed", ge=0, lt=1)] = 0.0
     layer_ratio: Annotated[float, _option("share of the layers removed", ge=0, lt=1)] = 0.0
     vocabulary_size: Annotated[
-        Tokens | None, _option("tokens that stay, the most frequent in the training texts; unset: all", "tokens")
+        Tokens | None,
+        _option(
+            "tokens that stay, the most frequent in rows and in texts without label, half and half; unset: all",
+            "tokens",
+        ),
     ] = None
     vocabulary_min_count: Annotated[
         int, _option("occurrences in the training texts that a token needs to stay; 0: none", ge=0)
@@ -208,6 +213,9 @@ class PruneConfig(DistillationConfig):
     importance: Annotated[
         Literal["taylor", "magnitude", "random"], _option("what decides which heads and channels go")
     ] = "taylor"
+    across_layers: Annotated[
+        bool, _option("heads and channels compete across the layers: the shares say how much goes in all")
+    ] = False
     importance_rows: Annotated[int, _option("training rows behind the Taylor importance", "rows", ge=1)] = 256
     max_drop_points: Annotated[
         float,
@@ -229,6 +237,10 @@ class ExportConfig(StageConfig):
     opset: Annotated[int, _option("ONNX operator set", ge=18)] = 20
     embedding_bits: Annotated[
         Literal[8, 4], _option("bits of a value of large embedding tables in a quantized graph; 4: in blocks of 32")
+    ] = 8
+    weight_bits: Annotated[
+        Literal[8, 4],
+        _option("bits of a weight in the file of int8 and int8-tensor; 4: in blocks of 32, made int8 again at load"),
     ] = 8
     calibration_rows: Annotated[int, _option("training rows that give the ranges of activations", "rows", ge=1)] = 128
     smoothing: Annotated[

@@ -125,6 +125,24 @@ def test_rounds_by_hand() -> None:
     assert goals.part(cut, start, start, 1, 1) == cut
 
 
+def test_layers_compete_in_every_round(tiny_tokenizer: Any, tmp_path: Path) -> None:
+    datasets.save(dataset_of("single-label", (64, 12, 8)), tmp_path / "data")
+    teacher = trained("single-label", copy.deepcopy(tiny_tokenizer), tmp_path / "teacher")
+    inputs = {"data": tmp_path / "data", "model": teacher, "teacher": teacher}
+    config = PruneConfig(
+        **{"head_ratio": 0.5, "channel_ratio": 0.5, "across_layers": True, "rounds": 2, "epochs": 0.2},
+        **{"max_drop_points": 100.0, "device": "cpu", "seed": 0, "importance_rows": 16},
+    )
+    found = run(config, inputs, tmp_path / "pruned").metrics["structure"]
+    start = structure_of(models.load_classifier(teacher, None)).layers
+    assert sum(found["heads"]) == sum(len(layer.heads) for layer in start) // 2
+    assert sum(found["channels"]) == sum(len(layer.channels) for layer in start) // 2
+    with pytest.raises(RecipeError, match="across_layers: whole layers and milliseconds"):
+        goals.check(dataclasses.replace(config, layer_ratio=0.5), "single-label")
+    with pytest.raises(RecipeError, match="across_layers: whole layers and milliseconds"):
+        goals.check(dataclasses.replace(config, max_latency_ms=1.0), "single-label")
+
+
 def test_the_stage_cuts_everything_in_rounds_and_what_it_writes_loads(tiny_tokenizer: Any, tmp_path: Path) -> None:
     datasets.save(dataset_of("single-label", (64, 12, 8)), tmp_path / "data")
     teacher = trained("single-label", copy.deepcopy(tiny_tokenizer), tmp_path / "teacher")

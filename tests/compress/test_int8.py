@@ -21,7 +21,8 @@ from edgeft.compress.int8 import (
     rounded_embeddings,
     rounded_rows,
     rounded_tokens,
-    settle_tables,
+    rounded_weight,
+    settle,
 )
 from edgeft.export import rounding as rounding_of_graph
 from edgeft.export import token_int8
@@ -38,19 +39,20 @@ def logits(model: Any, rows: list[list[int]] = IDS) -> np.ndarray[Any, Any]:
         return np.concatenate([model(input_ids=torch.tensor([ids])).logits.numpy() for ids in rows])
 
 
-FORMS = [(kind, 8) for kind in ("bert", "distilbert", "roberta", "electra", "llama")] + [("bert", 4)]
+FORMS = [(kind, (8, 8)) for kind in ("bert", "distilbert", "roberta", "electra", "llama")]
+FORMS += [("bert", bits) for bits in ((4, 8), (8, 4), (4, 4))]
 
 
 @pytest.mark.parametrize(("kind", "bits"), FORMS)
-def test_the_model_answers_as_the_int8_graph(kind: str, bits: int, tmp_path: Path) -> None:
+def test_the_model_answers_as_the_int8_graph(kind: str, bits: tuple[int, int], tmp_path: Path) -> None:
     model, fp32 = classifier(kind)[0], captured(kind)
     save(fp32, tmp_path / "fp32.onnx")
     names = [site.linear.x for site in token_int8.sites(Net(captured(kind)))]
     ranges = channel_ranges(tmp_path / "fp32.onnx", names, [Window(ids, [0] * len(ids)) for ids in IDS], tmp_path / "r")
-    graph = token_int8.quantize(fp32, ranges, rounding.STRENGTH, embedding_bits=bits)
+    graph = token_int8.quantize(fp32, ranges, rounding.STRENGTH, (), True, *bits)
     expected = np.concatenate([answers(graph, tmp_path / "int8.onnx", [ids], ["logits"])[0] for ids in IDS])
     exact = logits(model)
-    with int8(model, lambda: logits(model), bits):
+    with int8(model, lambda: logits(model), *bits):
         found = logits(model)
     # A value at the edge between two steps may round either way; another arithmetic would err another way.
     ours, theirs = (found - exact).ravel(), (expected - exact).ravel()
@@ -85,11 +87,25 @@ def test_tables_of_4_bits_are_rounded_as_the_graph_keeps_them() -> None:
 def test_settled_tables_are_what_the_graph_keeps(bits: int) -> None:
     model = copy.deepcopy(classifier("bert")[0])
     before = model.bert.embeddings.word_embeddings.weight.detach().clone()
-    settle_tables(model, bits)
+    settle(model, bits, 8)
     settled = model.bert.embeddings.word_embeddings.weight.detach()
     torch.testing.assert_close(settled, rounded_embeddings(before, bits), rtol=0, atol=0)
     torch.testing.assert_close(rounded_embeddings(settled, bits), settled, rtol=1e-6, atol=0)
     assert not torch.equal(settled, before)
+
+
+def test_settled_weights_are_what_the_graph_keeps() -> None:
+    model = copy.deepcopy(classifier("bert")[0])
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    settle(model, 8, 4)
+    name = "bert.encoder.layer.0.output.dense.weight"
+    assert torch.equal(model.state_dict()[name], rounded_blocks(before[name]))
+    assert not torch.equal(model.state_dict()[name], before[name])
+    again = copy.deepcopy(model)
+    settle(again, 8, 4)
+    torch.testing.assert_close(again.state_dict(), model.state_dict(), rtol=1e-6, atol=0)
+    odd = before[name][:, :24]
+    assert torch.equal(rounded_weight(odd, 4), odd)
 
 
 def test_a_table_that_is_the_output_layer_too_is_left_alone() -> None:
@@ -97,7 +113,7 @@ def test_a_table_that_is_the_output_layer_too_is_left_alone() -> None:
     model.config.tie_word_embeddings = True
     model.tie_weights()
     before = model.get_input_embeddings().weight.detach().clone()
-    settle_tables(model, 8)
+    settle(model, 8, 8)
     assert torch.equal(model.get_input_embeddings().weight, before)
 
 

@@ -16,7 +16,8 @@ import transformers
 from support_kinds import KINDS, dataset_of, pair_tokenizer, trained
 
 from edgeft import models
-from edgeft.compress import lesson, losses
+from edgeft.compress import lesson, losses, vocabulary
+from edgeft.compress.shared_tokens import none_shared
 from edgeft.compress.states import RELATIONS, watched
 from edgeft.compress.teacher import Question, outputs
 from edgeft.errors import RecipeError
@@ -24,8 +25,8 @@ from edgeft.recipe import DistillConfig
 from edgeft.train import tasks
 
 CPU = torch.device("cpu")
-NONE = {"soft_weight": 0.0, "hard_weight": 0.0, "hidden_weight": 0.0, "relation_weight": 0.0, "reverse_weight": 0.0}
-EACH = [*NONE]
+EACH = ["soft_weight", "hard_weight", "hidden_weight", "relation_weight", "reverse_weight"]
+NONE = dict.fromkeys(EACH, 0.0)
 UNLABELLED = ["the film is great", "a plot", "so bad so bad"]
 
 
@@ -219,29 +220,40 @@ def test_a_narrower_student_learns_a_projection(tiny_tokenizer: Any, folder: Pat
     assert {name for name, _ in student.named_parameters()} == names
 
 
-def test_rows_of_other_tokens_teach_by_their_logits_alone(tiny_tokenizer: Any, folder: Path) -> None:
-    from edgeft.compress import vocabulary
-
+def test_states_are_compared_at_the_tokens_that_both_read(tiny_tokenizer: Any, folder: Path) -> None:
     config = config_of(hidden_weight=1.0)
     task, student = setting("single-label", tiny_tokenizer, folder, config)
+    teacher = copy.deepcopy(student).eval()
     cut = vocabulary.cut(task.tokenizer, ["the film is great a plot bad so"])  # neither `actor` nor `unfilmed` stay
     vocabulary.cut_embeddings(student, cut.kept)
     smaller = tasks.of(task.dataset, cut.tokenizer, task.max_length, config)
     taught = lesson.lesson(config, smaller, student, folder, folder.parent / "cache")
-    read = [[one.tokenize(text)[:14] for text in task.dataset.train.texts] for one in (task.tokenizer, cut.tokenizer)]
-    alike = [before == after for before, after in zip(*read, strict=True)]
-    assert 0 < sum(alike) < len(alike)
-    same, other = alike.index(True), alike.index(False)
-    assert taught.same.tolist() == alike
+    whole = taught.shared.whole.tolist()
+    assert 0 < sum(whole) < len(whole)
+    places = [whole.index(True), whole.index(False)]
+    shaken(student).eval()
     with torch.no_grad():
-        found = lesson.objective(config, smaller, shaken(student), taught)(student.eval(), [same, other])
-    assert found[0] > 0
-    assert found[1] == 0
+        found = lesson.objective(config, smaller, student, taught)(student, places)
+        slow = [_compared(smaller, student, task, teacher, place) for place in places]
+    assert found.tolist() == pytest.approx(slow, rel=1e-3)
+
+
+def _compared(smaller: Any, student: Any, task: Any, teacher: Any, place: int) -> float:
+    """One minus the cosine, the mean over tokens of the same name and the same characters."""
+    text = task.dataset.train.texts[place]
+    states, read = [], []
+    for one, model in ((smaller, student), (task, teacher)):
+        coded = one.tokenizer(text, truncation=True, max_length=one.max_length, return_offsets_mapping=True)
+        tokens = one.tokenizer.convert_ids_to_tokens(coded["input_ids"])
+        read.append(list(zip(tokens, map(tuple, coded["offset_mapping"]), strict=True)))
+        ids = torch.tensor([coded["input_ids"]])
+        states.append(model(input_ids=ids, output_hidden_states=True).hidden_states[-1][0])
+    pairs = [(read[0].index(token), read[1].index(token)) for token in read[0] if token in read[1]]
+    cosines = [torch.cosine_similarity(states[0][ours], states[1][theirs], dim=0) for ours, theirs in pairs]
+    return float(1 - torch.stack(cosines).mean())
 
 
 def test_questions_need_the_same_tokens(tiny_tokenizer: Any, folder: Path) -> None:
-    from edgeft.compress import vocabulary
-
     config = config_of(soft_weight=1.0)
     task, student = setting("squad", tiny_tokenizer, folder, config)
     cut = vocabulary.cut(task.tokenizer, ["the film"])
@@ -282,12 +294,13 @@ def test_a_batch_that_nothing_is_compared_in_has_a_gradient(tiny_tokenizer: Any,
     config = config_of(hidden_weight=1.0)
     task, student = setting("single-label", tiny_tokenizer, folder, config)
     taught = lesson.lesson(config, task, student, folder, folder.parent / "cache")
-    none = dataclasses.replace(taught, same=np.zeros(len(taught.items), dtype=bool))
+    none = dataclasses.replace(taught, shared=none_shared(taught.items))
     lesson.objective(config, task, student, none)(student, [0, 1]).sum().backward()
-    assert student.classifier.weight.grad.abs().sum() == 0
-    other = dataclasses.replace(task.dataset, train=task.dataset.train.take([0]))
-    odd = tasks.of(other, task.tokenizer, 4, config)
-    with pytest.raises(RecipeError, match="read other tokens in every row"):
+    assert all(value.grad.abs().sum() == 0 for value in student.parameters() if value.grad is not None)
+    assert student.classifier.weight.grad is not None
+    characters = vocabulary.cut(task.tokenizer, ["a"]).tokenizer
+    odd = tasks.of(task.dataset, characters, task.max_length, config)
+    with pytest.raises(RecipeError, match="nothing of the teacher"):
         lesson.lesson(config, odd, student, folder, folder.parent / "cache")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from support_prune import KINDS, inputs, logits, masked, tiny, words
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from edgeft import models, shapes
-from edgeft.compress.structure import Cut, best, by_ratios, kept_features, kept_units, prune
+from edgeft.compress.structure import Cut, best, by_ratios, kept_features, kept_units, most_important, prune
 from edgeft.errors import ModelError
 
 GROUPED = ("llama", "mistral", "qwen2")
@@ -44,6 +45,37 @@ def test_pruned_equals_masked(kind: str, cut: str) -> None:
     assert (logits(model) - logits(twin)).abs().max() > 1e-3
     with masked(twin, structure):
         same(logits(model), logits(twin))
+
+
+@pytest.mark.parametrize("importance", ["taylor", "magnitude", "random"])
+@pytest.mark.parametrize("kind", ["bert", "modernbert", "llama"])
+def test_layers_compete(kind: str, importance: Any) -> None:
+    """Whatever each layer loses, the model is the masked one; in all as much stays as the shares say."""
+    model, twin = tiny(kind), tiny(kind)
+    shares = by_ratios(model, heads=0.5, channels=0.5)
+    for cut in (dataclasses.replace(shares, across=True), Cut(across=True)):  # the second takes nothing more
+        structure = prune(model, cut, importance, [inputs(labels=True)])
+    heads, channels = (
+        [len(own) for own in kept]
+        for kept in zip(*((one.heads, one.channels) for one in structure.layers), strict=True)
+    )
+    assert shares.heads is not None
+    assert sum(heads) == sum(shares.heads)
+    assert sum(channels) == 32 * (sum(shares.channels or ()) // 32)
+    assert min(heads) >= 1
+    assert all(count % 32 == 0 and count for count in channels)
+    with masked(twin, structure):
+        same(logits(model), logits(twin))
+
+
+def test_layers_compete_by_hand() -> None:
+    scores = [torch.tensor([9.0, 1, 8, 7]), torch.tensor([3.0, 2, 6, 5]), torch.tensor([0.1, 0.2, 0.3, 0.4])]
+    assert most_important(scores, 6, 1) == [3, 2, 1]  # 9 8 7, 6 5, and nobody goes without
+    assert most_important(scores, 8, 2) == [4, 2, 2]  # 9 + 8, 6 + 5 and 0.4 + 0.3 stay in any case, then 7 + 1
+    assert most_important(scores, 9, 2) == [4, 2, 2]
+    assert most_important(scores, 3, 1) == most_important(scores, 1, 1) == [1, 1, 1]
+    assert most_important(scores, 12, 4) == [4, 4, 4]
+    assert most_important([torch.ones(2), torch.ones(8)], 8, 4) == [2, 4]
 
 
 @pytest.mark.parametrize("kind", ["bert", "modernbert", "llama"])

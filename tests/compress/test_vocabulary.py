@@ -73,32 +73,37 @@ def alone(token_id: int) -> set[int]:
 
 
 @pytest.mark.parametrize(
-    ("size", "min_count", "kept"),
-    [
-        (None, 1, {0, 1, 2, 3, 5}),
-        (None, 2, {0, 1, 2, 3}),
-        (None, 4, {0, 1}),
-        (None, 0, {0, 1, 2, 3, 4, 5}),
-        (3, 1, {0, 1, 2}),  # 2 and 3 are as frequent, the lower id stays
-        (1, 1, {1}),
-        (9, 1, {0, 1, 2, 3, 5}),
-    ],
+    ("size", "kept"),
+    [(None, {0, 1, 2, 3, 5}), (3, {0, 1, 2}), (1, {1}), (9, {0, 1, 2, 3, 5})],  # 2 and 3 are equal, the lower id stays
 )
-def test_choice_by_hand(size: int | None, min_count: int, kept: set[int]) -> None:
-    counts = np.array([5, 0, 3, 3, 0, 1])
-    assert chosen(counts, {1}, alone, size, min_count) == kept
+def test_choice_by_hand(size: int | None, kept: set[int]) -> None:
+    assert chosen(np.array([0.5, -1, 0.3, 0.3, -1, 0.0]), {1}, alone, size) == kept
 
 
 def test_of_many_equals_the_lowest_ids_stay() -> None:
-    assert chosen(np.array([1, 2] * 500), set(), alone, 600, 1) == {*range(1, 1000, 2), *range(0, 200, 2)}
+    assert chosen(np.array([0.1, 0.2] * 500), set(), alone, 600) == {*range(1, 1000, 2), *range(0, 200, 2)}
+
+
+@pytest.mark.parametrize(("min_count", "words"), [(1, {"good", "film", "plot"}), (2, {"good", "film"}), (4, {"good"})])
+def test_a_token_needs_its_occurrences(min_count: int, words: set[str], tiny_tokenizer: Any) -> None:
+    rows, others = ["good film good"], ["film plot", "good good"]
+    found = cut(tiny_tokenizer, rows, None, min_count, others).tokenizer
+    assert words == {word for word in ("good", "film", "plot", "bad") if word in found.get_vocab()}
+
+
+def test_few_rows_count_as_much_as_many_texts(tiny_tokenizer: Any) -> None:
+    rows, others = ["actor so"], ["good plot film", "good plot", "good"] * 100
+    for size, words in ((57, {"good"}), (58, {"good", "actor"}), (60, {"good", "actor", "so", "plot"})):
+        found = cut(tiny_tokenizer, rows, size, 1, others).tokenizer
+        assert words == {word for word in ("good", "film", "plot", "actor", "so") if word in found.get_vocab()}
 
 
 def test_a_token_comes_with_its_support_or_not_at_all() -> None:
     """5 needs 3 and 4: for three there is no room, so the next one that fits takes the place."""
-    counts = np.array([0, 2, 0, 0, 0, 9])
+    needed = np.array([-1, 0.2, -1, -1, -1, 0.9])
     needs = {5: {3, 4, 5}}
     for size, kept in ((2, {0, 1}), (3, {0, 1}), (4, {0, 3, 4, 5}), (5, {0, 1, 3, 4, 5})):
-        assert chosen(counts, {0}, lambda token_id: needs.get(token_id, {token_id}), size, 1) == kept
+        assert chosen(needed, {0}, lambda token_id: needs.get(token_id, {token_id}), size) == kept
 
 
 def test_occurrences_by_hand(tiny_tokenizer: Any) -> None:

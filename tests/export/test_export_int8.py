@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 from numpy.typing import NDArray
 from onnx import helper
 from support_graphs import KINDS, Floats, answers, captured, kinds_of, small, token_ids
 
-from edgeft.export import operators, token_int8
+from edgeft.export import operators, token_int8, weights
 from edgeft.export.files import load, save
 from edgeft.export.net import Net, linears
 from edgeft.export.ranges import channel_ranges
@@ -325,6 +326,43 @@ def test_tables_of_4_bits_have_a_scale_for_each_block(tmp_path: Path) -> None:
     odd = small("y = Gather(table, input_ids)", Y, table=table[:, :48])
     eight = token_int8.quantize(copy_of(odd), {})
     assert token_int8.quantize(odd, {}, embedding_bits=4) == eight
+
+
+@pytest.mark.parametrize("by_token", [True, False])
+@pytest.mark.parametrize("form", ["bias", "gelu", "norm"])
+def test_weights_of_4_bits_become_the_int8_that_they_stand_for(form: str, by_token: bool, tmp_path: Path) -> None:
+    """Of a weight that 4 bits can say, the int8 graph is the same whether the file keeps 8 or 4."""
+    nodes, output, _ = FORMS[form]
+    weight = CONSTANTS["w"]
+    kept = np.ascontiguousarray(weights.floats(*rounded_blocks(np.ascontiguousarray(weight.T))).T)
+    assert 0 < np.abs(kept - weight).max() < np.abs(weight).max() / 8
+    ranges = ranges_of(net_of(nodes, output), tmp_path / "ranges", IDS)
+    smoothed = 1.0  # by the activations alone, so that both weights are smoothed alike
+    eight = token_int8.quantize(net_of(nodes, output, w=kept), ranges, smoothed, (), by_token)
+    four = token_int8.quantize(net_of(nodes, output), ranges, smoothed, (), by_token, weight_bits=4)
+    (expected,), (found,) = (answers(made, tmp_path / "int8.onnx", IDS) for made in (eight, four))
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_a_session_keeps_nothing_but_the_int8_weight(tmp_path: Path) -> None:
+    ranges = {"x": np.ones(WIDTH, np.float32)}
+    made = token_int8.quantize(net_of(f"{PRODUCT} y = Add(p, b)", Y), ranges, weight_bits=4)
+    assert [node.op_type for node in made.graph.node].count("Int8Weight") == 1
+    save(made, tmp_path / "int4.onnx")
+    options = ort.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "loaded.onnx")
+    ort.InferenceSession(tmp_path / "int4.onnx", options, providers=["CPUExecutionProvider"])
+    loaded = onnx.load(tmp_path / "loaded.onnx")
+    assert not {node.op_type for node in loaded.graph.node} & {"BitShift", "Round", "Int8Weight", "Transpose"}
+    assert [list(tensor.dims) for tensor in loaded.graph.initializer if tensor.data_type == onnx.TensorProto.INT8] == [
+        [WIDTH, WIDTH]
+    ]
+
+
+def test_a_weight_that_blocks_do_not_divide_keeps_8_bits() -> None:
+    model = net_of("y = MatMul(x, w)", Y, table=CONSTANTS["table"][:, :48], w=numbers(48, 128, seed=12))
+    ranges = {"x": np.ones(48, np.float32)}
+    assert token_int8.quantize(copy_of(model), ranges, weight_bits=4) == token_int8.quantize(model, ranges)
 
 
 def test_a_model_without_large_products_is_left_as_it_is() -> None:

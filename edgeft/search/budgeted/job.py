@@ -44,7 +44,7 @@ SCOPE = Scope(
 DEPTHS = (1, 2, 3, 4, 6, 8, 12, 16, 24)
 SHARES = (0.0, 0.25, 0.5, 0.75)
 VOCABULARIES = (16000, 8000, 6000)
-SMALLER = {"export.precision": "int4-blocks", "export.embedding_bits": 4}  # beside what the recipe says
+SMALLER = {"export.weight_bits": 4, "export.embedding_bits": 4}  # beside what the recipe says
 ANY_DROP = 1000.0  # points; no metric can lose so many
 
 
