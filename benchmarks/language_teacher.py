@@ -47,11 +47,12 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, required=True, help="where the de-quantized weights are kept")
     parser.add_argument("--folder", type=Path, default=Path("runs/language-teacher"))
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--set", nargs="*", default=[], dest="settings", help="of both runs")
     options = parser.parse_args()
     model, files = dequantized(options.cache), write_split(options.seed, options.folder)
     print("| student | teacher | artifact | MB | p50 ms | times the teacher's speed |\n|---|---|---|---|---|---|")
     for name, settings in (("taught by SmolLM2", TAUGHT), ("labels alone", ALONE)):
-        print(row(name, pipeline(options.folder / "run", files, model, *settings)), flush=True)
+        print(row(name, pipeline(options.folder / "run", files, model, *settings, *options.settings)), flush=True)
 
 
 if __name__ == "__main__":

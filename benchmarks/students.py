@@ -4,7 +4,8 @@
     python benchmarks/students.py ship --teachers runs/teachers --folder runs/students
     python benchmarks/students.py ablation --teachers runs/teachers --folder runs/students
 
-`importance` shows what decides on heads and channels, `int8` what training in int8 does to the answers.
+`importance` shows what decides on heads and channels, `int8` what training in int8 does to the answers, `latency`
+whether a model that was pruned down to some milliseconds takes them.
 
 Each seed has its own 7,000 training rows and 1,000 test rows, those of its teacher, and sentences of IMDB reviews
 without their labels. Stages are shared among the students of a seed; what is complete is not run again.
@@ -23,6 +24,8 @@ from typing import Any
 
 import movies
 import numpy as np
+from numpy.typing import NDArray
+from scipy.special import log_softmax
 from teachers import TRAIN, edgeft
 
 from edgeft import recipe
@@ -40,6 +43,9 @@ Results = dict[str, StageResult]
 
 # One step that moves nothing.
 NOTHING_LEARNED: dict[str, Any] = {"prune.epochs": 1e-6, "prune.learning_rate": 1e-12, "prune.int8_epochs": 0}
+# Nothing is tried again at half the shares, or refused.
+ANY_LOSS: dict[str, Any] = {"prune.max_drop_points": 100, "export.min_agreement": 0.5}
+WHOLE: dict[str, Any] = {"prune.head_ratio": 0, "prune.channel_ratio": 0}
 # What is changed of the recipe; the first line is the recipe itself.
 ABLATION: dict[str, dict[str, Any]] = {
     "as it is": {},
@@ -59,10 +65,10 @@ ABLATION: dict[str, dict[str, Any]] = {
     "by chance": {"prune.importance": "random"},
     "heads alone": {"prune.channel_ratio": 0},
     "channels alone": {"prune.head_ratio": 0},
-    "half of the layers instead": {"prune.layer_ratio": 0.5, "prune.head_ratio": 0, "prune.channel_ratio": 0.5},
+    "layers alike": {"prune.across_layers": False},
+    "half of the layers instead": {"prune.across_layers": False, "prune.layer_ratio": 0.5, **WHOLE},
     "in two rounds": {"prune.rounds": 2},
     "all tokens": {"prune.vocabulary_size": None},
-    "no epochs in int8": {"prune.int8_epochs": 0},
     "no recovery": NOTHING_LEARNED,
 }
 # Half of the teacher goes.
@@ -70,10 +76,11 @@ UNRECOVERED: dict[str, Any] = {
     **NOTHING_LEARNED,
     "prune.head_ratio": 0.5,
     "prune.channel_ratio": 0.5,
+    "prune.across_layers": False,
     "prune.vocabulary_size": None,
     "prune.unlabelled": False,
     "prune.hidden_weight": 0,
-    "prune.max_drop_points": 100,
+    **ANY_LOSS,
 }
 IMPORTANCE: dict[str, dict[str, Any]] = {
     "taylor": {},
@@ -173,23 +180,28 @@ def ship(options: argparse.Namespace) -> None:
 
 
 def ablation(options: argparse.Namespace) -> None:
-    """Print what each part is worth: points of test accuracy, and their difference from the first line."""
-    columns = ("", *(f"seed {seed}" for seed in options.seeds), "mean", "difference")
+    """Print what each part is worth: points of test accuracy, their difference from the first line, and how near the
+    student is to its teacher on test rows. int8 is left for the table of its own.
+    """
+    seeds = [f"seed {seed}" for seed in options.seeds]
+    columns = ("", *seeds, "mean", "difference", "as the teacher", "KL from the teacher")
     print("| " + " | ".join(columns) + " |\n" + "|---" * len(columns) + "|")
     first: float | None = None
     for name, settings in ABLATION.items():
-        found = [accuracy(settings, seed, options) for seed in options.seeds]
-        first = mean(found) if first is None else first
-        shown = [f"{value:.1f}" for value in found]
-        print("| " + " | ".join((name, *shown, f"{mean(found):.2f}", f"{mean(found) - first:+.2f}")) + " |", flush=True)
+        points, alike, away = zip(*(learnt(settings, seed, options) for seed in options.seeds), strict=True)
+        first = mean(points) if first is None else first
+        shown = [f"{value:.1f}" for value in points]
+        figures = (f"{mean(points):.2f}", f"{mean(points) - first:+.2f}", f"{mean(alike):.1f}%", f"{mean(away):.3f}")
+        print("| " + " | ".join((name, *shown, *figures)) + " |", flush=True)
 
 
 def int8(options: argparse.Namespace) -> None:
     """Print how many test answers of the int8 graph are those of the fp32 graph, in percent."""
-    columns = ("epochs in int8, bits of embeddings", *(f"seed {seed}" for seed in options.seeds), "mean")
+    columns = ("epochs in int8, bits in the file", *(f"seed {seed}" for seed in options.seeds), "mean")
     print("| " + " | ".join(columns) + " |\n" + "|---" * len(columns) + "|")
     for epochs, bits in itertools.product((0.0, 0.2), (8, 4)):
-        changed = {"prune.int8_epochs": epochs, "export.embedding_bits": bits, "export.min_agreement": 0.5}
+        kept = {"export.embedding_bits": bits, "export.weight_bits": bits}
+        changed = {"prune.int8_epochs": epochs, **kept, **ANY_LOSS}
         whole = {**options.settings, "prune.epochs": options.epochs, **changed}
         found = []
         for seed in options.seeds:
@@ -200,12 +212,23 @@ def int8(options: argparse.Namespace) -> None:
         print(f"| {epochs}, {bits} | {shown} | {mean(found):.2f} |", flush=True)
 
 
-def accuracy(settings: Mapping[str, Any], seed: int, options: argparse.Namespace) -> float:
-    """Points of test accuracy after a recovery of `--epochs`, or of as many steps on the labelled rows alone."""
-    whole = {"prune.max_drop_points": 100, **options.settings, "prune.epochs": options.epochs, **settings}
+def learnt(settings: Mapping[str, Any], seed: int, options: argparse.Namespace) -> tuple[float, float, float]:
+    """After a recovery of `--epochs`, or of as many steps on the labelled rows alone: points of test accuracy, percent
+    of the test rows answered as by the teacher, and the mean divergence from it, KL(teacher || student).
+    """
+    whole = {"prune.int8_epochs": 0, **ANY_LOSS, **options.settings, "prune.epochs": options.epochs, **settings}
     if whole.get("prune.unlabelled") is False:
         whole["prune.epochs"] *= (TRAIN + options.sentences) / TRAIN
-    return 100 * student(whole, seed, "prune", options)[0]["prune"].metrics["test"]["accuracy"]
+    results, places = student(whole, seed, "prune", options)
+    of_teacher, own = (read_predictions(places[stage], "test") for stage in ("finetune", "prune"))  # of the same file
+    alike = 100 * float((of_teacher.argmax(axis=-1) == own.argmax(axis=-1)).mean())
+    return 100 * results["prune"].metrics["test"]["accuracy"], alike, divergence(of_teacher, own)
+
+
+def divergence(of_teacher: NDArray[np.float64], own: NDArray[np.float64]) -> float:
+    """The mean KL(teacher || student) of two models' logits, (n, C)."""
+    given, wanted = (log_softmax(logits, axis=-1) for logits in (own, of_teacher))
+    return float((np.exp(wanted) * (wanted - given)).sum(axis=-1).mean())
 
 
 def importance(options: argparse.Namespace) -> None:
@@ -213,7 +236,7 @@ def importance(options: argparse.Namespace) -> None:
     right: dict[str, list[list[float]]] = {}
     for seed in options.seeds:
         for name, settings in IMPORTANCE.items():
-            _, places = student({**UNRECOVERED, **settings}, seed, "prune", options)
+            _, places = student({**options.settings, **UNRECOVERED, **settings}, seed, "prune", options)
             labels = load(places["data"]).test.labels
             hits = read_predictions(places["prune"], "test").argmax(axis=-1) == labels
             right.setdefault(name, []).append(hits.astype(float))
@@ -229,7 +252,18 @@ def importance(options: argparse.Namespace) -> None:
         print(f"| {name} | {' | '.join(shown)} | {total} | {shares} |")
 
 
-TABLES = {"ship": ship, "ablation": ablation, "importance": importance, "int8": int8}
+def latency(options: argparse.Namespace) -> None:
+    """Print what a model that was pruned down to some milliseconds takes, nothing learned afterwards."""
+    print("| seed | wanted ms | measured p50 ms | off by | heads | channels |\n|---|---|---|---|---|---|")
+    for seed, wanted in itertools.product(options.seeds, options.milliseconds):
+        goal = {"prune.max_latency_ms": wanted, **ANY_LOSS}
+        results, _ = student({**options.settings, **UNRECOVERED, **goal}, seed, "bench", options)
+        measured, left = results["bench"].metrics["latency"]["p50_ms"], results["prune"].metrics["structure"]
+        figures = (f"{measured:.3f}", f"{100 * (measured / wanted - 1):+.1f}%", left["heads"][0], left["channels"][0])
+        print(f"| {seed} | {wanted} | " + " | ".join(map(str, figures)) + " |", flush=True)
+
+
+TABLES = {"ship": ship, "ablation": ablation, "importance": importance, "int8": int8, "latency": latency}
 
 
 def main() -> None:
@@ -241,6 +275,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--sentences", type=int, default=40000)
     parser.add_argument("--epochs", type=float, default=0.35, help="of the recovery, but in what ships")
+    parser.add_argument("--milliseconds", type=float, nargs="+", default=[0.9, 1.2, 1.5], help="that are wanted")
     parser.add_argument("--recipe", default="small")
     parser.add_argument("--set", nargs="*", default=[], dest="settings")
     options = parser.parse_args()

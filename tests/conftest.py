@@ -34,6 +34,7 @@ WORDS = (
 )
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Give each file to one process of the tests, and all that look at the real run to the same one."""
     if not config.pluginmanager.hasplugin("xdist"):

@@ -14,7 +14,7 @@ from edgeft import latency_table, recipe
 from edgeft.compress.structure import Cut
 from edgeft.data import dataset as datasets
 from edgeft.pipeline import latency
-from edgeft.pipeline.steps import in_run, steps
+from edgeft.pipeline.steps import in_run, knowing_bits, steps
 from edgeft.recipe import BenchConfig, PruneConfig
 
 
@@ -66,3 +66,13 @@ def test_a_table_is_measured_where_pruning_needs_one(options: dict[str, Any], wa
         assert found["prune"].inputs()["latency"] == Path(read)
     elif "prune" in found:
         assert "latency" not in found["prune"].inputs()
+
+
+def test_training_in_int8_knows_the_bits_of_the_export() -> None:
+    whole = recipe.load("small", {"export.weight_bits": 4, "export.embedding_bits": 8})
+    told = knowing_bits(whole, whole.prune)
+    assert (told.weight_bits, told.embedding_bits) == (4, 8)
+    own = dataclasses.replace(whole.prune, weight_bits=8)
+    assert knowing_bits(whole, own).weight_bits == 8
+    without = dataclasses.replace(whole.prune, int8_epochs=0.0)
+    assert knowing_bits(whole, without) == without

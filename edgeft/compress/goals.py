@@ -44,6 +44,8 @@ def check(config: PruneConfig, kind: str) -> None:
             "prune.across_layers: whole layers and milliseconds are decided for layers that lose alike; leave out "
             "layer_ratio and max_latency_ms, or across_layers"
         )
+    if config.across_layers and not (config.head_ratio or config.channel_ratio or aimed(config)):
+        raise RecipeError("prune.across_layers: decides nothing without head_ratio or channel_ratio")
     if config.latency_table is not None and config.max_latency_ms is None:
         raise RecipeError("prune.latency_table: decides nothing without prune.max_latency_ms")
     if config.latency_table is not None:

@@ -121,12 +121,13 @@ def settle(model: Any, embedding_bits: int, weight_bits: int) -> None:
     A graph in full precision of the same model then reads what the int8 graph reads. A table that is the output layer
     as well stays as it is, and so do weights of 8 bits, which the graph rounds once they are smoothed.
     """
-    output = model.get_output_embeddings()
-    for table in tables(model):
-        if output is None or output.weight is not table.weight:
+    layers, found = products(model), tables(model)
+    read, written = ({module.weight.data_ptr() for module in some} for some in (found, layers))
+    for table in found:
+        if table.weight.data_ptr() not in written:
             table.weight.copy_(rounded_embeddings(table.weight, embedding_bits))
-    for layer in products(model):
-        if layer is not output:
+    for layer in layers:
+        if layer.weight.data_ptr() not in read:
             layer.weight.copy_(rounded_weight(layer.weight, weight_bits))
 
 

@@ -171,7 +171,10 @@ def _states(config: DistillationConfig, student: Any, shared: SharedTokens) -> t
         if not knows_relations(student):
             raise RecipeError(f"relation_weight: queries and keys of {student.config.model_type} models aren't known")
     if wanted and shared.share < MIN_SHARED:
-        say("student and teacher read other tokens, so hidden states and relations are left out of the loss")
+        say(
+            "hidden states and relations are left out of the loss: student and teacher share "
+            f"{shared.share:.0%} of the tokens, less than {MIN_SHARED:.0%}"
+        )
         wanted = ()
     if not (wanted or config.soft_weight or config.reverse_weight or config.hard_weight):
         raise RecipeError(f"{', '.join(OF_STATES)}: nothing of the teacher's can be compared; give soft_weight")

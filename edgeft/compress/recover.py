@@ -95,15 +95,15 @@ def _learn_int8(
         for place in range(min(INT8_ROWS, lesson.labelled)):  # one at a time: padding has sizes of its own
             task.targets(student, lesson.items, [place])
 
-    bits = config.embedding_bits or 8, config.weight_bits or 8
-    with int8(student, run, *bits):
+    bits = {"embedding_bits": config.embedding_bits or 8, "weight_bits": config.weight_bits or 8}
+    with int8(student, run, **bits):
         trainer = _trainer(late, task, student, lesson, folder, f"{title}, int8")
         before = trainer.evaluate()["score"]
         started = copies(trainer.parameters)
         found = trainer.fit()
         if found.best is None or found.best["score"] < before:  # it was better before
             put_back(trainer.parameters, started)
-    settle(student, *bits)
+    settle(student, **bits)
     shutil.copyfile(folder / HISTORY, out_dir / INT8_HISTORY)
 
 

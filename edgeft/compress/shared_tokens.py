@@ -85,10 +85,17 @@ def _renamed(task: TrainingTask, own: TrainingTask) -> Mapping[int, int]:
 
 
 def _placed(tokens: Sequence[int], of_teacher: Sequence[int]) -> NDArray[np.int32]:
-    """(tokens,) the place of each token among the teacher's, `NONE` for one that isn't there; places rise."""
+    """(tokens,) the place of each token among the teacher's, `NONE` for one that isn't there; places rise.
+
+    The last token, mostly one that ends every item, goes with the last one: of a text that only the student cuts it
+    would draw what stands before it to a later occurrence.
+    """
     if tokens == of_teacher:
         return np.arange(len(tokens), dtype=np.int32)
     places = np.full(len(tokens), NONE, np.int32)
-    for first, second, length in SequenceMatcher(None, tokens, of_teacher, autojunk=False).get_matching_blocks():
+    matcher = SequenceMatcher(None, tokens[:-1], of_teacher[:-1], autojunk=False)
+    for first, second, length in matcher.get_matching_blocks():
         places[first : first + length] = np.arange(second, second + length)
+    if tokens[-1:] == of_teacher[-1:]:
+        places[-1:] = len(of_teacher) - 1
     return places

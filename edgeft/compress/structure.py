@@ -18,13 +18,14 @@ from transformers import PreTrainedModel
 from edgeft.compress import importance as policies
 from edgeft.compress import units as parts
 from edgeft.compress.importance import Batch, Loss
+from edgeft.compress.int8 import BLOCK
 from edgeft.compress.units import Units
 from edgeft.shapes import LayerStructure, Structure, blocks, encoder_layers, keep_layers, set_structure, structure_of
 
 Importance = Literal["taylor", "magnitude", "random"]
 
 MULTIPLE = 8  # of channels and features: what matrix kernels like
-ACROSS_MULTIPLE = 32  # of channels where layers compete: what weights of 4 bits like
+ACROSS_MULTIPLE = BLOCK  # of channels where layers compete: what weights of 4 bits like
 
 
 @dataclass(frozen=True)
@@ -149,19 +150,22 @@ def _wanted(cut: Cut, present: Structure) -> list[int]:
         len(present.width) if cut.width is None else cut.width,
         len(heads) if cut.layers is None else cut.layers,
     ]
-    if len(wanted) != len(there) or min(wanted) < 1 or not _there(wanted, there, len(heads), cut.across):
+    if len(wanted) != len(there) or min(wanted) < 1 or not (cut.across or _there(wanted, there)):
         raise ValueError(f"{cut} of a model with {heads} heads, {channels} channels and width {len(present.width)}")
-    return wanted
+    return _in_all(wanted, there, len(heads)) if cut.across else wanted
 
 
-def _there(wanted: Sequence[int], there: Sequence[int], layers: int, across: bool) -> bool:
-    """Whether no more is wanted than there is: in each layer, or in all of them."""
-    if across:
-        wanted, there = (
-            [sum(counts[:layers]), sum(counts[layers : 2 * layers]), *counts[2 * layers :]]
-            for counts in (wanted, there)
-        )
+def _there(wanted: Sequence[int], there: Sequence[int]) -> bool:
+    """Whether no more is wanted than there is."""
     return all(count <= most for count, most in zip(wanted, there, strict=True))
+
+
+def _in_all(wanted: list[int], there: list[int], layers: int) -> list[int]:
+    """What is wanted of each of `_units` where lists only say how much stays in all: all, where that is no less."""
+    for places in (slice(layers), slice(layers, 2 * layers)):
+        if sum(wanted[places]) >= sum(there[places]):
+            wanted[places] = there[places]
+    return wanted
 
 
 def _kept(

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from edgeft.data.dataset import Dataset
 from edgeft.export import graph
-from edgeft.export.bed import CAPTURED, FP32, Bed, lay
+from edgeft.export.bed import FP32, Bed, lay
 from edgeft.export.files import save
-from edgeft.export.precisions import PRECISIONS, Source
+from edgeft.export.precisions import PRECISIONS, source_of
 from edgeft.recipe import ExportConfig
 
 ROWS = 16  # of validation and test
@@ -39,8 +39,7 @@ def drafts(
     bed = lay(config, model, few(dataset), scratch)
     rows = bed.task.given(bed.dataset.train)[:CALIBRATION_ROWS]
     windows = [window for own in bed.model(FP32).windows(rows) for window in own]
-    bits = config.embedding_bits, config.weight_bits
-    source = Source(bed.folder / CAPTURED, windows, bed.folder, config.calibration, *bits)
+    source = source_of(bed, windows)
     files = []
     for name in precisions:
         files.append(f"{name}.onnx")

@@ -9,7 +9,7 @@ from typing import Any
 
 from edgeft import artifact, models
 from edgeft.data.dataset import load as load_dataset
-from edgeft.export import ladder
+from edgeft.export import ladder, rounding
 from edgeft.export.bed import FP32, gate, lay
 from edgeft.export.package import write_golden
 from edgeft.export.texts import texts_of
@@ -33,7 +33,9 @@ def fill(config: ExportConfig, inputs: Inputs, out_dir: Path) -> Metrics:
 
     Raises:
         GateError: fp32 parity fails, or a precision that the recipe names doesn't hold.
+        RecipeError: bits that the precision doesn't keep.
     """
+    rounding.check(config)
     headless = models.is_encoder(inputs["model"])
     dataset = (texts_of if headless else load_dataset)(inputs["data"])
     if headless:

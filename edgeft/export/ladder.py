@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
 from edgeft.artifact import Quantization
@@ -18,7 +19,7 @@ from edgeft.errors import GateError, RecipeError
 from edgeft.export import graph
 from edgeft.export.bed import CAPTURED, FP32, Bed, gate
 from edgeft.export.files import save
-from edgeft.export.precisions import LADDER, PRECISIONS, Precision, Source
+from edgeft.export.precisions import LADDER, PRECISIONS, Precision, source_of
 from edgeft.export.rounding import BLOCK
 from edgeft.progress import say, track
 from edgeft.recipe import ExportConfig
@@ -40,6 +41,7 @@ class Rung:
 
     Attributes:
         precision: which.
+        scheme: what it is, in a line.
         strength: of smoothing.
         float_layers: weights that stay fp32.
         bytes: of the graph.
@@ -51,6 +53,7 @@ class Rung:
     """
 
     precision: Precision
+    scheme: str = ""
     strength: float = 0.5
     float_layers: list[str] = field(default_factory=list)
     bytes: int = 0
@@ -74,7 +77,7 @@ class Rung:
         """For JSON."""
         return {
             "precision": self.name,
-            "scheme": self.precision.scheme,
+            "scheme": self.scheme,
             "bytes": self.bytes,
             "latency_ms": self.latency_ms,
             "speedup": self.speedup.as_dict() if self.speedup else None,
@@ -129,9 +132,7 @@ class Ladder:
         if not rows:
             raise GateError("export: no training rows to take the ranges of activations from; use --precision fp32")
         windows = [window for own in bed.model(FP32).windows(rows) for window in own]
-        options = bed.config
-        bits = options.embedding_bits, options.weight_bits
-        self.source = Source(bed.folder / CAPTURED, windows, bed.folder, options.calibration, *bits)
+        self.source = source_of(bed, windows)
         self.rungs: list[Rung] = []
         self._strengths: dict[str, float] = {}
 
@@ -204,7 +205,10 @@ class Ladder:
         return np.concatenate([array.ravel() for own in found for arrays in own for array in arrays])
 
     def _write(self, rung: Rung) -> None:
-        save(rung.precision.build(self.source, rung.strength, rung.float_layers), self.bed.folder / TRIAL)
+        made = rung.precision.build(self.source, rung.strength, rung.float_layers)
+        rung.scheme = scheme_of(rung.precision, made)
+        save(made, self.bed.folder / TRIAL)
+        del made
         graph.finish(self.bed.folder / TRIAL, self.bed.folder / rung.file, *self.bed.post)
         self.bed.forget(rung.file)
         rung.bytes = (self.bed.folder / rung.file).stat().st_size
@@ -297,7 +301,7 @@ class Ladder:
         numbers = [task.compared(self.bed.asked_on(file, "validation")) for file in (winner.file, FP32)]
         return Quantization(
             precision=winner.name,
-            scheme=scheme_of(winner.precision, self.bed.config),
+            scheme=winner.scheme,
             smoothing=winner.strength,
             float_layers=winner.float_layers,
             agreement=figures["validation"]["agreement"],
@@ -329,10 +333,11 @@ def objections(config: ExportConfig, size: int, fp32_bytes: int, speedup: Ratio)
     return problems
 
 
-def scheme_of(precision: Precision, config: ExportConfig) -> str:
-    """What a precision is, in a line, with what the file keeps in 4 bits."""
-    packed = {"weights": precision.packs and config.weight_bits == 4, "embeddings": config.embedding_bits == 4}
-    names = " and ".join(name for name, said in packed.items() if said)
+def scheme_of(precision: Precision, model: onnx.ModelProto) -> str:
+    """What a graph of a precision is, in a line, with what it keeps in 4 bits."""
+    kinds = {node.op_type for node in model.graph.node}
+    packed = {"Int8Weight": "weights", "GatherBlockQuantized": "embeddings"}
+    names = " and ".join(name for kind, name in packed.items() if kind in kinds)
     return precision.scheme + (f"; {names} kept in 4 bits, in blocks of {BLOCK}" if names else "")
 
 

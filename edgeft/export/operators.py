@@ -9,8 +9,9 @@ y = s * round(v / s) W * weight_scale + bias. GeluLinear takes v = (gelu(x) + 0.
 and s = max v / 255; what the 0.17 adds has been taken from its bias. The Norm forms return
 LayerNormalization(y + residual).
 Attention is softmax(q k^T scale) v of packed queries, keys and values over the tokens that the mask shows.
-Int8Weight makes an int8 weight (K, N) of 4 bits: its values are those of packed (N, K / 2), in blocks of 32 with
-block_scale (N, K / 32), over smooth and weight_scale. It has no kernel: onnxruntime computes it once, at load.
+Int8Weight makes an int8 weight (K, N) of 4 bits: its values are those of packed (N, K / 2), in blocks with a
+scale each, block_scale (N, K / block), over smooth and weight_scale. It has no kernel: onnxruntime computes it once,
+at load.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from collections.abc import Iterable
 
 import onnx
 from onnx import helper, parser
+
+from edgeft.export.rounding import BLOCK
 
 DOMAIN = "edgeft"
 OPSET = 20
@@ -75,19 +78,19 @@ _ATTENTION = """
     y = com.microsoft.MultiHeadAttention<num_heads: int = @num_heads, scale: float = @scale>
         (queries, keys, values, , shown)
 """
-_INT8_WEIGHT = """
+_INT8_WEIGHT = f"""
     last = Constant<value_ints = [-1]>()
-    fifteen = Constant<value = uint8 {15}>()
-    four = Constant<value = uint8 {4}>()
+    fifteen = Constant<value = uint8 {{15}}>()
+    four = Constant<value = uint8 {{4}}>()
     low = BitwiseAnd(packed, fifteen)
     high = BitShift<direction = "RIGHT">(packed, four)
     first = Unsqueeze(low, last)
     second = Unsqueeze(high, last)
     pairs = Concat<axis = -1>(first, second)
-    in_blocks = Constant<value_ints = [0, -1, 32]>()
+    in_blocks = Constant<value_ints = [0, -1, {BLOCK}]>()
     moved_bytes = Reshape(pairs, in_blocks)
     moved = Cast<to = 1>(moved_bytes)
-    eight = Constant<value = float {8.0}>()
+    eight = Constant<value = float {{8.0}}>()
     whole = Sub(moved, eight)
     half_scale = Unsqueeze(block_scale, last)
     scale = Cast<to = 1>(half_scale)

@@ -16,6 +16,7 @@ from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 from onnxruntime.transformers import float16
 
 from edgeft.export import operators, static_int8, tables, token_int8
+from edgeft.export.bed import CAPTURED, Bed
 from edgeft.export.files import load
 from edgeft.export.net import Net
 from edgeft.export.ranges import Limits, Method, Smoothed, channel_ranges, tensor_ranges
@@ -76,6 +77,19 @@ class Source:
         return self.calibrated[strength]
 
 
+def source_of(bed: Bed, rows: Sequence[Window]) -> Source:
+    """What the graphs of a bed are made of, calibrated on some training rows."""
+    config = bed.config
+    return Source(
+        bed.folder / CAPTURED,
+        rows,
+        bed.folder,
+        config.calibration,
+        embedding_bits=config.embedding_bits,
+        weight_bits=config.weight_bits,
+    )
+
+
 Build = Callable[[Source, float, Collection[str]], onnx.ModelProto]
 
 
@@ -90,7 +104,6 @@ class Precision:
         provider: that it is for.
         layers: whether single layers can be left in fp32.
         smoothed_as: the precision whose best smoothing it takes; empty: nothing is smoothed.
-        packs: whether its file can keep weights in 4 bits.
     """
 
     name: str
@@ -99,7 +112,6 @@ class Precision:
     provider: str = CPU
     layers: bool = True
     smoothed_as: str = ""
-    packs: bool = False
 
 
 def _fp32(source: Source, *_: object) -> onnx.ModelProto:
@@ -115,8 +127,15 @@ def _fp16(source: Source, *_: object) -> onnx.ModelProto:
 def _int8(by_token: bool) -> Build:
     def build(source: Source, strength: float, float_layers: Collection[str]) -> onnx.ModelProto:
         ranges = source.ranges  # before the copy is in memory
-        bits = source.embedding_bits, source.weight_bits
-        return token_int8.quantize(source.copy(), ranges, strength, float_layers, by_token, *bits)
+        return token_int8.quantize(
+            source.copy(),
+            ranges,
+            strength,
+            float_layers,
+            by_token,
+            embedding_bits=source.embedding_bits,
+            weight_bits=source.weight_bits,
+        )
 
     return build
 

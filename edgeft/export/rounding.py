@@ -5,7 +5,26 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeft.errors import RecipeError
+from edgeft.recipe import ExportConfig
+
 BLOCK = 32  # values of a row that share a scale, at 4 bits
+# Options that keep 4 bits, and the precisions that they do something for.
+OPTIONS = {
+    "weight_bits": ("auto", "int8", "int8-tensor"),
+    "embedding_bits": ("auto", "int8", "int8-tensor", "int8-static", "int8-blocks", "int4-blocks"),
+}
+
+
+def check(config: ExportConfig) -> None:
+    """Whether the options of bits do something.
+
+    Raises:
+        RecipeError: names the first that doesn't.
+    """
+    for option, precisions in OPTIONS.items():
+        if getattr(config, option) == 4 and config.precision not in precisions:
+            raise RecipeError(f"export.{option}: 4 is for {', '.join(precisions)}, not for {config.precision}")
 
 
 def rounded(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:

@@ -138,9 +138,9 @@ def divisors(found: Iterable[Site], ranges: Ranges, strength: float, by_token: b
         key = keys[site.linear.product]
         size = ranges[site.linear.x] + (GELU_FLOOR if key[1] else 0)
         sizes[key] = np.maximum(sizes[key], size) if key in sizes else size
-    weights = {site.linear.name: site.linear for site in found}
+    by_weight = {site.linear.name: site.linear for site in found}
     smooth = {
-        key: smoothing(np.maximum(size, SMALLEST), weights[key[0]].weight, strength) for key, size in sizes.items()
+        key: smoothing(np.maximum(size, SMALLEST), by_weight[key[0]].weight, strength) for key, size in sizes.items()
     }
     return {product: smooth[key] for product, key in keys.items()}
 
@@ -156,7 +156,7 @@ def _by_token(net: Net, site: Site, smooth: Channels, bits: int) -> list[onnx.No
     weight = weights.store(net, name, site.linear.weight, inverted, bits)
     bias = site.linear.bias
     if site.gelu is not None:
-        bias = bias - GELU_FLOOR * weight.steps * (weight.values / smooth[:, None]).sum(axis=0)
+        bias = bias - GELU_FLOOR * weight.scale_values * (weight.values / smooth[:, None]).sum(axis=0)
     added = net.add_constant(f"{site.linear.product}_bias", bias.astype(np.float32))
     inputs = [site.x, weight.name, weight.scale, added, inverted]
     kind = "GeluLinear" if site.gelu is not None else "Linear"

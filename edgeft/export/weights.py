@@ -26,14 +26,14 @@ class Stored:
         name: of the value, int8 (K, N).
         scale: name of the constant, float32 (N).
         values: the int8 values.
-        steps: the scale's.
+        scale_values: the scale's.
         made: what makes the value of other constants; none where it is one itself.
     """
 
     name: str
     scale: str
     values: NDArray[np.int8]
-    steps: NDArray[np.float32]
+    scale_values: NDArray[np.float32]
     made: list[onnx.NodeProto]
 
 
@@ -54,10 +54,10 @@ def store(net: Net, name: str, weight: NDArray[np.float32], inverse: str, bits: 
     if in_blocks:
         whole, block_scale = rounded_blocks(np.ascontiguousarray(weight.T))
         weight = np.ascontiguousarray(floats(whole, block_scale).T)
-    values, steps = rounded(weight / divisor)
-    scale = net.add_constant(f"{name}_scale", steps)
+    values, scale_values = rounded(weight / divisor)
+    scale = net.add_constant(f"{name}_scale", scale_values)
     if not in_blocks:
-        return Stored(net.add_constant(f"{name}_int8", values), scale, values, steps, [])
+        return Stored(net.add_constant(f"{name}_int8", values), scale, values, scale_values, [])
     inputs = [
         net.add_constant(f"{name}_int4", packed(whole)),
         net.add_constant(f"{name}_block_scale", block_scale),
@@ -66,7 +66,7 @@ def store(net: Net, name: str, weight: NDArray[np.float32], inverse: str, bits: 
     ]
     made = f"{name}_int8"
     there = made in net.maker  # products may share a weight
-    return Stored(made, scale, values, steps, [] if there else [operators.node("Int8Weight", inputs, made)])
+    return Stored(made, scale, values, scale_values, [] if there else [operators.node("Int8Weight", inputs, made)])
 
 
 def floats(whole: NDArray[np.int8], scale: NDArray[np.float16]) -> NDArray[np.float32]:

@@ -15,6 +15,7 @@ from edgeft.data import sources
 from edgeft.data.clean import cleaning_of
 from edgeft.data.kinds import NAMED, kind_of
 from edgeft.errors import ModelError, RecipeError, require
+from edgeft.export import rounding
 from edgeft.pipeline import launch, update
 from edgeft.pipeline.launch import ROOMS
 from edgeft.recipe import (
@@ -210,6 +211,7 @@ def preflight(recipe: Recipe, names: Collection[str] | None = None) -> None:
     update.check(recipe)
     if recipe.export.precision == "fp16":
         raise RecipeError("export.precision: fp16 is for a GPU, and a pipeline measures on the CPU; use edgeft export")
+    rounding.check(recipe.export)
     kind, names = form(recipe), {*ROOMS, "artifact"} if names is None else set(names)
     check_ships(recipe, kind, names)
     cleaner(cleaning_of(recipe.data))

@@ -159,7 +159,7 @@ class DistillationConfig(TrainingConfig):
     ] = 0.0
     embedding_bits: Annotated[
         Literal[8, 4] | None,
-        _option("bits of a value of embeddings in those epochs; unset: as the export"),
+        _option("bits of a value of embeddings in those epochs; unset: as the export, of a stage run alone 8"),
     ] = None
     weight_bits: Annotated[Literal[8, 4] | None, _option("likewise, of a weight; unset: as the export")] = None
 
@@ -185,7 +185,7 @@ class PruneConfig(DistillationConfig):
     """Pruning vocabulary, layers, hidden width, heads and feed-forward channels, then recovery under the teacher."""
 
     enabled: Annotated[bool, _option("whether to prune")] = True
-    head_ratio: Annotated[float, _option("share of the attention heads removed in each layer", ge=0, lt=1)] = 0.25
+    head_ratio: Annotated[float, _option("share of the attention heads removed", ge=0, lt=1)] = 0.25
     channel_ratio: Annotated[float, _option("share of the feed-forward channels removed", ge=0, lt=1)] = 0.25
     width_ratio: Annotated[float, _option("share of the hidden width removed", ge=0, lt=1)] = 0.0
     layer_ratio: Annotated[float, _option("share of the layers removed", ge=0, lt=1)] = 0.0

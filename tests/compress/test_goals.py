@@ -137,6 +137,8 @@ def test_layers_compete_in_every_round(tiny_tokenizer: Any, tmp_path: Path) -> N
     start = structure_of(models.load_classifier(teacher, None)).layers
     assert sum(found["heads"]) == sum(len(layer.heads) for layer in start) // 2
     assert sum(found["channels"]) == sum(len(layer.channels) for layer in start) // 2
+    with pytest.raises(RecipeError, match="across_layers: decides nothing"):
+        goals.check(dataclasses.replace(config, head_ratio=0.0, channel_ratio=0.0), "single-label")
     with pytest.raises(RecipeError, match="across_layers: whole layers and milliseconds"):
         goals.check(dataclasses.replace(config, layer_ratio=0.5), "single-label")
     with pytest.raises(RecipeError, match="across_layers: whole layers and milliseconds"):

@@ -290,7 +290,9 @@ def test_labels_alone_ask_no_teacher(tiny_tokenizer: Any, folder: Path) -> None:
     torch.testing.assert_close(found, task.losses(student, taught.items, [0, 1]))
 
 
-def test_a_batch_that_nothing_is_compared_in_has_a_gradient(tiny_tokenizer: Any, folder: Path) -> None:
+def test_a_batch_that_nothing_is_compared_in_has_a_gradient(
+    tiny_tokenizer: Any, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     config = config_of(hidden_weight=1.0)
     task, student = setting("single-label", tiny_tokenizer, folder, config)
     taught = lesson.lesson(config, task, student, folder, folder.parent / "cache")
@@ -302,6 +304,9 @@ def test_a_batch_that_nothing_is_compared_in_has_a_gradient(tiny_tokenizer: Any,
     odd = tasks.of(task.dataset, characters, task.max_length, config)
     with pytest.raises(RecipeError, match="nothing of the teacher"):
         lesson.lesson(config, odd, student, folder, folder.parent / "cache")
+    soft = dataclasses.replace(config, soft_weight=1.0)
+    assert lesson.lesson(soft, odd, student, folder, folder.parent / "cache").states == ()
+    assert "left out of the loss: student and teacher share" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("temperature", [0.5, 4.0])

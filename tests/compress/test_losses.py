@@ -123,5 +123,11 @@ def test_relations_by_hand() -> None:
     assert found.item() == pytest.approx(expected, abs=1e-6)
 
 
+def test_an_item_that_nothing_is_compared_in_has_no_loss() -> None:
+    student, teacher, mask = torch.randn(2, 3, 4), torch.randn(2, 3, 4), torch.tensor([[1, 1, 1], [0, 0, 0]])
+    for found in (losses.hidden_states(student, teacher, mask), losses.relations(student, teacher, mask, 2)):
+        assert (bool(found[0] > 0), found[1].item()) == (True, 0)
+
+
 def test_relations_of_one_token_are_equal_whatever_it_is() -> None:
     assert losses.relations(torch.randn(1, 1, 4), torch.randn(1, 1, 4), torch.ones(1, 1), 2).item() == 0

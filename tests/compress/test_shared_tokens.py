@@ -53,6 +53,14 @@ def test_a_cut_text_shares_its_beginning(tiny_tokenizer: Any) -> None:
     assert (found.of(0).tolist(), found.whole.tolist()) == ([0, 1, 2, 5], [False])
 
 
+def test_a_cut_text_is_lined_up_with_its_beginning(both: tuple[Any, Any]) -> None:
+    """What comes again behind the cut is another word."""
+    tokenizer, smaller = both
+    pieces = len(smaller.tokenize("actor"))
+    found = lined_up(tokenizer, smaller, ["actor the film and the film"], (pieces + 4, 32))
+    assert found.of(0).tolist()[pieces + 1 :] == [2, 3, len(tokenizer("actor the film and the film").input_ids) - 1]
+
+
 def test_other_items_share_nothing(tiny_tokenizer: Any) -> None:
     dataset = dataset_of("single-label")
     task = tasks.of(dataset, tiny_tokenizer, 32, DistillConfig())

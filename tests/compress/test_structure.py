@@ -68,6 +68,34 @@ def test_layers_compete(kind: str, importance: Any) -> None:
         same(logits(model), logits(twin))
 
 
+@pytest.mark.parametrize("kind", ["bert", "llama"])
+def test_the_layer_that_matters_keeps_all(kind: str) -> None:
+    model = tiny(kind)
+    with torch.no_grad():
+        for parameter in shapes.encoder_layers(model)[1].parameters():
+            parameter.mul_(100)
+    heads = [2, 1, 1] if kind in GROUPED else [2, 2, 2]
+    layers = prune(model, Cut(heads, [64, 32, 32], across=True), "magnitude").layers
+    assert [(len(layer.heads), len(layer.channels)) for layer in layers] == [
+        (1, 32),
+        (max(2, sum(heads) - 2), 64),
+        (1, 32),
+    ]
+
+
+@pytest.mark.parametrize(("heads", "channels"), [([3, 3, 2], [64, 32, 32]), ([4, 4, 3], [64, 64, 64])])
+def test_what_stays_in_all_may_be_more_than_a_layer_has(heads: list[int], channels: list[int]) -> None:
+    """As in the rounds after the first: lists of layers that once lost alike, and layers that didn't."""
+    model = tiny("bert")
+    first = prune(model, Cut(heads, channels, across=True), "random", seed=3)
+    wanted = Cut([max(1, sum(heads) // 3)] * 3, [sum(channels) // 3 // 8 * 8] * 3, across=True)
+    second = prune(model, wanted, "random", seed=4)
+    assert sum(len(layer.heads) for layer in second.layers) == min(sum(heads), 3 * max(1, sum(heads) // 3))
+    assert sum(len(layer.channels) for layer in second.layers) <= sum(len(layer.channels) for layer in first.layers)
+    again = prune(model, Cut([4, 4, 4], [64, 64, 64], across=True), "random", seed=5)
+    assert again == second  # no less is wanted than there is
+
+
 def test_layers_compete_by_hand() -> None:
     scores = [torch.tensor([9.0, 1, 8, 7]), torch.tensor([3.0, 2, 6, 5]), torch.tensor([0.1, 0.2, 0.3, 0.4])]
     assert most_important(scores, 6, 1) == [3, 2, 1]  # 9 8 7, 6 5, and nobody goes without

@@ -17,7 +17,7 @@ from edgeft import models
 from edgeft.bench.race import Latency, Ratio, summary
 from edgeft.data.dataset import Dataset, Split
 from edgeft.errors import GateError, RecipeError
-from edgeft.export import ladder
+from edgeft.export import ladder, rounding
 from edgeft.export.bed import FP32, Bed, lay
 from edgeft.export.ladder import check_names, choose, objections, prove
 from edgeft.export.package import GOLDEN_ROWS, TOLERANCE, everywhere
@@ -93,6 +93,34 @@ def test_fp32_is_not_raced(laid: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
     made, file = choose(bed_of(laid, precision="fp32"), found)
     assert (made.precision, made.reason, file, found) == ("fp32", "the recipe asks for fp32", FP32, {})
     assert made.fp32_bytes == (laid.folder / FP32).stat().st_size
+
+
+@pytest.mark.parametrize(("name", "packed"), [("int8", "weights and embeddings"), ("int8-static", "embeddings")])
+def test_a_scheme_says_what_the_file_keeps_in_4_bits(
+    laid: Bed, times: dict[str, float], name: Any, packed: str
+) -> None:
+    times[name] = 0.5
+    found: dict[str, Any] = {}
+    bits: dict[str, Any] = {"weight_bits": 4 if name == "int8" else 8, "embedding_bits": 4}
+    made, _ = choose(bed_of(laid, precision=name, min_agreement=0.1, **bits), found)
+    assert made.scheme == f"{PRECISIONS[name].scheme}; {packed} kept in 4 bits, in blocks of 32"
+    assert found["rungs"][0]["scheme"] == made.scheme
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"precision": "int8-static", "weight_bits": 4},
+            "weight_bits: 4 is for auto, int8, int8-tensor, not for",
+        ),
+        ({"precision": "fp32", "embedding_bits": 4}, "embedding_bits: 4 is for auto, .* not for fp32"),
+    ],
+)
+def test_bits_that_a_precision_does_not_keep(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        rounding.check(ExportConfig(**options))
+    rounding.check(ExportConfig(precision="auto", weight_bits=4, embedding_bits=4))
 
 
 @pytest.mark.parametrize("name", [*CPU, "fp16"])

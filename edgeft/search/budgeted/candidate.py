@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,8 @@ def untrained(whole: Recipe, dataset: Dataset, teacher: Path, out_dir: Path) -> 
     if whole.prune.enabled:
         task = prune.cut_vocabulary(whole.prune, tasks.of(dataset, tokenizer, max_length, whole.prune), model)
         tokenizer = task.tokenizer
-        structure.prune(model, goals.cut_of(goals.resolved(whole.prune, model, None), model), "magnitude")
+        alike = dataclasses.replace(whole.prune, across_layers=False)  # in all it is as much, wherever it goes
+        structure.prune(model, goals.cut_of(goals.resolved(alike, model, None), model), "magnitude")
     models.save(model, tokenizer, out_dir, max_length)
 
 

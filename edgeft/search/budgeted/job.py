@@ -15,6 +15,7 @@ from edgeft import artifact, models, recipe, shapes
 from edgeft.budget import Limit
 from edgeft.compress import goals, prune
 from edgeft.errors import RecipeError
+from edgeft.export import rounding
 from edgeft.pipeline.steps import feasible, form
 from edgeft.recipe import PruneConfig, Recipe
 from edgeft.search import space as spaces
@@ -44,7 +45,6 @@ SCOPE = Scope(
 DEPTHS = (1, 2, 3, 4, 6, 8, 12, 16, 24)
 SHARES = (0.0, 0.25, 0.5, 0.75)
 VOCABULARIES = (16000, 8000, 6000)
-SMALLER = {"export.weight_bits": 4, "export.embedding_bits": 4}  # beside what the recipe says
 ANY_DROP = 1000.0  # points; no metric can lose so many
 
 
@@ -133,9 +133,11 @@ def without_idle(base: Recipe) -> Recipe:
 
 
 def default_space(base: Recipe, teacher: Path) -> dict[str, Choices | Range]:
-    """Layers, shares of heads and channels, vocabulary and precision, as far as teacher and rows allow."""
+    """Layers, shares of heads and channels, vocabulary and bits, as far as teacher, rows and precision allow."""
     facts, distills = models.facts(str(teacher)), tasks.class_of(form(base)).distills
-    found: dict[str, tuple[Any, ...]] = {path: (value_at(base, path), small) for path, small in SMALLER.items()}
+    precision = base.export.precision
+    read = [option for option, precisions in rounding.OPTIONS.items() if precision in precisions]
+    found: dict[str, tuple[Any, ...]] = {f"export.{option}": (getattr(base.export, option), 4) for option in read}
     if distills and base.distill.enabled and base.distill.student is None and base.distill.layers is None:
         found["distill.num_layers"] = tuple(depth for depth in DEPTHS if depth < facts.layers)
     student = models.facts(base.distill.student).kind if base.distill.student else facts.kind
@@ -183,6 +185,10 @@ def check_read(base: Recipe, space: Space) -> None:
             raise RecipeError(f"--space: {path}: the recipe doesn't distill; take it out")
         if path.startswith("prune.") and not tasks.class_of(form(base)).distills:
             raise RecipeError(f"--space: {path}: pruning takes no {form(base)} rows; take it out")
+        option = path.removeprefix("export.")
+        if option in rounding.OPTIONS and "export.precision" not in space:
+            four: dict[str, Any] = {option: 4}
+            rounding.check(dataclasses.replace(base.export, **four))
         for named in ("layers", "student"):
             if path == "distill.num_layers" and getattr(base.distill, named) is not None:
                 raise RecipeError(

@@ -54,7 +54,7 @@ def compress(
         folder: of the search; None: `compress` in the run folder.
         trials: how many there are to be, over all calls.
         space: YAML or a file of it, option path -> choices or a range; None: layers, heads, channels, vocabulary and
-            precision.
+            bits.
         settings: dotted paths to values of the recipe that the search starts from.
 
     Raises:
