@@ -100,17 +100,21 @@ def summary(samples_ms: Sequence[float] | Times) -> Latency:
     )
 
 
-def race(contenders: Mapping[str, Answer], texts: Sequence[Any], queries: int, warmup: int) -> dict[str, Latency]:
+def race(
+    contenders: Mapping[str, Answer], texts: Sequence[Any], queries: int, warmup: int, in_a_row: int = 1
+) -> dict[str, Latency]:
     """Time every contender on the same texts, in turns.
 
-    Query `i` puts text `i` (cycled) to every contender before query `i + 1` starts, and the one that goes first moves
-    on by one at each query: A B, B A, A B ...
+    A turn puts text `i` (cycled) to every contender before the next turn starts, and the one that goes first moves
+    on by one at each turn: A B, B A, A B ...
 
     Args:
         contenders: name -> function of one text; whatever it does is timed, tokenization included.
         texts: real texts, or whatever else is asked.
         queries: timed queries for each contender.
         warmup: queries for each contender before the timed ones.
+        in_a_row: texts that a turn puts to a contender, one after the other. Where it is more than one, another text
+            goes before them untimed: the caches are the contender's own then, as where it runs alone.
 
     Raises:
         UserError: no text, no contender or no query.
@@ -119,12 +123,14 @@ def race(contenders: Mapping[str, Answer], texts: Sequence[Any], queries: int, w
         raise UserError(f"nothing to time: {len(contenders)} models, {len(texts)} texts, {queries} queries")
     samples: dict[str, list[float]] = {name: [] for name in contenders}
     with _QuietBar("latency", warmup + queries) as bar, _OwnGarbage():
-        for query in range(-warmup, queries):
-            for name in _order(list(contenders), query):
-                elapsed_ms = _time_ms(contenders[name], texts[query % len(texts)])
-                if query >= 0:
-                    samples[name].append(elapsed_ms)
-            bar.advance()
+        for first in range(-warmup, queries, in_a_row):
+            places = range(first, min(first + in_a_row, queries))
+            for name in _order(list(contenders), first // in_a_row):
+                if in_a_row > 1:
+                    contenders[name](texts[(first - 1) % len(texts)])
+                found = [_time_ms(contenders[name], texts[place % len(texts)]) for place in places]
+                samples[name] += [elapsed for place, elapsed in zip(places, found, strict=True) if place >= 0]
+            bar.advance(len(places))
     return {name: summary(times) for name, times in samples.items()}
 
 

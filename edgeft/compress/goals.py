@@ -58,7 +58,7 @@ def aimed(config: PruneConfig) -> bool:
 
 
 def resolved(config: PruneConfig, model: Any, table: LatencyTable | None) -> PruneConfig:
-    """The config with the shares of heads and channels that reach its goal; as it is where it has none.
+    """The config with the shares of heads and channels that reach its goal, nearly equal ones; as it is without one.
 
     Args:
         config: of the stage.
@@ -71,24 +71,29 @@ def resolved(config: PruneConfig, model: Any, table: LatencyTable | None) -> Pru
     if not aimed(config):
         return config
 
-    def shared(share: float) -> PruneConfig:
-        return dataclasses.replace(
-            config, head_ratio=share, channel_ratio=share, max_parameters=None, max_latency_ms=None, latency_table=None
-        )
+    def shared(heads: float, channels: float) -> PruneConfig:
+        goals: dict[str, Any] = {"max_parameters": None, "max_latency_ms": None, "latency_table": None}
+        return dataclasses.replace(config, head_ratio=heads, channel_ratio=channels, **goals)
 
     if config.max_parameters is not None:
         size, most = _parameters(model), config.max_parameters
-        share = _gentlest(lambda one: size(cut_of(shared(one), model)) <= most, "prune.max_parameters")
-        return shared(share)
+        return shared(*_gentlest(lambda *one: size(cut_of(shared(*one), model)) <= most, "prune.max_parameters"))
     assert table is not None
     assert config.max_latency_ms is not None
     if table.width != (width := len(structure_of(model).width)):
         raise RecipeError(f"prune.latency_table: measured at width {table.width}, and the model has {width}")
     wanted = config.max_latency_ms
-    share = _gentlest(lambda one: _milliseconds(table, cut_of(shared(one), model)) <= wanted, "prune.max_latency_ms")
-    predicted = _milliseconds(table, cut_of(shared(share), model))
-    say(f"prune: {share:.0%} of heads and channels go: {predicted:.2f} ms by the table, wanted {wanted:g} ms")
-    return shared(share)
+
+    def takes(heads: float, channels: float) -> float:
+        return _milliseconds(table, cut_of(shared(heads, channels), model))
+
+    heads, channels = _gentlest(lambda *one: takes(*one) <= wanted, "prune.max_latency_ms")
+    predicted = takes(heads, channels)
+    say(
+        f"prune: {heads:.0%} of heads and {channels:.0%} of channels go: {predicted:.2f} ms by the table, "
+        f"wanted {wanted:g} ms"
+    )
+    return shared(heads, channels)
 
 
 def cut_of(config: PruneConfig, model: Any) -> Cut:
@@ -103,15 +108,22 @@ def cut_of(config: PruneConfig, model: Any) -> Cut:
     return dataclasses.replace(cut, across=config.across_layers)
 
 
-def _gentlest(fits: Callable[[float], bool], option: str) -> float:
-    """The smallest share that fits; what fits once fits with any larger share.
+def _gentlest(fits: Callable[[float, float], bool], option: str) -> tuple[float, float]:
+    """The smallest shares of heads and of channels that fit: equal ones, then fewer channels for what is left.
+
+    A head is a large step, and the last of them would overshoot. What fits once fits with any larger share.
 
     Raises:
         RecipeError: none does.
     """
-    low, high = 0, STEPS - 1
-    if not fits(high / STEPS):
+    if not fits((STEPS - 1) / STEPS, (STEPS - 1) / STEPS):
         raise RecipeError(f"{option}: can't be reached by heads and channels alone; remove layers, width or vocabulary")
+    share = _smallest(lambda one: fits(one, one))
+    return share, _smallest(lambda one: fits(share, one))
+
+
+def _smallest(fits: Callable[[float], bool]) -> float:
+    low, high = 0, STEPS - 1
     while low < high:
         middle = (low + high) // 2
         low, high = (low, middle) if fits(middle / STEPS) else (middle + 1, high)

@@ -200,11 +200,11 @@ class PruneConfig(DistillationConfig):
         int, _option("occurrences in the training texts that a token needs to stay; 0: none", ge=0)
     ] = 0
     max_parameters: Annotated[
-        Count | None, _option("heads and channels go, in equal shares, until so many parameters are left")
+        Count | None, _option("heads and channels go, in nearly equal shares, until so many parameters are left")
     ] = None
     max_latency_ms: Annotated[
         Milliseconds | None,
-        _option("heads and channels go, in equal shares, until a text takes so long by the latency table", "ms"),
+        _option("heads and channels go, in nearly equal shares, until a text takes so long by the latency table", "ms"),
     ] = None
     latency_table: Annotated[
         str | None, _option("file of measured latencies, of this or another machine; unset: measured here")

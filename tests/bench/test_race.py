@@ -26,6 +26,15 @@ def test_contenders_take_turns_on_the_same_text_and_the_first_one_rotates() -> N
     assert {name for name, _ in calls[:2]} == {"A", "B"}
 
 
+def test_several_texts_in_a_row_follow_one_that_is_not_timed() -> None:
+    calls: list[tuple[str, str]] = []
+    contenders = {name: lambda text, name=name: calls.append((name, text)) for name in "AB"}
+    found = race(contenders, ["x", "y", "z"], queries=3, warmup=2, in_a_row=2)
+    assert "".join(name for name, _ in calls) == "BBBAAA" + "AAABBB" + "BBAA"
+    assert "".join(text for name, text in calls if name == "A") == "xyz" + "zxy" + "yz"
+    assert {name: latency.queries for name, latency in found.items()} == {"A": 3, "B": 3}
+
+
 def test_three_contenders_each_go_first_equally_often() -> None:
     calls: list[str] = []
     race({name: lambda _, name=name: calls.append(name) for name in "ABC"}, ["x"], queries=3, warmup=0)
