@@ -412,6 +412,10 @@ def test_a_trial_that_cuts_nothing_leaves_pruning_out(taught: Path) -> None:
     assert one.recipe_of(0, {}) is one.base
     nothing = one.recipe_of(1, {"prune.head_ratio": 0.0, "prune.channel_ratio": 0.0})
     assert not nothing.prune.enabled
+    tokens = {"prune.head_ratio": 0.0, "prune.channel_ratio": 0.0, "prune.vocabulary_size": 100}
+    competing = {"prune.across_layers": True}
+    assert not one.recipe_of(1, {**tokens, **competing}).prune.across_layers
+    assert one.recipe_of(1, {**tokens, **competing, "prune.head_ratio": 0.5}).prune.across_layers
     some = one.recipe_of(1, {"prune.head_ratio": 0.0, "prune.channel_ratio": 0.25}).prune
     assert (some.enabled, some.max_drop_points, some.max_teacher_drop_points) == (True, 1000.0, None)
 

@@ -150,18 +150,15 @@ def _wanted(cut: Cut, present: Structure) -> list[int]:
         len(present.width) if cut.width is None else cut.width,
         len(heads) if cut.layers is None else cut.layers,
     ]
-    if len(wanted) != len(there) or min(wanted) < 1 or not (cut.across or _there(wanted, there)):
+    of_layers = 2 * len(heads) if cut.across else 0  # lists that only say how much stays in all
+    known = len(wanted) == len(there) and min(wanted) >= 1
+    if not known or any(count > most for count, most in zip(wanted[of_layers:], there[of_layers:], strict=True)):
         raise ValueError(f"{cut} of a model with {heads} heads, {channels} channels and width {len(present.width)}")
     return _in_all(wanted, there, len(heads)) if cut.across else wanted
 
 
-def _there(wanted: Sequence[int], there: Sequence[int]) -> bool:
-    """Whether no more is wanted than there is."""
-    return all(count <= most for count, most in zip(wanted, there, strict=True))
-
-
 def _in_all(wanted: list[int], there: list[int], layers: int) -> list[int]:
-    """What is wanted of each of `_units` where lists only say how much stays in all: all, where that is no less."""
+    """What is wanted of each of `_units` when layers compete: all heads, or channels, where no less is wanted."""
     for places in (slice(layers), slice(layers, 2 * layers)):
         if sum(wanted[places]) >= sum(there[places]):
             wanted[places] = there[places]

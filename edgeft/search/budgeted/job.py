@@ -93,6 +93,8 @@ class Job:
         made = recipe.from_tree(recipe.with_settings(msgspec.to_builtins(self.base), options))
         if any(path.startswith("prune.") for path in self.space):
             judged: dict[str, Any] = {"max_drop_points": ANY_DROP, "max_teacher_drop_points": None}
+            whole = not (made.prune.head_ratio or made.prune.channel_ratio or goals.aimed(made.prune))
+            judged["across_layers"] = made.prune.across_layers and not whole  # nothing competes otherwise
             cut = dataclasses.replace(made.prune, enabled=cuts(made.prune), **judged)
             made = dataclasses.replace(made, prune=cut)
         return feasible(made)
