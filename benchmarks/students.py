@@ -43,7 +43,7 @@ from edgeft.train.metrics.bootstrap import interval
 GIVEN = ("data", "finetune")  # made by teachers.py and `data_of`
 SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z\"'])")
 WORDS = (6, 40)  # of a sentence that is taken
-WHOLE_MODEL, LAYERS, QUERIES = "whole", 6, 400
+WHOLE_MODEL, LAYERS, QUERIES = "whole", 6, 1000
 Results = dict[str, StageResult]
 
 # One step that moves nothing.
@@ -154,7 +154,7 @@ def required(folder: Path) -> StageResult:
 
 def shipped(results: Results, teacher: Path) -> dict[str, float]:
     """What a student has to hold: points of test accuracy, share of the teacher's bytes, times its speed."""
-    export, bench = results["export"].metrics, results["bench"].metrics
+    export, bench, error = (results[name].metrics for name in ("export", "bench", "calibrate"))
     graph, ratio = gates.shipped(results)["test"], bench["against_teacher"]["ratio"]
     teachers = 100 * results["finetune"].metrics["test"]["accuracy"]
     artifact = 100 * graph["accuracy"]
@@ -164,6 +164,8 @@ def shipped(results: Results, teacher: Path) -> dict[str, float]:
         "artifact": artifact,
         "under teacher": teachers - artifact,
         "int8 = fp32": 100 * export[export["precision"]]["test"]["agreement"],
+        "ECE before": error["test"]["before"]["ece"],
+        "after": error["test"]["after"]["ece"],
         "MB": size / 1e6,
         "bytes, 1 /": (teacher / "model.safetensors").stat().st_size / size,
         "times as fast": ratio["median"],
@@ -180,8 +182,8 @@ def ship(options: argparse.Namespace) -> None:
     names = list(next(iter(rows.values())))
     print("| seed | " + " | ".join(names) + " |\n" + "|---" * (len(names) + 1) + "|")
     for seed, row in rows.items():
-        print(f"| {seed} | " + " | ".join(f"{row[name]:.2f}" for name in names) + " |")
-    print("| mean | " + " | ".join(f"{mean(row[name] for row in rows.values()):.2f}" for name in names) + " |")
+        print(f"| {seed} | " + " | ".join(f"{row[name]:.3g}" for name in names) + " |")
+    print("| mean | " + " | ".join(f"{mean(row[name] for row in rows.values()):.3g}" for name in names) + " |")
 
 
 def ablation(options: argparse.Namespace) -> None:
@@ -274,7 +276,8 @@ def latency(options: argparse.Namespace) -> None:
         models = {name: edgeft.load(place, threads=1) for name, place in artifacts.items()}
         times = race(models, load(places["data"]).test.texts, QUERIES, QUERIES // 10, IN_A_ROW)
         table = latency_table.read(places["latency"] / TABLE)
-        whole = table.predict(*([max(known)] * LAYERS for known in (table.heads, table.channels)))
+        heads = max(table.layers_ms)
+        whole = table.predict([heads] * LAYERS, [max(table.layers_ms[heads])] * LAYERS)
         for wanted, structure in left.items():
             measured = whole * times[str(wanted)].p50_ms / times[WHOLE_MODEL].p50_ms
             cut = structure["heads"][0], structure["channels"][0]

@@ -18,9 +18,8 @@ class LatencyTable:
 
     Attributes:
         base_ms: what isn't in a layer: tokenizer, embeddings, head.
-        layer_ms: of a layer with everything.
-        heads: key/value heads of a layer that keeps all channels, to its milliseconds.
-        channels: channels of a layer that keeps all heads, to its milliseconds.
+        layers_ms: milliseconds of a layer, by its key/value heads and then by its channels; every row has the same
+            channels.
         width: hidden width of the measured models.
         precision: of the measured graphs.
         threads: of the engine.
@@ -29,9 +28,7 @@ class LatencyTable:
     """
 
     base_ms: float
-    layer_ms: float
-    heads: dict[int, float]
-    channels: dict[int, float]
+    layers_ms: dict[int, dict[int, float]]
     width: int
     precision: str = ""
     threads: int = 1
@@ -45,11 +42,10 @@ class LatencyTable:
             heads: key/value heads of each layer.
             channels: of each layer.
         """
-        layers = zip(heads, channels, strict=True)
-        return self.base_ms + sum(
-            interpolated(self.heads, head) + interpolated(self.channels, channel) - self.layer_ms
-            for head, channel in layers
-        )
+        return self.base_ms + sum(self._layer(*kept) for kept in zip(heads, channels, strict=True))
+
+    def _layer(self, heads: int, channels: int) -> float:
+        return interpolated({known: interpolated(row, channels) for known, row in self.layers_ms.items()}, heads)
 
 
 def interpolated(points: dict[int, float], place: int) -> float:
@@ -74,6 +70,7 @@ def read(path: Path) -> LatencyTable:
         raise RecipeError(f"prune.latency_table: {path} can't be read: {error.strerror}") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise RecipeError(f"prune.latency_table: {path} is no latency table: {error}") from None
-    if not found.heads or not found.channels:
-        raise RecipeError(f"prune.latency_table: {path} has no heads or no channels")
+    rows = [set(row) for row in found.layers_ms.values()]
+    if not rows or not rows[0] or any(row != rows[0] for row in rows):
+        raise RecipeError(f"prune.latency_table: {path} has no milliseconds, or not the same channels for all heads")
     return found

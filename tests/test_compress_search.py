@@ -395,6 +395,7 @@ def test_the_default_space_follows_teacher_and_recipe(taught: Path) -> None:
         "distill.num_layers": Choices((1, 2, 3)),
         "export.embedding_bits": Choices((8, 4)),
         "export.weight_bits": Choices((8, 4)),
+        "prune.across_layers": Choices((False, True)),
         "prune.channel_ratio": Choices((0.0, 0.25, 0.5, 0.75)),
         "prune.head_ratio": Choices((0.0, 0.25, 0.5, 0.75)),
     }  # the tokenizer has fewer tokens than any vocabulary of the space
@@ -402,6 +403,8 @@ def test_the_default_space_follows_teacher_and_recipe(taught: Path) -> None:
     found = job.default_space(named, taught / "finetune")
     assert "distill.num_layers" not in found
     assert found["prune.head_ratio"] == Choices((0.0, 0.25, 0.5, 0.75, 0.1))
+    shallow = replace(base, prune=replace(base.prune, layer_ratio=0.5))
+    assert "prune.across_layers" not in job.default_space(shallow, taught / "finetune")
     bare = job.without_idle(replace(base, prune=replace(base.prune, enabled=False)))
     assert (bare.prune.head_ratio, bare.prune.channel_ratio) == (0.0, 0.0)
 

@@ -22,18 +22,20 @@ def test_a_table_of_medians_by_hand() -> None:
     cuts = {
         "whole": Cut([4, 4, 4], [80, 80, 80], 64, 3),
         "one layer": Cut([4, 4, 4], [80, 80, 80], 64, 1),
-        "heads 0.5": Cut([2, 2, 2], [80, 80, 80], 64, 3),
-        "channels 0.5": Cut([4, 4, 4], [40, 40, 40], 64, 3),
+        "few heads": Cut([2, 2, 2], [80, 80, 80], 64, 3),
+        "few channels": Cut([4, 4, 4], [40, 40, 40], 64, 3),
+        "few of both": Cut([2, 2, 2], [40, 40, 40], 64, 3),
     }
-    timed = {"whole": 7.0, "one layer": 3.0, "heads 0.5": 5.5, "channels 0.5": 4.0}
+    timed = {"whole": 7.0, "one layer": 3.0, "few heads": 5.5, "few channels": 4.0, "few of both": 2.2}
     found = latency.table(timed, cuts, BenchConfig(threads=1), 9, 64)
-    assert (found.base_ms, found.layer_ms) == (1.0, 2.0)
-    assert found.heads == {4: 2.0, 2: 1.5}
-    assert found.channels == {80: 2.0, 40: 1.0}
-    assert found.predict([4, 4, 4], [80, 80, 80]) == 7.0
-    assert found.predict([2, 2, 2], [40, 40, 40]) == 1 + 3 * 0.5
+    assert found.base_ms == 1.0
+    assert found.layers_ms == {4: {80: 2.0, 40: 1.0}, 2: {80: 1.5, 40: pytest.approx(0.4)}}
+    for name, cut in cuts.items():
+        if name != "one layer":
+            assert found.predict(cut.heads or (), cut.channels or ()) == pytest.approx(timed[name])
+    assert found.predict([4], [80]) == timed["one layer"]
     single = latency.table({"whole": 7.0}, {"whole": Cut([4], [80], 64, 1)}, BenchConfig(), 9, 64)
-    assert (single.base_ms, single.layer_ms) == (0.0, 7.0)
+    assert (single.base_ms, single.layers_ms) == (0.0, {4: {80: 7.0}})
 
 
 def test_the_stage_measures_each_form_side_by_side(tiny_tokenizer: Any, tmp_path: Path) -> None:
@@ -42,10 +44,9 @@ def test_the_stage_measures_each_form_side_by_side(tiny_tokenizer: Any, tmp_path
     inputs = {"data": tmp_path / "data", "model": model}
     done = latency.run(BenchConfig(queries=10, warmup=1, seed=0), inputs, tmp_path / "latency")
     found = latency_table.read(tmp_path / "latency" / latency.TABLE)
-    assert done.metrics["forms"] == 8
+    assert done.metrics["forms"] == 1 + 2 * 3
     assert (found.width, found.precision, found.texts, found.threads) == (64, "int8", 12, 1)
-    assert set(found.heads) == {1, 2}
-    assert set(found.channels) == {16, 32, 48, 64}
+    assert {heads: set(row) for heads, row in found.layers_ms.items()} == {heads: {16, 40, 64} for heads in (1, 2)}
     assert found.machine["processor"]
 
 

@@ -60,7 +60,6 @@ CHARACTER_PT = 5.2  # mean width of a letter at the plots' font size
 HALO = "halo"  # text that is drawn with an outline in the page's colour
 BASELINE = "baseline"
 BEFORE, AFTER = "before calibration", "after calibration"
-DRAWN = ("teacher", BEFORE, AFTER)  # whose reliability is drawn
 LOG_SPAN = 6.0  # latencies that lie further apart than this factor get a logarithmic axis
 
 

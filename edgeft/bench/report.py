@@ -297,14 +297,14 @@ def _plain(figures: Any) -> dict[str, Any]:
 
 
 def _reliability(answered: Answered, forms: Mapping[str, NDArray[np.floating]]) -> list[dict[str, Any]]:
-    """The figures of each form and of what ships, and the diagrams of those that are drawn."""
+    """The figures and the diagram of each form and of what ships."""
     labels, sides = answered.labels, {**forms, plots.AFTER: answered.after}
     binned = {name: scores.bins(probabilities, labels, BINS) for name, probabilities in sides.items()}
     low = min(float(bins.edges[np.flatnonzero(bins.counts)[0]]) for bins in binned.values())
     return [
         {
             "name": name,
-            "plot": plots.reliability(binned[name], name, low) if name in plots.DRAWN else None,
+            "plot": plots.reliability(binned[name], name, low),
             "calibration_error": binned[name].calibration_error,
             "by_chance": scores.chance_error(probabilities, BINS),
             "negative_log_likelihood": scores.negative_log_likelihood(probabilities, labels),

@@ -186,7 +186,7 @@ def test_reliability_of_every_form_and_of_what_ships() -> None:
     text = " ".join(parse(section).text)
     names = re.findall(r'<th scope="row">([^<]+)</th>', section)
     assert names == ["teacher", "distilled", "before calibration", "after calibration"]
-    assert re.findall(r"<figcaption><b>([^<]+)</b>", section) == ["teacher", "before calibration", "after calibration"]
+    assert re.findall(r"<figcaption><b>([^<]+)</b>", section) == names
     assert "answers below 0.8000 abstain; the others: at most 5.0% of them wrong, with 95% confidence" in text
     assert "Selective prediction" not in render(make())
 
@@ -200,7 +200,7 @@ def test_long_texts_are_cut() -> None:
 def test_plots_follow_the_page_colours() -> None:
     page = render(make())
     drawings = re.findall(r"<svg.*?</svg>", page, flags=re.S)
-    assert len(drawings) == 5
+    assert len(drawings) == 6
     for drawing in drawings:
         colours = set(re.findall(r"(?:fill|stroke): ?(#[0-9a-f]{6}|var\(--\w+\))", drawing))
         assert not {colour for colour in colours if colour.startswith("#")}

@@ -24,7 +24,7 @@ from edgeft.recipe import PruneConfig
 from edgeft.shapes import LayerStructure, Structure, structure_of
 from edgeft.stage import write_json
 
-TABLE = LatencyTable(base_ms=1.0, layer_ms=4.0, heads={1: 2.0, 2: 4.0}, channels={8: 3.0, 64: 4.0}, width=64)
+TABLE = LatencyTable(base_ms=1.0, layers_ms={1: {8: 0.5, 64: 2.0}, 2: {8: 3.0, 64: 4.0}}, width=64)
 
 
 @pytest.fixture
@@ -77,6 +77,11 @@ def test_a_table_by_hand() -> None:
     assert interpolated({4: 4.0}, 2) == 4.0
     # base 1; a layer with 1 head and 64 channels takes 2, one with 2 heads and 8 channels 3
     assert TABLE.predict([1, 2], [64, 8]) == 1 + 2 + 3
+    # between four layers the mean; with 3 heads as far above the last row as that is above the first
+    assert TABLE.predict([1, 2], [36, 36]) == 1 + 1.25 + 3.5
+    assert TABLE.predict([3], [36]) == 1 + 3.5 + (3.5 - 1.25)
+    alone = LatencyTable(base_ms=1.0, layers_ms={4: {8: 1.0, 64: 8.0}}, width=64)
+    assert alone.predict([1], [16]) == 1 + 2
 
 
 @pytest.mark.parametrize(
@@ -92,7 +97,7 @@ def test_a_goal_out_of_reach_is_refused(goal: dict[str, Any], said: str, model: 
 
 
 def test_a_table_of_another_width_is_refused(model: Any) -> None:
-    other = LatencyTable(base_ms=1, layer_ms=1, heads={4: 1.0}, channels={96: 1.0}, width=384)
+    other = LatencyTable(base_ms=1, layers_ms={4: {96: 1.0}}, width=384)
     with pytest.raises(RecipeError, match="measured at width 384, and the model has 64"):
         goals.resolved(PruneConfig(max_latency_ms=5.0), model, other)
 
@@ -116,8 +121,11 @@ def test_a_table_is_read_again_and_other_files_are_refused(tmp_path: Path) -> No
     write_json(tmp_path / "latency.json", TABLE)
     assert latency_table.read(tmp_path / "latency.json") == TABLE
     (tmp_path / "odd.json").write_text('{"base_ms": "a"}')
-    write_json(tmp_path / "bare.json", dataclasses.replace(TABLE, heads={}))
-    refused = {"odd.json": "is no latency table", "none.json": "can't be read", "bare.json": "has no heads"}
+    bare = "has no milliseconds, or not the same channels"
+    for name, layers in {"none": {}, "empty": {4: {}}, "ragged": {4: {8: 1.0}, 2: {16: 1.0}}}.items():
+        write_json(tmp_path / f"{name}.json", dataclasses.replace(TABLE, layers_ms=layers))
+    refused = {"odd.json": "is no latency table", "missing.json": "can't be read"}
+    refused |= dict.fromkeys(("none.json", "empty.json", "ragged.json"), bare)
     for name, said in refused.items():
         with pytest.raises(RecipeError, match=said):
             latency_table.read(tmp_path / name)

@@ -135,7 +135,9 @@ def without_idle(base: Recipe) -> Recipe:
 
 
 def default_space(base: Recipe, teacher: Path) -> dict[str, Choices | Range]:
-    """Layers, shares of heads and channels, vocabulary and bits, as far as teacher, rows and precision allow."""
+    """Layers, shares of heads and channels and whether layers compete, vocabulary and bits, as far as teacher, rows and
+    precision allow.
+    """
     facts, distills = models.facts(str(teacher)), tasks.class_of(form(base)).distills
     precision = base.export.precision
     read = [option for option, precisions in rounding.OPTIONS.items() if precision in precisions]
@@ -146,6 +148,7 @@ def default_space(base: Recipe, teacher: Path) -> dict[str, Choices | Range]:
     if distills and shapes.prunable(student) and not goals.aimed(base.prune):
         tokens = len(models.load_tokenizer(base.distill.student or str(teacher)))
         found |= {"prune.head_ratio": SHARES, "prune.channel_ratio": SHARES}
+        found["prune.across_layers"] = (False,) if base.prune.layer_ratio else (False, True)
         found["prune.vocabulary_size"] = (None, *(size for size in VOCABULARIES if size < tokens))
     space: dict[str, Choices | Range] = {path: Choices(tuple(dict.fromkeys(found[path]))) for path in sorted(found)}
     return {path: one for path, one in with_own(base, space).items() if len(values_of(one)) > 1}
