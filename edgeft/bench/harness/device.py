@@ -1,0 +1,126 @@
+"""What runs on a device: sent over ssh as source, it needs Python and edgeft's `[cpu]` there, and leaves nothing.
+
+Standard input has a line of JSON (what to do), a tar archive of so many bytes, and then stays open: when it ends, the
+other side is gone and the measurement stops. Standard output is one JSON object a line: `say`, `refused` or `result`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import tempfile
+import threading
+from typing import Any
+
+LEAST_PYTHON = (3, 11)
+SPARE = 50_000_000  # bytes beside what is copied
+
+
+def tell(**line: object) -> None:
+    """One line for the other side."""
+    print(json.dumps(line), flush=True)
+
+
+def missing(request: dict[str, Any]) -> str | None:
+    """What the device lacks, in words; nothing: it can measure."""
+    if sys.version_info < LEAST_PYTHON:
+        return "Python {}.{} there, 3.11 or newer is needed".format(*sys.version_info[:2])
+    absent = []
+    for package in request["packages"]:
+        names = package.split("|")
+        if not any(installed(name) for name in names):
+            absent.append(names[0])
+    if absent:
+        return "{} not installed there; pip install 'edgeft[cpu]'".format(" and ".join(absent))
+    if installed("edgeft") != request["version"]:
+        return "edgeft {} there, {} here; install the same".format(installed("edgeft"), request["version"])
+    free, wanted = shutil.disk_usage(tempfile.gettempdir()).free, 2 * request["bytes"] + SPARE
+    if free < wanted:
+        return f"{free / 1e6:.0f} MB free in {tempfile.gettempdir()} there, {wanted / 1e6:.0f} MB needed"
+    return None
+
+
+def installed(name: str) -> str | None:
+    """The version of a package, None where it isn't there."""
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def measured(request: dict[str, Any], folder: str) -> None:
+    """Run the command in the folder and tell what it says; its JSON document at the end."""
+    words = [sys.executable, "-c", "import edgeft.cli; edgeft.cli.main()", *request["words"]]
+    child = subprocess.Popen(
+        words,
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+    def gone() -> None:
+        while sys.stdin.buffer.read(1 << 16):
+            pass
+        stop()
+
+    def stop(*_: object) -> None:
+        with contextlib.suppress(OSError):
+            os.killpg(child.pid, signal.SIGKILL)
+
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, stop)
+    threading.Thread(target=gone, daemon=True).start()
+    last = [""]
+
+    def progress() -> None:
+        assert child.stderr is not None
+        for line in child.stderr:
+            last[0] = line.decode(errors="replace").rstrip()
+            with contextlib.suppress(OSError):
+                tell(say=last[0])
+
+    reader = threading.Thread(target=progress)
+    reader.start()
+    assert child.stdout is not None
+    said = child.stdout.read().decode()
+    reader.join()
+    code = child.wait()
+    if code:
+        tell(refused=last[0] or f"bench ended with exit code {code}")
+    else:
+        tell(result=json.loads(said.strip().splitlines()[-1]))
+
+
+def main() -> None:
+    """Do what standard input says."""
+    request = json.loads(sys.stdin.buffer.readline())
+    lacks = missing(request)
+    if lacks:
+        tell(refused=lacks)
+        return
+    tell(ready=True)
+    folder = tempfile.mkdtemp(prefix="edgeft-bench-")
+    try:
+        packed = sys.stdin.buffer.read(request["bytes"])
+        if len(packed) == request["bytes"]:
+            with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
+                if hasattr(tarfile, "data_filter"):  # not in Python 3.11.2
+                    archive.extraction_filter = tarfile.data_filter
+                archive.extractall(folder)
+            del packed
+            measured(request, folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+main()

@@ -1,0 +1,239 @@
+"""Measuring on another machine: a real sshd on loopback, its own keys, an unprivileged user."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import psutil
+import pytest
+from support import last_json
+from support_counts import write_artifact
+
+import edgeft
+from edgeft.bench.harness import remote
+from edgeft.bench.harness.remote import Target
+from edgeft.cli import app
+from edgeft.errors import EdgeftError, UserError
+
+SSHD = shutil.which("sshd") or shutil.which("sshd", path="/usr/sbin:/usr/local/sbin")
+WAIT_SECONDS = 30.0
+CONFIG = """
+Port {port}
+ListenAddress 127.0.0.1
+HostKey {folder}/host
+PidFile none
+UsePAM no
+StrictModes no
+PasswordAuthentication no
+KbdInteractiveAuthentication no
+AuthorizedKeysFile {folder}/guest.pub
+AllowUsers {user}
+"""
+
+
+@dataclass(frozen=True)
+class Device:
+    """A machine of its own, as far as ssh can tell."""
+
+    target: Target
+    temporary: Path
+    user: str
+
+    def left(self) -> list[str]:
+        """What a measurement has left: folders, and processes of the harness."""
+        folders = [path.name for path in self.temporary.iterdir()]
+        own = [one for one in psutil.process_iter(["cmdline"]) if one.info["cmdline"]]
+        mine = [" ".join(one.info["cmdline"]) for one in own if str(self.temporary) in _environment(one)]
+        return folders + mine
+
+
+def _environment(process: psutil.Process) -> str:
+    try:
+        return str(process.environ().get("TMPDIR", ""))
+    except psutil.Error:
+        return ""
+
+
+def until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def guest() -> Iterator[str]:
+    """A user without rights: a fresh one where the tests are root's, else whoever runs them."""
+    if os.geteuid():
+        yield pwd.getpwuid(os.geteuid()).pw_name
+        return
+    name = f"edgeft-{os.getpid()}"
+    subprocess.run(["useradd", "--no-create-home", "--shell", "/bin/sh", "--password", "*", name], check=True)
+    yield name
+    subprocess.run(["userdel", name], check=True)
+
+
+@pytest.fixture(scope="module")
+def device(guest: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Device]:
+    """An sshd, and what `pip install '.[cpu]'` would bring, where the guest can read it."""
+    if SSHD is None or shutil.which("ssh") is None:
+        pytest.skip("needs OpenSSH's client and server")
+    base = Path("/tmp" if not os.geteuid() else tmp_path_factory.mktemp("x")) / f"edgeft-sshd-{os.getpid()}"
+    base.mkdir(mode=0o755)
+    for name in ("host", "guest", "other"):
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(base / name)], check=True)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    (base / "config").write_text(CONFIG.format(port=port, folder=base, user=guest))
+    (base / "known").write_text(f"[127.0.0.1]:{port} {(base / 'host.pub').read_text()}")
+    temporary = base / "temporary"
+    temporary.mkdir()
+    temporary.chmod(0o777)
+    if not os.geteuid():
+        Path("/run/sshd").mkdir(exist_ok=True)
+    assert SSHD is not None
+    with (base / "log").open("wb") as log:
+        server = subprocess.Popen([SSHD, "-D", "-e", "-f", str(base / "config")], stdout=log, stderr=log)
+    try:
+        until(lambda: _answers(port))
+        python = f"env TMPDIR={temporary} PYTHONPATH={_site(base)} {_python()}"
+        options = ("-i", str(base / "guest"), "-o", f"UserKnownHostsFile={base / 'known'}", "-o", "IdentitiesOnly=yes")
+        yield Device(Target(host="127.0.0.1", user=guest, port=port, python=python, options=options), temporary, guest)
+    finally:
+        server.terminate()
+        server.wait()
+        shutil.rmtree(base)
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as tried:
+        return tried.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _site(base: Path) -> Path:
+    """What `pip install '.[cpu]'` would bring, where the guest can read it."""
+    site = base / "site"
+    code = "import site; print(site.getsitepackages()[0])"
+    made = os.environ.get("EDGEFT_DEVICE_PYTHON")
+    source = subprocess.run([made or sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    if made:
+        shutil.copytree(source.strip(), site)
+    else:  # no environment of a device: this one's, too large to copy
+        site.mkdir()
+        for path in Path(source.strip()).iterdir():
+            (site / path.name).symlink_to(path)
+    shutil.copytree(Path(edgeft.__file__).parent, site / "edgeft")
+    return site
+
+
+def _python() -> str:
+    """An interpreter that anybody may run, of this one's version."""
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    found = shutil.which(version, path="/usr/bin:/usr/local/bin")
+    return found or getattr(sys, "_base_executable", sys.executable)
+
+
+@pytest.fixture
+def artifact(tmp_path: Path) -> Path:
+    return write_artifact(tmp_path / "counts")
+
+
+def words(seconds: float) -> list[str]:
+    return ["bench", "counts", "--json", "--rounds", "1", "--seconds", str(seconds)]
+
+
+def test_it_measures_there_and_leaves_nothing(
+    device: Device, artifact: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    found = remote.measured(device.target, words(0.5), {"counts": artifact})
+    assert found["subjects"][0]["name"] == "counts"
+    assert found["subjects"][0]["single_stream"]["queries"] >= 662
+    assert found["subjects"][0]["replay"]["passed"]
+    assert "127.0.0.1: single stream: 1/1" in capfd.readouterr().err
+    assert device.left() == []
+
+
+def test_as_a_command(device: Device, artifact: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    there = device.target
+    app(
+        [
+            *("bench", str(artifact), "--rounds", "1", "--seconds", "0.5", "--json"),
+            *("--target", f"ssh://{there.user}@{there.host}:{there.port}", "--target-python", there.python),
+            *(word for option in there.options for word in (f"--ssh-option={option}",)),
+        ]
+    )
+    found = last_json(capsys.readouterr().out)
+    assert found["target"] == f"ssh://{there.user}@127.0.0.1:{there.port}"
+    assert found["subjects"][0]["kind"] == "artifact"
+    assert device.left() == []
+
+
+def test_what_goes_wrong_is_one_line(device: Device, artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    there, files = device.target, {"counts": artifact}
+    wrong = ("-i", there.options[1].replace("guest", "other"), *there.options[2:])
+    greedy = artifact.parent / "device.py"
+    greedy.write_text(remote.HARNESS.read_text().replace("SPARE = 50_000_000", "SPARE = 10**18"))
+    plain = there.python.replace("PYTHONPATH", "NOTHING")
+    cases: list[tuple[Target, str]] = [
+        (replace(there, port=1), r"Connection refused"),
+        (replace(there, host="nowhere.invalid"), r"nowhere.invalid: ssh: Could not resolve hostname"),
+        (replace(there, options=wrong), r"Permission denied \(publickey"),
+        (replace(there, python="nopython"), r"no nopython there; name one with --target-python"),
+        (replace(there, python=plain), r"edgeft .*not installed there; pip install"),
+    ]
+    for target, said in cases:
+        with pytest.raises(EdgeftError, match=said) as raised:
+            remote.measured(target, words(0.5), files)
+        assert "\n" not in str(raised.value)
+    with pytest.raises(EdgeftError, match=r"127.0.0.1: edgeft: missing: neither an artifact"):
+        remote.measured(there, ["bench", "missing", "--json"], files)
+    monkeypatch.setattr(remote, "HARNESS", greedy)
+    with pytest.raises(EdgeftError, match=r"MB free in .*temporary there, 1000000000\d+ MB needed"):
+        remote.measured(there, words(0.5), files)
+    assert device.left() == []
+
+
+@pytest.mark.parametrize("whom", ["here", "there"])
+def test_killed_half_way_nothing_is_left(whom: str, device: Device, artifact: Path) -> None:
+    there = device.target
+    code = (
+        "import sys; from pathlib import Path; from edgeft.bench.harness import remote\n"
+        f"there = remote.Target(host={there.host!r}, user={there.user!r}, port={there.port}, python={there.python!r}, "
+        f"options={there.options!r})\n"
+        f"remote.measured(there, {words(600.0)!r}, {{'counts': Path({str(artifact)!r})}})"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE) as measuring:
+        until(lambda: any("worker.py" in one for one in device.left()))
+        if whom == "here":
+            measuring.send_signal(signal.SIGKILL)
+        else:
+            bench = next(one for one in psutil.process_iter(["cmdline"]) if "edgeft.cli.main()" in _words(one))
+            bench.kill()
+        assert measuring.wait() != 0
+    until(lambda: device.left() == [])
+
+
+def _words(process: psutil.Process) -> str:
+    return " ".join(process.info["cmdline"] or ())
+
+
+@pytest.mark.parametrize("text", ["host", "http://host", "ssh://", "ssh://host:x", "ssh://host/path"])
+def test_what_is_no_machine(text: str) -> None:
+    with pytest.raises(UserError, match=r"expected ssh://user@host"):
+        remote.target(text, "python3")
+
+
+def test_a_machine_is_read() -> None:
+    assert remote.target("ssh://pi@10.0.0.7:2222", "python3") == Target(host="10.0.0.7", user="pi", port=2222)
+    assert remote.target("ssh://pi", "python3") == Target(host="pi")
