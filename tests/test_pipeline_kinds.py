@@ -38,6 +38,7 @@ QUICK = {
     "bench.warmup": 1,
     "report.mistakes": 3,
 }
+QUICKLY = ("--seconds", 0.5, "--rounds", 1)
 SECONDS = {"multi-label": "subset_accuracy", "regression": "mae", "tokens": "token_accuracy", "squad": "exact_match"}
 ASKED: dict[str, Any] = {"squad": {"question": "is the film so", "context": "the great actor is bad"}}
 TEXT = "the great actor is bad"
@@ -121,9 +122,9 @@ def test_the_commands_of_a_device(shipped: tuple[str, Path, str], run: Any, tmp_
     assert [line["predictions"] for line in lines] == [answered["predictions"]] * 3
     assert {name: lines[0][name] for name in columns} == {name: cells[0] for name, cells in columns.items()}
     for given in ((), ("--file", table)):
-        code, shown, err = run("bench", made, *given, "--queries", 10, "--warmup", 1, "--json")
+        code, shown, err = run("bench", made, *given, *QUICKLY, "--scenario", "offline", "--json")
         assert code == 0, err
-        assert last_json(shown)["artifacts"][0]["throughput_texts_per_s"] > 0
+        assert last_json(shown)["subjects"][0]["offline_texts_per_s"]["8"] > 0
 
 
 def test_the_server(shipped: tuple[str, Path, str]) -> None:
@@ -177,7 +178,7 @@ def test_exported_embeddings_are_printed_and_served(tiny_model: Path, tmp_path: 
     assert last_json(shown)[0]["predictions"] == model(TEXT)
     assert run("verify", tmp_path / "out", "--replay")[0] == 0
     assert "pooling mean, width 64" in run("inspect", tmp_path / "out")[1]
-    assert run("bench", tmp_path / "out", "--queries", 10, "--warmup", 1)[0] == 0
+    assert run("bench", tmp_path / "out", *QUICKLY)[0] == 0
     with TestClient(create_app({"one": model}, ServeSettings())) as client:
         answer = client.post("/v1/predict", json={"texts": [TEXT, "a"]}).json()["predictions"]
     assert answer == model([TEXT, "a"])

@@ -155,9 +155,11 @@ def test_predict_verify_inspect_and_bench_as_commands(real_artifact: Path) -> No
     assert verified.returncode == 0, verified.stderr
     assert last_json(verified.stdout)["verified"] is True
     assert "precision     int8" in edgeft("inspect", real_artifact).stdout
-    benched = edgeft("bench", real_artifact, real_artifact, "--queries", "20", "--json")
+    benched = edgeft("bench", real_artifact, real_artifact, "--seconds", "1", "--rounds", "2", "--json")
     assert benched.returncode == 0, benched.stderr
-    assert len(last_json(benched.stdout)["artifacts"]) == 2
+    found = last_json(benched.stdout)
+    assert [one["replay"]["passed"] for one in found["subjects"]] == [True, True]
+    assert found["ratios"]["artifact (2)"]["median"] > 0
 
 
 def test_a_broken_budget_writes_no_artifact_and_keeps_the_stages(

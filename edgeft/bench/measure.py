@@ -1,4 +1,4 @@
-"""Measure artifacts on this machine: latency, throughput, cold start, size; of one label a text accuracy."""
+"""The short measurement of the pipeline, in one process; `edgeft.bench.harness` is the long one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from edgeft import artifact
 from edgeft.bench import machine
-from edgeft.bench.race import Latency, race, ratio
+from edgeft.bench.race import Latency, race
 from edgeft.errors import ArtifactError, EdgeftError, UserError
 from edgeft.progress import track
 from edgeft.recipe import BenchConfig
@@ -48,40 +48,12 @@ def measure(
         UserError: no texts, or labels that don't fit them.
         ArtifactError: the artifact can't be loaded.
     """
-    whole = compare([path], texts, config, labels)
-    return {"schema_version": SCHEMA_VERSION, **whole["artifacts"][0], "machine": whole["machine"]}
-
-
-def compare(
-    paths: Sequence[Path], texts: Sequence[Any], config: BenchConfig, labels: Sequence[str] | None = None
-) -> dict[str, Any]:
-    """Measure several artifacts side by side, their queries interleaved.
-
-    Args:
-        paths: artifact folders; the first is the one that the others are compared with.
-        texts: real texts.
-        config: queries, warm-up, threads, batch size.
-        labels: the true label of each text; None: accuracy is not measured.
-
-    Returns:
-        `artifacts`, a list of what `measure` gives without the machine; `ratios`, name -> median, low and high of its
-        latency over the first one's (under 1 is faster); and `machine`.
-    """
-    models = {name: load(path, threads=config.threads) for name, path in zip(names_of(paths), paths, strict=True)}
-    for model in models.values():
-        _check_labels(model, texts, labels)
-        _check_asked(model, texts)
-    latencies = race(models, texts, config.queries, config.warmup)
-    first, *others = models
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "artifacts": [
-            {"artifact": name, **_figures(model, latencies[name], texts, config, labels)}
-            for name, model in models.items()
-        ],
-        "ratios": {name: ratio(latencies[name], latencies[first], config.seed or 0).as_dict() for name in others},
-        "machine": machine.describe(),
-    }
+    model = load(path, threads=config.threads)
+    _check_labels(model, texts, labels)
+    _check_asked(model, texts)
+    latency = race({model.name: model}, texts, config.queries, config.warmup)[model.name]
+    figures = _figures(model, latency, texts, config, labels)
+    return {"schema_version": SCHEMA_VERSION, "artifact": model.name, **figures, "machine": machine.describe()}
 
 
 def _figures(

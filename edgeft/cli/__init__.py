@@ -11,11 +11,11 @@ from cyclopts import CycloptsError, UnknownOptionError
 from edgeft import ranks
 
 # Their import registers the commands.
-from edgeft.cli import compress, data, device, recipes, run, search, stages, update
+from edgeft.cli import bench, compress, data, device, recipes, run, search, stages, update
 from edgeft.cli.app import app
 from edgeft.errors import EdgeftError
 
-__all__ = ["app", "compress", "data", "device", "main", "recipes", "run", "search", "stages", "update"]
+__all__ = ["app", "bench", "compress", "data", "device", "main", "recipes", "run", "search", "stages", "update"]
 
 
 def main() -> None:

@@ -13,11 +13,9 @@ import msgspec
 from cyclopts import Parameter
 
 import edgeft
-from edgeft import recipe
-from edgeft.cli.app import Flat, Json, app, print_json, stdout
+from edgeft.cli.app import Flat, Json, app, print_json
 from edgeft.errors import GateError, UserError, missing_extra, require
 from edgeft.progress import track
-from edgeft.recipe import BenchConfig
 from edgeft.stage import written_whole
 
 Given: TypeAlias = str | dict[str, str]  # what is asked: a text, or a question with its context
@@ -66,11 +64,11 @@ def predict(
         raise UserError("predict: no text; give TEXT or --file FILE")
     if out is not None:
         _check_out(out, file, json)
-    pairs = _asks_pairs(artifact)
+    pairs = asks_pairs(artifact)
     if context is not None and not pairs:
         raise UserError("predict: --context is for question-answering; this artifact takes texts alone")
     alone = _with_context(texts or [], context) if pairs else texts or []
-    given = itertools.chain(alone, _read(file, pairs, columns) if file else [])
+    given = itertools.chain(alone, read_inputs(file, pairs, columns) if file else [])
     first = next(given, None)  # so that a file that can't be read is said before a model is loaded
     if first is None:
         raise UserError(f"predict: {file} has no text")
@@ -85,7 +83,7 @@ def predict(
         _print_answers(answers, alone=file is None and len(texts or []) == 1, json=json)
 
 
-def _asks_pairs(artifact: Path) -> bool:
+def asks_pairs(artifact: Path) -> bool:
     """Whether an artifact is asked questions with contexts, not texts."""
     from edgeft.artifact import read_manifest
     from edgeft.runtime.loading import KINDS
@@ -100,7 +98,7 @@ def _with_context(questions: list[str], context: str | None) -> list[Given]:
     return [{"question": question, "context": context or ""} for question in questions]
 
 
-def _read(file: Path, pairs: bool, columns: InputColumns | None) -> Iterator[Given]:
+def read_inputs(file: Path, pairs: bool, columns: InputColumns | None) -> Iterator[Given]:
     """The texts of a file, or the questions with their contexts."""
     from edgeft.runtime import texts
 
@@ -232,31 +230,6 @@ def single_file(artifact: Path, out: Path, *, file: File = None, text_column: st
     )
     if json:
         print_json(made)
-
-
-@app.command
-def bench(
-    artifacts: list[Path],
-    *,
-    file: File = None,
-    columns: Annotated[InputColumns | None, Flat] = None,
-    config: Annotated[BenchConfig | None, Flat] = None,
-    json: Json = False,
-) -> None:
-    """Measure artifacts side by side on this machine, their queries interleaved.
-
-    Args:
-        artifacts: artifact folders; ratios are against the first.
-        file: texts or questions to ask, as `predict` reads them; none: the artifact's golden rows.
-    """
-    from edgeft.bench import measure, table
-
-    config = config or BenchConfig()
-    recipe.check_stage("bench", config)
-    texts = list(_read(file, _asks_pairs(artifacts[0]), columns)) if file else measure.texts_of(artifacts[0])
-    result = table.show(measure.compare(artifacts, texts, config), stdout())
-    if json:
-        print_json(result)
 
 
 @app.command

@@ -35,6 +35,7 @@ class Engine:
         exact: whether onnxruntime's int8 products take kernels that can't saturate; None: where others would.
         spinning: whether idle threads wait in a loop, which is faster and keeps their cores busy; None: not in a
             container with a share of the cores, which would pay for it.
+        profile: onnxruntime writes there what each operator took; the file's name begins so. None: it doesn't.
 
     Raises:
         MissingExtraError: onnxruntime is not installed.
@@ -51,6 +52,7 @@ class Engine:
         native: bool = True,
         exact: bool | None = None,
         spinning: bool | None = None,
+        profile: Path | None = None,
     ) -> None:
         ort = require("onnxruntime", "to run an artifact")
         if provider not in ort.get_available_providers():
@@ -68,6 +70,7 @@ class Engine:
                     kernels.library() if native and provider == CPU else None,
                     processor.saturates() if exact is None else exact,
                     container_share() is None if spinning is None else spinning,
+                    profile,
                 ),
                 providers=[provider],
                 disabled_optimizers=list(SLOW_FUSIONS) if provider == CPU else None,
@@ -99,11 +102,15 @@ class Engine:
         passes = [self._pass(ids[at : at + rows], outputs, types[at : at + rows], longest) for at in starts]
         return [np.concatenate(arrays) for arrays in zip(*passes, strict=True)]
 
+    def profiled(self) -> Path:
+        """The file of what each operator took; of an engine that was made with `profile`."""
+        return Path(self._session.end_profiling())
+
     def _pass(self, ids: Ids, outputs: Sequence[str], types: Ids, longest: int) -> list[NDArray[np.float32]]:
         return list(self._session.run(outputs, pad(ids, self.pad_token_id, types, longest, self.input_names)))
 
 
-def _options(ort: Any, threads: int, library: Path | None, exact: bool, spinning: bool) -> Any:
+def _options(ort: Any, threads: int, library: Path | None, exact: bool, spinning: bool, profile: Path | None) -> Any:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -113,6 +120,9 @@ def _options(ort: Any, threads: int, library: Path | None, exact: bool, spinning
         options.add_session_config_entry("session.x64quantprecision", "1")
     if library:
         options.register_custom_ops_library(str(library))
+    if profile:
+        options.enable_profiling = True
+        options.profile_file_prefix = str(profile)
     return options
 
 

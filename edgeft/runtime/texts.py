@@ -33,6 +33,22 @@ def texts(file: Path, column: str = "text") -> Iterator[str]:
     return (row[0] for row in _rows(file, [column]))
 
 
+def labelled(file: Path, column: str, label: str) -> Iterator[tuple[str, str]]:
+    """The texts of a table or of objects, each with its label.
+
+    Args:
+        file: as of `texts`, but for lines.
+        column: of the text.
+        label: of the label.
+
+    Raises:
+        UserError: as of `texts`, or a file of lines.
+    """
+    if file.suffix.lower() not in (*OBJECTS, *RECORDS):
+        raise UserError(f"{file}: a label needs a column beside the text; give {', '.join((*OBJECTS, *RECORDS))}")
+    return ((row[0], row[1]) for row in _rows(file, [column, label]))
+
+
 def questions(file: Path, question: str = "question", context: str = "context") -> Iterator[dict[str, str]]:
     """The questions of a file with their contexts, in memory that doesn't grow with it.
 

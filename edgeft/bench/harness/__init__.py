@@ -1,0 +1,1 @@
+"""The harness, after the MLPerf inference rules: each subject in a process of its own, asked in turns."""

@@ -1,0 +1,124 @@
+"""A gate for a user's own CI: a measurement beside an earlier one, and what must not have become worse."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from edgeft.errors import UserError
+
+RULE = re.compile(r"^(?P<name>\w+)\s*(?P<sign>[<>])\s*(?P<bound>[+-]?\d+(\.\d+)?)\s*(?P<unit>x|pt|ms|MB)?$")
+FIGURES = {
+    "p50": ("single_stream", "p50_ms"),
+    "p90": ("single_stream", "p90_ms"),
+    "p99": ("single_stream", "p99_ms"),
+    "mean": ("single_stream", "mean_ms"),
+    "load": ("cold_start", "load_ms"),
+    "capacity": ("server", "rate"),
+    "accuracy": ("quality", "accuracy"),
+    "calibration_error": ("quality", "calibration_error"),
+    "size": ("facts", "bytes"),
+    "memory": ("peak_rss_bytes",),
+}
+OF_ABSOLUTE = {"ms": 1.0, "MB": 1e6}  # a unit, in those of the document
+POINT = 0.01
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """One condition under which the gate fails.
+
+    Attributes:
+        name: a figure of `FIGURES`.
+        above: whether it fails above the bound, else below it.
+        bound: number.
+        unit: `x` times the earlier figure, `pt` points of difference from it, `ms` or `MB` by itself.
+    """
+
+    name: str
+    above: bool
+    bound: float
+    unit: str
+
+
+def parse(text: str) -> list[Rule]:
+    """Rules as in "p99>1.10x, accuracy<-0.5pt, size>8MB".
+
+    Raises:
+        UserError: names what can't be read.
+    """
+    rules = []
+    for part in filter(None, (piece.strip() for piece in text.split(","))):
+        found = RULE.match(part)
+        if found is None or found["name"] not in FIGURES or found["unit"] is None:
+            known = ", ".join(FIGURES)
+            raise UserError(
+                f"--fail-if: {part!r} can't be read; expected FIGURE, < or >, a number and x (times), pt (points), ms "
+                f"or MB, as in p99>1.10x; figures: {known}"
+            )
+        rules.append(
+            Rule(name=found["name"], above=found["sign"] == ">", bound=float(found["bound"]), unit=found["unit"])
+        )
+    if not rules:
+        raise UserError('--fail-if: no rule; give one as in "p99>1.10x"')
+    return rules
+
+
+def base(path: Path) -> Mapping[str, Any]:
+    """The first subject of an earlier document.
+
+    Raises:
+        UserError: it can't be read.
+    """
+    try:
+        return dict(msgspec.json.decode(path.read_bytes())["subjects"][0])
+    except (OSError, msgspec.DecodeError, KeyError, IndexError, TypeError, ValueError) as error:
+        raise UserError(f"--against {path}: no document of `edgeft bench --json`: {error}") from None
+
+
+def broken(rules: Sequence[Rule], before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What fails, in words with both numbers.
+
+    Args:
+        rules: of the gate.
+        before: a subject of the earlier document.
+        now: a subject of this one.
+
+    Raises:
+        UserError: a figure that one of the two doesn't have.
+    """
+    failed = []
+    for rule in rules:
+        old, new = _figure(before, rule.name, "--against"), _figure(now, rule.name, "this run")
+        value, bound = compared(rule, old, new)
+        if value > bound if rule.above else value < bound:
+            sign = ">" if rule.above else "<"
+            failed.append(
+                f"{rule.name} {value:.4g}{rule.unit} {sign} {rule.bound:g}{rule.unit} ({old:.6g} -> {new:.6g})"
+            )
+    return failed
+
+
+def compared(rule: Rule, old: float, new: float) -> tuple[float, float]:
+    """The figure as the rule's unit has it, and the bound."""
+    if rule.unit == "x":
+        return new / old if old else float("inf"), rule.bound
+    if rule.unit == "pt":
+        return (new - old) / POINT, rule.bound
+    return new / OF_ABSOLUTE[rule.unit], rule.bound
+
+
+def _figure(subject: Mapping[str, Any], name: str, whose: str) -> float:
+    found: Any = subject
+    for key in FIGURES[name]:
+        found = (found or {}).get(key)
+    if found is None:
+        raise UserError(
+            f"--fail-if: {whose} has no {name}; accuracy wants --file with labels, capacity the server scenario"
+        )
+    return float(found)

@@ -1,0 +1,75 @@
+"""What the machine shows of its clock, heat and power; nothing is ever set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+SYSTEM = Path("/sys")
+NOT_MEASURED = "not measured"
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return ""
+
+
+def _number(path: Path) -> float | None:
+    text = _read(path)
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def caches(root: Path = SYSTEM) -> dict[str, str]:
+    """Level and kind to size, as in `L1 data: 32K`, of the first core."""
+    found = {}
+    for place in sorted((root / "devices/system/cpu/cpu0/cache").glob("index*")):
+        level, kind, size = (_read(place / name) for name in ("level", "type", "size"))
+        if size:
+            found[f"L{level} {kind.lower()}"] = size
+    return found
+
+
+def clock(root: Path = SYSTEM) -> dict[str, Any]:
+    """Governor and frequencies of the first core in MHz, as far as the machine shows them."""
+    place = root / "devices/system/cpu/cpu0/cpufreq"
+    found: dict[str, Any] = {"governor": _read(place / "scaling_governor") or NOT_MEASURED}
+    for name, file in {"now_mhz": "scaling_cur_freq", "max_mhz": "cpuinfo_max_freq"}.items():
+        khz = _number(place / file)
+        found[name] = NOT_MEASURED if khz is None else khz / 1e3
+    return found
+
+
+def degrees(root: Path = SYSTEM) -> dict[str, float]:
+    """Name to degrees Celsius of each thermal zone."""
+    found = {}
+    for zone in sorted((root / "class/thermal").glob("thermal_zone*")):
+        value = _number(zone / "temp")
+        if value is not None:
+            found[_read(zone / "type") or zone.name] = value / 1e3
+    return found
+
+
+def joules(root: Path = SYSTEM) -> dict[str, float]:
+    """Name to the energy counters of RAPL and of batteries; they only rise, or fall, while work is done."""
+    found = {}
+    for domain in sorted((root / "class/powercap").glob("intel-rapl:*")):
+        value = _number(domain / "energy_uj")
+        if value is not None:
+            found[f"rapl {_read(domain / 'name') or domain.name} {domain.name}"] = value / 1e6
+    for supply in sorted((root / "class/power_supply").glob("*")):
+        value = _number(supply / "energy_now")  # microwatt-hours
+        if value is not None:
+            found[f"battery {supply.name}"] = -value * 3600 / 1e6
+    return found
+
+
+def spent(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, float] | str:
+    """Joules between two readings, by counter; a counter that ran over or was charged is left out."""
+    found = {name: after[name] - before[name] for name in before if after.get(name, -1e18) >= before[name]}
+    return found or NOT_MEASURED

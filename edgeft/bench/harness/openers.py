@@ -1,0 +1,173 @@
+"""Subjects as their own process opens them: functions of one text, with what the harness may ask beside answers."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+
+from edgeft import artifact as artifacts
+from edgeft.errors import UserError
+from edgeft.runtime import load
+from edgeft.runtime.engine import Engine
+from edgeft.runtime.loading import load_tokenizer
+from edgeft.runtime.model import Model
+
+Labelled = tuple[str, float] | None
+LONGEST = 512  # tokens, where neither the user nor the tokenizer says
+HTTP_SECONDS = 60.0
+
+
+class Artifact:
+    """An artifact through the runtime."""
+
+    def __init__(self, path: str, threads: int) -> None:
+        self.model: Model = load(path, threads=threads)
+
+    def __call__(self, text: Any) -> Any:
+        """Its answer, as an app gets it."""
+        return self.model(text)
+
+    def many(self, texts: Sequence[Any]) -> Any:
+        """As one call of so many texts."""
+        return list(self.model.predict_many(texts, batch_size=len(texts)))
+
+    def labelled(self, answer: Any) -> Labelled:
+        """Label and probability."""
+        best = answer[0] if isinstance(answer, list) and answer else answer
+        return (best["label"], best["score"]) if isinstance(best, dict) and "label" in best else None
+
+    def parts(self, text: Any) -> dict[str, float]:
+        """Milliseconds of one text: `tokenize`, `session`, and `decode`, which is the rest of a whole answer."""
+        start = time.perf_counter()
+        windows = self.model.windows([text])[0]
+        tokenized = time.perf_counter()
+        for window in windows:
+            self.model.engine.run([window.ids], self.model.reads, [window.types])
+        run = time.perf_counter()
+        self.model(text)
+        answered = time.perf_counter()
+        found = {"tokenize": tokenized - start, "session": run - tokenized}
+        found["decode"] = max(0.0, answered - run - sum(found.values()))
+        return {name: 1e3 * value for name, value in found.items()}
+
+    def operators(self, texts: Sequence[Any]) -> dict[str, float]:
+        """Operator to its share of the session's time, by onnxruntime's profile."""
+        with tempfile.TemporaryDirectory(prefix="edgeft-profile-") as folder:
+            own, graph = self.model.engine, self.model.folder / artifacts.MODEL
+            engine = Engine(graph, own.pad_token_id, own.threads, profile=Path(folder) / "run")
+            for windows in self.model.windows(texts):
+                for window in windows:
+                    engine.run([window.ids], self.model.reads, [window.types])
+            events = json.loads(engine.profiled().read_text(encoding="utf-8"))
+        took: dict[str, float] = {}
+        for event in events:
+            if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
+                name = event["args"]["op_name"]
+                took[name] = took.get(name, 0.0) + event["dur"]
+        total = sum(took.values()) or 1.0
+        return {name: took[name] / total for name in sorted(took, key=lambda name: -took[name])}
+
+    def facts(self) -> dict[str, Any]:
+        """Bytes on the device, precision and task."""
+        manifest = self.model.manifest
+        return {
+            "bytes": artifacts.total_bytes(manifest),
+            "precision": manifest.quantization.precision,
+            "task": manifest.task,
+        }
+
+
+class Onnx:
+    """A graph of anybody's, asked for its first output."""
+
+    def __init__(self, path: str, tokenizer: str, max_length: int | None, threads: int) -> None:
+        self.tokenizer = load_tokenizer(Path(tokenizer), None)
+        self.tokenizer.enable_truncation(max_length or _cut(Path(tokenizer)))
+        self.engine = Engine(Path(path), 0, threads)
+        self.files = [Path(path), *Path(path).parent.glob(Path(path).name + "?data"), Path(tokenizer)]
+        self.labels = _labels(Path(path).parent)
+
+    def __call__(self, text: str) -> Any:
+        """Its first output for one text."""
+        encoded = self.tokenizer.encode(text)
+        return self.engine.run([encoded.ids], self.engine.output_names[:1], [encoded.type_ids])[0][0]
+
+    def many(self, texts: Sequence[str]) -> Any:
+        """As one batch, padded to its longest text."""
+        encoded = self.tokenizer.encode_batch(list(texts))
+        ids, types = [one.ids for one in encoded], [one.type_ids for one in encoded]
+        return self.engine.run(ids, self.engine.output_names[:1], types)[0]
+
+    def labelled(self, answer: Any) -> Labelled:
+        """The largest of some logits, by the names of a config.json beside the graph."""
+        if answer.ndim != 1:
+            return None
+        shares = np.exp(answer - answer.max())
+        best = int(shares.argmax())
+        return self.labels.get(str(best), f"LABEL_{best}"), float(shares[best] / shares.sum())
+
+    def facts(self) -> dict[str, Any]:
+        """Bytes on the device."""
+        return {"bytes": sum(file.stat().st_size for file in self.files)}
+
+
+def _cut(tokenizer: Path) -> int:
+    """The length that a tokenizer.json cuts to."""
+    own = json.loads(tokenizer.read_text(encoding="utf-8")).get("truncation") or {}
+    return int(own.get("max_length", LONGEST))
+
+
+def _labels(folder: Path) -> dict[str, str]:
+    """Index to name, by the config.json beside a graph."""
+    try:
+        own: dict[str, str] = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("id2label") or {}
+    except (OSError, ValueError):
+        return {}
+    return own
+
+
+class Endpoint:
+    """A server of edgeft's, over connections that stay open, one for each thread."""
+
+    def __init__(self, address: str) -> None:
+        self.parts = urlsplit(address)
+        self.path = self.parts.path.rstrip("/") or "/v1/predict"
+        self.own = threading.local()
+
+    def __call__(self, text: Any) -> Any:
+        """What it answers to one text."""
+        return self.many([text])[0]
+
+    def many(self, texts: Sequence[Any]) -> Any:
+        """What it answers to one request of texts."""
+        body = json.dumps({"texts": list(texts)})
+        try:
+            status, said = self._asked(body)
+        except ConnectionError:  # a connection that rested too long was closed at the other end
+            self.own.connection = None
+            status, said = self._asked(body)
+        if status != http.client.OK:
+            raise UserError(f"{self.parts.geturl()} answers {status}: {said[:200].decode(errors='replace')}")
+        return json.loads(said)["predictions"]
+
+    def _asked(self, body: str) -> tuple[int, bytes]:
+        connection = getattr(self.own, "connection", None) or self._connected()
+        self.own.connection = connection
+        connection.request("POST", self.path, body, {"Content-Type": "application/json"})
+        response = connection.getresponse()
+        return response.status, response.read()
+
+    def _connected(self) -> http.client.HTTPConnection:
+        kind = http.client.HTTPSConnection if self.parts.scheme == "https" else http.client.HTTPConnection
+        return kind(self.parts.hostname or "", self.parts.port, timeout=HTTP_SECONDS)
+
+    labelled = Artifact.labelled

@@ -1,0 +1,60 @@
+"""The ratio of two subjects' latencies with its interval."""
+
+from __future__ import annotations
+
+import math
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeft.bench.harness.single import Stream
+from edgeft.bench.race import Ratio
+
+RESAMPLES = 1000
+Z = NormalDist().inv_cdf(0.975)
+
+
+def ratio(a: Stream, b: Stream, seed: int = 0) -> Ratio:
+    """How many times as long `a` takes as `b`.
+
+    Of each round the ratio of the medians, of these the geometric mean. The interval is a bootstrap of two levels,
+    rounds and in them blocks, the two subjects' together: a slow moment that hit both stays in both, and what differs
+    from process to process counts. Few rounds vary less than they should: their spread is widened by Student's t over
+    the normal quantile and by n / (n - 1) in the variance.
+
+    Args:
+        a: of one comparison.
+        b: of the same, at least two rounds.
+        seed: of the resampling.
+    """
+    rounds = len(a.rounds)
+    generator = np.random.default_rng(seed)
+    own = np.array([_log_ratio(a, b, number, None) for number in range(rounds)])
+    centre = float(own.mean())
+    drawn = np.empty(RESAMPLES)
+    for place in range(RESAMPLES):
+        picked = generator.integers(rounds, size=rounds)
+        drawn[place] = np.mean([_log_ratio(a, b, number, generator) for number in picked])
+    low, high = np.percentile(drawn, (2.5, 97.5)) - drawn.mean()
+    wider = student(rounds - 1) / Z * math.sqrt(rounds / (rounds - 1))
+    return Ratio(median=math.exp(centre), low=math.exp(centre + wider * low), high=math.exp(centre + wider * high))
+
+
+def student(freedom: int) -> float:
+    """The 97.5% quantile of Student's t (Abramowitz and Stegun 26.7.5; within 1% from 3 degrees of freedom on)."""
+    first = (Z**3 + Z) / 4
+    second = (5 * Z**5 + 16 * Z**3 + 3 * Z) / 96
+    third = (3 * Z**7 + 19 * Z**5 + 17 * Z**3 - 15 * Z) / 384
+    return Z + first / freedom + second / freedom**2 + third / freedom**3
+
+
+def _log_ratio(a: Stream, b: Stream, number: int, generator: np.random.Generator | None) -> float:
+    """Of a round, its blocks drawn anew where there is a generator."""
+    blocks = len(a.rounds[number])
+    picked = np.arange(blocks) if generator is None else generator.integers(blocks, size=blocks)
+    return math.log(_median(a, number, picked) / _median(b, number, picked))
+
+
+def _median(stream: Stream, number: int, picked: NDArray[np.int64]) -> float:
+    return float(np.median(np.concatenate([stream.rounds[number][place] for place in picked])))

@@ -1,0 +1,116 @@
+"""A document of the harness as tables for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+MISSING = "–"
+Row = Sequence[str]
+
+
+def show(found: Mapping[str, Any], console: Console) -> None:
+    """Print what was found.
+
+    Args:
+        found: the document.
+        console: where to.
+    """
+    for rows in tables(found):
+        console.print(_table(rows))
+    for name, ratio in found["ratios"].items():
+        first = found["subjects"][0]["name"]
+        console.print(Text(f"{name} takes {ratio_text(ratio)} of {first}: {ratio['verdict']}"))
+    if seen := found["noise"]["seen"]:
+        console.print(Text(f"too noisy to compare: {'; '.join(seen)}", style="bold yellow"))
+    console.print(Text(conditions(found), style="dim"))
+    console.print(Text(machine_line(found["machine"]), style="dim"))
+
+
+def tables(found: Mapping[str, Any]) -> list[list[Row]]:
+    """The tables that have rows, the header first."""
+    return [rows for made in (_stream, _start, _offline, _server) if len(rows := made(found)) > 1]
+
+
+def _table(rows: Sequence[Row]) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for place, column in enumerate(rows[0]):
+        table.add_column(column, justify="right" if place else "left", overflow="fold")
+    for row in rows[1:]:
+        table.add_row(*map(Text, row))
+    return table
+
+
+def _stream(found: Mapping[str, Any]) -> list[Row]:
+    rows: list[Row] = [("single stream", "p50 ms", "p90 ms", "p99 ms", "MB", "accuracy", "calibration error", "replay")]
+    for one in found["subjects"]:
+        stream, quality = one["single_stream"], one.get("quality") or {}
+        times = [f"{stream[name]:.3f}" for name in ("p50_ms", "p90_ms", "p99_ms")]
+        size = one["facts"].get("bytes")
+        shares = [f"{quality[name]:.4f}" if name in quality else MISSING for name in ("accuracy", "calibration_error")]
+        rows.append((one["name"], *times, f"{size / 1e6:.2f}" if size else MISSING, *shares, _replay(one)))
+    return rows
+
+
+def _replay(one: Mapping[str, Any]) -> str:
+    if "replay" not in one:
+        return MISSING
+    return "passed" if one["replay"]["passed"] else "FAILED"
+
+
+def _start(found: Mapping[str, Any]) -> list[Row]:
+    rows: list[Row] = [("cold start", "import ms", "load ms", "first answer ms", "peak RSS MB")]
+    for one in found["subjects"]:
+        start = [f"{one['cold_start'][name]:.1f}" for name in ("import_ms", "load_ms", "first_answer_ms")]
+        rows.append((one["name"], *start, f"{one['peak_rss_bytes'] / 1e6:.1f}"))
+    return rows
+
+
+def _offline(found: Mapping[str, Any]) -> list[Row]:
+    measured = [one for one in found["subjects"] if "offline_texts_per_s" in one]
+    if not measured:
+        return []
+    batches = list(measured[0]["offline_texts_per_s"])
+    rows: list[Row] = [("offline, texts/s", *(f"{batch} a call" for batch in batches))]
+    return rows + [(one["name"], *(f"{one['offline_texts_per_s'][b]:.1f}" for b in batches)) for one in measured]
+
+
+def _server(found: Mapping[str, Any]) -> list[Row]:
+    rows: list[Row] = [("server", "p99 bound ms", "capacity, queries/s", "p50 ms there", "p99 ms there")]
+    for one in found["subjects"]:
+        if server := one.get("server"):
+            held = next((load for load in server["loads"] if load["rate"] == server["rate"]), None)
+            there = [f"{held[name]:.3f}" if held else MISSING for name in ("p50_ms", "p99_ms")]
+            rows.append((one["name"], f"{server['bound_ms']:.3f}", f"{server['rate']:.1f}", *there))
+    return rows
+
+
+def conditions(found: Mapping[str, Any]) -> str:
+    """What the figures depend on, in one line."""
+    plan, streams = found["plan"], [one["single_stream"] for one in found["subjects"]]
+    settled, times = sum(one["settled_rounds"] for one in streams), plan["rounds"] * len(streams)
+    return (
+        f"{streams[0]['queries']} queries each, batch 1, {found['texts']} texts; {plan['rounds']} new processes each, "
+        f"warmed up until two windows agreed within 2% ({settled} of {times} did)"
+    )
+
+
+def ratio_text(ratio: Mapping[str, float]) -> str:
+    """As in "1.43x [1.40, 1.47]"."""
+    return f"{ratio['median']:.2f}x [{ratio['low']:.2f}, {ratio['high']:.2f}]"
+
+
+def machine_line(machine: Mapping[str, Any]) -> str:
+    """The machine in one line."""
+    if not machine:
+        return "machine not described"
+    sets = " ".join(machine["instruction_sets"]) or "none of the listed instruction sets"
+    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+    return (
+        f"{machine['processor']}, {machine['cores']['usable']} of {machine['cores']['logical']} cores, {sets}, "
+        f"{machine['memory_bytes'] / 1e9:.1f} GB, {machine['os']}, {versions}"
+    )

@@ -1,0 +1,192 @@
+"""One subject in a process of its own, asked in JSON lines: `python worker.py`, run with any Python.
+
+The standard library is all that this file needs, so that a subject may live in an environment without edgeft. The first
+line says what to open, each further one what to do; every answer is one line.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import importlib.util
+import json
+import os
+import random
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+Answer = Callable[[Any], Any]
+
+
+def opened(opener: str, options: dict[str, Any]) -> Answer:
+    """What an opener, "module:function" or "path/to/file.py:function", makes of its options: a function of one text.
+
+    Of its attributes `many` (a list of texts at once), `labelled` (an answer to a label and its probability) and
+    `facts` are read where it has them.
+    """
+    place, _, name = opener.rpartition(":")
+    if place.endswith(".py"):
+        spec = importlib.util.spec_from_file_location(Path(place).stem, place)
+        if spec is None or spec.loader is None:
+            raise FileNotFoundError(place)
+        module = importlib.util.module_from_spec(spec)
+        sys.path.insert(0, str(Path(place).parent))
+        spec.loader.exec_module(module)
+    else:
+        module = importlib.import_module(place)
+    made: Answer = getattr(module, name)(**options)
+    return made
+
+
+class Worker:
+    """A subject and the texts that it is asked.
+
+    Args:
+        answer: the subject.
+        texts: real texts, or whatever else it is asked; queries cycle through them.
+    """
+
+    def __init__(self, answer: Answer, texts: Sequence[Any]) -> None:
+        self.answer = answer
+        self.texts = texts
+        gc.collect()
+        gc.freeze()  # what was loaded is not scanned again inside of a query
+
+    def ask(self, first: int, count: int) -> dict[str, Any]:
+        """Single stream: one query after the other, from text number `first` on; `ms` of each."""
+        return {"ms": [self._one(index) for index in range(first, first + count)]}
+
+    def _one(self, index: int) -> float:
+        text = self.texts[index % len(self.texts)]
+        start = time.perf_counter_ns()
+        self.answer(text)
+        return (time.perf_counter_ns() - start) / 1e6
+
+    def offline(self, batch: int, seconds: float) -> dict[str, Any]:
+        """All texts are there: calls of `batch` texts for so long; texts answered and seconds taken."""
+        many = getattr(self.answer, "many", None) or self._one_by_one
+        done, start = 0, time.perf_counter()
+        while (elapsed := time.perf_counter() - start) < seconds or not done:
+            many([self.texts[place % len(self.texts)] for place in range(done, done + batch)])
+            done += batch
+        return {"texts": done, "seconds": elapsed}
+
+    def _one_by_one(self, texts: Sequence[Any]) -> None:
+        for text in texts:
+            self.answer(text)
+
+    def server(self, rate: float, count: int, seed: int, streams: int) -> dict[str, Any]:
+        """Open loop: queries arrive as a Poisson process, whatever still waits; `ms` of each from its scheduled time.
+
+        A query that waits for a free stream waits in its latency, too. `late_ms` is how long the last one waited.
+        """
+        draw = random.Random(seed)
+        due, at = [], 0.0
+        for _ in range(count):
+            at += draw.expovariate(rate)
+            due.append(at)
+        found, places, lock = [0.0] * count, iter(range(count)), threading.Lock()
+        waited = [0.0]
+        start = time.perf_counter()
+
+        def stream() -> None:
+            while True:
+                with lock:
+                    place = next(places, None)
+                if place is None:
+                    return
+                sleep_until(start + due[place])
+                begun = time.perf_counter()
+                self.answer(self.texts[place % len(self.texts)])
+                found[place] = 1e3 * (time.perf_counter() - start - due[place])
+                waited[0] = begun - start - due[place]
+
+        threads = [threading.Thread(target=stream) for _ in range(streams - 1)]
+        for thread in threads:
+            thread.start()
+        stream()
+        for thread in threads:
+            thread.join()
+        return {"ms": found, "late_ms": 1e3 * waited[0], "seconds": time.perf_counter() - start}
+
+    def answers(self) -> dict[str, Any]:
+        """Label and probability of each text; none where the subject has no labels."""
+        labelled = getattr(self.answer, "labelled", None)
+        if labelled is None:
+            return {"answers": None}
+        return {"answers": [labelled(self.answer(text)) for text in self.texts]}
+
+    def where(self) -> dict[str, Any]:
+        """Where the time of an answer goes, medians of its parts, and of its operators; none where it doesn't say."""
+        parts, operators = (getattr(self.answer, name, None) for name in ("parts", "operators"))
+        if parts is None or operators is None:
+            return {"parts_ms": None, "operators": None}
+        texts = self.texts[:PROFILED]
+        taken = [parts(text) for text in texts]
+        medians = {name: sorted(one[name] for one in taken)[len(taken) // 2] for name in taken[0]}
+        return {"parts_ms": medians, "operators": operators(texts)}
+
+    def facts(self) -> dict[str, Any]:
+        """What the subject says of itself, and the largest resident size of this process."""
+        own: dict[str, Any] = getattr(self.answer, "facts", dict)()
+        return {"facts": own, "peak_rss_bytes": peak_rss_bytes()}
+
+
+PROFILED = 200  # texts
+SPIN_SECONDS = 0.0005  # before its time a query is waited for awake: a sleep ends too late
+
+
+def sleep_until(moment: float) -> None:
+    """Wait until `perf_counter` says so."""
+    while (left := moment - time.perf_counter()) > 0:
+        if left > SPIN_SECONDS:
+            time.sleep(left - SPIN_SECONDS)
+
+
+def peak_rss_bytes() -> int:
+    """The largest resident size of this process, in bytes; 0 where the system doesn't say."""
+    try:
+        status = Path("/proc/self/status").read_text(encoding="utf-8")
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM")), 0)
+
+
+def started(request: dict[str, Any]) -> tuple[Worker, dict[str, Any]]:
+    """Open the subject and ask it once."""
+    start = time.perf_counter()
+    for name in request.get("imports", ()):
+        importlib.import_module(name)
+    imported = time.perf_counter()
+    answer = opened(request["opener"], request["options"])
+    loaded = time.perf_counter()
+    answer(request["texts"][0])
+    answered = time.perf_counter()
+    times = {"import_ms": imported - start, "load_ms": loaded - imported, "first_answer_ms": answered - loaded}
+    return Worker(answer, request["texts"]), {name: 1e3 * value for name, value in times.items()}
+
+
+def main() -> None:
+    """Answer lines of standard input until it ends."""
+    out = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # what libraries print is no answer
+    sys.path.pop(0)  # this file's folder, whose names would hide others
+    worker: Worker | None = None
+    for line in sys.stdin:
+        request = json.loads(line)
+        try:
+            if worker is None:
+                worker, found = started(request)
+            else:
+                found = getattr(worker, request.pop("do"))(**request)
+        except Exception as error:  # noqa: BLE001  whatever a subject raises is the parent's to say
+            found = {"error": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"}
+        print(json.dumps(found), file=out, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,44 @@
+"""A folder of transformers as the bench opens it: `transformers.pipeline` on the CPU."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from edgeft import models
+from edgeft.errors import UserError
+
+
+class Folder:
+    """A function of one text."""
+
+    def __init__(self, path: str, threads: int) -> None:
+        torch.set_num_threads(threads)
+        config = json.loads((Path(path) / "config.json").read_text(encoding="utf-8"))
+        trained = (config.get("architectures") or ["none"])[0]
+        auto = next(
+            (auto for auto in models.PIPELINES if trained.endswith(auto.removeprefix("Auto").removeprefix("Model"))),
+            None,
+        )
+        if auto is None:
+            known = ", ".join(models.PIPELINES)
+            raise UserError(f"{path}: {trained} has no pipeline that can be asked texts; those that have: {known}")
+        self.path = Path(path)
+        self.pipe: Any = models.pipeline(path, models.Head(auto))
+
+    def __call__(self, text: str) -> Any:
+        """Its answer."""
+        return self.pipe(text)
+
+    def labelled(self, answer: Any) -> tuple[str, float] | None:
+        """Label and probability."""
+        best = answer[0] if isinstance(answer, list) and answer else answer
+        return (best["label"], best["score"]) if isinstance(best, dict) and "label" in best else None
+
+    def facts(self) -> dict[str, Any]:
+        """Bytes of the weights and of the tokenizer."""
+        files = [*self.path.glob("*.safetensors"), self.path / "tokenizer.json"]
+        return {"bytes": sum(file.stat().st_size for file in files if file.exists()), "precision": "fp32"}

@@ -1,0 +1,63 @@
+"""Subjects for the harness's tests: functions that take a known time."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+
+class Waits:
+    """Answers after so many seconds; every so often, by the clock, it stalls."""
+
+    def __init__(self, seconds: float, stall: float = 0.0, every: float = 0.0) -> None:
+        self.seconds, self.stall, self.every = seconds, stall, every
+        self.next = time.perf_counter() + every
+
+    def __call__(self, text: str) -> dict[str, Any]:
+        end = time.perf_counter() + self.seconds
+        if self.stall and time.perf_counter() >= self.next:
+            self.next += self.every
+            end += self.stall
+        while time.perf_counter() < end:
+            pass
+        return {"label": "positive" if len(text) > 3 else "negative", "score": 0.75}
+
+    def labelled(self, answer: dict[str, Any]) -> tuple[str, float]:
+        return answer["label"], answer["score"]
+
+
+def waits(seconds: float = 0.001, stall: float = 0.0, every: float = 0.0, threads: int = 1) -> Waits:
+    """As the command line opens it, and as tests do."""
+    return Waits(seconds, stall, every)
+
+
+def sleeps(seconds: float) -> Callable[[str], None]:
+    """Waits without the interpreter."""
+    return lambda text: time.sleep(seconds)
+
+
+def talks(threads: int = 1) -> Callable[[str], int]:
+    """Prints where answers go."""
+    print("loading on standard output")
+    return lambda text: print(text) or len(text)
+
+
+def breaks(threads: int = 1) -> Callable[[str], None]:
+    """Can't be opened."""
+    raise ValueError("no weights\nin this folder")
+
+
+def dies(threads: int = 1) -> Callable[[str], None]:
+    """Ends its process at the second text."""
+    asked: list[str] = []
+
+    def answer(text: str) -> None:
+        asked.append(text)
+        if len(asked) > 1:
+            print("out of memory", file=sys.stderr, flush=True)
+            os._exit(9)
+
+    return answer

@@ -1,0 +1,173 @@
+"""The whole protocol on real subjects: an artifact, its bare graph, a server, a function; its table, page and gate."""
+
+from __future__ import annotations
+
+import io
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+from support import last_json
+from support_counts import TEXTS, write_artifact
+
+from edgeft import artifact
+from edgeft.bench.harness import gate, page, table
+from edgeft.bench.harness.run import Plan, compared, measured, verdict
+from edgeft.bench.harness.single import Stream
+from edgeft.bench.harness.subject import Subject, subjects
+from edgeft.bench.race import Ratio
+from edgeft.errors import UserError
+
+SUBJECTS = Path(__file__).parent / "subjects.py"
+LABELS = ["positive", "negative", "negative"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = write_artifact(tmp_path_factory.mktemp("document") / "counts")
+    config = {"architectures": ["CountsForSequenceClassification"], "id2label": {"0": "negative", "1": "positive"}}
+    graph = made.parent / "graph"
+    graph.mkdir()
+    for name in (artifact.MODEL, artifact.TOKENIZER):
+        (graph / name).write_bytes((made / name).read_bytes())
+    (graph / "config.json").write_text(json.dumps(config))
+    return made
+
+
+@pytest.fixture(scope="module")
+def served(folder: Path) -> Iterator[str]:
+    command = [sys.executable, "-m", "edgeft", "serve", str(folder), "--port", "0"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
+        assert server.stderr is not None
+        yield next(line for line in server.stderr if "http://" in line).split(" at ")[-1].strip()
+        server.send_signal(signal.SIGTERM)
+
+
+@pytest.fixture(scope="module")
+def found(folder: Path, served: str) -> dict[str, Any]:
+    places = [str(folder), str(folder.parent / "graph" / artifact.MODEL), served, f"{SUBJECTS}:waits"]
+    scenarios = ("offline", "server")
+    plan = Plan(seconds=0.3, queries=60, rounds=2, scenarios=scenarios, server_seconds=0.1, bound_ms=1000.0)
+    return measured(subjects(places, 1, None, None), TEXTS, plan, LABELS)
+
+
+def test_all_subjects_give_the_same_answers(found: dict[str, Any]) -> None:
+    kinds = [one["kind"] for one in found["subjects"]]
+    assert kinds == ["artifact", "onnx", "http", "callable"]
+    first, graph, server, other = (one["quality"] for one in found["subjects"])
+    assert first["accuracy"] == pytest.approx(2 / 3)
+    assert graph == pytest.approx(first)
+    assert server == pytest.approx(first, abs=1e-6)
+    assert other == pytest.approx({"accuracy": 2 / 3, "calibration_error": 0.75 - 2 / 3, "rows": 3})
+
+
+def test_the_document_has_what_its_description_says(found: dict[str, Any], folder: Path) -> None:
+    assert json.loads(json.dumps(found)) == found
+    assert str(folder) not in json.dumps(found)
+    first = found["subjects"][0]
+    stream = first["single_stream"]
+    assert stream["queries"] >= 60
+    assert stream["p50_ms"] == stream["quantiles_ms"]["50"] <= stream["quantiles_ms"]["99"] == stream["p99_ms"]
+    assert first["cold_start"]["runs"] == 2
+    assert first["facts"]["bytes"] == sum((folder / name).stat().st_size for name in artifact.REQUIRED)
+    assert set(first["where"]["parts_ms"]) == {"tokenize", "session", "decode"}
+    assert sum(first["where"]["operators"].values()) == pytest.approx(1)
+    assert "Gather" in first["where"]["operators"]
+    assert set(first["offline_texts_per_s"]) == {"1", "8", "32"}
+    assert first["server"]["rate"] > 0
+    assert first["replay"]["passed"]
+    assert set(found["ratios"]) == {one["name"] for one in found["subjects"][1:]}
+    described = (Path(__file__).parents[3] / "docs" / "bench.md").read_text(encoding="utf-8")
+    for key in (*found, *first, *first["server"], *found["noise"], *stream):
+        assert f"`{key}`" in described or f".{key}`" in described or f"`{key}[]`" in described, key
+
+
+def test_the_table_and_the_page_show_it(found: dict[str, Any]) -> None:
+    stream = io.StringIO()
+    table.show(found, Console(file=stream, width=200))
+    text = stream.getvalue()
+    for wanted in ("counts", "passed", "offline, texts/s", "queries each, batch 1, 3 texts", "capacity, queries/s"):
+        assert wanted in text
+    html = page.render(found)
+    assert html.count("<svg") == 2
+    for wanted in ("Beside the first", "Where the time goes", "tokenize", "queue, at capacity", "governor"):
+        assert wanted in html
+    assert "<script" not in html
+    alone = {**found, "subjects": found["subjects"][3:], "ratios": {}}
+    del alone["subjects"][0]["server"]
+    assert page.render(alone).count("<svg") == 1
+
+
+@pytest.mark.parametrize(
+    ("ratio", "lost", "seen", "said"),
+    [
+        ((0.5, 0.4, 0.6), None, [], "faster"),
+        ((0.5, 0.4, 0.6), 0.9, [], "faster"),
+        ((0.5, 0.4, 0.6), 1.5, [], "not a win: 1.5 points less accuracy, 1 allowed"),
+        ((1.2, 1.1, 1.3), -5.0, [], "slower"),
+        ((0.99, 0.97, 1.01), 9.0, [], "no difference seen"),
+        ((0.5, 0.4, 0.6), None, ["it rained"], "too noisy to compare: it rained"),
+    ],
+)
+def test_what_may_be_said(ratio: tuple[float, float, float], lost: float | None, seen: list[str], said: str) -> None:
+    middle, low, high = ratio
+    assert verdict(Ratio(median=middle, low=low, high=high), lost, 1.0, seen) == said
+
+
+def test_one_round_of_two_is_refused(folder: Path) -> None:
+    one = Subject(name="a", kind="callable", place="", opener=f"{SUBJECTS}:waits")
+    with pytest.raises(UserError, match="their ratio wants two or more"):
+        measured([one, one], TEXTS, Plan(rounds=1))
+
+
+def test_labels_of_another_task_are_refused(folder: Path) -> None:
+    one = subjects([str(folder)], 1, None, None)
+    with pytest.raises(UserError, match="counts answers negative, positive; the labels of the file are a, b"):
+        measured(one, TEXTS, Plan(seconds=0.1, rounds=1, scenarios=()), ["a", "b", "a"])
+
+
+def test_the_command_measures_writes_and_judges(run: Any, folder: Path, tmp_path: Path) -> None:
+    rows = tmp_path / "rows.csv"
+    rows.write_text("text,label\n" + "".join(f"{text},{label}\n" for text, label in zip(TEXTS, LABELS, strict=True)))
+    quickly = ("bench", folder, "--file", rows, "--label-column", "label", "--seconds", 0.2, "--rounds", 1)
+    code, shown, err = run(*quickly, "--html", tmp_path / "page.html", "--json")
+    assert code == 0, err
+    assert (tmp_path / "page.html").read_text().startswith("<!doctype html>")
+    base = tmp_path / "base.json"
+    base.write_text(json.dumps(last_json(shown)))
+    better = last_json(shown)
+    better["subjects"][0]["quality"]["accuracy"] = 0.9
+    (tmp_path / "better.json").write_text(json.dumps(better))
+    judged = (*quickly, "--fail-if", "accuracy<-1pt")
+    code, shown, err = run(*judged, "--against", tmp_path / "better.json")
+    assert code == 1
+    assert "accuracy -23.33pt < -1pt (0.9 -> 0.666667)" in err or "too noisy to judge" in err
+    for words, said in {
+        ("--against", base): "--against and --fail-if go together",
+        ("--against", base, "--fail-if", "speed>1x"): "'speed>1x' can't be read",
+        ("--target", "host"): "expected ssh://user@host",
+    }.items():
+        code, _, err = run(*quickly, *words)
+        assert (code, said in err) == (2, True), err
+
+
+def test_the_gate_passes_what_is_equal(found: dict[str, Any]) -> None:
+    first = found["subjects"][0]
+    assert (
+        gate.broken(gate.parse("p99>1.0x, accuracy<0pt, capacity<1x, size>1x, memory>1x, load>1x"), first, first) == []
+    )
+
+
+def test_what_answers_otherwise_than_recorded_is_no_win() -> None:
+    quick, slow = (Stream(rounds=[[np.full(3, ms)] for _ in range(3)]) for ms in (1.0, 2.0))
+    rows = [{"name": "a"}, {"name": "b", "replay": {"passed": False}}, {"name": "c", "replay": {"passed": True}}]
+    found = compared({"a": slow, "b": quick, "c": quick}, rows, Plan(), [])
+    assert found["b"]["verdict"] == "not a win: it doesn't answer as recorded"
+    assert (found["c"]["verdict"], found["c"]["median"], found["c"]["drop_points"]) == ("faster", 0.5, None)

@@ -1,0 +1,67 @@
+"""The gate of a user's own CI."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgeft.bench.harness import gate
+from edgeft.bench.harness.gate import Rule
+from edgeft.errors import UserError
+from edgeft.stage import write_json
+
+
+def subject(p99: float = 2.0, accuracy: float | None = 0.85, size: int = 8_000_000) -> dict[str, Any]:
+    found: dict[str, Any] = {"single_stream": {"p99_ms": p99}, "facts": {"bytes": size}}
+    return found if accuracy is None else {**found, "quality": {"accuracy": accuracy}}
+
+
+def test_rules_are_read() -> None:
+    assert gate.parse("p99>1.10x, accuracy<-0.5pt,size>8.5MB") == [
+        Rule(name="p99", above=True, bound=1.1, unit="x"),
+        Rule(name="accuracy", above=False, bound=-0.5, unit="pt"),
+        Rule(name="size", above=True, bound=8.5, unit="MB"),
+    ]
+
+
+@pytest.mark.parametrize("text", ["p99>1.1", "p98>1x", "p99=1x", "p99>x", "accuracy<1.2.3pt"])
+def test_what_cant_be_read_is_named(text: str) -> None:
+    with pytest.raises(UserError, match="can't be read; expected FIGURE"):
+        gate.parse(f"size>8MB, {text}")
+    with pytest.raises(UserError, match="no rule"):
+        gate.parse(" , ")
+
+
+@pytest.mark.parametrize(
+    ("rule", "now", "broken"),
+    [
+        ("p99>1.10x", subject(p99=2.19), []),
+        ("p99>1.10x", subject(p99=2.3), ["p99 1.15x > 1.1x (2 -> 2.3)"]),
+        ("p99>2.1ms", subject(p99=2.3), ["p99 2.3ms > 2.1ms (2 -> 2.3)"]),
+        ("accuracy<-0.5pt", subject(accuracy=0.846), []),
+        ("accuracy<-0.5pt", subject(accuracy=0.84), ["accuracy -1pt < -0.5pt (0.85 -> 0.84)"]),
+        ("size>8.5MB", subject(size=9_000_000), ["size 9MB > 8.5MB (8e+06 -> 9e+06)"]),
+    ],
+)
+def test_what_became_worse_is_said_with_both_numbers(rule: str, now: dict[str, Any], broken: list[str]) -> None:
+    assert gate.broken(gate.parse(rule), subject(), now) == broken
+
+
+def test_a_figure_that_is_missing_is_an_error_and_never_passes() -> None:
+    with pytest.raises(UserError, match="this run has no accuracy"):
+        gate.broken(gate.parse("accuracy<-1pt"), subject(), subject(accuracy=None))
+    with pytest.raises(UserError, match="--against has no capacity"):
+        gate.broken(gate.parse("capacity<0.9x"), subject(), subject())
+
+
+def test_the_earlier_document_is_read(tmp_path: Path) -> None:
+    write_json(tmp_path / "base.json", {"subjects": [subject()]})
+    assert gate.base(tmp_path / "base.json") == subject()
+    for name, text in {"empty.json": "{}", "odd.json": "nothing", "list.json": '{"subjects": [1]}'}.items():
+        (tmp_path / name).write_text(text)
+        with pytest.raises(UserError, match="no document of `edgeft bench --json`"):
+            gate.base(tmp_path / name)
+    with pytest.raises(UserError, match="no document"):
+        gate.base(tmp_path / "none.json")

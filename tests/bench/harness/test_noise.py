@@ -1,0 +1,92 @@
+"""What is said of a machine that wasn't quiet, and what it shows of itself."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from edgeft.bench.harness import hardware, noise
+from edgeft.bench.harness.noise import Ticks
+
+START = Ticks(busy=100.0, stolen=1.0, total=1000.0, own=10.0, wall=50.0)
+
+
+@pytest.mark.parametrize(
+    ("after_ms", "end", "seen"),
+    [
+        (1.02, Ticks(busy=110.0, stolen=1.0, total=1020.0, own=19.9, wall=60.0), []),
+        (1.05, Ticks(busy=110.0, stolen=1.0, total=1020.0, own=20.0, wall=60.0), ["took 1.000 ms before and 1.050"]),
+        (1.0, Ticks(busy=110.0, stolen=1.6, total=1020.0, own=20.0, wall=60.0), ["took 3.0% of the cores' time away"]),
+        (1.0, Ticks(busy=118.0, stolen=1.0, total=1020.0, own=20.0, wall=60.0), ["other processes kept 0.80 cores"]),
+    ],
+)
+def test_what_disturbed_is_named(after_ms: float, end: Ticks, seen: list[str]) -> None:
+    found = noise.judged(1.0, after_ms, START, end)
+    assert len(found.seen) == len(seen)
+    for said, wanted in zip(found.seen, seen, strict=True):
+        assert wanted in said
+
+
+def test_the_work_of_a_measured_server_is_no_noise() -> None:
+    end = Ticks(busy=118.0, stolen=1.0, total=1020.0, own=20.0, wall=60.0)
+    found = noise.judged(1.0, 1.0, START, end, served=True)
+    assert (found.seen, found.foreign) == ([], pytest.approx(0.8))
+
+
+def test_own_work_and_that_of_children_is_not_foreign() -> None:
+    before = noise.ticks()
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as child:
+        while noise.ticks().own - before.own < 0.5:
+            noise.kernel_ms()
+        living = noise.ticks()
+        child.kill()
+    ended = noise.ticks()
+    assert living.own - before.own >= 0.5
+    assert ended.own >= living.own - 0.02  # an ended child's work is counted with the ended ones
+
+
+def test_the_kernel_takes_time() -> None:
+    assert noise.kernel_ms() > 0
+
+
+def write(root: Path, files: dict[str, str]) -> None:
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text + "\n")
+
+
+def test_what_a_machine_shows(tmp_path: Path) -> None:
+    cpu = "devices/system/cpu/cpu0/"
+    write(
+        tmp_path,
+        {
+            f"{cpu}cache/index0/level": "1",
+            f"{cpu}cache/index0/type": "Data",
+            f"{cpu}cache/index0/size": "32K",
+            f"{cpu}cpufreq/scaling_governor": "powersave",
+            f"{cpu}cpufreq/scaling_cur_freq": "1800000",
+            "class/thermal/thermal_zone0/type": "soc",
+            "class/thermal/thermal_zone0/temp": "51500",
+            "class/powercap/intel-rapl:0/name": "package-0",
+            "class/powercap/intel-rapl:0/energy_uj": "2500000",
+            "class/power_supply/BAT0/energy_now": "1000000",
+        },
+    )
+    assert hardware.caches(tmp_path) == {"L1 data": "32K"}
+    assert hardware.clock(tmp_path) == {"governor": "powersave", "now_mhz": 1800.0, "max_mhz": "not measured"}
+    assert hardware.degrees(tmp_path) == {"soc": 51.5}
+    assert hardware.joules(tmp_path) == {"rapl package-0 intel-rapl:0": 2.5, "battery BAT0": -3600.0}
+
+
+def test_a_machine_that_shows_nothing(tmp_path: Path) -> None:
+    assert hardware.caches(tmp_path) == {}
+    assert hardware.clock(tmp_path)["governor"] == "not measured"
+    assert hardware.degrees(tmp_path) == {}
+    assert hardware.spent(hardware.joules(tmp_path), {}) == "not measured"
+
+
+def test_energy_is_what_lies_between_two_readings() -> None:
+    assert hardware.spent({"a": 1.0, "b": 9.0, "c": 1.0}, {"a": 3.0, "b": 2.0}) == {"a": 2.0}

@@ -1,0 +1,163 @@
+"""The scenarios on subjects whose time is known: turns, warm-up, ratios, tails, capacity."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgeft.bench.harness import ratios, server, single
+from edgeft.bench.harness.child import Child
+from edgeft.bench.harness.single import Stream, turn
+from edgeft.bench.harness.subject import Subject
+from edgeft.bench.harness.warm import Warm, warm
+from edgeft.bench.race import summary
+from edgeft.errors import UserError
+
+Make = Callable[..., Subject]
+
+
+def test_turns_are_a_b_b_a() -> None:
+    assert [turn(["a", "b"], block) for block in range(4)] == [["a", "b"], ["b", "a"], ["b", "a"], ["a", "b"]]
+    firsts = [turn(["a", "b", "c"], block)[0] for block in range(6)]
+    assert sorted(firsts) == ["a", "a", "b", "b", "c", "c"]
+    assert turn(["a"], 5) == ["a"]
+
+
+def test_subjects_are_asked_the_same_texts_as_often(subject: Make) -> None:
+    both = [subject("waits", "quick", seconds=0.001), subject("waits", "slow", seconds=0.003)]
+    found = single.stream(both, ["a", "b", "c"], seconds=0.2, rounds=2, queries=40)
+    for one in found.values():
+        assert (len(one.rounds), len(one.started), len(one.warm)) == (2, 2, 2)
+    sizes = {name: [[len(block) for block in blocks] for blocks in one.rounds] for name, one in found.items()}
+    assert sizes["quick"] == sizes["slow"]
+    assert sum(map(sum, sizes["quick"])) >= 40
+    assert min(map(len, sizes["quick"])) >= single.LEAST_BLOCKS
+    assert found["slow"].samples_ms.min() >= 3.0
+    with pytest.raises(UserError, match="nothing to measure: 0 subjects"):
+        single.stream([], ["a"], 1.0, 1)
+
+
+def test_warm_up_ends_when_two_windows_agree(subject: Make) -> None:
+    with Child(subject("waits", seconds=0.002), ["a"]) as child:
+        found = warm(child)
+    assert 2 <= found.windows <= 20
+    assert found.median_ms >= 2.0
+
+
+class Paced:
+    """A child whose windows have given medians."""
+
+    def __init__(self, medians: list[float]) -> None:
+        self.medians = iter([medians[0], *medians])
+
+    def request(self, do: str, first: int, count: int) -> dict[str, list[float]]:
+        return {"ms": [next(self.medians)] * count}
+
+
+def test_warm_up_goes_on_until_two_windows_agree_within_2_percent() -> None:
+    assert warm(Paced([4.0, 3.0, 2.9, 2.85])) == Warm(windows=4, settled=True, median_ms=2.85)
+    never = warm(Paced([1.0, 2.0] * 10))
+    assert (never.windows, never.settled) == (20, False)
+
+
+def stream_of(rounds: list[list[list[float]]]) -> Stream:
+    return Stream(rounds=[[np.array(block) for block in blocks] for blocks in rounds])
+
+
+def test_a_ratio_by_hand() -> None:
+    a = stream_of([[[2.0, 2.0], [2.0]], [[8.0], [8.0]]])
+    b = stream_of([[[1.0, 1.0], [1.0]], [[1.0], [1.0]]])
+    found = ratios.ratio(a, b)
+    assert found.median == pytest.approx(4.0)  # the geometric mean of 2 and 8
+    assert found.low < 2
+    assert found.high > 8
+    same = ratios.ratio(a, a)
+    assert (same.median, same.low, same.high) == (1.0, 1.0, 1.0)
+
+
+def test_students_quantile() -> None:
+    known = {3: 3.1824, 4: 2.7764, 7: 2.3646, 9: 2.2622, 29: 2.0452}
+    for freedom, wanted in known.items():
+        assert ratios.student(freedom) == pytest.approx(wanted, rel=0.01)
+
+
+def test_intervals_of_equal_streams_hold_one() -> None:
+    """2% between processes, 10% between queries: 95% intervals hold 1 in about 19 of 20."""
+    generator = np.random.default_rng(0)
+
+    def drawn() -> Stream:
+        own = generator.normal(0, 0.02, 8)
+        return stream_of([[list(np.exp(mean + generator.normal(0, 0.1, 20))) for _ in range(6)] for mean in own])
+
+    held = 0
+    for _ in range(20):
+        found = ratios.ratio(drawn(), drawn())
+        held += found.low <= 1 <= found.high
+    assert held >= 17
+
+
+def test_a_stall_shows_in_the_tail_of_the_server_scenario(subject: Make) -> None:
+    """50 ms every 2 s at 200 queries a second: ten are due in each stall and wait for it, 2.5% of all; whoever counts
+    from the time at which a query was sent sees one in 400.
+    """
+    with Child(subject("waits", seconds=0.001, stall=0.05, every=2.0), ["a"]) as child:
+        stalled = server.loaded(child, 200.0, 6.0, 100, 0, 1)
+    assert stalled.queries == 1200
+    assert stalled.p99_ms > 15
+
+
+def test_a_stall_is_counted_from_the_time_a_query_was_due(subject: Make) -> None:
+    """1,000 a second, one stall of 100 ms: about a hundred queries were due in it, and all waited."""
+    with Child(subject("waits", seconds=0.0001, stall=0.1, every=0.3), ["a"]) as child:
+        times = np.array(child.request("server", rate=1000.0, count=500, seed=1, streams=1)["ms"])
+    assert (times > 10).sum() >= 70
+
+
+def test_one_stream_falls_behind_where_two_would_not(subject: Make) -> None:
+    """80 queries a second of 20 ms: the last of 80 is due after 1 s and can't be answered before 1.6."""
+    with Child(subject("sleeps", seconds=0.02), ["a"]) as child:
+        found = child.request("server", rate=80.0, count=80, seed=0, streams=1)
+        assert found["seconds"] >= 1.6
+        assert found["late_ms"] > 100
+        both = child.request("server", rate=80.0, count=80, seed=0, streams=2)
+    assert len(both["ms"]) == 80
+    assert min(both["ms"]) >= 20.0
+
+
+class Queue:
+    """A child whose queries take exactly so long, one after the other."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def request(self, do: str, rate: float, count: int, seed: int, streams: int) -> dict[str, Any]:
+        draw, at, free, found = random.Random(seed), 0.0, 0.0, []
+        for _ in range(count):
+            at += draw.expovariate(rate)
+            free = max(free, at) + self.seconds
+            found.append(1e3 * (free - at))
+        return {"ms": found, "seconds": free}
+
+
+def test_capacity_is_the_highest_rate_that_holds() -> None:
+    """Queries of 2 ms: with p99 under 20 ms an M/D/1 queue carries about 0.8 of its 500 a second."""
+    alone = summary([2.0] * 100)
+    found = server.capacity(Queue(0.002), alone, bound_ms=20.0, seconds=20.0, least=200, seed=0)
+    assert 350 < found.rate < 480
+    assert [load.rate for load in found.loads] == sorted(load.rate for load in found.loads)
+    broken = [load.rate for load in found.loads if load.p99_ms > 20]
+    assert found.rate < min(broken) < 1.1 * found.rate
+    assert server.capacity(Queue(0.002), alone, None, 20.0, 200, 0).bound_ms == 6.0
+    none = server.capacity(Queue(0.002), alone, bound_ms=1.0, seconds=1.0, least=662, seed=0)
+    assert none.rate == 0
+    assert all(662 / load.rate <= server.LONGEST_SECONDS for load in none.loads)
+
+
+def test_brackets() -> None:
+    assert server.bracket([1, 2, 3], lambda rate: rate < 3) == (2, 3)
+    assert server.bracket([1, 2, 3], lambda rate: False) == (0.0, 1)
+    assert server.bracket([1, 2, 3], lambda rate: True) == (3, 3.75)
