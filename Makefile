@@ -19,7 +19,7 @@ demo: $(VENV)/.ready
 test: check $(VENV)/.ready $(DEVICE)/.ready $(SERVE)/.ready $(NAMES)/.ready
 	$(NAMES)/bin/pytest tests/cleaning/test_cleaning_names.py
 	EDGEFT_DEVICE_PYTHON=$(CURDIR)/$(DEVICE)/bin/python EDGEFT_SERVE_PYTHON=$(CURDIR)/$(SERVE)/bin/python \
-		OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadgroup --durations=30
+		OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder --durations=30
 
 check: $(VENV)/.ready
 	$(BIN)/ruff check .

@@ -35,6 +35,8 @@ from edgeft.search.space import Choices, Range
 from edgeft.stage import read_result, stage_key
 from edgeft.train.watch import Training
 
+pytestmark = pytest.mark.slow
+
 BUDGET = "p99<=50ms,size<=145kB,drop<=5pt"
 SPACE = "{distill.num_layers: [2, 3], prune.channel_ratio: [0.25, 0.5]}"
 SETTINGS: dict[str, Any] = {

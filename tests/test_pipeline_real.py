@@ -24,6 +24,8 @@ from edgeft.runtime import replay
 from edgeft.stage import read_result
 from edgeft.train.batches import encode
 
+pytestmark = pytest.mark.slow
+
 STAGES = ["data", "baseline", "finetune", "distill", "prune", "export", "calibrate", "package", "bench", "artifact"]
 
 

@@ -29,6 +29,8 @@ from edgeft.stage import read_result
 from edgeft.train.finetune import run as finetune
 from edgeft.train.watch import Watcher, watching
 
+pytestmark = pytest.mark.slow
+
 SPACE = """
 finetune.learning_rate: {low: 1e-6, high: 1e-2, log: true}
 finetune.batch_size: [16, 32]

@@ -24,6 +24,8 @@ from edgeft.stage import read_result
 from edgeft.train.baseline import run as baseline
 from edgeft.train.processes import Processes
 
+pytestmark = pytest.mark.slow
+
 WORDS = ("good", "bad", "fine", "awful", "great", "poor")
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 ACCELERATE = ("-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1")
