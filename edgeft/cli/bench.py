@@ -8,9 +8,11 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from edgeft.artifact import MANIFEST
 from edgeft.cli.app import Flat, Json, app, print_json, stdout
 from edgeft.cli.device import File, InputColumns, asks_pairs, read_inputs
 from edgeft.errors import GateError, UserError
+from edgeft.progress import say
 
 Scenario = Literal["offline", "server"]
 
@@ -124,8 +126,9 @@ def _asked(
     if label_column:
         rows = list(labelled(file, (columns or InputColumns()).text_column, label_column))
         return [text for text, _ in rows], [label for _, label in rows]
-    artifact = Path(place)
-    return list(read_inputs(file, artifact.is_dir() and asks_pairs(artifact), columns)), None
+    first = Path(place)
+    pairs = (first / MANIFEST).is_file() and asks_pairs(first)
+    return list(read_inputs(file, pairs, columns)), None
 
 
 def _judge(rules: list[Any], before: Any, found: dict[str, Any]) -> None:
@@ -136,7 +139,7 @@ def _judge(rules: list[Any], before: Any, found: dict[str, Any]) -> None:
         raise GateError(f"bench: too noisy to judge: {'; '.join(seen)}")
     if failed := gate.broken(rules, before, found["subjects"][0]):
         raise GateError(f"bench: {'; '.join(failed)}")
-    print("bench: no rule is broken")
+    say("bench: no rule is broken")
 
 
 def _there(
@@ -154,8 +157,12 @@ def _there(
     for one in places:
         if not Path(one).exists():
             raise UserError(f"bench --target: {one}: only files and folders can be copied there, and this is none")
-    copied = {f"{number}/{Path(one).resolve().name}": Path(one) for number, one in enumerate(places)}
-    words = ["bench", *copied, "--json", *_words(plan)]
+    copied: dict[str, Path] = {}
+    words = ["bench"]
+    for number, one in enumerate(places):
+        words.append(f"{number}/{Path(one).resolve().name}")
+        copied |= {f"{number}/{path.resolve().name}": path for path in _files(Path(one))}
+    words += ["--json", *_words(plan)]
     if plan.tokenizer:
         raise UserError("bench --target: put tokenizer.json beside the .onnx file; --tokenizer isn't copied")
     if file:
@@ -168,6 +175,12 @@ def _there(
         words += ["--label-column", label_column]
     found = remote.measured(there, words, copied)
     return {**found, "target": place.target}
+
+
+def _files(path: Path) -> list[Path]:
+    """What is copied of a subject: a folder, or an ONNX file and what belongs to it beside it."""
+    beside = [path.parent / "tokenizer.json", path.parent / "config.json", *path.parent.glob(f"{path.name}?data")]
+    return [path, *(one for one in beside if path.suffix == ".onnx" and one.is_file())]
 
 
 def _words(plan: Protocol) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import selectors
 import subprocess
@@ -63,8 +64,9 @@ class Child:
         self._process.kill()
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout, self._said):
-            if pipe:
-                pipe.close()
+            with contextlib.suppress(BrokenPipeError):  # what it was told last and never read
+                if pipe:
+                    pipe.close()
 
     def request(self, do: str, within: float = ASK_SECONDS, **options: Any) -> dict[str, Any]:
         """Have it do something and wait for the answer.

@@ -70,7 +70,7 @@ def target(text: str, python: str, options: Sequence[str] = ()) -> Target:
 def packed(files: dict[str, Path]) -> bytes:
     """A tar archive of files and folders under other names."""
     buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as archive:
+    with tarfile.open(fileobj=buffer, mode="w", dereference=True) as archive:
         for name, path in files.items():
             archive.add(path, arcname=name)
     return buffer.getvalue()

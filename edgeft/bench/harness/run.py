@@ -33,7 +33,7 @@ class Plan:
         rounds: how often all processes are started anew.
         scenarios: further ones, `offline` and `server`.
         server_seconds: of each rate.
-        bound_ms: that p99 of the server scenario is not to exceed; None: five times the median of a query.
+        bound_ms: that p99 of the server scenario is not to exceed; None: three times the single stream's p99.
         streams: queries of the server scenario that may be answered at once.
         drop_points: accuracy that a subject may lose against the first and still be called faster.
         seed: of arrivals and resampling.

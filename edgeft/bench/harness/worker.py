@@ -35,6 +35,7 @@ def opened(opener: str, options: dict[str, Any]) -> Answer:
             raise FileNotFoundError(place)
         module = importlib.util.module_from_spec(spec)
         sys.path.insert(0, str(Path(place).parent))
+        sys.modules[spec.name] = module
         spec.loader.exec_module(module)
     else:
         module = importlib.import_module(place)
@@ -91,6 +92,7 @@ class Worker:
             due.append(at)
         found, places, lock = [0.0] * count, iter(range(count)), threading.Lock()
         waited = [0.0]
+        failed: list[Exception] = []
         start = time.perf_counter()
 
         def stream() -> None:
@@ -101,7 +103,11 @@ class Worker:
                     return
                 sleep_until(start + due[place])
                 begun = time.perf_counter()
-                self.answer(self.texts[place % len(self.texts)])
+                try:
+                    self.answer(self.texts[place % len(self.texts)])
+                except Exception as error:  # noqa: BLE001  raised again where all streams have ended
+                    failed.append(error)
+                    return
                 found[place] = 1e3 * (time.perf_counter() - start - due[place])
                 waited[0] = begun - start - due[place]
 
@@ -111,6 +117,8 @@ class Worker:
         stream()
         for thread in threads:
             thread.join()
+        if failed:
+            raise failed[0]
         return {"ms": found, "late_ms": 1e3 * waited[0], "seconds": time.perf_counter() - start}
 
     def answers(self) -> dict[str, Any]:

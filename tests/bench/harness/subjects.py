@@ -39,6 +39,18 @@ def sleeps(seconds: float) -> Callable[[str], None]:
     return lambda text: time.sleep(seconds)
 
 
+def third(threads: int = 1) -> Callable[[str], None]:
+    """Fails at the third text."""
+    asked: list[str] = []
+
+    def answer(text: str) -> None:
+        asked.append(text)
+        if len(asked) == 3:
+            raise ValueError("the third")
+
+    return answer
+
+
 def talks(threads: int = 1) -> Callable[[str], int]:
     """Prints where answers go."""
     print("loading on standard output")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -52,6 +53,24 @@ def test_a_process_that_ends_is_one_line_with_its_last_words(subject: Make) -> N
         pytest.raises(EdgeftError, match=r"^it: its process ended with exit code 9: out of memory$"),
     ):
         child.request("ask", first=0, count=1)
+
+
+def test_a_process_that_was_killed_meanwhile_is_said(subject: Make) -> None:
+    with Child(subject("waits", seconds=0.0), ["a"]) as child:
+        own = psutil.Process(child.pid)
+        own.kill()
+        while own.status() != psutil.STATUS_ZOMBIE:
+            time.sleep(0.01)
+        with pytest.raises(EdgeftError, match=r"^it: its process ended with exit code -9: no message$"):
+            child.request("ask", first=0, count=1)
+
+
+def test_a_query_that_fails_in_any_stream_is_said(subject: Make) -> None:
+    with (
+        Child(subject("third"), ["a"]) as child,
+        pytest.raises(EdgeftError, match="it: ValueError: the third"),
+    ):
+        child.request("server", rate=1000.0, count=20, seed=0, streams=3)
 
 
 def test_an_answer_that_doesnt_come_is_not_waited_for(subject: Make) -> None:

@@ -218,8 +218,8 @@ def test_killed_half_way_nothing_is_left(whom: str, device: Device, artifact: Pa
         if whom == "here":
             measuring.send_signal(signal.SIGKILL)
         else:
-            bench = next(one for one in psutil.process_iter(["cmdline"]) if "edgeft.cli.main()" in _words(one))
-            bench.kill()
+            ours = [one for one in psutil.process_iter(["cmdline"]) if str(device.temporary) in _environment(one)]
+            next(one for one in ours if "edgeft.cli.main()" in _words(one)).kill()
         assert measuring.wait() != 0
     until(lambda: device.left() == [])
 
