@@ -73,12 +73,16 @@ def base(path: Path) -> Mapping[str, Any]:
     """The first subject of an earlier document.
 
     Raises:
-        UserError: it can't be read.
+        UserError: it can't be read, or was measured on a noisy machine.
     """
     try:
-        return dict(msgspec.json.decode(path.read_bytes())["subjects"][0])
+        whole = msgspec.json.decode(path.read_bytes())
+        first, seen = dict(whole["subjects"][0]), whole["noise"]["seen"]
     except (OSError, msgspec.DecodeError, KeyError, IndexError, TypeError, ValueError) as error:
         raise UserError(f"--against {path}: no document of `edgeft bench --json`: {error}") from None
+    if seen:
+        raise UserError(f"--against {path}: was measured on a machine too noisy to compare: {'; '.join(seen)}")
+    return first
 
 
 def broken(rules: Sequence[Rule], before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

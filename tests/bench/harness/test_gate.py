@@ -57,7 +57,7 @@ def test_a_figure_that_is_missing_is_an_error_and_never_passes() -> None:
 
 
 def test_the_earlier_document_is_read(tmp_path: Path) -> None:
-    write_json(tmp_path / "base.json", {"subjects": [subject()]})
+    write_json(tmp_path / "base.json", {"subjects": [subject()], "noise": {"seen": []}})
     assert gate.base(tmp_path / "base.json") == subject()
     for name, text in {"empty.json": "{}", "odd.json": "nothing", "list.json": '{"subjects": [1]}'}.items():
         (tmp_path / name).write_text(text)
@@ -65,3 +65,6 @@ def test_the_earlier_document_is_read(tmp_path: Path) -> None:
             gate.base(tmp_path / name)
     with pytest.raises(UserError, match="no document"):
         gate.base(tmp_path / "none.json")
+    write_json(tmp_path / "noisy.json", {"subjects": [subject()], "noise": {"seen": ["it rained"]}})
+    with pytest.raises(UserError, match="too noisy to compare: it rained"):
+        gate.base(tmp_path / "noisy.json")
