@@ -34,18 +34,12 @@ def run_of(options: argparse.Namespace) -> Path:
     run: Path = options.folder / f"run-{options.seed}"
     if not (run / RUN_MARKER).exists():
         run.mkdir(parents=True)
-        for name, place in {"data": data_of(options.seed, options), "finetune": teacher(options)}.items():
-            shutil.copytree(place, run / name)
+        shutil.copytree(data_of(options.seed, options), run / "data")
+        shutil.copytree(options.teachers / f"full-{options.seed}", run / "finetune")
         whole = recipe.load(options.recipe, {"baseline.enabled": False, "seed": options.seed})
         (run / artifact.RECIPE).write_text(recipe.to_yaml(whole), encoding="utf-8")
         write_json(run / RUN_MARKER, {"edgeft": edgeft.__version__})
     return run
-
-
-def teacher(options: argparse.Namespace) -> Path:
-    """The folder of the seed's teacher."""
-    place: Path = options.teachers / f"full-{options.seed}"
-    return place
 
 
 def compressed(run: Path, budget: str, trials: int, settings: list[str]) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 
@@ -27,21 +26,14 @@ def main(path: str, threads: int, text: Any) -> dict[str, float]:
     loaded = time.perf_counter()
     model(text)
     answered = time.perf_counter()
+    from edgeft.bench.harness.worker import peak_rss_bytes
+
     return {
         "import_ms": (imported - start) * 1e3,
         "load_ms": (loaded - imported) * 1e3,
         "first_answer_ms": (answered - loaded) * 1e3,
         "peak_rss_bytes": peak_rss_bytes(),
     }
-
-
-def peak_rss_bytes() -> int:
-    """The largest resident size of this process, in bytes; 0 where the system doesn't say."""
-    try:
-        status = Path("/proc/self/status").read_text(encoding="utf-8")
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM")), 0)
 
 
 if __name__ == "__main__":

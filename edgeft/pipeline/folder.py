@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from edgeft import models
+from edgeft.bench.harness.openers import Artifact
 from edgeft.errors import UserError
 
 
@@ -33,10 +34,7 @@ class Folder:
         """Its answer."""
         return self.pipe(text)
 
-    def labelled(self, answer: Any) -> tuple[str, float] | None:
-        """Label and probability."""
-        best = answer[0] if isinstance(answer, list) and answer else answer
-        return (best["label"], best["score"]) if isinstance(best, dict) and "label" in best else None
+    labelled = Artifact.labelled
 
     def facts(self) -> dict[str, Any]:
         """Bytes of the weights and of the tokenizer."""

@@ -7,7 +7,6 @@ import json
 import selectors
 import subprocess
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -39,14 +38,12 @@ class Child:
         self._process = subprocess.Popen(
             [subject.python, str(WORKER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said
         )
-        start = time.perf_counter()
         opening = {"opener": subject.opener, "options": subject.options, "imports": subject.imports}
         try:
             self.started: dict[str, float] = self._request({**opening, "texts": list(texts)}, OPEN_SECONDS)
         except EdgeftError as error:
             self.close()
             raise UserError(str(error)) from None
-        self.ready_ms = 1e3 * (time.perf_counter() - start)
 
     def __enter__(self) -> Child:
         return self

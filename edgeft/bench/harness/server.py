@@ -38,10 +38,6 @@ class Load:
     p99_ms: float
     answered: float
 
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
-
 
 @dataclass(frozen=True, kw_only=True)
 class Capacity:

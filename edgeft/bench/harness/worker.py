@@ -151,8 +151,7 @@ SPIN_SECONDS = 0.0005  # before its time a query is waited for awake: a sleep en
 def sleep_until(moment: float) -> None:
     """Wait until `perf_counter` says so."""
     while (left := moment - time.perf_counter()) > 0:
-        if left > SPIN_SECONDS:
-            time.sleep(left - SPIN_SECONDS)
+        time.sleep(max(0.0, left - SPIN_SECONDS))  # of 0: awake, but other threads may run
 
 
 def peak_rss_bytes() -> int:
