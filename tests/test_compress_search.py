@@ -7,6 +7,7 @@ import io
 import itertools
 import json
 import random
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -21,7 +22,8 @@ import pytest
 from support import last_json, up_and_down, write_csv
 
 import edgeft
-from edgeft import budget, recipe
+from edgeft import budget, models, recipe
+from edgeft.data.dataset import load as load_dataset
 from edgeft.errors import GateError, OutputFolderError, RecipeError, UserError
 from edgeft.pipeline import run as pipeline
 from edgeft.pipeline.steps import steps
@@ -32,7 +34,9 @@ from edgeft.search.budgeted.job import Job
 from edgeft.search.budgeted.results import Found
 from edgeft.search.budgeted.trial import Follower, optimistic
 from edgeft.search.space import Choices, Range
+from edgeft.shapes import structure_of
 from edgeft.stage import read_result, stage_key
+from edgeft.train import tasks
 from edgeft.train.watch import Training
 
 pytestmark = pytest.mark.slow
@@ -255,6 +259,33 @@ def test_another_budget_goes_on_with_what_was_measured(search: Search, run: Any)
     code, out, err = run(*line, "--budget", f"{needs},drop<=5pt", "--json")
     assert code == 0, err
     assert last_json(out)["best"] == document["relaxations"][0]["trial"]
+    assert_is_of(folder, last_json(out))
+
+
+def assert_is_of(folder: Path, document: dict[str, Any]) -> None:
+    """Points and the shipped artifact are those of the trials that this document speaks of."""
+    for number in document["pareto"]:
+        made = recipe.load(str(folder / "points" / f"{number:04d}" / "recipe.yaml"))
+        assert made.prune.channel_ratio == document["trials"][number]["options"]["prune.channel_ratio"]
+    shipped = recipe.load(str(folder / "artifact" / "recipe.yaml"))
+    best = document["trials"][document["best"]]
+    assert shipped.prune.channel_ratio == best["options"]["prune.channel_ratio"]
+    manifest = edgeft.load(folder / "artifact").manifest
+    assert manifest.metrics["artifact"]["accuracy"] == best["quality"]["test"]
+
+
+def test_what_an_earlier_budget_took_away_is_made_again(search: Search, run: Any) -> None:
+    folder, measured = search.found.folder, [row for row in search.found.rows if row.measured]
+    for place in (folder / "stages").glob("export-*"):
+        shutil.rmtree(place)
+    # Under that budget its numbers were those of other trials.
+    for place in (folder / "points").iterdir():
+        (place / "trial.json").write_text('{"prune.channel_ratio": 0.9}')
+    line = ("compress", search.taught, "--space", SPACE, "--out", folder, "--trials", len(measured))
+    code, out, err = run(*line, "--budget", "p50<=1s,p99<=9s,size<=1MB,drop<=99pt", "--json")
+    assert code == 0, err
+    assert err.count("export: /") + err.count("export: parity") >= 1
+    assert_is_of(folder, last_json(out))
 
 
 def test_a_folder_is_one_search_s_own(search: Search, tmp_path: Path) -> None:
@@ -279,7 +310,7 @@ def slow_pareto(rows: list[Row]) -> set[int]:
     """All pairs: a trial is out where another is no worse in anything and better in one, or an earlier twin."""
     out = set()
     for one, other in itertools.permutations(rows, 2):
-        a, b = front.costs(one, "p99"), front.costs(other, "p99")
+        a, b = front.costs(one, ["p99"]), front.costs(other, ["p99"])
         no_worse = all(y <= x for x, y in zip(a, b, strict=True))
         if no_worse and (a != b or other.number < one.number):
             out.add(one.number)
@@ -291,11 +322,25 @@ def test_the_pareto_set_is_that_of_all_pairs(seed: int) -> None:
     draw = random.Random(seed)
     count, most = draw.randint(0, 40), draw.choice((2, 5, 100))
     rows = [row(n, draw.randint(0, most), draw.randint(1, most), draw.randint(1, most)) for n in range(count)]
-    found = front.pareto(rows, "p99")
+    found = front.pareto(rows, ["p99"])
     assert set(found) == slow_pareto(rows)
     assert [rows[n].quality["validation"] for n in found] == sorted(
         (rows[n].quality["validation"] for n in found), reverse=True
     )
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_best_is_worth_keeping_whatever_the_budget_limits(seed: int) -> None:
+    draw = random.Random(seed)
+    text = "p50<=3ms,p99<=3ms,size<=3B"
+    rows = [row(n, draw.randint(0, 3), draw.randint(1, 5), draw.randint(1, 5)) for n in range(30)]
+    for one in rows:
+        one.measured["p50"] = float(draw.randint(1, 5))
+        one.broken.extend(budget.broken(budget.parse(text), one.measured))
+    best = front.best(rows, ["p99", "p50"])
+    assert best is not None
+    assert best.number in front.pareto(rows, ["p99", "p50"])
+    assert best.quality == max((one.quality for one in rows if one.fits), key=lambda found: found["validation"])
 
 
 def test_the_best_fits_and_of_equals_it_is_the_smaller_then_the_faster() -> None:
@@ -307,10 +352,10 @@ def test_the_best_fits_and_of_equals_it_is_the_smaller_then_the_faster() -> None
         row(3, 0.88, 1.4, 6e6, limits=limits),
         row(4, 0.80, 0.1, 1e6, limits=limits),
     ]
-    best = front.best(rows, "p99")
+    best = front.best(rows, ["p99"])
     assert best is not None
     assert best.number == 3
-    assert front.best(rows[:1], "p99") is None
+    assert front.best(rows[:1], ["p99"]) is None
 
 
 def test_the_least_relaxation_of_each_limit_alone() -> None:
@@ -407,6 +452,11 @@ def test_the_default_space_follows_teacher_and_recipe(taught: Path) -> None:
     assert found["prune.head_ratio"] == Choices((0.0, 0.25, 0.5, 0.75, 0.1))
     shallow = replace(base, prune=replace(base.prune, layer_ratio=0.5))
     assert "prune.across_layers" not in job.default_space(shallow, taught / "finetune")
+    asks = replace(base, data=replace(base.data, task="question-answering"))
+    assert "prune.head_ratio" in job.default_space(asks, taught / "finetune")
+    fewer = {"prune.vocabulary_size": Choices((None, 5000))}
+    with pytest.raises(RecipeError, match=r"--space: prune.vocabulary_size: squad rows are learnt token by token"):
+        job.check_read(asks, fewer)
     bare = job.without_idle(replace(base, prune=replace(base.prune, enabled=False)))
     assert (bare.prune.head_ratio, bare.prune.channel_ratio) == (0.0, 0.0)
 
@@ -423,6 +473,25 @@ def test_a_trial_that_cuts_nothing_leaves_pruning_out(taught: Path) -> None:
     assert one.recipe_of(1, {**tokens, **competing, "prune.head_ratio": 0.5}).prune.across_layers
     some = one.recipe_of(1, {"prune.head_ratio": 0.0, "prune.channel_ratio": 0.25}).prune
     assert (some.enabled, some.max_drop_points, some.max_teacher_drop_points) == (True, 1000.0, None)
+
+
+def test_options_that_do_not_go_together_fail_before_anything_trains(taught: Path) -> None:
+    one = Job(taught, taught, base_of(taught), budget.parse(BUDGET), {"prune.layer_ratio": Choices((0.0, 0.5))}, 2)
+    with pytest.raises(RecipeError, match=r"^prune.across_layers: whole layers"):
+        one.recipe_of(1, {"prune.layer_ratio": 0.5, "prune.across_layers": True})
+
+
+def test_before_training_layers_compete_as_they_will(taught: Path, tmp_path: Path) -> None:
+    base = base_of(taught)
+    cut = replace(base.prune, head_ratio=0.0, channel_ratio=0.4, across_layers=True)
+    whole = replace(base, prune=cut, distill=replace(base.distill, enabled=False))
+    dataset = load_dataset(taught / "data")
+    candidate.untrained(whole, dataset, taught / "finetune", tmp_path / "model")
+    head = tasks.class_of(dataset.kind).head(dataset.labels)
+    layers = structure_of(models.load(tmp_path / "model", head)).layers
+    counts = [len(layer.channels) for layer in layers]
+    assert sum(counts) == len(counts) * 80  # of 128 each
+    assert all(count % 32 == 0 for count in counts)
 
 
 def test_no_options_are_tried_twice_and_the_seed_decides(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -71,8 +70,8 @@ def untrained(whole: Recipe, dataset: Dataset, teacher: Path, out_dir: Path) -> 
     if whole.prune.enabled:
         task = prune.cut_vocabulary(whole.prune, tasks.of(dataset, tokenizer, max_length, whole.prune), model)
         tokenizer = task.tokenizer
-        alike = dataclasses.replace(whole.prune, across_layers=False)  # in all it is as much, wherever it goes
-        structure.prune(model, goals.cut_of(goals.resolved(alike, model, None), model), "magnitude")
+        # In all it is as much, whichever units go.
+        structure.prune(model, goals.cut_of(goals.resolved(whole.prune, model, None), model), "magnitude")
     models.save(model, tokenizer, out_dir, max_length)
 
 

@@ -85,35 +85,31 @@ def row_of(trial: FrozenTrial, limits: tuple[Limit, ...]) -> Row:
     )
 
 
-def costs(row: Row, latency: str) -> tuple[float, float, float]:
-    """What a trial costs, each the less the better: quality given up, latency, size."""
-    return -row.quality["validation"], row.measured[latency], row.measured["size"]
+def costs(row: Row, latencies: Sequence[str]) -> tuple[float, ...]:
+    """What a trial costs, each the less the better: quality given up, size, latencies."""
+    return -row.quality["validation"], row.measured["size"], *(row.measured[name] for name in latencies)
 
 
-def pareto(rows: Sequence[Row], latency: str) -> list[int]:
-    """Numbers of the trials that no other one beats or equals in everything, the best quality first.
+def pareto(rows: Sequence[Row], latencies: Sequence[str]) -> list[int]:
+    """Numbers of the trials that no other one beats or equals in everything, the best quality first; whatever the
+    limits of size and latencies are, the best one inside them is among these.
 
     Args:
         rows: of all trials; those without figures have no part in it.
-        latency: the quantile that counts.
+        latencies: the quantiles that count.
     """
     front: list[Row] = []
     # Whatever beats a trial comes before it in this order.
-    for row in sorted((row for row in rows if row.measured), key=lambda row: (*costs(row, latency), row.number)):
-        own = costs(row, latency)
-        if not any(all(a <= b for a, b in zip(costs(other, latency), own, strict=True)) for other in front):
+    for row in sorted((row for row in rows if row.measured), key=lambda row: (*costs(row, latencies), row.number)):
+        own = costs(row, latencies)
+        if not any(all(a <= b for a, b in zip(costs(other, latencies), own, strict=True)) for other in front):
             front.append(row)
     return [row.number for row in front]
 
 
-def best(rows: Sequence[Row], latency: str) -> Row | None:
+def best(rows: Sequence[Row], latencies: Sequence[str]) -> Row | None:
     """The trial inside the budget with the best quality on validation; of equals the smaller, then the faster one."""
-
-    def order(row: Row) -> tuple[float, float, float, int]:
-        given_up, slow, size = costs(row, latency)
-        return given_up, size, slow, row.number
-
-    return min((row for row in rows if row.fits), key=order, default=None)
+    return min((row for row in rows if row.fits), key=lambda row: (*costs(row, latencies), row.number), default=None)
 
 
 def nearest(rows: Sequence[Row], limits: tuple[Limit, ...]) -> Row | None:

@@ -69,10 +69,15 @@ class Job:
     trials: int
 
     @property
-    def latency(self) -> str:
-        """The quantile that is to be small: the one that the budget limits, the highest of several."""
+    def latencies(self) -> list[str]:
+        """The quantiles that are to be small: those that the budget limits, the highest first; of none, p99."""
         limited = {limit.quantity for limit in self.limits}
-        return next((name for name in ("p99", "p90", "p50") if name in limited), "p99")
+        return [name for name in ("p99", "p90", "p50") if name in limited] or ["p99"]
+
+    @property
+    def latency(self) -> str:
+        """The quantile that the sampler makes small and that is shown: the highest."""
+        return self.latencies[0]
 
     def bound(self, quantity: str) -> float | None:
         """The tightest limit of a quantity."""
@@ -97,6 +102,8 @@ class Job:
             judged["across_layers"] = made.prune.across_layers and not whole  # nothing competes otherwise
             cut = dataclasses.replace(made.prune, enabled=cuts(made.prune), **judged)
             made = dataclasses.replace(made, prune=cut)
+        if made.prune.enabled:
+            goals.check(made.prune, form(made))
         return feasible(made)
 
     def place(self, number: int) -> Path:
@@ -149,7 +156,8 @@ def default_space(base: Recipe, teacher: Path) -> dict[str, Choices | Range]:
         tokens = len(models.load_tokenizer(base.distill.student or str(teacher)))
         found |= {"prune.head_ratio": SHARES, "prune.channel_ratio": SHARES}
         found["prune.across_layers"] = (False,) if base.prune.layer_ratio else (False, True)
-        found["prune.vocabulary_size"] = (None, *(size for size in VOCABULARIES if size < tokens))
+        if not tasks.class_of(form(base)).of_tokens:
+            found["prune.vocabulary_size"] = (None, *(size for size in VOCABULARIES if size < tokens))
     space: dict[str, Choices | Range] = {path: Choices(tuple(dict.fromkeys(found[path]))) for path in sorted(found)}
     return {path: one for path, one in with_own(base, space).items() if len(values_of(one)) > 1}
 
@@ -190,6 +198,8 @@ def check_read(base: Recipe, space: Space) -> None:
             raise RecipeError(f"--space: {path}: the recipe doesn't distill; take it out")
         if path.startswith("prune.") and not tasks.class_of(form(base)).distills:
             raise RecipeError(f"--space: {path}: pruning takes no {form(base)} rows; take it out")
+        if path.startswith("prune.vocabulary") and tasks.class_of(form(base)).of_tokens:
+            raise RecipeError(f"--space: {path}: {form(base)} rows are learnt token by token; take it out")
         option = path.removeprefix("export.")
         if option in rounding.OPTIONS and "export.precision" not in space:
             four: dict[str, Any] = {option: 4}

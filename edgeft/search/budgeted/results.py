@@ -33,7 +33,7 @@ class Found:
         limits: of the budget.
         metric: which leads the task.
         teacher: the teacher's, on validation and test.
-        latency: the quantile that counts.
+        latencies: the quantiles that count, the one that is shown first.
         rows: of all trials, by number.
         pareto: numbers of the trials that no other one beats in everything, the best quality first.
         commands: number of each of those -> the command that remakes it.
@@ -46,7 +46,7 @@ class Found:
     limits: tuple[Limit, ...]
     metric: str
     teacher: dict[str, float]
-    latency: str
+    latencies: list[str]
     rows: list[Row]
     pareto: list[int]
     commands: dict[int, str]
@@ -55,7 +55,12 @@ class Found:
     @property
     def best(self) -> Row | None:
         """The best trial inside the budget; None: nothing fits."""
-        return front.best(self.rows, self.latency)
+        return front.best(self.rows, self.latencies)
+
+    @property
+    def latency(self) -> str:
+        """The quantile that is shown."""
+        return self.latencies[0]
 
     @property
     def page(self) -> Path:
@@ -68,7 +73,7 @@ def document(found: Found) -> dict[str, Any]:
 
     Returns:
         `schema_version`, `run`, `folder`, `budget`, `limits` (quantity, bound in ms, bytes or points, text), `metric`
-        (of `quality`), `teacher` (validation, test), `latency` (the quantile that counts), `trials` (each as of `Row`,
+        (of `quality`), `teacher` (validation, test), `latency` (the quantile shown), `trials` (each as of `Row`,
         with `pareto`, `fits`, and of Pareto points `command` and `artifact`), `pareto` (numbers, best quality first),
         `best` (a number or null), `artifact` (its folder or null), `nothing_fits` (a line or null), `relaxations`,
         `kept_bytes`.

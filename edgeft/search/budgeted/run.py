@@ -163,9 +163,9 @@ def _take_over(job: Job, study: optuna.Study) -> None:
 def written(job: Job, study: optuna.Study, limits: str) -> Found:
     """Keep what is worth keeping, ship the best, and write results.json and the page."""
     rows = rows_of(job, study)
-    numbers = front.pareto(rows, job.latency)
+    numbers = front.pareto(rows, job.latencies)
     points.keep(job, study, numbers)
-    if (best := front.best(rows, job.latency)) is not None:
+    if (best := front.best(rows, job.latencies)) is not None:
         points.ship(job, study, best.number)
     teacher = read_result(in_run(job.run)["finetune"])
     assert teacher is not None  # `base_of` has seen it
@@ -177,7 +177,7 @@ def written(job: Job, study: optuna.Study, limits: str) -> Found:
         limits=job.limits,
         metric=lead,
         teacher={split: teacher.metrics[split][lead] for split in ("validation", "test")},
-        latency=job.latency,
+        latencies=job.latencies,
         rows=rows,
         pareto=numbers,
         commands={number: job.command(number, rows[number].options) for number in numbers},

@@ -141,7 +141,7 @@ def folders(job: Job, study: optuna.Study, number: int) -> dict[str, Path]:
 
 def _say(job: Job, study: optuna.Study, told: FrozenTrial) -> None:
     rows = rows_of(job, study)
-    row, best = rows[told.number], front.best(rows, job.latency)
+    row, best = rows[told.number], front.best(rows, job.latencies)
     shown = [f"compress: trial {row.number} of {job.trials}: {row.became}"]
     if row.measured:
         shown += [f"validation {row.quality['validation']:.4f}", facts.size(row.measured["size"])]
@@ -158,5 +158,5 @@ def work(job: Job, study: optuna.Study) -> None:
         with claim.lock:
             run_trial(job, study, claim.trial)
         rows = rows_of(job, study)
-        numbers = front.pareto(rows, job.latency)
+        numbers = front.pareto(rows, job.latencies)
         stages.tidy(job, {place.name for number in numbers for place in folders(job, study, number).values()})
