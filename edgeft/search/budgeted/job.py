@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +27,7 @@ from edgeft.train import tasks
 
 STAGES = "stages"
 POINTS = "points"
+DIGITS = 8  # of the digest that names a point
 GATES = "it is a gate, which no search may lower"
 BUDGET = "the budget decides what may be lost"
 SCOPE = Scope(
@@ -106,20 +109,15 @@ class Job:
             goals.check(made.prune, form(made))
         return feasible(made)
 
-    def place(self, number: int) -> Path:
-        """The run folder of a trial that is worth keeping."""
-        return self.folder / POINTS / f"{number:04d}"
+    def place(self, options: Mapping[str, Any]) -> Path:
+        """The run folder of a trial that is worth keeping; under another budget the same trial has the same one."""
+        text = json.dumps(options, sort_keys=True)
+        return self.folder / POINTS / hashlib.sha256(text.encode()).hexdigest()[:DIGITS]
 
-    def command(self, number: int, options: Mapping[str, Any]) -> str:
-        """The command that remakes a trial, or, where its run folder is there, finds its stages complete."""
-        source = self.run / artifact.RECIPE
-        there, made = recipe.load(str(source)), self.recipe_of(number, options)
-        words = ["edgeft", "pipeline", str(source), "--run-dir", str(self.place(number))]
-        for path, _ in recipe.leaves(Recipe):
-            value = value_at(made, path)
-            if value != value_at(there, path):
-                words += ["--set", f"{path}={msgspec.json.encode(value).decode()}"]
-        return shlex.join(words)
+    def command(self, options: Mapping[str, Any]) -> str:
+        """The command that remakes a trial that is worth keeping, or finds its stages complete where they are there."""
+        place = self.place(options)
+        return shlex.join(["edgeft", "pipeline", str(place / artifact.RECIPE), "--run-dir", str(place)])
 
 
 def tightest(limits: Sequence[Limit], quantity: str) -> float | None:

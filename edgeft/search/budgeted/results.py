@@ -36,6 +36,7 @@ class Found:
         latencies: the quantiles that count, the one that is shown first.
         rows: of all trials, by number.
         pareto: numbers of the trials that no other one beats in everything, the best quality first.
+        points: number of each of those -> its run folder.
         commands: number of each of those -> the command that remakes it.
         kept_bytes: what the stages take on the disk.
     """
@@ -49,6 +50,7 @@ class Found:
     latencies: list[str]
     rows: list[Row]
     pareto: list[int]
+    points: dict[int, Path]
     commands: dict[int, str]
     kept_bytes: int
 
@@ -108,7 +110,7 @@ def _trial(found: Found, row: Row) -> dict[str, Any]:
 
 def package(found: Found, number: int) -> Path:
     """The loadable artifact of a Pareto point."""
-    return found.folder / "points" / f"{number:04d}" / "package"
+    return found.points[number] / "package"
 
 
 def nothing_fits(found: Found) -> str:

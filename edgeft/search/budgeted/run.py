@@ -180,7 +180,8 @@ def written(job: Job, study: optuna.Study, limits: str) -> Found:
         latencies=job.latencies,
         rows=rows,
         pareto=numbers,
-        commands={number: job.command(number, rows[number].options) for number in numbers},
+        points={number: job.place(rows[number].options) for number in numbers},
+        commands={number: job.command(rows[number].options) for number in numbers},
         kept_bytes=stages.kept_bytes(job),
     )
     write_json(job.folder / results.RESULTS, results.document(found))
