@@ -56,14 +56,13 @@ ABLATION: dict[str, dict[str, Any]] = {
     "as it is": {},
     "no soft labels": {"prune.soft_weight": 0},
     "no hard labels": {"prune.hard_weight": 0},
-    "no hidden states": {"prune.hidden_weight": 0},
+    "hidden states as well": {"prune.hidden_weight": 1},
     "relations as well": {"prune.relation_weight": 1},
     "reverse divergence as well": {"prune.reverse_weight": 1},
     "no sentences without labels": {"prune.unlabelled": False},
     "hard labels alone": {
         "prune.unlabelled": False,
         "prune.soft_weight": 0,
-        "prune.hidden_weight": 0,
         "prune.hard_weight": 1,
     },
     "by magnitude": {"prune.importance": "magnitude"},
@@ -84,7 +83,6 @@ UNRECOVERED: dict[str, Any] = {
     "prune.across_layers": False,
     "prune.vocabulary_size": None,
     "prune.unlabelled": False,
-    "prune.hidden_weight": 0,
     **ANY_LOSS,
 }
 IMPORTANCE: dict[str, dict[str, Any]] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -108,7 +109,9 @@ class Selective:
         """The same in a line for people."""
         held = f"at most {self.max_error:.1%} of them wrong, with {self.confidence:.0%} confidence"
         if self.threshold is None:
-            return f"every answer abstains: no threshold lets answers through and {held}"
+            least = math.ceil(math.log(1 - self.confidence) / math.log(1 - self.max_error)) if self.max_error else None
+            wants = f"; it takes at least {least} validation rows that are answered right" if least else ""
+            return f"every answer abstains: no threshold lets answers through and {held}{wants}"
         if self.threshold == 0:
             return f"no answer abstains: {held.replace('of them', 'of all')}"
         seen = ", ".join(f"{share:.1%} of the {split} texts" for split, share in self.share.items())

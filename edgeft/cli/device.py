@@ -234,7 +234,7 @@ def single_file(artifact: Path, out: Path, *, file: File = None, text_column: st
 
 @app.command
 def serve(
-    artifacts: list[Path],
+    artifacts: list[str],
     *,
     host: str = "127.0.0.1",
     port: int = 8000,
@@ -244,7 +244,8 @@ def serve(
     """Serve artifacts over HTTP until SIGTERM or Ctrl-C.
 
     Args:
-        artifacts: artifact folders; each is served under its folder's name, the first is the default.
+        artifacts: artifact folders, or NAME=FOLDER; each is served under its folder's or that name, the first is the
+            default.
         host: address to bind; loopback unless told otherwise.
         port: 0: any free one.
         threads: of the engine.
@@ -256,5 +257,24 @@ def serve(
     except ModuleNotFoundError as error:
         raise missing_extra(error.name or "litestar", "to serve") from None
 
-    models = {model.name: model for model in (edgeft.load(path, threads=threads) for path in artifacts)}
-    run_server(models, ServeSettings(host=host, port=port, token=token or os.environ.get("EDGEFT_TOKEN")))
+    run_server(
+        _named(artifacts, threads), ServeSettings(host=host, port=port, token=token or os.environ.get("EDGEFT_TOKEN"))
+    )
+
+
+def _named(places: list[str], threads: int | None) -> dict[str, edgeft.Model]:
+    """Artifacts by the name that each is served under.
+
+    Raises:
+        UserError: two have the same one.
+    """
+    found: dict[str, edgeft.Model] = {}
+    for place in places:
+        name, equals, path = place.partition("=")
+        own = bool(equals) and not Path(place).exists()
+        model = edgeft.load(path if own else place, threads=threads)
+        called = name if own else model.name
+        if called in found:
+            raise UserError(f"serve: two artifacts are named {called}; name them yourself, as in NAME={place}")
+        found[called] = model
+    return found

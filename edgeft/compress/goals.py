@@ -57,13 +57,14 @@ def aimed(config: PruneConfig) -> bool:
     return config.max_parameters is not None or config.max_latency_ms is not None
 
 
-def resolved(config: PruneConfig, model: Any, table: LatencyTable | None) -> PruneConfig:
+def resolved(config: PruneConfig, model: Any, table: LatencyTable | None, longer: float = 1.0) -> PruneConfig:
     """The config with the shares of heads and channels that reach its goal, nearly equal ones; as it is without one.
 
     Args:
         config: of the stage.
         model: before anything went, but with its vocabulary cut.
         table: where milliseconds are the goal.
+        longer: times the tokens that a text had when the table was measured; as many times the milliseconds are taken.
 
     Raises:
         RecipeError: the goal can't be reached with one head and eight channels a layer.
@@ -85,7 +86,7 @@ def resolved(config: PruneConfig, model: Any, table: LatencyTable | None) -> Pru
     wanted = config.max_latency_ms
 
     def takes(heads: float, channels: float) -> float:
-        return _milliseconds(table, cut_of(shared(heads, channels), model))
+        return longer * _milliseconds(table, cut_of(shared(heads, channels), model))
 
     heads, channels = _gentlest(lambda *one: takes(*one) <= wanted, "prune.max_latency_ms")
     predicted = takes(heads, channels)

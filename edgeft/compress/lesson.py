@@ -26,6 +26,7 @@ from edgeft.train.targets import Targets
 from edgeft.train.tasks import Items, TrainingTask
 
 OF_STATES = ("hidden_weight", "relation_weight")
+BITS = ("embedding_bits", "weight_bits")
 OF_TEACHER = ("soft_weight", "reverse_weight", *OF_STATES)
 RELATION_HEADS = 12
 MIN_SHARED = 0.5  # of the tokens, for states to be compared
@@ -72,6 +73,11 @@ def check(config: DistillationConfig, stage: str) -> None:
     named = (*OF_TEACHER, "hard_weight")
     if not any(getattr(config, name) for name in named):
         raise RecipeError(f"{stage}: {', '.join(named)} are all 0, so there is nothing to learn; give one a weight")
+    for name in BITS:
+        if getattr(config, name) is not None and not config.int8_epochs:
+            raise RecipeError(
+                f"{stage}.{name}: decides nothing without {stage}.int8_epochs; export.{name} is the file's"
+            )
 
 
 def lesson(config: DistillationConfig, task: TrainingTask, student: Any, folder: Path, cache: Path) -> Lesson:

@@ -78,12 +78,12 @@ def prune_and_recover(
     models.seed_everything(config.seed or 0)
     device, _ = models.device(config.device)
     model = models.load(inputs["model"], task.head(task.dataset.labels), device=device)
-    task = cut_vocabulary(config, task, model)
+    whole, task = task, cut_vocabulary(config, task, model)
     task.prepare(model)
-    config = goals.resolved(config, model, table_of(inputs))
-    whole, start, rounds = goals.cut_of(config, model), structure_of(model), config.rounds
+    config = goals.resolved(config, model, table_of(inputs), longer(whole, task))
+    cut, start, rounds = goals.cut_of(config, model), structure_of(model), config.rounds
     for round_ in range(1, rounds + 1):
-        remove(config, task, model, goals.part(whole, start, structure_of(model), round_, rounds))
+        remove(config, task, model, goals.part(cut, start, structure_of(model), round_, rounds))
         title = "prune: recovery" + (f" {round_} of {rounds}" if rounds > 1 else "")
         place = folder if round_ == rounds else folder / f"round-{round_}"
         place.mkdir(parents=True, exist_ok=True)
@@ -93,6 +93,16 @@ def prune_and_recover(
             shutil.copyfile(place / HISTORY, folder / f"history-round-{round_}.jsonl")
     task.finish(model)
     return model, task, config
+
+
+def longer(before: TrainingTask, after: TrainingTask) -> float:
+    """How many times the tokens of before the validation texts come to."""
+    if before is after:
+        return 1.0
+    now, then = (
+        sum(len(item["input_ids"]) for item in task.items(task.dataset.validation).inputs) for task in (after, before)
+    )
+    return now / then
 
 
 def of_round(config: PruneConfig, round_: int) -> PruneConfig:
@@ -187,7 +197,10 @@ def described(config: PruneConfig) -> str:
     """What an attempt takes away, in words."""
     names = dict(zip(RATIOS, ("heads", "channels", "width", "layers"), strict=True))
     gone = [f"{getattr(config, ratio):.0%} of {name}" for ratio, name in names.items() if getattr(config, ratio)]
-    return ", ".join(gone) + " gone" if gone else "vocabulary alone"
+    if config.vocabulary_size is not None or config.vocabulary_min_count:
+        kept = f"all but {config.vocabulary_size:,}" if config.vocabulary_size is not None else "the rare"
+        gone.append(f"{kept} tokens")
+    return (", ".join(gone) or "nothing") + " gone"
 
 
 def left(model: Any, before: TrainingTask, after: TrainingTask) -> Metrics:

@@ -152,7 +152,7 @@ def choose(logits: Logits, labels: Labels, seed: int, keep_answers: bool = False
     """The simplest method that no other beats clearly on rows that it was not fitted on.
 
     A method is taken instead of a simpler one where its NLL is lower by more than its part of the standard error of the
-    difference (after the rule of one standard error, Breiman et al. 1984, section 3.4.3) and no right answer is lost.
+    difference (after the rule of one standard error, Breiman et al. 1984, section 3.4.3) and as many answers are right.
     """
     if len(labels) < 2:
         return Calibration(reason="one validation row is too little to choose by")

@@ -32,10 +32,10 @@ def check(config: CalibrateConfig, kind: str) -> None:
         raise RecipeError(
             f"calibrate.max_error: an answer to {kind} rows is not one label that is right or wrong; leave it unset"
         )
-    if config.enabled and config.method == "isotonic":
+    if config.enabled and config.method in ("isotonic", "vector"):
         raise RecipeError(
-            "calibrate.max_error: isotonic tables follow the validation rows too closely for a threshold on the same "
-            "rows; use calibrate.method=auto"
+            f"calibrate.max_error: method={config.method} follows the validation rows too closely for a threshold on "
+            "the same rows; use calibrate.method=auto, which then takes a temperature at most"
         )
 
 

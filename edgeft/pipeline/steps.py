@@ -132,8 +132,7 @@ def knowing_bits(recipe: Recipe, config: Trained) -> Trained:
     """The options of a training in int8, told of the bits that the export writes."""
     if not config.int8_epochs:
         return config
-    names = ("embedding_bits", "weight_bits")
-    unset = {name: getattr(recipe.export, name) for name in names if getattr(config, name) is None}
+    unset = {name: getattr(recipe.export, name) for name in lesson.BITS if getattr(config, name) is None}
     return dataclasses.replace(config, **unset)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 import edgeft
 from edgeft.artifact import Calibration, Selective
 from edgeft.compress import calibrate, scaling
-from edgeft.data.dataset import load
+from edgeft.data.dataset import load, save
 from edgeft.errors import RecipeError
 from edgeft.export.package import run as package
 from edgeft.recipe import CalibrateConfig, StageConfig
@@ -33,6 +34,19 @@ def packaged(root: Path, out: Path, **options: Any) -> edgeft.Model:
     inputs = {"data": root / "data", "export": root / "export", "calibrate": out / "calibrate"}
     package(StageConfig(seed=0), inputs, out / "artifact")
     return edgeft.load(out / "artifact")
+
+
+def surely_right(root: Path) -> None:
+    """Change the labels of the rows: the surer two thirds of a split's answers become right, the others wrong."""
+    dataset, model = load(root / "data"), edgeft.load(root / "export")
+    for split in (dataset.validation, dataset.test):
+        chances = model.probabilities(split.texts, batch_size=1)
+        order = np.argsort(-chances.max(axis=1))
+        answers, unsure = chances.argmax(axis=1), order[len(order) * 2 // 3 :]
+        answers[unsure] = 1 - answers[unsure]
+        split.columns["label"] = [dataset.labels[answer] for answer in answers]
+    shutil.rmtree(root / "data")
+    save(dataset, root / "data")
 
 
 def test_figures_by_hand() -> None:
@@ -122,7 +136,8 @@ def test_off_is_the_method_none(kind_root: Any, tmp_path: Path) -> None:
     [
         ("multi-label", {}, "an answer to multi-label rows is not one label that is right or wrong; leave it unset"),
         ("tokens", {}, "an answer to tokens rows is not one label"),
-        ("single-label", {"method": "isotonic"}, "isotonic tables follow the validation rows too closely"),
+        ("single-label", {"method": "isotonic"}, "method=isotonic follows the validation rows too closely"),
+        ("single-label", {"method": "vector"}, "method=vector follows the validation rows too closely"),
     ],
 )
 def test_what_cannot_hold_an_error_rate_is_refused(
@@ -135,8 +150,10 @@ def test_what_cannot_hold_an_error_rate_is_refused(
 def test_a_threshold_is_in_the_manifest_and_in_every_answer(
     kind_root: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    root = kind_root("single-label")
-    model = packaged(root, tmp_path, max_error=0.3, confidence=0.7)
+    root = tmp_path / "root"
+    shutil.copytree(kind_root("single-label"), root)
+    surely_right(root)
+    model = packaged(root, tmp_path, max_error=0.3, confidence=0.7, method="none")
     found = model.manifest.calibration.selective
     assert found is not None
     assert found.threshold is not None
@@ -149,6 +166,20 @@ def test_a_threshold_is_in_the_manifest_and_in_every_answer(
     every = [model(text, top_k=None) for text in texts]
     assert [[answer["abstain"] for answer in answers] for answers in every] == [[one, one] for one in expected]
     assert "abstain" not in edgeft.load(root / "export")("bad")[0]
+
+
+def test_with_a_threshold_nothing_is_fitted_label_by_label() -> None:
+    """A scale and a bias for each of 20 labels would make 300 rows surer than they are."""
+    generator = np.random.default_rng(0)
+    labels = generator.integers(20, size=600)
+    logits = 3 * np.eye(20)[labels] * np.linspace(0.3, 2, 20) + generator.normal(size=(600, 20))
+    logits = logits * np.linspace(0.5, 4, 20) + np.linspace(-2, 2, 20)
+    choices = {"validation": (logits[:300], labels[:300]), "test": (logits[300:], labels[300:])}
+    assert calibrate.calibrated(CalibrateConfig(seed=0), choices).method == "vector"
+    found = calibrate.calibrated(CalibrateConfig(seed=0, max_error=0.3), choices)
+    assert found.method == "temperature"
+    assert found.selective is not None
+    assert found.selective.share["validation"] > 0
 
 
 def test_where_all_answers_hold_the_rate_none_abstains() -> None:
@@ -170,4 +201,5 @@ def test_where_no_threshold_holds_every_answer_abstains(kind_root: Any, tmp_path
     assert f"\nabstains      {found.line}\n" in run("inspect", model.folder)[1]
     assert found.line == (
         "every answer abstains: no threshold lets answers through and at most 1.0% of them wrong, with 95% confidence"
+        "; it takes at least 299 validation rows that are answered right"
     )

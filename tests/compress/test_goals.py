@@ -14,8 +14,8 @@ import torch
 from support_kinds import dataset_of, trained
 
 from edgeft import latency_table, models
-from edgeft.compress import goals
-from edgeft.compress.prune import run
+from edgeft.compress import goals, lesson
+from edgeft.compress.prune import described, run
 from edgeft.compress.structure import Cut, by_ratios, prune
 from edgeft.data import dataset as datasets
 from edgeft.errors import RecipeError
@@ -67,6 +67,13 @@ def test_milliseconds_are_met_by_the_table_as_gently_as_can_be(wanted: float, ch
     config = goals.resolved(PruneConfig(max_latency_ms=wanted, latency_table="here.json"), model, TABLE)
     assert_gentlest(config, fits)
     assert (config.channel_ratio > 0) == channels_go
+
+
+def test_more_tokens_a_text_take_as_many_times_the_milliseconds(model: Any) -> None:
+    config = PruneConfig(max_latency_ms=4.5, latency_table="here.json")
+    longer = goals.resolved(config, model, TABLE, longer=1.2)
+    exact = goals.resolved(PruneConfig(max_latency_ms=4.5 / 1.2, latency_table="here.json"), model, TABLE)
+    assert longer == exact != goals.resolved(config, model, TABLE)
 
 
 def test_a_table_by_hand() -> None:
@@ -129,6 +136,27 @@ def test_a_table_is_read_again_and_other_files_are_refused(tmp_path: Path) -> No
     for name, said in refused.items():
         with pytest.raises(RecipeError, match=said):
             latency_table.read(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (
+            {"head_ratio": 0.5, "channel_ratio": 0.65, "vocabulary_size": 15500},
+            "50% of heads, 65% of channels, all but 15,500 tokens gone",
+        ),
+        ({"head_ratio": 0.0, "channel_ratio": 0.0, "vocabulary_min_count": 2}, "the rare tokens gone"),
+        ({"head_ratio": 0.0, "channel_ratio": 0.0}, "nothing gone"),
+    ],
+)
+def test_what_went_in_words(options: dict[str, Any], said: str) -> None:
+    assert described(PruneConfig(**options)) == said
+
+
+def test_bits_that_no_training_reads_are_refused() -> None:
+    with pytest.raises(RecipeError, match=r"^prune.weight_bits: decides nothing without prune.int8_epochs"):
+        lesson.check(PruneConfig(weight_bits=4), "prune")
+    lesson.check(PruneConfig(weight_bits=4, int8_epochs=0.1), "prune")
 
 
 def test_rounds_by_hand() -> None:
