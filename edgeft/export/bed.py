@@ -17,6 +17,7 @@ from edgeft.progress import say
 from edgeft.recipe import ExportConfig, TrainingConfig
 from edgeft.runtime import Model
 from edgeft.runtime.loading import assemble
+from edgeft.runtime.memory import give_back
 from edgeft.train import evaluate, tasks
 from edgeft.train.tasks import TrainingTask
 
@@ -121,10 +122,10 @@ def _write_fp32(bed: Bed, source: Any, types: bool) -> dict[str, Any]:
     """Capture until a graph runs and its numbers are torch's; its parity."""
     problem = ""
     for captured in captures(source, bed.config.opset, types):
-        files.give_back()
+        give_back()
         files.save(operators.add_bodies(captured), bed.folder / CAPTURED)
         del captured
-        files.give_back()
+        give_back()
         try:
             graph.finish(bed.folder / CAPTURED, bed.folder / FP32, *bed.post)
             found = parity.compare(bed.task, bed.model(FP32), source, bed.config.parity_rows)

@@ -17,9 +17,9 @@ import torch
 
 from edgeft.errors import ModelError
 from edgeft.export.attention import as_operator
-from edgeft.export.files import give_back
 from edgeft.export.rewrite import pack_attention, share_constants
 from edgeft.progress import say
+from edgeft.runtime.memory import give_back
 
 INPUTS, TYPES = ("input_ids", "attention_mask"), "token_type_ids"
 # What a graph answers with, by the names of transformers; a bare encoder's `pooler_output` is dropped.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 from pathlib import Path
 from typing import IO, Any
 
@@ -51,12 +49,6 @@ def load(path: Path) -> onnx.ModelProto:
         while piece := _field(file):
             model.MergeFromString(piece)
     return model
-
-
-def give_back() -> None:
-    """Let the C library give freed memory back to the system, where it is one that keeps it otherwise."""
-    with contextlib.suppress(OSError, AttributeError, TypeError):
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _head(kind: Any, name: str, length: int) -> bytes:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from edgeft.errors import ArtifactError, UserError, require
 from edgeft.runtime import kernels, processor
+from edgeft.runtime.memory import give_back
 from edgeft.runtime.threads import container_share, usable_cores
 
 Ids = Sequence[Sequence[int]]
@@ -78,6 +79,7 @@ class Engine:
         except Exception as error:  # noqa: BLE001 - its exceptions share no public base class
             detail = " ".join(str(error).split())[:200]
             raise ArtifactError(f"{path} can't be loaded by onnxruntime {ort.__version__}: {detail}") from None
+        give_back()  # what loading took beside the model, several times its bytes where its weights are of 4 bits
         self.input_names = [item.name for item in self._session.get_inputs()]
         outputs = self._session.get_outputs()
         self.output_names = [item.name for item in outputs]
