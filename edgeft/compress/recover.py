@@ -19,6 +19,7 @@ from edgeft.compress.states import HIDDEN, PROJECTION
 from edgeft.data.dataset import Dataset
 from edgeft.data.dataset import load as load_dataset
 from edgeft.errors import RecipeError
+from edgeft.progress import say
 from edgeft.recipe import DistillationConfig
 from edgeft.stage import CHECKPOINTS
 from edgeft.train import tasks
@@ -85,6 +86,10 @@ def _learn_int8(
     config: DistillationConfig, task: TrainingTask, student: Any, lesson: Lesson, out_dir: Path, title: str
 ) -> None:
     """Further epochs in which every product is int8; the best weights are those that are best in int8."""
+    if not shapes.prunable(kind := student.config.model_type):
+        say(
+            f"{title}, int8: how the graph of {kind} models joins their products isn't known; each is rounded by itself"
+        )
     rate = INT8_RATE * (config.learning_rate or DEFAULT_RATE)
     late = dataclasses.replace(config, epochs=config.int8_epochs, learning_rate=rate)
     folder = out_dir / CHECKPOINTS / "int8"

@@ -39,7 +39,7 @@ def logits(model: Any, rows: list[list[int]] = IDS) -> np.ndarray[Any, Any]:
         return np.concatenate([model(input_ids=torch.tensor([ids])).logits.numpy() for ids in rows])
 
 
-FORMS = [(kind, (8, 8)) for kind in ("bert", "distilbert", "roberta", "electra", "llama")]
+FORMS = [(kind, (8, 8)) for kind in ("bert", "distilbert", "roberta", "electra", "modernbert", "llama")]
 FORMS += [("bert", bits) for bits in ((4, 8), (8, 4), (4, 4))]
 
 
