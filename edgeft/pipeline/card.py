@@ -85,8 +85,9 @@ def _calibration(found: Mapping[str, Any]) -> list[str]:
 
 
 def _limits(results: Mapping[str, StageResult]) -> str:
-    rows, calibration = results["data"].metrics["rows"]["train"], results["calibrate"].metrics
-    learned = f"It learned from {rows} labelled rows and knows no other kind of text"
+    rows, calibration = results["data"].metrics["rows"], results["calibrate"].metrics
+    others = f" and from {rows['unlabelled']} texts without a label" if rows.get("unlabelled") else ""
+    learned = f"It learned from {rows['train']} labelled rows{others} and knows no other kind of text"
     if "test" in calibration:
         learned += f"; its calibration ({calibration['method']}) holds for text like theirs"
     worst = "worst mistakes" if gates.measures(results)[0] == "accuracy" else "figures on parts of the test rows"

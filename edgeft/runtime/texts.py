@@ -45,7 +45,7 @@ def labelled(file: Path, column: str, label: str) -> Iterator[tuple[str, str]]:
         UserError: as of `texts`, or a file of lines.
     """
     if file.suffix.lower() not in (*OBJECTS, *RECORDS):
-        raise UserError(f"{file}: a label needs a column beside the text; give {', '.join((*OBJECTS, *RECORDS))}")
+        raise UserError(f"{file}: texts with their labels are read from {', '.join((*OBJECTS, *RECORDS))}")
     return ((row[0], row[1]) for row in _rows(file, [column, label]))
 
 
