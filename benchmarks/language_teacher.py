@@ -37,7 +37,7 @@ def row(name: str, manifest: dict[str, Any]) -> str:
     found = {stage: 100 * metrics["accuracy"] for stage, metrics in manifest["metrics"].items()}
     files, ratio = manifest["files"], manifest["latency"]["against_teacher"]["ratio"]
     size = (files["model.onnx"]["bytes"] + files["tokenizer.json"]["bytes"]) / 1e6
-    figures = (found["teacher"], found["artifact"], size, manifest["latency"]["p50_ms"], ratio["median"])
+    figures = (found["teacher"], found["artifact"], size, manifest["latency"]["latency"]["p50_ms"], ratio["median"])
     return f"| {name} | " + " | ".join(f"{figure:.2f}" for figure in figures) + " |"
 
 
