@@ -109,8 +109,10 @@ class Selective:
         """The same in a line for people."""
         held = f"at most {self.max_error:.1%} of them wrong, with {self.confidence:.0%} confidence"
         if self.threshold is None:
-            least = math.ceil(math.log(1 - self.confidence) / math.log(1 - self.max_error)) if self.max_error else None
-            wants = f"; it takes at least {least} validation rows that are answered right" if least else ""
+            wants = ""
+            if 0 < self.max_error < 1:
+                least = math.ceil(math.log(1 - self.confidence) / math.log(1 - self.max_error))
+                wants = f"; it takes at least {least} validation rows that are answered right"
             return f"every answer abstains: no threshold lets answers through and {held}{wants}"
         if self.threshold == 0:
             return f"no answer abstains: {held.replace('of them', 'of all')}"
