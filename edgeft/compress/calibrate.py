@@ -79,8 +79,9 @@ def calibrated(config: CalibrateConfig, choices: Choices, keep_answers: bool = F
         keep_answers: whether `auto` leaves out what can change a label; with a threshold it does: one number fitted to
             the validation rows leaves them fit to find a threshold by, a scale and a bias for each label don't.
     """
-    method, keep_answers = config.method if config.enabled else "none", keep_answers or config.max_error is not None
-    found = scaling.fit(method, *choices["validation"], config.seed or 0, keep_answers)
+    method = config.method if config.enabled else "none"
+    plain = keep_answers or config.max_error is not None
+    found = scaling.fit(method, *choices["validation"], config.seed or 0, plain)
     seen = {split: _before_and_after(found, *pair, config.bins) for split, pair in choices.items()}
     found = dataclasses.replace(found, validation=seen["validation"], test=seen["test"])
     if config.max_error is None:

@@ -80,7 +80,8 @@ def prune_and_recover(
     model = models.load(inputs["model"], task.head(task.dataset.labels), device=device)
     whole, task = task, cut_vocabulary(config, task, model)
     task.prepare(model)
-    config = goals.resolved(config, model, table_of(inputs), longer(whole, task))
+    table = table_of(inputs)
+    config = goals.resolved(config, model, table, longer(whole, task) if table else 1.0)
     cut, start, rounds = goals.cut_of(config, model), structure_of(model), config.rounds
     for round_ in range(1, rounds + 1):
         remove(config, task, model, goals.part(cut, start, structure_of(model), round_, rounds))
