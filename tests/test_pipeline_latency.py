@@ -27,14 +27,14 @@ def test_a_table_of_medians_by_hand() -> None:
         "few of both": Cut([2, 2, 2], [40, 40, 40], 64, 3),
     }
     timed = {"whole": 7.0, "one layer": 3.0, "few heads": 5.5, "few channels": 4.0, "few of both": 2.2}
-    found = latency.table(timed, cuts, BenchConfig(threads=1), 9, 64)
+    found = latency.table(timed, cuts, 1, 9, 64, {})
     assert found.base_ms == 1.0
     assert found.layers_ms == {4: {80: 2.0, 40: 1.0}, 2: {80: 1.5, 40: pytest.approx(0.4)}}
     for name, cut in cuts.items():
         if name != "one layer":
             assert found.predict(cut.heads or (), cut.channels or ()) == pytest.approx(timed[name])
     assert found.predict([4], [80]) == timed["one layer"]
-    single = latency.table({"whole": 7.0}, {"whole": Cut([4], [80], 64, 1)}, BenchConfig(), 9, 64)
+    single = latency.table({"whole": 7.0}, {"whole": Cut([4], [80], 64, 1)}, 1, 9, 64, {})
     assert (single.base_ms, single.layers_ms) == (0.0, {4: {80: 7.0}})
 
 
@@ -77,3 +77,22 @@ def test_training_in_int8_knows_the_bits_of_the_export() -> None:
     assert knowing_bits(whole, own).weight_bits == 8
     without = dataclasses.replace(whole.prune, int8_epochs=0.0)
     assert knowing_bits(whole, without) == without
+
+
+def test_the_bench_writes_the_same_table(run: Any, tiny_tokenizer: Any, tmp_path: Path) -> None:
+    datasets.save(dataset_of("single-label"), tmp_path / "data")
+    model = trained("single-label", copy.deepcopy(tiny_tokenizer), tmp_path / "model")
+    table = ("bench", model, "--latency-table", tmp_path / "table.json", "--data", tmp_path / "data")
+    code, shown, err = run(*table, "--seconds", 0.1, "--rounds", 2)
+    assert code == 0, err
+    assert "table.json: a layer with everything takes" in shown
+    found = latency_table.read(tmp_path / "table.json")
+    assert (found.width, found.threads) == (64, 1)
+    assert {heads: set(row) for heads, row in found.layers_ms.items()} == {heads: {16, 40, 64} for heads in (1, 2)}
+    for words, said in {
+        ("bench", model, model, "--latency-table", "t.json"): "of one folder of transformers, with --data FOLDER",
+        ("bench", model, "--latency-table", "none/t.json", "--data", tmp_path / "data"): "there is no folder none",
+        ("bench", tmp_path, "--latency-table", tmp_path / "t.json", "--data", tmp_path / "data"): "config.json",
+    }.items():
+        code, _, err = run(*words)
+        assert (code, said in err) == (2, True), err

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import msgspec
 from cyclopts import Parameter
 
 from edgeft.artifact import MANIFEST
-from edgeft.cli.app import Flat, Json, app, print_json, stdout
+from edgeft.cli.app import Flat, Json, app, need_training, print_json, stdout
 from edgeft.cli.device import File, InputColumns, asks_pairs, read_inputs
 from edgeft.errors import GateError, UserError
 from edgeft.progress import say
 
-Scenario = Literal["offline", "server"]
+Scenario = Literal["offline", "server", "sustained"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +32,9 @@ class Protocol:
     drop_points: Annotated[float, Parameter(help="accuracy that a faster subject may lose to the first [points]")] = 1.0
     threads: Annotated[int, Parameter(help="of the engine")] = 1
     tokenizer: Annotated[Path | None, Parameter(help="tokenizer.json of .onnx files; the one beside each")] = None
+    tokens: Annotated[int | None, Parameter(help="of every text that is asked, made of the words of those given")] = (
+        None
+    )
     max_length: Annotated[int | None, Parameter(help="tokens that a text of an .onnx file is cut to")] = None
 
 
@@ -44,6 +49,17 @@ class Elsewhere:
     ] = ()
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What is measured, and on what."""
+
+    places: list[str]
+    file: Path | None
+    columns: InputColumns
+    label_column: str | None
+    plan: Protocol
+
+
 @app.command
 def bench(
     subjects: list[str],
@@ -53,6 +69,8 @@ def bench(
     label_column: str | None = None,
     protocol: Annotated[Protocol | None, Flat] = None,
     elsewhere: Annotated[Elsewhere | None, Flat] = None,
+    latency_table: Path | None = None,
+    data: Path | None = None,
     against: Path | None = None,
     fail_if: str | None = None,
     html: Path | None = None,
@@ -66,6 +84,9 @@ def bench(
         subjects: what is measured.
         file: texts or questions to ask, as `predict` reads them; none: the first artifact's golden rows.
         label_column: column of the true labels, so that accuracy and calibration are measured, too.
+        latency_table: write what heads, channels and layers of one folder of transformers cost, here or on --target,
+            for prune.latency_table.
+        data: data folder whose texts are asked for it.
         against: document of an earlier `edgeft bench --json`.
         fail_if: rules as in "p99>1.10x, accuracy<-0.5pt"; where one is broken the exit code is 1.
         html: write a page.
@@ -74,13 +95,13 @@ def bench(
 
     if (against is None) != (fail_if is None):
         raise UserError("bench: --against and --fail-if go together")
+    place = elsewhere or Elsewhere()
+    if latency_table is not None:
+        _write_table(latency_table, subjects, data, protocol or Protocol(), place)
+        return
     rules = gate.parse(fail_if) if fail_if else []
     before = gate.base(against) if against else {}
-    plan, place = protocol or Protocol(), elsewhere or Elsewhere()
-    if place.target:
-        found = _there(place, subjects, file, columns, label_column, plan)
-    else:
-        found = _here(subjects, file, columns, label_column, plan)
+    found = _found(Asked(subjects, file, columns or InputColumns(), label_column, protocol or Protocol()), place)
     table.show(found, stdout())
     if html:
         from edgeft.bench.harness import page
@@ -92,14 +113,19 @@ def bench(
         _judge(rules, before, found)
 
 
-def _here(
-    places: list[str], file: Path | None, columns: InputColumns | None, label_column: str | None, plan: Protocol
-) -> dict[str, Any]:
+def _found(asked: Asked, place: Elsewhere) -> dict[str, Any]:
+    return _there(asked, place) if place.target else _here(asked)
+
+
+def _here(asked: Asked) -> dict[str, Any]:
     from edgeft.bench.harness import run
     from edgeft.bench.harness.subject import subjects
 
-    found = subjects(places, plan.threads, plan.tokenizer, plan.max_length)
-    texts, labels = _asked(places[0], file, columns, label_column)
+    plan = asked.plan
+    found = subjects(asked.places, plan.threads, plan.tokenizer, plan.max_length)
+    texts, labels = _texts(asked)
+    if plan.tokens is not None:
+        texts, labels = _of_length(found[0], texts, labels, plan.tokens)
     longer: dict[str, Any] = {"seconds": 60.0, "server_seconds": 10.0} if plan.full else {"seconds": plan.seconds}
     how = run.Plan(
         rounds=plan.rounds,
@@ -112,23 +138,32 @@ def _here(
     return run.measured(found, texts, how, labels)
 
 
-def _asked(
-    place: str, file: Path | None, columns: InputColumns | None, label_column: str | None
-) -> tuple[list[Any], list[str] | None]:
+def _texts(asked: Asked) -> tuple[list[Any], list[str] | None]:
     """What is asked, and the true label of each."""
     from edgeft.bench.measure import texts_of
     from edgeft.runtime.texts import labelled
 
+    first, file = Path(asked.places[0]), asked.file
     if file is None:
-        if label_column:
+        if asked.label_column:
             raise UserError("bench: --label-column needs --file")
-        return texts_of(Path(place)), None
-    if label_column:
-        rows = list(labelled(file, (columns or InputColumns()).text_column, label_column))
+        return texts_of(first), None
+    if asked.label_column:
+        rows = list(labelled(file, asked.columns.text_column, asked.label_column))
         return [text for text, _ in rows], [label for _, label in rows]
-    first = Path(place)
     pairs = (first / MANIFEST).is_file() and asks_pairs(first)
-    return list(read_inputs(file, pairs, columns)), None
+    return list(read_inputs(file, pairs, asked.columns)), None
+
+
+def _of_length(first: Any, texts: list[Any], labels: list[str] | None, tokens: int) -> tuple[list[Any], None]:
+    """Texts of one length instead, by the first subject's tokenizer."""
+    from edgeft.bench.harness import lengths
+
+    if labels is not None:
+        raise UserError("bench: --tokens makes texts that have no labels; leave out --label-column")
+    if any(not isinstance(text, str) for text in texts):
+        raise UserError("bench: --tokens is for texts, not for questions")
+    return lengths.of_length(texts, tokens, lengths.counter(first)), None
 
 
 def _judge(rules: list[Any], before: Any, found: dict[str, Any]) -> None:
@@ -142,43 +177,38 @@ def _judge(rules: list[Any], before: Any, found: dict[str, Any]) -> None:
     say("bench: no rule is broken")
 
 
-def _there(
-    place: Elsewhere,
-    places: list[str],
-    file: Path | None,
-    columns: InputColumns | None,
-    label_column: str | None,
-    plan: Protocol,
-) -> dict[str, Any]:
+def _there(asked: Asked, place: Elsewhere) -> dict[str, Any]:
     """The same on another machine: the same command line there, beside copies of what it names."""
     from edgeft.bench.harness import remote
 
     there = remote.target(place.target or "", place.target_python, place.ssh_option)
-    for one in places:
-        if not Path(one).exists():
-            raise UserError(f"bench --target: {one}: only files and folders can be copied there, and this is none")
     copied: dict[str, Path] = {}
     words = ["bench"]
-    for number, one in enumerate(places):
+    for number, one in enumerate(asked.places):
         words.append(f"{number}/{Path(one).resolve().name}")
-        copied |= {f"{number}/{path.resolve().name}": path for path in _files(Path(one))}
-    words += ["--json", *_words(plan)]
-    if plan.tokenizer:
+        copied |= {f"{number}/{path.resolve().name}": path for path in _files(one)}
+    if asked.plan.tokenizer:
         raise UserError("bench --target: put tokenizer.json beside the .onnx file; --tokenizer isn't copied")
-    if file:
-        copied[file.name] = file
-        words += ["--file", file.name]
-        named = columns or InputColumns()
+    words += ["--json", *_words(asked.plan)]
+    if asked.file:
+        copied[asked.file.name] = asked.file
+        words += ["--file", asked.file.name]
         for name in ("text_column", "question_column", "context_column"):
-            words += [f"--{name.replace('_', '-')}", getattr(named, name)]
-    if label_column:
-        words += ["--label-column", label_column]
-    found = remote.measured(there, words, copied)
-    return {**found, "target": place.target}
+            words += [f"--{name.replace('_', '-')}", getattr(asked.columns, name)]
+    if asked.label_column:
+        words += ["--label-column", asked.label_column]
+    return {**remote.measured(there, words, copied), "target": place.target}
 
 
-def _files(path: Path) -> list[Path]:
-    """What is copied of a subject: a folder, or an ONNX file and what belongs to it beside it."""
+def _files(place: str) -> list[Path]:
+    """What is copied of a subject: a folder, or an ONNX file and what belongs to it beside it.
+
+    Raises:
+        UserError: neither.
+    """
+    path = Path(place)
+    if not path.exists():
+        raise UserError(f"bench --target: {place}: only files and folders can be copied there, and this is none")
     beside = [path.parent / "tokenizer.json", path.parent / "config.json", *path.parent.glob(f"{path.name}?data")]
     return [path, *(one for one in beside if path.suffix == ".onnx" and one.is_file())]
 
@@ -186,7 +216,7 @@ def _files(path: Path) -> list[Path]:
 def _words(plan: Protocol) -> list[str]:
     """The options of a protocol that aren't the default, as words of a command line."""
     words, usual = [], Protocol()
-    for name in ("seconds", "rounds", "bound_ms", "streams", "drop_points", "threads", "max_length"):
+    for name in ("seconds", "rounds", "bound_ms", "streams", "drop_points", "threads", "tokens", "max_length"):
         if (value := getattr(plan, name)) != getattr(usual, name):
             words += [f"--{name.replace('_', '-')}", str(value)]
     if plan.full:
@@ -194,3 +224,44 @@ def _words(plan: Protocol) -> list[str]:
     for scenario in plan.scenario:
         words += ["--scenario", scenario]
     return words
+
+
+def _write_table(out: Path, subjects: list[str], data: Path | None, plan: Protocol, place: Elsewhere) -> None:
+    """Measure the forms of a model as subjects of the bench, and write the table of them."""
+    if len(subjects) != 1 or data is None:
+        raise UserError("bench: --latency-table is of one folder of transformers, with --data FOLDER")
+    if not out.parent.is_dir():
+        raise UserError(f"bench: --latency-table {out}: there is no folder {out.parent}")
+    need_training()
+    from edgeft import models
+    from edgeft.data.dataset import load
+    from edgeft.pipeline import latency
+    from edgeft.stage import write_json
+
+    def ask(graphs: Any, texts: list[Any]) -> tuple[dict[str, float], dict[str, Any]]:
+        if not all(isinstance(text, str) for text in texts):
+            raise UserError(
+                "bench: --latency-table asks texts, and these rows are questions; edgeft latency takes them"
+            )
+        with tempfile.TemporaryDirectory(prefix="edgeft-texts-") as scratch:
+            file = Path(scratch) / "texts.jsonl"
+            file.write_bytes(b"".join(msgspec.json.encode({"text": text}) + b"\n" for text in texts))
+            places = [str(bed.folder / name) for bed, name in graphs.values()]
+            found = _found(Asked(places, file, InputColumns(), None, plan), place)
+        medians = [one["single_stream"]["p50_ms"] for one in found["subjects"]]
+        return dict(zip(graphs, medians, strict=True)), found["machine"]
+
+    model = models.find(subjects[0])
+    if not isinstance(model, Path):
+        raise UserError(f"bench: --latency-table: {subjects[0]} is no model folder")
+    found = latency.measured(model, load(data), plan.threads, ask)
+    write_json(out, found)
+    print(
+        f"{out}: a layer with everything takes {_whole_layer(found):.3f} ms, what isn't in a layer {found.base_ms:.3f}"
+    )
+
+
+def _whole_layer(table: Any) -> float:
+    row = table.layers_ms[max(table.layers_ms)]
+    layer: float = row[max(row)]
+    return layer

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import itertools
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import mean
+from typing import Any, TypeAlias
 
 from transformers import PreTrainedModel
 
@@ -16,11 +17,11 @@ from edgeft.bench.race import race
 from edgeft.compress.structure import Cut, by_ratios, prune
 from edgeft.data.dataset import Dataset
 from edgeft.data.dataset import load as load_dataset
+from edgeft.export.bed import Bed
 from edgeft.export.draft import drafts
 from edgeft.latency_table import LatencyTable
 from edgeft.progress import say
 from edgeft.recipe import BenchConfig, ExportConfig
-from edgeft.runtime import Model
 from edgeft.shapes import structure_of
 from edgeft.stage import Inputs, Metrics, stage, write_json
 from edgeft.train import tasks
@@ -31,6 +32,9 @@ IN_A_ROW = 20  # texts in a turn: eight models that take turns at every text wou
 SHARES = (0, 0.4, 0.8)  # that go, of the heads and of the channels
 PRECISION = "int8"
 WHOLE, ONE_LAYER = "whole", "one layer"
+
+Graphs: TypeAlias = Mapping[str, tuple[Bed, str]]  # a form's name to its graph
+Ask: TypeAlias = Callable[[Graphs, list[Any]], tuple[dict[str, float], dict[str, Any]]]
 
 
 def fill(config: BenchConfig, inputs: Inputs, out_dir: Path) -> Metrics:
@@ -44,22 +48,37 @@ def fill(config: BenchConfig, inputs: Inputs, out_dir: Path) -> Metrics:
     Returns:
         `base_ms` of the table, and how many forms were measured.
     """
-    dataset = load_dataset(inputs["data"])
-    head = tasks.class_of(dataset.kind).head(dataset.labels)
-    whole = models.load(inputs["model"], head)
+
+    def raced(graphs: Graphs, texts: list[Any]) -> tuple[dict[str, float], dict[str, Any]]:
+        contenders = {name: bed.model(file, threads=config.threads) for name, (bed, file) in graphs.items()}
+        found = race(contenders, texts, max(config.queries, LEAST_QUERIES), config.warmup, IN_A_ROW)
+        return {name: one.p50_ms for name, one in found.items()}, machine.describe()
+
+    found = measured(inputs["model"], load_dataset(inputs["data"]), config.threads, raced)
+    write_json(out_dir / TABLE, found)
+    return {"base_ms": found.base_ms, "forms": 1 + sum(map(len, found.layers_ms.values()))}
+
+
+def measured(model: Path, dataset: Dataset, threads: int, ask: Ask) -> LatencyTable:
+    """The table of a model.
+
+    Args:
+        model: its folder.
+        dataset: whose validation texts are asked.
+        threads: of the engine.
+        ask: the graphs of all forms and the texts, to each form's median milliseconds and the machine that took them.
+    """
+    whole = models.load(model, tasks.class_of(dataset.kind).head(dataset.labels))
     cuts = points(whole)
-    say(f"latency: {len(cuts)} forms of the model, in turns, {config.threads} threads")
+    say(f"latency: {len(cuts)} forms of the model, in turns, {threads} threads")
     with tempfile.TemporaryDirectory(prefix="edgeft-latency-") as scratch:
-        contenders = {
-            name: runnable(inputs["model"], cut, dataset, Path(scratch) / str(number), config.threads)
+        graphs = {
+            name: drawn(model, cut, dataset, Path(scratch) / str(number))
             for number, (name, cut) in enumerate(cuts.items())
         }
-        texts = tasks.of_artifact(dataset, contenders[WHOLE].manifest).given(dataset.validation)
-        raced = race(contenders, texts, max(config.queries, LEAST_QUERIES), config.warmup, IN_A_ROW)
-        timed = {name: found.p50_ms for name, found in raced.items()}
-    found = table(timed, cuts, config, len(texts), len(structure_of(whole).width))
-    write_json(out_dir / TABLE, found)
-    return {"base_ms": found.base_ms, "forms": len(cuts)}
+        texts = tasks.of_artifact(dataset, graphs[WHOLE][0].manifest).given(dataset.validation)
+        timed, there = ask(graphs, texts)
+    return table(timed, cuts, threads, len(texts), len(structure_of(whole).width), there)
 
 
 def points(model: PreTrainedModel) -> dict[str, Cut]:
@@ -74,27 +93,33 @@ def points(model: PreTrainedModel) -> dict[str, Cut]:
     return found
 
 
-def runnable(source: Path, cut: Cut, dataset: Dataset, scratch: Path, threads: int) -> Model:
-    """A cut model as the runtime would run it; which units go makes no difference to its speed."""
+def drawn(source: Path, cut: Cut, dataset: Dataset, scratch: Path) -> tuple[Bed, str]:
+    """The graph of a cut model beside its tokenizer; which units go makes no difference to its speed."""
     model = models.load(source, tasks.class_of(dataset.kind).head(dataset.labels))
     tokenizer = models.load_tokenizer(source)
     prune(model, cut, "magnitude")
     models.save(model, tokenizer, scratch / "model", tokenizer.model_max_length)
     bed, files = drafts(ExportConfig(), scratch / "model", dataset, [PRECISION], scratch)
-    return bed.model(files[0], threads=threads)
+    return bed, files[0]
 
 
 def table(
-    timed: Mapping[str, float], cuts: Mapping[str, Cut], config: BenchConfig, texts: int, width: int
+    timed: Mapping[str, float],
+    cuts: Mapping[str, Cut],
+    threads: int,
+    texts: int,
+    width: int,
+    there: dict[str, Any],
 ) -> LatencyTable:
     """The table of measured medians.
 
     Args:
         timed: milliseconds of each cut.
         cuts: of the same names.
-        config: threads.
+        threads: of the engine.
         texts: how many were asked.
         width: hidden width.
+        there: the machine, as the bench describes it.
     """
     layers = len(cuts[WHOLE].heads or ())
     # Of a model of one layer, what isn't in the layer can't be told from it.
@@ -109,9 +134,9 @@ def table(
         layers_ms=found,
         width=width,
         precision=PRECISION,
-        threads=config.threads,
+        threads=threads,
         texts=texts,
-        machine=machine.describe(),
+        machine=there,
     )
 
 

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from edgeft import artifact as artifacts
+from edgeft.bench.harness.installed import install_bytes
 from edgeft.errors import UserError
 from edgeft.runtime import load
 from edgeft.runtime.engine import Engine
@@ -77,12 +78,14 @@ class Artifact:
         return {name: took[name] / total for name in sorted(took, key=lambda name: -took[name])}
 
     def facts(self) -> dict[str, Any]:
-        """Bytes on the device, precision and task."""
+        """Bytes on the device and of what has to be installed, precision, task and the graph's digest."""
         manifest = self.model.manifest
         return {
             "bytes": artifacts.total_bytes(manifest),
             "precision": manifest.quantization.precision,
             "task": manifest.task,
+            "sha256": manifest.files[artifacts.MODEL].sha256,
+            "install_bytes": install_bytes(),
         }
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from edgeft.bench import machine
-from edgeft.bench.harness import hardware, noise, offline, quality, ratios, server, single
+from edgeft.bench.harness import hardware, noise, offline, quality, ratios, server, single, sustained
 from edgeft.bench.harness.child import Child
 from edgeft.bench.harness.single import Stream
 from edgeft.bench.harness.subject import Subject
@@ -31,8 +31,9 @@ class Plan:
         seconds: of the single stream of each subject, at least.
         queries: of the single stream of each subject and of each rate, at least.
         rounds: how often all processes are started anew.
-        scenarios: further ones, `offline` and `server`.
+        scenarios: further ones: `offline`, `server` and `sustained`.
         server_seconds: of each rate.
+        sustained_seconds: of the sustained run.
         bound_ms: that p99 of the server scenario is not to exceed; None: three times the single stream's p99.
         streams: queries of the server scenario that may be answered at once.
         drop_points: accuracy that a subject may lose against the first and still be called faster.
@@ -44,6 +45,7 @@ class Plan:
     rounds: int = 8
     scenarios: tuple[str, ...] = ("offline", "server")
     server_seconds: float = 2.0
+    sustained_seconds: float = 60.0
     bound_ms: float | None = None
     streams: int = 1
     drop_points: float = 1.0
@@ -117,7 +119,9 @@ def _alone(
     say(f"bench: {subject.name}")
     found: dict[str, Any] = {}
     with Child(subject, texts) as child:
-        warm(child)
+        paced = warm(child)
+        if "sustained" in plan.scenarios:
+            found["sustained"] = sustained.sustained(child, paced.median_ms, plan.sustained_seconds).as_dict()
         if "offline" in plan.scenarios:
             found["offline_texts_per_s"] = offline.throughput(child, plan.server_seconds)
         if "server" in plan.scenarios:

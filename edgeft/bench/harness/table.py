@@ -33,7 +33,7 @@ def show(found: Mapping[str, Any], console: Console) -> None:
 
 def tables(found: Mapping[str, Any]) -> list[list[Row]]:
     """The tables that have rows, the header first."""
-    return [rows for made in (_stream, _start, _offline, _server) if len(rows := made(found)) > 1]
+    return [rows for made in (_stream, _start, _sustained, _offline, _server) if len(rows := made(found)) > 1]
 
 
 def _table(rows: Sequence[Row]) -> Table:
@@ -63,10 +63,21 @@ def _replay(one: Mapping[str, Any]) -> str:
 
 
 def _start(found: Mapping[str, Any]) -> list[Row]:
-    rows: list[Row] = [("cold start", "import ms", "load ms", "first answer ms", "peak RSS MB")]
+    rows: list[Row] = [("cold start", "import ms", "load ms", "first answer ms", "peak RSS MB", "installed MB")]
     for one in found["subjects"]:
         start = [f"{one['cold_start'][name]:.1f}" for name in ("import_ms", "load_ms", "first_answer_ms")]
-        rows.append((one["name"], *start, f"{one['peak_rss_bytes'] / 1e6:.1f}"))
+        installed = one["facts"].get("install_bytes")
+        sizes = (f"{one['peak_rss_bytes'] / 1e6:.1f}", f"{installed / 1e6:.0f}" if installed else MISSING)
+        rows.append((one["name"], *start, *sizes))
+    return rows
+
+
+def _sustained(found: Mapping[str, Any]) -> list[Row]:
+    rows: list[Row] = [("without a pause", "first ms", "last ms", "slower by")]
+    for one in found["subjects"]:
+        if kept := one.get("sustained"):
+            first, last = kept["burst_ms"], kept["sustained_ms"]
+            rows.append((one["name"], f"{first:.3f}", f"{last:.3f}", f"{last / first - 1:+.1%}"))
     return rows
 
 

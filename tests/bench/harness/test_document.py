@@ -54,8 +54,14 @@ def served(folder: Path) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def found(folder: Path, served: str) -> dict[str, Any]:
     places = [str(folder), str(folder.parent / "graph" / artifact.MODEL), served, f"{SUBJECTS}:waits"]
-    scenarios = ("offline", "server")
-    plan = Plan(seconds=0.3, queries=60, rounds=2, scenarios=scenarios, server_seconds=0.1, bound_ms=1000.0)
+    length: dict[str, Any] = {
+        "seconds": 0.3,
+        "queries": 60,
+        "rounds": 2,
+        "server_seconds": 0.1,
+        "sustained_seconds": 0.3,
+    }
+    plan = Plan(scenarios=("offline", "server", "sustained"), bound_ms=1000.0, **length)
     return measured(subjects(places, 1, None, None), TEXTS, plan, LABELS)
 
 
@@ -83,6 +89,7 @@ def test_the_document_has_what_its_description_says(found: dict[str, Any], folde
     assert "Gather" in first["where"]["operators"]
     assert set(first["offline_texts_per_s"]) == {"1", "8", "32"}
     assert first["server"]["rate"] > 0
+    assert len(first["sustained"]["windows_ms"]) == 12
     assert first["replay"]["passed"]
     assert set(found["ratios"]) == {one["name"] for one in found["subjects"][1:]}
     described = (Path(__file__).parents[3] / "docs" / "bench.md").read_text(encoding="utf-8")
@@ -94,7 +101,14 @@ def test_the_table_and_the_page_show_it(found: dict[str, Any]) -> None:
     stream = io.StringIO()
     table.show(found, Console(file=stream, width=200))
     text = stream.getvalue()
-    for wanted in ("counts", "passed", "offline, texts/s", "queries each, batch 1, 3 texts", "capacity, queries/s"):
+    for wanted in (
+        "counts",
+        "passed",
+        "offline, texts/s",
+        "without a pause",
+        "queries each, batch 1, 3 texts",
+        "capacity, queries/s",
+    ):
         assert wanted in text
     html = page.render(found)
     assert html.count("<svg") == 2
