@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -29,6 +29,7 @@ class Protocol:
     scenario: Annotated[tuple[Scenario, ...], Parameter(help="beside the single stream", negative="")] = ()
     bound_ms: Annotated[float | None, Parameter(help="p99 that the server scenario is to hold [ms]")] = None
     streams: Annotated[int, Parameter(help="queries of the server scenario that are answered at once")] = 1
+    stream_alone: Annotated[bool, Parameter(help="nothing beside the single stream", negative="")] = False
     drop_points: Annotated[float, Parameter(help="accuracy that a faster subject may lose to the first [points]")] = 1.0
     threads: Annotated[int, Parameter(help="of the engine")] = 1
     tokenizer: Annotated[Path | None, Parameter(help="tokenizer.json of .onnx files; the one beside each")] = None
@@ -132,6 +133,7 @@ def _here(asked: Asked) -> dict[str, Any]:
         scenarios=plan.scenario,
         bound_ms=plan.bound_ms,
         streams=plan.streams,
+        stream_alone=plan.stream_alone,
         drop_points=plan.drop_points,
         **longer,
     )
@@ -219,8 +221,7 @@ def _words(plan: Protocol) -> list[str]:
     for name in ("seconds", "rounds", "bound_ms", "streams", "drop_points", "threads", "tokens", "max_length"):
         if (value := getattr(plan, name)) != getattr(usual, name):
             words += [f"--{name.replace('_', '-')}", str(value)]
-    if plan.full:
-        words.append("--full")
+    words += [f"--{name.replace('_', '-')}" for name in ("full", "stream_alone") if getattr(plan, name)]
     for scenario in plan.scenario:
         words += ["--scenario", scenario]
     return words
@@ -247,7 +248,9 @@ def _write_table(out: Path, subjects: list[str], data: Path | None, plan: Protoc
             file = Path(scratch) / "texts.jsonl"
             file.write_bytes(b"".join(msgspec.json.encode({"text": text}) + b"\n" for text in texts))
             places = [str(bed.folder / name) for bed, name in graphs.values()]
-            found = _found(Asked(places, file, InputColumns(), None, plan), place)
+            found = _found(Asked(places, file, InputColumns(), None, replace(plan, stream_alone=True)), place)
+        if seen := found["noise"]["seen"]:
+            say(f"bench: the machine was noisy: {'; '.join(seen)}")
         medians = [one["single_stream"]["p50_ms"] for one in found["subjects"]]
         return dict(zip(graphs, medians, strict=True)), found["machine"]
 

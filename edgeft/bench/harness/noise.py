@@ -41,14 +41,12 @@ class Ticks:
     Attributes:
         busy: all processes' work.
         stolen: wanted, and given to another machine of the host.
-        total: busy, stolen and idle.
         own: this process's and its children's work.
         wall: on the clock.
     """
 
     busy: float
     stolen: float
-    total: float
     own: float
     wall: float
 
@@ -56,12 +54,9 @@ class Ticks:
 def ticks() -> Ticks:
     """Now."""
     times = psutil.cpu_times()
-    idle = times.idle + getattr(times, "iowait", 0.0)
     stolen = getattr(times, "steal", 0.0)
     busy = sum(getattr(times, name, 0.0) for name in ("user", "nice", "system", "irq", "softirq"))
-    return Ticks(
-        busy=busy, stolen=stolen, total=busy + stolen + idle, own=sum(os.times()[:4]) + _living(), wall=time.time()
-    )
+    return Ticks(busy=busy, stolen=stolen, own=sum(os.times()[:4]) + _living(), wall=time.time())
 
 
 def _living() -> float:
@@ -84,7 +79,7 @@ class Noise:
         kernel_before_ms: the kernel's time before it.
         kernel_after_ms: and after it.
         drift: their relative difference.
-        stolen: share of the cores' time that the host gave to others.
+        stolen: share of the time that processes wanted and the host gave to others; idle cores don't thin it.
         foreign: cores that other processes took, on average.
         seen: what is above its bound, in words; nothing: comparable.
     """
@@ -111,13 +106,14 @@ def judged(kernel_before_ms: float, kernel_after_ms: float, before: Ticks, after
         after: at the end.
         served: whether a server was measured, whose process is not this one's child: its work is no noise.
     """
-    total, wall = max(1e-9, after.total - before.total), max(1e-9, after.wall - before.wall)
+    wanted = max(1e-9, after.busy - before.busy + after.stolen - before.stolen)
+    wall = max(1e-9, after.wall - before.wall)
     drift = abs(kernel_after_ms / kernel_before_ms - 1)
-    stolen = (after.stolen - before.stolen) / total
+    stolen = (after.stolen - before.stolen) / wanted
     foreign = max(0.0, (after.busy - before.busy) - (after.own - before.own)) / wall
     bounds = (
         (drift, DRIFT, f"a fixed piece of work took {kernel_before_ms:.3f} ms before and {kernel_after_ms:.3f} after"),
-        (stolen, STOLEN, f"the host took {stolen:.1%} of the cores' time away"),
+        (stolen, STOLEN, f"the host took away {stolen:.1%} of the time that processes wanted"),
         (foreign, math.inf if served else FOREIGN, f"other processes kept {foreign:.2f} cores busy"),
     )
     return Noise(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import tempfile
 import threading
 import time
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from edgeft import artifact as artifacts
+from edgeft.bench.harness import operators
 from edgeft.bench.harness.installed import install_bytes
 from edgeft.errors import UserError
 from edgeft.runtime import load
@@ -60,22 +60,16 @@ class Artifact:
         found["decode"] = max(0.0, answered - run - sum(found.values()))
         return {name: 1e3 * value for name, value in found.items()}
 
-    def operators(self, texts: Sequence[Any]) -> dict[str, float]:
-        """Operator to its share of the session's time, by onnxruntime's profile."""
-        with tempfile.TemporaryDirectory(prefix="edgeft-profile-") as folder:
-            own, graph = self.model.engine, self.model.folder / artifacts.MODEL
-            engine = Engine(graph, own.pad_token_id, own.threads, profile=Path(folder) / "run")
+    def profile(self, texts: Sequence[Any]) -> dict[str, Any]:
+        """Operators with their shares of the session, and the work of a text."""
+
+        def ask(engine: Engine) -> None:
             for windows in self.model.windows(texts):
                 for window in windows:
                     engine.run([window.ids], self.model.reads, [window.types])
-            events = json.loads(engine.profiled().read_text(encoding="utf-8"))
-        took: dict[str, float] = {}
-        for event in events:
-            if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
-                name = event["args"]["op_name"]
-                took[name] = took.get(name, 0.0) + event["dur"]
-        total = sum(took.values()) or 1.0
-        return {name: took[name] / total for name in sorted(took, key=lambda name: -took[name])}
+
+        graph = self.model.folder / artifacts.MODEL
+        return operators.described(operators.profiled(graph, self.model.engine, ask), len(texts))
 
     def facts(self) -> dict[str, Any]:
         """Bytes on the device and of what has to be installed, precision, task and the graph's digest."""
@@ -93,16 +87,19 @@ class Onnx:
     """A graph of anybody's, asked for its first output."""
 
     def __init__(self, path: str, tokenizer: str, max_length: int | None, threads: int) -> None:
+        self.graph = Path(path)
         self.tokenizer = load_tokenizer(Path(tokenizer), None)
         self.tokenizer.enable_truncation(max_length or _cut(Path(tokenizer)))
-        self.engine = Engine(Path(path), 0, threads)
-        self.files = [Path(path), *Path(path).parent.glob(Path(path).name + "?data"), Path(tokenizer)]
-        self.labels = _labels(Path(path).parent)
+        self.engine = Engine(self.graph, 0, threads)
+        self.files = [self.graph, *self.graph.parent.glob(self.graph.name + "?data"), Path(tokenizer)]
+        self.labels = _labels(self.graph.parent)
 
     def __call__(self, text: str) -> Any:
         """Its first output for one text."""
-        encoded = self.tokenizer.encode(text)
-        return self.engine.run([encoded.ids], self.engine.output_names[:1], [encoded.type_ids])[0][0]
+        return self._run(self.engine, self.tokenizer.encode(text))
+
+    def _run(self, engine: Engine, encoded: Any) -> Any:
+        return engine.run([encoded.ids], engine.output_names[:1], [encoded.type_ids])[0][0]
 
     def many(self, texts: Sequence[str]) -> Any:
         """As one batch, padded to its longest text."""
@@ -117,6 +114,23 @@ class Onnx:
         shares = np.exp(answer - answer.max())
         best = int(shares.argmax())
         return self.labels.get(str(best), f"LABEL_{best}"), float(shares[best] / shares.sum())
+
+    def parts(self, text: str) -> dict[str, float]:
+        """Milliseconds of one text: `tokenize` and `session`."""
+        start = time.perf_counter()
+        encoded = self.tokenizer.encode(text)
+        tokenized = time.perf_counter()
+        self._run(self.engine, encoded)
+        return {"tokenize": 1e3 * (tokenized - start), "session": 1e3 * (time.perf_counter() - tokenized)}
+
+    def profile(self, texts: Sequence[str]) -> dict[str, Any]:
+        """Operators with their shares of the session, and the work of a text."""
+
+        def ask(engine: Engine) -> None:
+            for text in texts:
+                self._run(engine, self.tokenizer.encode(text))
+
+        return operators.described(operators.profiled(self.graph, self.engine, ask), len(texts))
 
     def facts(self) -> dict[str, Any]:
         """Bytes on the device."""

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from edgeft.bench import machine
-from edgeft.bench.harness import hardware, noise, offline, quality, ratios, server, single, sustained
+from edgeft.bench.harness import ceiling, hardware, noise, offline, quality, ratios, server, single, sustained
 from edgeft.bench.harness.child import Child
 from edgeft.bench.harness.single import Stream
 from edgeft.bench.harness.subject import Subject
@@ -20,6 +20,7 @@ from edgeft.errors import UserError
 from edgeft.progress import say
 
 SCHEMA_VERSION = 2
+NOWHERE = {"parts_ms": None, "operators": None, "work": None}
 QUANTILES = (1, 5, *range(10, 100, 10), 95, 99, 99.9)
 
 
@@ -36,6 +37,7 @@ class Plan:
         sustained_seconds: of the sustained run.
         bound_ms: that p99 of the server scenario is not to exceed; None: three times the single stream's p99.
         streams: queries of the server scenario that may be answered at once.
+        stream_alone: nothing beside the single stream.
         drop_points: accuracy that a subject may lose against the first and still be called faster.
         seed: of arrivals and resampling.
     """
@@ -48,6 +50,7 @@ class Plan:
     sustained_seconds: float = 60.0
     bound_ms: float | None = None
     streams: int = 1
+    stream_alone: bool = False
     drop_points: float = 1.0
     seed: int = 0
 
@@ -77,14 +80,15 @@ def measured(
     heard = noise.judged(kernel, noise.kernel_ms(), ticks, noise.ticks(), served)
     after = _physical()
     found = [
-        {**_facts(one), **_of_stream(streams[one.name]), **_alone(one, texts, plan, labels, streams[one.name])}
+        {**_named(one), **_of_stream(streams[one.name]), **_alone(one, texts, plan, labels, streams[one.name])}
         for one in subjects
     ]
+    peak = _ceilings(found)
     return {
         "schema_version": SCHEMA_VERSION,
         "plan": {**asdict(plan), "scenarios": list(plan.scenarios)},
         "texts": len(texts),
-        "machine": {**machine.describe(), "caches": hardware.caches(), "clock": hardware.clock()},
+        "machine": {**machine.describe(), "caches": hardware.caches(), "clock": hardware.clock(), "peaks": peak},
         "noise": heard.as_dict(),
         "degrees": {"before": before["degrees"], "after": after["degrees"]},
         "joules": hardware.spent(before["joules"], after["joules"]),
@@ -97,7 +101,7 @@ def _physical() -> dict[str, Any]:
     return {"degrees": hardware.degrees(), "joules": hardware.joules()}
 
 
-def _facts(subject: Subject) -> dict[str, Any]:
+def _named(subject: Subject) -> dict[str, Any]:
     return {"name": subject.name, "kind": subject.kind, "threads": subject.options.get("threads")}
 
 
@@ -116,10 +120,13 @@ def _alone(
     subject: Subject, texts: Sequence[Any], plan: Plan, labels: Sequence[str] | None, stream: Stream
 ) -> dict[str, Any]:
     """What is measured of one subject after the other."""
+    if plan.stream_alone:
+        return {"facts": {}, "peak_rss_bytes": None, "where": NOWHERE}
     say(f"bench: {subject.name}")
     found: dict[str, Any] = {}
     with Child(subject, texts) as child:
         paced = warm(child)
+        found |= child.request("facts")  # before scenarios that need more memory
         if "sustained" in plan.scenarios:
             found["sustained"] = sustained.sustained(child, paced.median_ms, plan.sustained_seconds).as_dict()
         if "offline" in plan.scenarios:
@@ -131,11 +138,21 @@ def _alone(
             ).as_dict()
         if labels is not None:
             found["quality"] = quality.judged(child, labels)
-        found |= child.request("facts")
         found["where"] = child.request("where")
     if subject.kind == "artifact":
         found["replay"] = quality.replayed(Path(subject.place))
     return found
+
+
+def _ceilings(found: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """Give each subject whose work is known its `ceiling`; what the machine reaches, None where nobody's is known."""
+    known = [one for one in found if one["where"]["work"]]
+    if not known:
+        return None
+    peak = ceiling.peaks(known[0]["threads"])
+    for one in known:
+        one["ceiling"] = ceiling.ceiling(one["where"]["work"], peak)
+    return peak
 
 
 def compared(

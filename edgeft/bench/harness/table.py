@@ -33,7 +33,7 @@ def show(found: Mapping[str, Any], console: Console) -> None:
 
 def tables(found: Mapping[str, Any]) -> list[list[Row]]:
     """The tables that have rows, the header first."""
-    return [rows for made in (_stream, _start, _sustained, _offline, _server) if len(rows := made(found)) > 1]
+    return [rows for made in (_stream, _ceiling, _start, _sustained, _offline, _server) if len(rows := made(found)) > 1]
 
 
 def _table(rows: Sequence[Row]) -> Table:
@@ -56,6 +56,17 @@ def _stream(found: Mapping[str, Any]) -> list[Row]:
     return rows
 
 
+def _ceiling(found: Mapping[str, Any]) -> list[Row]:
+    rows: list[Row] = [("ceiling", "arithmetic ms", "weights from memory ms", "session ms", "times the arithmetic")]
+    for one in found["subjects"]:
+        if least := one.get("ceiling"):
+            session = one["where"]["parts_ms"]["session"]
+            times = f"{session / least['arithmetic_ms']:.1f}" if least["arithmetic_ms"] else MISSING
+            both = [f"{least[name]:.3f}" for name in ("arithmetic_ms", "bandwidth_ms")]
+            rows.append((one["name"], *both, f"{session:.3f}", times))
+    return rows
+
+
 def _replay(one: Mapping[str, Any]) -> str:
     if "replay" not in one:
         return MISSING
@@ -67,7 +78,8 @@ def _start(found: Mapping[str, Any]) -> list[Row]:
     for one in found["subjects"]:
         start = [f"{one['cold_start'][name]:.1f}" for name in ("import_ms", "load_ms", "first_answer_ms")]
         installed = one["facts"].get("install_bytes")
-        sizes = (f"{one['peak_rss_bytes'] / 1e6:.1f}", f"{installed / 1e6:.0f}" if installed else MISSING)
+        peak = one["peak_rss_bytes"]
+        sizes = (f"{peak / 1e6:.1f}" if peak else MISSING, f"{installed / 1e6:.0f}" if installed else MISSING)
         rows.append((one["name"], *start, *sizes))
     return rows
 

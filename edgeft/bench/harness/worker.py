@@ -129,14 +129,14 @@ class Worker:
         return {"answers": [labelled(self.answer(text)) for text in self.texts]}
 
     def where(self) -> dict[str, Any]:
-        """Where the time of an answer goes, medians of its parts, and of its operators; none where it doesn't say."""
-        parts, operators = (getattr(self.answer, name, None) for name in ("parts", "operators"))
-        if parts is None or operators is None:
-            return {"parts_ms": None, "operators": None}
+        """Where the time of an answer goes: medians of its parts, operators and work; none where it doesn't say."""
+        parts, profile = (getattr(self.answer, name, None) for name in ("parts", "profile"))
+        if parts is None or profile is None:
+            return {"parts_ms": None, "operators": None, "work": None}
         texts = self.texts[:PROFILED]
         taken = [parts(text) for text in texts]
         medians = {name: sorted(one[name] for one in taken)[len(taken) // 2] for name in taken[0]}
-        return {"parts_ms": medians, "operators": operators(texts)}
+        return {"parts_ms": medians, **profile(texts)}
 
     def facts(self) -> dict[str, Any]:
         """What the subject says of itself, and the largest resident size of this process."""

@@ -91,6 +91,15 @@ def test_the_document_has_what_its_description_says(found: dict[str, Any], folde
     assert first["server"]["rate"] > 0
     assert len(first["sustained"]["windows_ms"]) == 12
     assert first["replay"]["passed"]
+    assert set(first["where"]["work"]) == {"fp32_macs", "int8_macs", "weight_bytes"}
+    assert set(first["ceiling"]) == {"arithmetic_ms", "bandwidth_ms"}
+    assert set(found["machine"]["peaks"]) == {
+        "threads",
+        "fp32_macs_per_s",
+        "int8_macs_per_s",
+        "int8_by",
+        "bytes_per_s",
+    }
     assert set(found["ratios"]) == {one["name"] for one in found["subjects"][1:]}
     described = (Path(__file__).parents[3] / "docs" / "bench.md").read_text(encoding="utf-8")
     for key in (*found, *first, *first["server"], *found["noise"], *stream):
