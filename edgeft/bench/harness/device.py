@@ -56,7 +56,29 @@ def installed(name: str) -> str | None:
         return None
 
 
-def measured(request: dict[str, Any], folder: str) -> None:
+def guarded(folder: str) -> int:
+    """Start a process that, when this one has ended in whatever way, kills what it was told of and removes the folder.
+
+    Returns:
+        Where it is told process groups, a line each.
+    """
+    reads, writes = os.pipe()
+    if os.fork():
+        os.close(reads)
+        return writes
+    os.setsid()
+    os.close(writes)
+    told = b""
+    while piece := os.read(reads, 1 << 10):
+        told += piece
+    for group in told.split():
+        with contextlib.suppress(OSError):
+            os.killpg(int(group), signal.SIGKILL)
+    shutil.rmtree(folder, ignore_errors=True)
+    os._exit(0)
+
+
+def measured(request: dict[str, Any], folder: str, guard: int) -> None:
     """Run the command in the folder and tell what it says; its JSON document at the end."""
     words = [sys.executable, "-c", "import edgeft.cli; edgeft.cli.main()", *request["words"]]
     child = subprocess.Popen(
@@ -66,10 +88,12 @@ def measured(request: dict[str, Any], folder: str) -> None:
         stderr=subprocess.PIPE,
         stdin=subprocess.DEVNULL,
         start_new_session=True,
+        env={**os.environ, "TMPDIR": folder},
     )
+    os.write(guard, b"%d\n" % child.pid)
 
     def gone() -> None:
-        while sys.stdin.buffer.read(1 << 16):
+        while os.read(0, 1 << 16):  # not through a buffer, whose lock the end of this process would want
             pass
         stop()
 
@@ -108,8 +132,11 @@ def main() -> None:
     if lacks:
         tell(refused=lacks)
         return
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(1))
     tell(ready=True)
     folder = tempfile.mkdtemp(prefix="edgeft-bench-")
+    guard = guarded(folder)
     try:
         packed = sys.stdin.buffer.read(request["bytes"])
         if len(packed) == request["bytes"]:
@@ -118,7 +145,7 @@ def main() -> None:
                     archive.extraction_filter = tarfile.data_filter
                 archive.extractall(folder)
             del packed
-            measured(request, folder)
+            measured(request, folder, guard)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -8,11 +8,12 @@ import json
 import selectors
 import subprocess
 import tarfile
+import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from urllib.parse import urlsplit
 
 from edgeft.errors import EdgeftError, UserError
@@ -90,7 +91,7 @@ def measured(there: Target, words: Sequence[str], files: dict[str, Path]) -> dic
     archive, harness = packed(files), HARNESS.read_bytes()
     starter = f"import sys; exec(compile(sys.stdin.buffer.read({len(harness)}), 'edgeft', 'exec'))"
     request = {"words": [*words], "bytes": len(archive), "packages": PACKAGES, "version": __version__}
-    with _process([*there.command, f'{there.python} -c "{starter}"']) as process:
+    with _process([*there.command, f'{there.python} -c "{starter}"']) as (process, heard):
         _send(process, harness + json.dumps(request).encode() + b"\n")
         for line in _lines(process, there):
             if "say" in line:
@@ -102,21 +103,22 @@ def measured(there: Target, words: Sequence[str], files: dict[str, Path]) -> dic
             elif "result" in line:
                 found: dict[str, Any] = line["result"]
                 return found
-        raise EdgeftError(f"{there.host}: {_reason(process, there)}")
+        raise EdgeftError(f"{there.host}: {_reason(process, heard, there)}")
 
 
 @contextlib.contextmanager
-def _process(command: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
-    """ssh, ended in any case."""
-    try:
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    except FileNotFoundError:
-        raise UserError("--target: there is no ssh on this machine") from None
-    with process:
+def _process(command: Sequence[str]) -> Iterator[tuple[subprocess.Popen[bytes], IO[bytes]]]:
+    """ssh, ended in any case, and the file of what it says beside the answers, which no pipe could hold up."""
+    with tempfile.TemporaryFile() as heard:
         try:
-            yield process
-        finally:
-            _close(process)
+            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=heard)
+        except FileNotFoundError:
+            raise UserError("--target: there is no ssh on this machine") from None
+        with process:
+            try:
+                yield process, heard
+            finally:
+                _close(process)
 
 
 def _close(process: subprocess.Popen[bytes]) -> None:
@@ -145,15 +147,18 @@ def _lines(process: subprocess.Popen[bytes], there: Target) -> Iterator[dict[str
             line = process.stdout.readline()
             if not line:
                 return
-            yield json.loads(line)
+            with contextlib.suppress(ValueError):  # what a login shell prints
+                found = json.loads(line)
+                if isinstance(found, dict):
+                    yield found
     raise EdgeftError(f"{there.host}: silent for {SILENT_SECONDS:g} s")
 
 
-def _reason(process: subprocess.Popen[bytes], there: Target) -> str:
+def _reason(process: subprocess.Popen[bytes], heard: IO[bytes], there: Target) -> str:
     """Why ssh ended, in one line."""
-    assert process.stderr is not None
-    said = process.stderr.read().decode(errors="replace").strip().splitlines()
     code = process.wait()
+    heard.seek(0)
+    said = heard.read().decode(errors="replace").strip().splitlines()
     if code == 127:
         return f"no {there.python} there; name one with --target-python"
     last = said[-1].strip() if said else f"ssh ended with exit code {code}"

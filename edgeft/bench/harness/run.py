@@ -70,8 +70,11 @@ def measured(
         The document of docs/bench.md.
 
     Raises:
-        UserError: nothing to ask, one round of several subjects, or a subject that can't be opened.
+        UserError: nothing to ask, no round, no time, one round of several subjects, or a subject that can't be opened.
     """
+    for name in ("rounds", "seconds"):
+        if getattr(plan, name) <= 0:
+            raise UserError(f"bench: --{name} {getattr(plan, name):g}: nothing would be measured; give more than 0")
     if len(subjects) > 1 and plan.rounds < 2:
         raise UserError(f"bench: {plan.rounds} round of several subjects: their ratio wants two or more")
     before, ticks, kernel = _physical(), noise.ticks(), noise.kernel_ms()

@@ -53,6 +53,8 @@ def subjects(places: list[str], threads: int, tokenizer: Path | None, max_length
     Raises:
         UserError: a place that is none of these.
     """
+    if twice := [place for place in dict.fromkeys(places) if places.count(place) > 1 and "://" in place]:
+        raise UserError(f"bench: {twice[0]} is named twice, and one server can't be told from itself")
     names = names_of([Path(place) for place in places])
     return [_subject(*one, threads, tokenizer, max_length) for one in zip(places, names, strict=True)]
 

@@ -116,8 +116,9 @@ def conditions(found: Mapping[str, Any]) -> str:
     """What the figures depend on, in one line."""
     plan, streams = found["plan"], [one["single_stream"] for one in found["subjects"]]
     settled, times = sum(one["settled_rounds"] for one in streams), plan["rounds"] * len(streams)
+    processes = "1 new process" if plan["rounds"] == 1 else f"{plan['rounds']} new processes"
     return (
-        f"{streams[0]['queries']} queries each, batch 1, {found['texts']} texts; {plan['rounds']} new processes each, "
+        f"{streams[0]['queries']} queries each, batch 1, {found['texts']} texts; {processes} each, "
         f"warmed up until two windows agreed within 2% ({settled} of {times} did)"
     )
 
