@@ -174,7 +174,7 @@ def _judge(rules: list[Any], before: Any, found: dict[str, Any]) -> None:
 
     if seen := found["noise"]["seen"]:
         raise GateError(f"bench: too noisy to judge: {'; '.join(seen)}")
-    if failed := gate.broken(rules, before, found["subjects"][0]):
+    if failed := gate.broken(rules, before, found):
         raise GateError(f"bench: {'; '.join(failed)}")
     say("bench: no rule is broken")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,13 @@ FIGURES = {
     "calibration_error": ("quality", "calibration_error"),
     "size": ("facts", "bytes"),
     "memory": ("peak_rss_bytes",),
+}
+TIMES = ("p50", "p90", "p99", "mean", "load", "capacity")  # what another processor or number of threads changes
+UNITS = {
+    **dict.fromkeys(("p50", "p90", "p99", "mean", "load"), ("x", "ms")),
+    "capacity": ("x",),
+    **dict.fromkeys(("accuracy", "calibration_error"), ("pt",)),
+    **dict.fromkeys(("size", "memory"), ("x", "MB")),
 }
 OF_ABSOLUTE = {"ms": 1.0, "MB": 1e6}  # a unit, in those of the document
 POINT = 0.01
@@ -61,6 +69,8 @@ def parse(text: str) -> list[Rule]:
                 f"--fail-if: {part!r} can't be read; expected FIGURE, < or >, a number and x (times), pt (points), ms "
                 f"or MB, as in p99>1.10x; figures: {known}"
             )
+        if found["unit"] not in UNITS[found["name"]]:
+            raise UserError(f"--fail-if: {part!r}: {found['name']} is in {' or '.join(UNITS[found['name']])}")
         rules.append(
             Rule(name=found["name"], above=found["sign"] == ">", bound=float(found["bound"]), unit=found["unit"])
         )
@@ -70,19 +80,19 @@ def parse(text: str) -> list[Rule]:
 
 
 def base(path: Path) -> Mapping[str, Any]:
-    """The first subject of an earlier document.
+    """An earlier document.
 
     Raises:
         UserError: it can't be read, or was measured on a noisy machine.
     """
     try:
-        whole = msgspec.json.decode(path.read_bytes())
-        first, seen = dict(whole["subjects"][0]), whole["noise"]["seen"]
+        whole: dict[str, Any] = msgspec.json.decode(path.read_bytes())
+        seen, *_ = whole["noise"]["seen"], whole["machine"]["processor"], whole["subjects"][0]["threads"]
     except (OSError, msgspec.DecodeError, KeyError, IndexError, TypeError, ValueError) as error:
         raise UserError(f"--against {path}: no document of `edgeft bench --json`: {error}") from None
     if seen:
         raise UserError(f"--against {path}: was measured on a machine too noisy to compare: {'; '.join(seen)}")
-    return first
+    return whole
 
 
 def broken(rules: Sequence[Rule], before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
@@ -90,15 +100,18 @@ def broken(rules: Sequence[Rule], before: Mapping[str, Any], now: Mapping[str, A
 
     Args:
         rules: of the gate.
-        before: a subject of the earlier document.
-        now: a subject of this one.
+        before: the earlier document.
+        now: this one; the first subject of each counts.
 
     Raises:
-        UserError: a figure that one of the two doesn't have.
+        UserError: a figure that one of the two doesn't have, or times of another processor or number of threads.
     """
-    failed = []
+    failed, (then, first) = [], (document["subjects"][0] for document in (before, now))
     for rule in rules:
-        old, new = _figure(before, rule.name, "--against"), _figure(now, rule.name, "this run")
+        if rule.name in TIMES:
+            _same("threads", then["threads"], first["threads"])
+            _same("processor", before["machine"]["processor"], now["machine"]["processor"])
+        old, new = _figure(then, rule.name, "--against"), _figure(first, rule.name, "this run")
         value, bound = compared(rule, old, new)
         if value > bound if rule.above else value < bound:
             sign = ">" if rule.above else "<"
@@ -111,10 +124,16 @@ def broken(rules: Sequence[Rule], before: Mapping[str, Any], now: Mapping[str, A
 def compared(rule: Rule, old: float, new: float) -> tuple[float, float]:
     """The figure as the rule's unit has it, and the bound."""
     if rule.unit == "x":
-        return new / old if old else float("inf"), rule.bound
+        times = new / old if old else (math.inf if new else 1.0)
+        return times, rule.bound
     if rule.unit == "pt":
         return (new - old) / POINT, rule.bound
     return new / OF_ABSOLUTE[rule.unit], rule.bound
+
+
+def _same(what: str, then: object, now: object) -> None:
+    if then != now:
+        raise UserError(f"--fail-if: {what} of --against: {then}, of this run: {now}; their times say nothing together")
 
 
 def _figure(subject: Mapping[str, Any], name: str, whose: str) -> float:

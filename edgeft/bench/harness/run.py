@@ -35,7 +35,8 @@ class Plan:
         scenarios: further ones: `offline`, `server` and `sustained`.
         server_seconds: of each rate.
         sustained_seconds: of the sustained run.
-        bound_ms: that p99 of the server scenario is not to exceed; None: three times the single stream's p99.
+        bound_ms: that p99 of the server scenario is not to exceed; None: three times the first subject's in the
+            single stream.
         streams: queries of the server scenario that may be answered at once.
         stream_alone: nothing beside the single stream.
         drop_points: accuracy that a subject may lose against the first and still be called faster.
@@ -82,8 +83,9 @@ def measured(
     served = any(one.kind == "http" for one in subjects)
     heard = noise.judged(kernel, noise.kernel_ms(), ticks, noise.ticks(), served)
     after = _physical()
+    bound = plan.bound_ms or server.BOUND_TIMES * summary(streams[subjects[0].name].samples_ms).p99_ms
     found = [
-        {**_named(one), **_of_stream(streams[one.name]), **_alone(one, texts, plan, labels, streams[one.name])}
+        {**_named(one), **_of_stream(streams[one.name]), **_alone(one, texts, plan, labels, streams[one.name], bound)}
         for one in subjects
     ]
     peak = _ceilings(found)
@@ -120,7 +122,7 @@ def _of_stream(stream: Stream) -> dict[str, Any]:
 
 
 def _alone(
-    subject: Subject, texts: Sequence[Any], plan: Plan, labels: Sequence[str] | None, stream: Stream
+    subject: Subject, texts: Sequence[Any], plan: Plan, labels: Sequence[str] | None, stream: Stream, bound_ms: float
 ) -> dict[str, Any]:
     """What is measured of one subject after the other."""
     if plan.stream_alone:
@@ -135,7 +137,7 @@ def _alone(
         if "offline" in plan.scenarios:
             found["offline_texts_per_s"] = offline.throughput(child, plan.server_seconds)
         if "server" in plan.scenarios:
-            limits = plan.bound_ms, plan.server_seconds, plan.queries
+            limits = bound_ms, plan.server_seconds, plan.queries
             found["server"] = server.capacity(
                 child, summary(stream.samples_ms), *limits, plan.seed, plan.streams
             ).as_dict()

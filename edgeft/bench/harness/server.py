@@ -12,10 +12,12 @@ from edgeft.bench.harness.child import Child
 from edgeft.bench.race import Latency
 from edgeft.progress import Bar
 
-SHARES = (0.3, 0.5, 0.7, 0.8, 0.9, 1.0)  # of what one query after the other would answer, for the curve
+# Of what one query after the other would answer, for the curve. At all of it queues grow without end, which a short run
+# doesn't show.
+SHARES = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95)
 HALVINGS = 4  # between the last rate that holds and the first that doesn't
 LONGEST_SECONDS = 30.0  # of a rate; a lower one would take too long to be asked often enough for a p99
-BOUND_TIMES = 3.0  # of the single stream's p99, where the user names no bound
+BOUND_TIMES = 3.0  # of the first subject's p99 in the single stream, where the user names no bound
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,46 +72,50 @@ def loaded(child: Child, rate: float, seconds: float, least: int, seed: int, str
 
 
 def capacity(
-    child: Child, stream: Latency, bound_ms: float | None, seconds: float, least: int, seed: int, streams: int = 1
+    child: Child, stream: Latency, bound_ms: float, seconds: float, least: int, seed: int, streams: int = 1
 ) -> Capacity:
     """Rates at shares of the single stream's own, then halvings between the last that holds and the first that doesn't.
 
+    A rate that doesn't hold is asked once more, and the better of the two counts: one stall of the machine is no limit.
     The lowest rate that is asked takes `LONGEST_SECONDS`.
 
     Args:
         child: warmed up.
         stream: what a query took in the single stream.
-        bound_ms: of p99; None: three times that of the single stream.
+        bound_ms: of p99.
         seconds: of each rate.
         least: queries of each rate.
         seed: of the arrivals; each rate has its own.
         streams: queries that may be answered at once.
     """
-    bound = bound_ms or BOUND_TIMES * stream.p99_ms
     most = 1e3 * streams / stream.mean_ms
     loads: list[Load] = []
     with Bar("server", len(SHARES) + HALVINGS) as bar:
 
         def tried(rate: float) -> bool:
-            loads.append(loaded(child, rate, seconds, least, seed + len(loads), streams))
+            tries = []
+            for again in range(2):
+                tries.append(loaded(child, rate, seconds, least, seed + 2 * len(loads) + again, streams))
+                if tries[-1].p99_ms <= bound_ms:
+                    break
+            loads.append(min(tries, key=lambda one: one.p99_ms))
             bar.advance()
-            return loads[-1].p99_ms <= bound
+            return loads[-1].p99_ms <= bound_ms
 
         rates = [share * most for share in SHARES]
         held, broken = bracket([rate for rate in rates if least / rate <= LONGEST_SECONDS] or rates[-1:], tried)
         for _ in range(HALVINGS):
-            middle = (held + broken) / 2
-            if least / middle > LONGEST_SECONDS:
+            if broken is None or least / (middle := (held + broken) / 2) > LONGEST_SECONDS:
                 break
             held, broken = (middle, broken) if tried(middle) else (held, middle)
-    return Capacity(bound_ms=bound, rate=held, loads=sorted(loads, key=lambda one: one.rate), streams=streams)
+    return Capacity(bound_ms=bound_ms, rate=held, loads=sorted(loads, key=lambda one: one.rate), streams=streams)
 
 
-def bracket(rates: Sequence[float], holds: Callable[[float], bool]) -> tuple[float, float]:
-    """The last of some rising rates that holds, and the next one; 0 where none does."""
+def bracket(rates: Sequence[float], holds: Callable[[float], bool]) -> tuple[float, float | None]:
+    """The last of some rising rates that holds, 0 where none does, and the first that doesn't, None where all do."""
     held = 0.0
     for rate in rates:
         if not holds(rate):
             return held, rate
         held = rate
-    return held, held * 1.25
+    return held, None

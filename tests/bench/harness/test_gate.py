@@ -14,8 +14,12 @@ from edgeft.stage import write_json
 
 
 def subject(p99: float = 2.0, accuracy: float | None = 0.85, size: int = 8_000_000) -> dict[str, Any]:
-    found: dict[str, Any] = {"single_stream": {"p99_ms": p99}, "facts": {"bytes": size}}
+    found: dict[str, Any] = {"single_stream": {"p99_ms": p99}, "facts": {"bytes": size}, "threads": 1}
     return found if accuracy is None else {**found, "quality": {"accuracy": accuracy}}
+
+
+def document(one: dict[str, Any], processor: str = "a fast one", seen: list[str] | None = None) -> dict[str, Any]:
+    return {"subjects": [one], "machine": {"processor": processor}, "noise": {"seen": seen or []}}
 
 
 def test_rules_are_read() -> None:
@@ -46,25 +50,46 @@ def test_what_cant_be_read_is_named(text: str) -> None:
     ],
 )
 def test_what_became_worse_is_said_with_both_numbers(rule: str, now: dict[str, Any], broken: list[str]) -> None:
-    assert gate.broken(gate.parse(rule), subject(), now) == broken
+    assert gate.broken(gate.parse(rule), document(subject()), document(now)) == broken
+
+
+@pytest.mark.parametrize("text", ["accuracy<0.9x", "p99>1pt", "size>1ms", "capacity<5ms", "calibration_error>0.1MB"])
+def test_a_figure_has_units_of_its_own(text: str) -> None:
+    with pytest.raises(UserError, match=r"^--fail-if: .*: \w+ is in "):
+        gate.parse(text)
+
+
+def test_times_of_another_machine_are_not_judged() -> None:
+    before, other = document(subject()), document(subject(), processor="a slow one")
+    two = document({**subject(), "threads": 2})
+    for now, said in ((other, "processor of --against: a fast one, of this run: a slow one"), (two, "threads of")):
+        with pytest.raises(UserError, match=said):
+            gate.broken(gate.parse("p99>1.1x"), before, now)
+        assert gate.broken(gate.parse("accuracy<-1pt, size>1.1x"), before, now) == []
+
+
+def test_nothing_that_stays_nothing_is_no_worse() -> None:
+    empty, some = document(subject(size=0)), document(subject(size=5))
+    assert gate.broken(gate.parse("size>1.1x"), empty, empty) == []
+    assert gate.broken(gate.parse("size>1.1x"), empty, some) == ["size infx > 1.1x (0 -> 5)"]
 
 
 def test_a_figure_that_is_missing_is_an_error_and_never_passes() -> None:
     with pytest.raises(UserError, match="this run has no accuracy"):
-        gate.broken(gate.parse("accuracy<-1pt"), subject(), subject(accuracy=None))
+        gate.broken(gate.parse("accuracy<-1pt"), document(subject()), document(subject(accuracy=None)))
     with pytest.raises(UserError, match="--against has no capacity"):
-        gate.broken(gate.parse("capacity<0.9x"), subject(), subject())
+        gate.broken(gate.parse("capacity<0.9x"), document(subject()), document(subject()))
 
 
 def test_the_earlier_document_is_read(tmp_path: Path) -> None:
-    write_json(tmp_path / "base.json", {"subjects": [subject()], "noise": {"seen": []}})
-    assert gate.base(tmp_path / "base.json") == subject()
+    write_json(tmp_path / "base.json", document(subject()))
+    assert gate.base(tmp_path / "base.json") == document(subject())
     for name, text in {"empty.json": "{}", "odd.json": "nothing", "list.json": '{"subjects": [1]}'}.items():
         (tmp_path / name).write_text(text)
         with pytest.raises(UserError, match="no document of `edgeft bench --json`"):
             gate.base(tmp_path / name)
     with pytest.raises(UserError, match="no document"):
         gate.base(tmp_path / "none.json")
-    write_json(tmp_path / "noisy.json", {"subjects": [subject()], "noise": {"seen": ["it rained"]}})
+    write_json(tmp_path / "noisy.json", document(subject(), seen=["it rained"]))
     with pytest.raises(UserError, match="too noisy to compare: it rained"):
         gate.base(tmp_path / "noisy.json")

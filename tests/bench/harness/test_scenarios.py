@@ -143,6 +143,21 @@ class Queue:
         return {"ms": found, "seconds": free}
 
 
+class Stalling(Queue):
+    """The first time that it is asked at half of its pace, everything waits a second."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(seconds)
+        self.stalled = False
+
+    def request(self, do: str, rate: float, count: int, seed: int, streams: int) -> dict[str, Any]:
+        found = super().request(do, rate, count, seed, streams)
+        if rate * self.seconds > 0.45 and not self.stalled:
+            self.stalled = True
+            found["ms"] = [1000.0 + ms for ms in found["ms"]]
+        return found
+
+
 def test_capacity_is_the_highest_rate_that_holds() -> None:
     """Queries of 2 ms: with p99 under 20 ms an M/D/1 queue carries about 0.8 of its 500 a second."""
     alone = summary([2.0] * 100)
@@ -151,7 +166,8 @@ def test_capacity_is_the_highest_rate_that_holds() -> None:
     assert [load.rate for load in found.loads] == sorted(load.rate for load in found.loads)
     broken = [load.rate for load in found.loads if load.p99_ms > 20]
     assert found.rate < min(broken) < 1.1 * found.rate
-    assert server.capacity(Queue(0.002), alone, None, 20.0, 200, 0).bound_ms == 6.0
+    long = server.capacity(Queue(0.002), alone, bound_ms=1e4, seconds=1.0, least=200, seed=0)
+    assert long.rate == 475  # at 500 queues would grow without end, and no short run would show it
     none = server.capacity(Queue(0.002), alone, bound_ms=1.0, seconds=1.0, least=662, seed=0)
     assert none.rate == 0
     assert all(662 / load.rate <= server.LONGEST_SECONDS for load in none.loads)
@@ -160,4 +176,12 @@ def test_capacity_is_the_highest_rate_that_holds() -> None:
 def test_brackets() -> None:
     assert server.bracket([1, 2, 3], lambda rate: rate < 3) == (2, 3)
     assert server.bracket([1, 2, 3], lambda rate: False) == (0.0, 1)
-    assert server.bracket([1, 2, 3], lambda rate: True) == (3, 3.75)
+    assert server.bracket([1, 2, 3], lambda rate: True) == (3, None)
+
+
+def test_one_stall_is_no_limit() -> None:
+    alone = summary([2.0] * 100)
+    plain = server.capacity(Queue(0.002), alone, bound_ms=20.0, seconds=5.0, least=200, seed=0)
+    stalls = server.capacity(Stalling(0.002), alone, bound_ms=20.0, seconds=5.0, least=200, seed=0)
+    assert stalls.rate >= 0.9 * plain.rate
+    assert len({load.rate for load in stalls.loads}) == len(stalls.loads)
