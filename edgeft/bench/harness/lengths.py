@@ -52,7 +52,7 @@ def _one(words: Iterator[str], tokens: int, count: Callable[[str], int]) -> str:
     made, missed, length = "", 0, count("")
     while length < tokens and missed < TRIES:
         longer = f"{made} {next(words)}".strip()
-        if (found := count(longer)) <= tokens and longer != made:
+        if length < (found := count(longer)) <= tokens:  # of a tokenizer that cuts, nothing is longer from there on
             made, length = longer, found
         else:
             missed += 1
