@@ -248,7 +248,9 @@ def _write_table(out: Path, subjects: list[str], data: Path | None, plan: Protoc
             file = Path(scratch) / "texts.jsonl"
             file.write_bytes(b"".join(msgspec.json.encode({"text": text}) + b"\n" for text in texts))
             places = [str(bed.folder / name) for bed, name in graphs.values()]
-            found = _found(Asked(places, file, InputColumns(), None, replace(plan, stream_alone=True)), place)
+            cut = next(bed.manifest.inputs.max_length for bed, _ in graphs.values())
+            asked = replace(plan, stream_alone=True, max_length=cut)
+            found = _found(Asked(places, file, InputColumns(), None, asked), place)
         if seen := found["noise"]["seen"]:
             say(f"bench: the machine was noisy: {'; '.join(seen)}")
         medians = [one["single_stream"]["p50_ms"] for one in found["subjects"]]
