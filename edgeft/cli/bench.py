@@ -96,13 +96,19 @@ def bench(
 
     if (against is None) != (fail_if is None):
         raise UserError("bench: --against and --fail-if go together")
-    place = elsewhere or Elsewhere()
+    place, plan = elsewhere or Elsewhere(), protocol or Protocol()
     if latency_table is not None:
-        _write_table(latency_table, subjects, data, protocol or Protocol(), place)
+        if others := [name for name, value in _unread(file, label_column, fail_if, html, json).items() if value]:
+            raise UserError(f"bench: --latency-table writes nothing but the table; leave out {', '.join(others)}")
+        _write_table(latency_table, subjects, data, plan, place)
         return
+    if data is not None:
+        raise UserError("bench: --data is for --latency-table; texts to ask are --file's")
+    if plan.stream_alone and (label_column or plan.scenario):
+        raise UserError("bench: --stream-alone measures nothing else; leave out --label-column and --scenario")
     rules = gate.parse(fail_if) if fail_if else []
     before = gate.base(against) if against else {}
-    found = _found(Asked(subjects, file, columns or InputColumns(), label_column, protocol or Protocol()), place)
+    found = _found(Asked(subjects, file, columns or InputColumns(), label_column, plan), place)
     table.show(found, stdout())
     if html:
         from edgeft.bench.harness import page
@@ -112,6 +118,11 @@ def bench(
         print_json(found)
     if rules:
         _judge(rules, before, found)
+
+
+def _unread(*values: object) -> dict[str, object]:
+    """Options that a latency table doesn't read."""
+    return dict(zip(("--file", "--label-column", "--fail-if", "--html", "--json"), values, strict=True))
 
 
 def _found(asked: Asked, place: Elsewhere) -> dict[str, Any]:
@@ -135,6 +146,7 @@ def _here(asked: Asked) -> dict[str, Any]:
         streams=plan.streams,
         stream_alone=plan.stream_alone,
         drop_points=plan.drop_points,
+        tokens=plan.tokens,
         **longer,
     )
     return run.measured(found, texts, how, labels)
@@ -231,6 +243,8 @@ def _write_table(out: Path, subjects: list[str], data: Path | None, plan: Protoc
     """Measure the forms of a model as subjects of the bench, and write the table of them."""
     if len(subjects) != 1 or data is None:
         raise UserError("bench: --latency-table is of one folder of transformers, with --data FOLDER")
+    if plan.rounds < 2:
+        raise UserError(f"bench: --latency-table: {plan.rounds} round of several forms: their table wants two or more")
     if not out.parent.is_dir():
         raise UserError(f"bench: --latency-table {out}: there is no folder {out.parent}")
     need_training()
@@ -239,11 +253,11 @@ def _write_table(out: Path, subjects: list[str], data: Path | None, plan: Protoc
     from edgeft.pipeline import latency
     from edgeft.stage import write_json
 
+    dataset = load(data)
+    if "question" in dataset.validation.columns:
+        raise UserError("bench: --latency-table asks texts, and these rows are questions; edgeft latency takes them")
+
     def ask(graphs: Any, texts: list[Any]) -> tuple[dict[str, float], dict[str, Any]]:
-        if not all(isinstance(text, str) for text in texts):
-            raise UserError(
-                "bench: --latency-table asks texts, and these rows are questions; edgeft latency takes them"
-            )
         with tempfile.TemporaryDirectory(prefix="edgeft-texts-") as scratch:
             file = Path(scratch) / "texts.jsonl"
             file.write_bytes(b"".join(msgspec.json.encode({"text": text}) + b"\n" for text in texts))
@@ -259,7 +273,7 @@ def _write_table(out: Path, subjects: list[str], data: Path | None, plan: Protoc
     model = models.find(subjects[0])
     if not isinstance(model, Path):
         raise UserError(f"bench: --latency-table: {subjects[0]} is no model folder")
-    found = latency.measured(model, load(data), plan.threads, ask)
+    found = latency.measured(model, dataset, plan.threads, ask)
     write_json(out, found)
     print(
         f"{out}: a layer with everything takes {_whole_layer(found):.3f} ms, what isn't in a layer {found.base_ms:.3f}"

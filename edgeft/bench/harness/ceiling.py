@@ -43,8 +43,8 @@ print(json.dumps({"fp32_macs_per_s": side**3 / best(lambda: left @ left), "bytes
 """
 
 
-def peaks(threads: int) -> dict[str, Any]:
-    """What so many threads reach here.
+def peaks(threads: int) -> dict[str, Any] | None:
+    """What so many threads reach here; None where it can't be measured, as on a machine with too little memory.
 
     Returns:
         `threads`; `fp32_macs_per_s`, multiply-adds a second of numpy's matrix product; `int8_macs_per_s`, that times
@@ -52,8 +52,11 @@ def peaks(threads: int) -> dict[str, Any]:
     """
     environment = {**os.environ, **dict.fromkeys(THREADS, str(threads))}
     command = [sys.executable, "-c", PEAKS, str(threads)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, env=environment, timeout=SECONDS, check=True)
-    found: dict[str, Any] = json.loads(done.stdout)
+    try:
+        done = subprocess.run(command, stdout=subprocess.PIPE, env=environment, timeout=SECONDS, check=True)
+        found: dict[str, Any] = json.loads(done.stdout)
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return None
     by = max(instruction_sets(), key=lambda name: INT8_TIMES.get(name, 1.0), default="fp32")
     return {
         "threads": threads,

@@ -21,6 +21,7 @@ import threading
 from typing import Any
 
 LEAST_PYTHON = (3, 11)
+ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 SPARE = 50_000_000  # bytes beside what is copied
 
 
@@ -81,6 +82,8 @@ def guarded(folder: str) -> int:
 def measured(request: dict[str, Any], folder: str, guard: int) -> None:
     """Run the command in the folder and tell what it says; its JSON document at the end."""
     words = [sys.executable, "-c", "import edgeft.cli; edgeft.cli.main()", *request["words"]]
+    # No signal between the child's start and the moment at which the guard knows of it.
+    signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     child = subprocess.Popen(
         words,
         cwd=folder,
@@ -91,6 +94,7 @@ def measured(request: dict[str, Any], folder: str, guard: int) -> None:
         env={**os.environ, "TMPDIR": folder},
     )
     os.write(guard, b"%d\n" % child.pid)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
 
     def gone() -> None:
         while os.read(0, 1 << 16):  # not through a buffer, whose lock the end of this process would want
@@ -101,7 +105,7 @@ def measured(request: dict[str, Any], folder: str, guard: int) -> None:
         with contextlib.suppress(OSError):
             os.killpg(child.pid, signal.SIGKILL)
 
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+    for number in ENDING:
         signal.signal(number, stop)
     threading.Thread(target=gone, daemon=True).start()
     last = [""]
@@ -132,7 +136,7 @@ def main() -> None:
     if lacks:
         tell(refused=lacks)
         return
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+    for number in ENDING:
         signal.signal(number, lambda *_: sys.exit(1))
     tell(ready=True)
     folder = tempfile.mkdtemp(prefix="edgeft-bench-")

@@ -104,13 +104,13 @@ def broken(rules: Sequence[Rule], before: Mapping[str, Any], now: Mapping[str, A
         now: this one; the first subject of each counts.
 
     Raises:
-        UserError: a figure that one of the two doesn't have, or times of another processor or number of threads.
+        UserError: a figure that one of the two doesn't have, or one that is held against another processor's, number of
+            threads', or texts', or a capacity against one under another bound.
     """
     failed, (then, first) = [], (document["subjects"][0] for document in (before, now))
     for rule in rules:
-        if rule.name in TIMES:
-            _same("threads", then["threads"], first["threads"])
-            _same("processor", before["machine"]["processor"], now["machine"]["processor"])
+        if rule.unit not in OF_ABSOLUTE:
+            _comparable(rule.name, before, now)
         old, new = _figure(then, rule.name, "--against"), _figure(first, rule.name, "this run")
         value, bound = compared(rule, old, new)
         if value > bound if rule.above else value < bound:
@@ -131,9 +131,26 @@ def compared(rule: Rule, old: float, new: float) -> tuple[float, float]:
     return new / OF_ABSOLUTE[rule.unit], rule.bound
 
 
-def _same(what: str, then: object, now: object) -> None:
-    if then != now:
-        raise UserError(f"--fail-if: {what} of --against: {then}, of this run: {now}; their times say nothing together")
+def _comparable(name: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Raises where a figure depends on something that isn't the same in both documents."""
+    same: list[tuple[str, Sequence[str | int]]] = []
+    if name in TIMES:
+        same = [("threads", ("subjects", 0, "threads")), ("processor", ("machine", "processor"))]
+    if name not in ("size", "memory", "load"):
+        same.append(("the texts' digest", ("texts_sha256",)))
+    if name == "capacity":
+        same += [("bound_ms", ("subjects", 0, "server", "bound_ms")), ("streams", ("plan", "streams"))]
+    for what, path in same:
+        then, this = (_at(document, path) for document in (before, now))
+        if then != this:
+            raise UserError(f"--fail-if: {name}: {what} of --against: {then}, of this run: {this}; they don't compare")
+
+
+def _at(document: Any, path: Sequence[str | int]) -> Any:
+    for key in path:
+        found = document.get(key) if isinstance(document, dict) else document[key] if document else None
+        document = found
+    return document
 
 
 def _figure(subject: Mapping[str, Any], name: str, whose: str) -> float:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from edgeft import artifact
+from edgeft.bench.harness.openers import cutting
 from edgeft.bench.harness.subject import Subject
 from edgeft.errors import UserError
 from edgeft.runtime import load
@@ -27,7 +28,7 @@ def counter(subject: Subject) -> Callable[[str], int]:
         inputs = load(folder, threads=1).manifest.inputs
         tokenizer = load_tokenizer(folder / artifact.TOKENIZER, None if inputs.stride else inputs.max_length)
     elif subject.kind == "onnx":
-        tokenizer = load_tokenizer(Path(subject.options["tokenizer"]), subject.options["max_length"])
+        tokenizer = cutting(Path(subject.options["tokenizer"]), subject.options["max_length"])
     else:
         raise UserError("bench: --tokens counts by the first subject's tokenizer, an artifact's or an .onnx file's")
     return lambda text: len(tokenizer.encode(text).ids)

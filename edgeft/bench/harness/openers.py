@@ -15,7 +15,6 @@ import numpy as np
 
 from edgeft import artifact as artifacts
 from edgeft.bench.harness import operators
-from edgeft.bench.harness.installed import install_bytes
 from edgeft.errors import UserError
 from edgeft.runtime import load
 from edgeft.runtime.engine import Engine
@@ -72,14 +71,13 @@ class Artifact:
         return operators.described(operators.profiled(graph, self.model.engine, ask), len(texts))
 
     def facts(self) -> dict[str, Any]:
-        """Bytes on the device and of what has to be installed, precision, task and the graph's digest."""
+        """Bytes on the device, precision, task and the graph's digest."""
         manifest = self.model.manifest
         return {
             "bytes": artifacts.total_bytes(manifest),
             "precision": manifest.quantization.precision,
             "task": manifest.task,
             "sha256": manifest.files[artifacts.MODEL].sha256,
-            "install_bytes": install_bytes(),
         }
 
 
@@ -88,8 +86,7 @@ class Onnx:
 
     def __init__(self, path: str, tokenizer: str, max_length: int | None, threads: int) -> None:
         self.graph = Path(path)
-        self.tokenizer = load_tokenizer(Path(tokenizer), None)
-        self.tokenizer.enable_truncation(max_length or _cut(Path(tokenizer)))
+        self.tokenizer = cutting(Path(tokenizer), max_length)
         self.engine = Engine(self.graph, 0, threads)
         self.files = [self.graph, *self.graph.parent.glob(self.graph.name + "?data"), Path(tokenizer)]
         self.labels = _labels(self.graph.parent)
@@ -135,6 +132,13 @@ class Onnx:
     def facts(self) -> dict[str, Any]:
         """Bytes on the device."""
         return {"bytes": sum(file.stat().st_size for file in self.files)}
+
+
+def cutting(tokenizer: Path, max_length: int | None) -> Any:
+    """The tokenizer of an ONNX file, which cuts to `max_length`, else to what its own file says, else to `LONGEST`."""
+    found = load_tokenizer(tokenizer, None)
+    found.enable_truncation(max_length or _cut(tokenizer))
+    return found
 
 
 def _cut(tokenizer: Path) -> int:

@@ -12,19 +12,21 @@ from typing import Any
 from edgeft.runtime.engine import Engine
 
 Event = Mapping[str, Any]
+Shape = tuple[str, Sequence[int]]  # element type and lengths
 
 # The first input's elements times the output's last axis are the multiply-adds of these.
-PRODUCTS = frozenset(
+FP32 = frozenset({"MatMul", "FusedMatMul", "Gemm", "FusedGemm"})
+INT8 = frozenset(
     {
-        *("MatMul", "FusedMatMul", "Gemm", "FusedGemm", "MatMulNBits"),
-        *("MatMulInteger", "MatMulIntegerToFloat", "DynamicQuantizeMatMul", "QLinearMatMul", "QGemm"),
+        *("MatMulInteger", "MatMulIntegerToFloat", "DynamicQuantizeMatMul", "QLinearMatMul", "QGemm", "MatMulNBits"),
         *("Linear", "GeluLinear", "LinearNorm", "GeluLinearNorm"),
     }
 )
-# Every token's output row looks at every token, once for its scores and once for its values; onnxruntime's own kinds
-# may hold the projections' weights, too.
+# Every token's output row looks at every token, once for its scores and once for its values.
 ATTENTION = frozenset({"Attention", "QAttention", "MultiHeadAttention"})
-INT8, WEIGHTS = frozenset({"int8", "uint8"}), frozenset({"int8", "uint8", "float", "float16"})
+PROJECTING = {"Attention": 4.0, "QAttention": 1.0}  # onnxruntime's own have the projections' weights, of so many bytes
+WEIGHT_BYTES = {**dict.fromkeys(FP32, 4.0), **dict.fromkeys(INT8, 1.0), "MatMulNBits": 0.5}
+WEIGHTS = frozenset({"float", "float16", "int8", "uint8"})  # what a mask, the other input of so few axes, never is
 
 
 def profiled(graph: Path, like: Engine, ask: Callable[[Engine], None]) -> list[Event]:
@@ -59,7 +61,8 @@ def shares(events: Sequence[Event]) -> dict[str, float]:
 
 def work(events: Sequence[Event], texts: int) -> dict[str, float]:
     """What a text asks of the machine, on average: `fp32_macs` and `int8_macs`, multiply-adds of products and of
-    attention, and `weight_bytes` of these products, as the kernels read them: one byte each in int8, else four.
+    attention, and `weight_bytes` of these products as the kernels read them. Weights that were packed beforehand stand
+    in no event: what isn't shown is a weight.
 
     Args:
         events: of all texts.
@@ -67,22 +70,28 @@ def work(events: Sequence[Event], texts: int) -> dict[str, float]:
     """
     found = {"fp32_macs": 0.0, "int8_macs": 0.0, "weight_bytes": 0.0}
     for event in events:
-        given, made = (_shapes(event["args"].get(key)) for key in ("input_type_shape", "output_type_shape"))
         name = event["args"]["op_name"]
+        given, made = (_shapes(event["args"].get(key)) for key in ("input_type_shape", "output_type_shape"))
         if not given or not made or not given[0][1] or not made[0][1]:
             continue
-        (_, first), (_, out) = given[0], made[0]
-        int8 = any(kind in INT8 for kind, _ in given)
-        columns = out[-1] if name in PRODUCTS else 0
-        if name in ATTENTION and len(out) > 1:
+        (_, first), (_, out), columns, size = given[0], made[0], 0, WEIGHT_BYTES.get(name, 0.0)
+        if name in WEIGHT_BYTES:
+            columns = out[-1]
+            size = 0.0 if len(given) > 1 and len(given[1][1]) > 2 else size  # a product of two activations
+        elif name in ATTENTION and len(out) > 1:
             found["fp32_macs"] += 2 * math.prod(out) * out[-2]
-            columns = given[1][1][-1] if len(given) > 1 and len(given[1][1]) == 2 and given[1][0] in WEIGHTS else 0
+            columns, size = _projected(given) if name in PROJECTING else 0, PROJECTING.get(name, 0.0)
+        int8 = name in INT8 or name == "QAttention"
         found["int8_macs" if int8 else "fp32_macs"] += math.prod(first) * columns
-        if len(given) < 2 or len(given[1][1]) <= 2:  # else a product of two activations
-            found["weight_bytes"] += first[-1] * columns * (1 if int8 else 4)
+        found["weight_bytes"] += size * first[-1] * columns
     return {name: value / max(1, texts) for name, value in found.items()}
 
 
-def _shapes(listed: Iterable[Mapping[str, Sequence[int]]] | None) -> list[tuple[str, Sequence[int]]]:
+def _projected(given: Sequence[Shape]) -> int:
+    """How many columns the projections inside of an attention have, by their bias or weights; 0: there are none."""
+    return next((shape[-1] for kind, shape in given[1:] if kind in WEIGHTS and len(shape) in (1, 2)), 0)
+
+
+def _shapes(listed: Iterable[Mapping[str, Sequence[int]]] | None) -> list[Shape]:
     """Element type and shape of each input or output."""
     return [next(iter(one.items())) for one in listed or () if one]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import selectors
 import subprocess
 import tarfile
@@ -140,17 +141,20 @@ def _send(process: subprocess.Popen[bytes], data: bytes) -> None:
 
 
 def _lines(process: subprocess.Popen[bytes], there: Target) -> Iterator[dict[str, Any]]:
+    """The JSON objects that it says; what a login shell prints isn't one."""
     assert process.stdout is not None
+    source, rest = process.stdout.fileno(), b""
     with selectors.DefaultSelector() as ready:
-        ready.register(process.stdout, selectors.EVENT_READ)
+        ready.register(source, selectors.EVENT_READ)
         while ready.select(SILENT_SECONDS):
-            line = process.stdout.readline()
-            if not line:
+            if not (piece := os.read(source, 1 << 16)):  # not through a buffer, which `select` doesn't see
                 return
-            with contextlib.suppress(ValueError):  # what a login shell prints
-                found = json.loads(line)
-                if isinstance(found, dict):
-                    yield found
+            *lines, rest = (rest + piece).split(b"\n")
+            for line in lines:
+                with contextlib.suppress(ValueError):
+                    found = json.loads(line)
+                    if isinstance(found, dict):
+                        yield found
     raise EdgeftError(f"{there.host}: silent for {SILENT_SECONDS:g} s")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 from edgeft.bench import machine
 from edgeft.bench.harness import ceiling, hardware, noise, offline, quality, ratios, server, single, sustained
 from edgeft.bench.harness.child import Child
+from edgeft.bench.harness.installed import install_bytes
 from edgeft.bench.harness.single import Stream
 from edgeft.bench.harness.subject import Subject
 from edgeft.bench.harness.warm import warm
@@ -20,7 +22,7 @@ from edgeft.errors import UserError
 from edgeft.progress import say
 
 SCHEMA_VERSION = 2
-NOWHERE = {"parts_ms": None, "operators": None, "work": None}
+NOWHERE = {"parts_ms": None, "session_mean_ms": None, "operators": None, "work": None}
 QUANTILES = (1, 5, *range(10, 100, 10), 95, 99, 99.9)
 
 
@@ -40,6 +42,7 @@ class Plan:
         streams: queries of the server scenario that may be answered at once.
         stream_alone: nothing beside the single stream.
         drop_points: accuracy that a subject may lose against the first and still be called faster.
+        tokens: of every text, where they were made for that; None: they are as they are.
         seed: of arrivals and resampling.
     """
 
@@ -53,6 +56,7 @@ class Plan:
     streams: int = 1
     stream_alone: bool = False
     drop_points: float = 1.0
+    tokens: int | None = None
     seed: int = 0
 
 
@@ -93,6 +97,7 @@ def measured(
         "schema_version": SCHEMA_VERSION,
         "plan": {**asdict(plan), "scenarios": list(plan.scenarios)},
         "texts": len(texts),
+        "texts_sha256": hashlib.sha256(repr(list(texts)).encode()).hexdigest(),
         "machine": {**machine.describe(), "caches": hardware.caches(), "clock": hardware.clock(), "peaks": peak},
         "noise": heard.as_dict(),
         "degrees": {"before": before["degrees"], "after": after["degrees"]},
@@ -145,16 +150,24 @@ def _alone(
             found["quality"] = quality.judged(child, labels)
         found["where"] = child.request("where")
     if subject.kind == "artifact":
+        found["facts"]["install_bytes"] = install_bytes()
         found["replay"] = quality.replayed(Path(subject.place))
     return found
 
 
 def _ceilings(found: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
-    """Give each subject whose work is known its `ceiling`; what the machine reaches, None where nobody's is known."""
+    """Give each subject whose work is known its `ceiling`.
+
+    Returns:
+        What the machine reaches; None where nobody's work is known, or it can't be measured.
+    """
     known = [one for one in found if one["where"]["work"]]
     if not known:
         return None
     peak = ceiling.peaks(known[0]["threads"])
+    if peak is None:
+        say("bench: what the machine reaches could not be measured; no ceiling")
+        return None
     for one in known:
         one["ceiling"] = ceiling.ceiling(one["where"]["work"], peak)
     return peak

@@ -57,10 +57,12 @@ def _stream(found: Mapping[str, Any]) -> list[Row]:
 
 
 def _ceiling(found: Mapping[str, Any]) -> list[Row]:
-    rows: list[Row] = [("ceiling", "arithmetic ms", "weights from memory ms", "session ms", "times the arithmetic")]
+    rows: list[Row] = [
+        ("ceiling", "arithmetic ms", "weights from memory ms", "session ms, mean", "times the arithmetic")
+    ]
     for one in found["subjects"]:
         if least := one.get("ceiling"):
-            session = one["where"]["parts_ms"]["session"]
+            session = one["where"]["session_mean_ms"]
             times = f"{session / least['arithmetic_ms']:.1f}" if least["arithmetic_ms"] else MISSING
             both = [f"{least[name]:.3f}" for name in ("arithmetic_ms", "bandwidth_ms")]
             rows.append((one["name"], *both, f"{session:.3f}", times))
@@ -116,9 +118,10 @@ def conditions(found: Mapping[str, Any]) -> str:
     """What the figures depend on, in one line."""
     plan, streams = found["plan"], [one["single_stream"] for one in found["subjects"]]
     settled, times = sum(one["settled_rounds"] for one in streams), plan["rounds"] * len(streams)
+    texts = "texts" if plan["tokens"] is None else f"texts made to have {plan['tokens']} tokens"
     processes = "1 new process" if plan["rounds"] == 1 else f"{plan['rounds']} new processes"
     return (
-        f"{streams[0]['queries']} queries each, batch 1, {found['texts']} texts; {processes} each, "
+        f"{streams[0]['queries']} queries each, batch 1, {found['texts']} {texts}; {processes} each, "
         f"warmed up until two windows agreed within 2% ({settled} of {times} did)"
     )
 

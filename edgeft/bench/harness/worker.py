@@ -132,16 +132,18 @@ class Worker:
         """Where the time of an answer goes: medians of its parts, operators and work; none where it doesn't say."""
         parts, profile = (getattr(self.answer, name, None) for name in ("parts", "profile"))
         if parts is None or profile is None:
-            return {"parts_ms": None, "operators": None, "work": None}
+            return {"parts_ms": None, "session_mean_ms": None, "operators": None, "work": None}
         texts = self.texts[:PROFILED]
         taken = [parts(text) for text in texts]
         medians = {name: sorted(one[name] for one in taken)[len(taken) // 2] for name in taken[0]}
-        return {"parts_ms": medians, **profile(texts)}
+        mean = sum(one["session"] for one in taken) / len(taken)  # as the work of a text is one
+        return {"parts_ms": medians, "session_mean_ms": mean, **profile(texts)}
 
     def facts(self) -> dict[str, Any]:
         """What the subject says of itself, and the largest resident size of this process."""
+        peak = peak_rss_bytes()  # before anything is read for the facts
         own: dict[str, Any] = getattr(self.answer, "facts", dict)()
-        return {"facts": own, "peak_rss_bytes": peak_rss_bytes()}
+        return {"facts": own, "peak_rss_bytes": peak}
 
 
 PROFILED = 200  # texts

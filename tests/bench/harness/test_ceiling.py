@@ -58,11 +58,55 @@ def test_the_work_of_a_graph_by_hand(tmp_path: Path) -> None:
     assert list(found.values()) == sorted(found.values(), reverse=True)
 
 
+WIDE_IN, WIDE_OUT = 64, 192
+FUSED: dict[str, tuple[dict[str, Any], list[Any]]] = {
+    "Attention": ({"num_heads": 2}, [np.ones((WIDE_IN, WIDE_OUT), np.float32), np.ones(WIDE_OUT, np.float32)]),
+    "DynamicQuantizeMatMul": ({}, [np.ones((WIDE_IN, WIDE_OUT), np.int8), np.ones(1, np.float32)]),
+    "MatMulNBits": (
+        {"K": WIDE_IN, "N": WIDE_OUT, "bits": 4, "block_size": 32},
+        [np.ones((WIDE_OUT, 2, 16), np.uint8), np.ones(WIDE_OUT * 2, np.float32)],
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "fp32", "int8", "weights"),
+    [
+        ("Attention", 5 * 64 * 192 + 2 * 5 * 5 * 64, 0, 4 * 64 * 192),
+        ("DynamicQuantizeMatMul", 0, 5 * 64 * 192, 64 * 192),
+        ("MatMulNBits", 0, 5 * 64 * 192, 64 * 192 / 2),
+    ],
+)
+def test_weights_that_onnxruntime_packs_and_hides_count(
+    name: str, fp32: float, int8: float, weights: float, tmp_path: Path
+) -> None:
+    options, given = FUSED[name]
+    inputs = [f"weight_{place}" for place in range(len(given))]
+    table = np.random.default_rng(0).standard_normal((9, WIDE_IN)).astype(np.float32)
+    nodes = [
+        helper.make_node("Gather", ["table", "input_ids"], ["embedded"]),
+        helper.make_node(name, ["embedded", *inputs], ["logits"], domain="com.microsoft", **options),
+    ]
+    ids = helper.make_tensor_value_info("input_ids", TensorProto.INT64, ["batch", "tokens"])
+    logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, None)
+    kept = [numpy_helper.from_array(value, key) for key, value in zip(["table", *inputs], [table, *given], strict=True)]
+    graph = helper.make_graph(nodes, "fused", [ids], [logits], kept)
+    domains = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+    onnx.save(helper.make_model(graph, opset_imports=domains, ir_version=9), tmp_path / "model.onnx")
+    engine = Engine(tmp_path / "model.onnx", 0, 1)
+    events = operators.profiled(tmp_path / "model.onnx", engine, lambda one: one.run([[1] * TOKENS]) and None)
+    assert operators.work(events, 1) == {"fp32_macs": fp32, "int8_macs": int8, "weight_bytes": weights}
+
+
 @pytest.mark.parametrize(
     ("one", "fp32", "int8", "weights"),
     [
         (event("Gemm", [("float", [1, 8]), ("float", [3])], [1, 3]), 24, 0, 96),  # packed weights aren't shown
         (event("Linear", [("float", [1, 5, 8]), ("int8", [8, 16])], [1, 5, 16]), 0, 640, 128),
+        (event("DynamicQuantizeMatMul", [("float", [1, 5, 8])], [1, 5, 16]), 0, 640, 128),
+        (event("MatMulNBits", [("float", [1, 5, 8])], [1, 5, 16]), 0, 640, 64),
+        (event("Attention", [("float", [1, 5, 8]), ("float", [24])], [1, 5, 8]), 400 + 960, 0, 768),
+        (event("MultiHeadAttention", [("float", [1, 5, 8]), ("float", [24])], [1, 5, 8]), 400, 0, 0),
         (event("MatMul", [("float", [1, 2, 5, 4]), ("float", [1, 2, 4, 5])], [1, 2, 5, 5]), 200, 0, 0),
         (event("Attention", [("float", [1, 5, 24]), ("int64", [1, 5])], [1, 5, 8]), 400, 0, 0),
         (event("Attention", [("float", [1, 5, 8]), ("float", [8, 24])], [1, 5, 8]), 400 + 960, 0, 768),
@@ -89,11 +133,16 @@ def test_the_least_time_by_hand() -> None:
 
 def test_what_this_machine_reaches(monkeypatch: pytest.MonkeyPatch) -> None:
     found = ceiling.peaks(1)
+    assert found is not None
     assert found["threads"] == 1
     assert found["fp32_macs_per_s"] > 1e8
     assert found["bytes_per_s"] > 1e8
+    monkeypatch.setattr(ceiling, "PEAKS", "raise MemoryError")
+    assert ceiling.peaks(1) is None
+    monkeypatch.undo()
     for sets, by, times in ((["avx2", "avx512_vnni"], "avx512_vnni", 4), ([], "fp32", 1), (["avx512f"], "avx512f", 1)):
         monkeypatch.setattr(ceiling, "instruction_sets", lambda sets=sets: sets)
         found = ceiling.peaks(1)
+        assert found is not None
         assert found["int8_by"] == by
         assert found["int8_macs_per_s"] == times * found["fp32_macs_per_s"]

@@ -177,6 +177,11 @@ def test_the_command_measures_writes_and_judges(run: Any, folder: Path, tmp_path
     for words, said in {
         ("--against", base): "--against and --fail-if go together",
         ("--against", base, "--fail-if", "speed>1x"): "'speed>1x' can't be read",
+        ("--stream-alone",): "--stream-alone measures nothing else",
+        ("--data", tmp_path): "--data is for --latency-table",
+        ("--latency-table", "t.json"): "writes nothing but the table; leave out --file, --label-column",
+        ("--rounds", 0): "--rounds 0: nothing would be measured",
+        ("--seconds", -1): "--seconds -1: nothing would be measured",
         ("--target", "host"): "expected ssh://user@host",
     }.items():
         code, _, err = run(*quickly, *words)

@@ -18,8 +18,9 @@ def subject(p99: float = 2.0, accuracy: float | None = 0.85, size: int = 8_000_0
     return found if accuracy is None else {**found, "quality": {"accuracy": accuracy}}
 
 
-def document(one: dict[str, Any], processor: str = "a fast one", seen: list[str] | None = None) -> dict[str, Any]:
-    return {"subjects": [one], "machine": {"processor": processor}, "noise": {"seen": seen or []}}
+def document(one: dict[str, Any], processor: str = "a fast one", **changed: Any) -> dict[str, Any]:
+    whole = {"subjects": [one], "machine": {"processor": processor}, "noise": {"seen": []}}
+    return {**whole, "texts_sha256": "abc", "plan": {"streams": 1}, **changed}
 
 
 def test_rules_are_read() -> None:
@@ -65,7 +66,15 @@ def test_times_of_another_machine_are_not_judged() -> None:
     for now, said in ((other, "processor of --against: a fast one, of this run: a slow one"), (two, "threads of")):
         with pytest.raises(UserError, match=said):
             gate.broken(gate.parse("p99>1.1x"), before, now)
-        assert gate.broken(gate.parse("accuracy<-1pt, size>1.1x"), before, now) == []
+        assert gate.broken(gate.parse("accuracy<-1pt, size>1.1x, p99>9ms"), before, now) == []
+    with pytest.raises(UserError, match="accuracy: the texts' digest of --against: abc, of this run: def"):
+        gate.broken(gate.parse("accuracy<-1pt"), before, document(subject(), texts_sha256="def"))
+    one, other = ({**subject(), "server": {"rate": 100.0, "bound_ms": bound}} for bound in (5.0, 9.0))
+    assert gate.broken(gate.parse("capacity<0.9x"), document(one), document(one)) == []
+    with pytest.raises(UserError, match=r"capacity: bound_ms of --against: 5.0, of this run: 9.0"):
+        gate.broken(gate.parse("capacity<0.9x"), document(one), document(other))
+    with pytest.raises(UserError, match="capacity: streams of --against: 1, of this run: 4"):
+        gate.broken(gate.parse("capacity<0.9x"), document(one), document(one, plan={"streams": 4}))
 
 
 def test_nothing_that_stays_nothing_is_no_worse() -> None:
@@ -90,6 +99,6 @@ def test_the_earlier_document_is_read(tmp_path: Path) -> None:
             gate.base(tmp_path / name)
     with pytest.raises(UserError, match="no document"):
         gate.base(tmp_path / "none.json")
-    write_json(tmp_path / "noisy.json", document(subject(), seen=["it rained"]))
+    write_json(tmp_path / "noisy.json", document(subject(), noise={"seen": ["it rained"]}))
     with pytest.raises(UserError, match="too noisy to compare: it rained"):
         gate.base(tmp_path / "noisy.json")

@@ -230,6 +230,15 @@ def _words(process: psutil.Process) -> str:
     return " ".join(process.info["cmdline"] or ())
 
 
+def test_what_a_login_shell_prints_is_passed_over() -> None:
+    """Both lines come at once, and nothing after them until an answer has gone the other way."""
+    code = "import sys; print('Welcome\\n[1]\\n{\"ready\": true}', flush=True); sys.stdin.readline()"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as shell:
+        assert next(remote._lines(shell, Target(host="here"))) == {"ready": True}
+        assert shell.stdin is not None
+        shell.stdin.write(b"\n")
+
+
 @pytest.mark.parametrize("text", ["host", "http://host", "ssh://", "ssh://host:x", "ssh://host/path"])
 def test_what_is_no_machine(text: str) -> None:
     with pytest.raises(UserError, match=r"expected ssh://user@host"):
