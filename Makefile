@@ -1,4 +1,5 @@
-# Two commands do everything on a fresh machine: `make demo` and `make test`. `make install` only installs.
+# Two commands do everything on a fresh machine: `make demo` and `make test`. `make install` only installs; `make bench`
+# measures, beside other engines, and rewrites its parts of README.md and docs/benchmarks.md.
 PYTHON ?= python3
 # Processes of the tests; each takes about 3 GB.
 WORKERS ?= 2
@@ -9,12 +10,15 @@ NAMES := .venv-names
 BIN := $(VENV)/bin
 PIP := pip install --quiet --constraint constraints.txt
 
-.PHONY: install demo test check clean
+.PHONY: install demo test check bench clean
 
 install: $(VENV)/.ready
 
 demo: $(VENV)/.ready
 	$(BIN)/edgeft pipeline demo
+
+bench: $(VENV)/.ready
+	$(BIN)/python benchmarks/side_by_side.py
 
 test: check $(VENV)/.ready $(DEVICE)/.ready $(SERVE)/.ready $(NAMES)/.ready
 	$(NAMES)/bin/pytest tests/cleaning/test_cleaning_names.py
