@@ -35,7 +35,7 @@ def test_answers_and_facts(subject: Make) -> None:
         assert child.request("answers")["answers"] == [["negative", 0.75], ["positive", 0.75]]
         assert child.request("facts")["facts"] == {}
         assert child.request("facts")["peak_rss_bytes"] > 1e6
-        assert child.request("where") == {"parts_ms": None, "operators": None}
+        assert set(child.request("where").values()) == {None}
     with Child(subject("talks"), ["a"]) as child:
         assert child.request("answers")["answers"] is None
 

@@ -180,12 +180,13 @@ def test_the_command_measures_writes_and_judges(run: Any, folder: Path, tmp_path
         ("--stream-alone",): "--stream-alone measures nothing else",
         ("--data", tmp_path): "--data is for --latency-table",
         ("--latency-table", "t.json"): "writes nothing but the table; leave out --file, --label-column",
-        ("--rounds", 0): "--rounds 0: nothing would be measured",
-        ("--seconds", -1): "--seconds -1: nothing would be measured",
         ("--target", "host"): "expected ssh://user@host",
     }.items():
         code, _, err = run(*quickly, *words)
         assert (code, said in err) == (2, True), err
+    for option, value in (("--rounds", 0), ("--seconds", -1)):
+        code, _, err = run("bench", folder, option, value)
+        assert (code, err) == (2, f"edgeft: bench: {option} {value}: nothing would be measured; give more than 0\n")
 
 
 def test_the_gate_passes_what_is_equal(found: dict[str, Any]) -> None:
