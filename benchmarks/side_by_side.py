@@ -1,9 +1,10 @@
-"""Everything that a fresh machine can measure in half an hour: the demo, and its teacher through other engines.
+"""Everything that a fresh machine can measure in half an hour: the demo, and its models through other engines.
 
     make bench
 
 Runs the demo, exports its teacher, makes an environment for each peer, asks all of them the demo's test rows side by
-side, and rewrites its parts of README.md and docs/benchmarks.md. What can't be made or measured is said there.
+side, the same for embeddings of the model it began with, and rewrites its parts of README.md and docs/benchmarks.md.
+What can't be made or measured is said there.
 """
 
 from __future__ import annotations
@@ -11,13 +12,17 @@ from __future__ import annotations
 import argparse
 import subprocess
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from engines import PEERS, Worker, environment
 from teachers import edgeft as command
 
+from edgeft import models
 from edgeft.bench import facts
 from edgeft.bench.harness import run as harness
 from edgeft.bench.harness import table
@@ -32,12 +37,11 @@ from edgeft.stage import read_result, write_atomically, write_json
 
 HERE, ROOT = Path(__file__).parent, Path(__file__).resolve().parent.parent
 NAMES = {"optimum_onnx": "optimum-onnx, int8", "openvino_int8": "OpenVINO, int8"}
+FASTEMBED = "fastembed, fp32"
+ENCODER = "demo:all-minilm-l6-v2"
 CALIBRATION = 300  # rows
 MAX_LENGTH = 64  # of the demo
-ROUNDS, SECONDS = 8, 10.0
-NOT_MEASURED = {
-    "fastembed": "its models come from a hub of its own and answer with embeddings; the demo is a classifier",
-}
+PLAN = harness.Plan(scenarios=())
 FORMS = {
     "baseline": "TF-IDF with logistic regression",
     "teacher": "teacher, QLoRA, merged, fp32 torch",
@@ -45,40 +49,61 @@ FORMS = {
 }
 
 
-def built(name: str, model: Path, rows: list[list[int]], folder: Path) -> str:
-    """The Python of a peer's environment, once it has made its form of the model."""
-    python = environment(folder / name, PEERS[name])
-    made = folder / f"{name}-model"
+def built(engine: str, packages: list[str], model: Path, rows: list[list[int]], folder: Path) -> Path:
+    """The folder of an engine's form of a model, made in an environment with these packages."""
+    made = folder / f"{engine}-model"
     if not (made / "ready").exists():
-        worker = Worker(name, python)
+        worker = Worker(engine, environment(folder / engine, packages))
         worker.ask("build", model=str(model), rows=rows, folder=str(made))
         worker.close()
         (made / "ready").touch()
-    return python
+    return made
 
 
-def peers(dataset: Dataset, model: Path, ours: Path, folder: Path) -> tuple[list[Subject], dict[str, str]]:
-    """The peers that could be made, and why others couldn't."""
-    rows = [[int(token) for token in row] for row in load_artifact(ours).encode(dataset.train.texts[:CALIBRATION])]
-    found, missing = [], dict(NOT_MEASURED)
-    for name, shown in NAMES.items():
-        try:
-            python = built(name, model, rows, folder)
-        except (OSError, subprocess.SubprocessError, SystemExit, ValueError) as error:
-            missing[shown] = " ".join(str(error).split())[:200]
-            continue
-        options = {"engine": name, "folder": str(folder / f"{name}-model"), "model": str(model)}
-        found.append(
-            Subject(
-                name=shown,
-                kind="callable",
-                place="",
-                opener=f"{HERE / 'peers' / 'texts.py'}:Texts",
-                options={**options, "max_length": MAX_LENGTH, "threads": 1},
-                python=python,
-            )
-        )
-    return found, missing
+def tried(make: Callable[[], Subject], name: str, missing: dict[str, str]) -> list[Subject]:
+    """A peer, or the reason why there is none."""
+    try:
+        return [make()]
+    except (OSError, subprocess.SubprocessError, SystemExit, ValueError) as error:
+        missing[name] = " ".join(str(error).split())[:200]
+        return []
+
+
+def peer(opener: str, name: str, python: Path, **options: Any) -> Subject:
+    """A class of the folder of peers, in its own environment."""
+    place = f"{HERE / 'peers' / opener}"
+    return Subject(
+        name=name, kind="callable", place="", opener=place, options={**options, "threads": 1}, python=str(python)
+    )
+
+
+def classifier(engine: str, model: Path, rows: list[list[int]], folder: Path) -> Subject:
+    """An engine's form of the teacher."""
+    made = built(engine, PEERS[engine], model, rows, folder)
+    options = {"engine": engine, "folder": str(made), "model": str(model), "max_length": MAX_LENGTH}
+    return peer("texts.py:Texts", NAMES[engine], folder / engine / "bin" / "python", **options)
+
+
+def fastembed(model: Path, folder: Path) -> Subject:
+    """fastembed with the model that the demo began with."""
+    made = built("optimum_features", PEERS["optimum_onnx"], model, [], folder)
+    python = environment(folder / "fastembed", ["fastembed"])
+    return peer("vectors.py:Vectors", FASTEMBED, Path(python), folder=str(made))
+
+
+def ours(places: Mapping[str, Path]) -> list[Subject]:
+    """Folders that the bench opens by itself, under these names."""
+    found = subjects([str(place) for place in places.values()], 1, None, MAX_LENGTH)
+    return [replace(one, name=name) for one, name in zip(found, places, strict=True)]
+
+
+def cosines(theirs: Subject, mine: Path, texts: Sequence[str], folder: Path) -> Any:
+    """Of each text's two vectors."""
+    asked, made = folder / "asked.txt", folder / "vectors.npy"
+    asked.write_text("\n".join(texts), encoding="utf-8")
+    script = theirs.opener.partition(":")[0]
+    subprocess.run([theirs.python, script, theirs.options["folder"], str(asked), str(made)], check=True)
+    return (np.load(made) * load_artifact(mine).embed(list(texts))).sum(axis=1)
 
 
 def demo_table(run: Path) -> list[str]:
@@ -136,37 +161,72 @@ def rewrite(file: Path, part: str, lines: Sequence[str]) -> None:
     write_atomically(file, replaced(file.read_text(encoding="utf-8"), part, lines).encode())
 
 
+def notes(found: Mapping[str, Any], missing: Mapping[str, str]) -> list[str]:
+    """Under a table: how it was measured, and what wasn't."""
+    seen = found["noise"]["seen"]
+    return [
+        "",
+        f"`make bench`, {time.strftime('%Y-%m-%d')}; text to answer, one thread each. {table.conditions(found)}.",
+        *([f"Too noisy to compare: {'; '.join(seen)}."] if seen else []),
+        *(f"{name}: not measured: {why}" for name, why in missing.items()),
+    ]
+
+
+def kept(folder: Path, name: str, found: Mapping[str, Any]) -> None:
+    """Leave the document and its page."""
+    write_json(folder / f"{name}.json", found)
+    write_page(folder / f"{name}.html", found)
+
+
+def classifiers(run: Path, dataset: Dataset, folder: Path) -> list[str]:
+    """The demo's teacher through every engine, and what the demo makes of it."""
+    model, whole, missing = run / "finetune", folder / "teacher", dict[str, str]()
+    command("export", "--model", str(model), "--data", str(run / "data"), "--out", str(whole))
+    rows = [[int(token) for token in row] for row in load_artifact(whole).encode(dataset.train.texts[:CALIBRATION])]
+    first, second, last = ours(
+        {
+            "transformers.pipeline, fp32": model,
+            "edgeft, int8": whole,
+            "edgeft, the demo's artifact": run / "artifact",
+        }
+    )
+    peers = [
+        one
+        for engine, name in NAMES.items()
+        for one in tried(partial(classifier, engine, model, rows, folder), name, missing)
+    ]
+    labels = [dataset.labels[int(label)] for label in dataset.test.labels]
+    found = harness.measured([first, second, *peers, last], dataset.test.texts, PLAN, labels)
+    kept(folder, "classifiers", found)
+    return [*engine_table(found), *notes(found, missing), "", f"{table.machine_line(found['machine'])}."]
+
+
+def embeddings(dataset: Dataset, folder: Path) -> list[str]:
+    """The encoder that the demo begins with, as fastembed runs it and as an artifact."""
+    texts, mine, missing = folder / "texts.txt", folder / "encoder", dict[str, str]()
+    texts.write_text("\n".join(dataset.train.texts), encoding="utf-8")
+    command("export", "--data", str(texts), "--model", ENCODER, "--out", str(mine))
+    theirs = tried(partial(fastembed, Path(models.find(ENCODER)), folder), FASTEMBED, missing)
+    found = harness.measured([*theirs, *ours({"edgeft, int8": mine})], dataset.test.texts, PLAN)
+    kept(folder, "embeddings", found)
+    alike = [cosines(one, mine, dataset.test.texts, folder) for one in theirs]
+    said = [
+        f"Cosine of both vectors of a text: {np.median(one):.4f} (median), {one.min():.4f} (least)." for one in alike
+    ]
+    return [*engine_table(found), *notes(found, missing), *said]
+
+
 def main() -> None:
     """Run what is not complete, measure, and rewrite."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--folder", type=Path, default=ROOT / "runs" / "bench")
-    options = parser.parse_args()
-    began = time.monotonic()
-    run, whole = options.folder / "demo", options.folder / "teacher"
+    folder = parser.parse_args().folder
+    run, page = folder / "demo", ROOT / "docs" / "benchmarks.md"
     command("pipeline", "demo", "--run-dir", str(run))
-    command("export", "--model", str(run / "finetune"), "--data", str(run / "data"), "--out", str(whole))
-    dataset = load(run / "data")
-    others, missing = peers(dataset, run / "finetune", whole, options.folder)
-    ours = subjects([str(run / "finetune"), str(whole), str(run / "artifact")], 1, None, MAX_LENGTH)
-    names = ("transformers.pipeline, fp32", "edgeft, int8", "edgeft, the demo's artifact")
-    named = [Subject(**{**vars(one), "name": name}) for one, name in zip(ours, names, strict=True)]
-    plan = harness.Plan(seconds=SECONDS, rounds=ROUNDS, scenarios=())
-    labels = [dataset.labels[int(label)] for label in dataset.test.labels]
-    found = harness.measured([*named[:2], *others, named[2]], dataset.test.texts, plan, labels)
-    write_json(options.folder / "bench.json", found)
-    write_page(options.folder / "bench.html", found)
-    said = [f"{name}: not measured: {why}" for name, why in missing.items()]
-    seen = found["noise"]["seen"]
-    notes = [
-        "",
-        f"`make bench`, {time.strftime('%Y-%m-%d')}, {(time.monotonic() - began) / 60:.0f} min after installation; "
-        f"{len(dataset.test.texts):,} test rows, text to answer, one thread each. {table.conditions(found)}.",
-        f"{table.machine_line(found['machine'])}.",
-        *([f"Too noisy to compare: {'; '.join(seen)}."] if seen else []),
-        *said,
-    ]
-    rewrite(ROOT / "docs" / "benchmarks.md", "engines", [*engine_table(found), *notes])
     rewrite(ROOT / "README.md", "demo", demo_table(run))
+    dataset = load(run / "data")
+    rewrite(page, "engines", classifiers(run, dataset, folder))
+    rewrite(page, "embeddings", embeddings(dataset, folder))
 
 
 if __name__ == "__main__":
