@@ -10,9 +10,11 @@ What can't be made or measured is said there.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -26,6 +28,7 @@ from edgeft import models
 from edgeft.bench import facts
 from edgeft.bench.harness import run as harness
 from edgeft.bench.harness import table
+from edgeft.bench.harness.child import Child
 from edgeft.bench.harness.page import write as write_page
 from edgeft.bench.harness.subject import Subject, subjects
 from edgeft.data.dataset import Dataset, load
@@ -37,7 +40,10 @@ from edgeft.stage import read_result, write_atomically, write_json
 
 HERE, ROOT = Path(__file__).parent, Path(__file__).resolve().parent.parent
 NAMES = {"optimum_onnx": "optimum-onnx, int8", "openvino_int8": "OpenVINO, int8"}
+ARTIFACT = "edgeft, the demo's artifact"
 FASTEMBED = "fastembed, fp32"
+PACKAGES = ("optimum-onnx", "openvino", "nncf", "fastembed")
+PEER_SECONDS = 420  # to install and convert
 ENCODER = "demo:all-minilm-l6-v2"
 CALIBRATION = 300  # rows
 MAX_LENGTH = 64  # of the demo
@@ -49,46 +55,80 @@ FORMS = {
 }
 
 
-def built(engine: str, packages: list[str], model: Path, rows: list[list[int]], folder: Path) -> Path:
-    """The folder of an engine's form of a model, made in an environment with these packages."""
+def built(engine: str, python: str, model: Path, rows: list[list[int]], folder: Path) -> Path:
+    """The folder of an engine's form of a model, made by the Python of its environment."""
     made = folder / f"{engine}-model"
     if not (made / "ready").exists():
-        worker = Worker(engine, environment(folder / engine, packages))
+        worker = Worker(engine, python)
         worker.ask("build", model=str(model), rows=rows, folder=str(made))
         worker.close()
         (made / "ready").touch()
     return made
 
 
-def tried(make: Callable[[], Subject], name: str, missing: dict[str, str]) -> list[Subject]:
-    """A peer, or the reason why there is none."""
+@contextlib.contextmanager
+def at_most(seconds: int) -> Iterator[None]:
+    """Raises TimeoutError inside of what takes longer."""
+
+    def late(*_: object) -> None:
+        raise TimeoutError(f"took longer than {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(seconds)
     try:
-        return [make()]
-    except (OSError, subprocess.SubprocessError, SystemExit, ValueError) as error:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def tried(make: Callable[[], Subject], name: str, missing: dict[str, str]) -> list[Subject]:
+    """A peer that answers, or the reason why there is none."""
+    try:
+        with at_most(PEER_SECONDS):
+            made = make()
+            with Child(made, ["a text"]):
+                return [made]
+    except (OSError, subprocess.SubprocessError, SystemExit, ValueError, EdgeftError) as error:
         missing[name] = " ".join(str(error).split())[:200]
         return []
 
 
-def peer(opener: str, name: str, python: Path, **options: Any) -> Subject:
+def versions(peers: Iterable[Subject], packages: Iterable[str]) -> str:
+    """Of some packages in the environments of peers."""
+    code = (
+        "import sys; from importlib import metadata\n"
+        "for name in sys.argv[1:]:\n"
+        "    try: print(name, metadata.version(name))\n"
+        "    except metadata.PackageNotFoundError: pass"
+    )
+    said = [
+        subprocess.run([one.python, "-c", code, *packages], stdout=subprocess.PIPE, text=True, check=True).stdout
+        for one in peers
+    ]
+    return ", ".join(dict.fromkeys(line for one in said for line in one.splitlines()))
+
+
+def peer(opener: str, name: str, python: str, **options: Any) -> Subject:
     """A class of the folder of peers, in its own environment."""
     place = f"{HERE / 'peers' / opener}"
-    return Subject(
-        name=name, kind="callable", place="", opener=place, options={**options, "threads": 1}, python=str(python)
-    )
+    return Subject(name=name, kind="callable", place="", opener=place, options={**options, "threads": 1}, python=python)
 
 
 def classifier(engine: str, model: Path, rows: list[list[int]], folder: Path) -> Subject:
     """An engine's form of the teacher."""
-    made = built(engine, PEERS[engine], model, rows, folder)
+    python = environment(folder / engine, PEERS[engine])
+    made = built(engine, python, model, rows, folder)
     options = {"engine": engine, "folder": str(made), "model": str(model), "max_length": MAX_LENGTH}
-    return peer("texts.py:Texts", NAMES[engine], folder / engine / "bin" / "python", **options)
+    return peer("texts.py:Texts", NAMES[engine], python, **options)
 
 
 def fastembed(model: Path, folder: Path) -> Subject:
     """fastembed with the model that the demo began with."""
-    made = built("optimum_features", PEERS["optimum_onnx"], model, [], folder)
+    exporter = environment(folder / "optimum_onnx", PEERS["optimum_onnx"])
+    made = built("optimum_features", exporter, model, [], folder)
     python = environment(folder / "fastembed", ["fastembed"])
-    return peer("vectors.py:Vectors", FASTEMBED, Path(python), folder=str(made))
+    return peer("vectors.py:Vectors", FASTEMBED, python, folder=str(made))
 
 
 def ours(places: Mapping[str, Path]) -> list[Subject]:
@@ -99,15 +139,15 @@ def ours(places: Mapping[str, Path]) -> list[Subject]:
 
 def cosines(theirs: Subject, mine: Path, texts: Sequence[str], folder: Path) -> Any:
     """Of each text's two vectors."""
-    asked, made = folder / "asked.txt", folder / "vectors.npy"
-    asked.write_text("\n".join(texts), encoding="utf-8")
+    asked, made = folder / "asked.json", folder / "vectors.npy"
+    write_json(asked, list(texts))
     script = theirs.opener.partition(":")[0]
     subprocess.run([theirs.python, script, theirs.options["folder"], str(asked), str(made)], check=True)
     return (np.load(made) * load_artifact(mine).embed(list(texts))).sum(axis=1)
 
 
-def demo_table(run: Path) -> list[str]:
-    """What each form of the demo's model comes to."""
+def demo_table(run: Path, race: Mapping[str, Any]) -> list[str]:
+    """What each form of the demo's model comes to, and how it was run."""
     found = {name: result for name, place in in_run(run).items() if (result := read_result(place)) is not None}
     lines = ["| form | validation | test | changed | size | latency |", "|---|---|---|---|---|---|"]
     for row, test in zip(gates.rows(found), gates.rows(found, "test"), strict=True):
@@ -120,7 +160,17 @@ def demo_table(run: Path) -> list[str]:
             facts.milliseconds(row.latency_ms) if row.latency_ms is not None else "",
         )
         lines.append(f"| {' | '.join(cells)} |")
-    return lines
+    ratio, machine = race["ratios"][ARTIFACT], race["machine"]
+    minutes = sum(result.seconds for result in found.values()) / 60
+    rows = race["texts"]
+    return [
+        *lines,
+        "",
+        f"One run of the demo ({minutes:.0f} min), seed 0, {machine['cores']['usable']} cores with "
+        f"{' '.join(machine['instruction_sets'])}, {rows:,} test rows; {1 / ratio['median']:.1f} times "
+        f"({1 / ratio['high']:.1f} to {1 / ratio['low']:.1f}) as fast as the teacher in `transformers.pipeline`.",
+        *(f"Too noisy to compare: {seen}." for seen in race["noise"]["seen"]),
+    ]
 
 
 def engine_table(found: Mapping[str, Any]) -> list[str]:
@@ -178,8 +228,8 @@ def kept(folder: Path, name: str, found: Mapping[str, Any]) -> None:
     write_page(folder / f"{name}.html", found)
 
 
-def classifiers(run: Path, dataset: Dataset, folder: Path) -> list[str]:
-    """The demo's teacher through every engine, and what the demo makes of it."""
+def classifiers(run: Path, dataset: Dataset, folder: Path) -> tuple[dict[str, Any], list[str]]:
+    """The demo's teacher through every engine, and what the demo makes of it: the document and lines about it."""
     model, whole, missing = run / "finetune", folder / "teacher", dict[str, str]()
     command("export", "--model", str(model), "--data", str(run / "data"), "--out", str(whole))
     rows = [[int(token) for token in row] for row in load_artifact(whole).encode(dataset.train.texts[:CALIBRATION])]
@@ -187,7 +237,7 @@ def classifiers(run: Path, dataset: Dataset, folder: Path) -> list[str]:
         {
             "transformers.pipeline, fp32": model,
             "edgeft, int8": whole,
-            "edgeft, the demo's artifact": run / "artifact",
+            ARTIFACT: run / "artifact",
         }
     )
     peers = [
@@ -198,7 +248,8 @@ def classifiers(run: Path, dataset: Dataset, folder: Path) -> list[str]:
     labels = [dataset.labels[int(label)] for label in dataset.test.labels]
     found = harness.measured([first, second, *peers, last], dataset.test.texts, PLAN, labels)
     kept(folder, "classifiers", found)
-    return [*engine_table(found), *notes(found, missing), "", f"{table.machine_line(found['machine'])}."]
+    said = [f"{versions(peers, PACKAGES)}.", f"{table.machine_line(found['machine'])}."]
+    return found, [*engine_table(found), *notes(found, missing), *said]
 
 
 def embeddings(dataset: Dataset, folder: Path) -> list[str]:
@@ -213,7 +264,7 @@ def embeddings(dataset: Dataset, folder: Path) -> list[str]:
     said = [
         f"Cosine of both vectors of a text: {np.median(one):.4f} (median), {one.min():.4f} (least)." for one in alike
     ]
-    return [*engine_table(found), *notes(found, missing), *said]
+    return [*engine_table(found), *notes(found, missing), *said, *(f"{versions([one], PACKAGES)}." for one in theirs)]
 
 
 def main() -> None:
@@ -223,14 +274,15 @@ def main() -> None:
     folder = parser.parse_args().folder
     run, page = folder / "demo", ROOT / "docs" / "benchmarks.md"
     command("pipeline", "demo", "--run-dir", str(run))
-    rewrite(ROOT / "README.md", "demo", demo_table(run))
     dataset = load(run / "data")
-    rewrite(page, "engines", classifiers(run, dataset, folder))
+    race, lines = classifiers(run, dataset, folder)
+    rewrite(ROOT / "README.md", "demo", demo_table(run, race))
+    rewrite(page, "engines", lines)
     rewrite(page, "embeddings", embeddings(dataset, folder))
 
 
 if __name__ == "__main__":
     try:
         main()
-    except EdgeftError as error:
-        raise SystemExit(str(error)) from None
+    except (EdgeftError, subprocess.CalledProcessError) as error:
+        raise SystemExit(f"make bench: {error}") from None

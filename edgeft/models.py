@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -348,7 +349,7 @@ def _neutral(tokenizer: PreTrainedTokenizerFast, max_length: int) -> PreTrainedT
     return tokenizer
 
 
-def pipeline(folder: str | Path, head: Head) -> Callable[[str], object] | None:
+def pipeline(folder: str | Path, head: Head) -> Callable[..., object] | None:
     """The model as its users would run it without edgeft: `transformers.pipeline` on the CPU.
 
     Args:
@@ -356,7 +357,8 @@ def pipeline(folder: str | Path, head: Head) -> Callable[[str], object] | None:
         head: what it answers with.
 
     Returns:
-        A function of one text; None where transformers has no pipeline for the task, as for questions.
+        A function of one text, or of a list and `batch_size`; None where transformers has no pipeline for the task, as
+        for questions.
     """
     if head.auto not in PIPELINES:
         return None
@@ -364,7 +366,7 @@ def pipeline(folder: str | Path, head: Head) -> Callable[[str], object] | None:
     model, tokenizer = load(folder, head, device="cpu"), load_tokenizer(folder)
     with _quietly(folder):
         pipe = transformers.pipeline(name, model=model, tokenizer=tokenizer, device="cpu")
-    return lambda text: pipe(text, **options)
+    return partial(pipe, **options)
 
 
 def device(choice: Literal["auto", "cpu", "cuda"]) -> tuple[torch.device, str]:

@@ -1,10 +1,11 @@
 """fastembed as the bench's subject, on a folder instead of a download; with arguments, the vectors of some texts.
 
-vectors.py FOLDER TEXTS OUT: one text a line, float32 of (texts, width) to OUT
+vectors.py FOLDER TEXTS OUT: a JSON list to float32 of (texts, width)
 """
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -44,5 +45,5 @@ class Vectors:
 
 if __name__ == "__main__":
     made = Vectors(sys.argv[1], 1)
-    asked = Path(sys.argv[2]).read_text(encoding="utf-8").splitlines()
+    asked = json.loads(Path(sys.argv[2]).read_text(encoding="utf-8"))
     np.save(sys.argv[3], np.array([made(text) for text in asked], dtype=np.float32))

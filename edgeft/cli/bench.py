@@ -97,6 +97,7 @@ def bench(
     if (against is None) != (fail_if is None):
         raise UserError("bench: --against and --fail-if go together")
     place, plan = elsewhere or Elsewhere(), protocol or Protocol()
+    _check(plan)
     if latency_table is not None:
         if others := [name for name, value in _unread(file, label_column, fail_if, html, json).items() if value]:
             raise UserError(f"bench: --latency-table writes nothing but the table; leave out {', '.join(others)}")
@@ -108,16 +109,28 @@ def bench(
         raise UserError("bench: --stream-alone measures nothing else; leave out --label-column and --scenario")
     rules = gate.parse(fail_if) if fail_if else []
     before = gate.base(against) if against else {}
-    found = _found(Asked(subjects, file, columns or InputColumns(), label_column, plan), place)
-    table.show(found, stdout())
+    gate.check(rules, before, label_column is not None, plan.scenario)
     if html:
         from edgeft.bench.harness import page
 
-        page.write(html, found)
+        page.check(html)
+    found = _found(Asked(subjects, file, columns or InputColumns(), label_column, plan), place)
+    table.show(found, stdout())
     if json:
         print_json(found)
+    if html:
+        page.write(html, found)
     if rules:
         _judge(rules, before, found)
+
+
+def _check(plan: Protocol) -> None:
+    """Raises where numbers can't be meant."""
+    if plan.full and plan.seconds != Protocol().seconds:
+        raise UserError("bench: --full is 60 s; leave out --seconds")
+    for name in ("tokens", "max_length"):
+        if (value := getattr(plan, name)) is not None and value <= 0:
+            raise UserError(f"bench: --{name.replace('_', '-')} {value}: give more than 0")
 
 
 def _unread(*values: object) -> dict[str, object]:
@@ -126,7 +139,7 @@ def _unread(*values: object) -> dict[str, object]:
 
 
 def _found(asked: Asked, place: Elsewhere) -> dict[str, Any]:
-    return _there(asked, place) if place.target else _here(asked)
+    return _here(asked) if place.target is None else _there(asked, place)
 
 
 def _here(asked: Asked) -> dict[str, Any]:

@@ -180,7 +180,7 @@ def fill(config: PruneConfig, inputs: Inputs, out_dir: Path) -> Metrics:
         model, task, went = prune_and_recover(attempt, inputs, whole, folder, cache_of(out_dir))
         now = task.predict(model, task.items(dataset.validation))
         tried.append(Attempt(went, drop_points(task, now, before["validation"]), drop_points(task, now, teacher)))
-        say(f"prune: {described(went)}: {tried[-1].drop_points:+.2f} points lost")
+        say(f"prune: {described(went)}: {tried[-1].drop_points:+z.2f} points lost")
         if tried[-1].allowed:
             for history in folder.glob("history*.jsonl"):
                 shutil.copyfile(history, out_dir / history.name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,10 @@ class Folder:
     def __call__(self, text: str) -> Any:
         """Its answer."""
         return self.pipe(text)
+
+    def many(self, texts: Sequence[str]) -> Any:
+        """As one batch."""
+        return list(self.pipe(list(texts), batch_size=len(texts)))
 
     labelled = Artifact.labelled
 

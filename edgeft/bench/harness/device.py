@@ -123,7 +123,10 @@ def measured(request: dict[str, Any], folder: str, guard: int) -> None:
     said = child.stdout.read().decode()
     reader.join()
     code = child.wait()
-    if code:
+    if code < 0:
+        why = ": out of memory?" if -code == signal.SIGKILL else ""
+        tell(refused=f"signal {-code} ended the measurement there{why}")
+    elif code:
         tell(refused=last[0] or f"bench ended with exit code {code}")
     else:
         tell(result=json.loads(said.strip().splitlines()[-1]))

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from edgeft.bench.harness.run import SCHEMA_VERSION
 from edgeft.errors import UserError
 
 RULE = re.compile(r"^(?P<name>\w+)\s*(?P<sign>[<>])\s*(?P<bound>[+-]?\d+(\.\d+)?)\s*(?P<unit>x|pt|ms|MB)?$")
@@ -34,7 +35,9 @@ UNITS = {
     **dict.fromkeys(("size", "memory"), ("x", "MB")),
 }
 OF_ABSOLUTE = {"ms": 1.0, "MB": 1e6}  # a unit, in those of the document
+WANTS = "accuracy wants --file with --label-column, capacity --scenario server and a rate that holds"
 POINT = 0.01
+DIGITS = 9  # of a difference in points that mean something
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +93,10 @@ def base(path: Path) -> Mapping[str, Any]:
         seen, *_ = whole["noise"]["seen"], whole["machine"]["processor"], whole["subjects"][0]["threads"]
     except (OSError, msgspec.DecodeError, KeyError, IndexError, TypeError, ValueError) as error:
         raise UserError(f"--against {path}: no document of `edgeft bench --json`: {error}") from None
+    if (version := whole.get("schema_version")) != SCHEMA_VERSION:
+        raise UserError(
+            f"--against {path}: schema_version {version}, this edgeft writes {SCHEMA_VERSION}; measure anew"
+        )
     if seen:
         raise UserError(f"--against {path}: was measured on a machine too noisy to compare: {'; '.join(seen)}")
     return whole
@@ -104,8 +111,8 @@ def broken(rules: Sequence[Rule], before: Mapping[str, Any], now: Mapping[str, A
         now: this one; the first subject of each counts.
 
     Raises:
-        UserError: a figure that one of the two doesn't have, or one that is held against another processor's, number of
-            threads', or texts', or a capacity against one under another bound.
+        UserError: a figure that one of the two doesn't have or that was disturbed, or one that is held against another
+            processor's, number of threads', or texts', or a capacity against one under another bound.
     """
     failed, (then, first) = [], (document["subjects"][0] for document in (before, now))
     for rule in rules:
@@ -127,7 +134,7 @@ def compared(rule: Rule, old: float, new: float) -> tuple[float, float]:
         times = new / old if old else (math.inf if new else 1.0)
         return times, rule.bound
     if rule.unit == "pt":
-        return (new - old) / POINT, rule.bound
+        return round((new - old) / POINT, DIGITS), rule.bound
     return new / OF_ABSOLUTE[rule.unit], rule.bound
 
 
@@ -153,12 +160,31 @@ def _at(document: Any, path: Sequence[str | int]) -> Any:
     return document
 
 
+def check(rules: Sequence[Rule], before: Mapping[str, Any], labels: bool, scenarios: Sequence[str]) -> None:
+    """See before anything is measured whether the rules could be judged.
+
+    Args:
+        rules: of the gate.
+        before: the earlier document.
+        labels: whether the texts have true labels.
+        scenarios: that are run beside the single stream.
+
+    Raises:
+        UserError: a figure that the earlier document doesn't have or that this run won't measure.
+    """
+    for rule in rules:
+        _figure(before["subjects"][0], rule.name, "--against")
+        wanting = not labels if rule.name in ("accuracy", "calibration_error") else "server" not in scenarios
+        if rule.name in ("accuracy", "calibration_error", "capacity") and wanting:
+            raise UserError(f"--fail-if: {rule.name} won't be measured; {WANTS}")
+
+
 def _figure(subject: Mapping[str, Any], name: str, whose: str) -> float:
     found: Any = subject
     for key in FIGURES[name]:
         found = (found or {}).get(key)
     if found is None:
-        raise UserError(
-            f"--fail-if: {whose} has no {name}; accuracy wants --file with labels, capacity the server scenario"
-        )
+        raise UserError(f"--fail-if: {whose} has no {name}; {WANTS}")
+    if name == "capacity" and (seen := (subject.get("noise") or {}).get("seen")):
+        raise UserError(f"--fail-if: {whose}: too noisy to judge the capacity: {'; '.join(seen)}")
     return float(found)

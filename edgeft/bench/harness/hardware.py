@@ -56,7 +56,7 @@ def degrees(root: Path = SYSTEM) -> dict[str, float]:
 
 
 def joules(root: Path = SYSTEM) -> dict[str, float]:
-    """Name to the energy counters of RAPL and of batteries; they only rise, or fall, while work is done."""
+    """Name to the energy counters of RAPL and of batteries that feed the machine; they rise while work is done."""
     found = {}
     for domain in sorted((root / "class/powercap").glob("intel-rapl:*")):
         value = _number(domain / "energy_uj")
@@ -64,12 +64,12 @@ def joules(root: Path = SYSTEM) -> dict[str, float]:
             found[f"rapl {_read(domain / 'name') or domain.name} {domain.name}"] = value / 1e6
     for supply in sorted((root / "class/power_supply").glob("*")):
         value = _number(supply / "energy_now")  # microwatt-hours
-        if value is not None:
+        if value is not None and _read(supply / "status") == "Discharging":
             found[f"battery {supply.name}"] = -value * 3600 / 1e6
     return found
 
 
 def spent(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, float] | str:
-    """Joules between two readings, by counter; a counter that ran over or was charged is left out."""
-    found = {name: after[name] - before[name] for name in before if after.get(name, -1e18) >= before[name]}
+    """Joules between two readings, by counter; one that stood still, ran over or was charged is left out."""
+    found = {name: after[name] - before[name] for name in before if after.get(name, -1e18) > before[name]}
     return found or NOT_MEASURED

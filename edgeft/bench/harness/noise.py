@@ -96,6 +96,23 @@ class Noise:
         return asdict(self)
 
 
+class Listening:
+    """From its making on, what disturbs.
+
+    Args:
+        served: whether a server on this machine is measured, whose process is not this one's child: its work is no
+            noise.
+    """
+
+    def __init__(self, served: bool = False) -> None:
+        self.served = served
+        self.ticks, self.kernel_ms = ticks(), kernel_ms()
+
+    def heard(self) -> Noise:
+        """Until now."""
+        return judged(self.kernel_ms, kernel_ms(), self.ticks, ticks(), self.served)
+
+
 def judged(kernel_before_ms: float, kernel_after_ms: float, before: Ticks, after: Ticks, served: bool = False) -> Noise:
     """What lies between two moments.
 

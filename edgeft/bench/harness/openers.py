@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import threading
 import time
 from collections.abc import Sequence
@@ -24,6 +25,7 @@ from edgeft.runtime.model import Model
 Labelled = tuple[str, float] | None
 LONGEST = 512  # tokens, where neither the user nor the tokenizer says
 HTTP_SECONDS = 60.0
+TOKEN = "EDGEFT_TOKEN"  # the environment's variable with a server's token
 
 
 class Artifact:
@@ -183,7 +185,9 @@ class Endpoint:
     def _asked(self, body: str) -> tuple[int, bytes]:
         connection = getattr(self.own, "connection", None) or self._connected()
         self.own.connection = connection
-        connection.request("POST", self.path, body, {"Content-Type": "application/json"})
+        token = os.environ.get(TOKEN)
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        connection.request("POST", self.path, body, {"Content-Type": "application/json", **headers})
         response = connection.getresponse()
         return response.status, response.read()
 

@@ -9,6 +9,7 @@ from typing import Any
 from edgeft.bench import facts, page, plots
 from edgeft.bench.harness import table
 from edgeft.bench.plots import FIRST, INK, MUTED, SECOND
+from edgeft.errors import UserError, require
 from edgeft.stage import write_atomically
 
 PURPOSE = "to write the page of a measurement"
@@ -16,6 +17,19 @@ LINES = ((FIRST, "-"), (SECOND, "-"), (MUTED, "-"), (INK, (0, (4, 3))), (FIRST, 
 MOST_OPERATORS = 8
 
 Document = Mapping[str, Any]
+
+
+def check(path: Path) -> None:
+    """See before anything is measured whether the page could be written.
+
+    Raises:
+        MissingExtraError: jinja2 or matplotlib is not installed.
+        UserError: the folder isn't there.
+    """
+    if not path.absolute().parent.is_dir():
+        raise UserError(f"bench: --html {path}: there is no folder {path.parent}")
+    page.template("bench.html", PURPOSE)
+    require("matplotlib", PURPOSE)
 
 
 def write(path: Path, found: Document) -> None:
@@ -47,6 +61,7 @@ def render(found: Document) -> str:
             first=found["subjects"][0]["name"],
             conditions=table.conditions(found),
             machine=table.machine_line(found["machine"]),
+            noisy=table.noisy(found),
             physical=_physical(found),
         )
     )
@@ -61,7 +76,7 @@ def _headlines(found: Document) -> list[tuple[str, str, str]]:
         ("p99", f"{stream['p99_ms']:.3f} ms", f"of {stream['queries']:,} queries"),
     ]
     if server := first.get("server"):
-        made.append(("capacity", f"{server['rate']:.0f}/s", f"with p99 under {server['bound_ms']:.2f} ms"))
+        made.append(("capacity", f"{table.rate_text(server, 0)}/s", f"with p99 under {server['bound_ms']:.2f} ms"))
     if quality := first.get("quality"):
         made.append(("accuracy", facts.percent(quality["accuracy"]), f"{quality['rows']:,} texts, in the same run"))
     return made
@@ -154,7 +169,7 @@ def _physical(found: Document) -> list[tuple[str, str]]:
         ("governor", str(clock["governor"])),
         ("clock now, at most", f"{clock['now_mhz']}, {clock['max_mhz']} MHz"),
         ("heat at the end", heat),
-        ("energy of the single stream", spent),
+        ("energy of all single streams, with loading", spent),
         ("drift of a fixed piece of work", facts.percent(noise["drift"])),
         ("stolen by the host", facts.percent(noise["stolen"])),
         ("cores kept by others", f"{noise['foreign']:.2f}"),

@@ -13,7 +13,10 @@ import edgeft
 from edgeft.bench.harness.child import Child
 from edgeft.bench.scores import bins
 from edgeft.errors import UserError
+from edgeft.progress import Bar
 from edgeft.runtime import replay
+
+CHUNK = 64  # texts of a request: progress is seen, and no request takes long
 
 
 def judged(child: Child, labels: Sequence[str]) -> dict[str, float] | None:
@@ -26,9 +29,14 @@ def judged(child: Child, labels: Sequence[str]) -> dict[str, float] | None:
     Raises:
         UserError: it knows none of the labels.
     """
-    answers = child.request("answers")["answers"]
-    if answers is None or any(answer is None for answer in answers):
-        return None
+    answers: list[Any] = []
+    with Bar("quality", len(labels)) as bar:
+        for first in range(0, len(labels), CHUNK):
+            some = child.request("answers", first=first, count=CHUNK)["answers"]
+            if some is None or any(answer is None for answer in some):
+                return None
+            answers += some
+            bar.advance(len(some))
     found = [answer[0] for answer in answers]
     if not set(found) & set(labels):
         own, wanted = (", ".join(sorted(set(names))[:5]) for names in (found, labels))

@@ -12,7 +12,8 @@ from edgeft.bench.harness.single import Stream
 from edgeft.bench.race import Ratio
 
 RESAMPLES = 1000
-Z = NormalDist().inv_cdf(0.975)
+SHARE = 0.975  # below the upper end of an interval of 95%
+Z = NormalDist().inv_cdf(SHARE)
 
 
 def ratio(a: Stream, b: Stream, seed: int = 0) -> Ratio:
@@ -42,7 +43,13 @@ def ratio(a: Stream, b: Stream, seed: int = 0) -> Ratio:
 
 
 def student(freedom: int) -> float:
-    """The 97.5% quantile of Student's t (Abramowitz and Stegun 26.7.5; within 1% from 3 degrees of freedom on)."""
+    """The 97.5% quantile of Student's t: of 1 and 2 degrees of freedom by the inverse of its distribution, from 3 on
+    within 1% (Abramowitz and Stegun 26.7.5).
+    """
+    if freedom == 1:
+        return math.tan(math.pi * (SHARE - 0.5))
+    if freedom == 2:
+        return (2 * SHARE - 1) / math.sqrt(2 * SHARE * (1 - SHARE))
     first = (Z**3 + Z) / 4
     second = (5 * Z**5 + 16 * Z**3 + 3 * Z) / 96
     third = (3 * Z**7 + 19 * Z**5 + 17 * Z**3 - 15 * Z) / 384

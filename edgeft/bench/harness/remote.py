@@ -64,6 +64,8 @@ def target(text: str, python: str, options: Sequence[str] = ()) -> Target:
         host, port = parts.hostname, parts.port
     except ValueError:
         host, port = None, None
+    if parts.password is not None:
+        raise UserError("--target: ssh asks for no password here; use a key, and leave the password out")
     if parts.scheme != "ssh" or not host or parts.path not in ("", "/"):
         raise UserError(f"--target {text}: expected ssh://user@host or ssh://user@host:port")
     return Target(host=host, user=parts.username, port=port, python=python, options=tuple(options))

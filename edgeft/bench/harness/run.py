@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from edgeft import artifact
 from edgeft.bench import machine
 from edgeft.bench.harness import ceiling, hardware, noise, offline, quality, ratios, server, single, sustained
 from edgeft.bench.harness.child import Child
@@ -23,6 +24,7 @@ from edgeft.progress import say
 
 SCHEMA_VERSION = 2
 NOWHERE = {"parts_ms": None, "session_mean_ms": None, "operators": None, "work": None}
+REMEMBERED = 256  # texts in the process whose memory is measured
 QUANTILES = (1, 5, *range(10, 100, 10), 95, 99, 99.9)
 
 
@@ -33,7 +35,7 @@ class Plan:
     Attributes:
         seconds: of the single stream of each subject, at least.
         queries: of the single stream of each subject and of each rate, at least.
-        rounds: how often all processes are started anew.
+        rounds: how often all processes are started anew, each beginning at another text.
         scenarios: further ones: `offline`, `server` and `sustained`.
         server_seconds: of each rate.
         sustained_seconds: of the sustained run.
@@ -77,19 +79,22 @@ def measured(
     Raises:
         UserError: nothing to ask, no round, no time, one round of several subjects, or a subject that can't be opened.
     """
-    for name in ("rounds", "seconds"):
-        if getattr(plan, name) <= 0:
-            raise UserError(f"bench: --{name} {getattr(plan, name):g}: nothing would be measured; give more than 0")
+    for name in ("rounds", "seconds", "streams", "bound_ms"):
+        if (value := getattr(plan, name)) is not None and value <= 0:
+            raise UserError(f"bench: --{name.replace('_', '-')} {value:g}: nothing could be measured; give more than 0")
     if len(subjects) > 1 and plan.rounds < 2:
         raise UserError(f"bench: {plan.rounds} round of several subjects: their ratio wants two or more")
-    before, ticks, kernel = _physical(), noise.ticks(), noise.kernel_ms()
-    streams = single.stream(subjects, texts, plan.seconds, plan.rounds, plan.queries)
-    served = any(one.kind == "http" for one in subjects)
-    heard = noise.judged(kernel, noise.kernel_ms(), ticks, noise.ticks(), served)
-    after = _physical()
+    mixed, right = _mixed(texts, labels, plan.seed)
+    before, listening = _physical(), noise.Listening(any(one.served_here for one in subjects))
+    streams = single.stream(subjects, mixed, plan.seconds, plan.rounds, plan.queries)
+    heard, after = listening.heard(), _physical()
     bound = plan.bound_ms or server.BOUND_TIMES * summary(streams[subjects[0].name].samples_ms).p99_ms
     found = [
-        {**_named(one), **_of_stream(streams[one.name]), **_alone(one, texts, plan, labels, streams[one.name], bound)}
+        {
+            **_named(one),
+            **_of_stream(one, streams[one.name]),
+            **_alone(one, mixed, plan, right, streams[one.name], bound),
+        }
         for one in subjects
     ]
     peak = _ceilings(found)
@@ -107,6 +112,12 @@ def measured(
     }
 
 
+def _mixed(texts: Sequence[Any], labels: Sequence[str] | None, seed: int) -> tuple[list[Any], list[str] | None]:
+    """Texts and labels in another order, so that a part of a sorted file is like the whole."""
+    order = np.random.default_rng(seed).permutation(len(texts))
+    return [texts[place] for place in order], None if labels is None else [labels[place] for place in order]
+
+
 def _physical() -> dict[str, Any]:
     return {"degrees": hardware.degrees(), "joules": hardware.joules()}
 
@@ -115,14 +126,19 @@ def _named(subject: Subject) -> dict[str, Any]:
     return {"name": subject.name, "kind": subject.kind, "threads": subject.options.get("threads")}
 
 
-def _of_stream(stream: Stream) -> dict[str, Any]:
+def _of_stream(subject: Subject, stream: Stream) -> dict[str, Any]:
     times = stream.samples_ms
     settled = sum(one.settled for one in stream.warm)
     quantiles = dict(zip(map(str, QUANTILES), np.percentile(times, QUANTILES).tolist(), strict=True))
     start = {name: float(np.median([one[name] for one in stream.started])) for name in stream.started[0]}
     return {
-        "single_stream": {**summary(times).as_dict(), "quantiles_ms": quantiles, "settled_rounds": settled},
-        "cold_start": {**start, "runs": len(stream.started)},
+        "single_stream": {
+            **summary(times).as_dict(),
+            "texts": len(stream.texts),
+            "quantiles_ms": quantiles,
+            "settled_rounds": settled,
+        },
+        "cold_start": None if subject.kind == "http" else {**start, "runs": len(stream.started)},
     }
 
 
@@ -131,12 +147,11 @@ def _alone(
 ) -> dict[str, Any]:
     """What is measured of one subject after the other."""
     if plan.stream_alone:
-        return {"facts": {}, "peak_rss_bytes": None, "where": NOWHERE}
+        return {"facts": {}, "peak_rss_bytes": None, "noise": None, "where": NOWHERE}
     say(f"bench: {subject.name}")
-    found: dict[str, Any] = {}
+    found, listening = _facts(subject, texts), noise.Listening(subject.served_here)
     with Child(subject, texts) as child:
         paced = warm(child)
-        found |= child.request("facts")  # before scenarios that need more memory
         if "sustained" in plan.scenarios:
             found["sustained"] = sustained.sustained(child, paced.median_ms, plan.sustained_seconds).as_dict()
         if "offline" in plan.scenarios:
@@ -146,13 +161,24 @@ def _alone(
             found["server"] = server.capacity(
                 child, summary(stream.samples_ms), *limits, plan.seed, plan.streams
             ).as_dict()
+        found["noise"] = listening.heard().as_dict()
         if labels is not None:
             found["quality"] = quality.judged(child, labels)
         found["where"] = child.request("where")
-    if subject.kind == "artifact":
-        found["facts"]["install_bytes"] = install_bytes()
+    if subject.kind == "artifact" and (Path(subject.place) / artifact.GOLDEN).is_file():
         found["replay"] = quality.replayed(Path(subject.place))
     return found
+
+
+def _facts(subject: Subject, texts: Sequence[Any]) -> dict[str, Any]:
+    """What a subject says of itself, and the peak memory of a process that holds and has answered some texts."""
+    with Child(subject, texts[:REMEMBERED]) as child:
+        warm(child)
+        found = child.request("facts")
+    if subject.kind == "http":
+        return {**found, "peak_rss_bytes": None}
+    own = {"install_bytes": install_bytes()} if subject.kind == "artifact" else {}
+    return {**found, "facts": {**found["facts"], **own}}
 
 
 def _ceilings(found: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
@@ -187,13 +213,15 @@ def compared(
         said = verdict(ratio, lost, plan.drop_points, seen)
         if said == "faster" and name in odd:
             said = "not a win: it doesn't answer as recorded"
+        if said == "slower" and first in odd:
+            said = "slower, but the first doesn't answer as recorded"
         made[name] = {**ratio.as_dict(), "drop_points": lost, "verdict": said}
     return made
 
 
 def dropped(first: Mapping[str, float] | None, other: Mapping[str, float] | None) -> float | None:
     """Points of accuracy that the other loses; None where one of them wasn't measured."""
-    return 100 * (first["accuracy"] - other["accuracy"]) if first and other else None
+    return round(100 * (first["accuracy"] - other["accuracy"]), 9) if first and other else None
 
 
 def verdict(ratio: Any, lost: float | None, allowed: float, seen: Sequence[str]) -> str:
@@ -203,6 +231,8 @@ def verdict(ratio: Any, lost: float | None, allowed: float, seen: Sequence[str])
     if ratio.low <= 1 <= ratio.high:
         return "no difference seen"
     if ratio.low > 1:
+        if lost is not None and -lost > allowed:
+            return f"slower, but the first has {-lost:.1f} points less accuracy, {allowed:g} allowed"
         return "slower"
     if lost is not None and lost > allowed:
         return f"not a win: {lost:.1f} points less accuracy, {allowed:g} allowed"

@@ -16,7 +16,7 @@ from edgeft.progress import Bar
 # doesn't show.
 SHARES = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95)
 HALVINGS = 4  # between the last rate that holds and the first that doesn't
-LONGEST_SECONDS = 30.0  # of a rate; a lower one would take too long to be asked often enough for a p99
+LONGEST_SECONDS = 60.0  # of a rate; a lower one would take too long to be asked often enough for a p99
 BOUND_TIMES = 3.0  # of the first subject's p99 in the single stream, where the user names no bound
 
 
@@ -47,13 +47,14 @@ class Capacity:
 
     Attributes:
         bound_ms: that p99 is not to exceed.
-        rate: queries a second; 0: no rate held it.
+        rate: queries a second; 0: one query by itself takes longer than the bound; None: none of those asked held it,
+            and a lower one would take too long to be asked often enough.
         loads: every rate that was tried, rising.
         streams: queries that may be answered at once.
     """
 
     bound_ms: float
-    rate: float
+    rate: float | None
     loads: list[Load]
     streams: int
 
@@ -108,7 +109,8 @@ def capacity(
             if broken is None or least / (middle := (held + broken) / 2) > LONGEST_SECONDS:
                 break
             held, broken = (middle, broken) if tried(middle) else (held, middle)
-    return Capacity(bound_ms=bound_ms, rate=held, loads=sorted(loads, key=lambda one: one.rate), streams=streams)
+    rate = held or (0.0 if stream.p50_ms > bound_ms else None)
+    return Capacity(bound_ms=bound_ms, rate=rate, loads=sorted(loads, key=lambda one: one.rate), streams=streams)
 
 
 def bracket(rates: Sequence[float], holds: Callable[[float], bool]) -> tuple[float, float | None]:

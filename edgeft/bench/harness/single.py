@@ -32,11 +32,13 @@ class Stream:
         rounds: milliseconds of each query, one list of blocks for each round; the same shape for all of a comparison.
         started: milliseconds of import, load and first answer, of each round.
         warm: how it came to its pace, of each round.
+        texts: which were asked, by their places.
     """
 
     rounds: list[list[Times]] = field(default_factory=list)
     started: list[dict[str, float]] = field(default_factory=list)
     warm: list[Warm] = field(default_factory=list)
+    texts: set[int] = field(default_factory=set)
 
     @property
     def samples_ms(self) -> Times:
@@ -51,7 +53,7 @@ def stream(
 
     Args:
         subjects: at least one, of different names.
-        texts: real texts; queries cycle through them.
+        texts: real texts, in an order that means nothing; each round begins at another of them.
         seconds: for each subject at least, over all rounds.
         rounds: how often all processes are started anew.
         queries: of each subject at least, over all rounds.
@@ -66,30 +68,37 @@ def stream(
         raise UserError(f"nothing to measure: {len(subjects)} subjects, {len(texts)} texts")
     found = {subject.name: Stream() for subject in subjects}
     with Bar("single stream", rounds) as bar:
-        for _ in range(rounds):
+        for number in range(rounds):
+            begin = number * len(texts) // rounds
             with contextlib.ExitStack() as stack:
                 children = {one.name: stack.enter_context(Child(one, texts)) for one in subjects}
                 for name, child in children.items():
                     found[name].started.append(child.started)
                     found[name].warm.append(warm(child))
                     found[name].rounds.append([])
-                _round(children, found, seconds / rounds, -(-queries // rounds))
+                _round(children, found, seconds / rounds, -(-queries // rounds), begin)
+            for one in found.values():
+                asked = sum(map(len, one.rounds[-1]))
+                one.texts.update(place % len(texts) for place in range(begin, begin + asked))
             bar.advance()
     return found
 
 
-def _round(children: Mapping[str, Child], found: Mapping[str, Stream], seconds: float, queries: int) -> None:
-    """Blocks in turns until the round has enough of both, seconds and queries."""
+def _round(
+    children: Mapping[str, Child], found: Mapping[str, Stream], seconds: float, queries: int, begin: int
+) -> None:
+    """Blocks in turns, from text number `begin` on, until the round has enough of both, seconds and queries."""
     slowest = max(found[name].warm[-1].median_ms for name in children)
     count = max(1, min(queries // LEAST_BLOCKS, round(BLOCK_MS / slowest)))
     start, alone = time.perf_counter(), len(children) == 1
     for block in itertools.count():
         if block * count >= queries and time.perf_counter() - start >= seconds * len(children):
             return
+        first = begin + block * count
         for name in turn(list(children), block):
-            if not alone:  # the caches are its own again
-                children[name].request("ask", first=block * count, count=1)
-            times = children[name].request("ask", first=block * count, count=count)["ms"]
+            if not alone:  # the caches are its own again, by another text than the next
+                children[name].request("ask", first=first - 1, count=1)
+            times = children[name].request("ask", first=first, count=count)["ms"]
             found[name].rounds[-1].append(np.array(times))
 
 

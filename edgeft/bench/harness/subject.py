@@ -6,11 +6,13 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from edgeft import artifact
 from edgeft.bench.measure import names_of
 from edgeft.errors import UserError
 
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
 OPENERS = "edgeft.bench.harness.openers"
 IMPORTS = {"artifact": ("edgeft.runtime",), "onnx": ("edgeft.runtime.engine",), "http": (), "callable": ()}
 
@@ -40,6 +42,11 @@ class Subject:
         """Modules whose import is timed for itself."""
         return IMPORTS[self.kind]
 
+    @property
+    def served_here(self) -> bool:
+        """Whether a server on this machine answers, whose work is no process of the bench's."""
+        return self.kind == "http" and urlsplit(self.place).hostname in LOOPBACK
+
 
 def subjects(places: list[str], threads: int, tokenizer: Path | None, max_length: int | None) -> list[Subject]:
     """The subjects that a command line names.
@@ -62,6 +69,8 @@ def subjects(places: list[str], threads: int, tokenizer: Path | None, max_length
 def _subject(place: str, name: str, threads: int, tokenizer: Path | None, max_length: int | None) -> Subject:
     path, sized = Path(place), {"threads": threads}
     if place.startswith(("http://", "https://")):
+        if "@" in urlsplit(place).netloc:
+            raise UserError("bench: leave name and password out of the address, they would stand in the document")
         return Subject(name=place, kind="http", place=place, opener=f"{OPENERS}:Endpoint", options={"address": place})
     if ".py:" in place:
         if not Path(place.rpartition(":")[0]).is_file():

@@ -25,10 +25,20 @@ def show(found: Mapping[str, Any], console: Console) -> None:
     for name, ratio in found["ratios"].items():
         first = found["subjects"][0]["name"]
         console.print(Text(f"{name} takes {ratio_text(ratio)} of {first}: {ratio['verdict']}"))
-    if seen := found["noise"]["seen"]:
-        console.print(Text(f"too noisy to compare: {'; '.join(seen)}", style="bold yellow"))
+    for line in noisy(found):
+        console.print(Text(line, style="bold yellow"))
     console.print(Text(conditions(found), style="dim"))
     console.print(Text(machine_line(found["machine"]), style="dim"))
+
+
+def noisy(found: Mapping[str, Any]) -> list[str]:
+    """What disturbed the single stream, and what each subject's further scenarios."""
+    stream = found["noise"]["seen"]
+    lines = [f"too noisy to compare: {'; '.join(stream)}"] if stream else []
+    alone = {one["name"]: (one.get("noise") or {}).get("seen") for one in found["subjects"]}
+    return lines + [
+        f"{name}, beside the single stream: noisy: {'; '.join(seen)}" for name, seen in alone.items() if seen
+    ]
 
 
 def tables(found: Mapping[str, Any]) -> list[list[Row]]:
@@ -78,7 +88,10 @@ def _replay(one: Mapping[str, Any]) -> str:
 def _start(found: Mapping[str, Any]) -> list[Row]:
     rows: list[Row] = [("cold start", "import ms", "load ms", "first answer ms", "peak RSS MB", "installed MB")]
     for one in found["subjects"]:
-        start = [f"{one['cold_start'][name]:.1f}" for name in ("import_ms", "load_ms", "first_answer_ms")]
+        cold = one["cold_start"]
+        if cold is None:  # a server's, which had started before
+            continue
+        start = [f"{cold[name]:.1f}" for name in ("import_ms", "load_ms", "first_answer_ms")]
         installed = one["facts"].get("install_bytes")
         peak = one["peak_rss_bytes"]
         sizes = (f"{peak / 1e6:.1f}" if peak else MISSING, f"{installed / 1e6:.0f}" if installed else MISSING)
@@ -101,7 +114,10 @@ def _offline(found: Mapping[str, Any]) -> list[Row]:
         return []
     batches = list(measured[0]["offline_texts_per_s"])
     rows: list[Row] = [("offline, texts/s", *(f"{batch} a call" for batch in batches))]
-    return rows + [(one["name"], *(f"{one['offline_texts_per_s'][b]:.1f}" for b in batches)) for one in measured]
+    for one in measured:
+        paces = [one["offline_texts_per_s"][batch] for batch in batches]
+        rows.append((one["name"], *(MISSING if pace is None else f"{pace:.1f}" for pace in paces)))
+    return rows
 
 
 def _server(found: Mapping[str, Any]) -> list[Row]:
@@ -110,8 +126,15 @@ def _server(found: Mapping[str, Any]) -> list[Row]:
         if server := one.get("server"):
             held = next((load for load in server["loads"] if load["rate"] == server["rate"]), None)
             there = [f"{held[name]:.3f}" if held else MISSING for name in ("p50_ms", "p99_ms")]
-            rows.append((one["name"], f"{server['bound_ms']:.3f}", f"{server['rate']:.1f}", *there))
+            rows.append((one["name"], f"{server['bound_ms']:.3f}", rate_text(server, 1), *there))
     return rows
+
+
+def rate_text(server: Mapping[str, Any], digits: int) -> str:
+    """A capacity; where no rate held, the lowest that was asked."""
+    if server["rate"] is None:
+        return f"under {server['loads'][0]['rate']:.{digits}f}"
+    return f"{server['rate']:.{digits}f}"
 
 
 def conditions(found: Mapping[str, Any]) -> str:
@@ -121,7 +144,8 @@ def conditions(found: Mapping[str, Any]) -> str:
     texts = "texts" if plan["tokens"] is None else f"texts made to have {plan['tokens']} tokens"
     processes = "1 new process" if plan["rounds"] == 1 else f"{plan['rounds']} new processes"
     return (
-        f"{streams[0]['queries']} queries each, batch 1, {found['texts']} {texts}; {processes} each, "
+        f"{streams[0]['queries']} queries each, batch 1, of {streams[0]['texts']} of {found['texts']} {texts}; "
+        f"{processes} each, "
         f"warmed up until two windows agreed within 2% ({settled} of {times} did)"
     )
 

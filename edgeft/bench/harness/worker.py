@@ -68,17 +68,22 @@ class Worker:
         return (time.perf_counter_ns() - start) / 1e6
 
     def offline(self, batch: int, seconds: float) -> dict[str, Any]:
-        """All texts are there: calls of `batch` texts for so long; texts answered and seconds taken."""
-        many = getattr(self.answer, "many", None) or self._one_by_one
+        """All texts are there: calls of `batch` texts for so long; texts answered, and seconds taken.
+
+        No text where it can't take several at once.
+        """
+        many = getattr(self.answer, "many", None)
+        if many is None and batch > 1:
+            return {"texts": 0, "seconds": 0.0}
+        many = many or self._first
         done, start = 0, time.perf_counter()
         while (elapsed := time.perf_counter() - start) < seconds or not done:
             many([self.texts[place % len(self.texts)] for place in range(done, done + batch)])
             done += batch
         return {"texts": done, "seconds": elapsed}
 
-    def _one_by_one(self, texts: Sequence[Any]) -> None:
-        for text in texts:
-            self.answer(text)
+    def _first(self, texts: Sequence[Any]) -> None:
+        self.answer(texts[0])
 
     def server(self, rate: float, count: int, seed: int, streams: int) -> dict[str, Any]:
         """Open loop: queries arrive as a Poisson process, whatever still waits; `ms` of each from its scheduled time.
@@ -121,12 +126,12 @@ class Worker:
             raise failed[0]
         return {"ms": found, "late_ms": 1e3 * waited[0], "seconds": time.perf_counter() - start}
 
-    def answers(self) -> dict[str, Any]:
-        """Label and probability of each text; none where the subject has no labels."""
+    def answers(self, first: int, count: int) -> dict[str, Any]:
+        """Label and probability of each of some texts; none where the subject has no labels."""
         labelled = getattr(self.answer, "labelled", None)
         if labelled is None:
             return {"answers": None}
-        return {"answers": [labelled(self.answer(text)) for text in self.texts]}
+        return {"answers": [labelled(self.answer(text)) for text in self.texts[first : first + count]]}
 
     def where(self) -> dict[str, Any]:
         """Where the time of an answer goes: medians of its parts, operators and work; none where it doesn't say."""

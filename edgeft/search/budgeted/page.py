@@ -57,7 +57,7 @@ def _headlines(found: Found) -> list[tuple[str, str, str]]:
     what = f"trial {row.number}" if found.best else f"trial {row.number}, the nearest; nothing fits"
     quality = (facts.figure(found.metric, row.quality[split]) for split in ("validation", "test"))
     validation, test = quality
-    drop = f"{row.measured['drop']:+.2f} points under the teacher; {test} on test"
+    drop = f"{row.measured['drop']:+z.2f} points under the teacher; {test} on test"
     return [
         (f"validation {facts.name(found.metric)}", validation, f"{what}, {drop}"),
         (

@@ -135,7 +135,7 @@ def figures(found: Found, row: Row) -> str:
     """A measured trial in a line."""
     quality = facts.figure(found.metric, row.quality["validation"])
     latency = facts.milliseconds(row.measured[found.latency])
-    drop, size = f"{row.measured['drop']:+.2f} points lost", facts.size(row.measured["size"])
+    drop, size = f"{row.measured['drop']:+z.2f} points lost", facts.size(row.measured["size"])
     return f"{facts.name(found.metric)} {quality} ({drop}), {found.latency} {latency}, {size}"
 
 
@@ -173,7 +173,7 @@ def columns(found: Found, row: Row) -> list[str]:
         return [*[facts.MISSING] * 5, *sizes]
     quality = [facts.figure(found.metric, row.quality[split]) for split in ("validation", "test")]
     times = [facts.significant(row.measured[name], 3) for name in ("p50", "p99")]
-    drop = f"{row.measured['drop']:+.2f}"
+    drop = f"{row.measured['drop']:+z.2f}"
     return [*quality, drop, *times, facts.size(row.measured["size"]), "yes" if row.fits else "no"]
 
 

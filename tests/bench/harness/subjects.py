@@ -29,6 +29,18 @@ class Waits:
         return answer["label"], answer["score"]
 
 
+class Together(Waits):
+    """Several texts a call, each as long as one."""
+
+    def many(self, texts: list[str]) -> list[dict[str, Any]]:
+        return [self(text) for text in texts]
+
+
+def together(seconds: float) -> Together:
+    """Several texts a call."""
+    return Together(seconds)
+
+
 def waits(seconds: float = 0.001, stall: float = 0.0, every: float = 0.0, threads: int = 1) -> Waits:
     """As the command line opens it, and as tests do."""
     return Waits(seconds, stall, every)

@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from edgeft.bench.harness import offline
 from edgeft.bench.harness.child import Child
 from edgeft.bench.harness.subject import Subject, subjects
 from edgeft.errors import EdgeftError, UserError
@@ -32,12 +33,13 @@ def test_what_a_subject_prints_is_no_answer(subject: Make) -> None:
 
 def test_answers_and_facts(subject: Make) -> None:
     with Child(subject("waits", seconds=0.0), ["a", "four"]) as child:
-        assert child.request("answers")["answers"] == [["negative", 0.75], ["positive", 0.75]]
+        assert child.request("answers", first=0, count=9)["answers"] == [["negative", 0.75], ["positive", 0.75]]
+        assert child.request("answers", first=1, count=1)["answers"] == [["positive", 0.75]]
         assert child.request("facts")["facts"] == {}
         assert child.request("facts")["peak_rss_bytes"] > 1e6
         assert set(child.request("where").values()) == {None}
     with Child(subject("talks"), ["a"]) as child:
-        assert child.request("answers")["answers"] is None
+        assert child.request("answers", first=0, count=1)["answers"] is None
 
 
 def test_what_cant_be_opened_is_one_line(subject: Make) -> None:
@@ -82,11 +84,19 @@ def test_an_answer_that_doesnt_come_is_not_waited_for(subject: Make) -> None:
 
 
 def test_offline_counts_whole_calls(subject: Make) -> None:
-    with Child(subject("waits", seconds=0.002), ["a"]) as child:
+    with Child(subject("together", seconds=0.002), ["a"]) as child:
         done = child.request("offline", batch=4, seconds=0.1)
     assert done["texts"] % 4 == 0
     assert done["texts"] / done["seconds"] <= 500
     assert done["seconds"] >= 0.1
+
+
+def test_a_subject_of_one_text_a_time_has_no_batches(subject: Make) -> None:
+    with Child(subject("waits", seconds=0.001), ["a"]) as child:
+        found = offline.throughput(child, 0.1)
+    assert found["1"] is not None
+    assert found["1"] <= 1000
+    assert (found["8"], found["32"]) == (None, None)
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from support_counts import TEXTS, write_artifact
 
 from edgeft import artifact
 from edgeft.bench.harness import gate, page, table
-from edgeft.bench.harness.run import Plan, compared, measured, verdict
+from edgeft.bench.harness.run import Plan, compared, dropped, measured, verdict
 from edgeft.bench.harness.single import Stream
 from edgeft.bench.harness.subject import Subject, subjects
 from edgeft.bench.race import Ratio
@@ -44,7 +44,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def served(folder: Path) -> Iterator[str]:
+    """A server that asks for a token; the bench reads it where the server did."""
     command = [sys.executable, "-m", "edgeft", "serve", str(folder), "--port", "0"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EDGEFT_TOKEN", "secret")
+        yield from _serving(command)
+
+
+def _serving(command: list[str]) -> Iterator[str]:
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
         assert server.stderr is not None
         yield next(line for line in server.stderr if "http://" in line).split(" at ")[-1].strip()
@@ -115,7 +122,7 @@ def test_the_table_and_the_page_show_it(found: dict[str, Any]) -> None:
         "passed",
         "offline, texts/s",
         "without a pause",
-        "queries each, batch 1, 3 texts",
+        "queries each, batch 1, of 3 of 3 texts",
         "capacity, queries/s",
     ):
         assert wanted in text
@@ -135,7 +142,8 @@ def test_the_table_and_the_page_show_it(found: dict[str, Any]) -> None:
         ((0.5, 0.4, 0.6), None, [], "faster"),
         ((0.5, 0.4, 0.6), 0.9, [], "faster"),
         ((0.5, 0.4, 0.6), 1.5, [], "not a win: 1.5 points less accuracy, 1 allowed"),
-        ((1.2, 1.1, 1.3), -5.0, [], "slower"),
+        ((1.2, 1.1, 1.3), -0.5, [], "slower"),
+        ((8.0, 7.9, 8.1), -20.0, [], "slower, but the first has 20.0 points less accuracy, 1 allowed"),
         ((0.99, 0.97, 1.01), 9.0, [], "no difference seen"),
         ((0.5, 0.4, 0.6), None, ["it rained"], "too noisy to compare: it rained"),
     ],
@@ -178,6 +186,13 @@ def test_the_command_measures_writes_and_judges(run: Any, folder: Path, tmp_path
         ("--against", base): "--against and --fail-if go together",
         ("--against", base, "--fail-if", "speed>1x"): "'speed>1x' can't be read",
         ("--stream-alone",): "--stream-alone measures nothing else",
+        ("--full",): "--full is 60 s; leave out --seconds",
+        ("--max-length", 0): "--max-length 0: give more than 0",
+        ("--streams", 0): "--streams 0: nothing could be measured",
+        ("--bound-ms", 0): "--bound-ms 0: nothing could be measured",
+        ("--html", tmp_path / "no" / "page.html"): "there is no folder",
+        ("--against", base, "--fail-if", "capacity<0.9x"): "--against has no capacity",
+        ("--target", ""): "expected ssh://user@host",
         ("--data", tmp_path): "--data is for --latency-table",
         ("--latency-table", "t.json"): "writes nothing but the table; leave out --file, --label-column",
         ("--target", "host"): "expected ssh://user@host",
@@ -186,10 +201,11 @@ def test_the_command_measures_writes_and_judges(run: Any, folder: Path, tmp_path
         assert (code, said in err) == (2, True), err
     for option, value in (("--rounds", 0), ("--seconds", -1)):
         code, _, err = run("bench", folder, option, value)
-        assert (code, err) == (2, f"edgeft: bench: {option} {value}: nothing would be measured; give more than 0\n")
+        assert (code, err) == (2, f"edgeft: bench: {option} {value}: nothing could be measured; give more than 0\n")
 
 
 def test_the_gate_passes_what_is_equal(found: dict[str, Any]) -> None:
+    found = {**found, "subjects": [{**found["subjects"][0], "noise": {"seen": []}}]}  # these tests don't run alone
     assert (
         gate.broken(gate.parse("p99>1.0x, accuracy<0pt, capacity<1x, size>1x, memory>1x, load>1x"), found, found) == []
     )
@@ -200,4 +216,7 @@ def test_what_answers_otherwise_than_recorded_is_no_win() -> None:
     rows = [{"name": "a"}, {"name": "b", "replay": {"passed": False}}, {"name": "c", "replay": {"passed": True}}]
     found = compared({"a": slow, "b": quick, "c": quick}, rows, Plan(), [])
     assert found["b"]["verdict"] == "not a win: it doesn't answer as recorded"
+    turned = compared({"b": quick, "a": slow}, [rows[1], rows[0]], Plan(), [])
+    assert turned["a"]["verdict"] == "slower, but the first doesn't answer as recorded"
+    assert dropped({"accuracy": 0.85}, {"accuracy": 0.84}) == 1.0  # and not a little more
     assert (found["c"]["verdict"], found["c"]["median"], found["c"]["drop_points"]) == ("faster", 0.5, None)

@@ -9,6 +9,7 @@ import pytest
 
 from edgeft.bench.harness import gate
 from edgeft.bench.harness.gate import Rule
+from edgeft.bench.harness.run import SCHEMA_VERSION
 from edgeft.errors import UserError
 from edgeft.stage import write_json
 
@@ -19,7 +20,12 @@ def subject(p99: float = 2.0, accuracy: float | None = 0.85, size: int = 8_000_0
 
 
 def document(one: dict[str, Any], processor: str = "a fast one", **changed: Any) -> dict[str, Any]:
-    whole = {"subjects": [one], "machine": {"processor": processor}, "noise": {"seen": []}}
+    whole = {
+        "schema_version": SCHEMA_VERSION,
+        "subjects": [one],
+        "machine": {"processor": processor},
+        "noise": {"seen": []},
+    }
     return {**whole, "texts_sha256": "abc", "plan": {"streams": 1}, **changed}
 
 
@@ -46,6 +52,7 @@ def test_what_cant_be_read_is_named(text: str) -> None:
         ("p99>1.10x", subject(p99=2.3), ["p99 1.15x > 1.1x (2 -> 2.3)"]),
         ("p99>2.1ms", subject(p99=2.3), ["p99 2.3ms > 2.1ms (2 -> 2.3)"]),
         ("accuracy<-0.5pt", subject(accuracy=0.846), []),
+        ("accuracy<-0.5pt", subject(accuracy=0.845), []),
         ("accuracy<-0.5pt", subject(accuracy=0.84), ["accuracy -1pt < -0.5pt (0.85 -> 0.84)"]),
         ("size>8.5MB", subject(size=9_000_000), ["size 9MB > 8.5MB (8e+06 -> 9e+06)"]),
     ],
@@ -77,6 +84,24 @@ def test_times_of_another_machine_are_not_judged() -> None:
         gate.broken(gate.parse("capacity<0.9x"), document(one), document(one, plan={"streams": 4}))
 
 
+def test_what_cant_be_judged_is_said_before_anything_is_measured() -> None:
+    before = document({**subject(), "server": {"rate": 100.0}})
+    gate.check(gate.parse("p99>1.1x, accuracy<-1pt, capacity<0.9x"), before, True, ("server",))
+    with pytest.raises(UserError, match="accuracy won't be measured; accuracy wants --file with --label-column"):
+        gate.check(gate.parse("accuracy<-1pt"), before, False, ("server",))
+    with pytest.raises(UserError, match="capacity won't be measured"):
+        gate.check(gate.parse("capacity<0.9x"), before, True, ())
+    with pytest.raises(UserError, match="--against has no accuracy"):
+        gate.check(gate.parse("accuracy<-1pt"), document(subject(accuracy=None)), True, ())
+
+
+def test_a_disturbed_capacity_is_not_judged() -> None:
+    one = {**subject(), "server": {"rate": 100.0, "bound_ms": 5.0}}
+    disturbed = {**one, "noise": {"seen": ["it rained"]}}
+    with pytest.raises(UserError, match="this run: too noisy to judge the capacity: it rained"):
+        gate.broken(gate.parse("capacity<0.9x"), document(one), document(disturbed))
+
+
 def test_nothing_that_stays_nothing_is_no_worse() -> None:
     empty, some = document(subject(size=0)), document(subject(size=5))
     assert gate.broken(gate.parse("size>1.1x"), empty, empty) == []
@@ -99,6 +124,9 @@ def test_the_earlier_document_is_read(tmp_path: Path) -> None:
             gate.base(tmp_path / name)
     with pytest.raises(UserError, match="no document"):
         gate.base(tmp_path / "none.json")
+    write_json(tmp_path / "older.json", document(subject(), schema_version=1))
+    with pytest.raises(UserError, match="schema_version 1, this edgeft writes"):
+        gate.base(tmp_path / "older.json")
     write_json(tmp_path / "noisy.json", document(subject(), noise={"seen": ["it rained"]}))
     with pytest.raises(UserError, match="too noisy to compare: it rained"):
         gate.base(tmp_path / "noisy.json")

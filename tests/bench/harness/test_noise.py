@@ -73,6 +73,9 @@ def test_what_a_machine_shows(tmp_path: Path) -> None:
             "class/powercap/intel-rapl:0/name": "package-0",
             "class/powercap/intel-rapl:0/energy_uj": "2500000",
             "class/power_supply/BAT0/energy_now": "1000000",
+            "class/power_supply/BAT0/status": "Discharging",
+            "class/power_supply/BAT1/energy_now": "1000000",
+            "class/power_supply/BAT1/status": "Charging",
         },
     )
     assert hardware.caches(tmp_path) == {"L1 data": "32K"}
@@ -89,4 +92,4 @@ def test_a_machine_that_shows_nothing(tmp_path: Path) -> None:
 
 
 def test_energy_is_what_lies_between_two_readings() -> None:
-    assert hardware.spent({"a": 1.0, "b": 9.0, "c": 1.0}, {"a": 3.0, "b": 2.0}) == {"a": 2.0}
+    assert hardware.spent({"a": 1.0, "b": 9.0, "c": 1.0, "d": 4.0}, {"a": 3.0, "b": 2.0, "d": 4.0}) == {"a": 2.0}

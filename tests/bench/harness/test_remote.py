@@ -223,6 +223,9 @@ def test_killed_half_way_nothing_is_left(whom: str, device: Device, artifact: Pa
             # the first of those of the harness: its guard, which it started, cleans up after it
             min((one for one in ours if command in _words(one)), key=lambda one: one.create_time()).kill()
         assert measuring.wait() != 0
+        assert measuring.stderr is not None
+        said = measuring.stderr.read().decode()
+        assert ("signal 9 ended the measurement there: out of memory?" in said) == (whom == "there"), said
     until(lambda: device.left() == [])
 
 
@@ -243,6 +246,8 @@ def test_what_a_login_shell_prints_is_passed_over() -> None:
 def test_what_is_no_machine(text: str) -> None:
     with pytest.raises(UserError, match=r"expected ssh://user@host"):
         remote.target(text, "python3")
+    with pytest.raises(UserError, match="leave the password out"):
+        remote.target("ssh://me:secret@host", "python3")
 
 
 def test_a_machine_is_read() -> None:

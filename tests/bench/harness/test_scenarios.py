@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -37,6 +38,7 @@ def test_subjects_are_asked_the_same_texts_as_often(subject: Make) -> None:
     assert sum(map(sum, sizes["quick"])) >= 40
     assert min(map(len, sizes["quick"])) >= single.LEAST_BLOCKS
     assert found["slow"].samples_ms.min() >= 3.0
+    assert found["quick"].texts == found["slow"].texts == {0, 1, 2}
     with pytest.raises(UserError, match="nothing to measure: 0 subjects"):
         single.stream([], ["a"], 1.0, 1)
 
@@ -80,24 +82,51 @@ def test_a_ratio_by_hand() -> None:
 
 
 def test_students_quantile() -> None:
-    known = {3: 3.1824, 4: 2.7764, 7: 2.3646, 9: 2.2622, 29: 2.0452}
+    known = {1: 12.7062, 2: 4.3027, 3: 3.1824, 4: 2.7764, 7: 2.3646, 9: 2.2622, 29: 2.0452}
     for freedom, wanted in known.items():
         assert ratios.student(freedom) == pytest.approx(wanted, rel=0.01)
 
 
 def test_intervals_of_equal_streams_hold_one() -> None:
-    """2% between processes, 10% between queries: 95% intervals hold 1 in about 19 of 20."""
+    """1% between processes, 10% between queries: 95% intervals hold 1 in about 19 of 20, and show 5% in nearly all."""
     generator = np.random.default_rng(0)
 
-    def drawn() -> Stream:
-        own = generator.normal(0, 0.02, 8)
+    def drawn(times: float = 1.0) -> Stream:
+        own = generator.normal(np.log(times), 0.01, 8)
         return stream_of([[list(np.exp(mean + generator.normal(0, 0.1, 20))) for _ in range(6)] for mean in own])
 
-    held = 0
-    for _ in range(20):
-        found = ratios.ratio(drawn(), drawn())
-        held += found.low <= 1 <= found.high
-    assert held >= 17
+    equal = [ratios.ratio(drawn(), drawn()) for _ in range(40)]
+    assert sum(found.low <= 1 <= found.high for found in equal) >= 36
+    slowed = [ratios.ratio(drawn(1.05), drawn()) for _ in range(20)]
+    assert sum(found.low > 1 for found in slowed) >= 16
+
+
+class Asked:
+    """A child that takes a millisecond for everything and remembers what it was asked."""
+
+    started: ClassVar[dict[str, float]] = {}
+
+    def __init__(self) -> None:
+        self.firsts: list[int] = []
+
+    def request(self, do: str, first: int, count: int) -> dict[str, list[float]]:
+        self.firsts += range(first, first + count)
+        return {"ms": [1.0] * count}
+
+
+def test_rounds_ask_different_texts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """4 rounds of 10 queries over 40 texts ask all of them, not the first ten four times."""
+    monkeypatch.setattr(single, "Child", lambda subject, texts: contextlib.nullcontext(Asked()))
+    one = Subject(name="it", kind="callable", place="", opener="")
+    found = single.stream([one], [str(number) for number in range(40)], seconds=0.0, rounds=4, queries=40)["it"]
+    assert (len(found.samples_ms), found.texts) == (40, set(range(40)))
+
+
+def test_before_a_block_another_text_is_asked() -> None:
+    child, other = Asked(), Asked()
+    found = {name: Stream(rounds=[[]], warm=[Warm(windows=2, settled=True, median_ms=50.0)]) for name in "ab"}
+    single._round({"a": child, "b": other}, found, 0.0, 8, 0)
+    assert child.firsts[:3] == [-1, 0, 1]  # refreshed by one, then two that are timed
 
 
 def test_a_stall_shows_in_the_tail_of_the_server_scenario(subject: Make) -> None:
@@ -169,7 +198,9 @@ def test_capacity_is_the_highest_rate_that_holds() -> None:
     long = server.capacity(Queue(0.002), alone, bound_ms=1e4, seconds=1.0, least=200, seed=0)
     assert long.rate == 475  # at 500 queues would grow without end, and no short run would show it
     none = server.capacity(Queue(0.002), alone, bound_ms=1.0, seconds=1.0, least=662, seed=0)
-    assert none.rate == 0
+    assert none.rate == 0  # a query by itself takes longer than the bound
+    slow = server.capacity(Queue(0.05), summary([50.0] * 100), bound_ms=60.0, seconds=1.0, least=662, seed=0)
+    assert slow.rate is None  # what might hold, fewer than 11 a second, wasn't asked
     assert all(662 / load.rate <= server.LONGEST_SECONDS for load in none.loads)
 
 
