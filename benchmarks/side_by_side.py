@@ -151,15 +151,15 @@ def demo_table(run: Path, race: Mapping[str, Any]) -> list[str]:
     found = {name: result for name, place in in_run(run).items() if (result := read_result(place)) is not None}
     lines = ["| form | validation | test | changed | size | latency |", "|---|---|---|---|---|---|"]
     for row, test in zip(gates.rows(found), gates.rows(found, "test"), strict=True):
+        if row.bytes is None:
+            continue
         cells = (
-            FORMS.get(row.stage, f"{row.stage}: {row.note}" if row.stage in ("distilled", "pruned") else row.stage),
-            facts.percent(row.lead) if row.lead is not None else "",
-            facts.percent(test.lead) if test.lead is not None else "",
-            facts.percent(row.changed) if row.changed is not None else "",
-            facts.size(row.bytes) if row.bytes is not None else "",
-            facts.milliseconds(row.latency_ms) if row.latency_ms is not None else "",
+            FORMS.get(row.stage, ": ".join(filter(None, (row.stage, row.note if row.stage == "pruned" else "")))),
+            *(facts.percent(share) for share in (row.lead, test.lead, row.changed)),
+            facts.size(row.bytes),
+            facts.milliseconds(row.latency_ms),
         )
-        lines.append(f"| {' | '.join(cells)} |")
+        lines.append(_row(cells))
     ratio, machine = race["ratios"][ARTIFACT], race["machine"]
     minutes = sum(result.seconds for result in found.values()) / 60
     rows = race["texts"]
@@ -167,29 +167,39 @@ def demo_table(run: Path, race: Mapping[str, Any]) -> list[str]:
         *lines,
         "",
         f"One run of the demo ({minutes:.0f} min), seed 0, {machine['cores']['usable']} cores with "
-        f"{' '.join(machine['instruction_sets'])}, {rows:,} test rows; {1 / ratio['median']:.1f} times "
-        f"({1 / ratio['high']:.1f} to {1 / ratio['low']:.1f}) as fast as the teacher in `transformers.pipeline`.",
-        *(f"Too noisy to compare: {seen}." for seen in race["noise"]["seen"]),
+        f"{' '.join(machine['instruction_sets'])}, {rows:,} test rows; {speed(ratio)} times as fast "
+        "as the teacher in `transformers.pipeline`.",
+        *(f"Too noisy to be called faster or slower: {seen}." for seen in race["noise"]["seen"]),
     ]
 
 
 def engine_table(found: Mapping[str, Any]) -> list[str]:
     """Every engine beside the first."""
-    lines = ["| engine | p50 ms | p99 ms | time, of the first | accuracy | MB | |", "|---|---|---|---|---|---|---|"]
+    judged = any(one.get("quality") for one in found["subjects"])
+    header = ["engine", "p50 ms", "p99 ms", "times as fast as the first", "MB", *(["accuracy"] if judged else [])]
+    lines = [_row(header), _row(["---"] * len(header))]
     for one in found["subjects"]:
-        stream, ratio = one["single_stream"], found["ratios"].get(one["name"])
-        size = one["facts"].get("bytes")
-        cells = (
+        stream, ratio, size = one["single_stream"], found["ratios"].get(one["name"]), one["facts"].get("bytes")
+        cells = [
             one["name"],
             f"{stream['p50_ms']:.2f}",
             f"{stream['p99_ms']:.2f}",
-            table.ratio_text(ratio) if ratio else "",
-            f"{100 * one['quality']['accuracy']:.1f}%" if one.get("quality") else "",
+            speed(ratio) if ratio else "",
             f"{size / 1e6:.1f}" if size else "",
-            ratio["verdict"] if ratio else "",
-        )
-        lines.append(f"| {' | '.join(cells)} |")
+            *([facts.percent(one["quality"]["accuracy"])] if judged else []),
+        ]
+        lines.append(_row(cells))
     return lines
+
+
+def speed(ratio: Mapping[str, Any]) -> str:
+    """As in "7.1 (6.7 to 7.6)", and why it is no win where it isn't one; noise is said under the table."""
+    why = f"; {ratio['verdict']}" if ratio["verdict"].startswith("not a win") else ""
+    return f"{1 / ratio['median']:.1f} ({1 / ratio['high']:.1f} to {1 / ratio['low']:.1f}){why}"
+
+
+def _row(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 def replaced(text: str, part: str, lines: Iterable[str]) -> str:
@@ -216,8 +226,8 @@ def notes(found: Mapping[str, Any], missing: Mapping[str, str]) -> list[str]:
     seen = found["noise"]["seen"]
     return [
         "",
-        f"`make bench`, {time.strftime('%Y-%m-%d')}; text to answer, one thread each. {table.conditions(found)}.",
-        *([f"Too noisy to compare: {'; '.join(seen)}."] if seen else []),
+        f"`make bench`, {time.strftime('%Y-%m-%d')}; text to answer, one thread each; {table.conditions(found)}.",
+        *([f"Too noisy to be called faster or slower: {'; '.join(seen)}."] if seen else []),
         *(f"{name}: not measured: {why}" for name, why in missing.items()),
     ]
 
