@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,16 @@ def clock(root: Path = SYSTEM) -> dict[str, Any]:
         khz = _number(place / file)
         found[name] = NOT_MEASURED if khz is None else khz / 1e3
     return found
+
+
+def fastest(cores: Sequence[int], root: Path = SYSTEM) -> list[int]:
+    """Those of the largest capacity, else of the highest clock; all where the machine shows neither."""
+    places = [root / f"devices/system/cpu/cpu{core}" for core in cores]
+    for file in ("cpu_capacity", "cpufreq/cpuinfo_max_freq"):
+        found = {core: value for core, place in zip(cores, places, strict=True) if (value := _number(place / file))}
+        if len(found) == len(cores):
+            return [core for core in cores if found[core] == max(found.values())]
+    return list(cores)
 
 
 def degrees(root: Path = SYSTEM) -> dict[str, float]:

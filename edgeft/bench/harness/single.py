@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeft.bench.harness import hardware
 from edgeft.bench.harness.child import Child
 from edgeft.bench.harness.subject import Subject
 from edgeft.bench.harness.warm import Warm, warm
@@ -20,7 +22,7 @@ from edgeft.progress import Bar
 
 Times = NDArray[np.float64]
 LEAST_QUERIES = 662  # MLPerf inference rules, appendix on sample sizes: a p99 within 1% at 99% confidence wants so many
-BLOCK_MS = 100.0  # of the slowest subject between two turns
+BLOCK_MS = 40.0  # of the slowest subject between two turns
 LEAST_BLOCKS = 4  # of a round
 
 
@@ -67,21 +69,38 @@ def stream(
     if not subjects or not texts:
         raise UserError(f"nothing to measure: {len(subjects)} subjects, {len(texts)} texts")
     found = {subject.name: Stream() for subject in subjects}
+    named = {subject.name: subject for subject in subjects}
     with Bar("single stream", rounds) as bar:
         for number in range(rounds):
             begin = number * len(texts) // rounds
             with contextlib.ExitStack() as stack:
-                children = {one.name: stack.enter_context(Child(one, texts)) for one in subjects}
+                order = turn(list(named), number)  # who is loaded first is no advantage
+                children = {name: stack.enter_context(Child(named[name], texts)) for name in order}
                 for name, child in children.items():
                     found[name].started.append(child.started)
                     found[name].warm.append(warm(child))
                     found[name].rounds.append([])
+                _share_a_core(children, number)
                 _round(children, found, seconds / rounds, -(-queries // rounds), begin)
             for one in found.values():
                 asked = sum(map(len, one.rounds[-1]))
                 one.texts.update(place % len(texts) for place in range(begin, begin + asked))
             bar.advance()
     return found
+
+
+def _share_a_core(children: Mapping[str, Child], number: int) -> None:
+    """Put subjects of one thread on the same core, another one in each round, where the system lets processes choose.
+
+    Cores differ, above all where others of the host share them, and for longer than a turn: on one of its own each
+    subject would be measured with its core.
+    """
+    if len(children) == 1 or not hasattr(os, "sched_setaffinity"):
+        return
+    if {child.subject.options.get("threads") for child in children.values()} == {1}:
+        cores = hardware.fastest(sorted(os.sched_getaffinity(0)))
+        for child in children.values():
+            os.sched_setaffinity(child.pid, {cores[number % len(cores)]})
 
 
 def _round(

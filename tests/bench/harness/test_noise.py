@@ -84,6 +84,16 @@ def test_what_a_machine_shows(tmp_path: Path) -> None:
     assert hardware.joules(tmp_path) == {"rapl package-0 intel-rapl:0": 2.5, "battery BAT0": -3600.0}
 
 
+def test_the_fastest_cores(tmp_path: Path) -> None:
+    cpu = "devices/system/cpu/"
+    write(tmp_path / "big", {f"{cpu}cpu{core}/cpu_capacity": "1024" if core > 1 else "446" for core in range(4)})
+    assert hardware.fastest([0, 1, 2, 3], tmp_path / "big") == [2, 3]
+    assert hardware.fastest([0, 1], tmp_path / "big") == [0, 1]
+    write(tmp_path / "clock", {f"{cpu}cpu0/cpufreq/cpuinfo_max_freq": "2", f"{cpu}cpu1/cpufreq/cpuinfo_max_freq": "1"})
+    assert hardware.fastest([0, 1], tmp_path / "clock") == [0]
+    assert hardware.fastest([0, 5], tmp_path / "clock") == [0, 5]
+
+
 def test_a_machine_that_shows_nothing(tmp_path: Path) -> None:
     assert hardware.caches(tmp_path) == {}
     assert hardware.clock(tmp_path)["governor"] == "not measured"

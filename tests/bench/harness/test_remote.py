@@ -198,6 +198,10 @@ def test_what_goes_wrong_is_one_line(device: Device, artifact: Path, monkeypatch
         assert "\n" not in str(raised.value)
     with pytest.raises(EdgeftError, match=r"127.0.0.1: edgeft: missing: neither an artifact"):
         remote.measured(there, ["bench", "missing", "--json"], files)
+    with monkeypatch.context() as patch:
+        patch.setattr(remote, "__version__", "9.9")
+        with pytest.raises(EdgeftError, match=r"edgeft \S+ there, 9.9 here; install the same"):
+            remote.measured(there, words(0.5), files)
     monkeypatch.setattr(remote, "HARNESS", greedy)
     with pytest.raises(EdgeftError, match=r"MB free in .*temporary there, 1000000000\d+ MB needed"):
         remote.measured(there, words(0.5), files)
@@ -231,6 +235,15 @@ def test_killed_half_way_nothing_is_left(whom: str, device: Device, artifact: Pa
 
 def _words(process: psutil.Process) -> str:
     return " ".join(process.info["cmdline"] or ())
+
+
+def test_a_machine_that_says_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "SILENT_SECONDS", 0.2)
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as shell:
+        with pytest.raises(EdgeftError, match=r"here: silent for 0.2 s"):
+            next(remote._lines(shell, Target(host="here")))
+        assert shell.stdin is not None
+        shell.stdin.write(b"\n")
 
 
 def test_what_a_login_shell_prints_is_passed_over() -> None:

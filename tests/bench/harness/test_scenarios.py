@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -122,9 +123,26 @@ def test_rounds_ask_different_texts(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (len(found.samples_ms), found.texts) == (40, set(range(40)))
 
 
+def test_subjects_of_one_thread_share_a_core(subject: Make) -> None:
+    """Another one in each round; processes of two threads stay where they were."""
+    free = os.sched_getaffinity(0)
+    for threads, wanted in ((1, 1), (2, len(free))):
+        seen = []
+        with contextlib.ExitStack() as stack:
+            made = [subject("waits", name, seconds=0.0, threads=threads) for name in ("a", "b")]
+            children = {one.name: stack.enter_context(Child(one, ["a"])) for one in made}
+            for number in range(2):
+                single._share_a_core(children, number)
+                seen.append({frozenset(os.sched_getaffinity(child.pid)) for child in children.values()})
+        assert all(len(cores) == 1 for cores in seen)
+        assert {len(cores) for both in seen for cores in both} == {wanted}
+        if len(free) > 1 and threads == 1:
+            assert seen[0] != seen[1]
+
+
 def test_before_a_block_another_text_is_asked() -> None:
     child, other = Asked(), Asked()
-    found = {name: Stream(rounds=[[]], warm=[Warm(windows=2, settled=True, median_ms=50.0)]) for name in "ab"}
+    found = {name: Stream(rounds=[[]], warm=[Warm(windows=2, settled=True, median_ms=20.0)]) for name in "ab"}
     single._round({"a": child, "b": other}, found, 0.0, 8, 0)
     assert child.firsts[:3] == [-1, 0, 1]  # refreshed by one, then two that are timed
 
