@@ -161,7 +161,7 @@ def _alone(
             found["server"] = server.capacity(
                 child, summary(stream.samples_ms), *limits, plan.seed, plan.streams
             ).as_dict()
-        found["noise"] = listening.heard().as_dict()
+        found["noise"] = listening.heard().as_dict() if plan.scenarios else None
         if labels is not None:
             found["quality"] = quality.judged(child, labels)
         found["where"] = child.request("where")
