@@ -178,6 +178,8 @@ class Endpoint:
         except ConnectionError:  # a connection that rested too long was closed at the other end
             self.own.connection = None
             status, said = self._asked(body)
+        if status == http.client.UNAUTHORIZED:
+            raise UserError(f"{self.parts.geturl()} takes another bearer token than the one in {TOKEN}, or wants one")
         if status != http.client.OK:
             raise UserError(f"{self.parts.geturl()} answers {status}: {said[:200].decode(errors='replace')}")
         return json.loads(said)["predictions"]

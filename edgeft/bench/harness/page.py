@@ -26,6 +26,8 @@ def check(path: Path) -> None:
         MissingExtraError: jinja2 or matplotlib is not installed.
         UserError: the folder isn't there.
     """
+    if path.is_dir():
+        raise UserError(f"bench: --html {path}: a folder; give a file")
     if not path.absolute().parent.is_dir():
         raise UserError(f"bench: --html {path}: there is no folder {path.parent}")
     page.template("bench.html", PURPOSE)

@@ -181,7 +181,7 @@ def test_the_command_measures_writes_and_judges(run: Any, folder: Path, tmp_path
     judged = (*quickly, "--fail-if", "accuracy<-1pt")
     code, shown, err = run(*judged, "--against", tmp_path / "better.json")
     assert code == 1
-    assert "accuracy -23.33pt < -1pt (0.9 -> 0.666667)" in err or "too noisy to judge" in err
+    assert "accuracy -23.33pt < -1pt (0.9 -> 0.666667)" in err  # whatever else runs here
     for words, said in {
         ("--against", base): "--against and --fail-if go together",
         ("--against", base, "--fail-if", "speed>1x"): "'speed>1x' can't be read",
@@ -193,6 +193,9 @@ def test_the_command_measures_writes_and_judges(run: Any, folder: Path, tmp_path
         ("--html", tmp_path / "no" / "page.html"): "there is no folder",
         ("--against", base, "--fail-if", "capacity<0.9x"): "--against has no capacity",
         ("--target", ""): "expected ssh://user@host",
+        ("--target-python", "python9"): "are of the machine that --target names",
+        ("--html", tmp_path): "a folder; give a file",
+        ("--against", base, "--fail-if", ""): "--fail-if: no rule",
         ("--data", tmp_path): "--data is for --latency-table",
         ("--latency-table", "t.json"): "writes nothing but the table; leave out --file, --label-column",
         ("--target", "host"): "expected ssh://user@host",

@@ -95,6 +95,12 @@ def test_what_cant_be_judged_is_said_before_anything_is_measured() -> None:
         gate.check(gate.parse("accuracy<-1pt"), document(subject(accuracy=None)), True, ())
 
 
+def test_noise_hides_neither_answers_nor_sizes(tmp_path: Path) -> None:
+    write_json(tmp_path / "noisy.json", document(subject(), noise={"seen": ["it rained"]}))
+    assert gate.base(tmp_path / "noisy.json", gate.parse("accuracy<-1pt, size>1.1x"))["noise"]["seen"] == ["it rained"]
+    assert [gate.disturbed(rule) for rule in gate.parse("p50>1.1x, memory>2x, capacity<0.9x")] == [True, False, True]
+
+
 def test_a_disturbed_capacity_is_not_judged() -> None:
     one = {**subject(), "server": {"rate": 100.0, "bound_ms": 5.0}}
     disturbed = {**one, "noise": {"seen": ["it rained"]}}
@@ -117,16 +123,16 @@ def test_a_figure_that_is_missing_is_an_error_and_never_passes() -> None:
 
 def test_the_earlier_document_is_read(tmp_path: Path) -> None:
     write_json(tmp_path / "base.json", document(subject()))
-    assert gate.base(tmp_path / "base.json") == document(subject())
+    assert gate.base(tmp_path / "base.json", gate.parse("p99>1.1x")) == document(subject())
     for name, text in {"empty.json": "{}", "odd.json": "nothing", "list.json": '{"subjects": [1]}'}.items():
         (tmp_path / name).write_text(text)
         with pytest.raises(UserError, match="no document of `edgeft bench --json`"):
-            gate.base(tmp_path / name)
+            gate.base(tmp_path / name, gate.parse("p99>1.1x"))
     with pytest.raises(UserError, match="no document"):
-        gate.base(tmp_path / "none.json")
+        gate.base(tmp_path / "none.json", gate.parse("p99>1.1x"))
     write_json(tmp_path / "older.json", document(subject(), schema_version=1))
     with pytest.raises(UserError, match="schema_version 1, this edgeft writes"):
-        gate.base(tmp_path / "older.json")
+        gate.base(tmp_path / "older.json", gate.parse("p99>1.1x"))
     write_json(tmp_path / "noisy.json", document(subject(), noise={"seen": ["it rained"]}))
     with pytest.raises(UserError, match="too noisy to compare: it rained"):
-        gate.base(tmp_path / "noisy.json")
+        gate.base(tmp_path / "noisy.json", gate.parse("p99>1.1x"))
