@@ -33,7 +33,8 @@ def console() -> Console:
 def say(text: str) -> None:
     """One plain line on stderr; of several processes that train together the first one talks."""
     if ranks.is_main():
-        print(text, file=sys.stderr, flush=True)
+        sys.stderr.write(f"{text}\n")  # one write: two threads' prints can share a line
+        sys.stderr.flush()
 
 
 class Bar:

@@ -24,14 +24,14 @@ from edgeft.serve.server import bind, is_loopback, url_of
 
 # A model that says on stdout when it starts and waits for a file before it answers.
 PROGRAM = """
-import sys, time
+import os, sys, time
 from pathlib import Path
 from edgeft.serve import ServeSettings, serve
 from edgeft.serve.fake import FakeModel
 
 class Waiting(FakeModel):
     def probabilities(self, texts):
-        print("started", flush=True)
+        os.write(1, b"started\\n")  # one call: print of two threads can write "startedstarted"
         while texts[0].startswith("wait") and not Path(sys.argv[1]).exists():
             time.sleep(0.01)
         return super().probabilities(texts)
