@@ -53,6 +53,25 @@ def subject(name: str, function: str, **options: Any) -> Subject:
     return Subject(name=name, kind="callable", place="", opener=f"{Path(__file__).resolve()}:{function}", options=whole)
 
 
+def looped(answer: Callable[[Any], Any], asked: list[Any], first: int) -> float:
+    """The median milliseconds of some queries in a plain loop of this process, after one that warms its caches."""
+    answer(asked[first % len(asked) - 1])
+    took = []
+    for place in range(first, first + COST_QUERIES):
+        start = time.perf_counter_ns()
+        answer(asked[place % len(asked)])
+        took.append((time.perf_counter_ns() - start) / 1e6)
+    return median(took)
+
+
+def really(path: str, asked: list[Any], by: float) -> str:
+    """How much slower the slowed one is in a plain loop, without the bench."""
+    quick, slow = plain(path, 1), slowed(path, 1, by)
+    turns = range(0, COST_TURNS * COST_QUERIES, COST_QUERIES)
+    ratios = np.array([looped(slow, asked, first) / looped(quick, asked, first) for first in turns])
+    return f"in a plain loop the slowed one takes {np.median(ratios[COST_WARM:]):.4f} times the other"
+
+
 def cost(one: Subject, path: str, asked: list[Any]) -> str:
     """The bench's median of an artifact beside that of a loop in this process, in turns on a core, the same texts."""
     model, found = edgeft.load(path, threads=1), []
@@ -60,16 +79,10 @@ def cost(one: Subject, path: str, asked: list[Any]) -> str:
         for process in (0, child.pid):
             os.sched_setaffinity(process, {min(os.sched_getaffinity(0))})
         for turn in range(COST_TURNS):
-            model(asked[turn * COST_QUERIES % len(asked) - 1])  # the caches are its own again
-            places = range(turn * COST_QUERIES, (turn + 1) * COST_QUERIES)
-            plain = []
-            for place in places:
-                start = time.perf_counter_ns()
-                model(asked[place % len(asked)])
-                plain.append((time.perf_counter_ns() - start) / 1e6)
-            child.request("ask", first=places.start - 1, count=1)
-            theirs = child.request("ask", first=places.start, count=COST_QUERIES)["ms"]
-            found.append((median(theirs), median(plain)))
+            first = turn * COST_QUERIES
+            here = looped(model, asked, first)
+            child.request("ask", first=first - 1, count=1)  # the caches are its own again
+            found.append((median(child.request("ask", first=first, count=COST_QUERIES)["ms"]), here))
     ratios = np.array([theirs / plain for theirs, plain in found[COST_WARM:]])
     low, high = np.percentile(ratios, (2.5, 97.5))
     return (
@@ -108,6 +121,7 @@ def main() -> None:
         print(f"| {pair} | {len(heard.seen)} | {' | '.join(shown)} |", flush=True)
     print(f"equal: 1.0 inside {counts['equal']} of {options.pairs}; slowed: seen {counts['slowed']} of {options.pairs}")
     print(cost(one, path, asked))
+    print(really(path, asked, options.by))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,6 +19,7 @@ from edgeft.errors import GateError, UserError
 from edgeft.progress import say
 
 Scenario = Literal["offline", "server", "sustained"]
+Check = Callable[[dict[str, Any]], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +100,8 @@ def bench(
     if (against is None) != (fail_if is None):
         raise UserError("bench: --against and --fail-if go together")
     place, plan = elsewhere or Elsewhere(), protocol or Protocol()
-    _check(plan, place)
+    asked = Asked(subjects, file, columns or InputColumns(), label_column, plan)
+    _check(asked, place)
     if latency_table is not None:
         if others := [name for name, value in _unread(file, label_column, fail_if, html, json).items() if value]:
             raise UserError(f"bench: --latency-table writes nothing but the table; leave out {', '.join(others)}")
@@ -105,8 +109,6 @@ def bench(
         return
     if data is not None:
         raise UserError("bench: --data is for --latency-table; texts to ask are --file's")
-    if plan.stream_alone and (label_column or plan.scenario):
-        raise UserError("bench: --stream-alone measures nothing else; leave out --label-column and --scenario")
     rules = gate.parse(fail_if) if fail_if is not None else []
     before = gate.base(against, rules) if against else {}
     gate.check(rules, before, label_column is not None, plan.scenario)
@@ -114,11 +116,11 @@ def bench(
         from edgeft.bench.harness import page
 
         page.check(html)
-    found = _found(Asked(subjects, file, columns or InputColumns(), label_column, plan), place)
+    found = _found(asked, place, partial(gate.comparable, rules, before))
     table.show(found, stdout())
+    for line in table.noisy(found):
+        say(f"bench: {line}")
     if json:
-        for line in table.noisy(found):
-            say(f"bench: {line}")
         print_json(found)
     if html:
         page.write(html, found)
@@ -126,12 +128,26 @@ def bench(
         _judge(rules, before, found)
 
 
-def _check(plan: Protocol, place: Elsewhere) -> None:
-    """Raises where something can't be meant."""
-    if place.target is None and place != Elsewhere():
-        raise UserError("bench: --target-python and --ssh-option are of the machine that --target names")
-    if plan.full and plan.seconds != Protocol().seconds:
-        raise UserError("bench: --full is 60 s; leave out --seconds")
+def _check(asked: Asked, place: Elsewhere) -> None:
+    """Raises where something can't be meant, or would not be read."""
+    plan, usual = asked.plan, Protocol()
+    served, graphs = "server" in plan.scenario, any(one.endswith(".onnx") for one in asked.places)
+    refused = {
+        "--target-python and --ssh-option are of the machine that --target names": place.target is None
+        and place != Elsewhere(),
+        "--full is 60 s; leave out --seconds": plan.full and plan.seconds != usual.seconds,
+        "--stream-alone measures nothing else; leave out --label-column and --scenario": plan.stream_alone
+        and bool(asked.label_column or plan.scenario),
+        "--bound-ms and --streams are of --scenario server": not served
+        and (plan.bound_ms, plan.streams) != (usual.bound_ms, usual.streams),
+        "--tokenizer and --max-length are of .onnx files, and none is named": not graphs
+        and (plan.tokenizer, plan.max_length) != (usual.tokenizer, usual.max_length),
+        "--drop-points is of accuracy, which wants --label-column": not asked.label_column
+        and plan.drop_points != usual.drop_points,
+        "columns are --file's, and none is given": asked.file is None and asked.columns != InputColumns(),
+    }
+    if said := next((said for said, holds in refused.items() if holds), None):
+        raise UserError(f"bench: {said}")
     for name in ("tokens", "max_length"):
         if (value := getattr(plan, name)) is not None and value <= 0:
             raise UserError(f"bench: --{name.replace('_', '-')} {value}: give more than 0")
@@ -142,11 +158,12 @@ def _unread(*values: object) -> dict[str, object]:
     return dict(zip(("--file", "--label-column", "--fail-if", "--html", "--json"), values, strict=True))
 
 
-def _found(asked: Asked, place: Elsewhere) -> dict[str, Any]:
-    return _here(asked) if place.target is None else _there(asked, place)
+def _found(asked: Asked, place: Elsewhere, check: Check | None = None) -> dict[str, Any]:
+    return _here(asked, check) if place.target is None else _there(asked, place)
 
 
-def _here(asked: Asked) -> dict[str, Any]:
+def _here(asked: Asked, check: Check | None) -> dict[str, Any]:
+    """The document, after `check` has seen what it says before anything is measured."""
     from edgeft.bench.harness import run
     from edgeft.bench.harness.subject import subjects
 
@@ -166,6 +183,8 @@ def _here(asked: Asked) -> dict[str, Any]:
         tokens=plan.tokens,
         **longer,
     )
+    if check:
+        check(run.beginning(found, texts, how))
     return run.measured(found, texts, how, labels)
 
 

@@ -42,6 +42,7 @@ class Folder:
     labelled = Artifact.labelled
 
     def facts(self) -> dict[str, Any]:
-        """Bytes of the weights and of the tokenizer."""
+        """Bytes of the weights and of the tokenizer, and its labels."""
         files = [*self.path.glob("*.safetensors"), self.path / "tokenizer.json"]
-        return {"bytes": sum(file.stat().st_size for file in files if file.exists()), "precision": "fp32"}
+        size = sum(file.stat().st_size for file in files if file.exists())
+        return {"bytes": size, "precision": "fp32", "labels": list(self.pipe.model.config.id2label.values())}

@@ -128,10 +128,12 @@ def judged(kernel_before_ms: float, kernel_after_ms: float, before: Ticks, after
     drift = abs(kernel_after_ms / kernel_before_ms - 1)
     stolen = (after.stolen - before.stolen) / wanted
     foreign = max(0.0, (after.busy - before.busy) - (after.own - before.own)) / wall
+    took = f"a fixed piece of work took {kernel_before_ms:.3f} ms before and {kernel_after_ms:.3f} after"
+    kept = f"other processes kept {foreign:.2f} cores busy"
     bounds = (
-        (drift, DRIFT, f"a fixed piece of work took {kernel_before_ms:.3f} ms before and {kernel_after_ms:.3f} after"),
-        (stolen, STOLEN, f"the host took away {stolen:.1%} of the time that processes wanted"),
-        (foreign, math.inf if served else FOREIGN, f"other processes kept {foreign:.2f} cores busy"),
+        (drift, DRIFT, f"{took} ({DRIFT:.0%} allowed)"),
+        (stolen, STOLEN, f"the host took away {stolen:.1%} of the time that processes wanted ({STOLEN:.0%} allowed)"),
+        (foreign, math.inf if served else FOREIGN, f"{kept} ({FOREIGN} allowed)"),
     )
     return Noise(
         kernel_before_ms=kernel_before_ms,

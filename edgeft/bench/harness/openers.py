@@ -73,12 +73,13 @@ class Artifact:
         return operators.described(operators.profiled(graph, self.model.engine, ask), len(texts))
 
     def facts(self) -> dict[str, Any]:
-        """Bytes on the device, precision, task and the graph's digest."""
+        """Bytes on the device, precision, task, labels and the graph's digest."""
         manifest = self.model.manifest
         return {
             "bytes": artifacts.total_bytes(manifest),
             "precision": manifest.quantization.precision,
             "task": manifest.task,
+            "labels": list(manifest.labels),
             "sha256": manifest.files[artifacts.MODEL].sha256,
         }
 
@@ -132,8 +133,8 @@ class Onnx:
         return operators.described(operators.profiled(self.graph, self.engine, ask), len(texts))
 
     def facts(self) -> dict[str, Any]:
-        """Bytes on the device."""
-        return {"bytes": sum(file.stat().st_size for file in self.files)}
+        """Bytes on the device, and its labels."""
+        return {"bytes": sum(file.stat().st_size for file in self.files), "labels": list(self.labels.values())}
 
 
 def cutting(tokenizer: Path, max_length: int | None) -> Any:
@@ -174,15 +175,21 @@ class Endpoint:
         """What it answers to one request of texts."""
         body = json.dumps({"texts": list(texts)})
         try:
-            status, said = self._asked(body)
+            status, said = self._asked_again(body)
+        except OSError as error:
+            raise UserError(f"can't be asked: {error}") from None
+        if status == http.client.UNAUTHORIZED:
+            raise UserError(f"wants a bearer token in {TOKEN}, or another than the one there")
+        if status != http.client.OK:
+            raise UserError(f"answers {status}: {said[:200].decode(errors='replace')}")
+        return json.loads(said)["predictions"]
+
+    def _asked_again(self, body: str) -> tuple[int, bytes]:
+        try:
+            return self._asked(body)
         except ConnectionError:  # a connection that rested too long was closed at the other end
             self.own.connection = None
-            status, said = self._asked(body)
-        if status == http.client.UNAUTHORIZED:
-            raise UserError(f"{self.parts.geturl()} takes another bearer token than the one in {TOKEN}, or wants one")
-        if status != http.client.OK:
-            raise UserError(f"{self.parts.geturl()} answers {status}: {said[:200].decode(errors='replace')}")
-        return json.loads(said)["predictions"]
+            return self._asked(body)
 
     def _asked(self, body: str) -> tuple[int, bytes]:
         connection = getattr(self.own, "connection", None) or self._connected()

@@ -59,7 +59,7 @@ def render(found: Document) -> str:
             loads=loads(served) if served else None,
             wheres=[(one["name"], _bars(one)) for one in found["subjects"] if one["where"]["parts_ms"]],
             tables=table.tables(found),
-            ratios=[(name, table.ratio_text(ratio), ratio["verdict"]) for name, ratio in found["ratios"].items()],
+            ratios=[(name, table.ratio_text(ratio), table.said(ratio)) for name, ratio in found["ratios"].items()],
             first=found["subjects"][0]["name"],
             conditions=table.conditions(found),
             machine=table.machine_line(found["machine"]),

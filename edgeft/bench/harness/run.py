@@ -25,6 +25,7 @@ from edgeft.progress import say
 SCHEMA_VERSION = 2
 NOWHERE = {"parts_ms": None, "session_mean_ms": None, "operators": None, "work": None}
 REMEMBERED = 256  # texts in the process whose memory is measured
+UNKNOWN: dict[str, Any] = {"drop_points": None, "drop_interval": None}
 QUANTILES = (1, 5, *range(10, 100, 10), 95, 99, 99.9)
 
 
@@ -62,6 +63,19 @@ class Plan:
     seed: int = 0
 
 
+@dataclass(frozen=True, kw_only=True)
+class Right:
+    """True labels in the order in which texts are asked.
+
+    Attributes:
+        labels: of each text.
+        places: of each among the texts given.
+    """
+
+    labels: list[str]
+    places: list[int]
+
+
 def measured(
     subjects: Sequence[Subject], texts: Sequence[Any], plan: Plan, labels: Sequence[str] | None = None
 ) -> dict[str, Any]:
@@ -84,8 +98,14 @@ def measured(
             raise UserError(f"bench: --{name.replace('_', '-')} {value:g}: nothing could be measured; give more than 0")
     if len(subjects) > 1 and plan.rounds < 2:
         raise UserError(f"bench: {plan.rounds} round of several subjects: their ratio wants two or more")
-    mixed, right = _mixed(texts, labels, plan.seed)
+    places = np.random.default_rng(plan.seed).permutation(len(texts)).tolist()  # a part of a sorted file as the whole
+    mixed = [texts[place] for place in places]
+    right = None if labels is None else Right(labels=[labels[place] for place in places], places=places)
+    if right is not None:
+        for one in subjects:
+            quality.check(one, mixed, right.labels)
     before, listening = _physical(), noise.Listening(any(one.served_here for one in subjects))
+    known = beginning(subjects, texts, plan)
     streams = single.stream(subjects, mixed, plan.seconds, plan.rounds, plan.queries)
     heard, after = listening.heard(), _physical()
     bound = plan.bound_ms or server.BOUND_TIMES * summary(streams[subjects[0].name].samples_ms).p99_ms
@@ -99,11 +119,8 @@ def measured(
     ]
     peak = _ceilings(found)
     return {
-        "schema_version": SCHEMA_VERSION,
-        "plan": {**asdict(plan), "scenarios": list(plan.scenarios)},
-        "texts": len(texts),
-        "texts_sha256": hashlib.sha256(repr(list(texts)).encode()).hexdigest(),
-        "machine": {**machine.describe(), "caches": hardware.caches(), "clock": hardware.clock(), "peaks": peak},
+        **known,
+        "machine": {**known["machine"], "clock": hardware.clock(), "peaks": peak},
         "noise": heard.as_dict(),
         "degrees": {"before": before["degrees"], "after": after["degrees"]},
         "joules": hardware.spent(before["joules"], after["joules"]),
@@ -112,10 +129,16 @@ def measured(
     }
 
 
-def _mixed(texts: Sequence[Any], labels: Sequence[str] | None, seed: int) -> tuple[list[Any], list[str] | None]:
-    """Texts and labels in another order, so that a part of a sorted file is like the whole."""
-    order = np.random.default_rng(seed).permutation(len(texts))
-    return [texts[place] for place in order], None if labels is None else [labels[place] for place in order]
+def beginning(subjects: Sequence[Subject], texts: Sequence[Any], plan: Plan) -> dict[str, Any]:
+    """What the document says before anything is measured."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "plan": {**asdict(plan), "scenarios": list(plan.scenarios)},
+        "texts": len(texts),
+        "texts_sha256": hashlib.sha256(repr(list(texts)).encode()).hexdigest(),
+        "machine": {**machine.describe(), "caches": hardware.caches()},
+        "subjects": [_named(one) for one in subjects],
+    }
 
 
 def _physical() -> dict[str, Any]:
@@ -143,7 +166,7 @@ def _of_stream(subject: Subject, stream: Stream) -> dict[str, Any]:
 
 
 def _alone(
-    subject: Subject, texts: Sequence[Any], plan: Plan, labels: Sequence[str] | None, stream: Stream, bound_ms: float
+    subject: Subject, texts: Sequence[Any], plan: Plan, right: Right | None, stream: Stream, bound_ms: float
 ) -> dict[str, Any]:
     """What is measured of one subject after the other."""
     if plan.stream_alone:
@@ -162,8 +185,8 @@ def _alone(
                 child, summary(stream.samples_ms), *limits, plan.seed, plan.streams
             ).as_dict()
         found["noise"] = listening.heard().as_dict() if plan.scenarios else None
-        if labels is not None:
-            found["quality"] = quality.judged(child, labels)
+        if right is not None:
+            found["quality"] = quality.judged(child, right.labels, right.places)
         found["where"] = child.request("where")
     if subject.kind == "artifact" and (Path(subject.place) / artifact.GOLDEN).is_file():
         found["replay"] = quality.replayed(Path(subject.place))
@@ -209,25 +232,21 @@ def compared(
     made = {}
     for name in others:
         ratio = ratios.ratio(streams[name], streams[first], plan.seed)
-        lost = dropped(qualities[first], qualities[name])
-        said = verdict(ratio, lost, plan.drop_points, seen)
+        both = qualities[first], qualities[name]
+        lost = quality.lost(both[0], both[1], plan.seed) if both[0] and both[1] else UNKNOWN
+        said = verdict(ratio, lost["drop_points"], plan.drop_points, bool(seen))
         if said == "faster" and name in odd:
             said = "not a win: it doesn't answer as recorded"
         if said == "slower" and first in odd:
             said = "slower, but the first doesn't answer as recorded"
-        made[name] = {**ratio.as_dict(), "drop_points": lost, "verdict": said}
+        made[name] = {**ratio.as_dict(), **lost, "verdict": said}
     return made
 
 
-def dropped(first: Mapping[str, float] | None, other: Mapping[str, float] | None) -> float | None:
-    """Points of accuracy that the other loses; None where one of them wasn't measured."""
-    return round(100 * (first["accuracy"] - other["accuracy"]), 9) if first and other else None
-
-
-def verdict(ratio: Any, lost: float | None, allowed: float, seen: Sequence[str]) -> str:
+def verdict(ratio: Any, lost: float | None, allowed: float, noisy: bool) -> str:
     """What may be said of a subject beside the first one."""
-    if seen:
-        return f"too noisy to compare: {'; '.join(seen)}"
+    if noisy:
+        return "too noisy to compare"
     if ratio.low <= 1 <= ratio.high:
         return "no difference seen"
     if ratio.low > 1:

@@ -24,9 +24,7 @@ def show(found: Mapping[str, Any], console: Console) -> None:
         console.print(_table(rows))
     for name, ratio in found["ratios"].items():
         first = found["subjects"][0]["name"]
-        console.print(Text(f"{name} takes {ratio_text(ratio)} of {first}: {ratio['verdict']}"))
-    for line in noisy(found):
-        console.print(Text(line, style="bold yellow"))
+        console.print(Text(f"{name} takes {ratio_text(ratio)} of {first}: {said(ratio)}"))
     console.print(Text(conditions(found), style="dim"))
     console.print(Text(machine_line(found["machine"]), style="dim"))
 
@@ -43,7 +41,8 @@ def noisy(found: Mapping[str, Any]) -> list[str]:
 
 def tables(found: Mapping[str, Any]) -> list[list[Row]]:
     """The tables that have rows, the header first."""
-    return [rows for made in (_stream, _ceiling, _start, _sustained, _offline, _server) if len(rows := made(found)) > 1]
+    every = (_stream, _quality, _ceiling, _start, _sustained, _offline, _server)
+    return [rows for made in every if len(rows := made(found)) > 1]
 
 
 def _table(rows: Sequence[Row]) -> Table:
@@ -56,13 +55,21 @@ def _table(rows: Sequence[Row]) -> Table:
 
 
 def _stream(found: Mapping[str, Any]) -> list[Row]:
-    rows: list[Row] = [("single stream", "p50 ms", "p90 ms", "p99 ms", "MB", "accuracy", "calibration error", "replay")]
+    rows: list[Row] = [("single stream", "p50 ms", "p90 ms", "p99 ms", "MB", "replay")]
     for one in found["subjects"]:
-        stream, quality = one["single_stream"], one.get("quality") or {}
-        times = [f"{stream[name]:.3f}" for name in ("p50_ms", "p90_ms", "p99_ms")]
+        times = [f"{one['single_stream'][name]:.3f}" for name in ("p50_ms", "p90_ms", "p99_ms")]
         size = one["facts"].get("bytes")
-        shares = [f"{quality[name]:.4f}" if name in quality else MISSING for name in ("accuracy", "calibration_error")]
-        rows.append((one["name"], *times, f"{size / 1e6:.2f}" if size else MISSING, *shares, _replay(one)))
+        rows.append((one["name"], *times, f"{size / 1e6:.2f}" if size else MISSING, _replay(one)))
+    return rows
+
+
+def _quality(found: Mapping[str, Any]) -> list[Row]:
+    rows: list[Row] = [("on the labelled texts", "accuracy", "95% interval", "calibration error")]
+    for one in found["subjects"]:
+        if judged := one.get("quality"):
+            low, high = judged["accuracy_interval"]
+            shares = (f"{judged['accuracy']:.4f}", f"{low:.3f} to {high:.3f}", f"{judged['calibration_error']:.4f}")
+            rows.append((one["name"], *shares))
     return rows
 
 
@@ -153,6 +160,15 @@ def conditions(found: Mapping[str, Any]) -> str:
 def ratio_text(ratio: Mapping[str, float]) -> str:
     """As in "1.43x [1.40, 1.47]"."""
     return f"{ratio['median']:.2f}x [{ratio['low']:.2f}, {ratio['high']:.2f}]"
+
+
+def said(ratio: Mapping[str, Any]) -> str:
+    """A verdict, and where it was measured the accuracy, as in "faster; accuracy -0.3 points [-1.1, +0.5]"."""
+    verdict: str = ratio["verdict"]
+    if ratio["drop_points"] is None:
+        return verdict
+    low, high = ratio["drop_interval"]
+    return f"{verdict}; accuracy {0 - ratio['drop_points']:+.1f} points [{0 - high:+.1f}, {0 - low:+.1f}]"
 
 
 def machine_line(machine: Mapping[str, Any]) -> str:

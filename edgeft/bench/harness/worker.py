@@ -184,6 +184,12 @@ def started(request: dict[str, Any]) -> tuple[Worker, dict[str, Any]]:
     return Worker(answer, request["texts"]), {name: 1e3 * value for name, value in times.items()}
 
 
+def described(error: Exception) -> str:
+    """One line: edgeft's own errors are for people, others need their class."""
+    said = " ".join(str(error).split())[:300]
+    return said if type(error).__module__ == "edgeft.errors" else f"{type(error).__name__}: {said}"
+
+
 def main() -> None:
     """Answer lines of standard input until it ends."""
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
@@ -198,7 +204,7 @@ def main() -> None:
             else:
                 found = getattr(worker, request.pop("do"))(**request)
         except Exception as error:  # noqa: BLE001  whatever a subject raises is the parent's to say
-            found = {"error": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"}
+            found = {"error": described(error)}
         print(json.dumps(found), file=out, flush=True)
 
 

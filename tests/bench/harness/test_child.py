@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import http.server
+import socket
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -47,6 +50,19 @@ def test_what_cant_be_opened_is_one_line(subject: Make) -> None:
         Child(subject("breaks"), ["a"])
     with pytest.raises(UserError, match="has no attribute 'nothing'"):
         Child(subject("nothing"), ["a"])
+
+
+def test_a_server_that_isnt_there_or_takes_no_text_is_one_line() -> None:
+    with socket.socket() as bound:  # and not listening
+        bound.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{bound.getsockname()[1]}"
+        with pytest.raises(UserError, match=rf"^{address}: can't be asked: \[Errno 111\] Connection refused$"):
+            Child(subjects([address], 1, None, None)[0], ["a"])
+    with http.server.HTTPServer(("127.0.0.1", 0), http.server.SimpleHTTPRequestHandler) as files:
+        threading.Thread(target=files.handle_request, daemon=True).start()
+        address = f"http://127.0.0.1:{files.server_port}"
+        with pytest.raises(UserError, match=rf"^{address}: answers 501: <!DOCTYPE HTML>"):
+            Child(subjects([address], 1, None, None)[0], ["a"])
 
 
 def test_a_process_that_ends_is_one_line_with_its_last_words(subject: Make) -> None:

@@ -19,8 +19,8 @@ from support import last_json
 from support_counts import TEXTS, write_artifact
 
 from edgeft import artifact
-from edgeft.bench.harness import gate, page, table
-from edgeft.bench.harness.run import Plan, compared, dropped, measured, verdict
+from edgeft.bench.harness import gate, page, quality, table
+from edgeft.bench.harness.run import Plan, beginning, compared, measured, verdict
 from edgeft.bench.harness.single import Stream
 from edgeft.bench.harness.subject import Subject, subjects
 from edgeft.bench.race import Ratio
@@ -75,11 +75,16 @@ def found(folder: Path, served: str) -> dict[str, Any]:
 def test_all_subjects_give_the_same_answers(found: dict[str, Any]) -> None:
     kinds = [one["kind"] for one in found["subjects"]]
     assert kinds == ["artifact", "onnx", "http", "callable"]
-    first, graph, server, other = (one["quality"] for one in found["subjects"])
-    assert first["accuracy"] == pytest.approx(2 / 3)
-    assert graph == pytest.approx(first)
-    assert server == pytest.approx(first, abs=1e-6)
-    assert other == pytest.approx({"accuracy": 2 / 3, "calibration_error": 0.75 - 2 / 3, "rows": 3})
+    first, *others = (one["quality"] for one in found["subjects"])
+    for one in (first, *others):
+        assert (one["rows"], one["accuracy"]) == (3, pytest.approx(2 / 3))
+        assert one["accuracy_interval"] == pytest.approx([0.2077, 0.9385], abs=1e-4)  # Wilson, of 2 in 3
+    graph, server, other = others
+    assert first["wrong"] == graph["wrong"] == server["wrong"] == other["wrong"]
+    assert graph["calibration_error"] == pytest.approx(first["calibration_error"])
+    assert server["calibration_error"] == pytest.approx(first["calibration_error"], abs=1e-6)
+    assert other["calibration_error"] == pytest.approx(0.75 - 2 / 3)
+    assert {ratio["drop_points"] for ratio in found["ratios"].values()} == {0.0}
 
 
 def test_the_document_has_what_its_description_says(found: dict[str, Any], folder: Path) -> None:
@@ -137,20 +142,20 @@ def test_the_table_and_the_page_show_it(found: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("ratio", "lost", "seen", "said"),
+    ("ratio", "lost", "noisy", "said"),
     [
-        ((0.5, 0.4, 0.6), None, [], "faster"),
-        ((0.5, 0.4, 0.6), 0.9, [], "faster"),
-        ((0.5, 0.4, 0.6), 1.5, [], "not a win: 1.5 points less accuracy, 1 allowed"),
-        ((1.2, 1.1, 1.3), -0.5, [], "slower"),
-        ((8.0, 7.9, 8.1), -20.0, [], "slower, but the first has 20.0 points less accuracy, 1 allowed"),
-        ((0.99, 0.97, 1.01), 9.0, [], "no difference seen"),
-        ((0.5, 0.4, 0.6), None, ["it rained"], "too noisy to compare: it rained"),
+        ((0.5, 0.4, 0.6), None, False, "faster"),
+        ((0.5, 0.4, 0.6), 0.9, False, "faster"),
+        ((0.5, 0.4, 0.6), 1.5, False, "not a win: 1.5 points less accuracy, 1 allowed"),
+        ((1.2, 1.1, 1.3), -0.5, False, "slower"),
+        ((8.0, 7.9, 8.1), -20.0, False, "slower, but the first has 20.0 points less accuracy, 1 allowed"),
+        ((0.99, 0.97, 1.01), 9.0, False, "no difference seen"),
+        ((0.5, 0.4, 0.6), None, True, "too noisy to compare"),
     ],
 )
-def test_what_may_be_said(ratio: tuple[float, float, float], lost: float | None, seen: list[str], said: str) -> None:
+def test_what_may_be_said(ratio: tuple[float, float, float], lost: float | None, noisy: bool, said: str) -> None:
     middle, low, high = ratio
-    assert verdict(Ratio(median=middle, low=low, high=high), lost, 1.0, seen) == said
+    assert verdict(Ratio(median=middle, low=low, high=high), lost, 1.0, noisy) == said
 
 
 def test_one_round_of_two_is_refused(folder: Path) -> None:
@@ -161,8 +166,39 @@ def test_one_round_of_two_is_refused(folder: Path) -> None:
 
 def test_labels_of_another_task_are_refused(folder: Path) -> None:
     one = subjects([str(folder)], 1, None, None)
-    with pytest.raises(UserError, match="counts answers negative, positive; the labels of the file are a, b"):
-        measured(one, TEXTS, Plan(seconds=0.1, rounds=1, scenarios=()), ["a", "b", "a"])
+    with pytest.raises(UserError, match="counts has the labels negative, positive; the labels of the file are a, b"):
+        measured(one, TEXTS, Plan(rounds=1, scenarios=()), ["a", "b", "a"])
+    silent = Subject(name="it", kind="callable", place="", opener=f"{SUBJECTS}:waits", options={"threads": 1})
+    with pytest.raises(UserError, match="it answers negative, positive; the labels of the file are a, b"):
+        measured([silent], TEXTS, Plan(seconds=0.1, rounds=1, scenarios=()), ["a", "b", "a"])
+
+
+def test_what_doesnt_compare_is_said_before_anything_is_measured(run: Any, folder: Path, tmp_path: Path) -> None:
+    plan = Plan()
+    before = {**beginning(subjects([str(folder)], 2, None, None), TEXTS, plan), "noise": {"seen": []}}
+    before["subjects"][0]["single_stream"] = {"p99_ms": 1.0}
+    (tmp_path / "base.json").write_text(json.dumps(before))
+    (tmp_path / "texts.txt").write_text("\n".join(TEXTS))
+    words = ("bench", folder, "--file", tmp_path / "texts.txt", "--against", tmp_path / "base.json")
+    code, _, err = run(*words, "--fail-if", "p99>1.1x")
+    assert (code, err) == (
+        2,
+        "edgeft: --fail-if: p99: threads of --against: 2, of this run: 1; they don't compare\n",
+    )
+
+
+def test_points_lost_have_an_interval() -> None:
+    """Hand numbers: of 400 rows the other alone has 24 wrong, the first alone 12; by the normal approximation the
+    difference of 3 points has a standard deviation of sqrt(36 - 12 * 12 / 400) / 4 points.
+    """
+    first = {"rows": 400, "wrong": [*range(100, 150), *range(12)]}
+    other = {"rows": 400, "wrong": [*range(100, 150), *range(200, 224)]}
+    found = quality.lost(first, other)
+    assert found["drop_points"] == 3.0
+    half = 1.96 * (36 - 12 * 12 / 400) ** 0.5 / 4
+    assert found["drop_interval"] == pytest.approx([3 - half, 3 + half], abs=0.2)
+    assert quality.lost(first, first) == {"drop_points": 0.0, "drop_interval": [0.0, 0.0]}
+    assert quality.lost(other, first)["drop_points"] == -3.0
 
 
 def test_the_command_measures_writes_and_judges(run: Any, folder: Path, tmp_path: Path) -> None:
@@ -187,9 +223,12 @@ def test_the_command_measures_writes_and_judges(run: Any, folder: Path, tmp_path
         ("--against", base, "--fail-if", "speed>1x"): "'speed>1x' can't be read",
         ("--stream-alone",): "--stream-alone measures nothing else",
         ("--full",): "--full is 60 s; leave out --seconds",
-        ("--max-length", 0): "--max-length 0: give more than 0",
-        ("--streams", 0): "--streams 0: nothing could be measured",
-        ("--bound-ms", 0): "--bound-ms 0: nothing could be measured",
+        ("--tokens", 0): "--tokens 0: give more than 0",
+        ("--streams", 0, "--scenario", "server"): "--streams 0: nothing could be measured",
+        ("--bound-ms", 0, "--scenario", "server"): "--bound-ms 0: nothing could be measured",
+        ("--bound-ms", 5): "--bound-ms and --streams are of --scenario server",
+        ("--streams", 2): "--bound-ms and --streams are of --scenario server",
+        ("--tokenizer", rows): "--tokenizer and --max-length are of .onnx files, and none is named",
         ("--html", tmp_path / "no" / "page.html"): "there is no folder",
         ("--against", base, "--fail-if", "capacity<0.9x"): "--against has no capacity",
         ("--target", ""): "expected ssh://user@host",
@@ -202,6 +241,11 @@ def test_the_command_measures_writes_and_judges(run: Any, folder: Path, tmp_path
     }.items():
         code, _, err = run(*quickly, *words)
         assert (code, said in err) == (2, True), err
+    for words, said in {
+        ("--text-column", "review"): "columns are --file's, and none is given",
+        ("--drop-points", 2): "--drop-points is of accuracy, which wants --label-column",
+    }.items():
+        assert run("bench", folder, *words)[::2] == (2, f"edgeft: bench: {said}\n")
     for option, value in (("--rounds", 0), ("--seconds", -1)):
         code, _, err = run("bench", folder, option, value)
         assert (code, err) == (2, f"edgeft: bench: {option} {value}: nothing could be measured; give more than 0\n")
@@ -221,5 +265,4 @@ def test_what_answers_otherwise_than_recorded_is_no_win() -> None:
     assert found["b"]["verdict"] == "not a win: it doesn't answer as recorded"
     turned = compared({"b": quick, "a": slow}, [rows[1], rows[0]], Plan(), [])
     assert turned["a"]["verdict"] == "slower, but the first doesn't answer as recorded"
-    assert dropped({"accuracy": 0.85}, {"accuracy": 0.84}) == 1.0  # and not a little more
     assert (found["c"]["verdict"], found["c"]["median"], found["c"]["drop_points"]) == ("faster", 0.5, None)

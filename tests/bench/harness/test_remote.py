@@ -208,24 +208,60 @@ def test_what_goes_wrong_is_one_line(device: Device, artifact: Path, monkeypatch
     assert device.left() == []
 
 
-@pytest.mark.parametrize("whom", ["here", "there", "harness"])
-def test_killed_half_way_nothing_is_left(whom: str, device: Device, artifact: Path) -> None:
-    there = device.target
+def measuring_process(there: Target, artifact: Path, first: str = "") -> subprocess.Popen[bytes]:
+    """A process that measures there for minutes; `first` is code that it runs before."""
     code = (
-        "import sys; from pathlib import Path; from edgeft.bench.harness import remote\n"
-        f"there = remote.Target(host={there.host!r}, user={there.user!r}, port={there.port}, python={there.python!r}, "
-        f"options={there.options!r})\n"
+        "import sys, time; from pathlib import Path; from edgeft.bench.harness import remote\n"
+        f"{first}there = remote.Target(host={there.host!r}, user={there.user!r}, port={there.port}, "
+        f"python={there.python!r}, options={there.options!r})\n"
         f"remote.measured(there, {words(600.0)!r}, {{'counts': Path({str(artifact)!r})}})"
     )
-    with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE) as measuring:
+    return subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE)
+
+
+# Of what is sent, the harness goes whole and the archive half, as over a slow line.
+HALF = """
+send, sent = remote._send, []
+def half(process, data):
+    sent.append(data)
+    send(process, data if len(sent) == 1 else data[:len(data) // 2])
+    if len(sent) > 1:
+        print("half", file=sys.stderr, flush=True)
+        time.sleep(600)
+remote._send = half
+"""
+
+
+@pytest.mark.parametrize("whom", ["here", "harness"])
+def test_killed_while_the_artifact_is_sent_nothing_is_left(whom: str, device: Device, artifact: Path) -> None:
+    with measuring_process(device.target, artifact, HALF) as measuring:
+        assert measuring.stderr is not None
+        assert measuring.stderr.readline() == b"half\n"
+        until(lambda: any(one.startswith("edgeft-bench-") for one in device.left()))
+        if whom == "here":
+            measuring.send_signal(signal.SIGKILL)
+        else:
+            _kill(device, "exec(compile")
+        assert measuring.wait() != 0
+        if whom == "harness":
+            assert b"127.0.0.1: the harness ended with exit code 137: Killed" in measuring.stderr.read()
+    until(lambda: device.left() == [])
+
+
+def _kill(device: Device, command: str) -> None:
+    """The first of the processes there whose command line has these words: what it started cleans up after it."""
+    there = [one for one in psutil.process_iter(["cmdline"]) if str(device.temporary) in _environment(one)]
+    min((one for one in there if command in _words(one)), key=lambda one: one.create_time()).kill()
+
+
+@pytest.mark.parametrize("whom", ["here", "there", "harness"])
+def test_killed_half_way_nothing_is_left(whom: str, device: Device, artifact: Path) -> None:
+    with measuring_process(device.target, artifact) as measuring:
         until(lambda: any("worker.py" in one for one in device.left()))
         if whom == "here":
             measuring.send_signal(signal.SIGKILL)
         else:
-            ours = [one for one in psutil.process_iter(["cmdline"]) if str(device.temporary) in _environment(one)]
-            command = "edgeft.cli.main()" if whom == "there" else "exec(compile"
-            # the first of those of the harness: its guard, which it started, cleans up after it
-            min((one for one in ours if command in _words(one)), key=lambda one: one.create_time()).kill()
+            _kill(device, "edgeft.cli.main()" if whom == "there" else "exec(compile")
         assert measuring.wait() != 0
         assert measuring.stderr is not None
         said = measuring.stderr.read().decode()
