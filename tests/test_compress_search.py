@@ -290,6 +290,8 @@ def test_a_folder_is_one_search_s_own(search: Search, tmp_path: Path) -> None:
     other = "{distill.num_layers: [1, 2]}"
     with pytest.raises(OutputFolderError, match=r"holds another search \(space.* give another --out"):
         run.compress(search.taught, BUDGET, search.found.folder, 1, other)
+    with pytest.raises(OutputFolderError, match=r"go on with it by --set calibrate\.max_error=null"):
+        run.compress(search.taught, BUDGET, search.found.folder, 1, SPACE, {"calibrate.max_error": 0.1})
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(OutputFolderError, match="is not a search of edgeft; give another --out"):
         run.compress(search.taught, BUDGET, tmp_path, 1, other)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import shlex
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -83,7 +85,19 @@ def _check_same(folder: Path, search: Mapping[str, Any], flag: str) -> None:
     if changed:
         shown = ", ".join(f"{path} {old.get(path)!r} -> {new.get(path)!r}" for path in changed[:4])
         more = f" and {len(changed) - 4} more" if len(changed) > 4 else ""
-        raise OutputFolderError(f"{folder} holds another search ({shown}{more}); give another {flag}")
+        again = [_setting(path, old.get(path)) for path in changed if _is_option(path)]
+        way = f", or go on with it by {' '.join(again)}" if len(again) == len(changed) else ""
+        raise OutputFolderError(f"{folder} holds another search ({shown}{more}); give another {flag}{way}")
+
+
+def _is_option(path: str) -> bool:
+    """Whether --set can change it."""
+    stage, _, option = path.partition(".")
+    return bool(option) and stage in {field.name for field in dataclasses.fields(Recipe)}
+
+
+def _setting(path: str, value: Any) -> str:
+    return f"--set {shlex.quote(f'{path}={msgspec.json.encode(value).decode()}')}"
 
 
 def _flat(tree: Mapping[str, Any], path: str = "") -> dict[str, Any]:
