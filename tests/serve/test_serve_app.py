@@ -22,7 +22,7 @@ from edgeft.serve.worker import UNHEALTHY_FAILURES
 SECRET = "xyzzy-plugh"
 
 
-def eventually(check: Callable[[], bool], seconds: float = 5) -> None:
+def eventually(check: Callable[[], bool], seconds: float = 30) -> None:
     deadline = time.monotonic() + seconds
     while not check():
         assert time.monotonic() < deadline, "it did not happen in time"
@@ -246,7 +246,7 @@ def test_one_request_too_many_is_refused_and_the_others_get_their_answers() -> N
         assert response.headers["retry-after"] == "1"
         assert client.get("/healthz").status_code == 200  # the event loop is free
         model.gate.set()
-        assert [future.result(5).status_code for future in futures] == [200, 200, 200]
+        assert [future.result(30).status_code for future in futures] == [200, 200, 200]
 
 
 def test_inference_runs_on_as_many_threads_as_asked() -> None:
@@ -258,16 +258,16 @@ def test_inference_runs_on_as_many_threads_as_asked() -> None:
         time.sleep(0.05)
         assert len(model.calls) == 3
         model.gate.set()
-        assert all(future.result(5).status_code == 200 for future in futures)
+        assert all(future.result(30).status_code == 200 for future in futures)
 
 
 def test_timeout_of_a_running_and_of_a_waiting_request() -> None:
     model = FakeModel()
-    with client_of(model, timeout_seconds=0.2) as client, ThreadPoolExecutor(2) as pool:
+    with client_of(model, timeout_seconds=1) as client, ThreadPoolExecutor(2) as pool:
         model.gate.clear()
         futures = [pool.submit(client.post, "/v1/predict", json={"text": SECRET}) for _ in range(2)]
         for future in futures:
-            refused(future.result(5), 504, "0.2 s")
+            refused(future.result(20), 504, "1 s")
         eventually(lambda: client.get("/healthz").status_code == 503)  # stuck
         refused(client.get("/readyz"), 503, "has been running")
         model.gate.set()

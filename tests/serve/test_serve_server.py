@@ -59,6 +59,15 @@ class Process:
         for _ in range(count):
             assert self.popen.stdout.readline() == "started\n"
 
+    def wait_for_its_end_to_begin(self) -> None:
+        """Wait until it has taken notice of a signal."""
+        for _ in range(200):
+            ready = httpx.get(f"{self.url}/readyz", timeout=20)
+            if ready.status_code == 503:
+                break
+            time.sleep(0.05)
+        assert ready.json() == {"error": "the server is shutting down"}
+
     def predict(self, text: str) -> httpx.Response:
         return httpx.post(f"{self.url}/v1/predict", json={"text": text}, timeout=20)
 
@@ -103,9 +112,7 @@ def test_sigterm_with_requests_running_and_waiting_answers_them_all(start: Any) 
         server.wait_for_starts(2)
         time.sleep(0.5)  # for the other four to be in the queue
         server.popen.send_signal(signal.SIGTERM)
-        time.sleep(0.3)
-        ready = httpx.get(f"{server.url}/readyz")
-        assert (ready.status_code, ready.json()) == (503, {"error": "the server is shutting down"})
+        server.wait_for_its_end_to_begin()
         assert server.predict("late").status_code == 503
         assert server.popen.poll() is None
         server.gate.touch()
@@ -118,7 +125,7 @@ def test_sigterm_with_requests_running_and_waiting_answers_them_all(start: Any) 
 
 
 def test_an_inference_that_never_returns_does_not_keep_the_process(start: Any) -> None:
-    server = start(timeout_seconds=0.3)
+    server = start(timeout_seconds=1)
     assert server.predict("wait for ever").status_code == 504
     server.popen.send_signal(signal.SIGTERM)
     assert server.end()[0] == 0
@@ -130,7 +137,7 @@ def test_a_second_signal_does_not_wait(start: Any) -> None:
         future = pool.submit(server.predict, "wait for ever")
         server.wait_for_starts(1)
         server.popen.send_signal(signal.SIGTERM)
-        time.sleep(0.3)
+        server.wait_for_its_end_to_begin()
         began = time.monotonic()
         server.popen.send_signal(signal.SIGTERM)
         code, _, err = server.end()
@@ -142,7 +149,7 @@ def test_a_second_signal_does_not_wait(start: Any) -> None:
 
 
 def test_a_body_that_does_not_arrive_gets_408(start: Any) -> None:
-    server = start(timeout_seconds=0.3)
+    server = start(timeout_seconds=1)
     host, port = server.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=10) as connection:
         connection.sendall(b"POST /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\n{")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import threading
 import time
 from concurrent.futures import CancelledError, wait
@@ -24,7 +25,7 @@ def until_free(worker: Worker) -> None:
     deadline = time.monotonic() + 5
     while time.monotonic() < deadline:
         try:
-            return worker.submit(lambda: None).result(5)
+            return worker.submit(lambda: None).result(30)
         except OverloadedError:
             time.sleep(0.01)
     raise AssertionError("no slot came back")
@@ -33,7 +34,7 @@ def until_free(worker: Worker) -> None:
 def test_answers_in_order_of_submission() -> None:
     worker = started()
     futures = [worker.submit(lambda number=number: number) for number in range(4)]
-    assert [future.result(5) for future in futures] == [0, 1, 2, 3]
+    assert [future.result(30) for future in futures] == [0, 1, 2, 3]
     assert worker.stop(5)
 
 
@@ -55,17 +56,17 @@ def test_a_cancelled_job_never_runs_and_keeps_its_slot_until_passed_by() -> None
     with pytest.raises(OverloadedError):
         worker.submit(gate.wait)
     gate.set()
-    first.result(5)
+    first.result(30)
     until_free(worker)
     with pytest.raises(CancelledError):
-        second.result(5)
+        second.result(30)
     assert not ran.is_set()
     worker.stop(5)
 
 
 def test_a_failed_job_tells_kind_and_place_but_not_the_message(capsys: pytest.CaptureFixture[str]) -> None:
     worker = started()
-    error = worker.submit(failing).exception(5)
+    error = worker.submit(failing).exception(30)
     assert isinstance(error, InferenceError)
     assert str(error).startswith("inference failed: ValueError at test_serve_worker.py:")
     assert "quoted" not in str(error) + capsys.readouterr().err
@@ -74,19 +75,19 @@ def test_a_failed_job_tells_kind_and_place_but_not_the_message(capsys: pytest.Ca
 
 def test_even_system_exit_fails_its_job_and_not_the_thread() -> None:
     worker = started()
-    assert isinstance(worker.submit(lambda: exit(3)).exception(5), InferenceError)
-    assert worker.submit(lambda: "alive").result(5) == "alive"
+    assert isinstance(worker.submit(lambda: exit(3)).exception(30), InferenceError)
+    assert worker.submit(lambda: "alive").result(30) == "alive"
     worker.stop(5)
 
 
 def test_health_falls_after_failures_in_a_row_and_recovers() -> None:
     worker = started()
     for _ in range(UNHEALTHY_FAILURES - 1):
-        worker.submit(failing).exception(5)
+        worker.submit(failing).exception(30)
     assert worker.problem() is None
-    worker.submit(failing).exception(5)
+    worker.submit(failing).exception(30)
     assert worker.problem() == f"the last {UNHEALTHY_FAILURES} inferences failed"
-    worker.submit(lambda: None).result(5)
+    worker.submit(lambda: None).result(30)
     assert worker.problem() is None
     worker.stop(5)
 
@@ -95,7 +96,7 @@ def test_a_stuck_job_makes_the_worker_unhealthy_and_stop_does_not_wait_for_it() 
     worker, gate = started(stuck_seconds=0.05), threading.Event()
     worker.submit(gate.wait)
     time.sleep(0.15)
-    assert worker.problem() == "an inference has been running for 0 s"
+    assert re.fullmatch(r"an inference has been running for \d+ s", worker.problem() or "")
     assert not worker.stop(0.05)
     gate.set()
 
