@@ -80,7 +80,8 @@ def _headlines(found: Document) -> list[tuple[str, str, str]]:
     if server := first.get("server"):
         made.append(("capacity", f"{table.rate_text(server, 0)}/s", f"with p99 under {server['bound_ms']:.2f} ms"))
     if quality := first.get("quality"):
-        made.append(("accuracy", facts.percent(quality["accuracy"]), f"{quality['rows']:,} texts, in the same run"))
+        low, high = map(facts.percent, quality["accuracy_interval"])
+        made.append(("accuracy", facts.percent(quality["accuracy"]), f"{low} to {high}: {quality['rows']:,} texts"))
     return made
 
 
