@@ -64,7 +64,7 @@ def looped(answer: Callable[[Any], Any], asked: list[Any], first: int) -> float:
     return median(took)
 
 
-def really(path: str, asked: list[Any], by: float) -> str:
+def slowdown(path: str, asked: list[Any], by: float) -> str:
     """How much slower the slowed one is in a plain loop, without the bench."""
     quick, slow = plain(path, 1), slowed(path, 1, by)
     turns = range(0, COST_TURNS * COST_QUERIES, COST_QUERIES)
@@ -121,7 +121,7 @@ def main() -> None:
         print(f"| {pair} | {len(heard.seen)} | {' | '.join(shown)} |", flush=True)
     print(f"equal: 1.0 inside {counts['equal']} of {options.pairs}; slowed: seen {counts['slowed']} of {options.pairs}")
     print(cost(one, path, asked))
-    print(really(path, asked, options.by))
+    print(slowdown(path, asked, options.by))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from edgeft.errors import OutputFolderError, RecipeError, TrainingError, UserErr
 from edgeft.pipeline import run as pipeline
 from edgeft.recipe import Recipe
 from edgeft.search import results, run, space, study, trial
+from edgeft.search.folder import search_folder
 from edgeft.search.results import Found
 from edgeft.search.space import Choices, Range
 from edgeft.search.trial import Follower, Job, work
@@ -417,6 +419,25 @@ def test_values_are_read_as_the_recipe_reads_them(chosen: Recipe, tmp_path: Path
     assert not Choices((True, False)).contains(1)
 
 
+def assert_the_way_on(there: Path) -> None:
+    """It is said where --set can say it, and not of what one of two editions of edgeft doesn't know."""
+    with search_folder(there, {"seed": 5, "finetune": {"model": "it's", "epochs": 1.0}}):
+        pass
+    with pytest.raises(OutputFolderError) as raised:
+        enter(there, {"seed": 6, "finetune": {"model": "b", "epochs": 1.0}})
+    words = shlex.split(str(raised.value).partition("or go on with it by ")[2])
+    assert words[::2] == ["--set", "--set"]
+    assert recipe.parse_settings(words[1::2]) == {"seed": 5, "finetune.model": "it's"}
+    for other in ({"model": "b", "epochs": 1.0, "new": 1}, {"model": "b"}):
+        with pytest.raises(OutputFolderError, match=r"give another --run-dir$"):
+            enter(there, {"seed": 5, "finetune": other})
+
+
+def enter(there: Path, definition: dict[str, Any]) -> None:
+    with search_folder(there, definition):
+        raise AssertionError("the folder was taken up")
+
+
 def test_a_folder_is_one_search_s_own(whole: Found, chosen: Recipe, folder: Path, tmp_path: Path) -> None:
     file = folder / "space.yaml"
     (tmp_path / "mine").mkdir()
@@ -427,6 +448,7 @@ def test_a_folder_is_one_search_s_own(whole: Found, chosen: Recipe, folder: Path
     other = replace(chosen, finetune=replace(chosen.finetune, epochs=2.0))
     with pytest.raises(OutputFolderError, match=r"another search \(finetune.epochs 1.0 -> 2.0\); give another --run"):
         run.search(other, file, whole.folder, 9)
+    assert_the_way_on(tmp_path / "way")
     reporting = replace(chosen, finetune=replace(chosen.finetune, report_to=["tensorboard"]))
     assert outcomes(run.search(reporting, file, whole.folder, 8)) == outcomes(whole)
     rows = write_csv(tmp_path / "rows.csv", up_and_down(), ("text", "label"))

@@ -12,6 +12,7 @@ Floats = NDArray[np.floating]
 Ints = NDArray[np.integer]
 
 Z95 = 1.959963984540054  # the normal distribution's 97.5% quantile
+BISECTIONS = 50
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,3 +117,35 @@ def wilson(successes: int, trials: int) -> tuple[float, float]:
     middle = (share + Z95**2 / (2 * trials)) / scale
     half = Z95 / scale * math.sqrt(share * (1 - share) / trials + Z95**2 / (4 * trials**2))
     return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def matched(more: int, less: int, trials: int) -> tuple[float, float]:
+    """The 95% score interval of (more - less) / trials, a difference of two shares on the same rows (Tango 1998,
+    "Equivalence test and confidence interval for the difference in proportions for the paired-sample design").
+
+    Args:
+        more: rows of the first share alone.
+        less: rows of the second alone.
+        trials: all rows.
+    """
+    return -_furthest(less, more, trials), _furthest(more, less, trials)
+
+
+def _furthest(more: int, less: int, trials: int) -> float:
+    """The largest difference that isn't told from what was seen, by bisection."""
+    low, high = (more - less) / trials, 1.0
+    for _ in range(BISECTIONS):
+        middle = (low + high) / 2
+        if trials * middle - (more - less) <= Z95 * _deviation(more, less, trials, middle):
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+def _deviation(more: int, less: int, trials: int, difference: float) -> float:
+    """Of more - less, where the true difference of the shares is `difference` (Tango's equations 15 and 24)."""
+    a, b = 2 * trials, (2 * trials - more + less) * difference - more - less
+    c = -less * difference * (1 - difference)
+    alone = (math.sqrt(b * b - 4 * a * c) - b) / (2 * a)  # the likeliest share of rows of the second alone
+    return math.sqrt(max(0.0, trials * (2 * alone + difference * (1 - difference))))

@@ -103,7 +103,8 @@ def bench(
     asked = Asked(subjects, file, columns or InputColumns(), label_column, plan)
     _check(asked, place)
     if latency_table is not None:
-        if others := [name for name, value in _unread(file, label_column, fail_if, html, json).items() if value]:
+        unread = _unread(file, label_column, fail_if, html, json, plan.scenario)
+        if others := [name for name, value in unread.items() if value]:
             raise UserError(f"bench: --latency-table writes nothing but the table; leave out {', '.join(others)}")
         _write_table(latency_table, subjects, data, plan, place)
         return
@@ -116,11 +117,11 @@ def bench(
         from edgeft.bench.harness import page
 
         page.check(html)
-    found = _found(asked, place, partial(gate.comparable, rules, before))
+    found = _found(asked, place, partial(gate.comparable, rules, before) if rules else None)
     table.show(found, stdout())
-    for line in table.noisy(found):
-        say(f"bench: {line}")
     if json:
+        for line in table.noisy(found):
+            say(f"bench: {line}")
         print_json(found)
     if html:
         page.write(html, found)
@@ -130,32 +131,54 @@ def bench(
 
 def _check(asked: Asked, place: Elsewhere) -> None:
     """Raises where something can't be meant, or would not be read."""
-    plan, usual = asked.plan, Protocol()
-    served, graphs = "server" in plan.scenario, any(one.endswith(".onnx") for one in asked.places)
-    refused = {
-        "--target-python and --ssh-option are of the machine that --target names": place.target is None
-        and place != Elsewhere(),
-        "--full is 60 s; leave out --seconds": plan.full and plan.seconds != usual.seconds,
-        "--stream-alone measures nothing else; leave out --label-column and --scenario": plan.stream_alone
-        and bool(asked.label_column or plan.scenario),
-        "--bound-ms and --streams are of --scenario server": not served
-        and (plan.bound_ms, plan.streams) != (usual.bound_ms, usual.streams),
-        "--tokenizer and --max-length are of .onnx files, and none is named": not graphs
-        and (plan.tokenizer, plan.max_length) != (usual.tokenizer, usual.max_length),
-        "--drop-points is of accuracy, which wants --label-column": not asked.label_column
-        and plan.drop_points != usual.drop_points,
-        "columns are --file's, and none is given": asked.file is None and asked.columns != InputColumns(),
-    }
-    if said := next((said for said, holds in refused.items() if holds), None):
-        raise UserError(f"bench: {said}")
+    if said := [said for holds, said in _mistakes(asked, place) if holds]:
+        raise UserError(f"bench: {'; '.join(said)}")
     for name in ("tokens", "max_length"):
-        if (value := getattr(plan, name)) is not None and value <= 0:
+        if (value := getattr(asked.plan, name)) is not None and value <= 0:
             raise UserError(f"bench: --{name.replace('_', '-')} {value}: give more than 0")
+
+
+def _mistakes(asked: Asked, place: Elsewhere) -> list[tuple[object, str]]:
+    """What holds if options don't go together, and what is said then."""
+    plan, usual = asked.plan, Protocol()
+    other = InputColumns(text_column=asked.columns.text_column)
+    return [
+        (
+            place.target is None and place != Elsewhere(),
+            "--target-python and --ssh-option are of the machine that --target names",
+        ),
+        (plan.full and plan.seconds != usual.seconds, "--full is 60 s; leave out --seconds"),
+        (
+            plan.stream_alone and (asked.label_column or plan.scenario),
+            "--stream-alone measures nothing else; leave out --label-column and --scenario",
+        ),
+        (
+            "server" not in plan.scenario and (plan.bound_ms, plan.streams) != (usual.bound_ms, usual.streams),
+            "--bound-ms and --streams are of --scenario server",
+        ),
+        (
+            not any(one.endswith(".onnx") for one in asked.places)
+            and (plan.tokenizer, plan.max_length) != (usual.tokenizer, usual.max_length),
+            "--tokenizer and --max-length are of .onnx files, and none is named",
+        ),
+        (
+            not asked.label_column and plan.drop_points != usual.drop_points,
+            "--drop-points is of accuracy, which is measured with --label-column",
+        ),
+        (
+            asked.file is None and asked.columns != InputColumns(),
+            "--text-column, --question-column and --context-column are of --file",
+        ),
+        (
+            asked.label_column and asked.columns != other,
+            "--label-column is of texts; leave out --question-column and --context-column",
+        ),
+    ]
 
 
 def _unread(*values: object) -> dict[str, object]:
     """Options that a latency table doesn't read."""
-    return dict(zip(("--file", "--label-column", "--fail-if", "--html", "--json"), values, strict=True))
+    return dict(zip(("--file", "--label-column", "--fail-if", "--html", "--json", "--scenario"), values, strict=True))
 
 
 def _found(asked: Asked, place: Elsewhere, check: Check | None = None) -> dict[str, Any]:

@@ -7,14 +7,11 @@ import importlib.util
 import itertools
 import os
 import shlex
-import sys
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from edgeft.cli.tokens import DEMO, DEMO_MODEL, DEMO_PACKAGE
-from edgeft.recipe import DataConfig
+from edgeft.recipe import DataConfig, setting
 
 Things = list[dict[str, Any]]
 FOLDER = "data"
@@ -54,22 +51,6 @@ def pipeline_line(config: DataConfig, advice: Things, things: Things) -> str:
     words = ["edgeft", "pipeline", *(word for file in files for word in _flag("--data", file))]
     words += _flag("--model", model)
     return shlex.join([*words, *(word for pair in settings.items() for word in ("--set", setting(*pair)))])
-
-
-def setting(name: str, value: Any) -> str:
-    """One option as --set takes it: the value in YAML's flow style, on one line."""
-    shown = _yaml(value)
-    # YAML's single quotes inside the shell's can't be read, and only in its double quotes a line stays one.
-    if ("'" in shown or not shown.isprintable()) and all(isinstance(one, str) for one in _listed(value)):
-        shown = _yaml(value, '"')
-    return f"{name}={shown}"
-
-
-def _yaml(value: Any, style: str | None = None) -> str:
-    made = yaml.safe_dump(
-        value, default_flow_style=True, default_style=style, width=sys.maxsize, allow_unicode=True, sort_keys=False
-    )
-    return made.removesuffix("...\n").removesuffix("\n")
 
 
 def _set_by_user(config: DataConfig) -> dict[str, Any]:

@@ -7,7 +7,7 @@ dataclasses in `stages.py` and `rows.py`.
 from edgeft.recipe.base import StageConfig
 from edgeft.recipe.check import check_stage, from_tree
 from edgeft.recipe.docs import json_schema, markdown
-from edgeft.recipe.files import builtin_names, load, parse_settings, read_tree, resolve, to_yaml, with_settings
+from edgeft.recipe.files import builtin_names, load, parse_settings, read_tree, resolve, setting, to_yaml, with_settings
 from edgeft.recipe.options import Option, leaves, options
 from edgeft.recipe.rows import AugmentConfig, DataConfig
 from edgeft.recipe.stages import (
@@ -53,6 +53,7 @@ __all__ = [
     "parse_settings",
     "read_tree",
     "resolve",
+    "setting",
     "to_yaml",
     "with_settings",
 ]

@@ -290,7 +290,7 @@ class CalibrateConfig(StageConfig):
 class BenchConfig(StageConfig):
     """Measuring the artifact on this machine."""
 
-    queries: Annotated[int, _option("timed queries for each contender", ge=10)] = 662
+    queries: Annotated[int, _option("timed queries for each contender; a p99 wants 662", ge=10)] = 662
     warmup: Annotated[int, _option("queries before the timed ones", ge=0)] = 20
     threads: Annotated[int, _option("threads of the engine", "threads", ge=1)] = 1
     batch_size: Annotated[int, _option("texts in one throughput call", "rows", ge=1)] = 8

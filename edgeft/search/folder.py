@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 import edgeft
+from edgeft import recipe
 from edgeft.errors import OutputFolderError, UserError
 from edgeft.recipe import Recipe
 from edgeft.search import space as spaces
@@ -85,19 +86,23 @@ def _check_same(folder: Path, search: Mapping[str, Any], flag: str) -> None:
     if changed:
         shown = ", ".join(f"{path} {old.get(path)!r} -> {new.get(path)!r}" for path in changed[:4])
         more = f" and {len(changed) - 4} more" if len(changed) > 4 else ""
-        again = [_setting(path, old.get(path)) for path in changed if _is_option(path)]
-        way = f", or go on with it by {' '.join(again)}" if len(again) == len(changed) else ""
+        way = _way({path: old[path] for path in changed if path in old and path in new}, len(changed))
         raise OutputFolderError(f"{folder} holds another search ({shown}{more}); give another {flag}{way}")
 
 
-def _is_option(path: str) -> bool:
-    """Whether --set can change it."""
-    stage, _, option = path.partition(".")
-    return bool(option) and stage in {field.name for field in dataclasses.fields(Recipe)}
+def _way(had: Mapping[str, Any], changed: int) -> str:
+    """How to go on with the search that is there, where --set alone can say it.
 
-
-def _setting(path: str, value: Any) -> str:
-    return f"--set {shlex.quote(f'{path}={msgspec.json.encode(value).decode()}')}"
+    Args:
+        had: what it had where the new one has something else.
+        changed: how much differs, with what only one of the two knows.
+    """
+    stages = {field.name for field in dataclasses.fields(Recipe)}
+    options = [path for path in had if path == "seed" or ("." in path and path.partition(".")[0] in stages)]
+    if len(options) < changed:
+        return ""
+    words = shlex.join(word for path in options for word in ("--set", recipe.setting(path, had[path])))
+    return f", or go on with it by {words}"
 
 
 def _flat(tree: Mapping[str, Any], path: str = "") -> dict[str, Any]:

@@ -11,6 +11,7 @@ from support_counts import TEXTS, write_artifact
 
 from edgeft import artifact
 from edgeft.bench import measure
+from edgeft.bench.harness.single import LEAST_QUERIES
 from edgeft.errors import ArtifactError, EdgeftError, UserError
 from edgeft.recipe import BenchConfig
 
@@ -39,6 +40,10 @@ def test_measures_everything_with_its_conditions(measured: dict[str, Any], folde
     assert sizes["model_bytes"] == (folder / artifact.MODEL).stat().st_size
     assert sizes["device_bytes"] == sizes["model_bytes"] + sizes["tokenizer_bytes"] < sizes["folder_bytes"]
     assert "processor" in measured["machine"]
+
+
+def test_the_pipeline_asks_as_many_queries_as_a_p99_wants() -> None:
+    assert BenchConfig().queries == LEAST_QUERIES
 
 
 def test_cold_start_comes_from_a_fresh_process(measured: dict[str, Any]) -> None:

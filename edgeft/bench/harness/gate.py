@@ -171,8 +171,9 @@ def _alike(name: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None
         same.append(("the texts' digest", ("texts_sha256",)))
     if name == "capacity":
         same.append(("streams", ("plan", "streams")))
-        if "server" in now["subjects"][0]:
-            same.append(("bound_ms", ("subjects", 0, "server", "bound_ms")))
+        had, bound = _at(before, ("subjects", 0, "server", "bound_ms")), now["plan"]["bound_ms"]
+        if had not in (None, bound):
+            raise UserError(f"--fail-if: capacity: give --bound-ms {had!r}, under which --against has it")
     for what, path in same:
         then, this = (_at(document, path) for document in (before, now))
         if then != this:

@@ -175,7 +175,7 @@ class Endpoint:
         """What it answers to one request of texts."""
         body = json.dumps({"texts": list(texts)})
         try:
-            status, said = self._asked_again(body)
+            status, said = self._asked_with_retry(body)
         except OSError as error:
             raise UserError(f"can't be asked: {error}") from None
         if status == http.client.UNAUTHORIZED:
@@ -184,7 +184,7 @@ class Endpoint:
             raise UserError(f"answers {status}: {said[:200].decode(errors='replace')}")
         return json.loads(said)["predictions"]
 
-    def _asked_again(self, body: str) -> tuple[int, bytes]:
+    def _asked_with_retry(self, body: str) -> tuple[int, bytes]:
         try:
             return self._asked(body)
         except ConnectionError:  # a connection that rested too long was closed at the other end

@@ -12,13 +12,12 @@ import numpy as np
 import edgeft
 from edgeft.bench.harness.child import Child
 from edgeft.bench.harness.subject import Subject
-from edgeft.bench.scores import bins, wilson
+from edgeft.bench.scores import bins, matched, wilson
 from edgeft.errors import UserError
 from edgeft.progress import Bar
 from edgeft.runtime import replay
 
 CHUNK = 64  # texts of a request: progress is seen, and no request takes long
-RESAMPLES = 10_000
 
 
 def check(subject: Subject, texts: Sequence[Any], labels: Sequence[str]) -> None:
@@ -34,7 +33,9 @@ def check(subject: Subject, texts: Sequence[Any], labels: Sequence[str]) -> None
     """
     with Child(subject, texts[:1]) as child:
         own = child.request("facts")["facts"].get("labels")
-    if own and not set(own) & set(labels):
+        answered = child.request("answers", first=0, count=1)["answers"]
+    named = isinstance(own, list) and all(isinstance(name, str) for name in own)
+    if named and own and answered not in (None, [None]) and not set(own) & set(labels):
         raise _foreign(subject, "has the labels", own, labels)
 
 
@@ -78,25 +79,17 @@ def _foreign(subject: Subject, says: str, own: Sequence[str], labels: Sequence[s
     return UserError(f"{subject.name} {says} {these}; the labels of the file are {wanted}")
 
 
-def lost(first: Mapping[str, Any], other: Mapping[str, Any], seed: int = 0) -> dict[str, Any]:
+def lost(first: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
     """Points of accuracy that a subject has less than the first one, on the same rows, with the 95% interval.
-
-    The interval is a bootstrap of the rows, both subjects' answers to a row together, in which only the numbers of rows
-    that one of them alone has wrong matter.
 
     Args:
         first: what `judged` found.
         other: of the same rows.
-        seed: of the resampling.
     """
-    rows = first["rows"]
-    here, there = set(first["wrong"]), set(other["wrong"])
+    here, there, rows = set(first["wrong"]), set(other["wrong"]), first["rows"]
     apart = len(there - here), len(here - there)  # rows that the other alone has wrong, and the first
-    drawn = np.random.default_rng(seed).multinomial(
-        rows, [apart[0] / rows, apart[1] / rows, (rows - sum(apart)) / rows], size=RESAMPLES
-    )
-    low, high = np.percentile(100 * (drawn[:, 0] - drawn[:, 1]) / rows, (2.5, 97.5))
-    return {"drop_points": 100 * (apart[0] - apart[1]) / rows, "drop_interval": [float(low), float(high)]}
+    interval = [100 * end for end in matched(*apart, rows)]
+    return {"drop_points": 100 * (apart[0] - apart[1]) / rows, "drop_interval": interval}
 
 
 def replayed(folder: Path) -> dict[str, Any]:

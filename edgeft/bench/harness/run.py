@@ -64,8 +64,8 @@ class Plan:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Right:
-    """True labels in the order in which texts are asked.
+class TrueLabels:
+    """In the order in which texts are asked.
 
     Attributes:
         labels: of each text.
@@ -100,12 +100,12 @@ def measured(
         raise UserError(f"bench: {plan.rounds} round of several subjects: their ratio wants two or more")
     places = np.random.default_rng(plan.seed).permutation(len(texts)).tolist()  # a part of a sorted file as the whole
     mixed = [texts[place] for place in places]
-    right = None if labels is None else Right(labels=[labels[place] for place in places], places=places)
+    right = None if labels is None else TrueLabels(labels=[labels[place] for place in places], places=places)
     if right is not None:
         for one in subjects:
             quality.check(one, mixed, right.labels)
-    before, listening = _physical(), noise.Listening(any(one.served_here for one in subjects))
     known = beginning(subjects, texts, plan)
+    before, listening = _physical(), noise.Listening(any(one.served_here for one in subjects))
     streams = single.stream(subjects, mixed, plan.seconds, plan.rounds, plan.queries)
     heard, after = listening.heard(), _physical()
     bound = plan.bound_ms or server.BOUND_TIMES * summary(streams[subjects[0].name].samples_ms).p99_ms
@@ -166,7 +166,7 @@ def _of_stream(subject: Subject, stream: Stream) -> dict[str, Any]:
 
 
 def _alone(
-    subject: Subject, texts: Sequence[Any], plan: Plan, right: Right | None, stream: Stream, bound_ms: float
+    subject: Subject, texts: Sequence[Any], plan: Plan, right: TrueLabels | None, stream: Stream, bound_ms: float
 ) -> dict[str, Any]:
     """What is measured of one subject after the other."""
     if plan.stream_alone:
@@ -233,7 +233,7 @@ def compared(
     for name in others:
         ratio = ratios.ratio(streams[name], streams[first], plan.seed)
         both = qualities[first], qualities[name]
-        lost = quality.lost(both[0], both[1], plan.seed) if both[0] and both[1] else UNKNOWN
+        lost = quality.lost(both[0], both[1]) if both[0] and both[1] else UNKNOWN
         said = verdict(ratio, lost["drop_points"], plan.drop_points, bool(seen))
         if said == "faster" and name in odd:
             said = "not a win: it doesn't answer as recorded"

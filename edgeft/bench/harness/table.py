@@ -25,6 +25,8 @@ def show(found: Mapping[str, Any], console: Console) -> None:
     for name, ratio in found["ratios"].items():
         first = found["subjects"][0]["name"]
         console.print(Text(f"{name} takes {ratio_text(ratio)} of {first}: {said(ratio)}"))
+    for line in noisy(found):
+        console.print(Text(line, style="bold yellow"))
     console.print(Text(conditions(found), style="dim"))
     console.print(Text(machine_line(found["machine"]), style="dim"))
 
@@ -168,7 +170,12 @@ def said(ratio: Mapping[str, Any]) -> str:
     if ratio["drop_points"] is None:
         return verdict
     low, high = ratio["drop_interval"]
-    return f"{verdict}; accuracy {0 - ratio['drop_points']:+.1f} points [{0 - high:+.1f}, {0 - low:+.1f}]"
+    lost, least, most = (_points(-value) for value in (ratio["drop_points"], high, low))
+    return f"{verdict}; accuracy {lost} points [{least}, {most}]"
+
+
+def _points(value: float) -> str:
+    return f"{round(value, 1) + 0.0:+.1f}"  # and no -0.0
 
 
 def machine_line(machine: Mapping[str, Any]) -> str:

@@ -46,6 +46,22 @@ def waits(seconds: float = 0.001, stall: float = 0.0, every: float = 0.0, thread
     return Waits(seconds, stall, every)
 
 
+class Named(Waits):
+    """Says something under `labels`."""
+
+    def __init__(self, labels: Any) -> None:
+        super().__init__(0.0)
+        self.own = labels
+
+    def facts(self) -> dict[str, Any]:
+        return {"labels": self.own}
+
+
+def named(labels: Any) -> Named:
+    """As a function of a user's."""
+    return Named(labels)
+
+
 def sleeps(seconds: float) -> Callable[[str], None]:
     """Waits without the interpreter."""
     return lambda text: time.sleep(seconds)

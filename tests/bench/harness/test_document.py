@@ -80,7 +80,7 @@ def test_all_subjects_give_the_same_answers(found: dict[str, Any]) -> None:
         assert (one["rows"], one["accuracy"]) == (3, pytest.approx(2 / 3))
         assert one["accuracy_interval"] == pytest.approx([0.2077, 0.9385], abs=1e-4)  # Wilson, of 2 in 3
     graph, server, other = others
-    assert first["wrong"] == graph["wrong"] == server["wrong"] == other["wrong"]
+    assert [one["wrong"] for one in (first, graph, server, other)] == [[2]] * 4  # "good good", by the file's order
     assert graph["calibration_error"] == pytest.approx(first["calibration_error"])
     assert server["calibration_error"] == pytest.approx(first["calibration_error"], abs=1e-6)
     assert other["calibration_error"] == pytest.approx(0.75 - 2 / 3)
@@ -122,6 +122,8 @@ def test_the_table_and_the_page_show_it(found: dict[str, Any]) -> None:
     stream = io.StringIO()
     table.show(found, Console(file=stream, width=200))
     text = stream.getvalue()
+    assert "counts                    0.6667  0.208 to 0.939" in text
+    assert ("too noisy to compare: " in text) == bool(found["noise"]["seen"])
     for wanted in (
         "counts",
         "passed",
@@ -168,9 +170,17 @@ def test_labels_of_another_task_are_refused(folder: Path) -> None:
     one = subjects([str(folder)], 1, None, None)
     with pytest.raises(UserError, match="counts has the labels negative, positive; the labels of the file are a, b"):
         measured(one, TEXTS, Plan(rounds=1, scenarios=()), ["a", "b", "a"])
-    silent = Subject(name="it", kind="callable", place="", opener=f"{SUBJECTS}:waits", options={"threads": 1})
+    for labels in ({"0": "negative"}, 2):  # what a user's function may say of itself and isn't read
+        odd = subject_of("named", labels=labels)
+        quality.check(odd, TEXTS, ["negative", "positive"])
+    with pytest.raises(UserError, match="it has the labels LABEL_0, LABEL_1; the labels of the file are a, b"):
+        quality.check(subject_of("named", labels=["LABEL_0", "LABEL_1"]), TEXTS, ["a", "b", "a"])
     with pytest.raises(UserError, match="it answers negative, positive; the labels of the file are a, b"):
-        measured([silent], TEXTS, Plan(seconds=0.1, rounds=1, scenarios=()), ["a", "b", "a"])
+        measured([subject_of("waits", threads=1)], TEXTS, Plan(seconds=0.1, rounds=1, scenarios=()), ["a", "b", "a"])
+
+
+def subject_of(function: str, **options: Any) -> Subject:
+    return Subject(name="it", kind="callable", place="", opener=f"{SUBJECTS}:{function}", options=options)
 
 
 def test_what_doesnt_compare_is_said_before_anything_is_measured(run: Any, folder: Path, tmp_path: Path) -> None:
@@ -185,20 +195,27 @@ def test_what_doesnt_compare_is_said_before_anything_is_measured(run: Any, folde
         2,
         "edgeft: --fail-if: p99: threads of --against: 2, of this run: 1; they don't compare\n",
     )
+    before["subjects"][0] |= {"threads": 1, "server": {"rate": 100.0, "bound_ms": 5.25}}
+    (tmp_path / "base.json").write_text(json.dumps(before))
+    for bound in ((), ("--bound-ms", 9)):
+        code, _, err = run(*words, "--scenario", "server", *bound, "--fail-if", "capacity<0.9x")
+        assert (code, err) == (
+            2,
+            "edgeft: --fail-if: capacity: give --bound-ms 5.25, under which --against has it\n",
+        )
 
 
 def test_points_lost_have_an_interval() -> None:
-    """Hand numbers: of 400 rows the other alone has 24 wrong, the first alone 12; by the normal approximation the
-    difference of 3 points has a standard deviation of sqrt(36 - 12 * 12 / 400) / 4 points.
-    """
+    """Of 400 rows the other alone has 24 wrong, the first alone 12."""
     first = {"rows": 400, "wrong": [*range(100, 150), *range(12)]}
     other = {"rows": 400, "wrong": [*range(100, 150), *range(200, 224)]}
     found = quality.lost(first, other)
     assert found["drop_points"] == 3.0
-    half = 1.96 * (36 - 12 * 12 / 400) ** 0.5 / 4
-    assert found["drop_interval"] == pytest.approx([3 - half, 3 + half], abs=0.2)
-    assert quality.lost(first, first) == {"drop_points": 0.0, "drop_interval": [0.0, 0.0]}
-    assert quality.lost(other, first)["drop_points"] == -3.0
+    assert found["drop_interval"] == pytest.approx([0.0338, 5.9364], abs=2e-4)
+    ratio = {"median": 0.5, "low": 0.4, "high": 0.6, "verdict": "faster"}
+    assert table.said({**ratio, **found}) == "faster; accuracy -3.0 points [-5.9, +0.0]"
+    assert table.said({**ratio, **quality.lost(other, first)}) == "faster; accuracy +3.0 points [+0.0, +5.9]"
+    assert table.said({**ratio, "drop_points": None, "drop_interval": None}) == "faster"
 
 
 def test_the_command_measures_writes_and_judges(run: Any, folder: Path, tmp_path: Path) -> None:
@@ -236,14 +253,16 @@ def test_the_command_measures_writes_and_judges(run: Any, folder: Path, tmp_path
         ("--html", tmp_path): "a folder; give a file",
         ("--against", base, "--fail-if", ""): "--fail-if: no rule",
         ("--data", tmp_path): "--data is for --latency-table",
+        ("--question-column", "q"): "--label-column is of texts; leave out --question-column and --context-column",
         ("--latency-table", "t.json"): "writes nothing but the table; leave out --file, --label-column",
         ("--target", "host"): "expected ssh://user@host",
     }.items():
         code, _, err = run(*quickly, *words)
         assert (code, said in err) == (2, True), err
     for words, said in {
-        ("--text-column", "review"): "columns are --file's, and none is given",
-        ("--drop-points", 2): "--drop-points is of accuracy, which wants --label-column",
+        ("--text-column", "review"): "--text-column, --question-column and --context-column are of --file",
+        ("--drop-points", 2, "--bound-ms", 5): "--bound-ms and --streams are of --scenario server; "
+        "--drop-points is of accuracy, which is measured with --label-column",
     }.items():
         assert run("bench", folder, *words)[::2] == (2, f"edgeft: bench: {said}\n")
     for option, value in (("--rounds", 0), ("--seconds", -1)):

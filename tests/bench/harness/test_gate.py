@@ -26,7 +26,7 @@ def document(one: dict[str, Any], processor: str = "a fast one", **changed: Any)
         "machine": {"processor": processor},
         "noise": {"seen": []},
     }
-    return {**whole, "texts_sha256": "abc", "plan": {"streams": 1}, **changed}
+    return {**whole, "texts_sha256": "abc", "plan": {"streams": 1, "bound_ms": None}, **changed}
 
 
 def test_rules_are_read() -> None:
@@ -77,11 +77,12 @@ def test_times_of_another_machine_are_not_judged() -> None:
     with pytest.raises(UserError, match="accuracy: the texts' digest of --against: abc, of this run: def"):
         gate.broken(gate.parse("accuracy<-1pt"), before, document(subject(), texts_sha256="def"))
     one, other = ({**subject(), "server": {"rate": 100.0, "bound_ms": bound}} for bound in (5.0, 9.0))
-    assert gate.broken(gate.parse("capacity<0.9x"), document(one), document(one)) == []
-    with pytest.raises(UserError, match=r"capacity: bound_ms of --against: 5.0, of this run: 9.0"):
-        gate.broken(gate.parse("capacity<0.9x"), document(one), document(other))
+    of_five, of_nine = ({"streams": 1, "bound_ms": bound} for bound in (5.0, 9.0))
+    assert gate.broken(gate.parse("capacity<0.9x"), document(one), document(one, plan=of_five)) == []
+    with pytest.raises(UserError, match=r"capacity: give --bound-ms 5.0, under which --against has it"):
+        gate.broken(gate.parse("capacity<0.9x"), document(one), document(other, plan=of_nine))
     with pytest.raises(UserError, match="capacity: streams of --against: 1, of this run: 4"):
-        gate.broken(gate.parse("capacity<0.9x"), document(one), document(one, plan={"streams": 4}))
+        gate.broken(gate.parse("capacity<0.9x"), document(one), document(one, plan={**of_five, "streams": 4}))
 
 
 def test_what_cant_be_judged_is_said_before_anything_is_measured() -> None:
@@ -104,8 +105,9 @@ def test_noise_hides_neither_answers_nor_sizes(tmp_path: Path) -> None:
 def test_a_disturbed_capacity_is_not_judged() -> None:
     one = {**subject(), "server": {"rate": 100.0, "bound_ms": 5.0}}
     disturbed = {**one, "noise": {"seen": ["it rained"]}}
+    plan = {"streams": 1, "bound_ms": 5.0}
     with pytest.raises(UserError, match="this run: too noisy to judge the capacity: it rained"):
-        gate.broken(gate.parse("capacity<0.9x"), document(one), document(disturbed))
+        gate.broken(gate.parse("capacity<0.9x"), document(one), document(disturbed, plan=plan))
 
 
 def test_nothing_that_stays_nothing_is_no_worse() -> None:

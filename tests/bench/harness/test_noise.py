@@ -18,9 +18,21 @@ START = Ticks(busy=100.0, stolen=1.0, own=10.0, wall=50.0)
     ("after_ms", "end", "seen"),
     [
         (1.02, Ticks(busy=110.0, stolen=1.0, own=19.9, wall=60.0), []),
-        (1.05, Ticks(busy=110.0, stolen=1.0, own=20.0, wall=60.0), ["took 1.000 ms before and 1.050"]),
-        (1.0, Ticks(busy=110.0, stolen=1.3, own=20.0, wall=60.0), ["took away 2.9% of the time that processes wanted"]),
-        (1.0, Ticks(busy=118.0, stolen=1.0, own=20.0, wall=60.0), ["other processes kept 0.80 cores"]),
+        (
+            1.05,
+            Ticks(busy=110.0, stolen=1.0, own=20.0, wall=60.0),
+            ["and 1.050 after (3% allowed)"],
+        ),
+        (
+            1.0,
+            Ticks(busy=110.0, stolen=1.3, own=20.0, wall=60.0),
+            ["took away 2.9% of the time that processes wanted (2%"],
+        ),
+        (
+            1.0,
+            Ticks(busy=118.0, stolen=1.0, own=20.0, wall=60.0),
+            ["processes kept 0.80 cores busy (0.05 allowed)"],
+        ),
     ],
 )
 def test_what_disturbed_is_named(after_ms: float, end: Ticks, seen: list[str]) -> None:
