@@ -211,10 +211,11 @@ def test_points_lost_have_an_interval() -> None:
     other = {"rows": 400, "wrong": [*range(100, 150), *range(200, 224)]}
     found = quality.lost(first, other)
     assert found["drop_points"] == 3.0
-    assert found["drop_interval"] == pytest.approx([0.0338, 5.9364], abs=2e-4)
+    assert found["drop_interval"] == pytest.approx([0.0631, 6.1449], abs=1e-4)
     ratio = {"median": 0.5, "low": 0.4, "high": 0.6, "verdict": "faster"}
-    assert table.said({**ratio, **found}) == "faster; accuracy -3.0 points [-5.9, +0.0]"
-    assert table.said({**ratio, **quality.lost(other, first)}) == "faster; accuracy +3.0 points [+0.0, +5.9]"
+    assert table.said({**ratio, **found}) == "faster; accuracy -3.0 points [-6.1, -0.1]"
+    assert table.said({**ratio, **quality.lost(other, first)}) == "faster; accuracy +3.0 points [+0.1, +6.1]"
+    assert table.said({**ratio, **quality.lost(first, first)}) == "faster; accuracy +0.0 points [-1.0, +1.0]"
     assert table.said({**ratio, "drop_points": None, "drop_interval": None}) == "faster"
 
 
