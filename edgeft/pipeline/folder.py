@@ -29,6 +29,7 @@ class Folder:
             known = ", ".join(models.PIPELINES)
             raise UserError(f"{path}: {trained} has no pipeline that can be asked texts; those that have: {known}")
         self.path = Path(path)
+        self.labels = list((config.get("id2label") or {}).values())
         self.pipe: Any = models.pipeline(path, models.Head(auto))
 
     def __call__(self, text: str) -> Any:
@@ -45,4 +46,4 @@ class Folder:
         """Bytes of the weights and of the tokenizer, and its labels."""
         files = [*self.path.glob("*.safetensors"), self.path / "tokenizer.json"]
         size = sum(file.stat().st_size for file in files if file.exists())
-        return {"bytes": size, "precision": "fp32", "labels": list(self.pipe.model.config.id2label.values())}
+        return {"bytes": size, "precision": "fp32", "labels": self.labels}
