@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -24,7 +24,7 @@ from edgeft.bench.harness.child import Child
 from edgeft.bench.harness.subject import Subject
 from edgeft.runtime.texts import texts
 
-COST_TURNS, COST_WARM, COST_QUERIES = 60, 10, 100
+COST_TURNS, COST_WARM, COST_QUERIES, SLOWDOWN_TURNS = 60, 10, 100, 300
 
 
 def plain(path: str, threads: int) -> Any:
@@ -65,11 +65,25 @@ def looped(answer: Callable[[Any], Any], asked: list[Any], first: int) -> float:
 
 
 def slowdown(path: str, asked: list[Any], by: float) -> str:
-    """How much slower the slowed one is in a plain loop, without the bench."""
-    quick, slow = plain(path, 1), slowed(path, 1, by)
-    turns = range(0, COST_TURNS * COST_QUERIES, COST_QUERIES)
-    ratios = np.array([looped(slow, asked, first) / looped(quick, asked, first) for first in turns])
-    return f"in a plain loop the slowed one takes {np.median(ratios[COST_WARM:]):.4f} times the other"
+    """How much slower the slowed one is in a plain loop, without the bench: in turns, A B B A, on one core."""
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    both, ratios = (plain(path, 1), slowed(path, 1, by)), []
+    for turn in range(SLOWDOWN_TURNS):
+        order = (0, 1) if turn % 2 else (1, 0)
+        took = {which: looped(both[which], asked, turn * COST_QUERIES) for which in order}
+        ratios.append(took[1] / took[0])
+    low, high = np.percentile([median(drawn) for drawn in resampled(ratios[COST_WARM:])], (2.5, 97.5))
+    return (
+        f"in a plain loop the slowed one takes {median(ratios[COST_WARM:]):.4f} times the other "
+        f"({low:.4f} to {high:.4f})"
+    )
+
+
+def resampled(ratios: list[float]) -> Iterator[list[float]]:
+    """For a bootstrap of the turns."""
+    generator = np.random.default_rng(0)
+    for _ in range(1000):
+        yield generator.choice(ratios, len(ratios)).tolist()
 
 
 def cost(one: Subject, path: str, asked: list[Any]) -> str:
