@@ -25,7 +25,8 @@ def test_a_part_of_a_document_is_exchanged() -> None:
 def test_the_documents_have_their_parts() -> None:
     root = side_by_side.ROOT
     for file, part in (("README.md", "demo"), ("docs/benchmarks.md", "engines"), ("docs/benchmarks.md", "embeddings")):
-        side_by_side.replaced((root / file).read_text(encoding="utf-8"), part, [])
+        emptied = side_by_side.replaced((root / file).read_text(encoding="utf-8"), part, [])
+        assert f"<!-- make bench: {part} -->\n<!-- end of {part} -->" in emptied
 
 
 def test_a_peer_that_answers_and_why_others_dont() -> None:
