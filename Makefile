@@ -37,7 +37,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	@echo 'installing torch and the rest, about 2.5 GB: a few minutes'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/$(PIP) torch==2.13.0
-	$(BIN)/$(PIP) --editable '.[cpu,serve,report,train,augment,single,qlora,demo,dev]'
+	$(BIN)/$(PIP) --editable '.[cpu,serve,report,train,augment,single,sign,qlora,demo,dev]'
 	touch $@
 
 # What a device has: the runtime alone, or with the server; no torch.

@@ -23,7 +23,8 @@ from students import data_of
 import edgeft
 from edgeft import artifact, recipe
 from edgeft.data.dataset import Dataset, load
-from edgeft.stage import RUN_MARKER, write_json
+from edgeft.files import write_json
+from edgeft.stage import RUN_MARKER
 from edgeft.train.metrics.bootstrap import interval
 
 ROOM = 1.15

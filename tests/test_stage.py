@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
-from edgeft import stage
+from edgeft import files, stage
 from edgeft.errors import OutputFolderError, UserError
+from edgeft.files import written_whole
 from edgeft.recipe import ReportConfig
-from edgeft.stage import CHECKPOINTS, COMPLETE, UNFINISHED, Inputs, StageResult, written_whole
+from edgeft.stage import CHECKPOINTS, COMPLETE, UNFINISHED, Inputs, StageResult
 
 Fill = Callable[[Any, Inputs, Path], dict[str, Any]]
 
@@ -359,7 +360,7 @@ def test_digest_sees_names_and_contents_but_not_bookkeeping(tmp_path: Path) -> N
 def test_digest_of_a_file_is_its_sha256(tmp_path: Path) -> None:
     (tmp_path / "abc").write_bytes(b"abc")
     known = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-2, appendix B.1
-    assert stage.digest(tmp_path / "abc") == stage.file_sha256(tmp_path / "abc") == known
+    assert stage.digest(tmp_path / "abc") == files.file_sha256(tmp_path / "abc") == known
 
 
 def test_sources_that_change_change_the_code_version(tmp_path: Path) -> None:
@@ -373,10 +374,10 @@ def test_sources_that_change_change_the_code_version(tmp_path: Path) -> None:
 
 def test_writing_atomically_replaces_or_leaves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "a.json"
-    stage.write_json(file, {"a": 1})
+    files.write_json(file, {"a": 1})
     monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(OSError, match="disk full"):
-        stage.write_json(file, {"a": 2})
+        files.write_json(file, {"a": 2})
     assert file.read_text() == '{\n  "a": 1\n}\n'
 
 

@@ -311,8 +311,8 @@ def _write_table(out: Path, subjects: list[str], data: Path | None, plan: Protoc
     need_training()
     from edgeft import models
     from edgeft.data.dataset import load
+    from edgeft.files import write_json
     from edgeft.pipeline import latency
-    from edgeft.stage import write_json
 
     dataset = load(data)
     if "question" in dataset.validation.columns:

@@ -15,8 +15,8 @@ from cyclopts import Parameter
 import edgeft
 from edgeft.cli.app import Flat, Json, app, print_json
 from edgeft.errors import GateError, UserError, missing_extra, require
+from edgeft.files import written_whole
 from edgeft.progress import track
-from edgeft.stage import written_whole
 
 Given: TypeAlias = str | dict[str, str]  # what is asked: a text, or a question with its context
 Answers: TypeAlias = Iterable[tuple[Given, Any]]

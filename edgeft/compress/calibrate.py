@@ -18,9 +18,10 @@ from edgeft.compress import scaling, selective
 from edgeft.compress.scaling import Labels, Logits
 from edgeft.data.dataset import Dataset
 from edgeft.data.dataset import load as load_dataset
+from edgeft.files import write_json
 from edgeft.progress import say
 from edgeft.recipe import CalibrateConfig
-from edgeft.stage import Inputs, Metrics, read_result, stage, write_json
+from edgeft.stage import Inputs, Metrics, read_result, stage
 from edgeft.train import tasks
 from edgeft.train.tasks import TrainingTask
 

@@ -22,7 +22,7 @@ from edgeft.data.kinds import NAMED, Columns
 from edgeft.data.slicing import PREFIX, Slices
 from edgeft.data.table import located, where
 from edgeft.errors import DataError, RecipeError, require
-from edgeft.stage import write_json
+from edgeft.files import write_json
 
 INDEX = "dataset.json"
 SPLITS = ("train", "validation", "test")

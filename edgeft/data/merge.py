@@ -23,9 +23,10 @@ from edgeft.data.prepare import assemble, measure, prepare, write_removed
 from edgeft.data.rows import Rows, joined
 from edgeft.data.splits import LEAK, Parts
 from edgeft.errors import DataError
+from edgeft.files import write_json
 from edgeft.progress import say
 from edgeft.recipe import DataConfig
-from edgeft.stage import Inputs, Metrics, stage, write_json
+from edgeft.stage import Inputs, Metrics, stage
 
 EARLIER = "earlier.json"
 KNOWN = "stands in the earlier run"

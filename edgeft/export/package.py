@@ -17,11 +17,12 @@ from edgeft.artifact import Calibration, Manifest
 from edgeft.data.dataset import load as load_dataset
 from edgeft.errors import GateError
 from edgeft.export import graph
+from edgeft.files import write_json
 from edgeft.progress import say
 from edgeft.recipe import StageConfig
 from edgeft.runtime.loading import assemble
 from edgeft.runtime.verify import Golden, difference, record, replay
-from edgeft.stage import Inputs, Metrics, digest, stage, write_json
+from edgeft.stage import Inputs, Metrics, digest, stage
 from edgeft.train import tasks
 
 GOLDEN_ROWS = 32

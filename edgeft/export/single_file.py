@@ -25,12 +25,12 @@ from edgeft.errors import ArtifactError, GateError, ModelError, UserError, requi
 from edgeft.export import text_graph
 from edgeft.export.odd_texts import odd_texts, words_of
 from edgeft.export.text_graph import CONTRIB, EXTENSIONS, IDS, MASK, TEXT, Nodes
+from edgeft.files import written_whole
 from edgeft.progress import track
 from edgeft.runtime import Model
 from edgeft.runtime.engine import pad
 from edgeft.runtime.loading import assemble, load_tokenizer
 from edgeft.runtime.verify import read_golden
-from edgeft.stage import written_whole
 
 LABELS = "labels"
 OUTPUTS = ("logits", "probabilities")

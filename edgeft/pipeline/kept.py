@@ -15,10 +15,11 @@ from edgeft.data.dataset import load as load_dataset
 from edgeft.data.kinds import NAMED
 from edgeft.data.merge import earlier_rows
 from edgeft.errors import DataError, GateError
+from edgeft.files import write_json
 from edgeft.pipeline.update import MAX_OLD_DROP_POINTS
 from edgeft.progress import say
 from edgeft.recipe import DataConfig, TrainingConfig, UpdateConfig
-from edgeft.stage import Inputs, Metrics, stage, write_json
+from edgeft.stage import Inputs, Metrics, stage
 from edgeft.train import tasks
 from edgeft.train.forgetting import EWC_WEIGHT, REHEARSAL_FRACTION
 from edgeft.train.metrics import bootstrap

@@ -19,11 +19,12 @@ from edgeft.data.dataset import Dataset
 from edgeft.data.dataset import load as load_dataset
 from edgeft.export.bed import Bed
 from edgeft.export.draft import drafts
+from edgeft.files import write_json
 from edgeft.latency_table import LatencyTable
 from edgeft.progress import say
 from edgeft.recipe import BenchConfig, ExportConfig
 from edgeft.shapes import structure_of
-from edgeft.stage import Inputs, Metrics, stage, write_json
+from edgeft.stage import Inputs, Metrics, stage
 from edgeft.train import tasks
 
 TABLE = "latency.json"

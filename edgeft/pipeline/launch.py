@@ -17,8 +17,9 @@ import msgspec
 
 from edgeft import errors, ranks
 from edgeft.errors import EdgeftError, TrainingError
+from edgeft.files import write_atomically
 from edgeft.recipe import Recipe, StageConfig
-from edgeft.stage import Inputs, Run, StageResult, digest, read_result, stage_key, write_atomically
+from edgeft.stage import Inputs, Run, StageResult, digest, read_result, stage_key
 
 PR_SET_PDEATHSIG = 1  # of prctl(2)
 ROOMS = {

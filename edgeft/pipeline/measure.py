@@ -15,8 +15,9 @@ from edgeft.artifact import read_manifest
 from edgeft.bench.measure import measure
 from edgeft.bench.race import race, ratio
 from edgeft.data.dataset import load as load_dataset
+from edgeft.files import write_json
 from edgeft.recipe import BenchConfig
-from edgeft.stage import Inputs, Metrics, stage, write_json
+from edgeft.stage import Inputs, Metrics, stage
 from edgeft.train import tasks
 from edgeft.train.metrics import bootstrap
 from edgeft.train.tasks import TrainingTask

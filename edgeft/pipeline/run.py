@@ -12,21 +12,12 @@ from typing import Any
 import edgeft
 from edgeft import artifact, recipe
 from edgeft.errors import OutputFolderError, RecipeError, UserError
+from edgeft.files import write_atomically, write_json
 from edgeft.pipeline import early, scrutiny, ship
 from edgeft.pipeline.steps import Step, feasible, form, in_run, left_out, preflight, steps
 from edgeft.progress import say
 from edgeft.recipe import Recipe, StageConfig
-from edgeft.stage import (
-    RUN_MARKER,
-    Inputs,
-    StageResult,
-    digest,
-    read_result,
-    stage,
-    stage_key,
-    write_atomically,
-    write_json,
-)
+from edgeft.stage import RUN_MARKER, Inputs, StageResult, digest, read_result, stage, stage_key
 from edgeft.train import swapped
 
 ARTIFACT = "artifact"

@@ -15,11 +15,12 @@ import msgspec
 import edgeft
 from edgeft import recipe
 from edgeft.errors import OutputFolderError, UserError
+from edgeft.files import write_json
 from edgeft.recipe import Recipe
 from edgeft.search import space as spaces
 from edgeft.search.space import Space
 from edgeft.search.study import LOCK, exclusive
-from edgeft.stage import NOT_KEYED, write_json
+from edgeft.stage import NOT_KEYED
 
 MARKER = "search.json"
 

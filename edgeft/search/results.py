@@ -17,9 +17,10 @@ from edgeft import recipe
 from edgeft.bench import facts
 from edgeft.data.dataset import load as load_dataset
 from edgeft.errors import TrainingError
+from edgeft.files import write_atomically
 from edgeft.search import study as studies
 from edgeft.search.trial import DATA, WHY, Job, score_of, with_options
-from edgeft.stage import read_result, write_atomically
+from edgeft.stage import read_result
 from edgeft.train.tasks import class_of
 
 BEST = "best.yaml"

@@ -19,10 +19,10 @@ from edgeft.compress.prune import described, run
 from edgeft.compress.structure import Cut, by_ratios, prune
 from edgeft.data import dataset as datasets
 from edgeft.errors import RecipeError
+from edgeft.files import write_json
 from edgeft.latency_table import LatencyTable, interpolated
 from edgeft.recipe import PruneConfig
 from edgeft.shapes import LayerStructure, Structure, structure_of
-from edgeft.stage import write_json
 
 TABLE = LatencyTable(base_ms=1.0, layers_ms={1: {8: 0.5, 64: 2.0}, 2: {8: 3.0, 64: 4.0}}, width=64)
 

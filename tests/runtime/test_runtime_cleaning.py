@@ -19,9 +19,9 @@ from edgeft.cleaning import Cleaning, cleaner, versions
 from edgeft.errors import ArtifactError, MissingExtraError, UserError
 from edgeft.export.graph import add_probabilities
 from edgeft.export.package import write_golden
+from edgeft.files import write_json
 from edgeft.runtime import load, replay
 from edgeft.runtime.describe import describe
-from edgeft.stage import write_json
 
 CLEANING = Cleaning(
     steps=["unicode", "html", "urls", "control", "whitespace"], anonymise=["email", "phone"], region="GB"

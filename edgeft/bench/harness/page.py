@@ -10,7 +10,7 @@ from edgeft.bench import facts, page, plots
 from edgeft.bench.harness import table
 from edgeft.bench.plots import FIRST, INK, MUTED, SECOND
 from edgeft.errors import UserError, require
-from edgeft.stage import write_atomically
+from edgeft.files import write_atomically
 
 PURPOSE = "to write the page of a measurement"
 LINES = ((FIRST, "-"), (SECOND, "-"), (MUTED, "-"), (INK, (0, (4, 3))), (FIRST, (0, (4, 3))), (SECOND, (0, (1, 2))))

@@ -10,12 +10,13 @@ import optuna
 
 import edgeft
 from edgeft import artifact, recipe
+from edgeft.files import write_atomically, write_json
 from edgeft.pipeline.run import ARTIFACT, finish
 from edgeft.recipe import Recipe
 from edgeft.search.budgeted import stages
 from edgeft.search.budgeted.job import POINTS, Job
 from edgeft.search.budgeted.trial import folders
-from edgeft.stage import RUN_MARKER, StageResult, read_result, write_atomically, write_json
+from edgeft.stage import RUN_MARKER, StageResult, read_result
 
 
 def keep(job: Job, study: optuna.Study, numbers: Collection[int]) -> None:

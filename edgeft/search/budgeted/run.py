@@ -13,6 +13,7 @@ from optuna.trial import TrialState
 
 from edgeft import artifact, budget, recipe
 from edgeft.errors import GateError, RecipeError, UserError
+from edgeft.files import write_atomically, write_json
 from edgeft.pipeline import gates
 from edgeft.pipeline.run import alone
 from edgeft.pipeline.steps import check_ships, feasible, form, in_run
@@ -29,7 +30,7 @@ from edgeft.search.budgeted.trial import constrain, rows_of, work
 from edgeft.search.folder import search_folder
 from edgeft.search.space import Space
 from edgeft.search.study import distribution
-from edgeft.stage import NOT_KEYED, RUN_MARKER, digest, read_result, write_atomically, write_json
+from edgeft.stage import NOT_KEYED, RUN_MARKER, digest, read_result
 
 DIRECTIONS = ("maximize", "minimize", "minimize")  # points above the teacher, latency, size
 SEARCHED = ("distill", "prune", "export", "calibrate", "bench")  # stages that a trial runs

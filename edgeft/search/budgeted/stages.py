@@ -8,10 +8,11 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import edgeft
+from edgeft.files import write_json
 from edgeft.pipeline.steps import TRAINING, Step, steps
 from edgeft.recipe import Recipe
 from edgeft.search.budgeted.job import STAGES, Job
-from edgeft.stage import RUN_MARKER, StageResult, digest, read_result, stage_key, write_json
+from edgeft.stage import RUN_MARKER, StageResult, digest, read_result, stage_key
 
 LASTING = (*TRAINING, "latency")  # what later trials may share; a table that is measured anew is another one
 READ = ("data", "baseline", "finetune", "augment")  # stages of the run, which no trial runs again

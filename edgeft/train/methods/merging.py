@@ -10,9 +10,9 @@ import torch
 
 from edgeft import models
 from edgeft.errors import GateError
+from edgeft.files import write_json
 from edgeft.progress import say
 from edgeft.recipe import FinetuneConfig
-from edgeft.stage import write_json
 from edgeft.train import memory
 from edgeft.train.methods import virtual
 from edgeft.train.methods.nf4 import copy_dequantized

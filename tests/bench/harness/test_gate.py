@@ -11,7 +11,7 @@ from edgeft.bench.harness import gate
 from edgeft.bench.harness.gate import Rule
 from edgeft.bench.harness.run import SCHEMA_VERSION
 from edgeft.errors import UserError
-from edgeft.stage import write_json
+from edgeft.files import write_json
 
 
 def subject(p99: float = 2.0, accuracy: float | None = 0.85, size: int = 8_000_000) -> dict[str, Any]:
