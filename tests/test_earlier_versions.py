@@ -1,7 +1,8 @@
 """Folders that edgeft wrote on 2026-11-30, before schema changes of later days: they load, verify, answer and resume.
 
-`folders/2026-11-30.tar.xz` holds `rows.csv`, `model` (a BERT of two layers, 32 wide), `run` (a whole pipeline over both,
-without its cache) and `artifacts` (one with the operators of edgeft, one for each other form of rows), all made in code with random weights.
+`folders/2026-11-30.tar.xz` holds `rows.csv`, `model` (a BERT of two layers, 32 wide), `run` (a whole pipeline over
+both, without its cache) and `artifacts` (one with edgeft's operators, one for each other form of rows). All of it was
+made in code, with random weights.
 """
 
 from __future__ import annotations
