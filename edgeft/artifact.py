@@ -70,7 +70,7 @@ class Quantization:
         max_logit_difference: against the fp32 graph, on the same rows.
         fp32_bytes: size of the fp32 graph.
         speedup: median latency of the fp32 graph over this one's, on the machine that exported.
-        proved_on: the kinds of processor and kernel on which the answers were seen to be equal.
+        proved_on: what ran when the answers were seen to be equal: kernels, platform, processor, engine and version.
         reason: why this precision ships.
     """
 

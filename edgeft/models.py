@@ -463,14 +463,3 @@ def _fill(student: PreTrainedModel, weights: dict[str, torch.Tensor]) -> None:
     if odd:
         raise ModelError(f"a chosen layer doesn't fit its new place: {odd[0]} is in one of them only")
     student.load_state_dict(weights)
-
-
-def licence(source: str) -> str:
-    """The licence that a model folder's card names in its front matter, or that it names none."""
-    place = find(source)
-    card = place / "README.md" if isinstance(place, Path) else None
-    if card is not None and card.is_file():
-        for line in card.read_text(encoding="utf-8", errors="replace").splitlines()[:60]:
-            if line.startswith("license:"):
-                return line.removeprefix("license:").strip()
-    return "not stated by the source"

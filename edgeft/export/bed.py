@@ -10,7 +10,7 @@ from edgeft import artifact, models, sentences
 from edgeft.artifact import InputSpec, Manifest, Quantization
 from edgeft.cleaning import versions
 from edgeft.data.dataset import Dataset
-from edgeft.errors import GateError, ModelError
+from edgeft.errors import ArtifactError, GateError, ModelError
 from edgeft.export import files, graph, operators, parity, positions
 from edgeft.export.capture import INPUTS, TYPES, captures
 from edgeft.progress import say
@@ -129,7 +129,9 @@ def _write_fp32(bed: Bed, source: Any, types: bool) -> dict[str, Any]:
         try:
             graph.finish(bed.folder / CAPTURED, bed.folder / FP32, *bed.post)
             found = parity.compare(bed.task, bed.model(FP32), source, bed.config.parity_rows)
-        except Exception as error:  # noqa: BLE001 - onnxruntime's exceptions share no public base class
+        except Exception as error:
+            if not comes_from_onnxruntime(error):
+                raise
             problem = f"the captured graph doesn't run: {' '.join(str(error).split())[:200]}"
             say(f"export: {problem}")
             continue
@@ -144,6 +146,16 @@ def _write_fp32(bed: Bed, source: Any, types: bool) -> dict[str, Any]:
             return found.as_dict(bed.config.parity_tolerance)
         say(f"export: {problem}")
     raise GateError(f"export: {problem}; no artifact was written")
+
+
+def comes_from_onnxruntime(error: Exception) -> bool:
+    """Whether an exception is onnxruntime's own, or the runtime's refusal of a graph because of such a one.
+
+    onnxruntime's exceptions share no public base class, so their module decides. Anything else, such as a mistake of
+    ours or a MemoryError, says nothing of the graph.
+    """
+    origin = error.__context__ if isinstance(error, ArtifactError) else error
+    return origin is None or type(origin).__module__.partition(".")[0] == "onnxruntime"
 
 
 def gate(bed: Bed, file: str, before: dict[str, Any]) -> dict[str, Any]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import difflib
-import platform
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -14,6 +13,7 @@ import onnx
 from numpy.typing import NDArray
 
 from edgeft.artifact import Quantization
+from edgeft.bench import machine
 from edgeft.bench.race import Ratio, race, ratio
 from edgeft.errors import GateError, RecipeError
 from edgeft.export import graph
@@ -23,7 +23,7 @@ from edgeft.export.precisions import LADDER, PRECISIONS, Precision, source_of
 from edgeft.export.rounding import BLOCK
 from edgeft.progress import say, track
 from edgeft.recipe import ExportConfig
-from edgeft.runtime import kernels, processor
+from edgeft.runtime import Model, kernels, processor
 from edgeft.runtime.engine import CPU
 
 STRENGTHS = (0.4, 0.5, 0.6, 0.7, 0.8)  # of smoothing
@@ -48,7 +48,7 @@ class Rung:
         latency_ms: median of one input, one thread.
         speedup: over fp32, of one race.
         agreement: share of validation answers as of fp32; None: a rung that lost before anyone asked.
-        proved_on: the kinds of kernel on which the answers were seen to be equal.
+        proved_on: what ran when the answers were seen to be equal, see `prove`.
         reason: why it ships or doesn't.
     """
 
@@ -240,7 +240,7 @@ class Ladder:
         return rung.speedup
 
     def _proved(self, rung: Rung) -> bool:
-        """Whether it answers alike on other kinds of processors."""
+        """Whether it answers alike in every way in which this machine can run it."""
         try:
             rung.proved_on = prove(self.bed, rung.file)
         except GateError as error:
@@ -354,22 +354,58 @@ def check_names(wanted: Collection[str], names: Collection[str]) -> None:
         raise RecipeError(f"export.float_layers: the graph has no weight {unknown!r}{hint}")
 
 
-def prove(bed: Bed, file: str) -> list[str]:
-    """The kinds of kernel on which the answers were seen to be equal.
+@dataclass(frozen=True)
+class Way:
+    """One way in which this machine can run a graph.
 
-    Raises:
-        GateError: they aren't.
+    Attributes:
+        name: what ran, in words.
+        model: a graph that runs this way.
     """
-    split = bed.dataset.validation.take(range(min(PROOF_ROWS, len(bed.dataset.validation))))
-    here = bed.task.asked(bed.model(file), split)
-    own = "with edgeft's kernels" if kernels.library() else "without edgeft's kernels, which were not proved"
-    sets = " ".join(processor.instruction_sets()) or platform.machine()
-    ways = [("any processor, with onnxruntime's operators alone", bed.model(file, native=False))]
+
+    name: str
+    model: Model
+
+
+def ways_of(bed: Bed, file: str) -> list[Way]:
+    """The ways in which this machine can run a candidate, the one that it would choose by itself first."""
+    own = "edgeft's kernels" if kernels.library() else "onnxruntime's own kernels, as edgeft's don't run here"
+    ways = [
+        Way(own, bed.model(file)),
+        Way("onnxruntime's own kernels, edgeft's switched off", bed.model(file, native=False)),
+    ]
     if processor.is_x86():
         exact = bed.model(file, native=False, exact=True)
-        ways.append(("x86 without VNNI, where onnxruntime takes exact u8u8 products", exact))
-    for name, model in ways:
-        alike = bed.task.agreement(here, bed.task.asked(model, split))
+        ways.append(Way("onnxruntime's exact u8u8 kernels, which it takes on x86 without VNNI", exact))
+    return ways
+
+
+def prove(bed: Bed, file: str) -> list[str]:
+    """Ask a candidate some validation rows in every way in which this machine can run it.
+
+    Returns:
+        For each way what ran: kernels, platform, processor, engine with its version.
+
+    Raises:
+        GateError: another way gives other answers.
+    """
+    split = bed.dataset.validation.take(range(min(PROOF_ROWS, len(bed.dataset.validation))))
+    first, *others = ways_of(bed, file)
+    here = bed.task.asked(first.model, split)
+    for way in others:
+        alike = bed.task.agreement(here, bed.task.asked(way.model, split))
         if alike < min(PORTABLE_AGREEMENT, 1 - 1.5 / len(split)):  # one answer of few may change
-            raise GateError(f"export: only {alike:.1%} of {len(split)} answers are the same on {name}")
-    return [f"this processor ({sets}), {own}", *(name for name, _ in ways)]
+            raise GateError(f"export: only {alike:.1%} of {len(split)} answers are the same with {way.name}")
+    where = describe_machine(machine.describe())
+    return [f"{way.name}: {where}" for way in (first, *others)]
+
+
+def describe_machine(facts: Mapping[str, Any]) -> str:
+    """Platform, processor and engine as one line; what ran elsewhere was not seen.
+
+    Args:
+        facts: as `bench.machine.describe` gives them.
+    """
+    sets = f" ({' '.join(facts['instruction_sets'])})" if facts["instruction_sets"] else ""
+    engine = f"onnxruntime {facts['versions'].get('onnxruntime', 'of an unknown version')}"
+    return f"{facts['os']} on {facts['architecture']}, {facts['processor']}{sets}, {engine}"

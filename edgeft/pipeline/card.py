@@ -47,7 +47,7 @@ def render(recipe: Recipe, results: Mapping[str, StageResult], known: Mapping[st
         "## Limits",
         _limits(results),
         "## Licences",
-        f"Base model: {known['licences']['model']}. Data: {known['licences']['data']}.",
+        _licences(known["licences"]),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -92,6 +92,13 @@ def _limits(results: Mapping[str, StageResult]) -> str:
         learned += f"; its calibration ({calibration['method']}) holds for text like theirs"
     worst = "worst mistakes" if gates.measures(results)[0] == "accuracy" else "figures on parts of the test rows"
     return f"{learned}. report.html shows its {worst}."
+
+
+def _licences(licences: Mapping[str, str]) -> str:
+    """What the sources say of their licences."""
+    names = {"model": "Base model", "student": "Student's checkpoint", "data": "Data"}
+    said = " ".join(f"{name}: {licences[source]}." for source, name in names.items() if source in licences)
+    return f"As the sources' own cards and packages say. {said}"
 
 
 def _quality(metrics: Mapping[str, Mapping[str, Any]], lead: str, second: str | None) -> str:

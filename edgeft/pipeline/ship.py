@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import edgeft
-from edgeft import artifact, budget, models, recipe
+from edgeft import artifact, budget, recipe
 from edgeft.bench import plots
 from edgeft.bench.report import ReportInputs, render
 from edgeft.compress import goals
@@ -20,7 +20,7 @@ from edgeft.data.dataset import Dataset
 from edgeft.data.dataset import load as load_dataset
 from edgeft.errors import GateError
 from edgeft.export.package import ship
-from edgeft.pipeline import card, gates, scrutiny
+from edgeft.pipeline import card, gates, licences, scrutiny
 from edgeft.pipeline.update import origin
 from edgeft.recipe import PruneConfig, Recipe
 from edgeft.stage import StageResult, versions
@@ -137,8 +137,14 @@ def facts(chosen: Recipe, results: Results, looked: dict[str, Any]) -> dict[str,
             "versions": versions(),
             **({"update": updated} if (updated := updates(results)) else {}),
         },
-        "licences": {"model": models.licence(origin(chosen)), "data": "not stated by the source"},
+        "licences": licences_of(chosen),
     }
+
+
+def licences_of(chosen: Recipe) -> dict[str, str]:
+    """The licences of the model, of a student that is another checkpoint, and of the data, as their sources say."""
+    student = {"student": licences.of_model(chosen.distill.student)} if chosen.distill.student else {}
+    return {"model": licences.of_model(origin(chosen)), **student, "data": licences.of_data(chosen.data)}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

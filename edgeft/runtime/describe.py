@@ -21,7 +21,7 @@ def describe(manifest: Manifest) -> str:
         *_cleaning(manifest.inputs.cleaning),
         f"precision     {quantization.precision} ({quantization.scheme})",
         f"agreement     {quantization.agreement:.2%} of the answers equal those of the fp32 graph",
-        f"proved on     {'; '.join(quantization.proved_on) or 'not needed for fp32'}",
+        *_proved(quantization.proved_on),
         f"size          {total_bytes(manifest) / 1e6:.1f} MB",
         f"calibration   {_calibration(manifest.calibration)}",
         *([f"abstains      {manifest.calibration.selective.line}"] if manifest.calibration.selective else []),
@@ -46,6 +46,13 @@ def _calibration(found: Calibration) -> str:
     warmth = f" {found.temperature:.3f}" if found.method == "temperature" else ""
     ends = [found.test[when]["ece"] for when in ("before", "after") if when in found.test]
     return f"{found.method}{warmth}{f', calibration error on test {ends[0]:.4f} -> {ends[-1]:.4f}' if ends else ''}"
+
+
+def _proved(proved_on: list[str]) -> list[str]:
+    """Where the answers were seen to be equal, a line for each way in which the graph was run."""
+    if not proved_on:
+        return ["proved on     not needed for fp32"]
+    return [f"{'proved on' if not line else '':14}{way}" for line, way in enumerate(proved_on)]
 
 
 def _pairs(document: dict[str, Any]) -> str:

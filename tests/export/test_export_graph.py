@@ -7,19 +7,22 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 
 from edgeft import models
 from edgeft.artifact import Calibration
 from edgeft.data.dataset import Dataset, Split
-from edgeft.errors import GateError, ModelError
+from edgeft.errors import ArtifactError, GateError, ModelError
 from edgeft.export import capture as capturing
 from edgeft.export import graph, operators, parity
-from edgeft.export.bed import CAPTURED, Bed, lay
+from edgeft.export.bed import CAPTURED, Bed, comes_from_onnxruntime, lay
 from edgeft.export.capture import capture
 from edgeft.export.parity import Parity
 from edgeft.recipe import ExportConfig
+from edgeft.runtime.engine import Engine
+from edgeft.runtime.loading import load_tokenizer
 
 TEXT_IDS = [[2, 5, 9, 11, 3], [2, 7, 3]]
 
@@ -157,6 +160,37 @@ def test_a_capture_that_does_not_run_is_followed_by_the_next(
     assert "export: the captured graph doesn't run: " in said
     assert "INVALID_GRAPH" in said
     assert bed.parity["rows"] == 6
+
+
+@pytest.mark.parametrize("error", [MemoryError("no room"), AttributeError("a mistake of ours")])
+def test_an_error_inside_the_parity_check_goes_on_as_itself(
+    error: Exception,
+    tiny_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(parity, "torch_arrays", fail)
+    with pytest.raises(type(error), match=str(error)):
+        laid(tiny_model, tmp_path)
+    assert "doesn't run" not in capsys.readouterr().err
+
+
+def test_errors_are_told_from_those_of_onnxruntime(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(b"no graph")
+    with pytest.raises(ArtifactError) as refused:
+        Engine(tmp_path / "model.onnx", 0)
+    with pytest.raises(Exception, match="INVALID_PROTOBUF") as raw:
+        onnxruntime.InferenceSession(str(tmp_path / "model.onnx"))
+    with pytest.raises(ArtifactError) as foreign:
+        load_tokenizer(tmp_path / "model.onnx", None)
+    assert comes_from_onnxruntime(refused.value)
+    assert comes_from_onnxruntime(raw.value)
+    assert not comes_from_onnxruntime(foreign.value)
+    assert not comes_from_onnxruntime(MemoryError())
 
 
 def laid(tiny_model: Path, folder: Path) -> Bed:

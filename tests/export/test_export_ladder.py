@@ -10,10 +10,12 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 
 from edgeft import models
+from edgeft.bench import machine
 from edgeft.bench.race import Latency, Ratio, summary
 from edgeft.data.dataset import Dataset, Split
 from edgeft.errors import GateError, RecipeError
@@ -23,6 +25,7 @@ from edgeft.export.ladder import check_names, choose, objections, prove
 from edgeft.export.package import GOLDEN_ROWS, TOLERANCE, everywhere
 from edgeft.export.precisions import LADDER, PRECISIONS
 from edgeft.recipe import ExportConfig
+from edgeft.runtime import kernels
 from edgeft.runtime.verify import Golden, GoldenRow
 
 LABELS = ["a", "b", "c"]
@@ -313,17 +316,29 @@ def test_a_weight_that_the_graph_has_not_is_named() -> None:
 
 def test_the_answers_of_a_real_graph_are_proved_on_three_kinds_of_kernel(laid: Bed) -> None:
     here, portable, exact = prove(laid, FP32)
-    assert here.startswith("this processor (")
-    assert portable == "any processor, with onnxruntime's operators alone"
-    assert exact.startswith("x86 without VNNI")
+    assert here.startswith(
+        "edgeft's kernels: " if kernels.library() else "onnxruntime's own kernels, as edgeft's don't"
+    )
+    assert portable.startswith("onnxruntime's own kernels, edgeft's switched off: ")
+    assert exact.startswith("onnxruntime's exact u8u8 kernels, which it takes on x86 without VNNI: ")
+    facts = machine.describe()
+    for line in (here, portable, exact):
+        assert line.endswith(f", onnxruntime {onnxruntime.__version__}")
+        assert f": {facts['os']} on {facts['architecture']}, {facts['processor']}" in line
+        assert "any processor" not in line
+
+
+def test_a_machine_of_which_little_is_known_is_described_all_the_same() -> None:
+    facts = {"processor": "arm", "architecture": "arm64", "instruction_sets": [], "os": "Darwin 24", "versions": {}}
+    assert ladder.describe_machine(facts) == "Darwin 24 on arm64, arm, onnxruntime of an unknown version"
 
 
 @pytest.mark.parametrize(
     ("portable", "exact", "line"),
     [
         (63, 64, None),  # 98.4% of 64
-        (62, 64, "export: only 96.9% of 64 answers are the same on any processor"),
-        (64, 60, "export: only 93.8% of 64 answers are the same on x86 without VNNI"),
+        (62, 64, "export: only 96.9% of 64 answers are the same with onnxruntime's own kernels"),
+        (64, 60, "export: only 93.8% of 64 answers are the same with onnxruntime's exact u8u8"),
     ],
 )
 def test_answers_that_differ_elsewhere_are_refused(portable: int, exact: int, line: str | None) -> None:
