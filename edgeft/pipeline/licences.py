@@ -100,9 +100,9 @@ def _of_package(module: str) -> str:
     package = next(iter(importlib.metadata.packages_distributions().get(module, ())), None)
     if package is None:
         return ""
-    metadata = importlib.metadata.metadata(package)
-    named = metadata.get("License-Expression") or metadata.get("License") or ""
+    metadata = importlib.metadata.metadata(package).json
+    named = str(metadata.get("license_expression") or metadata.get("license") or "")
     if named and len(named) <= LONGEST:
         return " ".join(named.split())
-    classifiers = [line for line in metadata.get_all("Classifier") or () if line.startswith("License ::")]
+    classifiers = [line for line in metadata.get("classifier", ()) if line.startswith("License ::")]
     return classifiers[0].rpartition("::")[2].strip() if classifiers else ""
