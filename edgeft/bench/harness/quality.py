@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,42 +14,59 @@ from edgeft.bench.harness.child import Child
 from edgeft.bench.harness.subject import Subject
 from edgeft.bench.scores import bins, matched, wilson
 from edgeft.errors import UserError
-from edgeft.progress import Bar
+from edgeft.progress import Bar, say
 from edgeft.runtime import replay
 
 CHUNK = 64  # texts of a request: progress is seen, and no request takes long
+SHOWN_LABELS = 5
 
 
 def check(subject: Subject, texts: Sequence[Any], labels: Sequence[str]) -> None:
-    """See before anything is measured whether the labels are a subject's, where it says what those are.
+    """Hold the file's labels against a subject's before anything is measured, and name those that it doesn't have.
+
+    The labels of a subject are those that it states, an artifact those of its manifest. Where it states none, they are
+    those of its first answers.
 
     Args:
         subject: opened in a process of its own.
-        texts: the first of them is asked.
+        texts: the first of them are asked.
         labels: the true ones.
 
     Raises:
-        UserError: it knows none of the labels.
+        UserError: it has none of the labels.
     """
-    with Child(subject, texts[:1]) as child:
-        own = child.request("facts")["facts"].get("labels")
-        answered = child.request("answers", first=0, count=1)["answers"]
-    named = isinstance(own, list) and all(isinstance(name, str) for name in own)
-    if named and own and answered not in (None, [None]) and not set(own) & set(labels):
-        raise _foreign(subject, "has the labels", own, labels)
+    with Child(subject, texts[:CHUNK]) as child:
+        stated = child.request("facts")["facts"].get("labels")
+        answers = child.request("answers", first=0, count=1)["answers"]
+        if answers in (None, [None]):
+            return
+        if not _are_names(stated):
+            answers = child.request("answers", first=0, count=len(texts[:CHUNK]))["answers"]
+            _refuse_foreign(subject, "answers", {answer[0] for answer in answers if answer}, labels)
+            return
+    _refuse_foreign(subject, "has the labels", set(stated), labels)
+    if unknown := sorted(set(labels) - set(stated)):
+        rows = sum(label not in stated for label in labels)
+        verb = "has a label" if rows == 1 else "have labels"
+        say(
+            f"bench: {rows:,} of {len(labels):,} rows {verb} that {subject.name} doesn't have and can't answer: "
+            f"{', '.join(unknown[:SHOWN_LABELS])}"
+        )
+
+
+def _are_names(stated: Any) -> bool:
+    """Whether what a subject states under `labels` is a list of names; a user's function may state anything."""
+    return isinstance(stated, list) and bool(stated) and all(isinstance(name, str) for name in stated)
 
 
 def judged(child: Child, labels: Sequence[str], places: Sequence[int]) -> dict[str, Any] | None:
     """Accuracy with its 95% interval (Wilson 1927), expected calibration error, rows, and where it was wrong; None
-    where the subject has no labels.
+    where the subject has no labels. A label that it never answers counts like any other: its rows are wrong.
 
     Args:
         child: asked the labelled texts, one at a time.
         labels: the true one of each.
         places: of each text among those given.
-
-    Raises:
-        UserError: it knows none of the labels.
     """
     answers: list[Any] = []
     with Bar("quality", len(labels)) as bar:
@@ -59,10 +76,7 @@ def judged(child: Child, labels: Sequence[str], places: Sequence[int]) -> dict[s
                 return None
             answers += some
             bar.advance(len(some))
-    found = [answer[0] for answer in answers]
-    if not set(found) & set(labels):
-        raise _foreign(child.subject, "answers", found, labels)
-    wrong = np.array([own != label for own, label in zip(found, labels, strict=True)])
+    wrong = np.array([answer[0] != label for answer, label in zip(answers, labels, strict=True)])
     given = np.array([[answer[1], 0.0] for answer in answers])  # the answered label and any other
     error = bins(given, wrong.astype(int)).calibration_error
     return {
@@ -74,9 +88,11 @@ def judged(child: Child, labels: Sequence[str], places: Sequence[int]) -> dict[s
     }
 
 
-def _foreign(subject: Subject, says: str, own: Sequence[str], labels: Sequence[str]) -> UserError:
-    these, wanted = (", ".join(sorted(set(names))[:5]) for names in (own, labels))
-    return UserError(f"{subject.name} {says} {these}; the labels of the file are {wanted}")
+def _refuse_foreign(subject: Subject, says: str, names: Collection[str], labels: Sequence[str]) -> None:
+    """Raise where a subject has none of the file's labels."""
+    if not set(names) & set(labels):
+        these, wanted = (", ".join(sorted(set(some))[:SHOWN_LABELS]) for some in (names, labels))
+        raise UserError(f"{subject.name} {says} {these}; the labels of the file are {wanted}")
 
 
 def lost(first: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:

@@ -179,6 +179,26 @@ def test_labels_of_another_task_are_refused(folder: Path) -> None:
         measured([subject_of("waits", threads=1)], TEXTS, Plan(seconds=0.1, rounds=1, scenarios=()), ["a", "b", "a"])
 
 
+def test_a_label_that_is_never_answered_is_measured_like_any_other(folder: Path) -> None:
+    """The artifact knows "positive" and answers "negative" to both texts: nothing right, and a document."""
+    one, plan = subjects([str(folder)], 1, None, None), Plan(seconds=0.1, queries=20, rounds=1, scenarios=())
+    found = measured(one, ["bad", "bad bad"], plan, ["positive", "positive"])
+    assert found["subjects"][0]["quality"]["accuracy"] == 0.0
+    assert found["subjects"][0]["quality"]["wrong"] == [0, 1]
+
+
+def test_labels_that_an_artifact_doesnt_have_are_named_first(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    quality.check(subjects([str(folder)], 1, None, None)[0], TEXTS, ["negative", "neutral", "mixed"])
+    said = "bench: 2 of 3 rows have labels that counts doesn't have and can't answer: mixed, neutral\n"
+    assert capfd.readouterr().err == said
+
+
+def test_the_first_answers_are_the_labels_of_what_states_none() -> None:
+    quality.check(subject_of("waits"), TEXTS, ["negative", "positive", "other"])
+    with pytest.raises(UserError, match="it answers negative, positive; the labels of the file are a, b"):
+        quality.check(subject_of("waits"), TEXTS, ["a", "b", "a"])
+
+
 def subject_of(function: str, **options: Any) -> Subject:
     return Subject(name="it", kind="callable", place="", opener=f"{SUBJECTS}:{function}", options=options)
 
