@@ -194,8 +194,8 @@ def engine_table(found: Mapping[str, Any]) -> list[str]:
 
 
 def speed(ratio: Mapping[str, Any]) -> str:
-    """As in "7.1 (6.7 to 7.6)", and why it is no win where it isn't one; noise is said under the table."""
-    why = f"; {ratio['verdict']}" if ratio["verdict"].startswith("not a win") else ""
+    """As in "7.1 (6.7 to 7.6)", and what the bench says where that is neither faster nor slower."""
+    why = "" if ratio["verdict"] in ("faster", "slower") else f"; {ratio['verdict']}"
     return f"{1 / ratio['median']:.1f} ({1 / ratio['high']:.1f} to {1 / ratio['low']:.1f}){why}"
 
 
@@ -224,11 +224,10 @@ def rewrite(file: Path, part: str, lines: Sequence[str]) -> None:
 
 def notes(found: Mapping[str, Any], missing: Mapping[str, str]) -> list[str]:
     """Under a table: how it was measured, and what wasn't."""
-    seen = found["noise"]["seen"]
     return [
         "",
         f"`make bench`, {time.strftime('%Y-%m-%d')}; text to answer, one thread each; {table.conditions(found)}.",
-        *([f"Too noisy to be called faster or slower: {'; '.join(seen)}."] if seen else []),
+        *(f"{line[0].upper()}{line[1:]}." for line in table.noisy(found)),
         *(f"{name}: not measured: {why}" for name, why in missing.items()),
     ]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -57,15 +57,22 @@ class Ratio:
         median: ratio of the medians.
         low: lower end of the 95% interval.
         high: upper end of the 95% interval.
+        margin: the factor by which noise has widened the interval at both ends.
     """
 
     median: float
     low: float
     high: float
+    margin: float = 1.0
+
+    def widened(self, margin: float) -> Ratio:
+        """The same with the interval wider by a factor at both ends."""
+        return replace(self, low=self.low / margin, high=self.high * margin, margin=self.margin * margin)
 
     def as_dict(self) -> dict[str, float]:
-        """The figures for JSON."""
-        return {"median": self.median, "low": self.low, "high": self.high}
+        """The figures for JSON; the margin only where there is one to speak of."""
+        figures = {"median": self.median, "low": self.low, "high": self.high}
+        return figures if self.margin == 1 else {**figures, "margin": self.margin}
 
 
 class _QuietBar(Bar):

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from statistics import median
-from typing import Any
+from statistics import fmean, median
+from typing import Any, TypeVar
 
 import numpy as np
 import psutil
 
-DRIFT, STOLEN, FOREIGN = 0.03, 0.02, 0.05  # shares above which nothing is to be compared
+DRIFT, STOLEN, FOREIGN = 0.03, 0.02, 0.05  # shares above which a measurement counts as disturbed
+MOST_STOLEN = 0.99
 SIDE, WALK_BYTES = 192, 8 << 20  # of the kernel's matrices, and what it walks through
 TRIES, TRY_SECONDS = 9, 0.02
+REPEATED_SHARE = 0.5  # of the rounds, at most, are measured again
+
+T = TypeVar("T")
 
 
 def kernel_ms() -> float:
@@ -81,7 +87,9 @@ class Noise:
         drift: their relative difference.
         stolen: share of the time that processes wanted and the host gave to others; idle cores don't thin it.
         foreign: cores that other processes took, on average.
-        seen: what is above its bound, in words; nothing: comparable.
+        seen: what is above its bound, in words; nothing: quiet.
+        margin: the factor by which it could have changed the ratio of two subjects that took turns, 1 where it was
+            quiet. It is a bound, not an estimate: all of the disturbance is taken to have hit one of the two.
     """
 
     kernel_before_ms: float
@@ -90,10 +98,11 @@ class Noise:
     stolen: float
     foreign: float
     seen: list[str]
+    margin: float = 1.0
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
+        """For JSON; a margin belongs to rounds, see `describe_rounds`."""
+        return {name: value for name, value in asdict(self).items() if name != "margin"}
 
 
 class Listening:
@@ -102,15 +111,36 @@ class Listening:
     Args:
         served: whether a server on this machine is measured, whose process is not this one's child: its work is no
             noise.
+        since: when other work began to count; None: now.
+        core: on which the fixed piece of work runs, before and after; None: on any.
     """
 
-    def __init__(self, served: bool = False) -> None:
-        self.served = served
-        self.ticks, self.kernel_ms = ticks(), kernel_ms()
+    def __init__(self, served: bool = False, since: Ticks | None = None, core: int | None = None) -> None:
+        self.served, self.core = served, core
+        self.ticks = since or ticks()
+        self.kernel_ms = self._kernel_ms()
+
+    def _kernel_ms(self) -> float:
+        with on_core(self.core):
+            return kernel_ms()
 
     def heard(self) -> Noise:
         """Until now."""
-        return judged(self.kernel_ms, kernel_ms(), self.ticks, ticks(), self.served)
+        return judged(self.kernel_ms, self._kernel_ms(), self.ticks, ticks(), self.served)
+
+
+@contextlib.contextmanager
+def on_core(core: int | None) -> Iterator[None]:
+    """Keep this thread on a core for a while, where the system lets it choose."""
+    if core is None or not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {core})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def judged(kernel_before_ms: float, kernel_after_ms: float, before: Ticks, after: Ticks, served: bool = False) -> Noise:
@@ -131,15 +161,66 @@ def judged(kernel_before_ms: float, kernel_after_ms: float, before: Ticks, after
     took = f"a fixed piece of work took {kernel_before_ms:.3f} ms before and {kernel_after_ms:.3f} after"
     kept = f"other processes kept {foreign:.2f} cores busy"
     bounds = (
-        (drift, DRIFT, f"{took} ({DRIFT:.0%} allowed)"),
-        (stolen, STOLEN, f"the host took away {stolen:.1%} of the time that processes wanted ({STOLEN:.0%} allowed)"),
-        (foreign, math.inf if served else FOREIGN, f"{kept} ({FOREIGN} allowed)"),
+        (
+            drift,
+            DRIFT,
+            max(kernel_after_ms / kernel_before_ms, kernel_before_ms / kernel_after_ms),
+            f"{took} ({DRIFT:.0%} allowed)",
+        ),
+        (
+            stolen,
+            STOLEN,
+            1 / (1 - min(stolen, MOST_STOLEN)),
+            f"the host took away {stolen:.1%} of the time that processes wanted ({STOLEN:.0%} allowed)",
+        ),
+        (foreign, math.inf if served else FOREIGN, 1 + foreign, f"{kept} ({FOREIGN} allowed)"),
     )
+    above = [(factor, said) for value, bound, factor, said in bounds if value > bound]
     return Noise(
         kernel_before_ms=kernel_before_ms,
         kernel_after_ms=kernel_after_ms,
         drift=drift,
         stolen=stolen,
         foreign=foreign,
-        seen=[said for value, bound, said in bounds if value > bound],
+        seen=[said for _, said in above],
+        margin=math.prod((factor for factor, _ in above), start=1.0),
     )
+
+
+# -------------------------------------------------------------------------------------------------------------- rounds
+
+
+def measure_rounds(
+    count: int, measure: Callable[[int], tuple[T, Noise]], advance: Callable[[], None]
+) -> tuple[list[tuple[T, Noise]], int]:
+    """Measure rounds, each disturbed one again while repeats are left: the calmer of the two counts.
+
+    Args:
+        count: of the rounds.
+        measure: number of a round, from 0, to what it measured and what disturbed it.
+        advance: called after each round that counts.
+
+    Returns:
+        The rounds that count, in order, and how many were measured again.
+    """
+    rounds, repeats = [], 0
+    most = math.ceil(REPEATED_SHARE * count)
+    for number in range(count):
+        best = measure(number)
+        if best[1].seen and repeats < most:
+            repeats += 1
+            best = min(best, measure(number), key=lambda one: one[1].margin)
+        rounds.append(best)
+        advance()
+    return rounds, repeats
+
+
+def mean_margin(rounds: Sequence[Noise]) -> float:
+    """By how much what disturbed rounds could have changed the geometric mean of their ratios, as a factor."""
+    return math.exp(fmean(math.log(one.margin) for one in rounds)) if rounds else 1.0
+
+
+def describe_rounds(rounds: Sequence[Noise], repeated: int) -> dict[str, Any]:
+    """How many rounds were measured again, how many that count are disturbed all the same, and the margin for it."""
+    disturbed = sum(bool(one.seen) for one in rounds)
+    return {"repeated": repeated, "disturbed": disturbed, "margin": mean_margin(rounds)}

@@ -8,6 +8,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeft.bench.harness.noise import mean_margin
 from edgeft.bench.harness.single import Stream
 from edgeft.bench.race import Ratio
 
@@ -22,7 +23,8 @@ def ratio(a: Stream, b: Stream, seed: int = 0) -> Ratio:
     Of each round the ratio of the medians, of these the geometric mean. The interval is a bootstrap of two levels,
     rounds and in them blocks, the two subjects' together: a slow moment that hit both stays in both, and what differs
     from process to process counts. Few rounds vary less than they should: their spread is widened by Student's t over
-    the normal quantile and by n / (n - 1) in the variance.
+    the normal quantile and by n / (n - 1) in the variance. What disturbed rounds could have done to the mean widens the
+    interval by its margin, at both ends.
 
     Args:
         a: of one comparison.
@@ -39,7 +41,8 @@ def ratio(a: Stream, b: Stream, seed: int = 0) -> Ratio:
         drawn[place] = np.mean([_log_ratio(a, b, number, generator) for number in picked])
     low, high = np.percentile(drawn, (2.5, 97.5)) - drawn.mean()
     wider = student(rounds - 1) / Z * math.sqrt(rounds / (rounds - 1))
-    return Ratio(median=math.exp(centre), low=math.exp(centre + wider * low), high=math.exp(centre + wider * high))
+    ends = (math.exp(centre + wider * end) for end in (low, high))
+    return Ratio(median=math.exp(centre), low=next(ends), high=next(ends)).widened(mean_margin(a.noise))
 
 
 def student(freedom: int) -> float:

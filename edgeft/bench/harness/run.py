@@ -18,7 +18,7 @@ from edgeft.bench.harness.installed import install_bytes
 from edgeft.bench.harness.single import Stream
 from edgeft.bench.harness.subject import Subject
 from edgeft.bench.harness.warm import warm
-from edgeft.bench.race import summary
+from edgeft.bench.race import Ratio, summary
 from edgeft.errors import UserError
 from edgeft.progress import say
 
@@ -44,7 +44,7 @@ class Plan:
             single stream.
         streams: queries of the server scenario that may be answered at once.
         stream_alone: nothing beside the single stream.
-        drop_points: accuracy that a subject may lose against the first and still be called faster.
+        drop_points: accuracy that a subject may lose against the first and still be reported as faster.
         tokens: of every text, where they were made for that; None: they are as they are.
         seed: of arrivals and resampling.
     """
@@ -107,8 +107,8 @@ def measured(
     known = beginning(subjects, texts, plan)
     before, listening = _physical(), noise.Listening(any(one.served_here for one in subjects))
     streams = single.stream(subjects, mixed, plan.seconds, plan.rounds, plan.queries)
-    heard, after = listening.heard(), _physical()
-    bound = plan.bound_ms or server.BOUND_TIMES * summary(streams[subjects[0].name].samples_ms).p99_ms
+    heard, after, first = listening.heard(), _physical(), streams[subjects[0].name]
+    bound = plan.bound_ms or server.BOUND_TIMES * summary(first.samples_ms).p99_ms
     found = [
         {
             **_named(one),
@@ -121,11 +121,11 @@ def measured(
     return {
         **known,
         "machine": {**known["machine"], "clock": hardware.clock(), "peaks": peak},
-        "noise": heard.as_dict(),
+        "noise": {**heard.as_dict(), "rounds": noise.describe_rounds(first.noise, first.repeated)},
         "degrees": {"before": before["degrees"], "after": after["degrees"]},
         "joules": hardware.spent(before["joules"], after["joules"]),
         "subjects": found,
-        "ratios": compared(streams, found, plan, heard.seen),
+        "ratios": compared(streams, found, plan),
     }
 
 
@@ -222,9 +222,7 @@ def _ceilings(found: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
     return peak
 
 
-def compared(
-    streams: Mapping[str, Stream], found: Sequence[Mapping[str, Any]], plan: Plan, seen: Sequence[str]
-) -> dict[str, Any]:
+def compared(streams: Mapping[str, Stream], found: Sequence[Mapping[str, Any]], plan: Plan) -> dict[str, Any]:
     """Name to ratio of its latency to the first one's, and what may be said of it."""
     first, *others = streams
     qualities = {one["name"]: one.get("quality") for one in found}
@@ -234,21 +232,22 @@ def compared(
         ratio = ratios.ratio(streams[name], streams[first], plan.seed)
         both = qualities[first], qualities[name]
         lost = quality.lost(both[0], both[1]) if both[0] and both[1] else UNKNOWN
-        said = verdict(ratio, lost["drop_points"], plan.drop_points, bool(seen))
+        said = verdict(ratio, lost["drop_points"], plan.drop_points)
         if said == "faster" and name in odd:
             said = "not a win: it doesn't answer as recorded"
         if said == "slower" and first in odd:
             said = "slower, but the first doesn't answer as recorded"
-        made[name] = {**ratio.as_dict(), **lost, "verdict": said}
+        made[name] = {**ratio.as_dict(), "margin": ratio.margin, **lost, "verdict": said}
     return made
 
 
-def verdict(ratio: Any, lost: float | None, allowed: float, noisy: bool) -> str:
-    """What may be said of a subject beside the first one."""
-    if noisy:
-        return "too noisy to compare"
+def verdict(ratio: Ratio, lost: float | None, allowed: float) -> str:
+    """What may be said of a subject beside the first one: noise has widened the interval that decides."""
     if ratio.low <= 1 <= ratio.high:
-        return "no difference seen"
+        quiet = ratio.low * ratio.margin, ratio.high / ratio.margin
+        if quiet[0] <= 1 <= quiet[1]:
+            return "no difference seen"
+        return f"not reported as {'faster' if quiet[1] < 1 else 'slower'}: noise can explain it"
     if ratio.low > 1:
         if lost is not None and -lost > allowed:
             return f"slower, but the first has {-lost:.1f} points less accuracy, {allowed:g} allowed"

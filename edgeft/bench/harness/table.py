@@ -32,13 +32,29 @@ def show(found: Mapping[str, Any], console: Console) -> None:
 
 
 def noisy(found: Mapping[str, Any]) -> list[str]:
-    """What disturbed the single stream, and what each subject's further scenarios."""
+    """What disturbed the single stream and what that means, and what disturbed each subject's further scenarios."""
     stream = found["noise"]["seen"]
-    lines = [f"too noisy to compare: {'; '.join(stream)}"] if stream else []
+    lines = [f"noise: {'; '.join(stream)}; milliseconds of another run don't compare with these"] if stream else []
     alone = {one["name"]: (one.get("noise") or {}).get("seen") for one in found["subjects"]}
-    return lines + [
-        f"{name}, beside the single stream: noisy: {'; '.join(seen)}" for name, seen in alone.items() if seen
+    return [
+        *lines,
+        *filter(None, [rounds_text(found)]),
+        *(f"{name}, beside the single stream: noisy: {'; '.join(seen)}" for name, seen in alone.items() if seen),
     ]
+
+
+def rounds_text(found: Mapping[str, Any]) -> str:
+    """What became of disturbed rounds, and what it does to ratios; empty where none was."""
+    rounds, count = found["noise"].get("rounds", {}), found["plan"]["rounds"]
+    if not rounds.get("repeated") and not rounds.get("disturbed"):
+        return ""
+    again = f"{rounds['repeated']} of {count} rounds were disturbed and measured again"
+    if not rounds["disturbed"]:
+        return f"{again}, quietly"
+    left = f"{rounds['disturbed']} that count are disturbed all the same"
+    if not found["ratios"]:
+        return f"{again}; {left}"
+    return f"{again}; {left}, for which the ratios' intervals are {rounds['margin'] - 1:.1%} wider at both ends"
 
 
 def tables(found: Mapping[str, Any]) -> list[list[Row]]:

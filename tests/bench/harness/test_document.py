@@ -123,7 +123,8 @@ def test_the_table_and_the_page_show_it(found: dict[str, Any]) -> None:
     table.show(found, Console(file=stream, width=200))
     text = stream.getvalue()
     assert "counts                    0.6667  0.208 to 0.939" in text
-    assert ("too noisy to compare: " in text) == bool(found["noise"]["seen"])
+    assert ("noise: " in text) == bool(found["noise"]["seen"])
+    assert ("measured again" in text) == bool(found["noise"]["rounds"]["repeated"])
     for wanted in (
         "counts",
         "passed",
@@ -144,20 +145,23 @@ def test_the_table_and_the_page_show_it(found: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("ratio", "lost", "noisy", "said"),
+    ("ratio", "lost", "margin", "said"),
     [
-        ((0.5, 0.4, 0.6), None, False, "faster"),
-        ((0.5, 0.4, 0.6), 0.9, False, "faster"),
-        ((0.5, 0.4, 0.6), 1.5, False, "not a win: 1.5 points less accuracy, 1 allowed"),
-        ((1.2, 1.1, 1.3), -0.5, False, "slower"),
-        ((8.0, 7.9, 8.1), -20.0, False, "slower, but the first has 20.0 points less accuracy, 1 allowed"),
-        ((0.99, 0.97, 1.01), 9.0, False, "no difference seen"),
-        ((0.5, 0.4, 0.6), None, True, "too noisy to compare"),
+        ((0.5, 0.4, 0.6), None, 1.0, "faster"),
+        ((0.5, 0.4, 0.6), 0.9, 1.0, "faster"),
+        ((0.5, 0.4, 0.6), 1.5, 1.0, "not a win: 1.5 points less accuracy, 1 allowed"),
+        ((1.2, 1.1, 1.3), -0.5, 1.0, "slower"),
+        ((8.0, 7.9, 8.1), -20.0, 1.0, "slower, but the first has 20.0 points less accuracy, 1 allowed"),
+        ((0.99, 0.97, 1.01), 9.0, 1.0, "no difference seen"),
+        ((1 / 14.8, 1 / 15.3, 1 / 14.4), None, 1.14, "faster"),  # 14.8 times, where the clock had moved by 14%
+        ((0.95, 0.93, 0.97), None, 1.14, "not reported as faster: noise can explain it"),
+        ((1.1, 1.05, 1.15), None, 1.14, "not reported as slower: noise can explain it"),
+        ((0.99, 0.97, 1.01), None, 1.14, "no difference seen"),
     ],
 )
-def test_what_may_be_said(ratio: tuple[float, float, float], lost: float | None, noisy: bool, said: str) -> None:
+def test_what_may_be_said(ratio: tuple[float, float, float], lost: float | None, margin: float, said: str) -> None:
     middle, low, high = ratio
-    assert verdict(Ratio(median=middle, low=low, high=high), lost, 1.0, noisy) == said
+    assert verdict(Ratio(median=middle, low=low, high=high).widened(margin), lost, 1.0) == said
 
 
 def test_one_round_of_two_is_refused(folder: Path) -> None:
@@ -301,8 +305,8 @@ def test_the_gate_passes_what_is_equal(found: dict[str, Any]) -> None:
 def test_what_answers_otherwise_than_recorded_is_no_win() -> None:
     quick, slow = (Stream(rounds=[[np.full(3, ms)] for _ in range(3)]) for ms in (1.0, 2.0))
     rows = [{"name": "a"}, {"name": "b", "replay": {"passed": False}}, {"name": "c", "replay": {"passed": True}}]
-    found = compared({"a": slow, "b": quick, "c": quick}, rows, Plan(), [])
+    found = compared({"a": slow, "b": quick, "c": quick}, rows, Plan())
     assert found["b"]["verdict"] == "not a win: it doesn't answer as recorded"
-    turned = compared({"b": quick, "a": slow}, [rows[1], rows[0]], Plan(), [])
+    turned = compared({"b": quick, "a": slow}, [rows[1], rows[0]], Plan())
     assert turned["a"]["verdict"] == "slower, but the first doesn't answer as recorded"
     assert (found["c"]["verdict"], found["c"]["median"], found["c"]["drop_points"]) == ("faster", 0.5, None)

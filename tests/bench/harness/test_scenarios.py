@@ -142,8 +142,9 @@ def test_subjects_of_one_thread_share_a_core(subject: Make) -> None:
 
 def test_before_a_block_another_text_is_asked() -> None:
     child, other = Asked(), Asked()
-    found = {name: Stream(rounds=[[]], warm=[Warm(windows=2, settled=True, median_ms=20.0)]) for name in "ab"}
-    single._round({"a": child, "b": other}, found, 0.0, 8, 0)
+    settled = Warm(windows=2, settled=True, median_ms=20.0)
+    parts = {name: single.Part(begin=0, started={}, warm=settled) for name in "ab"}
+    single._take_turns({"a": child, "b": other}, parts, 0.0, 8)
     assert child.firsts[:3] == [-1, 0, 1]  # refreshed by one, then two that are timed
 
 
