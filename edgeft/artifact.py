@@ -12,7 +12,7 @@ import msgspec
 
 from edgeft.cleaning import Cleaning
 from edgeft.errors import ArtifactError
-from edgeft.files import file_sha256, write_json
+from edgeft.files import file_sha256, sync_file, sync_folder, write_json
 
 # 2: inputs.cleaning, which an earlier runtime would pass over and answer differently. 3: kind, likewise. 4:
 # calibration.selective, without which it would answer where it has to abstain.
@@ -206,13 +206,16 @@ class _Versioned:
 
 
 def write_manifest(folder: Path, manifest: Manifest, files: list[str]) -> Manifest:
-    """Write the manifest, as the last file of the artifact.
+    """Write the manifest, as the last file of the artifact: when it is on the disk, so are the files that it lists.
 
     Args:
         folder: the artifact, every other file already in place.
         manifest: without `files`, which are filled in here.
         files: the names that the artifact holds.
     """
+    for name in files:
+        sync_file(folder / name)
+    sync_folder(folder)
     entries = {
         name: File(sha256=file_sha256(folder / name), bytes=(folder / name).stat().st_size) for name in sorted(files)
     }

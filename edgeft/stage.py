@@ -23,7 +23,7 @@ import msgspec
 
 from edgeft import ranks
 from edgeft.errors import OutputFolderError, UserError
-from edgeft.files import file_sha256, write_json
+from edgeft.files import file_sha256, is_temporary, make_folder, sweep, sync_folder, sync_tree, write_json
 from edgeft.progress import say
 from edgeft.recipe import StageConfig
 from edgeft.version import __version__
@@ -142,23 +142,45 @@ def _prepare(out_dir: Path, name: str, key: str) -> None:
     if out_dir.exists() and not out_dir.is_dir():
         raise OutputFolderError(f"{out_dir} is a file; give a folder")
     ours = marker.exists() or (out_dir / COMPLETE).exists()
-    # A kill while the very first marker was written leaves its temporary file alone.
-    others = out_dir.exists() and any(item.name != UNFINISHED + ".tmp" for item in out_dir.iterdir())
-    if others and not ours:
+    if not ours and not holds_nothing(out_dir, UNFINISHED):
         raise OutputFolderError(
             f"{out_dir} is not empty and was not written by edgeft; give another folder, or empty it yourself"
         )
-    out_dir.mkdir(parents=True, exist_ok=True)
+    make_folder(out_dir)
     same = marker.exists() and _unfinished_key(marker) == key
     if not same:
         # A marker without key goes first: at no moment does our folder look like somebody else's or complete, and only
         # when it is empty does it belong to this key, so that nobody resumes from another run's checkpoint.
         write_json(marker, {"stage": name, "key": None})
     (out_dir / COMPLETE).unlink(missing_ok=True)
+    sync_folder(out_dir)  # no power cut brings it back beside half of what it tells of
     for item in out_dir.iterdir():
         if item != marker and not (same and item.name in (CHECKPOINTS, LOGS)):
-            shutil.rmtree(item) if item.is_dir() else item.unlink()
+            shutil.rmtree(item) if item.is_dir() and not item.is_symlink() else item.unlink()
+    sync_folder(out_dir)  # nor the checkpoint of another key beside this one
     write_json(marker, {"stage": name, "key": key})
+
+
+def holds_nothing(folder: Path, *markers: str) -> bool:
+    """Whether a folder is not there, empty, or has only what a kill leaves while the first marker is written.
+
+    Args:
+        folder: that a marker says is ours.
+        markers: the file that says so, and what is written before it.
+    """
+    if not folder.exists():
+        return True
+    first, *before = markers
+    return all(is_temporary(item.name) or item.name in (f"{first}.tmp", *before) for item in folder.iterdir())
+
+
+def _tidy(out_dir: Path) -> None:
+    """Take away what a complete stage needs no more; a kill may have come before."""
+    if (out_dir / CHECKPOINTS).exists():
+        shutil.rmtree(out_dir / CHECKPOINTS, ignore_errors=True)
+    (out_dir / UNFINISHED).unlink(missing_ok=True)
+    sweep(out_dir)
+    sync_folder(out_dir)
 
 
 def _check_apart(name: str, inputs: Inputs, out_dir: Path) -> None:
@@ -257,6 +279,8 @@ def stage(name: str, together: bool = False) -> Callable[[Callable[[Any, Inputs,
             done = read_result(out_dir)
             if done and done.key == key and done.digest == digest(out_dir):
                 say(f"{name}: complete, kept ({out_dir})")
+                if ranks.is_main():
+                    _tidy(out_dir)
                 return done
             memory, start = PeakMemory(), time.perf_counter()
             if ranks.is_main():
@@ -265,7 +289,8 @@ def stage(name: str, together: bool = False) -> Callable[[Callable[[Any, Inputs,
                 say(f"{name}: {out_dir}")
                 with _nothing_left_behind(out_dir):
                     metrics = fill(config, inputs, out_dir)
-                shutil.rmtree(out_dir / CHECKPOINTS, ignore_errors=True)
+                sweep(out_dir)
+                sync_tree(out_dir, (COMPLETE, UNFINISHED, CHECKPOINTS, LOGS))
             else:
                 metrics = _beside(name, fill, config, inputs)
             result = StageResult(
@@ -282,7 +307,7 @@ def stage(name: str, together: bool = False) -> Callable[[Callable[[Any, Inputs,
             )
             if ranks.is_main():
                 write_json(out_dir / COMPLETE, result)
-                (out_dir / UNFINISHED).unlink()
+                _tidy(out_dir)
             return result
 
         return run

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from edgeft import models
 from edgeft.compress import losses
 from edgeft.compress.states import watched
+from edgeft.files import make_folder, rename_synced
 from edgeft.progress import track
 from edgeft.stage import CHECKPOINTS, RUN_MARKER, code_version, digest
 from edgeft.train.tasks import Items, TrainingTask
@@ -114,7 +115,7 @@ def outputs(question: Question, states: Collection[str], cache: Path, device: to
     items = question.items
     starts = _starts(question.task.target_counts(items)), _starts(items.lengths)
     if missing:
-        entry.mkdir(parents=True, exist_ok=True)
+        make_folder(entry)
         _compute(question, missing, starts, entry, device)
     arrays = {name: np.load(entry / f"{name}.npy", mmap_mode="r") for name in wanted}
     return TeacherOutputs(starts[1], arrays)
@@ -142,7 +143,7 @@ def _compute(question: Question, missing: Sequence[str], starts: Starts, entry: 
                 _keep(arrays, entry, {name: of_tokens}, _rows(starts[1], places), int(starts[1][-1]))
     for name, array in arrays.items():
         array.flush()
-        _unfinished(entry, name).rename(entry / f"{name}.npy")
+        rename_synced(_unfinished(entry, name), entry / f"{name}.npy")
 
 
 def _batch(question: Question) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,12 +12,12 @@ from typing import Any
 import edgeft
 from edgeft import artifact, recipe
 from edgeft.errors import OutputFolderError, RecipeError, UserError
-from edgeft.files import write_atomically, write_json
+from edgeft.files import make_folder, sweep, take_lock, write_atomically, write_json
 from edgeft.pipeline import early, scrutiny, ship
 from edgeft.pipeline.steps import Step, feasible, form, in_run, left_out, preflight, steps
 from edgeft.progress import say
 from edgeft.recipe import Recipe, StageConfig
-from edgeft.stage import RUN_MARKER, Inputs, StageResult, digest, read_result, stage, stage_key
+from edgeft.stage import RUN_MARKER, Inputs, StageResult, digest, holds_nothing, read_result, stage, stage_key
 from edgeft.train import swapped
 
 ARTIFACT = "artifact"
@@ -100,8 +100,7 @@ def check_folder(run_dir: Path) -> bool:
     if run_dir.exists() and not run_dir.is_dir():
         raise OutputFolderError(f"{run_dir} is a file; give a folder as --run-dir")
     fresh = not (run_dir / RUN_MARKER).exists()
-    # A kill while the very first marker was written leaves its temporary file alone.
-    if fresh and run_dir.exists() and any(item.name != f"{RUN_MARKER}.tmp" for item in run_dir.iterdir()):
+    if fresh and not holds_nothing(run_dir, RUN_MARKER, LOCK):
         raise OutputFolderError(f"{run_dir} is not empty and is not a run of edgeft; give another --run-dir")
     return fresh
 
@@ -114,25 +113,24 @@ def run_folder(run_dir: Path) -> Iterator[None]:
         OutputFolderError: the folder holds something that is not a run, or another process runs in it.
     """
     fresh = check_folder(run_dir)
-    run_dir.mkdir(parents=True, exist_ok=True)
-    write_json(run_dir / RUN_MARKER, {"edgeft": edgeft.__version__})
+    make_folder(run_dir)
     with alone(run_dir):
+        sweep(run_dir, below=False)
+        write_json(run_dir / RUN_MARKER, {"edgeft": edgeft.__version__})
         try:
             yield
         except UserError:
             if fresh and not any(path.is_dir() for path in run_dir.iterdir()):
-                shutil.rmtree(run_dir)
+                shutil.rmtree(run_dir, ignore_errors=os.name == "nt")  # which removes no file that is locked
             raise
 
 
 @contextlib.contextmanager
 def alone(run_dir: Path) -> Iterator[None]:
     """Hold the run folder's lock, which the system gives back however the process ends."""
-    with (run_dir / LOCK).open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise OutputFolderError(f"{run_dir}: another process is running there; wait for it or end it") from None
+    if (lock := take_lock(run_dir / LOCK)) is None:
+        raise OutputFolderError(f"{run_dir}: another process is running there; wait for it or end it")
+    with lock:
         yield
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import shlex
 import shutil
 from collections.abc import Iterator, Mapping
@@ -15,12 +16,12 @@ import msgspec
 import edgeft
 from edgeft import recipe
 from edgeft.errors import OutputFolderError, UserError
-from edgeft.files import write_json
+from edgeft.files import make_folder, write_json
 from edgeft.recipe import Recipe
 from edgeft.search import space as spaces
 from edgeft.search.space import Space
 from edgeft.search.study import LOCK, exclusive
-from edgeft.stage import NOT_KEYED
+from edgeft.stage import NOT_KEYED, holds_nothing
 
 MARKER = "search.json"
 
@@ -47,7 +48,7 @@ def search_folder(folder: Path, search: Mapping[str, Any], flag: str = "--run-di
         OutputFolderError: it holds something else, or another search.
     """
     _check_ours(folder, flag)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     with exclusive(folder):
         fresh = not (folder / MARKER).exists()
         if fresh:
@@ -58,7 +59,7 @@ def search_folder(folder: Path, search: Mapping[str, Any], flag: str = "--run-di
         yield
     except UserError:
         if fresh and not any(path.is_dir() for path in folder.iterdir()):
-            shutil.rmtree(folder)
+            shutil.rmtree(folder, ignore_errors=os.name == "nt")  # which removes no file that is open
         raise
 
 
@@ -67,8 +68,7 @@ def _check_ours(folder: Path, flag: str) -> None:
         raise OutputFolderError(f"{folder} is a file; give a folder as {flag}")
     if not folder.exists() or (folder / MARKER).exists():
         return
-    # A kill while the very first marker was written leaves its temporary file and the lock.
-    if any(item.name not in (f"{MARKER}.tmp", LOCK) for item in folder.iterdir()):
+    if not holds_nothing(folder, MARKER, LOCK):
         raise OutputFolderError(f"{folder} is not empty and is not a search of edgeft; give another {flag}")
 
 

@@ -7,11 +7,10 @@ the process ends: a trial that is running without a holder was killed, and goes 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import optuna
@@ -19,6 +18,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.samplers import BaseSampler, TPESampler
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from edgeft.files import Lock, take_lock
 from edgeft.search.space import Choices, Range, Space
 
 STORAGE = "study.db"
@@ -136,22 +136,16 @@ def created(
 @contextlib.contextmanager
 def exclusive(folder: Path) -> Iterator[None]:
     """Hold the folder's lock, for moments: to take a trial, to tidy up, to prepare the rows."""
-    with (folder / LOCK).open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    lock = take_lock(folder / LOCK, wait=True)
+    assert lock is not None  # it waited
+    with lock:
         yield
 
 
-def _hold(folder: Path, number: int) -> IO[str] | None:
+def _hold(folder: Path, number: int) -> Lock | None:
     """The lock of a trial; None where a living process has it."""
-    place = folder / LOCKS / f"{number:04d}"
-    place.parent.mkdir(exist_ok=True)
-    lock = place.open("w")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.close()
-        return None
-    return lock
+    (folder / LOCKS).mkdir(exist_ok=True)
+    return take_lock(folder / LOCKS / f"{number:04d}")
 
 
 @dataclass(frozen=True)
@@ -159,7 +153,7 @@ class Claim:
     """A trial that this process may run, and the lock that says so."""
 
     trial: Trial
-    lock: IO[str]
+    lock: Lock
 
 
 def claim(study: optuna.Study, folder: Path, space: Space, trials: int) -> Claim | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -10,29 +9,32 @@ import torch
 
 from edgeft import ranks
 from edgeft.errors import TrainingError
+from edgeft.files import make_folder, written_whole
+from edgeft.progress import say
 from edgeft.stage import CHECKPOINTS
 
 NAME = "last.pt"
 
 
 def save(out_dir: Path, state: dict[str, Any]) -> None:
-    """Write the checkpoint so that a kill leaves the one before or this one, never half of it."""
-    folder = out_dir / CHECKPOINTS
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f"{NAME}.tmp"
-    with temporary.open("wb") as file:
+    """Write the checkpoint so that a kill or a power cut leaves the one before or this one, never half of it."""
+    make_folder(out_dir / CHECKPOINTS)
+    with written_whole(out_dir / CHECKPOINTS / NAME) as file:
         torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(folder / NAME)
 
 
 def load(out_dir: Path) -> dict[str, Any] | None:
-    """The last checkpoint, None where there is none."""
+    """The last checkpoint, None where there is none or where a disk gave back something else."""
     path = out_dir / CHECKPOINTS / NAME
     if not path.exists():
         return None
-    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
+    except Exception as error:  # noqa: BLE001 - of damaged bytes torch raises nearly anything
+        say(f"{path} can't be read, training starts anew: {' '.join(str(error).split())[:100]}")
+        return None
     return state
 
 

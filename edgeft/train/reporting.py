@@ -18,6 +18,7 @@ import msgspec
 import torch
 
 from edgeft.errors import RecipeError
+from edgeft.files import write_atomically
 from edgeft.recipe import TrainingConfig
 from edgeft.stage import CHECKPOINTS, LOGS
 from edgeft.train import watch
@@ -213,6 +214,4 @@ class Reported:
         """This step was reported. A power cut may lose the last ones, which are then reported twice."""
         self.until[kind] = step
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.path.with_name(self.path.name + ".tmp")
-        temporary.write_text(json.dumps(self.until), encoding="utf-8")
-        temporary.replace(self.path)
+        write_atomically(self.path, json.dumps(self.until).encode(), synced=False)

@@ -10,7 +10,7 @@ import optuna
 
 import edgeft
 from edgeft import artifact, recipe
-from edgeft.files import write_atomically, write_json
+from edgeft.files import rename_synced, write_atomically, write_json
 from edgeft.pipeline.run import ARTIFACT, finish
 from edgeft.recipe import Recipe
 from edgeft.search.budgeted import stages
@@ -49,7 +49,7 @@ def _make(place: Path, whole: Recipe, job: Job, made: Mapping[str, Path]) -> Non
     write_atomically(part / artifact.RECIPE, recipe.to_yaml(whole).encode())
     for name, folder in made.items():
         stages.linked(folder, part / name)
-    part.rename(place)
+    rename_synced(part, place)
 
 
 def ship(job: Job, study: optuna.Study, number: int) -> Path:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import edgeft
-from edgeft.files import write_json
+from edgeft.files import rename_synced, write_json
 from edgeft.pipeline.steps import TRAINING, Step, steps
 from edgeft.recipe import Recipe
 from edgeft.search.budgeted.job import STAGES, Job
@@ -89,7 +89,7 @@ def linked(source: Path, target: Path) -> None:
     part = target.with_name(f"{target.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     shutil.copytree(source, part, copy_function=_link)
-    part.rename(target)
+    rename_synced(part, target)
 
 
 def _link(source: str, target: str) -> None:
