@@ -10,7 +10,7 @@ NAMES := .venv-names
 BIN := $(VENV)/bin
 PIP := pip install --quiet --constraint constraints.txt
 
-.PHONY: install demo test check bench clean
+.PHONY: install demo test check sanitize bench clean
 
 install: $(VENV)/.ready
 
@@ -30,6 +30,10 @@ check: $(VENV)/.ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# The kernels under the address and undefined-behaviour sanitizers, a part of `make test`; the log is build/asan.log.
+sanitize: $(VENV)/.ready
+	$(BIN)/pytest tests/runtime/test_kernels_sanitized.py
 
 # Everything: to train, to compress, to serve, to test. torch goes first, so that its pinned build is the one taken.
 $(VENV)/.ready: pyproject.toml constraints.txt

@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import ctypes
 import functools
-import importlib.util
 from pathlib import Path
 
 from edgeft.runtime import processor
+from edgeft.runtime.built import call_library, library_file
 
 
 @functools.cache
 def library() -> Path | None:
     """The library of operators for onnxruntime; None where it wasn't built or the processor lacks AVX-512 VNNI."""
-    spec = importlib.util.find_spec("edgeft.runtime._kernels")
-    if spec is None or spec.origin is None:
-        return None
-    try:
-        supported = bool(ctypes.CDLL(spec.origin).edgeft_supported())
-    except (OSError, AttributeError):
-        return None
-    return Path(spec.origin) if supported else None
+    return library_file() if call_library("edgeft_supported") else None
 
 
 def describe() -> str:

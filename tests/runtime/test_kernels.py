@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgeft.errors import ArtifactError
 from edgeft.export import operators
-from edgeft.runtime import kernels
+from edgeft.runtime import built, kernels
 from edgeft.runtime.engine import Engine
 
 Floats = NDArray[np.float32]
@@ -26,7 +26,9 @@ WAYS = [
     pytest.param(False, id="body"),
     pytest.param(True, id="kernel", marks=pytest.mark.skipif(kernels.library() is None, reason="no kernels here")),
 ]
+needs_kernels = pytest.mark.skipif(kernels.library() is None, reason="no kernels here")
 EPSILON = 1e-5
+NOT_FINITE = [np.nan, -np.nan, np.inf, -np.inf]
 
 
 class Operator:
@@ -220,6 +222,51 @@ def test_shapes_that_dont_fit_are_one_line(tmp_path: Path) -> None:
         operator.run(True, x=numbers((2, 3, 9), 0))
 
 
+@needs_kernels
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({"residual": (3, 2, 10)}, r"residual is \(3, 2, 10\), expected \(2, 3, 10\)"),
+        ({"residual": (6, 10)}, r"residual is \(6, 10\), expected \(2, 3, 10\)"),
+        ({"residual": (60,)}, r"residual is \(60\), expected \(2, 3, 10\)"),
+        ({"x": (2, 3, 9)}, r"the last axis of x is \(9\), expected \(8\)"),
+        ({"gamma": (1, 10)}, r"gamma is \(1, 10\), expected \(10\)"),
+        ({"beta": (5, 2)}, r"beta is \(5, 2\), expected \(10\)"),
+        ({"smooth": (2, 4)}, r"smooth is \(2, 4\), expected \(8\)"),
+        ({"scale": (10, 1)}, r"scale is \(10, 1\), expected \(10\)"),
+        ({"bias": (2, 5)}, r"bias is \(2, 5\), expected \(10\)"),
+    ],
+)
+def test_as_many_numbers_in_another_shape_are_refused(
+    tmp_path: Path, change: dict[str, tuple[int, ...]], line: str
+) -> None:
+    operator = linear_operator(tmp_path, "LinearNorm", (2, 3), 8, 10)
+    model = onnx.load(operator.path)
+    ((name, shape),) = change.items()
+    for tensor in model.graph.initializer:
+        if tensor.name == name:
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).reshape(shape), name))
+    for value in model.graph.input:
+        if value.name == name:
+            value.CopyFrom(helper.make_tensor_value_info(name, TensorProto.FLOAT, [None] * len(shape)))
+    onnx.save(model, operator.path)
+    feeds = {name: numbers(shape, 0)} if name in operator.feeds else {}
+    with pytest.raises(Exception, match=f"edgeft: .*{line}") as caught:
+        operator.run(True, **feeds)
+    assert "\n" not in str(caught.value)
+
+
+@needs_kernels
+@pytest.mark.parametrize("shape", [(6,), (3, 2), (1, 6), (2, 3, 1)])
+def test_a_mask_in_another_shape_is_refused(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    mask = np.ones(shape, dtype=np.int64)
+    operator = Operator(
+        tmp_path, "Attention", {"qkv": numbers((2, 3, 24), 0), "mask": mask}, {}, num_heads=1, scale=1.0
+    )
+    with pytest.raises(Exception, match=r"edgeft: the mask has to be \(batch, tokens\): mask is .*, expected \(2, 3\)"):
+        operator.run(True)
+
+
 @pytest.mark.skipif(kernels.library() is None, reason="no kernels here")
 def test_weights_that_arent_constant_are_refused(tmp_path: Path) -> None:
     operator = linear_operator(tmp_path, "Linear", (2, 3), 8, 10)
@@ -250,6 +297,44 @@ def test_a_number_that_is_none_spoils_no_other_row(tmp_path: Path, kind: str, na
     np.testing.assert_array_equal(operator.run(native, x=x)[0, [0, 2]], clean[0, [0, 2]])
 
 
+@needs_kernels
+@pytest.mark.parametrize("kind", ["Linear", "GeluLinear", "LinearNorm", "GeluLinearNorm"])
+@pytest.mark.parametrize("bad", NOT_FINITE)
+def test_the_kernel_keeps_one_number_that_isnt_finite(tmp_path: Path, kind: str, bad: float) -> None:
+    operator = linear_operator(tmp_path, kind, (1, 3), 40, 20)
+    clean = operator.run(True)
+    for column in (0, 1, 15, 16, 31, 32, 39):
+        x = operator.feeds["x"].copy()
+        x[0, 1, column] = bad
+        answer = operator.run(True, x=x)
+        assert not np.isfinite(answer[0, 1]).any()
+        np.testing.assert_array_equal(answer[0, [0, 2]], clean[0, [0, 2]])
+
+
+@pytest.mark.parametrize("native", WAYS)
+@pytest.mark.parametrize("kind", ["Linear", "GeluLinear", "LinearNorm", "GeluLinearNorm"])
+@pytest.mark.parametrize("bad", NOT_FINITE)
+def test_a_row_without_a_number_stays_one(tmp_path: Path, kind: str, native: bool, bad: float) -> None:
+    """As a LayerNormalization leaves a row that had one; a body loses one alone, onnxruntime's ReduceMax does."""
+    operator = linear_operator(tmp_path, kind, (1, 3), 40, 20)
+    x = operator.feeds["x"].copy()
+    x[0, 1] = bad
+    assert not np.isfinite(operator.run(native, x=x)[0, 1]).any()
+
+
+@needs_kernels
+@pytest.mark.parametrize("bad", NOT_FINITE)
+@pytest.mark.parametrize("part", ["query", "key", "value"])
+def test_attention_keeps_what_isnt_finite_as_its_body_does(tmp_path: Path, bad: float, part: str) -> None:
+    qkv, mask = numbers((2, 20, 3 * 32), 8), np.ones((2, 20), dtype=np.int64)
+    qkv[0, 3, {"query": 0, "key": 32, "value": 64}[part] + 5] = bad
+    operator = Operator(tmp_path, "Attention", {"qkv": qkv, "mask": mask}, {}, num_heads=1, scale=1.0)
+    kernel, body = operator.run(True), operator.run(False)
+    np.testing.assert_array_equal(np.isfinite(kernel), np.isfinite(body))
+    assert not np.isfinite(body[0]).all()
+    assert np.isfinite(body[1]).all()
+
+
 @pytest.mark.parametrize("native", WAYS)
 def test_gelu_far_out_is_nothing_or_itself(tmp_path: Path, native: bool) -> None:
     operator = linear_operator(tmp_path, "GeluLinear", (1, 1), 8, 16)
@@ -269,5 +354,5 @@ def test_heads_that_no_model_has_are_refused(tmp_path: Path, heads: int) -> None
 def test_a_library_that_is_none_of_ours_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "other.so").write_bytes(b"no library")
     found = SimpleNamespace(origin=str(tmp_path / "other.so"))
-    monkeypatch.setattr(kernels.importlib.util, "find_spec", lambda _: found)
+    monkeypatch.setattr(built.importlib.util, "find_spec", lambda _: found)
     assert kernels.library.__wrapped__() is None

@@ -1,5 +1,6 @@
 #include "kernels.h"
 
+#ifdef HAS_KERNELS
 #include <math.h>
 #include <string.h>
 
@@ -150,3 +151,4 @@ KERNEL void attend(const float *q, const float *k, const float *v, size_t ld, co
         blocks[tokens - row < ROWS ? tokens - row : ROWS](&j);
     }
 }
+#endif

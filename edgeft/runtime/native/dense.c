@@ -1,10 +1,18 @@
 #include "kernels.h"
 
+#ifdef HAS_KERNELS
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
+#ifdef _WIN32
+#include <malloc.h>
+static void *aligned(size_t bytes) { return _aligned_malloc(ROUND_UP(bytes, 64), 64); }
+static void free_aligned(void *memory) { _aligned_free(memory); }
+#else
 static void *aligned(size_t bytes) { return aligned_alloc(64, ROUND_UP(bytes, 64)); }
+static void free_aligned(void *memory) { free(memory); }
+#endif
 
 int pack_weights(packed_weights *out, const int8_t *w, const float *scale, const float *bias, size_t k, size_t n) {
     size_t deep = ROUND_UP(k, 4), panels = (n + PANEL - 1) / PANEL, wide = panels * PANEL;
@@ -35,8 +43,8 @@ int pack_weights(packed_weights *out, const int8_t *w, const float *scale, const
 }
 
 void free_weights(packed_weights *w) {
-    free(w->data);
-    free(w->scale);
+    free_aligned(w->data);
+    free_aligned(w->scale);
     *w = (packed_weights){0};
 }
 
@@ -66,7 +74,17 @@ INLINE __m512 gelu_ps(__m512 x) {
 }
 
 #define SMALLEST 1e-20f
-#define GELU_FLOOR 0.17f /* GELU is never below -0.16998 */
+#define GELU_FLOOR 0.17f    /* GELU is never below -0.16998 */
+#define NOT_FINITE 0x99     /* quiet and signalling NaN, both infinities */
+
+/* The largest of floats without a sign. As integers they have the same order, with NaN above all: `max` of floats loses
+ * it. */
+INLINE float largest(__m512i bits) {
+    int32_t most = _mm512_reduce_max_epi32(bits);
+    float value;
+    memcpy(&value, &most, sizeof value);
+    return value;
+}
 
 INLINE void write_row(uint8_t *q, __m512 value, __m512 inverse, __m512i zero, __mmask16 in) {
     __m512i rounded = _mm512_add_epi32(_mm512_cvtps_epi32(_mm512_mul_ps(value, inverse)), zero);
@@ -77,13 +95,13 @@ KERNEL void quantize_rows(const float *x, const float *smooth, uint8_t *q, float
                           size_t k) {
     size_t deep = ROUND_UP(k, 4);
     for (size_t row = 0; row < rows; row++, x += k, q += deep) {
-        __m512 most = _mm512_set1_ps(SMALLEST);
+        __m512i most = _mm512_castps_si512(_mm512_set1_ps(SMALLEST));
         for (size_t i = 0; i < k; i += LANES) {
             __mmask16 in = lanes_below(k - i);
             __m512 value = _mm512_mul_ps(_mm512_maskz_loadu_ps(in, x + i), _mm512_maskz_loadu_ps(in, smooth + i));
-            most = _mm512_max_ps(_mm512_abs_ps(value), most);
+            most = _mm512_max_epi32(_mm512_castps_si512(_mm512_abs_ps(value)), most);
         }
-        float top = _mm512_reduce_max_ps(most);
+        float top = largest(most);
         scale[row] = top * (1 / 127.0f);
         offset[row] = -128 * scale[row];
         __m512 inverse = _mm512_set1_ps(127 / top);
@@ -101,14 +119,18 @@ KERNEL void quantize_gelu_rows(const float *x, const float *smooth, uint8_t *q, 
     size_t deep = ROUND_UP(k, 4);
     for (size_t r = 0; r < rows; r++, x += k, q += deep) {
         __m512 most = _mm512_set1_ps(SMALLEST);
+        unsigned not_finite = 0; /* -infinity has a finite GELU here, and `max` loses NaN */
         for (size_t i = 0; i < k; i += LANES) {
             __mmask16 in = lanes_below(k - i);
-            __m512 value = _mm512_add_ps(gelu_ps(_mm512_maskz_loadu_ps(in, x + i)), _mm512_set1_ps(GELU_FLOOR));
+            __m512 input = _mm512_maskz_loadu_ps(in, x + i);
+            __m512 value = _mm512_add_ps(gelu_ps(input), _mm512_set1_ps(GELU_FLOOR));
             value = _mm512_mul_ps(value, _mm512_maskz_loadu_ps(in, smooth + i));
             most = _mm512_max_ps(value, most);
+            not_finite |= _mm512_fpclass_ps_mask(input, NOT_FINITE);
+            not_finite |= _mm512_fpclass_ps_mask(value, NOT_FINITE);
             _mm512_storeu_ps(row + i, value);
         }
-        float top = _mm512_reduce_max_ps(most);
+        float top = not_finite ? NAN : _mm512_reduce_max_ps(most);
         scale[r] = top * (1 / 255.0f);
         offset[r] = 0;
         __m512 inverse = _mm512_set1_ps(255 / top);
@@ -236,3 +258,4 @@ KERNEL void add_norm(float *y, const float *residual, const float *gamma, const 
         }
     }
 }
+#endif

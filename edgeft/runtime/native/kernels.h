@@ -2,11 +2,17 @@
 #ifndef EDGEFT_KERNELS_H
 #define EDGEFT_KERNELS_H
 
-#include <immintrin.h>
 #include <stddef.h>
 #include <stdint.h>
 
+#include "platform.h"
+
+#ifdef HAS_KERNELS
+#include <immintrin.h>
+
+#ifndef KERNEL /* empty where plain C stands for the instructions: tests/runtime/emulated */
 #define KERNEL __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,fma")))
+#endif
 #define INLINE static inline __attribute__((always_inline)) KERNEL
 
 /* Accumulators have to be variables of their own: in arrays the compiler keeps them in memory. */
@@ -43,6 +49,7 @@ void free_weights(packed_weights *w);
 /* Rows to uint8, each with a scale of its own; q (rows, k rounded up to 4), the rest filled with zeros.
  *
  * x (rows, k); smooth (k). With v = x * smooth: scale = max |v| / 127, q = v / scale + 128, offset = -128 scale.
+ * A row with a number that isn't finite gets a scale that isn't either, and so does all that is computed from it.
  */
 void quantize_rows(const float *x, const float *smooth, uint8_t *q, float *scale, float *offset, size_t rows, size_t k);
 
@@ -71,4 +78,5 @@ size_t attend_scratch(size_t tokens, size_t head_size);
 void attend(const float *q, const float *k, const float *v, size_t ld, const int64_t *mask, float *out, size_t ld_out,
             size_t tokens, size_t head_size, float scale, void *scratch);
 
+#endif
 #endif

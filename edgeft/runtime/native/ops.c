@@ -1,9 +1,12 @@
 /* The kernels as operators of onnxruntime: domain `edgeft`. What each computes stands in
  * edgeft/export/operators.py, which gives every one a body of standard operators too. */
+#include "kernels.h"
+
+#ifdef HAS_KERNELS
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "kernels.h"
 #include "ort_abi.h"
 
 #define TRY(call)                            \
@@ -68,6 +71,33 @@ static OrtStatus *read_constant(const OrtApi *api, const OrtKernelInfo *info, si
     return read_tensor(api, value, out);
 }
 
+/* -------------------------------------------------------------------------------------------------------- shapes */
+
+/* (2, 3, 8) */
+static void write_shape(const tensor *t, char *out, size_t room) {
+    size_t at = (size_t)snprintf(out, room, "(");
+    for (size_t i = 0; i < t->rank && at < room; i++)
+        at += (size_t)snprintf(out + at, room - at, "%s%lld", i ? ", " : "", (long long)t->shape[i]);
+    if (at < room) snprintf(out + at, room - at, t->rank ? ")" : "absent)");
+}
+
+/* NULL where both shapes are the same, axis by axis; `why` begins the line that says which input it is. */
+static OrtStatus *check_shape(const OrtApi *api, const char *why, const char *name, const tensor *is, const tensor *wanted) {
+    size_t same = is->rank == wanted->rank;
+    for (size_t i = 0; same && i < is->rank; i++) same = is->shape[i] == wanted->shape[i];
+    if (same) return NULL;
+    char line[512], left[200], right[200];
+    write_shape(is, left, sizeof left);
+    write_shape(wanted, right, sizeof right);
+    snprintf(line, sizeof line, "edgeft: %s: %s is %s, expected %s", why, name, left, right);
+    return create_status(ORT_INVALID_ARGUMENT, line);
+}
+
+static OrtStatus *check_vector(const OrtApi *api, const char *why, const char *name, const tensor *is, size_t count) {
+    tensor wanted = {.shape = {(int64_t)count}, .rank = 1};
+    return check_shape(api, why, name, is, &wanted);
+}
+
 /* -------------------------------------------------------------------------------------------------------- linear */
 
 static void destroy_linear(void *kernel) {
@@ -80,9 +110,11 @@ static OrtStatus *create_linear(const OrtApi *api, const OrtKernelInfo *info, in
     TRY(read_constant(api, info, 1, &w));
     TRY(read_constant(api, info, 2, &scale));
     TRY(read_constant(api, info, 3, &bias));
-    int sound = w.rank == 2 && w.shape[0] > 0 && w.shape[0] <= MAX_K && w.shape[1] > 0;
-    if (!sound || scale.count != (size_t)w.shape[1] || bias.count != scale.count)
-        return create_status(ORT_INVALID_ARGUMENT, "edgeft: weight (K, N), scale (N) and bias (N) don't fit");
+    static const char why[] = "weight (K, N), scale (N) and bias (N) don't fit";
+    if (w.rank != 2 || w.shape[0] < 1 || w.shape[0] > MAX_K || w.shape[1] < 1)
+        return create_status(ORT_INVALID_ARGUMENT, "edgeft: a weight has to be (K, N), K from 1 to 65793, N from 1 on");
+    TRY(check_vector(api, why, "scale", &scale, (size_t)w.shape[1]));
+    TRY(check_vector(api, why, "bias", &bias, (size_t)w.shape[1]));
     linear *kernel = calloc(1, sizeof *kernel);
     if (!kernel || !pack_weights(&kernel->weights, w.data, scale.data, bias.data, (size_t)w.shape[0], (size_t)w.shape[1])) {
         free(kernel);
@@ -177,14 +209,17 @@ static OrtStatus *run_linear(linear_job *job, OrtKernelContext *context) {
     return parallel_for(context, whole_block, (job->rows + ROW_BLOCK - 1) / ROW_BLOCK, 0, job);
 }
 
-static OrtStatus *read_norm(const OrtApi *api, OrtKernelContext *context, linear_job *job) {
+/* y: the shape of what comes out. */
+static OrtStatus *read_norm(const OrtApi *api, OrtKernelContext *context, const tensor *y, linear_job *job) {
+    static const char why[] = "residual, gamma and beta don't fit the weight";
     tensor residual, gamma, beta;
     size_t n = job->kernel->weights.n;
     TRY(read_input(api, context, 5, &residual));
     TRY(read_input(api, context, 6, &gamma));
     TRY(read_input(api, context, 7, &beta));
-    if (residual.count != job->rows * n || gamma.count != n || beta.count != n)
-        return create_status(ORT_INVALID_ARGUMENT, "edgeft: residual, gamma and beta don't fit the weight");
+    TRY(check_shape(api, why, "residual", &residual, y));
+    TRY(check_vector(api, why, "gamma", &gamma, n));
+    TRY(check_vector(api, why, "beta", &beta, n));
     job->residual = residual.data;
     job->gamma = gamma.data;
     job->beta = beta.data;
@@ -199,14 +234,17 @@ static OrtStatus *compute_linear(void *data, OrtKernelContext *context) {
     OrtValue *output;
     TRY(read_input(api, context, 0, &x));
     TRY(read_input(api, context, 4, &smooth));
-    if (!x.rank || (size_t)x.shape[x.rank - 1] != k || smooth.count != k)
-        return create_status(ORT_INVALID_ARGUMENT, "edgeft: the last axis of x, and smooth, have to fit the weight");
+    static const char why[] = "the last axis of x, and smooth, have to fit the weight";
+    tensor last = {.rank = 1};
+    if (x.rank) last.shape[0] = x.shape[x.rank - 1];
+    TRY(check_vector(api, why, "the last axis of x", &last, k));
+    TRY(check_vector(api, why, "smooth", &smooth, k));
     linear_job job = {.kernel = kernel, .x = x.data, .smooth = smooth.data, .rows = x.count / k, .deep = deep};
     x.shape[x.rank - 1] = (int64_t)kernel->weights.n;
     TRY(get_output(context, 0, x.shape, x.rank, &output));
     TRY(tensor_data(output, (void **)&job.y));
     TRY(input_count(context, &inputs));
-    if (inputs > 5) TRY(read_norm(api, context, &job));
+    if (inputs > 5) TRY(read_norm(api, context, &x, &job));
     size_t gelu_floats = kernel->gelu ? ROUND_UP(k, LANES) * ((job.rows + ROW_CHUNK - 1) / ROW_CHUNK) : 0;
     job.scale = malloc((2 * job.rows + gelu_floats) * sizeof(float) + job.rows * deep + 1);
     if (!job.scale) return create_status(ORT_FAIL, "edgeft: no memory for the activations");
@@ -269,8 +307,8 @@ static OrtStatus *compute_attention(void *data, OrtKernelContext *context) {
     TRY(read_input(api, context, 1, &mask));
     if (x.rank != 3 || x.shape[2] % (3 * kernel->heads))
         return create_status(ORT_INVALID_ARGUMENT, "edgeft: Attention wants (batch, tokens, 3 * heads * head size)");
-    if (mask.rank != 2 || mask.shape[0] != x.shape[0] || mask.shape[1] != x.shape[1])
-        return create_status(ORT_INVALID_ARGUMENT, "edgeft: the mask has to be (batch, tokens)");
+    tensor batch = {.shape = {x.shape[0], x.shape[1]}, .rank = 2};
+    TRY(check_shape(api, "the mask has to be (batch, tokens)", "mask", &mask, &batch));
     size_t texts = (size_t)x.shape[0], width = (size_t)x.shape[2] / 3;
     attention_job job = {.kernel = kernel, .qkv = x.data, .mask = mask.data, .tokens = (size_t)x.shape[1],
                          .width = width, .head_size = width / (size_t)kernel->heads};
@@ -325,18 +363,6 @@ static operator operators[] = {
     OPERATOR("Attention", 2, create_attention, compute_attention, free, attention_input),
 };
 
-#if defined(_WIN32)
-#define EXPORT __declspec(dllexport)
-#else
-#define EXPORT __attribute__((visibility("default")))
-#endif
-
-/* Whether this processor has what the kernels need. */
-EXPORT int edgeft_supported(void) {
-    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("fma");
-}
-
 EXPORT OrtStatus *RegisterCustomOps(OrtSessionOptions *options, const OrtApiBase *base) {
     const OrtApi *api = base->get_api(ORT_API_VERSION);
     static _Atomic(OrtCustomOpDomain *) shared; /* onnxruntime only borrows it, so one serves every session */
@@ -350,3 +376,4 @@ EXPORT OrtStatus *RegisterCustomOps(OrtSessionOptions *options, const OrtApiBase
     }
     return add_domain(options, domain);
 }
+#endif
