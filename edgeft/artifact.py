@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 from edgeft.cleaning import Cleaning
 from edgeft.errors import ArtifactError
-from edgeft.files import file_sha256, sync_file, sync_folder, write_json
+from edgeft.files import file_sha256, open_regular, sync_file, sync_folder, write_json
+from edgeft.listed_files import File, describe_bad_list, describe_problem, read_files, read_listed
 
 # 2: inputs.cleaning, which an earlier runtime would pass over and answer differently. 3: kind, likewise. 4:
 # calibration.selective, without which it would answer where it has to abstain.
@@ -25,14 +28,11 @@ GOLDEN = "golden.json"
 CARD = "README.md"
 REPORT = "report.html"
 REQUIRED = (MODEL, TOKENIZER)
+MANIFEST_BYTES = 2**23
 
-
-@dataclass(frozen=True, kw_only=True)
-class File:
-    """One file of the artifact."""
-
-    sha256: str
-    bytes: int
+# What a manifest from elsewhere may say; checked when it is read.
+Word = Annotated[str, Meta(max_length=1_000)]
+Share = Annotated[float, Meta(ge=0, le=1)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,10 +49,10 @@ class InputSpec:
         cleaning_versions: package to its version, of those that the cleaning rests on.
     """
 
-    names: list[str]
-    max_length: int
-    pad_token_id: int
-    stride: int = 0
+    names: Annotated[list[Word], Meta(max_length=16)]
+    max_length: Annotated[int, Meta(ge=1, le=1_000_000)]
+    pad_token_id: Annotated[int, Meta(ge=0, lt=2**31)]
+    stride: Annotated[int, Meta(ge=0, lt=1_000_000)] = 0
     cleaning: Cleaning = field(default_factory=Cleaning)
     cleaning_versions: dict[str, str] = field(default_factory=dict)
 
@@ -74,7 +74,7 @@ class Quantization:
         reason: why this precision ships.
     """
 
-    precision: str
+    precision: Word
     scheme: str
     smoothing: float = 0.0
     float_layers: list[str] = field(default_factory=list)
@@ -98,9 +98,9 @@ class Selective:
         error: share of wrong ones among them, by split; 0 where there is none.
     """
 
-    threshold: float | None
-    max_error: float
-    confidence: float
+    threshold: Share | None
+    max_error: Share
+    confidence: Annotated[float, Meta(ge=0, lt=1)]
     share: dict[str, float] = field(default_factory=dict)
     error: dict[str, float] = field(default_factory=dict)
 
@@ -179,11 +179,11 @@ class Manifest:
         files: every other file of the folder.
     """
 
-    task: str
-    labels: list[str]
+    task: Word
+    labels: Annotated[list[Word], Meta(max_length=100_000)]
     inputs: InputSpec
     quantization: Quantization
-    kind: str = "single-label"
+    kind: Word = "single-label"
     decoding: dict[str, Any] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
     edgeft_version: str = ""
@@ -224,52 +224,135 @@ def write_manifest(folder: Path, manifest: Manifest, files: list[str]) -> Manife
     return whole
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Interval:
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _MetricsRead:
+    """What the runtime reads of the metrics of one model."""
+
+    intervals: dict[str, _Interval] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _LatencyRead:
+    """What the runtime reads of the latency."""
+
+    by_threads_ms: dict[Annotated[str, Meta(pattern="^[0-9]{1,4}$")], Annotated[float, Meta(ge=0)]] | None = None
+    latency: dict[str, Any] | None = None
+    machine: dict[str, Any] | None = None
+
+
 def read_manifest(folder: Path) -> Manifest:
     """The manifest of an artifact, files not yet checked.
 
     Raises:
-        ArtifactError: no artifact there, half-written, or of a later schema.
+        ArtifactError: no artifact there, half-written, of a later schema, or with a value that no manifest has.
+    """
+    return parse_manifest(folder, read_manifest_bytes(folder))
+
+
+def read_manifest_bytes(folder: Path) -> bytes:
+    """The exact bytes of an artifact's manifest.
+
+    Raises:
+        ArtifactError: there is none, or it is too large to be one.
     """
     if not folder.is_dir():
         raise ArtifactError(f"{folder}: no such artifact folder")
-    if not (folder / MANIFEST).is_file():
+    try:
+        with open_regular(folder / MANIFEST) as file:
+            content = file.read(MANIFEST_BYTES + 1)
+    except FileNotFoundError:
         inside = folder / "artifact"
         hint = f"; did you mean {inside}?" if (inside / MANIFEST).is_file() else ""
-        raise ArtifactError(f"{folder} is not a whole artifact: it has no {MANIFEST}, which is written last{hint}")
-    content = (folder / MANIFEST).read_bytes()
+        raise ArtifactError(
+            f"{folder} is not a whole artifact: it has no {MANIFEST}, which is written last{hint}"
+        ) from None
+    except OSError as error:
+        raise ArtifactError(f"{folder} is not an artifact: its {MANIFEST} {describe_problem(error)}") from None
+    if len(content) > MANIFEST_BYTES:
+        raise ArtifactError(f"{folder / MANIFEST} has more than {MANIFEST_BYTES:,} bytes, which no manifest has")
+    return content
+
+
+def parse_manifest(folder: Path, content: bytes) -> Manifest:
+    """The manifest that some bytes are.
+
+    Args:
+        folder: of the artifact, for messages.
+        content: of manifest.json.
+
+    Raises:
+        ArtifactError: half-written, of a later schema, or with a value that no manifest has.
+    """
     try:
         version = msgspec.json.decode(content, type=_Versioned).schema_version
         if version <= SCHEMA_VERSION:
-            return msgspec.json.decode(content, type=Manifest)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            manifest = msgspec.json.decode(content, type=Manifest)
+            msgspec.convert(manifest.metrics, dict[str, _MetricsRead])
+            msgspec.convert(manifest.latency, _LatencyRead)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ArtifactError(f"{folder / MANIFEST} can't be read: {error}") from None
-    raise ArtifactError(
-        f"{folder} has manifest schema {version}, this edgeft reads up to {SCHEMA_VERSION}: install a newer edgeft"
-    )
+    if version > SCHEMA_VERSION:
+        raise ArtifactError(
+            f"{folder} has manifest schema {version}, this edgeft reads up to {SCHEMA_VERSION}: install a newer edgeft"
+        )
+    if problem := _problem(manifest):
+        raise ArtifactError(f"{folder / MANIFEST} {problem}")
+    return manifest
 
 
-def verify_files(folder: Path, manifest: Manifest) -> None:
-    """Compare every file with the manifest.
+def _problem(manifest: Manifest) -> str | None:
+    """What doesn't hold together in a manifest; None: all does."""
+    inputs = manifest.inputs
+    if inputs.stride >= inputs.max_length:
+        return f"has stride {inputs.stride}, which must be less than max_length {inputs.max_length}"
+    if len(set(manifest.labels)) < len(manifest.labels):
+        return "has the same label twice"
+    return describe_bad_list(manifest.files)
+
+
+def verify_files(folder: Path, manifest: Manifest, wanted: Collection[str] = ()) -> dict[str, bytes]:
+    """Compare every file with the manifest, each read once.
+
+    Args:
+        folder: the artifact.
+        manifest: what it says of itself.
+        wanted: the files whose content is needed.
+
+    Returns:
+        Name to content of these files: the same bytes that were compared.
 
     Raises:
         ArtifactError: names each file that is missing or changed.
     """
-    problems = [problem for name, file in manifest.files.items() if (problem := _difference(folder / name, file))]
+    contents, problems = read_files(folder, manifest.files, wanted)
     problems += [f"{name} is not listed in the manifest" for name in REQUIRED if name not in manifest.files]
     if problems:
         raise ArtifactError(f"{folder} is not the artifact that was written: {'; '.join(problems)}")
+    return contents
 
 
-def _difference(path: Path, file: File) -> str | None:
-    if not path.is_file():
-        return f"{path.name} is missing"
-    if path.stat().st_size != file.bytes:
-        return f"{path.name} has {path.stat().st_size} bytes instead of {file.bytes}"
-    if file_sha256(path) != file.sha256:
-        return f"{path.name} was changed (its SHA-256 differs)"
-    return None
+def read_file(folder: Path, manifest: Manifest, name: str) -> bytes:
+    """The content of one file, compared with the manifest.
+
+    Raises:
+        ArtifactError: it isn't listed, is missing, or was changed.
+    """
+    file = manifest.files.get(name)
+    if file is None:
+        raise ArtifactError(f"{folder} has no {name} in its {MANIFEST}")
+    try:
+        return read_listed(folder / name, file)
+    except (OSError, ValueError) as error:
+        problem = f"{name} {describe_problem(error)}"
+        raise ArtifactError(f"{folder} is not the artifact that was written: {problem}") from None
 
 
 def total_bytes(manifest: Manifest) -> int:
     """Bytes of the files a device needs: the graph and the tokenizer."""
-    return sum(manifest.files[name].bytes for name in REQUIRED)
+    return sum(manifest.files[name].bytes for name in REQUIRED if name in manifest.files)

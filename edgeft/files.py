@@ -12,6 +12,7 @@ import hashlib
 import os
 import re
 import secrets
+import stat
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from types import TracebackType
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 # The target's digest, the writer's process id, a random number. `stage.digest` skips whatever ends in .tmp.
 TEMPORARY = re.compile(r"\.edgeft-(?P<target>[0-9a-f]{8})-(?P<process>\d{1,20})-[0-9a-f]{16}\.tmp")
 NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+FOREIGN_FILE = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"))
 # Windows syncs a file only through a handle that may write.
 SYNCED_FILE = os.O_RDWR | getattr(os, "O_BINARY", 0) if os.name == "nt" else os.O_RDONLY
 # Of a folder: a file system that doesn't sync folders, or a folder that may be written but not read.
@@ -230,7 +232,30 @@ def take_lock(path: Path, wait: bool = False) -> Lock | None:
     return Lock(lock)
 
 
-# ------------------------------------------------------------------------------------------------------------- digests
+# -------------------------------------------------------------------------------------------------- reading and digests
+
+
+@contextlib.contextmanager
+def open_regular(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file that somebody else wrote: never through a link, and without waiting for the other end of a pipe.
+
+    Raises:
+        OSError: there is none, or what is there is not a regular file; `strerror` says which in a few words.
+    """
+    if path.is_symlink():  # the flag below closes the gap after this look, where the system has it
+        raise OSError(errno.ELOOP, "is a link, and links aren't followed", str(path))
+    descriptor = os.open(path, FOREIGN_FILE)
+    try:
+        kind = stat.S_IFMT(os.fstat(descriptor).st_mode)
+        if kind != stat.S_IFREG:
+            number = errno.EISDIR if kind == stat.S_IFDIR else errno.EINVAL
+            raise OSError(number, "is not a regular file", str(path))
+        file = os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+    with file:
+        yield file
 
 
 def file_sha256(path: Path) -> str:

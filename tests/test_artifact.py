@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import functools
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from edgeft import artifact
+from edgeft import artifact, listed_files
 from edgeft.artifact import MANIFEST, MODEL, TOKENIZER, InputSpec, Manifest, Quantization
 from edgeft.cleaning import Cleaning
 from edgeft.errors import ArtifactError
@@ -90,6 +93,138 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
         "model.onnx is not listed in the manifest",
     ),
 }
+
+
+def link_to_a_copy(folder: Path) -> None:
+    (folder / MODEL).rename(folder.parent / "elsewhere")
+    (folder / MODEL).symlink_to(folder.parent / "elsewhere")
+
+
+def a_fifo(name: str) -> Callable[[Path], object]:
+    def damage(folder: Path) -> None:
+        (folder / name).unlink()
+        os.mkfifo(folder / name)
+
+    return damage
+
+
+DAMAGES |= {
+    "graph is a link to the same bytes": (link_to_a_copy, "model.onnx is a link, and links aren't followed"),
+    "graph is a link to nothing": (
+        lambda f: ((f / MODEL).unlink(), (f / MODEL).symlink_to("nothing")),
+        "model.onnx is a link",
+    ),
+    "graph is a pipe": (a_fifo(MODEL), "model.onnx is not a regular file"),
+    "manifest is a pipe": (a_fifo(MANIFEST), "its manifest.json is not a regular file"),
+    "manifest is a link": (
+        lambda f: ((f / MANIFEST).rename(f / "other"), (f / MANIFEST).symlink_to("other")),
+        "its manifest.json is a link, and links aren't followed",
+    ),
+    "manifest is a folder": (lambda f: ((f / MANIFEST).unlink(), (f / MANIFEST).mkdir()), "its manifest.json is miss"),
+    "manifest without end": (
+        lambda f: (f / MANIFEST).write_bytes(b" " * (artifact.MANIFEST_BYTES + 1)),
+        "has more than 8,388,608 bytes",
+    ),
+    "nested deeply": (replace(b'"parity": {}', b'"parity": {"a":' + b"[" * 5000 + b"]" * 5000 + b"}"), "can't be read"),
+}
+
+
+def change(path: str, value: object) -> Callable[[Path], object]:
+    """Damage that puts a value into the manifest."""
+
+    def damage(folder: Path) -> None:
+        document = json.loads((folder / MANIFEST).read_bytes())
+        *parents, last = path.split("/")
+        functools.reduce(lambda inner, key: inner.setdefault(key, {}), parents, document)[last] = value
+        (folder / MANIFEST).write_text(json.dumps(document))
+
+    return damage
+
+
+FILE = {"sha256": "0" * 64, "bytes": 1}
+VALUES: dict[str, tuple[str, object, str]] = {
+    "no tokens": ("inputs/max_length", 0, r"Expected `int` >= 1 .*max_length"),
+    "too many tokens": ("inputs/max_length", 10**9, r"Expected `int` <= 1000000 .*max_length"),
+    "a stride of all": ("inputs/stride", 8, "has stride 8, which must be less than max_length 8"),
+    "a stride below 0": ("inputs/stride", -1, "Expected `int` >= 0 .*stride"),
+    "a pad token below 0": ("inputs/pad_token_id", -1, "Expected `int` >= 0 .*pad_token_id"),
+    "a pad token that no tensor holds": ("inputs/pad_token_id", 2**31, "Expected `int` <= 2147483647 .*pad_token_id"),
+    "a label twice": ("labels", ["a", "a"], "has the same label twice"),
+    "a label without end": ("labels", ["a" * 1001], "Expected `str` of length <= 1000 .*labels"),
+    "labels without end": ("labels", [""] * 100_001, "Expected `array` of length <= 100000 .*labels"),
+    "a share above 1": (
+        "calibration/selective",
+        {"threshold": 7, "max_error": 0.1, "confidence": 0.9},
+        "Expected `float` <= 1.0 .*threshold",
+    ),
+    "full confidence": (
+        "calibration/selective",
+        {"threshold": None, "max_error": 0.1, "confidence": 1},
+        "Expected `float` < 1.0 .*confidence",
+    ),
+    "threads that are no number": ("latency/by_threads_ms", {"two": 1.0}, "by_threads_ms|matching regex"),
+    "a time below 0": ("latency/by_threads_ms", {"2": -1.0}, "Expected `float` >= 0"),
+    "intervals that are none": ("metrics", {"artifact": {"intervals": 3}}, "Expected `object.*intervals"),
+    "a digest that is none": ("files/model.onnx/sha256", "abc", "matching regex .*sha256"),
+    "bytes below 0": ("files/model.onnx/bytes", -1, "Expected `int` >= 0 .*bytes"),
+    "a file without end": ("files/model.onnx/bytes", 2**40, "Expected `int` <= 2147483648"),
+    "too many files": ("files", {f"f{number}": FILE for number in range(257)}, "lists 257 files, and at most 256"),
+    "files of too many bytes": (
+        "files",
+        {f"f{number}": {**FILE, "bytes": 2**31} for number in range(3)},
+        "lists files of 6,442,450,944 bytes, and at most 4,294,967,296",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", VALUES)
+def test_a_value_that_no_manifest_has_is_named(folder: Path, kind: str) -> None:
+    path, value, words = VALUES[kind]
+    check(folder)
+    change(path, value)(folder)
+    with pytest.raises(ArtifactError, match=words) as caught:
+        artifact.read_manifest(folder)
+    assert "\n" not in str(caught.value)
+    assert str(folder / MANIFEST) in str(caught.value)
+
+
+NAMES = (
+    *("", ".", "..", "../model.onnx", "/etc/hostname", "a/b", "a\\b", "c:model.onnx", "model.onnx ", "x.", "-", "~"),
+    *("nul", "NUL.onnx", "Com1", "lpt9.txt", "a\nb", "a\x00b", "a" * 201, "\u202emodel"),
+)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_that_is_not_of_a_file_beside_the_manifest_is_refused(folder: Path, name: str) -> None:
+    document = json.loads((folder / MANIFEST).read_bytes())
+    document["files"][name] = FILE
+    (folder / MANIFEST).write_text(json.dumps(document))
+    with pytest.raises(ArtifactError, match="which is not the plain name of a file beside the manifest") as caught:
+        artifact.read_manifest(folder)
+    assert str(caught.value).isprintable()
+
+
+def test_what_was_compared_is_what_is_given(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, open_regular = [], listed_files.open_regular
+
+    def note(path: Path) -> Any:
+        read.append(path.name)
+        return open_regular(path)
+
+    monkeypatch.setattr(listed_files, "open_regular", note)
+    contents = artifact.verify_files(folder, artifact.read_manifest(folder), (MODEL,))
+    assert contents == {MODEL: b"graph"}
+    assert sorted(read) == sorted([MODEL, TOKENIZER, "golden.json"])  # each once
+
+
+def test_one_file_is_read_with_its_digest(folder: Path) -> None:
+    manifest = artifact.read_manifest(folder)
+    assert artifact.read_file(folder, manifest, TOKENIZER) == b"{}"
+    (folder / TOKENIZER).write_bytes(b"[]")
+    with pytest.raises(ArtifactError, match=r"tokenizer.json was changed \(its SHA-256 differs\)"):
+        artifact.read_file(folder, manifest, TOKENIZER)
+    with pytest.raises(ArtifactError, match=r"has no report.html in its manifest.json"):
+        artifact.read_file(folder, manifest, "report.html")
 
 
 @pytest.mark.parametrize("kind", DAMAGES)

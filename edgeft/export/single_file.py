@@ -29,7 +29,8 @@ from edgeft.files import written_whole
 from edgeft.progress import track
 from edgeft.runtime import Model
 from edgeft.runtime.engine import pad
-from edgeft.runtime.loading import assemble, load_tokenizer
+from edgeft.runtime.loading import load_contents
+from edgeft.runtime.tokenization import parse_tokenizer
 from edgeft.runtime.verify import read_golden
 
 LABELS = "labels"
@@ -78,12 +79,14 @@ def write(folder: Path, out: Path, texts: Sequence[str] = ()) -> SingleFile:
     """
     _check_out(out)
     manifest = artifact.read_manifest(folder)
-    artifact.verify_files(folder, manifest)
+    contents = artifact.verify_files(folder, manifest, artifact.REQUIRED)
     _check_kind(folder, manifest)
-    tokenizer = load_tokenizer(folder / artifact.TOKENIZER, manifest.inputs.max_length)
+    tokenizer_path = folder / artifact.TOKENIZER
+    tokenizer = parse_tokenizer(contents[artifact.TOKENIZER], tokenizer_path, manifest.inputs.max_length)
+    graph_bytes = contents[artifact.MODEL]
+    model = load_contents(folder, manifest, contents, native=False)  # whoever runs a single file has no edgeft kernels
     nodes = _nodes(folder, tokenizer, manifest)
-    graph = merge(onnx.load(folder / artifact.MODEL), nodes, manifest.labels)
-    model = assemble(folder, manifest, native=False)  # whoever runs a single file has no kernels of edgeft's
+    graph = merge(onnx.load_from_string(graph_bytes), nodes, manifest.labels)
     model.engine.pass_tokens = None  # and no passes
     own = [*_recorded(model), *texts]
     odd = odd_texts(words_of(tokenizer), [token.content for token in tokenizer.get_added_tokens_decoder().values()])

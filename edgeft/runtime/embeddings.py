@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+from msgspec import Meta
 
 from edgeft.runtime.model import BATCH_SIZE, Arrays, Floats, Model
 from edgeft.runtime.windows import Window
@@ -10,11 +14,23 @@ from edgeft.runtime.windows import Window
 OUTPUT = "embeddings"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Decoding:
+    """What reading the output needs, of `Manifest.decoding`.
+
+    Attributes:
+        width: numbers of a vector.
+    """
+
+    width: Annotated[int, Meta(ge=1, le=1_000_000)]
+
+
 class Embedder(Model):
     """An artifact that gives each text a vector of length 1; called, it gives the same as lists of floats."""
 
     reads = (OUTPUT,)
     numbers = replays = (OUTPUT,)
+    Decoding = Decoding
 
     def __call__(self, texts: str | Sequence[str]) -> list[float] | list[list[float]]:
         """The vector of one text, or those of many; `embed` gives them as an array."""

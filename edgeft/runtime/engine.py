@@ -37,6 +37,7 @@ class Engine:
         spinning: whether idle threads wait in a loop, which is faster and keeps their cores busy; None: not in a
             container with a share of the cores, which would pay for it.
         profile: onnxruntime writes there what each operator took; the file's name begins so. None: it doesn't.
+        content: of the file at `path`, which is then not read.
 
     Raises:
         MissingExtraError: onnxruntime is not installed.
@@ -54,6 +55,7 @@ class Engine:
         exact: bool | None = None,
         spinning: bool | None = None,
         profile: Path | None = None,
+        content: bytes | None = None,
     ) -> None:
         ort = require("onnxruntime", "to run an artifact")
         if provider not in ort.get_available_providers():
@@ -64,7 +66,7 @@ class Engine:
         self.pass_tokens = PASS_TOKENS * self.threads if provider == CPU else None
         try:
             self._session = ort.InferenceSession(
-                str(path),
+                str(path) if content is None else content,
                 _options(
                     ort,
                     self.threads,
@@ -79,6 +81,8 @@ class Engine:
         except Exception as error:  # noqa: BLE001 - its exceptions share no public base class
             detail = " ".join(str(error).split())[:200]
             raise ArtifactError(f"{path} can't be loaded by onnxruntime {ort.__version__}: {detail}") from None
+        self.path = path
+        self._session._model_bytes = None  # which it would hold as long as it lives, to start anew on another provider
         give_back()  # what loading took beside the model, several times its bytes where its weights are of 4 bits
         self.input_names = [item.name for item in self._session.get_inputs()]
         outputs = self._session.get_outputs()
@@ -109,14 +113,19 @@ class Engine:
         return Path(self._session.end_profiling())
 
     def _pass(self, ids: Ids, outputs: Sequence[str], types: Ids, longest: int) -> list[NDArray[np.float32]]:
-        return list(self._session.run(outputs, pad(ids, self.pad_token_id, types, longest, self.input_names)))
+        try:
+            return list(self._session.run(outputs, pad(ids, self.pad_token_id, types, longest, self.input_names)))
+        except Exception as error:
+            detail = " ".join(str(error).split())[:200]
+            batch = f"{len(ids)} x {longest} tokens up to number {max(max(row, default=0) for row in ids)}"
+            raise ArtifactError(f"{self.path} can't answer {batch}: {detail}") from error
 
 
 def _options(ort: Any, threads: int, library: Path | None, exact: bool, spinning: bool, profile: Path | None) -> Any:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what is wrong is said once, by the exception
     options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spinning)))
     if exact:  # u8u8 kernels, which take 1.3 to 1.8 times as long where u8s8 ones are exact too
         options.add_session_config_entry("session.x64quantprecision", "1")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 from tokenizers import Tokenizer
 
 from edgeft import artifact
@@ -12,10 +13,13 @@ from edgeft.errors import ArtifactError
 from edgeft.runtime.classification import Classifier
 from edgeft.runtime.embeddings import Embedder
 from edgeft.runtime.engine import CPU, INPUTS, Engine
+from edgeft.runtime.graph_check import check_graph
+from edgeft.runtime.memory import give_back
 from edgeft.runtime.model import Model
 from edgeft.runtime.questions import Reader
 from edgeft.runtime.tags import Tagger
 from edgeft.runtime.threads import fastest, usable_cores
+from edgeft.runtime.tokenization import check_tokenizer, load_tokenizer, parse_tokenizer
 
 # As the manifest names them; the forms of rows that training knows, and embeddings.
 KINDS: dict[str, type[Model]] = {
@@ -26,28 +30,6 @@ KINDS: dict[str, type[Model]] = {
     "squad": Reader,
     "embeddings": Embedder,
 }
-
-
-def load_tokenizer(path: Path, max_length: int | None) -> Tokenizer:
-    """The fast tokenizer without padding.
-
-    Args:
-        path: tokenizer.json.
-        max_length: texts are truncated to so many tokens, as in training; None: they are not.
-
-    Raises:
-        ArtifactError: the file is not a tokenizer.
-    """
-    try:
-        tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # noqa: BLE001 - the Rust side raises plain Exception
-        raise ArtifactError(f"{path} is not a tokenizer: {' '.join(str(error).split())[:200]}") from None
-    tokenizer.no_padding()
-    if max_length is None:
-        tokenizer.no_truncation()
-    else:
-        tokenizer.enable_truncation(max_length)
-    return tokenizer
 
 
 def assemble(
@@ -75,14 +57,37 @@ def assemble(
     Raises:
         ArtifactError: a kind or an input that this runtime doesn't know, or files that can't be loaded.
     """
-    if manifest.kind not in KINDS:
-        raise ArtifactError(f"{folder}: its kind {manifest.kind!r} is none of {', '.join(KINDS)}")
+    graph = graph or folder / artifact.MODEL
+    tokenizer = load_tokenizer(folder / artifact.TOKENIZER, _truncation(manifest))
+    _check_kind(folder, manifest)
     inputs = manifest.inputs
-    engine = Engine(graph or folder / artifact.MODEL, inputs.pad_token_id, threads, provider, native, exact, spinning)
+    engine = Engine(graph, inputs.pad_token_id, threads, provider, native, exact, spinning)
+    return _build(folder, manifest, engine, tokenizer)
+
+
+def _check_kind(folder: Path, manifest: Manifest) -> None:
+    """Whether this runtime knows the artifact's kind, and what reading its outputs needs is there.
+
+    Raises:
+        ArtifactError: it doesn't, or isn't.
+    """
+    if manifest.kind not in KINDS:
+        raise ArtifactError(f"{folder}: its kind {manifest.kind[:80]!r} is none of {', '.join(KINDS)}")
+    try:
+        msgspec.convert(manifest.decoding, KINDS[manifest.kind].Decoding)
+    except msgspec.ValidationError as error:
+        raise ArtifactError(f"{folder}: decoding, of its {artifact.MANIFEST}: {error}") from None
+
+
+def _build(folder: Path, manifest: Manifest, engine: Engine, tokenizer: Tokenizer) -> Model:
     if unknown := set(engine.input_names) - set(INPUTS):
         raise ArtifactError(f"{folder}: its graph asks for {', '.join(sorted(unknown))}; given are {', '.join(INPUTS)}")
-    tokenizer = load_tokenizer(folder / artifact.TOKENIZER, None if inputs.stride else inputs.max_length)
     return KINDS[manifest.kind](folder, manifest, engine, tokenizer)
+
+
+def _truncation(manifest: Manifest) -> int | None:
+    """Tokens to which texts are truncated; None: they are read in windows."""
+    return None if manifest.inputs.stride else manifest.inputs.max_length
 
 
 def load(path: str | Path, threads: int | None = None, provider: str = CPU, spinning: bool | None = None) -> Model:
@@ -96,17 +101,65 @@ def load(path: str | Path, threads: int | None = None, provider: str = CPU, spin
         spinning: whether idle threads wait in a loop; None: not in a container with a share of the cores.
 
     Raises:
-        ArtifactError: missing, half-written or changed.
+        ArtifactError: missing, half-written or changed, or a folder that no edgeft wrote: one that reads other files,
+            runs without bound, or answers in another shape.
         MissingExtraError: onnxruntime is not installed, or what the cleaning of its texts needs.
         ModelError: the model that finds names for the cleaning is not there.
         UserError: the provider is not installed.
     """
     folder = Path(path)
     manifest = artifact.read_manifest(folder)
-    artifact.verify_files(folder, manifest)
+    contents = artifact.verify_files(folder, manifest, artifact.REQUIRED)
+    threads = threads or fastest(manifest.latency.get("by_threads_ms") or {}, usable_cores())
+    model = load_contents(folder, manifest, contents, threads, provider, spinning=spinning)
+    give_back()  # the graph's bytes, which the session has copies of
+    return model
+
+
+def load_contents(
+    folder: Path,
+    manifest: Manifest,
+    contents: dict[str, bytes],
+    threads: int | None = None,
+    provider: str = CPU,
+    native: bool = True,
+    spinning: bool | None = None,
+) -> Model:
+    """A model of the bytes whose digests were compared, checked as something from elsewhere.
+
+    Args:
+        folder: for messages, and where further files are.
+        manifest: what the artifact says of itself.
+        contents: of graph and tokenizer, as `artifact.verify_files` gives them; taken out as they are used.
+        threads: as of `Engine`.
+        provider: likewise.
+        native: likewise.
+        spinning: likewise.
+
+    Raises:
+        ArtifactError: as of `load`.
+    """
+    _check_kind(folder, manifest)
     check_provider(folder, manifest, provider)
-    threads = threads or fastest(manifest.latency.get("by_threads_ms", {}), usable_cores())
-    return assemble(folder, manifest, None, threads, provider, spinning=spinning)
+    content, path = contents.pop(artifact.TOKENIZER), folder / artifact.TOKENIZER
+    tokenizer = parse_tokenizer(content, path, _truncation(manifest))
+    largest_id = check_tokenizer(content, tokenizer, path)
+    del content
+    graph = folder / artifact.MODEL
+    check_graph(contents[artifact.MODEL], str(graph))
+    engine = Engine(
+        graph,
+        manifest.inputs.pad_token_id,
+        threads,
+        provider,
+        native,
+        spinning=spinning,
+        content=contents.pop(artifact.MODEL),
+    )
+    model = _build(folder, manifest, engine, tokenizer)
+    model.check_graph_answers(largest_id)
+    model.checks_answers = True
+    return model
 
 
 def check_provider(folder: Path, manifest: Manifest, provider: str) -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,10 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
-from edgeft.artifact import InputSpec, Manifest
-from edgeft.errors import UserError
+from edgeft.artifact import TOKENIZER, InputSpec, Manifest
+from edgeft.errors import ArtifactError, UserError
 from edgeft.progress import say
 from edgeft.runtime.engine import Engine, Ids
+from edgeft.runtime.tokenization import is_panic
 from edgeft.runtime.windows import Window
 
 BATCH_SIZE = 8
@@ -26,6 +29,11 @@ CHUNK = 1024  # texts that `predict_many` holds at once
 
 Floats = NDArray[np.float32]
 Arrays = tuple[Floats, ...]  # one window's outputs: (labels,), (T, labels), (T,) or (width,)
+
+
+@dataclass(frozen=True)
+class NoDecoding:
+    """What reading the outputs needs beside the labels, of `Manifest.decoding`: nothing."""
 
 
 class Model(ABC):
@@ -44,7 +52,10 @@ class Model(ABC):
         pairs: whether an input is a question with its context, not a text.
         sample: any input.
         engine: token ids in, arrays out.
+        checks_answers: whether the shape and the numbers of what the graph gives are looked at, each time.
     """
+
+    Decoding: ClassVar[type] = NoDecoding
 
     reads: tuple[str, ...]
     numbers: tuple[str, ...] = ("logits",)
@@ -61,6 +72,7 @@ class Model(ABC):
         self.engine = engine
         self._tokenizer = tokenizer
         self._clean = _cleaner(manifest.inputs)
+        self.checks_answers = False
 
     @property
     def kind(self) -> str:
@@ -205,12 +217,59 @@ class Model(ABC):
         except TypeError:  # half of a surrogate pair, which no encoder takes
             wrong = next(index for index, given in enumerate(inputs) if not _is_unicode("".join(given)))
             raise UserError(f"text {first + wrong} is not valid Unicode (it has half of a surrogate pair)") from None
+        except BaseException as error:
+            if not (isinstance(error, Exception) or is_panic(error)):
+                raise
+            detail = " ".join(str(error).split())[:200]
+            path = self.folder / TOKENIZER
+            raise ArtifactError(f"{path} can't encode text {first} or one after it: {detail}") from None
 
     def _alone(self, own: Sequence[Window]) -> list[Arrays]:
         """What `run` gives for one input; a text of one window takes the short way, where each microsecond shows."""
         if len(own) > 1:
             return self.run([own], self.reads, BATCH_SIZE)[0]
-        return [tuple([array[0] for array in self.engine.run([own[0].ids], self.reads, [own[0].types])])]
+        return [tuple([array[0] for array in self._run_engine([own[0].ids], self.reads, [own[0].types])])]
+
+    def _run_engine(self, ids: Ids, outputs: Sequence[str], types: Ids) -> list[Floats]:
+        """The engine's arrays for a batch; of a loaded artifact, finite numbers for each of its rows.
+
+        Raises:
+            ArtifactError: they aren't.
+        """
+        arrays = self.engine.run(ids, outputs, types)
+        if self.checks_answers:
+            for name, array in zip(outputs, arrays, strict=True):
+                # A sum is finite only if all its numbers are, and takes a third of the time of looking at each.
+                if len(array) != len(ids) or not isfinite(array.sum()):
+                    _check_answer(self.folder, name, array, len(ids))
+        return arrays
+
+    def check_graph_answers(self, largest_id: int) -> None:
+        """Run the graph once, and compare its outputs with what this kind reads.
+
+        Args:
+            largest_id: of the tokenizer's tokens; it is in the batch, so that a table with fewer rows shows.
+
+        Raises:
+            ArtifactError: an output is missing or of another type or shape, or the graph can't run.
+        """
+        wanted = list(dict.fromkeys([*self.reads, *self.replays]))
+        if missing := [name for name in wanted if name not in self.engine.output_names]:
+            has = ", ".join(self.engine.output_names)
+            raise ArtifactError(f"{self.folder}: its graph has no output {', '.join(missing)}; it has {has}")
+        special = [token for window in self.windows([self.sample])[0][:1] for token in window.ids]
+        ids = [*special[:8], self.manifest.inputs.pad_token_id, largest_id]
+        arrays = self.engine.run([ids], wanted)
+        for name, array in zip(wanted, arrays, strict=True):
+            shape = self.output_shape(len(ids))
+            if array.dtype not in (np.float32, np.float16) or array.shape != shape:
+                seen = f"{name} of shape {_axes(array.shape)} in {array.dtype}"
+                raise ArtifactError(f"{self.folder}: its graph gives {seen}, expected {_axes(shape)} in float32")
+            _check_answer(self.folder, name, array, 1)
+
+    def output_shape(self, tokens: int) -> tuple[int, ...]:
+        """The shape of what the graph gives for one row of so many tokens."""
+        return (1, self._width)
 
     def run(self, windows: Sequence[Sequence[Window]], outputs: Sequence[str], batch_size: int) -> list[list[Arrays]]:
         """The graph's outputs for each window of each input, without padding."""
@@ -219,7 +278,7 @@ class Model(ABC):
         found: list[Arrays] = [()] * len(flat)
         for rows in length_sorted([window.ids for window in flat], batch_size):
             ids, types = [flat[row].ids for row in rows], [flat[row].types for row in rows]
-            arrays = self.engine.run(ids, outputs, types)
+            arrays = self._run_engine(ids, outputs, types)
             for place, row in enumerate(rows):
                 found[row] = tuple(
                     array[place, : len(ids[place])] if name in self.engine.of_tokens else array[place]
@@ -251,6 +310,22 @@ def _cleaner(inputs: InputSpec) -> Callable[[str], str] | None:
         mine = ", ".join(f"{name} {version}" for name, version in here.items())
         say(f"cleaning: the model was made with {made}, here is {mine}; odd texts may be cleaned otherwise")
     return clean
+
+
+def _check_answer(folder: Path, name: str, array: NDArray[Any], rows: int) -> None:
+    """Whether an output has so many rows of finite numbers.
+
+    Raises:
+        ArtifactError: it hasn't.
+    """
+    if len(array) != rows:
+        raise ArtifactError(f"{folder}: its graph gives {len(array)} rows of {name} for a batch of {rows}")
+    if not np.isfinite(array).all():
+        raise ArtifactError(f"{folder}: its graph answers with {name} that are not finite numbers")
+
+
+def _axes(shape: Sequence[int]) -> str:
+    return f"({', '.join(map(str, shape))})"
 
 
 def _is_unicode(text: str) -> bool:

@@ -8,9 +8,11 @@ answer. Between windows the sum of the logits decides, as in training (Devlin et
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar, TypedDict
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, TypedDict
 
 import numpy as np
+from msgspec import Meta
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
@@ -61,6 +63,19 @@ def trimmed(context: str, start: int, end: int) -> tuple[str, int]:
     return text.strip(), start + len(text) - len(text.lstrip())
 
 
+@dataclass(frozen=True, kw_only=True)
+class Decoding:
+    """What reading the outputs needs, of `Manifest.decoding`.
+
+    Attributes:
+        max_answer_tokens: of an answer.
+        no_answer: whether a question may have none.
+    """
+
+    max_answer_tokens: Annotated[int, Meta(ge=1, le=100_000)]
+    no_answer: bool
+
+
 class Reader(Model):
     """An artifact that answers questions about a context.
 
@@ -72,6 +87,7 @@ class Reader(Model):
     numbers = replays = reads
     takes = ("top_k",)
     pairs = True
+    Decoding = Decoding
     sample: ClassVar[Any] = {"question": "warm up", "context": "warm up"}
 
     def __call__(
@@ -91,6 +107,9 @@ class Reader(Model):
         """
         asked = {"question": question, "context": context} if inputs is None else inputs
         return self._asked(asked, top_k=top_k)
+
+    def output_shape(self, tokens: int) -> tuple[int, ...]:
+        return (1, tokens)
 
     def windows(self, inputs: Sequence[Any], first: int = 0) -> list[list[Window]]:
         pairs, spec = [self._cleaned(given, first + place) for place, given in enumerate(inputs)], self.manifest.inputs

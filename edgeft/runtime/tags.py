@@ -97,6 +97,9 @@ class Tagger(Model):
         found: list[Entity] | list[list[Entity]] = asked
         return found
 
+    def output_shape(self, tokens: int) -> tuple[int, ...]:
+        return (1, tokens, len(self.labels))
+
     def check(self, **options: Any) -> None:
         super().check(**options)
         if (given := options.get("aggregation_strategy", "none")) not in STRATEGIES:

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeft.artifact import MODEL, File, InputSpec, Manifest, Quantization
+from edgeft.artifact import MODEL, InputSpec, Manifest, Quantization
+from edgeft.listed_files import File
 
 
 class FakeModel:

@@ -17,7 +17,7 @@ from edgeft.data.prepare import run as prepare
 from edgeft.errors import ModelError, RecipeError
 from edgeft.models import Facts
 from edgeft.recipe import DataConfig, FinetuneConfig
-from edgeft.runtime.loading import load_tokenizer as load_runtime_tokenizer
+from edgeft.runtime.tokenization import load_tokenizer as load_runtime_tokenizer
 from edgeft.train import methods
 from edgeft.train.evaluate import read_predictions
 from edgeft.train.finetune import run as finetune

@@ -11,7 +11,7 @@ from edgeft.bench.harness.openers import cutting
 from edgeft.bench.harness.subject import Subject
 from edgeft.errors import UserError
 from edgeft.runtime import load
-from edgeft.runtime.loading import load_tokenizer
+from edgeft.runtime.tokenization import load_tokenizer
 
 TEXTS = 100
 TRIES = 200  # words that may not fit before it is given up

@@ -19,8 +19,8 @@ from edgeft.bench.harness import operators
 from edgeft.errors import UserError
 from edgeft.runtime import load
 from edgeft.runtime.engine import Engine
-from edgeft.runtime.loading import load_tokenizer
 from edgeft.runtime.model import Model
+from edgeft.runtime.tokenization import load_tokenizer
 
 Labelled = tuple[str, float] | None
 LONGEST = 512  # tokens, where neither the user nor the tokenizer says
