@@ -258,7 +258,7 @@ class Model(ABC):
             has = ", ".join(self.engine.output_names)
             raise ArtifactError(f"{self.folder}: its graph has no output {', '.join(missing)}; it has {has}")
         special = [token for window in self.windows([self.sample])[0][:1] for token in window.ids]
-        ids = [*special[:8], self.manifest.inputs.pad_token_id, largest_id]
+        ids = [largest_id, self.manifest.inputs.pad_token_id, *special[:8]][: self.manifest.inputs.max_length]
         arrays = self.engine.run([ids], wanted)
         for name, array in zip(wanted, arrays, strict=True):
             shape = self.output_shape(len(ids))

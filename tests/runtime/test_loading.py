@@ -129,7 +129,7 @@ SHAPES: dict[str, tuple[Callable[[onnx.GraphProto], object], str]] = {
     "an axis more": (keep_axis, "gives probabilities of shape (1, 1, 2) in float32, expected (1, 2) in float32"),
     "another type": (answer_in_double, "gives probabilities of shape (1, 2) in float64, expected (1, 2) in float32"),
     "a label more": (widen, "gives probabilities of shape (1, 3) in float32, expected (1, 2) in float32"),
-    "a row of the table less": (shorten, "can't answer 1 x 3 tokens up to number 2: "),
+    "a row of the table less": (shorten, "can't answer 1 x 4 tokens up to number 2: "),
 }
 
 
@@ -193,7 +193,7 @@ TOKENIZERS: dict[str, tuple[dict[str, Any], str]] = {
     "a token of another table": (
         {"added_tokens": [{"id": 9, "content": "x", **dict.fromkeys(("single_word", "lstrip", "rstrip"), False),
                            "normalized": False, "special": False}]},
-        "can't answer 1 x 3 tokens up to number 9: ",
+        "can't answer 1 x 4 tokens up to number 9: ",
     ),
 }  # fmt: skip
 
