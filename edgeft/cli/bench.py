@@ -141,7 +141,7 @@ def _check(asked: Asked, place: Elsewhere) -> None:
 def _mistakes(asked: Asked, place: Elsewhere) -> list[tuple[object, str]]:
     """What holds if options don't go together, and what is said then."""
     plan, usual = asked.plan, Protocol()
-    other = InputColumns(text_column=asked.columns.text_column)
+    usual_columns = InputColumns()
     return [
         (
             place.target is None and place != Elsewhere(),
@@ -166,11 +166,13 @@ def _mistakes(asked: Asked, place: Elsewhere) -> list[tuple[object, str]]:
             "--drop-points is of accuracy, which is measured with --label-column",
         ),
         (
-            asked.file is None and asked.columns != InputColumns(),
+            asked.file is None and asked.columns != usual_columns,
             "--text-column, --question-column and --context-column are of --file",
         ),
         (
-            asked.label_column and asked.columns != other,
+            asked.label_column
+            and (asked.columns.question_column, asked.columns.context_column)
+            != (usual_columns.question_column, usual_columns.context_column),
             "--label-column is of texts; leave out --question-column and --context-column",
         ),
     ]
@@ -222,7 +224,7 @@ def _texts(asked: Asked) -> tuple[list[Any], list[str] | None]:
             raise UserError("bench: --label-column needs --file")
         return texts_of(first), None
     if asked.label_column:
-        rows = list(labelled(file, asked.columns.text_column, asked.label_column))
+        rows = list(labelled(file, asked.columns.text_column, asked.label_column, asked.columns.form()))
         return [text for text, _ in rows], [label for _, label in rows]
     pairs = (first / MANIFEST).is_file() and asks_pairs(first)
     return list(read_inputs(file, pairs, asked.columns)), None
@@ -268,8 +270,8 @@ def _there(asked: Asked, place: Elsewhere) -> dict[str, Any]:
     if asked.file:
         copied[asked.file.name] = asked.file
         words += ["--file", asked.file.name]
-        for name in ("text_column", "question_column", "context_column"):
-            words += [f"--{name.replace('_', '-')}", getattr(asked.columns, name)]
+        for name, value in asked.columns.to_say():
+            words += [f"--{name.replace('_', '-')}", value]
     if asked.label_column:
         words += ["--label-column", asked.label_column]
     return {**remote.measured(there, words, copied), "target": place.target}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import msgspec
 from cyclopts import Parameter
@@ -16,7 +17,11 @@ import edgeft
 from edgeft.cli.app import Flat, Json, app, print_json
 from edgeft.errors import GateError, UserError, missing_extra, require
 from edgeft.files import written_whole
+from edgeft.limits import LIMITS, Limits, command_flag
 from edgeft.progress import track
+
+if TYPE_CHECKING:
+    from edgeft.runtime.texts import Form
 
 Given: TypeAlias = str | dict[str, str]  # what is asked: a text, or a question with its context
 Answers: TypeAlias = Iterable[tuple[Given, Any]]
@@ -25,11 +30,47 @@ File = Annotated[Path | None, Parameter(allow_leading_hyphen=True)]  # - is stan
 
 @dataclass(frozen=True, kw_only=True)
 class InputColumns:
-    """Columns of a table or of objects."""
+    """Columns of a table or of objects, and how their file is read."""
 
     text_column: Annotated[str, Parameter(help="column of the text")] = "text"
     question_column: Annotated[str, Parameter(help="column of the question, of question-answering")] = "question"
     context_column: Annotated[str, Parameter(help="column of the text that may have its answer")] = "context"
+    delimiter: Annotated[
+        str | None, Parameter(help="between the fields of a table; unset: by a look at the first records")
+    ] = None
+    encoding: Annotated[str, Parameter(help="of the file, as in cp1252")] = "utf-8"
+    max_file_bytes: Annotated[int, Parameter(help="a file with more is refused, after decompression")] = (
+        LIMITS.max_file_bytes
+    )
+    max_compression_ratio: Annotated[
+        float, Parameter(help="a compressed file that unpacks to more than so many times its bytes is refused")
+    ] = LIMITS.max_compression_ratio
+    max_line_bytes: Annotated[int, Parameter(help="a file with a longer line or record is refused")] = (
+        LIMITS.max_line_bytes
+    )
+    max_nesting: Annotated[int, Parameter(help="JSON with deeper lists and objects is refused")] = LIMITS.max_nesting
+    max_digits: Annotated[int, Parameter(help="JSON with a number of more digits is refused")] = LIMITS.max_digits
+
+    def to_say(self) -> Iterator[tuple[str, str]]:
+        """The columns, and what else differs from the defaults, as option and value."""
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.name.endswith("_column") or value != field.default:
+                yield field.name, str(value)
+
+    def form(self) -> Form:
+        """How the file is written, and what it may ask for.
+
+        Raises:
+            UserError: a delimiter that is no character.
+        """
+        from edgeft.runtime.texts import Form
+
+        if self.delimiter is not None and len(self.delimiter) != 1:
+            raise UserError(f"--delimiter {self.delimiter!r} is not one character")
+        names = [field.name for field in dataclasses.fields(Limits) if hasattr(self, field.name)]
+        limits = Limits(flag=command_flag, **{name: getattr(self, name) for name in names})
+        return Form(delimiter=self.delimiter, encoding=self.encoding, limits=limits)
 
 
 @app.command
@@ -52,7 +93,8 @@ def predict(
     Args:
         artifact: the artifact folder.
         texts: texts; of question-answering questions.
-        file: UTF-8: .jsonl objects, a .csv or .tsv table, else one text a line; - is the lines of standard input.
+        file: .jsonl objects, a .csv or .tsv table, else one text a line, each plain, compressed or in a .zip; - is
+            the lines of standard input.
         context: where the answers to the questions may stand.
         out: .jsonl that the answers go to, one object a text, instead of the screen; files may be of any size.
         top_k: so many labels for each text, or answers to each question; 1 where it isn't given.
@@ -104,8 +146,8 @@ def read_inputs(file: Path, pairs: bool, columns: InputColumns | None) -> Iterat
 
     names = columns or InputColumns()
     if pairs:
-        return texts.questions(file, names.question_column, names.context_column)
-    return texts.texts(file, names.text_column)
+        return texts.questions(file, names.question_column, names.context_column, names.form())
+    return texts.texts(file, names.text_column, names.form())
 
 
 def _check_out(out: Path, file: Path | None, json: bool) -> None:

@@ -2,29 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TextIO
+from typing import NoReturn
 
 from edgeft.data import checks
-from edgeft.data.opening import fail_at_bad_bytes, open_text
-from edgeft.data.table import Reading, Table
-from edgeft.delimited import Record, csv_records, long_fields, tsv_records
+from edgeft.data.table import Reading, Table, where
+from edgeft.delimited import Record, long_fields, place, reader_of, sniff
+from edgeft.limits import Limits
+from edgeft.opening import bad_byte, open_text, suffix
+from edgeft.progress import say
 
 RAGGED = "another number of fields than the header"
 
 
-def _read_delimited(
-    path: Path, name: str, reading: Reading, records: Callable[[TextIO, str], Iterator[Record]]
-) -> Table:
+def read_delimited(path: Path, name: str, reading: Reading) -> Table:
+    """The wanted columns of a CSV or TSV file with a header; where a delimiter is named, .tsv is read as CSV."""
     errors = "surrogateescape" if reading.skip_bad else "strict"
+    records = reader_of(suffix(path), reading.delimiter or _look(path, name, reading), reading.limits)
     try:
-        with long_fields(), open_text(path, reading.encoding, errors) as file:
+        with long_fields(), open_text(path, name, reading.encoding, errors, reading.limits) as file:
             return _delimited_table(records(file, name), name, reading)
     except UnicodeDecodeError:
-        with long_fields(), open_text(path, reading.encoding, "surrogateescape") as file:
-            fail_at_bad_bytes(name, ((row, line, "".join(fields)) for row, line, fields in records(file, name)))
+        with long_fields(), open_text(path, name, reading.encoding, "surrogateescape", reading.limits) as file:
+            bad = ((row, line, "".join(fields)) for row, line, fields in records(file, name))
+            fail_at_bad_bytes(path, name, bad, reading.limits)
+
+
+def _look(path: Path, name: str, reading: Reading) -> str | None:
+    """The delimiter where it isn't the one that the file's name says; a line tells of it."""
+    with open_text(path, name, reading.encoding, "surrogateescape", reading.limits) as file:
+        delimiter = sniff(file, suffix(path))
+    if delimiter:
+        say(f"data: {name}: the fields are separated by {delimiter!r} (data.delimiter names another character)")
+    return delimiter
 
 
 def _delimited_table(records: Iterator[Record], name: str, reading: Reading) -> Table:
@@ -36,7 +47,7 @@ def _delimited_table(records: Iterator[Record], name: str, reading: Reading) -> 
     picks = {column: header.index(column) for column in columns}
     table = Table(name, {column: [] for column in columns}, [], [])
     ragged: list[tuple[int, int, int]] = []
-    for row, line, fields in reading.count(records):
+    for row, line, fields in reading.count(records, name):
         if len(fields) != len(header):
             ragged.append((row, line, len(fields)))
             continue
@@ -51,13 +62,21 @@ def _delimited_table(records: Iterator[Record], name: str, reading: Reading) -> 
     return table
 
 
-def read_csv(path: Path, name: str, reading: Reading) -> Table:
-    """The wanted columns of a CSV file with a header."""
-    return _read_delimited(path, name, reading, partial(csv_records, delimiter=reading.delimiter or ","))
+def fail_at_bad_bytes(path: Path, name: str, records: Iterable[tuple[int, int, str]], limits: Limits) -> NoReturn:
+    """Name the rows whose bytes are not UTF-8, the first byte, and the encoding in which the file decodes.
 
+    Args:
+        path: of the file.
+        name: of the source.
+        records: (row, line, content read with `surrogateescape`).
+        limits: of the file.
 
-def read_tsv(path: Path, name: str, reading: Reading) -> Table:
-    """The wanted columns of a TSV file with a header; where a delimiter is named, it is read as CSV."""
-    if reading.delimiter:
-        return read_csv(path, name, reading)
-    return _read_delimited(path, name, reading, tsv_records)
+    Raises:
+        DataError: always.
+    """
+    bad = [(row, line) for row, line, content in records if any("\udc80" <= mark <= "\udcff" for mark in content)]
+    byte = bad_byte(path, name, limits).describe(limits)
+    if not bad:  # in the first bytes, taken for a byte order mark
+        checks.fail(name, [f"the bytes are not UTF-8; {byte}"])
+    first = place(*bad[0]) if len(bad) == 1 or not bad[0][0] else where([row for row, _ in bad], bad[0][1])
+    checks.fail(name, [f"the bytes are not UTF-8 in {first}; {byte}"])

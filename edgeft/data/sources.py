@@ -10,13 +10,13 @@ from pathlib import Path
 
 from edgeft import tasks
 from edgeft.data import checks, hub, rows, slicing
-from edgeft.data.delimited import read_csv
+from edgeft.data.delimited import read_delimited
 from edgeft.data.kinds import Kind, kind_of, task_of
-from edgeft.data.opening import suffix
 from edgeft.data.records import READERS, read_file
 from edgeft.data.rows import Rows
 from edgeft.data.table import Chooser, Reading, Table
 from edgeft.errors import DataError, require
+from edgeft.opening import suffix
 from edgeft.progress import Bar
 from edgeft.recipe import DataConfig
 
@@ -164,6 +164,7 @@ def read_rows(config: DataConfig, field: str = "file", bar: Bar | None = None) -
             delimiter=config.delimiter,
             encoding=config.encoding,
             bar=bar,
+            limits=config.limits(),
         )
         table = read(spec, reading)
         found.append(rows.check(table, kinds[-1], config))
@@ -212,7 +213,7 @@ def _demo_file(spec: str) -> Path:
 def _read_demo(spec: str, reading: Reading) -> Table:
     columns = reading.choose(("text", "label"))
     checks.columns_present(spec, columns, ("text", "label"))
-    everything = read_csv(_demo_file(spec), spec, Reading(lambda _: ("text", "label", "source"), bar=reading.bar))
+    everything = read_delimited(_demo_file(spec), spec, Reading(lambda _: ("text", "label", "source"), bar=reading.bar))
     keep = [index for index, source in enumerate(everything.columns["source"]) if source == "rotten_tomatoes"]
     texts = everything.columns["text"]
     labels = [ROTTEN_TOMATOES_LABELS[label] for label in everything.columns["label"]]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from edgeft.limits import LIMITS, Limits
 from edgeft.progress import Bar
 
 MAX_LISTED = 10
@@ -22,9 +23,10 @@ class Reading:
         choose: the columns to read, given all that are there; those that are missing are the reader's to refuse.
         hint: words for a message that a column is missing, given all that are there.
         skip_bad: drop and count rows that can't be read, instead of refusing the source.
-        delimiter: of a CSV file; None: a comma, in .tsv a tab.
+        delimiter: of a CSV file; None: by a look at its first records, else a comma, in .tsv a tab.
         encoding: of a text file.
         bar: counts rows.
+        limits: of what a file may ask for.
     """
 
     choose: Chooser
@@ -33,11 +35,18 @@ class Reading:
     delimiter: str | None = None
     encoding: str = "utf-8"
     bar: Bar | None = None
+    limits: Limits = LIMITS
 
-    def count(self, rows: Iterable[Any]) -> Iterable[Any]:
-        """The rows, counted on the bar."""
-        number = 0
+    def count(self, rows: Iterable[Any], name: str) -> Iterable[Any]:
+        """The rows, counted on the bar.
+
+        Raises:
+            DataError: more than a file may have.
+        """
+        number, most = 0, self.limits.max_file_rows
         for number, row in enumerate(rows, 1):
+            if number > most:
+                self.limits.refuse(name, f"has more than {most:,} rows", "max_file_rows")
             yield row
             if self.bar and number % BAR_ROWS == 0:
                 self.bar.advance(BAR_ROWS)

@@ -14,9 +14,12 @@ import msgspec
 import yaml
 
 from edgeft.errors import RecipeError
+from edgeft.recipe import bounded_yaml
 from edgeft.recipe.base import StageConfig
 from edgeft.recipe.check import from_tree
 from edgeft.recipe.stages import Recipe
+
+LONGEST_SHOWN = 80  # characters of a setting in a message
 
 
 def builtin_names() -> list[str]:
@@ -28,7 +31,7 @@ def builtin_names() -> list[str]:
 def _read_text(source: str) -> str:
     path = Path(source)
     if path.is_file():
-        return path.read_text(encoding="utf-8")
+        return bounded_yaml.text_of(path)
     if source in builtin_names():
         return (resources.files("edgeft") / "recipes" / f"{source}.yaml").read_text(encoding="utf-8")
     names = builtin_names()
@@ -44,10 +47,11 @@ def read_tree(source: str) -> dict[str, Any]:
         RecipeError: no such recipe, or not YAML.
     """
     try:
-        tree = yaml.safe_load(_read_text(source)) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        detail = " ".join(str(error).split())
-        raise RecipeError(f"recipe {source!r} is not YAML: {detail}") from None
+        tree = bounded_yaml.read(_read_text(source)) or {}
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"recipe {source!r} is not YAML: {error}") from None
+    except bounded_yaml.BadYaml as error:
+        raise RecipeError(f"recipe {source!r} is not YAML that can be read: {error}") from None
     if not isinstance(tree, dict):
         raise RecipeError(f"recipe {source!r}: expected a mapping of options, got {type(tree).__name__}")
     return tree
@@ -85,10 +89,14 @@ def parse_settings(items: Sequence[str]) -> dict[str, Any]:
         if not equals:
             raise RecipeError(f"--set {item}: expected stage.field=value, as in --set distill.epochs=2")
         try:
-            settings[path.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise RecipeError(f"--set {item}: the value is not YAML") from None
+            settings[path.strip()] = bounded_yaml.read(value)
+        except bounded_yaml.BadYaml as error:
+            raise RecipeError(f"--set {_short(item)}: the value is not YAML ({error})") from None
     return settings
+
+
+def _short(item: str) -> str:
+    return item if len(item) <= LONGEST_SHOWN else f"{item[:LONGEST_SHOWN]}..."
 
 
 def setting(name: str, value: Any) -> str:

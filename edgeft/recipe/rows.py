@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Annotated, Literal
 
+from edgeft.limits import LIMITS, Limits
 from edgeft.recipe.base import Rows, StageConfig
 from edgeft.recipe.options import config as _config
 from edgeft.recipe.options import option as _option
@@ -44,9 +46,26 @@ class DataConfig(StageConfig):
         Files | None, _option("texts without labels, which a student learns from beside the rows")
     ] = None
     delimiter: Annotated[
-        str | None, _option("stands between the fields of a CSV file, one character; unset: a comma, in .tsv a tab")
+        str | None,
+        _option("stands between the fields of a CSV file, one character; unset: by a look at the first records"),
     ] = None
     encoding: Annotated[str, _option("of text files, as in cp1252")] = "utf-8"
+    max_file_bytes: Annotated[
+        int, _option("a file with more is refused, counted after decompression", "bytes", ge=1)
+    ] = LIMITS.max_file_bytes
+    max_compression_ratio: Annotated[
+        float, _option("a compressed file that unpacks to more than so many times its bytes is refused", ge=1)
+    ] = LIMITS.max_compression_ratio
+    max_line_bytes: Annotated[
+        int, _option("a file with a longer line, or with a longer record over several lines, is refused", "bytes", ge=1)
+    ] = LIMITS.max_line_bytes
+    max_file_rows: Annotated[int, _option("a file with more is refused", "rows", ge=1)] = LIMITS.max_file_rows
+    max_nesting: Annotated[
+        int, _option("JSON whose lists and objects stand deeper inside each other is refused", ge=1, le=500)
+    ] = LIMITS.max_nesting
+    max_digits: Annotated[int, _option("JSON with a number of more digits is refused", ge=1, le=4_300)] = (
+        LIMITS.max_digits
+    )
     text_column: Annotated[str, _option("column with the text")] = "text"
     label_column: Annotated[str, _option("column with the label, or the labels where multi_label is on")] = "label"
     multi_label: Annotated[bool, _option("a row has any number of labels, as a list or delimited")] = False
@@ -104,6 +123,11 @@ class DataConfig(StageConfig):
     balance: Annotated[
         Balance, _option("what evens out rare labels in training: weights of the loss, or repeated or fewer rows")
     ] = "none"
+
+    def limits(self) -> Limits:
+        """What a file of rows may ask for."""
+        names = [field.name for field in dataclasses.fields(Limits) if field.name != "flag"]
+        return Limits(**{name: getattr(self, name) for name in names})
 
 
 @_config()

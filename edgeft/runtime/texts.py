@@ -2,130 +2,211 @@
 
 from __future__ import annotations
 
+import io
+import re
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import Any, TextIO
 
-import msgspec
-
-from edgeft.delimited import csv_records, long_fields, place, tsv_records
+from edgeft import json_text
+from edgeft.delimited import Record, long_fields, place, reader_of, sniff
 from edgeft.errors import DataError, UserError
+from edgeft.limits import Limits, command_flag
+from edgeft.opening import DAMAGED, BoundedBytes, bad_byte, open_text, refuse_workbook, suffix
+from edgeft.progress import say
 
-RECORDS = {".csv": csv_records, ".tsv": tsv_records}
+TABLES = (".csv", ".tsv")
 OBJECTS = (".jsonl", ".ndjson")
 # What lines would be made of by mistake.
-NOT_LINES = (".json", ".parquet", ".xlsx", ".zip", ".gz", ".bz2", ".xz", ".zst")
-NOT_UTF8 = "is not UTF-8; save the file as UTF-8"
+NOT_LINES = (".json", ".parquet")
 
 
-def texts(file: Path, column: str = "text") -> Iterator[str]:
+FLAGGED = Limits(flag=command_flag)
+ESCAPED = re.compile("[\udc80-\udcff]")  # what `surrogateescape` puts in place of bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Form:
+    """How a file is written, and what it may ask for.
+
+    Attributes:
+        delimiter: between the fields of a table; None: by a look at its first records.
+        encoding: of the text.
+        limits: of bytes, lines and JSON; a file of any number of rows is read.
+    """
+
+    delimiter: str | None = None
+    encoding: str = "utf-8"
+    limits: Limits = FLAGGED
+
+
+FORM = Form()
+
+
+def texts(file: Path, column: str = "text", form: Form = FORM) -> Iterator[str]:
     """The texts of a file, in memory that doesn't grow with it.
 
     Args:
-        file: UTF-8. .jsonl and .ndjson: objects; .csv and .tsv: a table with a header, read as `edgeft data` reads it;
-            anything else one text a line, an empty line being an empty text. `-`: the lines of standard input.
+        file: .jsonl and .ndjson: objects; .csv and .tsv: a table with a header, read as `edgeft data` reads it;
+            anything else one text a line, an empty line being an empty text; each plain, compressed or alone in a
+            .zip. `-`: the lines of standard input.
         column: that has the text, of a table or of objects.
+        form: how it is written.
 
     Raises:
         UserError: no such file, a format that isn't read here, no such column, or a line that can't be read (named).
     """
-    return (row[0] for row in _rows(file, [column]))
+    return (row[0] for row in _rows(file, [column], form))
 
 
-def labelled(file: Path, column: str, label: str) -> Iterator[tuple[str, str]]:
+def labelled(file: Path, column: str, label: str, form: Form = FORM) -> Iterator[tuple[str, str]]:
     """The texts of a table or of objects, each with its label.
 
     Args:
         file: as of `texts`, but for lines.
         column: of the text.
         label: of the label.
+        form: how it is written.
 
     Raises:
         UserError: as of `texts`, or a file of lines.
     """
-    if file.suffix.lower() not in (*OBJECTS, *RECORDS):
-        raise UserError(f"{file}: texts with their labels are read from {', '.join((*OBJECTS, *RECORDS))}")
-    return ((row[0], row[1]) for row in _rows(file, [column, label]))
+    if _ending(file) not in (*OBJECTS, *TABLES):
+        raise UserError(f"{file}: texts with their labels are read from {', '.join((*OBJECTS, *TABLES))}")
+    return ((row[0], row[1]) for row in _rows(file, [column, label], form))
 
 
-def questions(file: Path, question: str = "question", context: str = "context") -> Iterator[dict[str, str]]:
+def questions(
+    file: Path, question: str = "question", context: str = "context", form: Form = FORM
+) -> Iterator[dict[str, str]]:
     """The questions of a file with their contexts, in memory that doesn't grow with it.
 
     Args:
         file: as of `texts`, but for lines, which have one text each.
         question: column of the question.
         context: column of the text in which its answer may stand.
+        form: how it is written.
 
     Raises:
         UserError: as of `texts`, or a file of lines.
     """
-    if file.suffix.lower() not in (*OBJECTS, *RECORDS):
-        raise UserError(f"{file}: a question needs a context beside it; give {', '.join((*OBJECTS, *RECORDS))}")
-    return ({"question": row[0], "context": row[1]} for row in _rows(file, [question, context]))
+    if _ending(file) not in (*OBJECTS, *TABLES):
+        raise UserError(f"{file}: a question needs a context beside it; give {', '.join((*OBJECTS, *TABLES))}")
+    return ({"question": row[0], "context": row[1]} for row in _rows(file, [question, context], form))
 
 
-def _rows(file: Path, columns: Sequence[str]) -> Iterator[list[str]]:
+def _ending(file: Path) -> str:
+    """The suffix that tells the format.
+
+    Raises:
+        UserError: a .zip that can't be read, or that has several files inside.
+    """
+    try:
+        return suffix(file)
+    except DAMAGED as error:
+        raise UserError(f"{file}: a damaged {file.suffix} file: {error}") from None
+
+
+def _rows(file: Path, columns: Sequence[str], form: Form) -> Iterator[list[str]]:
     """The named columns of each row; of lines the whole line."""
-    ending = file.suffix.lower()
     if str(file) == "-":
-        yield from ([line] for line in _lines(sys.stdin.buffer, "standard input"))
+        yield from ([line] for line in _lines(_standard_input(form), "standard input", form))
         return
     if not file.is_file():
         raise UserError(f"{file}: no such file")
-    if ending in NOT_LINES:
-        can = ", ".join((*OBJECTS, *RECORDS))
-        raise UserError(f"{file}: a {ending} file isn't read here; what can be: {can}, and one text a line")
-    if ending in RECORDS:
-        yield from _cells(file, columns)
-        return
-    with file.open("rb") as opened:
-        found = _lines(opened, str(file))
-        yield from _objects(found, file, columns) if ending in OBJECTS else ([line] for line in found)
+    refuse_workbook(file, str(file))
+    if _ending(file) in NOT_LINES:
+        can = ", ".join((*OBJECTS, *TABLES))
+        raise UserError(f"{file}: a {_ending(file)} file isn't read here; what can be: {can}, and one text a line")
+    try:
+        yield from _cells(file, columns, form) if _ending(file) in TABLES else _of_lines(file, columns, form)
+    except DAMAGED as error:
+        raise UserError(f"{file}: a damaged {file.suffix} file: {' '.join(str(error).split())}") from None
+    except OSError as error:
+        raise UserError(f"{file}: can't be read: {error.strerror or error}") from None
+    except MemoryError:
+        raise UserError(f"{file}: one row of it takes more memory than there is") from None
 
 
-def _lines(opened: IO[bytes], name: str) -> Iterator[str]:
+def _standard_input(form: Form) -> TextIO:
+    opened = BoundedBytes(sys.stdin.buffer, "standard input", form.limits, closes=False)
+    encoding = "utf-8-sig" if form.encoding == "utf-8" else form.encoding
+    return io.TextIOWrapper(opened, encoding=encoding, newline="\n", errors="surrogateescape")
+
+
+def _of_lines(file: Path, columns: Sequence[str], form: Form) -> Iterator[list[str]]:
+    with open_text(file, str(file), form.encoding, "surrogateescape", form.limits, newline="\n") as opened:
+        lines = _lines(opened, str(file), form, file)
+        yield from _objects(lines, file, columns, form) if _ending(file) in OBJECTS else ([line] for line in lines)
+
+
+def _lines(opened: TextIO, name: str, form: Form, file: Path | None = None) -> Iterator[str]:
+    """Lines, which end at a line feed alone, so that any other line break stays in its text."""
     for number, line in enumerate(opened, start=1):
-        try:
-            text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-        except UnicodeDecodeError:
-            raise UserError(f"{name}: line {number} {NOT_UTF8}") from None
-        yield text.removesuffix("\n").removesuffix("\r")
+        if not line.isascii() and ESCAPED.search(line):
+            raise UserError(f"{name}: {_not_utf8(f'line {number}', file, form)}")
+        yield line.removesuffix("\n").removesuffix("\r")
 
 
-def _objects(lines: Iterator[str], file: Path, columns: Sequence[str]) -> Iterator[list[str]]:
+def _not_utf8(where: str, file: Path | None, form: Form) -> str:
+    remedy = "save the file as UTF-8" if file is None else bad_byte(file, str(file), form.limits).describe(form.limits)
+    return f"{where} is not UTF-8; {remedy}"
+
+
+def _objects(lines: Iterator[str], file: Path, columns: Sequence[str], form: Form) -> Iterator[list[str]]:
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
-            found = msgspec.json.decode(line)
-        except (msgspec.DecodeError, RecursionError) as error:
-            raise UserError(f"{file}: line {number} is not JSON ({error})") from None
+            found = json_text.decode(line, form.limits)
+        except json_text.BadJson as error:
+            raise UserError(f"{file}: line {number} {error}") from None
         if not isinstance(found, dict):
             raise UserError(f"{file}: line {number} is no JSON object, as in {{{columns[0]!r}: ...}}")
-        for column in columns:
-            if column not in found:
-                raise UserError(f"{file}: line {number} has no {column!r}; it has {', '.join(map(str, found))}")
-            if not isinstance(found[column], str):
-                raise UserError(f"{file}: line {number}: {column!r} is {type(found[column]).__name__}, expected a text")
-        yield [found[column] for column in columns]
+        yield [_text_of(found, column, f"{file}: line {number}") for column in columns]
 
 
-def _cells(file: Path, columns: Sequence[str]) -> Iterator[list[str]]:
-    line = 1
-    with long_fields(), file.open(encoding="utf-8-sig", newline="") as opened:
-        records = RECORDS[file.suffix.lower()](opened, str(file))
+def _text_of(found: dict[str, Any], column: str, where: str) -> str:
+    if column not in found:
+        raise UserError(f"{where} has no {column!r}; it has {', '.join(map(str, found))}")
+    if not isinstance(found[column], str):
+        raise UserError(f"{where}: {column!r} is {type(found[column]).__name__}, expected a text")
+    return str(found[column])
+
+
+def _cells(file: Path, columns: Sequence[str], form: Form) -> Iterator[list[str]]:
+    records = reader_of(_ending(file), form.delimiter or _look(file, form), form.limits)
+    before = 1
+    with long_fields(), open_text(file, str(file), form.encoding, limits=form.limits) as opened:
         try:
-            _, _, header = next(records, (0, 1, []))
-            absent = next((column for column in columns if column not in header), None)
-            if absent is not None:
-                has = f"it has {', '.join(header)}" if header else "the file is empty"
-                raise DataError(f"{file}: no column {absent!r}; {has}")
-            picked = [header.index(column) for column in columns]
-            for row, line, fields in records:
-                if len(fields) != len(header):
-                    counts = f"{len(fields)} fields, the header {len(header)}"
-                    raise DataError(f"{file}: {place(row, line)} has {counts}")
-                yield [fields[place] for place in picked]
+            for line, fields in _picked(records(opened, str(file)), file, columns):
+                yield fields
+                before = line
         except UnicodeDecodeError:
-            raise UserError(f"{file}: what follows line {line} {NOT_UTF8}") from None
+            raise UserError(f"{file}: {_not_utf8(f'what follows line {before}', file, form)}") from None
+
+
+def _look(file: Path, form: Form) -> str | None:
+    """The delimiter where it isn't the one that the file's name says; a line tells of it."""
+    with open_text(file, str(file), form.encoding, "surrogateescape", form.limits) as opened:
+        delimiter = sniff(opened, _ending(file))
+    if delimiter:
+        say(f"{file}: the fields are separated by {delimiter!r} (--delimiter names another character)")
+    return delimiter
+
+
+def _picked(records: Iterator[Record], file: Path, columns: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
+    """The line of each row, and its named columns."""
+    _, _, header = next(records, (0, 1, []))
+    absent = next((column for column in columns if column not in header), None)
+    if absent is not None:
+        has = f"it has {', '.join(header)}" if header else "the file is empty"
+        raise DataError(f"{file}: no column {absent!r}; {has}")
+    picked = [header.index(column) for column in columns]
+    for row, line, fields in records:
+        if len(fields) != len(header):
+            counts = f"{len(fields)} fields, the header {len(header)}"
+            raise DataError(f"{file}: {place(row, line)} has {counts}")
+        yield line, [fields[place] for place in picked]

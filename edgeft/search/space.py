@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Annotated, Any, Union, get_args, get_origin
 
 import msgspec
-import yaml
 
 from edgeft import recipe
 from edgeft.errors import RecipeError
-from edgeft.recipe import Recipe
+from edgeft.recipe import Recipe, bounded_yaml
 
 NEVER = {
     "seed": "that would choose the luckiest seed",
@@ -105,7 +104,7 @@ def read(file: Path, base: Recipe, scope: Scope = FINETUNE) -> dict[str, Choices
         RecipeError: every problem, one line each.
     """
     try:
-        text = file.read_text(encoding="utf-8")
+        text = bounded_yaml.text_of(file)
     except UnicodeDecodeError as error:
         raise RecipeError(f"{file}: not YAML: {error}") from None
     except OSError as error:
@@ -126,9 +125,9 @@ def parse(text: str, source: str, base: Recipe, scope: Scope = FINETUNE) -> dict
         RecipeError: every problem, one line each.
     """
     try:
-        tree = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{source}: not YAML: {' '.join(str(error).split())}") from None
+        tree = bounded_yaml.read(text)
+    except bounded_yaml.BadYaml as error:
+        raise RecipeError(f"{source}: not YAML: {error}") from None
     if not isinstance(tree, Mapping) or not tree:
         raise RecipeError(f"{source}: expected option paths, as in {scope.example}: [4, 8, 16]")
     checker = _Checker(base, scope)

@@ -31,7 +31,12 @@ BAD_FILES = {
         b"x,y\n" + GOOD,
         "column 'text' is missing; column 'label' is missing; the columns are 'x', 'y'",
     ),
-    "delimiter": ("a.csv", b"text;label\na;b\n", "(the header is a single column; is data.delimiter another one?)"),
+    "delimiter": ("a.csv", b"text^label\na^b\n", "column 'text' is missing (did you mean 'text^label'?)"),
+    "no one delimiter": (
+        "a.csv",
+        b"text;label\na;b\nc;d;e\n",
+        "(the header is a single column; is data.delimiter another one?)",
+    ),
     "twice": ("a.csv", b"text,label,text\n", "column 'text' stands in the header more than once"),
     "JSONL key": ("a.jsonl", b'{"texts": "x", "label": 1}\n', "column 'text' is missing (did you mean 'texts'?)"),
     "one label": ("a.csv", b"text,label\nx,a\ny,a\n", "all 2 rows have the label 'a'; a classifier needs two or more"),
@@ -66,7 +71,7 @@ BAD_FILES = {
         "the bytes are not UTF-8 in rows 1, 3 (the first at line 2)",
     ),
     "Latin-1 header": ("a.csv", b"text,caf\xe9\nx,a\n", "the bytes are not UTF-8 in the header (line 1)"),
-    "UTF-16": ("a.csv", "text,label\nx,a\n".encode("utf-16"), "the bytes are not UTF-8 in the header"),
+    "UTF-16": ("a.csv", "text,label\nx,a\n".encode("utf-16"), "all 1 rows have the label 'a'"),
     "Latin-1 TSV": ("a.tsv", b"text\tlabel\ncaf\xe9\ta\n", "the bytes are not UTF-8 in row 1 (line 2)"),
     "Latin-1 JSONL": ("a.jsonl", b'{"text": "caf\xe9", "label": 1}\n', "the bytes are not UTF-8 in row 1 (line 1)"),
     "ragged": (
@@ -82,7 +87,8 @@ BAD_FILES = {
         "row 2 (line 3): text follows a closing quote",
     ),
     "open quote in header": ("a.csv", b'"text,label\nx,a\n', "the header (line 1): a quote is opened and never closed"),
-    "suffix": ("a.xlsx", b"x", "suffix '.xlsx': can't tell the format; what can be read: .csv, .tsv, .jsonl"),
+    "workbook": ("a.xlsx", b"x", "a workbook isn't read; save its sheet as CSV (in Excel: Save As, CSV UTF-8;"),
+    "suffix": ("a.doc", b"x", "suffix '.doc': can't tell the format; what can be read: .csv, .tsv, .jsonl"),
     "no suffix": ("a", b"x", "no suffix: can't tell the format"),
     "not Parquet": ("a.parquet", b"text,label", "not a Parquet file"),
     "too few": (

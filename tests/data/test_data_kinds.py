@@ -339,7 +339,8 @@ def test_an_answer_stays_the_same_answer_when_its_context_is_anonymised(context,
 
 
 def test_a_deeply_nested_cell_is_a_bad_row():
-    with pytest.raises(DataError, match="labels that are no JSON in row 1"):
+    said = r"labels that are no JSON within limits \(lists or objects nest more than 32 deep: .*\) in row 1"
+    with pytest.raises(DataError, match=said):
         make_rows({"text": ["a"], "label": ["[" * 100_000]}, multi_label=True)
 
 

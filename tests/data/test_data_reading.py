@@ -136,8 +136,12 @@ def test_another_delimiter_and_another_encoding(raw):
     path = raw("a.csv", "text;label\ncafé, noir;a\n".encode("cp1252"))
     found = read(path, delimiter=";", encoding="cp1252")
     assert found.columns == {"text": ["café, noir"], "label": ["a"]}
-    with pytest.raises(DataError, match=r"not UTF-8 in row 1 \(line 2\); save .*data\.encoding, often cp1252"):
+    with pytest.raises(DataError) as caught:
         read(path, delimiter=";")
+    assert str(caught.value) == (
+        f"{path}: the bytes are not UTF-8 in row 1 (line 2); the first is 0xE9 after 14 bytes; all of them decode as "
+        "cp1252: --set data.encoding=cp1252 (edgeft data: --encoding cp1252)"
+    )
     with pytest.raises(DataError, match="'klingon' is no encoding"):
         read(path, encoding="klingon")
     assert read(raw("a.tsv", b'text|label\n"x|y"|a\n'), delimiter="|").columns["text"] == ["x|y"]

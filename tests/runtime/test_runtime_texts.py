@@ -68,7 +68,8 @@ def test_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
         ("a.csv", b"n,text\n1,a\n2,\xff\n", "a.csv: what follows line 1 is not UTF-8"),
         ("a.parquet", b"PAR1", "a .parquet file isn't read here"),
         ("a.json", b"[]", "a .json file isn't read here"),
-        ("a.jsonl.gz", b"", "a .gz file isn't read here"),
+        ("a.parquet.gz", b"", "a .parquet file isn't read here"),
+        ("a.jsonl.gz", b"no gzip", "a.jsonl.gz: can't be read: Not a gzipped file"),
     ],
 )
 def test_what_cannot_be_read_is_one_line(name: str, content: bytes, line: str, tmp_path: Path) -> None:

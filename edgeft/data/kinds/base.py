@@ -8,10 +8,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar
 
-import msgspec
-
+from edgeft import json_text
 from edgeft.cleaning import clean_row
 from edgeft.errors import DataError
+from edgeft.limits import LIMITS, Limits
 from edgeft.recipe import DataConfig
 
 Columns = dict[str, list[Any]]
@@ -45,6 +45,7 @@ class Kind(ABC):
 
     def __init__(self, config: DataConfig) -> None:
         self.config = config
+        self.limits = config.limits()
 
     def sources(self) -> dict[str, str]:
         """Role to the source's column.
@@ -173,21 +174,24 @@ def need(*problems: str | None) -> None:
         raise BadRow(*found)
 
 
-def structure(value: Any, what: str) -> Any:
+def structure(value: Any, what: str, limits: Limits = LIMITS) -> Any:
     """A list or mapping, decoded where it stands as JSON in a text.
 
     Raises:
-        BadRow: no JSON.
+        BadRow: no JSON, or JSON beyond the limits.
     """
     if not isinstance(value, str):
         return value
     try:
-        return msgspec.json.decode(value)
-    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
+        return json_text.decode(value, limits)
+    except json_text.BadJson as error:
+        limit = str(error).removeprefix("is not JSON") if "within limits" in str(error) else ""
+        raise BadRow(f"{what} that are no JSON{limit}") from None
+    except UnicodeEncodeError:
         raise BadRow(f"{what} that are no JSON") from None
 
 
-def names(value: Any, what: str, delimiter: str | None) -> list[Any]:
+def names(value: Any, what: str, delimiter: str | None, limits: Limits = LIMITS) -> list[Any]:
     """Several names: a list, a JSON list as text, or a text with a delimiter (None: white space).
 
     Raises:
@@ -197,7 +201,7 @@ def names(value: Any, what: str, delimiter: str | None) -> list[Any]:
         raise BadRow(f"no {what}")
     if isinstance(value, str):
         if value.lstrip().startswith("["):
-            value = structure(value, what)
+            value = structure(value, what, limits)
         else:
             return [part for part in value.split(delimiter) if part.strip()]
     if not isinstance(value, list | tuple):

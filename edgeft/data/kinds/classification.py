@@ -46,7 +46,7 @@ class MultiLabel(Kind):
         problem = text_problem(text)
         try:
             # An empty cell of a delimited file is a row without labels; a missing value is not.
-            labels = names(value, "labels", self.config.label_delimiter)
+            labels = names(value, "labels", self.config.label_delimiter, self.limits)
         except BadRow as error:
             raise BadRow(*filter(None, (problem, *error.args))) from None
         need(problem, *dict.fromkeys(label_problem(label) for label in labels))

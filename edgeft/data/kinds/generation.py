@@ -61,7 +61,7 @@ class Messages(Kind):
     types: ClassVar = {"messages": "messages"}
 
     def parse(self, *values: Any) -> tuple[Any, ...]:
-        messages = structure(values[0], "messages")
+        messages = structure(values[0], "messages", self.limits)
         if messages is None:
             raise BadRow("no messages")
         if not isinstance(messages, list | tuple):

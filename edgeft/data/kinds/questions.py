@@ -20,7 +20,7 @@ class Squad(Kind):
     def parse(self, *values: Any) -> tuple[Any, ...]:
         question, context, value = values
         need(text_problem(question, "question"), text_problem(context, "context"))
-        return question, context, _answers(structure(value, "answers"), context)
+        return question, context, _answers(structure(value, "answers", self.limits), context)
 
     def inputs(self, columns: Columns) -> list[str]:
         pairs = zip(columns["question"], columns["context"], strict=True)

@@ -34,7 +34,7 @@ class Tokens(Kind):
     types: ClassVar = {"tokens": "texts", "tags": "texts"}
 
     def parse(self, *values: Any) -> tuple[Any, ...]:
-        tokens, tags = names(values[0], "tokens", None), names(values[1], "tags", None)
+        tokens, tags = (names(value, what, None, self.limits) for value, what in zip(values, self.roles, strict=True))
         if len(tokens) != len(tags):
             raise BadRow(f"another number of tags than of tokens ({len(tags)} and {len(tokens)})")
         if not tokens:
@@ -100,7 +100,7 @@ class Spans(Tokens):
     def parse(self, *values: Any) -> tuple[Any, ...]:
         text, value = values
         need(text_problem(text))
-        found = structure(value, "spans")
+        found = structure(value, "spans", self.limits)
         if found is None:
             raise BadRow("no spans (a text without any has an empty list)")
         if not isinstance(found, list | tuple):

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import yaml
 
 from edgeft.errors import DataError
+from edgeft.recipe import bounded_yaml
 
 EXAMPLES = 10
 NEXT_WORD = re.compile(r"\s+(\w+)")
@@ -120,8 +120,8 @@ def load_terms(path: Path | None = None) -> Terms:
     """
     source = path or resources.files("edgeft.train") / "identity_terms.yaml"
     try:
-        found = msgspec.convert(yaml.safe_load(source.read_text(encoding="utf-8")), dict[str, KindOfTerms])
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, msgspec.ValidationError) as error:
+        found = msgspec.convert(bounded_yaml.read(source.read_text(encoding="utf-8")), dict[str, KindOfTerms])
+    except (OSError, UnicodeDecodeError, bounded_yaml.BadYaml, msgspec.ValidationError) as error:
         raise DataError(f"identity terms in {source}: {' '.join(str(error).split())}") from None
     return {name: _swaps(f"{source}, {name}", kind) for name, kind in found.items()}
 

@@ -1,0 +1,81 @@
+"""YAML from elsewhere: read only where its size, its nesting, its aliases and its numbers stay within bounds."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+MAX_CHARACTERS = 2**18
+MAX_NESTING = 32
+MAX_VALUES = 20_000  # of a document, each alias counted as all that it stands for
+MAX_DIGITS = 400
+LONG_NUMBER = re.compile(rf"[0-9_:.]{{{MAX_DIGITS + 1}}}")
+
+
+class BadYaml(ValueError):
+    """A text that is no YAML, or YAML beyond a bound; its words fit behind a colon."""
+
+
+def text_of(file: Path) -> str:
+    """The text of a file, of a larger one no more than shows that it is too large."""
+    with file.open(encoding="utf-8") as opened:
+        return opened.read(MAX_CHARACTERS + 1)
+
+
+def read(text: str) -> Any:
+    """The value of a YAML text, without constructors of its own.
+
+    Raises:
+        BadYaml: no YAML, or beyond a bound.
+    """
+    if len(text) > MAX_CHARACTERS:
+        raise BadYaml(f"more than {MAX_CHARACTERS:,} characters, which no recipe has")
+    try:
+        _check(yaml.parse(text, Loader=yaml.SafeLoader))
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise BadYaml(" ".join(str(error).split())) from None
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
+        if isinstance(error, BadYaml):
+            raise
+        # PyYAML makes of a scalar what its tag says, and lets the error of int, float or date through.
+        raise BadYaml(f"a value can't be read ({' '.join(str(error).split())[:200]}); put it in quotes") from None
+
+
+def _check(events: Iterator[Any]) -> None:
+    """Refuse what would be too much to compose.
+
+    Raises:
+        BadYaml: nested too deep, too many values, a number that is too long, or an alias inside what it stands for.
+    """
+    sizes: dict[str | None, int] = {}  # values of each anchor that is complete
+    open_nodes: list[tuple[str | None, int]] = []  # anchor, and the values before it
+    count = 0
+    for event in events:
+        if isinstance(event, yaml.AliasEvent):
+            if event.anchor not in sizes and any(anchor == event.anchor for anchor, _ in open_nodes):
+                raise BadYaml(f"the alias *{event.anchor} stands inside what it stands for")
+            count += sizes.get(event.anchor, 1)
+        elif isinstance(event, yaml.ScalarEvent):
+            _check_digits(event)
+            count += 1
+            sizes[event.anchor] = 1
+        elif isinstance(event, yaml.CollectionStartEvent):
+            open_nodes.append((event.anchor, count))
+            count += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            anchor, before = open_nodes.pop()
+            sizes[anchor] = count - before
+        if len(open_nodes) > MAX_NESTING:
+            raise BadYaml(f"lists or mappings nest more than {MAX_NESTING} deep")
+        if count > MAX_VALUES:
+            raise BadYaml(f"more than {MAX_VALUES:,} values, aliases written out")
+
+
+def _check_digits(event: Any) -> None:
+    if event.style is None and LONG_NUMBER.search(event.value):
+        raise BadYaml(f"a number has more than {MAX_DIGITS} digits; a text goes in quotes")
