@@ -19,6 +19,7 @@ from rich.progress import (
 )
 
 from edgeft import ranks
+from edgeft.printing import WordConsole, printable
 
 T = TypeVar("T")
 
@@ -27,13 +28,13 @@ PLAIN_SECONDS = 10.0  # between two plain lines of one bar
 
 def console() -> Console:
     """A console on today's stderr (looked up late, so that a test's capture sees it)."""
-    return Console(file=sys.stderr, highlight=False)
+    return WordConsole(stderr=True)
 
 
 def say(text: str) -> None:
     """One plain line on stderr; of several processes that train together the first one talks."""
     if ranks.is_main():
-        sys.stderr.write(f"{text}\n")  # one write: two threads' prints can share a line
+        sys.stderr.write(f"{printable(text)}\n")  # one write: two threads' prints can share a line
         sys.stderr.flush()
 
 
@@ -57,12 +58,12 @@ class Bar:
         self._last_line = time.monotonic()
         if self._console.is_terminal and ranks.is_main():
             self._live = Progress(
-                TextColumn("[bold]{task.description}"),
+                TextColumn("{task.description}", style="bold", markup=False),
                 BarColumn(),
                 MofNCompleteColumn(),
                 TimeElapsedColumn(),
                 TimeRemainingColumn(),
-                TextColumn("{task.fields[note]}"),
+                TextColumn("{task.fields[note]}", markup=False),
                 console=self._console,
             )
             self._task = self._live.add_task(title, total=total, note="")

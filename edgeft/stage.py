@@ -24,6 +24,7 @@ import msgspec
 from edgeft import ranks
 from edgeft.errors import OutputFolderError, UserError
 from edgeft.files import file_sha256, is_temporary, make_folder, sweep, sync_folder, sync_tree, write_json
+from edgeft.peak_memory import PeakMemory
 from edgeft.progress import say
 from edgeft.recipe import StageConfig
 from edgeft.version import __version__
@@ -209,26 +210,6 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
-
-
-class PeakMemory:
-    """The largest resident size of this process since `__init__`, in bytes (Linux; elsewhere since its start)."""
-
-    def __init__(self) -> None:
-        try:
-            Path("/proc/self/clear_refs").write_text("5")
-        except OSError:
-            return
-
-    def bytes(self) -> int:
-        """The peak so far."""
-        try:
-            lines = Path("/proc/self/status").read_text().splitlines()
-        except OSError:
-            import resource  # absent on Windows
-
-            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
 
 
 @contextlib.contextmanager

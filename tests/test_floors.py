@@ -57,5 +57,40 @@ def test_the_server_without_its_extra_says_which_one(package: str) -> None:
     assert f"{package} is not installed and is needed to serve over HTTP: pip install 'edgeft[serve]'" in done.stderr
 
 
+ELSEWHERE = """
+import builtins, importlib, pkgutil, sys
+
+usual = builtins.__import__
+
+def portable(name, globals=None, *rest):
+    asks = (globals or {}).get("__name__", "")
+    if name in ABSENT and asks.split(".")[0] == "edgeft":
+        raise ModuleNotFoundError(f"{asks} needs {name}, which Windows lacks", name=name)
+    return usual(name, globals, *rest)
+
+ABSENT = sys.argv[2].split(",")
+builtins.__import__ = portable
+for room in sys.argv[1].split(","):
+    module = importlib.import_module(room)
+    for inner in pkgutil.walk_packages(getattr(module, "__path__", ()), f"{room}."):
+        if inner.name not in ("edgeft.bench.harness.device", "edgeft.runtime._kernels"):  # a program, and no module
+            importlib.import_module(inner.name)
+    print(room, sum(name.startswith("edgeft") for name in sys.modules))
+"""
+
+
+def imported_without(rooms: tuple[str, ...], absent: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", ELSEWHERE, ",".join(rooms), ",".join(absent)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_what_windows_lacks_is_never_needed_to_import() -> None:
+    rooms = tuple(room for room in ROOMS if room != "edgeft")
+    done = imported_without(rooms, ("fcntl", "resource", "pwd", "grp", "termios", "posix"))
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout.split()[-1]) > 80
+    assert "edgeft.peak_memory needs psutil" in imported_without(("edgeft.stage",), ("psutil",)).stderr
+
+
 def test_the_block_blocks() -> None:
     assert "torch is blocked" in imported(("torch",), BLOCKED).stderr

@@ -14,6 +14,7 @@ from edgeft import ranks
 from edgeft.cli import bench, compress, data, device, recipes, run, search, stages, update
 from edgeft.cli.app import app
 from edgeft.errors import EdgeftError
+from edgeft.printing import printable
 
 __all__ = ["app", "bench", "compress", "data", "device", "main", "recipes", "run", "search", "stages", "update"]
 
@@ -46,5 +47,5 @@ def _hint(error: CycloptsError) -> str:
 
 def _fail(message: str, code: int) -> None:
     who = "edgeft" if ranks.is_main() else f"edgeft (process {ranks.rank()})"
-    print("\n".join(f"{who}: {line}" for line in message.splitlines()), file=sys.stderr, flush=True)
+    print("\n".join(f"{who}: {printable(line)}" for line in message.splitlines()), file=sys.stderr, flush=True)
     sys.exit(code)

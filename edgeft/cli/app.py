@@ -9,6 +9,7 @@ from cyclopts import App, Parameter
 from rich.console import Console
 
 from edgeft.errors import require
+from edgeft.printing import WordConsole, printable
 from edgeft.progress import console
 from edgeft.version import __version__
 
@@ -29,9 +30,14 @@ def print_json(document: object) -> None:
     print(msgspec.json.encode(document).decode(), flush=True)
 
 
+def print_words(text: str) -> None:
+    """Lines for people, on standard output; what would act on a terminal is written out."""
+    print(printable(text))
+
+
 def stdout() -> Console:
     """The console of results."""
-    return Console(highlight=False)
+    return WordConsole()
 
 
 def need_training() -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from edgeft import recipe
-from edgeft.cli.app import Flat, Json, app, print_json, stdout
+from edgeft.cli.app import Flat, Json, app, print_json, print_words, stdout
 from edgeft.cli.lines import advise_line, data_line, pipeline_line
 from edgeft.cli.tokens import counting
 from edgeft.errors import RecipeError, UserError, require
@@ -98,7 +98,7 @@ def _profile(config: DataConfig, counter: Counting, thorough: bool, html: Path |
     document = profile(config, counter, THOROUGH if thorough else JUDGED)
     document["command"] = data_line(config, document["todo"])
     rows_table.show(document, stdout())
-    print(f"\nNext:\n  {document['command']}\n  {advise_line(config)}")
+    print_words(f"\nNext:\n  {document['command']}\n  {advise_line(config)}")
     if html is not None:
         from edgeft.bench import rows_page
 
@@ -213,6 +213,6 @@ def _show_advice(problem: Problem, things: list[dict[str, Any]], config: DataCon
     document["command"] = pipeline_line(config, document["advice"], things)
     document["notes"] += [thing["why"] for thing in things if thing["level"] == "must" and not thing["option"]]
     advise_table.show(document, stdout())
-    print(f"\nNext:\n  {document['command']}")
+    print_words(f"\nNext:\n  {document['command']}")
     if json:
         print_json(document)

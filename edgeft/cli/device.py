@@ -14,7 +14,7 @@ import msgspec
 from cyclopts import Parameter
 
 import edgeft
-from edgeft.cli.app import Flat, Json, app, print_json
+from edgeft.cli.app import Flat, Json, app, print_json, print_words
 from edgeft.errors import GateError, UserError, missing_extra, require
 from edgeft.files import written_whole
 from edgeft.limits import LIMITS, Limits, command_flag
@@ -174,7 +174,7 @@ def _print_answers(answers: Answers, alone: bool, json: bool) -> None:
     for text, found in answers:
         shown = "  ".join(map(_shown, _listed(found)))
         asked = text if isinstance(text, str) else text["question"]
-        print(shown if alone else f"{shown}\t{' '.join(asked.split())}")
+        print_words(shown if alone else f"{shown}\t{' '.join(asked.split())}")
         if json:
             kept.append(_object(text, found))
     if json:
@@ -212,13 +212,13 @@ def verify(artifact: Path, *, replay: Annotated[bool, Parameter(negative="")] = 
     manifest = read_manifest(artifact)
     verify_files(artifact, manifest)
     document: dict[str, Any] = {"files": len(manifest.files), "verified": True}
-    print(f"{artifact}: {len(manifest.files)} files as the manifest says")
+    print_words(f"{artifact}: {len(manifest.files)} files as the manifest says")
     if replay:
         from edgeft.runtime import replay as run_replay
 
         found = run_replay(edgeft.load(artifact))
         document["replay"] = found
-        print(
+        print_words(
             f"replay: {found.same_labels}/{found.rows} answers and {found.same_tokens}/{found.rows} token sequences "
             f"equal, largest logit difference {found.max_logit_difference:.1e} (allowed {found.tolerance:.0e})"
         )
@@ -241,8 +241,8 @@ def inspect(artifact: Path, *, json: Json = False) -> None:
     from edgeft.runtime.describe import describe
 
     manifest = read_manifest(artifact)
-    print(describe(manifest))
-    print(f"kernels here  {kernels.describe()}")
+    print_words(describe(manifest))
+    print_words(f"kernels here  {kernels.describe()}")
     if json:
         print_json(manifest)
 
@@ -266,7 +266,7 @@ def single_file(artifact: Path, out: Path, *, file: File = None, text_column: st
     from edgeft.runtime.texts import texts as read
 
     made = write(artifact, out, list(read(file, text_column)) if file else [])
-    print(
+    print_words(
         f"{made.path}: {made.bytes:,} bytes; tokens of {made.texts:,} texts equal, probabilities of {made.rows} within "
         f"{made.max_probability_difference:.1e}"
     )

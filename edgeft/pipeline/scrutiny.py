@@ -7,8 +7,8 @@ from typing import Any
 
 from rich import box
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 import edgeft
 from edgeft.bench import facts
@@ -91,7 +91,7 @@ def show(found: Plain, who: str, console: Console) -> None:
             table.add_column(column, justify="right", no_wrap=True)
         for name, part in weakest:
             cells = [facts.figure(metric, part["value"]), facts.interval(metric, part["low"], part["high"])]
-            table.add_row(escape(name), facts.integer(part["rows"]), *cells)
+            table.add_row(Text(name), facts.integer(part["rows"]), *cells)
         console.print(table)
     if line := line_of_swaps(found):
         console.print(line)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-import selectors
 import subprocess
 import tempfile
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -82,17 +82,25 @@ class Child:
             stdin.flush()
         except BrokenPipeError:
             raise EdgeftError(self._ended()) from None
-        with selectors.DefaultSelector() as ready:
-            ready.register(stdout, selectors.EVENT_READ)
-            if not ready.select(within):
-                raise EdgeftError(f"{self.subject.name}: no answer within {within:g} s")
-        line = stdout.readline()
+        late = threading.Event()
+        timer = threading.Timer(within, self._end_late, (late,))  # a pipe can't be waited for on Windows
+        timer.start()
+        try:
+            line = stdout.readline()
+        finally:
+            timer.cancel()
+        if late.is_set():
+            raise EdgeftError(f"{self.subject.name}: no answer within {within:g} s")
         if not line:
             raise EdgeftError(self._ended())
         found: dict[str, Any] = json.loads(line)
         if "error" in found:
             raise EdgeftError(f"{self.subject.name}: {found['error']}")
         return found
+
+    def _end_late(self, late: threading.Event) -> None:
+        late.set()
+        self._process.kill()
 
     def _ended(self) -> str:
         code = self._process.wait()

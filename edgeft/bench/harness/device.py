@@ -21,7 +21,7 @@ import threading
 from typing import Any
 
 LEAST_PYTHON = (3, 11)
-ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+ENDING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP", "SIGINT") if hasattr(signal, name)]
 SPARE = 50_000_000  # bytes beside what is copied
 
 
@@ -34,6 +34,8 @@ def missing(request: dict[str, Any]) -> str | None:
     """What the device lacks, in words; nothing: it can measure."""
     if sys.version_info < LEAST_PYTHON:
         return "Python {}.{} there, 3.11 or newer is needed".format(*sys.version_info[:2])
+    if not hasattr(os, "fork"):
+        return f"{sys.platform} there; what cleans up behind a measurement needs Linux or macOS"
     absent = []
     for package in request["packages"]:
         names = package.split("|")

@@ -6,17 +6,19 @@ import contextlib
 import io
 import json
 import os
-import selectors
+import queue
 import subprocess
 import tarfile
-import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 from urllib.parse import urlsplit
 
+from rich.console import Console
+
+from edgeft.bench.harness import table
 from edgeft.errors import EdgeftError, UserError
 from edgeft.progress import say
 from edgeft.version import __version__
@@ -25,6 +27,12 @@ HARNESS = Path(__file__).parent / "device.py"
 PACKAGES = ("edgeft", "numpy", "onnxruntime|onnxruntime-gpu", "tokenizers")  # any of those with a bar between them
 SSH = ("ssh", "-o", "BatchMode=yes", "-o", "ConnectTimeout=15", "-o", "ServerAliveInterval=15")
 SILENT_SECONDS, CLEANING_SECONDS = 1800.0, 20.0
+# Of what another machine may say: a document has some 100 kB, a measurement of an hour some thousand lines.
+LINE_BYTES, ALL_BYTES, LINES = 16_000_000, 64_000_000, 100_000
+SAID_BYTES = 1 << 16  # of what ssh says beside it, from its end
+SHOWN = 500  # characters of a line that is shown
+NESTING = 100  # lists and objects in each other
+TOO_DEEP = f"an answer nests deeper than {NESTING} levels, which no measurement does"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,30 +106,49 @@ def measured(there: Target, words: Sequence[str], files: dict[str, Path]) -> dic
         _send(process, harness + json.dumps(request).encode() + b"\n")
         for line in _lines(process, there):
             if "say" in line:
-                say(f"{there.host}: {line['say']}")
+                say(f"{there.host}: {shortened(line['say'])}")
             elif "ready" in line:
                 threading.Thread(target=_send, args=(process, archive), daemon=True).start()
             elif "refused" in line:
-                raise EdgeftError(f"{there.host}: {line['refused']}")
+                raise EdgeftError(f"{there.host}: {shortened(line['refused'])}")
             elif "result" in line:
-                found: dict[str, Any] = line["result"]
-                return found
+                return _document(line["result"], there)
         raise EdgeftError(f"{there.host}: {_reason(process, heard, there)}")
 
 
 @contextlib.contextmanager
-def _process(command: Sequence[str]) -> Iterator[tuple[subprocess.Popen[bytes], IO[bytes]]]:
-    """ssh, ended in any case, and the file of what it says beside the answers, which no pipe could hold up."""
-    with tempfile.TemporaryFile() as heard:
+def _process(command: Sequence[str]) -> Iterator[tuple[subprocess.Popen[bytes], Heard]]:
+    """ssh, ended in any case, and what it says beside the answers."""
+    try:
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    except FileNotFoundError:
+        raise UserError("--target: there is no ssh on this machine") from None
+    with process:
         try:
-            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=heard)
-        except FileNotFoundError:
-            raise UserError("--target: there is no ssh on this machine") from None
-        with process:
-            try:
-                yield process, heard
-            finally:
-                _close(process)
+            yield process, Heard(process)
+        finally:
+            _close(process)
+
+
+class Heard:
+    """The end of what a process says on standard error, read as it comes, so that no pipe and no disk is full."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        assert process.stderr is not None
+        self._end = bytearray()
+        self._thread = threading.Thread(target=self._read, args=(process.stderr.fileno(),), daemon=True)
+        self._thread.start()
+
+    def _read(self, source: int) -> None:
+        with contextlib.suppress(OSError):  # closed, for the measurement is over
+            while piece := os.read(source, 1 << 16):
+                self._end += piece
+                del self._end[:-SAID_BYTES]
+
+    def lines(self) -> list[str]:
+        """Its last ones, of a process that has ended."""
+        self._thread.join(CLEANING_SECONDS)
+        return self._end.decode(errors="replace").strip().splitlines()
 
 
 def _close(process: subprocess.Popen[bytes]) -> None:
@@ -142,30 +169,102 @@ def _send(process: subprocess.Popen[bytes], data: bytes) -> None:
         process.stdin.flush()
 
 
+def shortened(said: object) -> str:
+    """What another machine says, as one line that isn't long."""
+    line = " ".join(str(said).split())
+    return line if len(line) <= SHOWN else f"{line[:SHOWN]}... ({len(line):,} characters)"
+
+
+def _document(result: object, there: Target) -> dict[str, Any]:
+    """A measurement, where it can be shown as one.
+
+    Raises:
+        EdgeftError: it is something else.
+    """
+    if not isinstance(result, dict):
+        raise EdgeftError(f"{there.host}: its document is no object: {shortened(result)}")
+    try:
+        table.show(result, Console(file=io.StringIO(), width=200))
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise EdgeftError(
+            f"{there.host}: its document is no measurement: {type(error).__name__}: {shortened(error)}"
+        ) from None
+    return result
+
+
 def _lines(process: subprocess.Popen[bytes], there: Target) -> Iterator[dict[str, Any]]:
-    """The JSON objects that it says; what a login shell prints isn't one."""
+    """The JSON objects that it says; what a login shell prints isn't one.
+
+    Raises:
+        EdgeftError: it is silent for too long, or says more than any measurement does.
+    """
     assert process.stdout is not None
-    source, rest = process.stdout.fileno(), b""
-    with selectors.DefaultSelector() as ready:
-        ready.register(source, selectors.EVENT_READ)
-        while ready.select(SILENT_SECONDS):
-            if not (piece := os.read(source, 1 << 16)):  # not through a buffer, which `select` doesn't see
-                return
-            *lines, rest = (rest + piece).split(b"\n")
-            for line in lines:
-                with contextlib.suppress(ValueError):
-                    found = json.loads(line)
-                    if isinstance(found, dict):
-                        yield found
-    raise EdgeftError(f"{there.host}: silent for {SILENT_SECONDS:g} s")
+    pieces: queue.Queue[bytes] = queue.Queue(maxsize=4)  # a thread reads: `select` takes no pipe on Windows
+    threading.Thread(target=_read_pieces, args=(process.stdout.fileno(), pieces), daemon=True).start()
+    rest, heard, count = b"", 0, 0
+    while piece := _next_piece(pieces, there):
+        *lines, rest = (rest + piece).split(b"\n")
+        heard, count = heard + len(piece), count + len(lines)
+        for limit, unit, is_over in (
+            (LINE_BYTES, "bytes in one line", max(map(len, [rest, *lines])) > LINE_BYTES),
+            (ALL_BYTES, "bytes", heard > ALL_BYTES),
+            (LINES, "lines", count > LINES),
+        ):
+            if is_over:
+                process.kill()  # its other end would wait for someone to read
+                raise EdgeftError(f"{there.host}: says more than {limit:,} {unit}, which no measurement does")
+        yield from filter(None, (_object(line, there) for line in lines))
 
 
-def _reason(process: subprocess.Popen[bytes], heard: IO[bytes], there: Target) -> str:
+def _read_pieces(source: int, pieces: queue.Queue[bytes]) -> None:
+    """Hand on what is said as it comes; nothing at its end."""
+    piece = b"-"
+    while piece:
+        try:
+            piece = os.read(source, 1 << 16)
+        except OSError:  # closed, for the measurement is over
+            piece = b""
+        pieces.put(piece)
+
+
+def _next_piece(pieces: queue.Queue[bytes], there: Target) -> bytes:
+    try:
+        return pieces.get(timeout=SILENT_SECONDS)
+    except queue.Empty:
+        raise EdgeftError(f"{there.host}: silent for {SILENT_SECONDS:g} s") from None
+
+
+def _object(line: bytes, there: Target) -> dict[str, Any] | None:
+    """The JSON object of a line, None where it is none.
+
+    Raises:
+        EdgeftError: it is one that nests too deep.
+    """
+    try:
+        answer = json.loads(line)
+    except ValueError:
+        return None
+    except RecursionError:
+        raise EdgeftError(f"{there.host}: {TOO_DEEP}") from None
+    if _nests_deeper(answer, NESTING):
+        raise EdgeftError(f"{there.host}: {TOO_DEEP}")
+    return answer if isinstance(answer, dict) else None
+
+
+def _nests_deeper(value: object, levels: int) -> bool:
+    """Whether lists and objects stand in each other more often than so; without recursion."""
+    inside = [value]
+    for _ in range(levels + 1):
+        held = [one.values() if isinstance(one, dict) else one for one in inside if isinstance(one, dict | list)]
+        inside = [item for items in held for item in items]
+    return bool(inside)
+
+
+def _reason(process: subprocess.Popen[bytes], heard: Heard, there: Target) -> str:
     """Why ssh ended, in one line."""
     code = process.wait()
-    heard.seek(0)
-    said = heard.read().decode(errors="replace").strip().splitlines()
+    said = heard.lines()
     if code == 127:
         return f"no {there.python} there; name one with --target-python"
-    last = said[-1].strip() if said else f"ssh ended with exit code {code}"
+    last = shortened(said[-1]) if said else f"ssh ended with exit code {code}"
     return last if code == 255 else f"the harness ended with exit code {code}: {last}"

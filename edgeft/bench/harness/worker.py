@@ -166,8 +166,18 @@ def peak_rss_bytes() -> int:
     try:
         status = Path("/proc/self/status").read_text(encoding="utf-8")
     except OSError:
-        return 0
+        return _peak_elsewhere()
     return next((int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM")), 0)
+
+
+def _peak_elsewhere() -> int:
+    """As macOS says it, in bytes; the standard library has nothing for Windows."""
+    try:
+        import resource
+    except ImportError:
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def started(request: dict[str, Any]) -> tuple[Worker, dict[str, Any]]:

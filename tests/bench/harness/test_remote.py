@@ -305,3 +305,92 @@ def test_what_is_no_machine(text: str) -> None:
 def test_a_machine_is_read() -> None:
     assert remote.target("ssh://pi@10.0.0.7:2222", "python3") == Target(host="10.0.0.7", user="pi", port=2222)
     assert remote.target("ssh://pi", "python3") == Target(host="pi")
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], object]:
+    """A machine that says what it wants to: a program in place of ssh."""
+    files = {"one.txt": tmp_path / "one.txt"}
+    files["one.txt"].write_text("a")
+
+    def measure(program: str) -> object:
+        script = tmp_path / "ssh.py"
+        script.write_text(f"import json, sys\nwrite = sys.stdout.write\n{program}\nsys.stdout.flush()\n")
+        monkeypatch.setattr(remote, "SSH", (sys.executable, str(script)))
+        return remote.measured(Target(host="elsewhere"), ["bench"], files)
+
+    return measure
+
+
+ENDLESS = "line = 'x' * 1000\ntry:\n    while True: write({what})\nexcept BrokenPipeError: pass"
+
+
+@pytest.mark.parametrize(
+    ("limit", "program", "line"),
+    [
+        ("LINE_BYTES", ENDLESS.format(what="line"), "elsewhere: says more than 90,000 bytes in one line, which no"),
+        ("ALL_BYTES", ENDLESS.format(what="line + chr(10)"), "elsewhere: says more than 90,000 bytes, which no"),
+        ("LINES", ENDLESS.format(what="chr(10)"), "elsewhere: says more than 90,000 lines, which no"),
+    ],
+    ids=["a line", "all", "lines"],
+)
+def test_a_machine_that_says_too_much_is_left(
+    machine: Callable[[str], object], monkeypatch: pytest.MonkeyPatch, limit: str, program: str, line: str
+) -> None:
+    monkeypatch.setattr(remote, limit, 90_000)
+    with pytest.raises(EdgeftError, match=line) as caught:
+        machine(program)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("program", "line"),
+    [
+        ("write('{\"result\": [1, 2]}\\n')", r"elsewhere: its document is no object: \[1, 2\]"),
+        ("write('{\"result\": null}\\n')", r"elsewhere: its document is no object: None"),
+        ("write('{\"result\": {}}\\n')", r"elsewhere: its document is no measurement: KeyError"),
+        ("write(json.dumps({'result': {'subjects': 5}}) + '\\n')", r"its document is no measurement"),
+        ("write('{\"a\": ' + '[' * 5000 + ']' * 5000 + '}\\n')", r"nests deeper than 100 levels"),
+        ("write('{\"a\": ' + '[' * 200 + ']' * 200 + '}\\n')", r"nests deeper than 100 levels"),
+        ("write('{\"result\": {\"a\": ' + '1' * 5000 + '}}\\n')", r"exit code 0"),  # no JSON to Python
+    ],
+)
+def test_what_is_no_measurement_is_one_line(machine: Callable[[str], object], program: str, line: str) -> None:
+    with pytest.raises(EdgeftError, match=line) as caught:
+        machine(program)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 700
+
+
+def test_words_of_a_machine_are_short_and_act_on_nothing(
+    machine: Callable[[str], object], capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = "write(json.dumps({'say': 'a' + chr(27) + '[2J' + chr(10) + 'b' * 10**6}) + chr(10))"
+    refused = "write(json.dumps({'refused': {'x': 'c' * 10**6}}) + chr(10))"
+    with pytest.raises(EdgeftError, match=r"elsewhere: .*c\.\.\. \(1,000,009 characters\)") as caught:
+        machine(f"{said}\n{refused}")
+    assert len(str(caught.value)) < 700
+    error = capsys.readouterr().err
+    assert error.startswith("elsewhere: a\\x1b[2J bbb")
+    assert error.count("\n") == 1
+    assert len(error) < 700
+
+
+def test_standard_error_without_end_fills_nothing(machine: Callable[[str], object]) -> None:
+    program = (
+        "for _ in range(2000): sys.stderr.write('e' * 999 + chr(10))\nsys.stderr.write('last' * 10**5)\nsys.exit(3)"
+    )
+    with pytest.raises(EdgeftError, match=r"exit code 3: .*characters\)") as caught:
+        machine(program)
+    assert len(str(caught.value)) < 700
+
+
+def test_nesting_is_counted() -> None:
+    def nested(levels: int) -> object:
+        value: object = 1
+        for _ in range(levels):
+            value = [value]
+        return value
+
+    assert not remote._nests_deeper(nested(100), 100)
+    assert remote._nests_deeper(nested(101), 100)
