@@ -18,6 +18,8 @@ from edgeft import artifact
 from edgeft.bench import machine
 from edgeft.bench.race import Latency, race
 from edgeft.errors import ArtifactError, EdgeftError, UserError
+from edgeft.files import open_regular
+from edgeft.listed_files import describe_problem
 from edgeft.progress import track
 from edgeft.recipe import BenchConfig
 from edgeft.runtime import Model, load
@@ -194,11 +196,14 @@ def texts_of(path: Path) -> list[Any]:
     """
     file = path / artifact.GOLDEN
     try:
-        rows = msgspec.json.decode(file.read_bytes())["rows"]
+        with open_regular(file) as opened:
+            rows = msgspec.json.decode(opened.read())["rows"]
         texts = [row["text"] for row in rows]
     except FileNotFoundError:
         raise ArtifactError(f"{path} has no {artifact.GOLDEN}: give texts to measure with") from None
-    except (msgspec.DecodeError, KeyError, TypeError) as error:
+    except OSError as error:
+        raise ArtifactError(f"{file} {describe_problem(error)}") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, KeyError, TypeError) as error:
         raise ArtifactError(f"{file} can't be read: {error}") from None
     if not texts:
         raise ArtifactError(f"{file} has no rows: give texts to measure with")

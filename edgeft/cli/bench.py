@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -263,7 +264,7 @@ def _there(asked: Asked, place: Elsewhere) -> dict[str, Any]:
     words = ["bench"]
     for number, one in enumerate(asked.places):
         words.append(f"{number}/{Path(one).resolve().name}")
-        copied |= {f"{number}/{path.resolve().name}": path for path in _files(one)}
+        copied |= {f"{number}/{name}": path for name, path in files_to_copy(one).items()}
     if asked.plan.tokenizer:
         raise UserError("bench --target: put tokenizer.json beside the .onnx file; --tokenizer isn't copied")
     words += ["--json", *_words(asked.plan)]
@@ -277,17 +278,29 @@ def _there(asked: Asked, place: Elsewhere) -> dict[str, Any]:
     return {**remote.measured(there, words, copied), "target": place.target}
 
 
-def _files(place: str) -> list[Path]:
-    """What is copied of a subject: a folder, or an ONNX file and what belongs to it beside it.
+def files_to_copy(place: str) -> dict[str, Path]:
+    """What is copied of a subject, name there to path here.
+
+    Args:
+        place: an artifact, of which the manifest and the files that it lists are copied and nothing else; another
+            folder; or an ONNX file, with what belongs to it beside it.
 
     Raises:
-        UserError: neither.
+        ArtifactError: the artifact's files aren't those that its manifest lists.
+        UserError: none of them.
     """
+    from edgeft import artifact
+
     path = Path(place)
     if not path.exists():
         raise UserError(f"bench --target: {place}: only files and folders can be copied there, and this is none")
+    name = path.resolve().name
+    if path.is_dir() and os.path.lexists(path / artifact.MANIFEST):
+        manifest = artifact.read_manifest(path)
+        artifact.verify_files(path, manifest)
+        return {f"{name}/{file}": path / file for file in (artifact.MANIFEST, *manifest.files)}
     beside = [path.parent / "tokenizer.json", path.parent / "config.json", *path.parent.glob(f"{path.name}?data")]
-    return [path, *(one for one in beside if path.suffix == ".onnx" and one.is_file())]
+    return {name: path} | {one.name: one for one in beside if path.suffix == ".onnx" and one.is_file()}
 
 
 def _words(plan: Protocol) -> list[str]:

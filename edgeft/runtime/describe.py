@@ -12,7 +12,7 @@ HEADLINE = ("accuracy", "macro_f1")  # where the artifact doesn't say
 
 def describe(manifest: Manifest) -> str:
     """What `edgeft inspect` prints."""
-    quantization, latency = manifest.quantization, manifest.latency.get("latency", {})
+    quantization, latency = manifest.quantization, manifest.latency.get("latency") or {}
     lines = [
         f"task          {manifest.task} ({manifest.kind})",
         *([f"labels        {', '.join(manifest.labels)}"] if manifest.labels else []),
@@ -28,11 +28,12 @@ def describe(manifest: Manifest) -> str:
     ]
     headline = manifest.metrics.get("artifact", {}).get("intervals") or HEADLINE
     for name, metrics in manifest.metrics.items():
-        figures = [_figure(key, metrics) for key in headline if metrics.get(key) is not None]
+        figures = [_figure(key, metrics) for key in headline if isinstance(metrics.get(key), int | float)]
         lines.append(f"{name:13} {', '.join(figures)} on the test split")
-    if latency:
-        processor = manifest.latency["machine"]["processor"]
-        lines.append(f"latency       p50 {latency['p50_ms']:.2f} ms, p99 {latency['p99_ms']:.2f} ms on {processor}")
+    times = [latency.get(name) for name in ("p50_ms", "p99_ms")]
+    if all(isinstance(time, int | float) for time in times):
+        processor = (manifest.latency.get("machine") or {}).get("processor", "a machine that it doesn't name")
+        lines.append(f"latency       p50 {times[0]:.2f} ms, p99 {times[1]:.2f} ms on {processor}")
     return "\n".join(lines)
 
 
@@ -44,7 +45,7 @@ def _input(spec: InputSpec) -> str:
 def _calibration(found: Calibration) -> str:
     """The method, the temperature, and what was reached on the test split."""
     warmth = f" {found.temperature:.3f}" if found.method == "temperature" else ""
-    ends = [found.test[when]["ece"] for when in ("before", "after") if when in found.test]
+    ends = [found.test[when]["ece"] for when in ("before", "after") if "ece" in found.test.get(when, {})]
     return f"{found.method}{warmth}{f', calibration error on test {ends[0]:.4f} -> {ends[-1]:.4f}' if ends else ''}"
 
 
@@ -61,8 +62,9 @@ def _pairs(document: dict[str, Any]) -> str:
 
 def _figure(key: str, metrics: dict[str, Any]) -> str:
     """A metric and, where it is known, its interval."""
-    ends = metrics.get("intervals", {}).get(key, {})
-    known = ends.get("low") is not None and key == next(iter(metrics["intervals"]))
+    intervals = metrics.get("intervals") or {}
+    ends = intervals.get(key, {})
+    known = None not in (ends.get("low"), ends.get("high")) and key == next(iter(intervals))
     interval = f" (95% interval {ends['low']:.4f} to {ends['high']:.4f})" if known else ""
     return f"{key.replace('_', ' ').replace('f1', 'F1')} {metrics[key]:.4f}{interval}"
 
