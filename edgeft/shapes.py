@@ -6,7 +6,6 @@ others); the shapes of the pruned weights are read from the weights themselves.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,16 +13,58 @@ from typing import Any, cast
 
 import msgspec
 import torch
-from safetensors import safe_open
 from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
-from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cached_file
+from transformers.utils import cached_file
 
-from edgeft.errors import ModelError
+from edgeft import model_files
+from edgeft.errors import ModelError, require
 
 STRUCTURE = "structure.json"
+LARGEST_INDEX = 1 << 20  # of a channel
 UNKNOWN = "pruning knows BERT-, RoBERTa-, ELECTRA-, DistilBERT-, ModernBERT- and Llama-shaped models, not {}"
 Shapes = Mapping[str, Sequence[int]]
+
+
+@dataclass(frozen=True)
+class Dimensions:
+    """The sizes of a model, whatever its family calls them; 0: it has no such thing.
+
+    Attributes:
+        layers: of an encoder with a decoder, the encoder's.
+        width: features of the hidden states, before any pruning.
+        heads: of attention in a layer.
+        vocabulary: rows of the token embeddings.
+    """
+
+    layers: int
+    width: int
+    heads: int
+    vocabulary: int
+
+
+def dimensions(config: PretrainedConfig) -> Dimensions:
+    """The sizes that a config states; which name means what in which family is known by optimum.
+
+    Raises:
+        ModelError: a size isn't a whole number, or the width isn't divisible by the heads.
+    """
+    room = require("optimum.utils.normalized_config", "to read the sizes of models")
+    families = room.NormalizedConfigManager._conf
+    known = families.get(config.model_type, room.NormalizedTextConfig)(config)
+    sizes = {
+        name: getattr(known, name, 0) for name in ("num_layers", "hidden_size", "num_attention_heads", "vocab_size")
+    }
+    for name, value in sizes.items():
+        if type(value) is not int or value < 0:
+            raise ModelError(f"config.json: {name} of a {config.model_type} model is {value!r}, no whole number")
+    found = Dimensions(*sizes.values())
+    apart = any(getattr(config, name, None) for name in ("head_dim", "d_kv", "d_head", "attention_head_size"))
+    if found.heads and not apart and found.width % found.heads:
+        raise ModelError(
+            f"config.json: a width of {found.width} can't be split into {found.heads} attention heads of one size"
+        )
+    return found
 
 
 def encoder_layers(model: PreTrainedModel) -> nn.ModuleList:
@@ -253,15 +294,26 @@ def tell_sizes(module: nn.Module) -> None:
         module.normalized_shape = tuple(module.weight.shape)
 
 
-def stored_shapes(place: Path | str) -> dict[str, list[int]]:
+def stored_shapes(place: Path | str) -> model_files.Shapes:
     """The shape of every weight of a model folder or hub id, from the heads of its safetensors files."""
-    index = cached_file(place, SAFE_WEIGHTS_INDEX_NAME, _raise_exceptions_for_missing_entries=False)
-    names = {SAFE_WEIGHTS_NAME} if index is None else set(json.loads(Path(index).read_text())["weight_map"].values())
-    shapes: dict[str, list[int]] = {}
-    for name in names:
-        with safe_open(cached_file(place, name), framework="pt") as weights:
-            shapes |= {key: weights.get_slice(key).get_shape() for key in weights.keys()}  # noqa: SIM118
-    return shapes
+    return stored_weights(place).shapes
+
+
+def stored_weights(place: Path | str) -> model_files.Stored:
+    """What the weights of a model folder or hub id are; those of an id are fetched.
+
+    Raises:
+        ModelError: the files don't hold what they say.
+    """
+    if isinstance(place, Path):
+        return model_files.read_weights(place)
+    single = cached_file(place, model_files.WEIGHTS, _raise_exceptions_for_missing_entries=False)
+    if single is not None:
+        return model_files.read_weights(Path(single).parent)
+    index = Path(cached_file(place, model_files.INDEX))
+    for name in model_files.shard_names(index):
+        cached_file(place, name)
+    return model_files.read_weights(index.parent)
 
 
 def read_structure(place: Path | str, config: PretrainedConfig) -> Structure | None:
@@ -273,14 +325,27 @@ def read_structure(place: Path | str, config: PretrainedConfig) -> Structure | N
     file = cached_file(place, STRUCTURE, _raise_exceptions_for_missing_entries=False)
     if file is None:
         return None
+    data = model_files.read_bytes(Path(file), model_files.LARGEST_TEXT)
     try:
-        structure = msgspec.json.decode(Path(file).read_bytes(), type=Structure)
-    except msgspec.DecodeError as error:
+        structure = msgspec.json.decode(data, type=Structure)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
         raise ModelError(f"{file}: {error}; a model pruned by an earlier version has to be pruned anew") from error
     here, there = (len(structure.layers), structure.head_size), (config.num_hidden_layers, head_size(config))
     if here != there:
         raise ModelError(f"{file}: layers and head size are {here}, but config.json says {there}")
+    _check_indices(structure, dimensions(config), Path(file))
     return structure
+
+
+def _check_indices(structure: Structure, there: Dimensions, file: Path) -> None:
+    """Whether what was kept is a part of what config.json says there was; channels are checked by the weights."""
+    lists = {"width": (structure.width, there.width)}
+    for index, layer in enumerate(structure.layers):
+        lists[f"heads of layer {index}"] = (layer.heads, there.heads)
+        lists[f"channels of layer {index}"] = (layer.channels, LARGEST_INDEX)
+    for name, (kept, most) in lists.items():
+        if kept != sorted(set(kept)) or (kept and not 0 <= kept[0] <= kept[-1] < most):
+            raise ModelError(f"{file}: {name}: not indices from 0 to {most - 1:,} in rising order")
 
 
 def pruned_class(config: PretrainedConfig, structure: Structure, stored: Shapes, auto: Any) -> Any:

@@ -54,6 +54,7 @@ def finetune(
     if config.model is None:
         raise RecipeError("finetune: no model; give --model FOLDER, a Hugging Face id or demo:all-minilm-l6-v2")
     place = models.find(config.model)
+    models.facts(config.model)  # refused before rows are read
     local = {"model": place} if isinstance(place, Path) else {}
     _stage("finetune", config, {"data": data, **local, **terms_file(config.identity_terms)}, out, json)
 

@@ -219,6 +219,8 @@ def preflight(recipe: Recipe, names: Collection[str] | None = None) -> None:
     selective.check(recipe.calibrate, kind)
     for source in filter(None, (recipe.finetune.model, recipe.distill.student if "distill" in names else None)):
         models.load_tokenizer(source)
+    if recipe.distill.enabled and recipe.distill.student and "distill" in names:
+        methods.check_head(models.facts(recipe.distill.student), tasks.class_of(kind), "distill.student")
     check_shapes(recipe, names)
     for name, stage in (("finetune", recipe.finetune), ("distill", recipe.distill), ("prune", recipe.prune)):
         if wanted(stage) and name in names:

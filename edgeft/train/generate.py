@@ -98,9 +98,7 @@ def config_of(source: str) -> Any:
     Raises:
         ModelError: it can't be had.
     """
-    place = models.find(source)
-    with models._quietly(place):
-        return transformers.AutoConfig.from_pretrained(place, trust_remote_code=False)
+    return models.read_config(source)
 
 
 def maker_of(source: str, device: str, *settings: object) -> str:

@@ -50,12 +50,17 @@ def load(source: str, device: torch.device) -> tuple[Any, Any]:
     Raises:
         ModelError: the folder can't be used, or its weights lack the head.
     """
-    place, tokenizer = models.find(source), models.load_tokenizer(source)
+    place, tokenizer, config = models.locate(source), models.load_tokenizer(source), models.read_config(source)
     if tokenizer.mask_token is None:
         raise ModelError(f"augment.masked_model={source}: its tokenizer has no mask token")
-    with models._quietly(place):
+    with models.reading(place):
         model, info = transformers.AutoModelForMaskedLM.from_pretrained(
-            place, trust_remote_code=False, use_safetensors=True, dtype=torch.float32, output_loading_info=True
+            place,
+            config=config,
+            trust_remote_code=False,
+            use_safetensors=True,
+            dtype=torch.float32,
+            output_loading_info=True,
         )
     if info["missing_keys"]:
         raise ModelError(

@@ -52,13 +52,13 @@ def load(source: str, device: torch.device) -> tuple[Any, Any]:
         MissingExtraError: sentencepiece.
     """
     require("sentencepiece", PURPOSE)
-    place = models.find(source)
-    with models._quietly(place), warnings.catch_warnings():
+    place, config = models.locate(source), models.read_config(source)
+    with models.reading(place), warnings.catch_warnings():
         # The tokenizer recommends sacremoses for a method that nothing calls.
         warnings.filterwarnings("ignore", message=".*sacremoses")
-        tokenizer = transformers.AutoTokenizer.from_pretrained(place, trust_remote_code=False)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(place, config=config, trust_remote_code=False)
         model = transformers.AutoModelForSeq2SeqLM.from_pretrained(
-            place, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
+            place, config=config, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
         )
     tokenizer.model_max_length = min(tokenizer.model_max_length, model.config.max_position_embeddings)
     return model.to(device).eval(), tokenizer

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import psutil
+import torch
+
 from edgeft.errors import ModelError, RecipeError, require
+from edgeft.hub import DEMO
 from edgeft.models import Facts
 from edgeft.recipe import FinetuneConfig
 from edgeft.train.defaults import SHORTEST, VIRTUAL
@@ -14,6 +18,7 @@ from edgeft.train.tasks import TrainingTask
 # What no plain model can be made of, and why.
 NOT_PLAIN = {"prefix": "the keys and values that it learns for every layer come from no token and no weight"}
 USUAL = FinetuneConfig()
+BYTES = {"qlora": 0.5}  # of a weight in memory; else those of fp32, or of half precision on a GPU
 NEEDS = {"full": (), "head": (), "qlora": ("peft", "bitsandbytes")}
 
 
@@ -81,8 +86,10 @@ def check(config: FinetuneConfig, facts: Facts, task: type[TrainingTask]) -> Non
             f"finetune.method={config.method}: ends in no plain model, as transformers and the exporter want it: "
             f"{NOT_PLAIN[config.method]}; take prompt, p_tuning or lora"
         )
+    check_head(facts, task)
     for module in NEEDS.get(config.method, ("peft",)):
         require(module, f"for method {config.method}")
+    check_memory(config, facts)
     if config.packing and not task.packs:
         raise RecipeError(f"finetune.packing: does nothing for {', '.join(task.kinds)} rows; leave it off")
     check_refused(config, task)
@@ -110,6 +117,53 @@ def check(config: FinetuneConfig, facts: Facts, task: type[TrainingTask]) -> Non
     if config.method == "head" and idle_for_head(config):
         idle = ", ".join(idle_for_head(config))
         raise RecipeError(f"finetune.method=head: no layer trains, so {idle} would do nothing; leave it unset")
+
+
+def check_head(facts: Facts, task: type[TrainingTask], option: str = "finetune.model") -> None:
+    """Whether such a model can answer as the task wants it.
+
+    Args:
+        facts: of the model.
+        task: what it is for.
+        option: that names the model.
+
+    Raises:
+        ModelError: an encoder is to write, a decoder to read a source, or transformers has no such head for it.
+    """
+    rows = ", ".join(task.kinds)
+    if task.auto == "AutoModelForCausalLM" and (facts.reads_only or task.auto not in facts.heads):
+        what = "an encoder, which reads and can't write" if facts.reads_only else "no causal language model"
+        raise ModelError(
+            f"{option}: a {facts.kind} model is {what}, and {rows} rows are to be continued; take a causal language "
+            "model, such as HuggingFaceTB/SmolLM2-135M-Instruct, or a task with labels, such as text-classification"
+        )
+    if task.auto == "AutoModelForSeq2SeqLM" and task.auto not in facts.heads:
+        raise ModelError(
+            f"{option}: a {facts.kind} model has no decoder beside its encoder, which {rows} rows need; take one that "
+            "has, such as google-t5/t5-small, or name the columns prompt and completion for text-generation"
+        )
+    if task.auto not in facts.heads:
+        raise ModelError(
+            f"{option}: transformers has no {task.auto.removeprefix('AutoModelFor')} head for {facts.kind} models, "
+            f"which {rows} rows need; take an encoder, such as {DEMO}"
+        )
+
+
+def check_memory(config: FinetuneConfig, facts: Facts) -> None:
+    """Whether the weights alone fit into the memory of the machine and its GPU.
+
+    Raises:
+        ModelError: they can't, with both numbers.
+    """
+    on_gpu = sum(torch.cuda.get_device_properties(index).total_memory for index in range(torch.cuda.device_count()))
+    there = psutil.virtual_memory().total + psutil.swap_memory().total + on_gpu
+    width = BYTES.get(config.method, 2 if on_gpu else 4)
+    if width * facts.elements > there:
+        lighter = "" if config.method == "qlora" else " or --set finetune.method=qlora"
+        raise ModelError(
+            f"finetune.model: its weights take {width * facts.elements / 1e9:,.1f} GB by method {config.method}, and "
+            f"this machine has {there / 1e9:,.1f} GB of memory; take a smaller model{lighter}"
+        )
 
 
 def check_virtual(config: FinetuneConfig, facts: Facts, task: type[TrainingTask]) -> None:
