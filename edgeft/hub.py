@@ -55,6 +55,22 @@ def not_there(source: str) -> ModelError:
     )
 
 
+def check(source: str) -> None:
+    """Refuse a model that can't be had, in a second: before the libraries that train are imported, or rows read.
+
+    Args:
+        source: a folder, an id or `demo:NAME`; folders are looked into later.
+
+    Raises:
+        ModelError: no such folder, and no id that can be had.
+    """
+    if source.startswith("demo:") or Path(source).expanduser().exists():
+        return
+    if not ID.fullmatch(source):
+        raise not_there(source)
+    locate(source)
+
+
 @lru_cache(maxsize=64)
 def locate(name: str) -> Path | str:
     """Where `transformers` shall read a model of the hub.

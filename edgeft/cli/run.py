@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from edgeft import recipe
+from edgeft import hub, recipe
 from edgeft.cli.app import Json, app, need_training, print_json, stdout
 from edgeft.stage import StageResult
 
@@ -53,6 +53,7 @@ def pipeline(
     settings = {path: value for path, value in given.items() if value is not None}
     chosen = recipe.load(name, {**settings, **recipe.parse_settings(set or [])})
     folder = run_dir or Path("runs") / chosen.name
+    hub.check(chosen.finetune.model or hub.DEMO)
     need_training()
     from edgeft.pipeline import run as room
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from edgeft import ranks, recipe
+from edgeft import hub, ranks, recipe
 from edgeft.cli.app import Flat, Json, app, need_training, print_json, stdout
 from edgeft.errors import ModelError, RecipeError
 from edgeft.recipe import (
@@ -46,13 +46,14 @@ def finetune(
         data: a data folder.
         out: the model folder.
     """
+    config = config or FinetuneConfig()
+    if config.model is None:
+        raise RecipeError("finetune: no model; give --model FOLDER, a Hugging Face id or demo:all-minilm-l6-v2")
+    hub.check(config.model)
     need_training()
     from edgeft import models
     from edgeft.train.swapped import terms_file
 
-    config = config or FinetuneConfig()
-    if config.model is None:
-        raise RecipeError("finetune: no model; give --model FOLDER, a Hugging Face id or demo:all-minilm-l6-v2")
     place = models.find(config.model)
     models.facts(config.model)  # refused before rows are read
     local = {"model": place} if isinstance(place, Path) else {}

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgeft import hub
 from edgeft.errors import ModelError, require
 
 if TYPE_CHECKING:
@@ -91,6 +92,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _loaded(model: str) -> Any:
+    hub.check(model)
     require("torch", f"to load the tokenizer of {model}")
     require("transformers", f"to load the tokenizer of {model}")
     from edgeft import models

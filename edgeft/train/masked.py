@@ -50,9 +50,7 @@ def load(source: str, device: torch.device) -> tuple[Any, Any]:
     Raises:
         ModelError: the folder can't be used, or its weights lack the head.
     """
-    place, tokenizer, config = models.locate(source), models.load_tokenizer(source), models.read_config(source)
-    if tokenizer.mask_token is None:
-        raise ModelError(f"augment.masked_model={source}: its tokenizer has no mask token")
+    place, config = models.locate(source), models.read_config(source)
     with models.reading(place):
         model, info = transformers.AutoModelForMaskedLM.from_pretrained(
             place,
@@ -67,6 +65,9 @@ def load(source: str, device: torch.device) -> tuple[Any, Any]:
             f"augment.masked_model={source}: its weights lack a masked-language-model head "
             f"({sorted(info['missing_keys'])[0]} is missing)"
         )
+    tokenizer = models.load_tokenizer(source)
+    if tokenizer.mask_token is None:
+        raise ModelError(f"augment.masked_model={source}: its tokenizer has no mask token")
     return model.to(device).eval(), tokenizer
 
 
