@@ -80,6 +80,7 @@ def write_seeds(root: Path) -> None:
     backend.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Replace("  ", " ")])
     backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="[UNK]", pad_token="[PAD]")
+    (root / "outside.json").write_text('{"secret": 1}')
     models.save(model, tokenizer, root / "plain", 16)
     shutil.copytree(root / "plain", root / "sharded")
     weights = model.state_dict()
@@ -231,7 +232,7 @@ def odd_file(folder: Path, draw: random.Random) -> None:
     if way == 0:
         os.mkfifo(path)
     elif way == 1:
-        path.symlink_to(draw.choice(("/dev/zero", "/etc/passwd", "/", "missing", path.name)))
+        path.symlink_to(draw.choice(("/dev/zero", "../outside.json", "/", "missing", path.name)))
     elif way == 2:
         path.mkdir()
     elif way == 3:
@@ -258,6 +259,7 @@ def mutate(seeds: Path, folder: Path, seed: int) -> str:
     shape = draw.choice(SHAPES)
     shutil.copytree(seeds / shape, folder)
     chosen = draw.sample(MUTATIONS, draw.choice((1, 1, 2, 3)))
+    chosen.sort(key=lambda mutation: mutation is odd_file)  # what comes after it would write through a link
     for mutation in chosen:
         mutation(folder, draw)
     return shape

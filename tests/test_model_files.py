@@ -543,3 +543,16 @@ def test_a_hub_out_of_reach_is_one_line_at_once(rows: Path, tmp_path: Path, monk
     done = edgeft("pipeline", "--data", rows, "--run-dir", tmp_path / "run", "--model", "org/name")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "org/name: not in the local cache, and http://127.0.0.1:9 can't be reached" in done.stderr
+
+
+# ---------------------------------------------------------------------------------------------------------------- fuzz
+
+
+def test_mutated_folders_load_or_are_one_line() -> None:
+    """The short form of benchmarks/fuzz_models.py: no traceback, no hang, no memory over the bound."""
+    from fuzz_models import fuzz
+
+    document = fuzz(cases=30, seed=1)
+    assert document["failures"] == []
+    assert sum(document["outcomes"].values()) == 30
+    assert set(document["outcomes"]) == {"loaded", "refused"}
