@@ -188,7 +188,9 @@ def head_of_weights(folder: Path, draw: random.Random) -> None:
         return
     (length,) = HEAD.unpack(data[: HEAD.size])
     if draw.random() < 0.15:
-        path.write_bytes(HEAD.pack(draw.choice((0, 1, length - 1, length + 1, 2**40, 2**64 - 1))) + data[HEAD.size :])
+        path.write_bytes(
+            HEAD.pack(draw.choice((0, 1, max(length - 1, 0), length // 2, 2**40, 2**64 - 1))) + data[HEAD.size :]
+        )
         return
     try:
         header = json.loads(data[HEAD.size : HEAD.size + length])

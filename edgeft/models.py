@@ -412,7 +412,7 @@ def facts(source: str | Path) -> Facts:
         stored = shapes.stored_weights(place) if isinstance(find(str(source)), Path) else None
         if stored:
             _check_layers(sizes, stored, place)
-    positions = getattr(config, "max_position_embeddings", None) or NO_LIMIT
+    positions = max(getattr(config, "max_position_embeddings", None) or 0, 0) or NO_LIMIT
     if config.model_type in OFFSET_POSITIONS and positions != NO_LIMIT:
         positions -= (config.pad_token_id or 0) + 1
     return Facts(
@@ -456,7 +456,10 @@ def load_tokenizer(source: str | Path) -> PreTrainedTokenizerFast:
         tokenizer.pad_token = tokenizer.eos_token
     if known.vocabulary:
         _check_vocabulary(tokenizer, known.vocabulary, place)
-    tokenizer.model_max_length = min(tokenizer.model_max_length, known.positions)
+    longest = tokenizer.model_max_length
+    if not isinstance(longest, int | float) or not longest > 0:
+        raise ModelError(f"{place}: model_max_length in tokenizer_config.json is {longest!r}, and has to be a number")
+    tokenizer.model_max_length = min(longest, known.positions)
     return tokenizer
 
 

@@ -284,6 +284,12 @@ def test_tokenizers_that_cannot_be_read(folder: Path, text: str) -> None:
     refused(folder, str(folder), models.load_tokenizer)
 
 
+@pytest.mark.parametrize("longest", ["8", -1, float("nan")])
+def test_a_length_that_is_no_number(folder: Path, longest: Any) -> None:
+    rewrite(folder / "tokenizer_config.json", model_max_length=longest)
+    refused(folder, "model_max_length in tokenizer_config.json is", models.load_tokenizer)
+
+
 def test_a_panic_of_the_tokenizers_is_one_line(folder: Path) -> None:
     """Rust's panics are no Exception in Python."""
     panic = type("PanicException", (BaseException,), {"__module__": "pyo3_runtime"})

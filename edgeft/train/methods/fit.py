@@ -86,13 +86,13 @@ def check(config: FinetuneConfig, facts: Facts, task: type[TrainingTask]) -> Non
             f"finetune.method={config.method}: ends in no plain model, as transformers and the exporter want it: "
             f"{NOT_PLAIN[config.method]}; take prompt, p_tuning or lora"
         )
-    check_head(facts, task)
     for module in NEEDS.get(config.method, ("peft",)):
         require(module, f"for method {config.method}")
     check_memory(config, facts)
     if config.packing and not task.packs:
         raise RecipeError(f"finetune.packing: does nothing for {', '.join(task.kinds)} rows; leave it off")
     check_refused(config, task)
+    check_head(facts, task)
     if (config.max_length or 0) > facts.positions:
         raise ModelError(
             f"finetune.max_length={config.max_length} is more than the {facts.positions} tokens "
