@@ -306,7 +306,7 @@ class BadByte:
         """Which byte, and the option that reads the file; words that fit after "the bytes are not UTF-8 in row 3"."""
         first = f"the first is 0x{self.value:02X} after {self.offset:,} bytes"
         if self.encoding:
-            return f"{first}; all of them decode as {self.encoding}: {limits.flag('encoding', self.encoding)}"
+            return f"{first}; the whole file decodes as {self.encoding}: {limits.flag('encoding', self.encoding)}"
         return f"{first}; save the file as UTF-8, or name its encoding: {limits.flag('encoding', 'NAME')}"
 
 

@@ -60,6 +60,7 @@ def data(
     if preview is not None and preview < 1:
         raise UserError(f"data: --preview {preview} asks for no row; give 1 or more")
     require("pyarrow", PURPOSE)
+    config = _with_task(config)
     if out is not None:
         _write(config, out, json)
     elif preview is not None:
@@ -77,6 +78,14 @@ def _with_files(config: DataConfig, files: list[str] | None) -> DataConfig:
     return dataclasses.replace(config, file=files[0] if len(files) == 1 else files)
 
 
+def _with_task(config: DataConfig) -> DataConfig:
+    """The config with the task that the columns give away, where the user named none."""
+    from edgeft.data import sources
+
+    task = sources.task_by_columns(config)
+    return config if task is None else dataclasses.replace(config, task=task)
+
+
 def _write(config: DataConfig, out: Path, json: bool) -> None:
     require("rensa", "to look for near duplicates")
     from edgeft.data import prepare, sources
@@ -91,14 +100,16 @@ def _write(config: DataConfig, out: Path, json: bool) -> None:
 
 def _profile(config: DataConfig, counter: Counting, thorough: bool, html: Path | None, json: bool) -> None:
     from edgeft.bench import rows_table
+    from edgeft.data import todo
     from edgeft.data.profile import JUDGED, THOROUGH, profile
 
     if html is not None:
         _check_page(html)
     document = profile(config, counter, THOROUGH if thorough else JUDGED)
-    document["command"] = data_line(config, document["todo"])
+    document["command"] = None if todo.is_fatal(document["todo"]) else data_line(config, document["todo"])
     rows_table.show(document, stdout())
-    print_words(f"\nNext:\n  {document['command']}\n  {advise_line(config)}")
+    if document["command"]:
+        print_words(f"\nNext:\n  {document['command']}\n  {advise_line(config)}")
     if html is not None:
         from edgeft.bench import rows_page
 
@@ -192,6 +203,7 @@ def advise(
     if config.file is None:
         problem = Problem(task=task_of(config), rows=rows or 1, tokens=tokens or 1.0, labels=labels)
     else:
+        config = _with_task(config)
         problem, things = _measured(config, model)
     _show_advice(problem, things, config, json)
 
@@ -206,13 +218,16 @@ def _measured(config: DataConfig, model: str | None) -> tuple[Problem, list[dict
 
 
 def _show_advice(problem: Problem, things: list[dict[str, Any]], config: DataConfig, json: bool) -> None:
+    from edgeft.data import todo
     from edgeft.pipeline import advise as room
     from edgeft.pipeline import advise_table
 
     document = room.advise(problem, room.this_machine())
-    document["command"] = pipeline_line(config, document["advice"], things)
+    fatal = todo.is_fatal(things)
+    document["command"] = None if fatal else pipeline_line(config, document["advice"], things)
     document["notes"] += [thing["why"] for thing in things if thing["level"] == "must" and not thing["option"]]
     advise_table.show(document, stdout())
-    print_words(f"\nNext:\n  {document['command']}")
+    if not fatal:
+        print_words(f"\nNext:\n  {document['command']}")
     if json:
         print_json(document)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
@@ -19,6 +19,7 @@ def pipeline(
     data: Annotated[list[str] | None, Parameter(consume_multiple=False, negative="")] = None,
     text_column: str | None = None,
     label_column: str | None = None,
+    task: str | None = None,
     model: str | None = None,
     run_dir: Path | None = None,
     budget: str | None = None,
@@ -35,6 +36,7 @@ def pipeline(
             may be repeated.
         text_column: column with the text.
         label_column: column with the label.
+        task: as in text-regression; none: the recipe's, else what the columns give away, else text-classification.
         model: model folder, Hugging Face id, or demo:all-minilm-l6-v2.
         run_dir: run folder; default runs/NAME, NAME being the recipe's.
         budget: limits, as in "p99<=15ms,size<=30MB,drop<=1pt".
@@ -47,11 +49,12 @@ def pipeline(
         "data.file": data[0] if data and len(data) == 1 else data,
         "data.text_column": text_column,
         "data.label_column": label_column,
+        "task": task,
         "finetune.model": model,
         "budget": budget,
     }
     settings = {path: value for path, value in given.items() if value is not None}
-    chosen = recipe.load(name, {**settings, **recipe.parse_settings(set or [])})
+    chosen = _chosen(name, {**settings, **recipe.parse_settings(set or [])})
     folder = run_dir or Path("runs") / chosen.name
     hub.check(chosen.finetune.model or hub.DEMO)
     need_training()
@@ -62,6 +65,18 @@ def pipeline(
         return
     results = room.run_pipeline(chosen, folder, until)
     show_run(results, folder, json)
+
+
+def _chosen(name: str | None, settings: dict[str, Any]) -> recipe.Recipe:
+    """The recipe, with the task that the columns give away where neither it nor a setting names one."""
+    chosen = recipe.load(name, settings)
+    tree = recipe.with_settings(recipe.read_tree(name) if name else {}, settings)
+    if "task" in tree or "task" in (tree.get("data") or {}):
+        return chosen
+    from edgeft.data import sources
+
+    task = sources.task_by_columns(chosen.data)
+    return chosen if task is None else recipe.load(name, {**settings, "task": task})
 
 
 def show_plan(states: list[tuple[str, str]], json: bool) -> None:

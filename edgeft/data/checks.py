@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NoReturn
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from edgeft.data.rows import Rows
 
 MANY_LABELS = 50
+FEWEST_VALUES = 3  # different numbers that may be meant as numbers; two are hardly a scale
 LONGEST_LABEL = 40  # characters in a message
 
 
@@ -66,11 +68,15 @@ def columns_present(name: str, wanted: Sequence[str], present: Sequence[str], hi
 def _nearest(column: str, present: Sequence[str]) -> str:
     if len(present) == 1 and any(mark in present[0] for mark in ";\t|"):
         return " (the header is a single column; is data.delimiter another one?)"
+    close = nearest(column, present)
+    return f" (did you mean {close!r}?)" if close else ""
+
+
+def nearest(column: str, present: Sequence[str]) -> str | None:
+    """The present column whose name is most like another one, None where none is."""
     by_lower = {name.lower().strip(): name for name in present}
     close = difflib.get_close_matches(column.lower(), by_lower, n=1, cutoff=0.5)
-    if close:
-        return f" (did you mean {by_lower[close[0]]!r}?)"
-    return ""
+    return by_lower[close[0]] if close else None
 
 
 def ragged(name: str, rows: Sequence[tuple[int, int, int]], expected: int) -> None:
@@ -134,15 +140,43 @@ def enough_of_each_label(rows: Rows) -> None:
         fail(rows.name, ["no row has a label"])
     if len(counts) > MANY_LABELS and len(counts) > len(rows) / 3 and rows.kind.name != "tokens":
         what = f"{len(counts):,} different labels in {len(rows):,} rows"
-        fail(rows.name, [f"{what}: the label column looks like free text or a key; is it the right one?"])
+        numbers = are_numbers(counts)
+        seems = f"they are numbers; {as_numbers(rows)}" if numbers else "the label column looks like free text or a key"
+        fail(rows.name, [f"{what}: {seems}" + ("" if numbers else "; is it the right one?")])
     if rows.kind.name == "tokens":  # a tag that stands in one row is no reason to refuse a corpus
         return
     single = [label for label, count in counts.items() if count == 1]
     if single:
         listed = some([f"label {shown(label)} has one row ({rows.where([first[label]])})" for label in single])
-        fail(
-            rows.name, [f"{listed}; each needs two or more: add rows, or take these out{_several_labels(rows, single)}"]
+        other = (
+            f"; the labels are numbers: {as_numbers(rows)}" if are_numbers(counts) else _several_labels(rows, single)
         )
+        fail(rows.name, [f"{listed}; each needs two or more: add rows, or take these out{other}"])
+
+
+def are_numbers(labels: Iterable[str]) -> bool:
+    """Whether all labels are finite numbers."""
+    try:
+        return all(math.isfinite(float(label)) for label in labels)
+    except ValueError:
+        return False
+
+
+def as_numbers(rows: Rows) -> str:
+    """How the numbers in the label column are predicted as numbers; words that fit after a semicolon or a colon."""
+    column = shlex.quote(rows.kind.config.label_column)
+    flags = f"--task text-regression --set data.target_column={column}"
+    return f"to predict them as numbers, {flags} (edgeft data: --task text-regression --target-column {column})"
+
+
+def numbers_as_classes(rows: Rows) -> str | None:
+    """A line where more than two labels are all numbers, which may well be meant as numbers; None where not."""
+    if rows.kind.name != "single-label":
+        return None
+    labels = sort_labels({label for of_row in rows.kind.labels_of(rows.columns) or () for label in of_row})
+    if len(labels) < FEWEST_VALUES or not are_numbers(labels):
+        return None
+    return f"{len(labels):,} numbers are taken as classes ({some(list(map(shown, labels)))}); {as_numbers(rows)}"
 
 
 def _several_labels(rows: Rows, labels: Sequence[str]) -> str:

@@ -33,7 +33,7 @@ def _look(path: Path, name: str, reading: Reading) -> str | None:
     """The delimiter where it isn't the one that the file's name says; a line tells of it."""
     with open_text(path, name, reading.encoding, "surrogateescape", reading.limits) as file:
         delimiter = sniff(file, suffix(path))
-    if delimiter:
+    if delimiter and reading.tells:
         say(f"data: {name}: the fields are separated by {delimiter!r} (data.delimiter names another character)")
     return delimiter
 

@@ -76,6 +76,8 @@ def prepare(config: DataConfig, divide: Divide = splits.divide, check: Check = s
     parts.removed = _together(removed, parts.removed)
     splits.limit(parts, config)
     check(parts, rows, name)
+    if line := checks.numbers_as_classes(parts.train):
+        say(f"data: {line}")
     found = {
         **repeats,
         "near_duplicates": near,

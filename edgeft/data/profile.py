@@ -43,7 +43,8 @@ def profile(config: DataConfig, counting: Counting | None = None, judged: int = 
         judged: at most so many labels are judged, which takes most of the time; 0: none.
 
     Returns:
-        `schema_version`, `task`, `kind`, `rows`, `targets`, `lengths`, `texts`, `cleaning`, `duplicates`, `conflicts`,
+        `schema_version`, `task`, `kind`, `rows`, `targets`, `numbers_instead` (how labels that are all numbers are
+        predicted as numbers, else None), `lengths`, `texts`, `cleaning`, `duplicates`, `conflicts`,
         `near_duplicates`, `leaks`, `splits`, `label_errors`, `languages`, `notes` (what could not be looked for),
         `todo` (options to set, each with its reason), `seconds` (of each part). Rows are named by `file` and `row`.
 
@@ -74,8 +75,9 @@ def _looks(
     region = config.anonymise_region
     named, unlisted = targets.shown(cleaned, scan.findable(region, notes), region)
     everything, judged = rows.joined(list(named.values())), 0 if unlisted else judged
+    instead = checks.numbers_as_classes(rows.joined(list(cleaned.values())))
     return {
-        "targets": lambda: {"targets": targets.describe(everything, unlisted)},
+        "targets": lambda: {"targets": targets.describe(everything, unlisted), "numbers_instead": instead},
         "lengths": lambda: {"lengths": lengths.measure(everything, counting)},
         "texts": lambda: {"texts": scan.odd(everything) | scan.scan(everything, region, notes)},
         "repeats": lambda: _repeats(named["file"]),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import glob
 import re
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,8 +18,9 @@ from edgeft.data.records import READERS, read_file
 from edgeft.data.rows import Rows
 from edgeft.data.table import Chooser, Reading, Table
 from edgeft.errors import DataError, require
+from edgeft.limits import recipe_flag
 from edgeft.opening import suffix
-from edgeft.progress import Bar
+from edgeft.progress import Bar, say
 from edgeft.recipe import DataConfig
 
 DEMO = "demo:"
@@ -184,17 +187,83 @@ def _chooser(config: DataConfig, kinds: list[Kind]) -> Chooser:
 
 
 def _hint(config: DataConfig, present: Sequence[str]) -> str:
-    """What to do where a column is missing: another task that the columns fit, or the options that name columns."""
-    if set(kind_of(config, present).sources().values()) <= set(present):
+    """What to do where a column is missing: the option and the nearest column, another task, or the options."""
+    kind = kind_of(config, present)
+    missing = {role: column for role, column in kind.sources().items() if column not in present}
+    if not missing:
         return ""  # it is a column of groups, times or slices
-    for task in tasks.TASKS:
-        if task in (task_of(config), "feature-extraction"):
-            continue
-        other = DataConfig(task=task)
-        if set(kind_of(other, present).sources().values()) <= set(present):
+    close = {role: checks.nearest(column, present) for role, column in missing.items()}
+    if mend := [recipe_flag(f"{role}_column", shlex.quote(name)) for role, name in close.items() if name]:
+        return ", ".join(mend)
+    if all(column == getattr(DataConfig(), f"{role}_column") for role, column in missing.items()):
+        for task in _other_tasks(config, present):
             return f"the columns are those of {task} (data.task)"
-    options = [f"data.{role}_column" for role in kind_of(config, present).roles]
+    options = [f"data.{role}_column" for role in kind.roles]
     return f"{' and '.join(options)} name{'s' if len(options) == 1 else ''} your own"
+
+
+def _other_tasks(config: DataConfig, present: Sequence[str]) -> list[str]:
+    """The tasks whose columns are there; one that needs a text alone says nothing where there are more columns."""
+    fitting = []
+    for task in tasks.SUPPORTED:
+        kind = kind_of(dataclasses.replace(config, task=task, multi_label=False), present)
+        alone = len(kind.roles) == 1 and kind.roles[0] == "text" and len(present) > 1
+        if task != task_of(config) and not alone and set(kind.sources().values()) <= set(present):
+            fitting.append(task)
+    return fitting
+
+
+class _Seen(Exception):
+    """The columns of a source, where nothing else of it is wanted."""
+
+
+def task_by_columns(config: DataConfig) -> str | None:
+    """The task that the columns of the first local file give away, where the user named none; a line tells of it.
+
+    Args:
+        config: without a task; one that says what the labels are is of the default task.
+
+    Returns:
+        None where the columns are those of the default task, or fit no task or several.
+    """
+    usual = DataConfig()
+    labelled = config.label_column != usual.label_column or config.multi_label
+    spec = next(iter(specs(config).get("file", [])), None)
+    if config.task is not None or labelled or spec is None or spec.startswith(DEMO):
+        return None
+    present = _columns_of(spec, config)
+    if set(kind_of(config, present).sources().values()) <= set(present):
+        return None
+    fitting = [task for task in _other_tasks(config, present) if _roles(config, task, present) != [config.text_column]]
+    if len(fitting) != 1:
+        return None
+    columns = ", ".join(_roles(config, fitting[0], present))
+    say(f"data: the task is {fitting[0]}, as the columns {columns} say; --task names another one")
+    return fitting[0]
+
+
+def _roles(config: DataConfig, task: str, present: Sequence[str]) -> list[str]:
+    """The columns of a task in a source."""
+    return list(kind_of(dataclasses.replace(config, task=task), present).sources().values())
+
+
+def _columns_of(spec: str, config: DataConfig) -> list[str]:
+    """All columns of a local file; none of a dataset, which takes long to open."""
+    path = local_path(spec)
+    if path is None or path.is_dir():
+        return []
+
+    def choose(present: Sequence[str]) -> list[str]:
+        raise _Seen(*present)
+
+    reading = Reading(
+        choose=choose, delimiter=config.delimiter, encoding=config.encoding, limits=config.limits(), tells=False
+    )
+    try:
+        read_file(path, spec, reading)
+    except _Seen as seen:
+        return list(seen.args)
+    return []
 
 
 # ---------------------------------------------------------------------------------------------------------------- demo

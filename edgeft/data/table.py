@@ -27,6 +27,7 @@ class Reading:
         encoding: of a text file.
         bar: counts rows.
         limits: of what a file may ask for.
+        tells: whether a line says what was recognised.
     """
 
     choose: Chooser
@@ -36,6 +37,7 @@ class Reading:
     encoding: str = "utf-8"
     bar: Bar | None = None
     limits: Limits = LIMITS
+    tells: bool = True
 
     def count(self, rows: Iterable[Any], name: str) -> Iterable[Any]:
         """The rows, counted on the bar.

@@ -54,6 +54,11 @@ def things(found: Document, config: DataConfig) -> list[Document]:
     return sorted(made, key=lambda thing: (MUST, SET, LOOK).index(thing["level"]))
 
 
+def is_fatal(made: list[Document]) -> bool:
+    """Whether there is something that the data stage refuses, and that no option mends."""
+    return any(thing["level"] == MUST and not thing["option"] for thing in made)
+
+
 def settings(made: list[Document]) -> dict[str, Any]:
     """The options that a list of things wants to have set, as one mapping; cleaning steps as a list."""
     chosen: dict[str, Any] = {}
@@ -91,14 +96,21 @@ def _refusals(found: Document, config: DataConfig) -> Things:
         why = f"{rows(skipped)} can't be used, and so the data stage refuses the file; mend them, or leave them out"
         yield _thing(MUST, why, "data.skip_bad_rows", True)
     if unlisted := found["targets"].get("unlisted_labels"):
-        role = list(found["columns"])[-1]
-        why = (
-            f"{unlisted:,} different labels in {rows(found['rows']['total'])}: the column looks like free text or an "
-            f"id, so they are not listed; let data.{role}_column name the column of the labels"
-        )
-        yield _thing(MUST, why)
+        yield _thing(MUST, _unlisted(found, unlisted))
     elif found["splits"]["refused"]:
         yield _thing(MUST, f"the data stage refuses these rows: {found['splits']['refused']}")
+
+
+def _unlisted(found: Document, count: int) -> str:
+    """What the column of so many labels looks like, and the option that mends it."""
+    what = f"{count:,} different labels in {rows(found['rows']['total'])}"
+    if instead := found.get("numbers_instead"):
+        return f"{what}: they are numbers; {instead.partition('; ')[2]}"
+    role = list(found["columns"])[-1]
+    return (
+        f"{what}: the column looks like free text or an id, so they are not listed; let data.{role}_column name the "
+        "column of the labels"
+    )
 
 
 def _repeats(found: Document, config: DataConfig) -> Things:
@@ -148,6 +160,8 @@ def _labels(found: Document, config: DataConfig) -> Things:
     if imbalance >= IMBALANCE and found["kind"] == "single-label" and config.balance == "none":
         why = f"the most frequent label has {imbalance:.0f} times the rows of the rarest; judge by macro F1"
         yield _thing(SET, why, "data.balance", "class_weights")
+    if (instead := found.get("numbers_instead")) and "unlisted_labels" not in found["targets"]:
+        yield _thing(LOOK, instead)
     absent = [
         f"{split} lacks {label!r}"
         for label, count in counts.items()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import io
 import re
 import sys
@@ -170,10 +171,15 @@ def _objects(lines: Iterator[str], file: Path, columns: Sequence[str], form: For
 
 def _text_of(found: dict[str, Any], column: str, where: str) -> str:
     if column not in found:
-        raise UserError(f"{where} has no {column!r}; it has {', '.join(map(str, found))}")
+        raise UserError(f"{where} has no {column!r}; it has {', '.join(found)}{_did_you_mean(column, list(found))}")
     if not isinstance(found[column], str):
         raise UserError(f"{where}: {column!r} is {type(found[column]).__name__}, expected a text")
     return str(found[column])
+
+
+def _did_you_mean(column: str, present: Sequence[str]) -> str:
+    close = difflib.get_close_matches(column, present, n=1, cutoff=0.5)
+    return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 def _cells(file: Path, columns: Sequence[str], form: Form) -> Iterator[list[str]]:
@@ -203,7 +209,7 @@ def _picked(records: Iterator[Record], file: Path, columns: Sequence[str]) -> It
     absent = next((column for column in columns if column not in header), None)
     if absent is not None:
         has = f"it has {', '.join(header)}" if header else "the file is empty"
-        raise DataError(f"{file}: no column {absent!r}; {has}")
+        raise DataError(f"{file}: no column {absent!r}; {has}{_did_you_mean(absent, header)}")
     picked = [header.index(column) for column in columns]
     for row, line, fields in records:
         if len(fields) != len(header):

@@ -139,8 +139,8 @@ def test_another_delimiter_and_another_encoding(raw):
     with pytest.raises(DataError) as caught:
         read(path, delimiter=";")
     assert str(caught.value) == (
-        f"{path}: the bytes are not UTF-8 in row 1 (line 2); the first is 0xE9 after 14 bytes; all of them decode as "
-        "cp1252: --set data.encoding=cp1252 (edgeft data: --encoding cp1252)"
+        f"{path}: the bytes are not UTF-8 in row 1 (line 2); the first is 0xE9 after 14 bytes; the whole file decodes "
+        "as cp1252: --set data.encoding=cp1252 (edgeft data: --encoding cp1252)"
     )
     with pytest.raises(DataError, match="'klingon' is no encoding"):
         read(path, encoding="klingon")
