@@ -96,7 +96,8 @@ def parse_settings(items: Sequence[str]) -> dict[str, Any]:
 
 
 def _short(item: str) -> str:
-    return item if len(item) <= LONGEST_SHOWN else f"{item[:LONGEST_SHOWN]}..."
+    line = " ".join(item.split())
+    return line if len(line) <= LONGEST_SHOWN else f"{line[:LONGEST_SHOWN]}..."
 
 
 def setting(name: str, value: Any) -> str:
