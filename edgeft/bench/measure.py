@@ -32,7 +32,11 @@ MIN_BATCHES = 5
 
 
 def measure(
-    path: Path, texts: Sequence[Any], config: BenchConfig, labels: Sequence[str] | None = None
+    path: Path,
+    texts: Sequence[Any],
+    config: BenchConfig,
+    labels: Sequence[str] | None = None,
+    raced: Latency | None = None,
 ) -> dict[str, Any]:
     """Measure one artifact.
 
@@ -41,6 +45,7 @@ def measure(
         texts: real texts, or questions with their contexts; the queries cycle through them.
         config: queries, warm-up, threads, batch size.
         labels: the true label of each text; None: accuracy is not measured.
+        raced: its latency in a race with other models; None: it is measured here, alone.
 
     Returns:
         A document of plain values: `latency` (tokenization counted, batch 1), `throughput_texts_per_s`, `cold_start`,
@@ -53,7 +58,7 @@ def measure(
     model = load(path, threads=config.threads)
     _check_labels(model, texts, labels)
     _check_asked(model, texts)
-    latency = race({model.name: model}, texts, config.queries, config.warmup)[model.name]
+    latency = raced or race({model.name: model}, texts, config.queries, config.warmup)[model.name]
     figures = _figures(model, latency, texts, config, labels)
     return {"schema_version": SCHEMA_VERSION, "artifact": model.name, **figures, "machine": machine.describe()}
 
@@ -68,7 +73,7 @@ def _figures(
         "batch_size": config.batch_size,
         "texts": _lengths(model, texts),
         "latency": latency.as_dict(),
-        "by_threads_ms": by_threads(model.folder, texts, config),
+        "by_threads_ms": by_threads(model.folder, texts, config, latency.p50_ms),
         "throughput_texts_per_s": throughput(model, texts, config),
         "cold_start": cold_start(model.folder, texts[0], config.threads),
         "size": _sizes(model),
@@ -119,17 +124,26 @@ def _lengths(model: Model, texts: Sequence[Any]) -> dict[str, float]:
     return {"rows": len(texts), "median_tokens": float(np.median(tokens)), "max_tokens": max(tokens)}
 
 
-def by_threads(path: Path, texts: Sequence[Any], config: BenchConfig) -> dict[str, float]:
+def by_threads(path: Path, texts: Sequence[Any], config: BenchConfig, p50_ms: float) -> dict[str, float]:
     """Median latency with 1, 2, 4, ... threads up to the cores this process has; number to ms.
 
     One after the other: threads of several engines would wait for work on the same cores. `edgeft.load` chooses by it.
+    What counts is how they compare, so all are scaled until that of `config.threads` is the latency that is shown.
+
+    Args:
+        path: the artifact folder.
+        texts: to be asked.
+        config: queries, warm-up and threads.
+        p50_ms: median with `config.threads`.
     """
     most = usable_cores()
-    counts = [count for count in (1, 2, 4, 8, 16, 32, 64) if count < most] + [most]
+    counts = {count for count in (1, 2, 4, 8, 16, 32, 64) if count < most} | {most, config.threads}
     queries, warmup = max(10, config.queries // 5), min(config.warmup, 10)
-    return {
-        str(count): race({"one": load(path, threads=count)}, texts, queries, warmup)["one"].p50_ms for count in counts
+    medians = {
+        count: race({"one": load(path, threads=count)}, texts, queries, warmup)["one"].p50_ms
+        for count in sorted(counts)
     }
+    return {str(count): p50_ms * (ms / medians[config.threads]) for count, ms in medians.items()}
 
 
 def throughput(model: Model, texts: Sequence[Any], config: BenchConfig) -> float:

@@ -75,10 +75,21 @@ class Ratio:
         return figures if self.margin == 1 else {**figures, "margin": self.margin}
 
 
-class _QuietBar(Bar):
+class OwnGarbage:
+    """What was loaded before the race is no longer scanned: each contender pays for its own garbage only."""
+
+    def __enter__(self) -> None:
+        gc.collect()
+        gc.freeze()
+
+    def __exit__(self, *_: object) -> None:
+        gc.unfreeze()
+
+
+class QuietBar(Bar):
     """A bar that draws only between queries: rich's own refresh thread would run inside the timed ones."""
 
-    def __enter__(self) -> _QuietBar:
+    def __enter__(self) -> QuietBar:
         if self._live:
             self._live.live.auto_refresh = False
         super().__enter__()
@@ -129,35 +140,26 @@ def race(
     if not contenders or not texts or queries < 1:
         raise UserError(f"nothing to time: {len(contenders)} models, {len(texts)} texts, {queries} queries")
     samples: dict[str, list[float]] = {name: [] for name in contenders}
-    with _QuietBar("latency", warmup + queries) as bar, _OwnGarbage():
+    with QuietBar("latency", warmup + queries) as bar, OwnGarbage():
         for first in range(-warmup, queries, in_a_row):
             places = range(first, min(first + in_a_row, queries))
-            for name in _order(list(contenders), first // in_a_row):
+            for name in turn_order(list(contenders), first // in_a_row):
                 if in_a_row > 1:
                     contenders[name](texts[(first - 1) % len(texts)])
-                found = [_time_ms(contenders[name], texts[place % len(texts)]) for place in places]
+                found = [time_ms(contenders[name], texts[place % len(texts)]) for place in places]
                 samples[name] += [elapsed for place, elapsed in zip(places, found, strict=True) if place >= 0]
             bar.advance(len(places))
     return {name: summary(times) for name, times in samples.items()}
 
 
-class _OwnGarbage:
-    """What was loaded before the race is no longer scanned: each contender pays for its own garbage only."""
-
-    def __enter__(self) -> None:
-        gc.collect()
-        gc.freeze()
-
-    def __exit__(self, *_: object) -> None:
-        gc.unfreeze()
-
-
-def _order(names: list[str], query: int) -> list[str]:
+def turn_order(names: list[str], query: int) -> list[str]:
+    """Who is asked first, second, ... at a turn: the one that begins moves on by one."""
     first = query % len(names)
     return names[first:] + names[:first]
 
 
-def _time_ms(answer: Answer, text: object) -> float:
+def time_ms(answer: Answer, text: object) -> float:
+    """Milliseconds of one answer."""
     start = time.perf_counter_ns()
     answer(text)
     return (time.perf_counter_ns() - start) / 1e6

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeft.artifact import Selective
-from edgeft.bench import facts, page, plots, scores, scrutiny
+from edgeft.bench import facts, forms, page, plots, scores, scrutiny
 
 PURPOSE = "to write the report"
 TEMPLATE = "report.html"
@@ -169,6 +169,8 @@ def _context(inputs: ReportInputs) -> dict[str, Any]:
         "wrong": int((answered.after.argmax(axis=1) != answered.labels).sum()) if answered else 0,
         "data_blocks": facts.blocks(inputs.data, overview="checks", verbatim=frozenset(inputs.labels)),
         "bench_blocks": _bench_blocks(inputs.bench),
+        "noise": forms.describe_noise(inputs.bench.get("race", {})),
+        "raced": bool(inputs.bench.get("race")),
         "calibration_blocks": _calibration_blocks(inputs.calibration),
         "abstains": Selective(**found).line if (found := inputs.calibration.get("selective")) else "",
         "parity_blocks": facts.blocks(inputs.parity, "parity"),
@@ -281,10 +283,16 @@ def _speedup(inputs: ReportInputs) -> Headline:
         return Headline(name="speed-up", value=facts.MISSING, notes=["the teacher was not raced"])
     ratio = _plain(race["ratio"])
     teacher = facts.milliseconds(_plain(race["teacher"])["p50_ms"])
+    interval = f"95% interval {ratio['low']:.1f} to {ratio['high']:.1f}"
+    if ratio.get("margin", 1) > 1:
+        interval += f", for noise {ratio['margin'] - 1:.0%} wider at both ends"
+    if ratio["low"] <= 1:  # a tile is read alone, so it says what is not reported
+        notes = [f"{ratio['median']:.1f} times, {interval}", f"teacher {teacher}, same race, in turns"]
+        return Headline(name="speed-up", value="none reported", notes=notes)
     return Headline(
         name="speed-up",
         value=f"{ratio['median']:.1f}×",
-        notes=[f"95% interval {ratio['low']:.1f} to {ratio['high']:.1f}", f"teacher {teacher}, same process, in turns"],
+        notes=[interval, f"teacher {teacher}, same race, in turns"],
     )
 
 
@@ -378,9 +386,14 @@ def _update_blocks(update: Mapping[str, Mapping[str, Any]]) -> list[facts.Block]
 
 def _bench_blocks(bench: Mapping[str, Any]) -> list[facts.Block]:
     """The race first, then what else was measured; bookkeeping left out."""
-    rest = {key: value for key, value in bench.items() if key not in ("schema_version", "latency", "against_teacher")}
-    rows = {"this artifact": _plain(bench["latency"])} if "latency" in bench else {}
-    race = bench.get("against_teacher") or {}
-    rows |= {f"in turns: {name}": _plain(race[name]) for name in ("artifact", "teacher") if name in race}
-    latency = facts.blocks({"latency of one text": rows}) if rows else []
+    shown = ("schema_version", "latency", "against_teacher", "race")
+    rest = {key: value for key, value in bench.items() if key not in shown}
+    rows = {name: dict(figures) for name, figures in bench.get("race", {}).get("forms", {}).items()}
+    if "latency" in bench:  # a p99 of the artifact alone: the other forms were asked too few texts for one
+        figures = {key: value for key, value in _plain(bench["latency"]).items() if key != "intervals_ms"}
+        rows = {"artifact": figures} | {name: own for name, own in rows.items() if name != "artifact"}
+    if "race" not in bench:  # two alone, where no other form was raced
+        against = bench.get("against_teacher") or {}
+        rows |= {f"in turns: {name}": _plain(against[name]) for name in ("artifact", "teacher") if name in against}
+    latency = [facts.table("latency of one text, all forms in turns in one race", rows)] if rows else []
     return latency + facts.blocks(rest, overview="run")

@@ -15,7 +15,7 @@ from edgeft.export.package import write_golden
 from edgeft.export.texts import texts_of
 from edgeft.progress import say
 from edgeft.recipe import ExportConfig
-from edgeft.stage import CHECKPOINTS, Inputs, Metrics, stage
+from edgeft.stage import CHECKPOINTS, RUN_MARKER, Inputs, Metrics, stage
 from edgeft.train import evaluate
 
 
@@ -53,6 +53,8 @@ def fill(config: ExportConfig, inputs: Inputs, out_dir: Path) -> Metrics:
             evaluate.write_predictions(out_dir, split, array)
     shutil.copyfile(scratch / chosen, out_dir / artifact.MODEL)
     shutil.copyfile(scratch / artifact.TOKENIZER, out_dir / artifact.TOKENIZER)
+    if chosen != FP32 and (out_dir.parent / RUN_MARKER).exists():
+        shutil.copyfile(scratch / FP32, out_dir / FP32)  # the run's bench races it; the package leaves it behind
     manifest = dataclasses.replace(bed.manifest, quantization=quantization, parity=bed.parity)
     # What no calibration follows ships as it is.
     files = write_golden(out_dir, manifest, bed.task.given(dataset.test)) if headless else []

@@ -8,6 +8,7 @@ from typing import Any
 from edgeft import tasks
 from edgeft.artifact import Selective
 from edgeft.bench import facts
+from edgeft.bench.forms import describe_noise, describe_speedup
 from edgeft.cleaning import Cleaning
 from edgeft.data import clean
 from edgeft.pipeline import gates, scrutiny
@@ -123,8 +124,7 @@ def _cost(bench: Mapping[str, Any], size: int) -> str:
         f"- machine: {machine['processor']}",
     ]
     if race := bench.get("against_teacher"):
-        lines.append(
-            f"- {race['ratio']['median']:.1f} times as fast as its teacher in `transformers.pipeline` "
-            f"(95% interval {race['ratio']['low']:.1f} to {race['ratio']['high']:.1f})"
-        )
+        lines.append(f"- {describe_speedup(race)}, both in the same race")
+    if said := describe_noise(bench.get("race", {})):
+        lines.append(f"- {said}")
     return "\n".join(lines)

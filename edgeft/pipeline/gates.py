@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,10 +11,12 @@ from rich.console import Console
 from rich.table import Table
 
 from edgeft.bench import facts
+from edgeft.bench.forms import describe_noise
 from edgeft.bench.report import GateRow
 from edgeft.stage import StageResult
 
 Results = Mapping[str, StageResult]
+CHOSEN_SPEED = re.compile(r"\d+\.\d+ times faster than fp32 here")
 
 
 def measures(results: Results) -> tuple[str, str | None]:
@@ -30,7 +33,7 @@ def rows(results: Results, split: str = "validation") -> list[GateRow]:
         results: of the stages that ran.
         split: whose figures.
     """
-    table, (lead, second) = [], measures(results)
+    table, (lead, second), raced = [], measures(results), race_of(results)
     for name, metrics, note in _forms(results):
         scores = metrics.get(split, {})
         agreement = scores.get("agreement")
@@ -42,11 +45,19 @@ def rows(results: Results, split: str = "validation") -> list[GateRow]:
                 agreement=agreement,
                 changed=None if agreement is None else 1 - agreement,
                 bytes=metrics.get("bytes"),
-                latency_ms=metrics.get("latency_ms"),
+                latency_ms=raced.get(name, {}).get("p50_ms") if raced else metrics.get("latency_ms"),
                 note=note,
             )
         )
     return table
+
+
+def race_of(results: Results) -> Mapping[str, Mapping[str, Any]]:
+    """Each form's latency in the one race of the bench; empty before it, where stages show what they measured alone."""
+    forms: Mapping[str, Mapping[str, Any]] = (
+        results["bench"].metrics.get("race", {}).get("forms", {}) if ("bench" in results) else {}
+    )
+    return forms
 
 
 def _forms(results: Results) -> list[tuple[str, Mapping[str, Any], str]]:
@@ -61,7 +72,7 @@ def _forms(results: Results) -> list[tuple[str, Mapping[str, Any], str]]:
     if "prune" in results:
         found.append(("pruned", results["prune"].metrics, pruning_note(results["prune"].metrics)))
     if "export" in results:
-        found += _graphs(results["export"].metrics)
+        found += _graphs(results["export"].metrics, race_of(results))
     if "bench" in results:
         found.append(_artifact(results))
     return found
@@ -89,16 +100,34 @@ def _teacher(result: StageResult) -> list[tuple[str, Mapping[str, Any], str]]:
     return [("adapter", metrics["adapter"], method), ("teacher", metrics, note)]
 
 
-def _graphs(metrics: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any], str]]:
+def _graphs(
+    metrics: Mapping[str, Any], raced: Mapping[str, Mapping[str, Any]]
+) -> list[tuple[str, Mapping[str, Any], str]]:
     difference = metrics["parity"]["max_logit_difference"]
     found: list[tuple[str, Mapping[str, Any], str]] = [
         ("fp32 graph", metrics["fp32"], f"logits within {difference:.0e} of torch")
     ]
     if metrics["precision"] != "fp32":
-        found.append(
-            (f"{metrics['precision']} graph", metrics[metrics["precision"]], metrics["quantization"]["reason"])
-        )
+        name = f"{metrics['precision']} graph"
+        found.append((name, metrics[metrics["precision"]], precision_reason(metrics, raced)))
     return found
+
+
+def precision_speedup(metrics: Mapping[str, Any], raced: Mapping[str, Mapping[str, Any]]) -> float | None:
+    """How many times as fast as the fp32 graph the one that ships was in the race; None where one was not raced."""
+    both = [raced.get(name) for name in ("fp32 graph", f"{metrics['precision']} graph")]
+    if metrics["precision"] == "fp32" or both[0] is None or both[1] is None:
+        return None
+    return float(both[0]["p50_ms"] / both[1]["p50_ms"])
+
+
+def precision_reason(metrics: Mapping[str, Any], raced: Mapping[str, Mapping[str, Any]]) -> str:
+    """Why this precision ships, its speed as the race has it; before the race as the choice had it."""
+    reason: str = metrics["quantization"]["reason"]
+    speedup = precision_speedup(metrics, raced)
+    if speedup is None:
+        return reason
+    return CHOSEN_SPEED.sub(f"{speedup:.2f} times faster than fp32 here", reason, count=1)
 
 
 def pruning_note(metrics: Mapping[str, Any]) -> str:
@@ -110,6 +139,13 @@ def pruning_note(metrics: Mapping[str, Any]) -> str:
     kept = tried[metrics["kept"]]
     retried = "second attempt, " if metrics["kept"] else ""
     return f"{retried}{kept['gone']}"
+
+
+def latency_caption(results: Results) -> str:
+    """Where the table's latencies come from."""
+    if race_of(results):
+        return "latency: median of one text, all forms in turns in one race"
+    return "latency: median of one text, each measured by its own stage at its own time; the bench races them"
 
 
 def show(results: Results, console: Console) -> None:
@@ -134,6 +170,9 @@ def show(results: Results, console: Console) -> None:
     console.print(table)
     other = f", {names[1]} on test" if second else ""
     console.print(f"{names[0]} on validation and test{other}; changed: answers unlike the stage before's")
+    console.print(latency_caption(results))
+    if said := describe_noise(results["bench"].metrics.get("race", {}) if "bench" in results else {}):
+        console.print(said)
     for row in rows(results):
         if row.note:
             console.print(f"  {row.stage}: {row.note}")

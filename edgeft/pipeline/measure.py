@@ -1,9 +1,9 @@
-"""Stage `bench`: the package measured on this machine, raced against its own teacher."""
+"""Stage `bench`: every form of the run's model in one race on this machine, and the package measured."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,12 @@ import torch
 import edgeft
 from edgeft import models
 from edgeft.artifact import read_manifest
+from edgeft.bench.forms import Race, race_forms
 from edgeft.bench.measure import measure
-from edgeft.bench.race import race, ratio
+from edgeft.data.dataset import Dataset
 from edgeft.data.dataset import load as load_dataset
 from edgeft.files import write_json
+from edgeft.pipeline.forms import ARTIFACT, TEACHER, collect_forms
 from edgeft.recipe import BenchConfig
 from edgeft.stage import Inputs, Metrics, stage
 from edgeft.train import tasks
@@ -24,26 +26,43 @@ from edgeft.train.tasks import TrainingTask
 
 
 def fill(config: BenchConfig, inputs: Inputs, out_dir: Path) -> Metrics:
-    """Measure the artifact on the test split's real texts.
+    """Race every form of the model on the test split's real texts, and measure the artifact.
 
     Args:
         config: of the stage.
-        inputs: `data`, `package` (an artifact) and `teacher` (a model folder).
+        inputs: `data`, `package` (an artifact) and `teacher` (a model folder); where the run has them `baseline`,
+            `distill`, `prune` and `export`.
         out_dir: gets bench.json.
 
     Returns:
-        What `edgeft.bench.measure.measure` returns, with the task's leading metric as `quality`, and `against_teacher`
-        where transformers has a pipeline for the task.
+        What `edgeft.bench.measure.measure` returns, its `latency` that of the race; `race` with every form's latency
+        and what disturbed them; the task's leading metric as `quality`; and `against_teacher` where transformers has a
+        pipeline for the task.
     """
     dataset = load_dataset(inputs["data"])
     task = tasks.of_artifact(dataset, read_manifest(inputs["package"]))
-    given = task.given(dataset.test)
-    found: dict[str, Any] = measure(inputs["package"], given, config)
+    raced = race_of(config, inputs, dataset, task)
+    latency = raced.latency(ARTIFACT)
+    found: dict[str, Any] = measure(inputs["package"], task.given(dataset.test), config, raced=latency)
+    found["latency"]["intervals_ms"] = raced.intervals_ms(ARTIFACT)
+    found["race"] = raced.as_dict()
     found["quality"] = quality(task, inputs["package"])
-    if config.against_teacher and (teacher := models.pipeline(inputs["teacher"], task.head(dataset.labels))):
-        found["against_teacher"] = against_teacher(config, inputs["package"], teacher, given)
+    if TEACHER in raced.turns and task.auto in models.PIPELINES:
+        found["against_teacher"] = {
+            "teacher": raced.latency(TEACHER).as_dict(),
+            "artifact": latency.as_dict(),
+            "ratio": raced.ratio(TEACHER, ARTIFACT).as_dict(),
+            "threads": config.threads,
+        }
     write_json(out_dir / "bench.json", found)
     return found
+
+
+def race_of(config: BenchConfig, inputs: Inputs, dataset: Dataset, task: TrainingTask) -> Race:
+    """The one race whose figures are shown; the models are gone when it ends."""
+    with _torch_threads(config.threads):
+        forms = collect_forms(config, inputs, dataset, task)
+        return race_forms(forms, len(dataset.test), config.queries, config.warmup)
 
 
 def quality(task: TrainingTask, package: Path) -> dict[str, Any]:
@@ -51,22 +70,6 @@ def quality(task: TrainingTask, package: Path) -> dict[str, Any]:
     test = task.dataset.test
     value = bootstrap.value(task.measures(task.asked(edgeft.load(package), test), test)[task.lead], len(test))
     return {task.lead: value, "rows": len(test)}
-
-
-def against_teacher(
-    config: BenchConfig, package: Path, teacher: Callable[[Any], object], texts: list[Any]
-) -> dict[str, Any]:
-    """The artifact beside its teacher in transformers.pipeline: batch 1, same threads, tokenization counted."""
-    artifact = edgeft.load(package, threads=config.threads)
-    with _torch_threads(config.threads):
-        times = race({"teacher": teacher, "artifact": artifact}, texts, config.queries, config.warmup)
-    found = ratio(times["teacher"], times["artifact"])
-    return {
-        "teacher": times["teacher"].as_dict(),
-        "artifact": times["artifact"].as_dict(),
-        "ratio": {"median": found.median, "low": found.low, "high": found.high},
-        "threads": config.threads,
-    }
 
 
 @contextlib.contextmanager

@@ -88,6 +88,8 @@ def finish(whole: Recipe, results: dict[str, StageResult], run_dir: Path) -> Sta
     config = StageConfig(seed=whole.seed)
     inputs = {"recipe": run_dir / artifact.RECIPE, **{name: run_dir / name for name in results}}
     inputs |= swapped.terms_file(whole.finetune.identity_terms)
+    if (run_dir / ship.BUDGET).exists():
+        inputs["budget"] = run_dir / ship.BUDGET
     return stage(ARTIFACT)(fill)(config, inputs, run_dir / ARTIFACT)
 
 

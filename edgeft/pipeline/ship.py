@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,17 +17,22 @@ import edgeft
 from edgeft import artifact, budget, recipe
 from edgeft.bench import plots
 from edgeft.bench.report import ReportInputs, render
+from edgeft.budget import Limit
 from edgeft.compress import goals
 from edgeft.data.dataset import Dataset
 from edgeft.data.dataset import load as load_dataset
 from edgeft.errors import GateError
 from edgeft.export.package import ship
+from edgeft.files import write_json
 from edgeft.pipeline import card, gates, licences, scrutiny
+from edgeft.pipeline import limits as checks
 from edgeft.pipeline.update import origin
 from edgeft.recipe import PruneConfig, Recipe
 from edgeft.stage import StageResult, versions
 from edgeft.train import tasks as train_tasks
 from edgeft.train.evaluate import read_predictions
+
+BUDGET = "budget.json"  # in the run folder: that the artifact holds its budget, and what was seen
 
 Results = dict[str, StageResult]
 
@@ -88,13 +95,48 @@ def measured(results: Results) -> dict[str, float]:
 def check_budget(chosen: Recipe, results: Results, run_dir: Path) -> None:
     """Refuse to ship what breaks the budget; an artifact of an earlier run stays, and is named.
 
+    What held is kept in budget.json and not measured again; what broke isn't kept, so that the same command measures
+    latencies anew.
+
     Raises:
         GateError: each broken limit with both numbers.
     """
-    if problems := budget.broken(budget.parse(chosen.budget or ""), measured(results)):
+    file, limits = run_dir / BUDGET, budget.parse(chosen.budget or "")
+    decided_for = {"budget": chosen.budget, "bench": results["bench"].key}
+    if limits and read_budget(run_dir).get("decided_for") == decided_for:
+        return
+    file.unlink(missing_ok=True)
+    if not limits:
+        return
+    bench, folders = results["bench"].metrics, (run_dir / "package", run_dir / "data")
+    seen = checks.settle(limits, bench, *folders, chosen.bench)
+    problems = broken_limits(limits, {**measured(results), **checks.medians(seen)}, seen)
+    if problems:
         earlier = run_dir / "artifact"
         old = f" ({earlier} is that of an earlier run)" if earlier.exists() else ""
-        raise GateError(f"budget: {'; '.join(problems)}; no artifact was written{old}, the stages are kept")
+        again = "; the same command measures them anew" if seen else ""
+        raise GateError(f"budget: {'; '.join(problems)}; no artifact was written{old}, the stages are kept{again}")
+    lines = [checks.describe(limit, seen[limit.quantity]) for limit in limits if limit.quantity in seen]
+    write_json(file, {"decided_for": decided_for, "seen_ms": seen, "lines": lines})
+
+
+def broken_limits(limits: Sequence[Limit], figures: Mapping[str, float], seen: checks.Seen) -> list[str]:
+    """One line for each broken limit: what was measured, in each process where there were several."""
+    lines = []
+    for limit in limits:
+        if said := budget.broken((limit,), figures):
+            again = seen.get(limit.quantity)
+            lines.append(f"{limit.text}: {checks.describe(limit, again)}" if again else said[0])
+    return lines
+
+
+def read_budget(run_dir: Path) -> dict[str, Any]:
+    """What held the budget, as `check_budget` kept it; empty where nothing did."""
+    try:
+        kept: dict[str, Any] = msgspec.json.decode((run_dir / BUDGET).read_bytes())
+    except (FileNotFoundError, msgspec.DecodeError):
+        return {}
+    return kept
 
 
 def quality(results: Results, looked: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -127,7 +169,11 @@ def facts(chosen: Recipe, results: Results, looked: dict[str, Any]) -> dict[str,
     }
     return {
         "metrics": quality(results, looked),
-        "latency": {**latency, "against_teacher": bench.get("against_teacher", {})},
+        "latency": {
+            **latency,
+            "against_teacher": bench.get("against_teacher", {}),
+            **({"race": raced} if (raced := bench.get("race")) else {}),
+        },
         "recipe_sha256": hashlib.sha256(text.encode()).hexdigest(),
         "lineage": {
             "teacher": origin(chosen),
@@ -145,6 +191,16 @@ def licences_of(chosen: Recipe) -> dict[str, str]:
     """The licences of the model, of a student that is another checkpoint, and of the data, as their sources say."""
     student = {"student": licences.of_model(chosen.distill.student)} if chosen.distill.student else {}
     return {"model": licences.of_model(origin(chosen)), **student, "data": licences.of_data(chosen.data)}
+
+
+def quantization(results: Results, package: Path) -> artifact.Quantization:
+    """What the manifest says of the precision, its speed beside fp32 as the bench's race has it."""
+    kept, metrics = artifact.read_manifest(package).quantization, results["export"].metrics
+    raced = gates.race_of(results)
+    speedup = gates.precision_speedup(metrics, raced)
+    if speedup is None:
+        return kept
+    return dataclasses.replace(kept, speedup=speedup, reason=gates.precision_reason(metrics, raced))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -252,7 +308,9 @@ def write(chosen: Recipe, results: Results, run_dir: Path, out_dir: Path) -> art
         out_dir: becomes the artifact.
     """
     found = answers(chosen, run_dir)
-    known = facts(chosen, results, found.looked)
+    known = {**facts(chosen, results, found.looked), "quantization": quantization(results, run_dir / "package")}
+    if held := read_budget(run_dir).get("seen_ms"):
+        known["latency"] = {**known["latency"], "budget": {"limits": chosen.budget, "seen_ms": held}}
     files = {
         artifact.RECIPE: decided_yaml(chosen, results),
         artifact.REPORT: report(chosen, results, run_dir, found),

@@ -104,7 +104,7 @@ def steps(recipe: Recipe, folder: Mapping[str, Path]) -> list[Step]:
         Step(
             "bench",
             recipe.bench,
-            lambda: {"data": data, "package": folder["package"], "teacher": teacher},
+            lambda: {"data": data, "package": folder["package"], "teacher": teacher, **raced(recipe, folder)},
         ),
         Step(
             "update_artifact",
@@ -142,6 +142,13 @@ def latency_file(recipe: Recipe, folder: Mapping[str, Path]) -> dict[str, Path]:
         return {}
     own = recipe.prune.latency_table
     return {"latency": Path(own) if own else folder["latency"] / LATENCY_TABLE}
+
+
+def raced(recipe: Recipe, folder: Mapping[str, Path]) -> dict[str, Path]:
+    """The stages whose models the bench races beside the package and its teacher."""
+    configs: dict[str, StageConfig] = {"baseline": recipe.baseline, "distill": recipe.distill, "prune": recipe.prune}
+    names = [*(name for name, config in configs.items() if wanted(config)), "export"]
+    return {name: folder[name] for name in names if folder[name].exists()}
 
 
 def form(recipe: Recipe) -> str:

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from edgeft.artifact import Selective
 from edgeft.bench import facts
+from edgeft.bench.forms import describe_speedup
 from edgeft.pipeline import gates, scrutiny
 from edgeft.pipeline.kept import NEW
 from edgeft.stage import StageResult
@@ -50,11 +51,7 @@ def _headline(results: Results, console: Console) -> None:
     if abstains := results["calibrate"].metrics.get("selective"):
         console.print(Selective(**abstains).line)
     if race := bench.get("against_teacher"):
-        ratio = race["ratio"]
-        console.print(
-            f"{ratio['median']:.1f} times as fast as its teacher in transformers.pipeline "
-            f"({ratio['low']:.1f} to {ratio['high']:.1f}){_calibrated(results['calibrate'].metrics)}"
-        )
+        console.print(f"{describe_speedup(race)}{_calibrated(results['calibrate'].metrics)}")
 
 
 def _calibrated(found: dict[str, Any]) -> str:

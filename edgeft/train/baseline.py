@@ -7,17 +7,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from edgeft.data import dataset
 from edgeft.data.dataset import Dataset, Split
 from edgeft.errors import DataError, require
+from edgeft.files import write_json
 from edgeft.recipe import BaselineConfig
 from edgeft.stage import Inputs, Metrics, stage
 from edgeft.train import metrics
 
 PURPOSE = "to train the baseline"
+TERMS, WEIGHTS = "terms.json", "weights.npz"
 C_VALUES = (0.3, 1.0, 3.0, 10.0, 30.0)  # inverse strength of the L2 penalty
 LATENCY_TEXTS, WARM_UP_TEXTS = 100, 10
 FLOOR = -30.0  # log-probability of what can't be: a label without training row, or a probability that underflows
@@ -57,6 +60,32 @@ def _log_probabilities(classifier: Any, features: Any, labels: int) -> Logits:
     return logits.astype(np.float32)  # (n, L)
 
 
+# ----------------------------------------------------------------------------------------------------------- the folder
+
+
+def write(model: Baseline, folder: Path) -> None:
+    """Keep a fitted baseline as plain arrays and names: terms.json and weights.npz."""
+    terms = sorted(model.vectorizer.vocabulary_, key=model.vectorizer.vocabulary_.get)
+    write_json(folder / TERMS, terms)
+    classifier = model.classifier
+    arrays = {"idf": model.vectorizer.idf_, "classes": classifier.classes_, "c": np.array(model.c)}
+    arrays |= {"coef": classifier.coef_, "intercept": classifier.intercept_, "labels": np.array(model.labels)}
+    np.savez(folder / WEIGHTS, allow_pickle=False, **arrays)
+
+
+def read(folder: Path) -> Baseline | None:
+    """What `write` kept; None where there is none, as of an earlier version."""
+    if not (folder / TERMS).is_file() or not (folder / WEIGHTS).is_file():
+        return None
+    terms = msgspec.json.decode((folder / TERMS).read_bytes(), type=list[str])
+    with np.load(folder / WEIGHTS, allow_pickle=False) as kept:
+        vectorizer = _vectorizer(vocabulary={term: column for column, term in enumerate(terms)})
+        vectorizer.idf_ = kept["idf"]
+        classifier = _classifier(float(kept["c"]), 0)
+        classifier.coef_, classifier.intercept_, classifier.classes_ = kept["coef"], kept["intercept"], kept["classes"]
+        return Baseline(vectorizer, classifier, float(kept["c"]), int(kept["labels"]))
+
+
 # ------------------------------------------------------------------------------------------------------------- fitting
 
 
@@ -82,8 +111,7 @@ def fit(data: Dataset, max_features: int, seed: int) -> Baseline:
 
 def _vectorize(texts: list[str], max_features: int) -> tuple[Any, Any]:
     """The fitted vectorizer and the features of these texts, a sparse (n, terms)."""
-    sklearn = require("sklearn.feature_extraction.text", PURPOSE)
-    vectorizer = sklearn.TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, max_features=max_features)
+    vectorizer = _vectorizer(max_features=max_features)
     try:
         return vectorizer, vectorizer.fit_transform(texts)
     except ValueError as error:
@@ -91,6 +119,11 @@ def _vectorize(texts: list[str], max_features: int) -> tuple[Any, Any]:
             f"baseline: no words in the {len(texts)} training texts ({error}); "
             "leave it out with --set baseline.enabled=false"
         ) from None
+
+
+def _vectorizer(**options: Any) -> Any:
+    sklearn = require("sklearn.feature_extraction.text", PURPOSE)
+    return sklearn.TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, **options)
 
 
 def _classifier(c: float, seed: int) -> Any:
@@ -117,7 +150,8 @@ def run(config: BaselineConfig, inputs: Inputs, out_dir: Path) -> Metrics:
     Args:
         config: how many terms to keep.
         inputs: `data`, a dataset folder.
-        out_dir: gets `validation_logits.npy` and `test_logits.npy`, float32 (n, L) log-probabilities.
+        out_dir: gets `validation_logits.npy` and `test_logits.npy`, float32 (n, L) log-probabilities, and what
+            `read` takes.
 
     Returns:
         `validation` and `test` metrics, `bytes`, `latency_ms` (one thread), `chosen_c`.
@@ -132,6 +166,7 @@ def run(config: BaselineConfig, inputs: Inputs, out_dir: Path) -> Metrics:
 
 def _fit_and_answer(data: Dataset, config: BaselineConfig, out_dir: Path) -> Metrics:
     model = fit(data, config.max_features, config.seed or 0)
+    write(model, out_dir)
     return {
         "validation": _answer(model, data.validation, out_dir / "validation_logits.npy"),
         "test": _answer(model, data.test, out_dir / "test_logits.npy"),

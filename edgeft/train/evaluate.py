@@ -43,11 +43,12 @@ def _milliseconds(answer: Callable[[T], object], row: T) -> float:
     return (time.perf_counter() - start) * 1e3
 
 
-def answerer(task: TrainingTask, model: Any) -> Callable[[int], object]:
-    """One row of the validation split through tokenizer and model."""
+def answerer(task: TrainingTask, model: Any, split: str = "validation") -> Callable[[int], object]:
+    """One row of a split through tokenizer and model."""
+    rows = task.dataset.split(split)
 
     def answer(row: int) -> object:
-        return task.predict(model, task.items(task.dataset.validation.take([row])))
+        return task.predict(model, task.items(rows.take([row])))
 
     return answer
 

@@ -97,7 +97,7 @@ def test_the_live_bar_draws_without_a_thread(monkeypatch: pytest.MonkeyPatch) ->
     stream = io.StringIO()
     monkeypatch.setattr(progress, "console", lambda: Console(file=stream, force_terminal=True, width=80))
     monkeypatch.setattr(module, "REFRESH_SECONDS", 0.0)
-    with module._QuietBar("latency", 2) as bar:
+    with module.QuietBar("latency", 2) as bar:
         assert bar._live is not None
         assert bar._live.live._refresh_thread is None
         bar.advance(2)

@@ -48,9 +48,16 @@ def test_the_stage_writes_logits_that_give_its_metrics(tmp_path):
     assert found["latency_ms"] > 0
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "stage.json",
+        "terms.json",
         "test_logits.npy",
         "validation_logits.npy",
+        "weights.npz",
     ]
+    kept = baseline.read(tmp_path / "out")
+    assert kept is not None
+    np.testing.assert_array_equal(kept.logits(data.test.texts), logits)
+    assert kept.size_bytes() == found["bytes"]
+    assert baseline.read(tmp_path / "data") is None
 
 
 def test_size_by_hand():

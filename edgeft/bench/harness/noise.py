@@ -6,7 +6,7 @@ import contextlib
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import fmean, median
 from typing import Any, TypeVar
@@ -224,3 +224,22 @@ def describe_rounds(rounds: Sequence[Noise], repeated: int) -> dict[str, Any]:
     """How many rounds were measured again, how many that count are disturbed all the same, and the margin for it."""
     disturbed = sum(bool(one.seen) for one in rounds)
     return {"repeated": repeated, "disturbed": disturbed, "margin": mean_margin(rounds)}
+
+
+def rounds_text(found: Mapping[str, Any], count: int, widened: str, seen: Sequence[str] = ()) -> str:
+    """What became of disturbed rounds, in words; empty where none was.
+
+    Args:
+        found: as of `describe_rounds`.
+        count: of the rounds.
+        widened: what the margin widens; empty: nothing.
+        seen: what disturbed the worst of those that count.
+    """
+    if not found.get("repeated") and not found.get("disturbed"):
+        return ""
+    again = f"noise: {found['repeated']} of {count} rounds were measured again because of it"
+    if not found["disturbed"]:
+        return f"{again}, and were quiet then"
+    why = f" (at worst: {'; '.join(seen)})" if seen else ""
+    wider = f", which widens {widened} by a factor of {found['margin']:.2f} at both ends" if widened else ""
+    return f"{again}, {found['disturbed']} of those that count are noisy all the same{why}{wider}"

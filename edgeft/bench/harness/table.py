@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from edgeft.bench.harness import noise
+
 MISSING = "–"
 Row = Sequence[str]
 
@@ -36,25 +38,13 @@ def noisy(found: Mapping[str, Any]) -> list[str]:
     stream = found["noise"]["seen"]
     lines = [f"noise: {'; '.join(stream)}; milliseconds of another run don't compare with these"] if stream else []
     alone = {one["name"]: (one.get("noise") or {}).get("seen") for one in found["subjects"]}
+    widened = "the ratios' intervals" if found["ratios"] else ""
+    rounds = noise.rounds_text(found["noise"].get("rounds", {}), found["plan"]["rounds"], widened)
     return [
         *lines,
-        *filter(None, [rounds_text(found)]),
+        *filter(None, [rounds]),
         *(f"{name}, beside the single stream: noisy: {'; '.join(seen)}" for name, seen in alone.items() if seen),
     ]
-
-
-def rounds_text(found: Mapping[str, Any]) -> str:
-    """What became of disturbed rounds, and what it does to ratios; empty where none was."""
-    rounds, count = found["noise"].get("rounds", {}), found["plan"]["rounds"]
-    if not rounds.get("repeated") and not rounds.get("disturbed"):
-        return ""
-    again = f"{rounds['repeated']} of {count} rounds were disturbed and measured again"
-    if not rounds["disturbed"]:
-        return f"{again}, quietly"
-    left = f"{rounds['disturbed']} that count are disturbed all the same"
-    if not found["ratios"]:
-        return f"{again}; {left}"
-    return f"{again}; {left}, for which the ratios' intervals are {rounds['margin'] - 1:.1%} wider at both ends"
 
 
 def tables(found: Mapping[str, Any]) -> list[list[Row]]:

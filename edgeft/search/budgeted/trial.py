@@ -10,7 +10,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from edgeft.bench import facts
 from edgeft.errors import GateError, ModelError, RecipeError, TrainingError
-from edgeft.pipeline import gates, ship
+from edgeft.pipeline import gates, limits, ship
 from edgeft.pipeline.steps import form, in_run
 from edgeft.progress import say
 from edgeft.search import study as studies
@@ -106,7 +106,8 @@ def _values(job: Job, trial: Trial) -> list[float]:
         made = stages.made(job, whole)
     results = {name: result for name, (_, result) in made.items()}
     export, (lead, _) = results["export"].metrics, gates.measures(results)
-    shipped, measured = export[export["precision"]], ship.measured(results)
+    seen = limits.settle(job.limits, results["bench"].metrics, made["package"][0], made["data"][0], whole.bench)
+    shipped, measured = export[export["precision"]], {**ship.measured(results), **limits.medians(seen)}
     trial.set_user_attr(QUALITY, {split: shipped[split][lead] for split in ("validation", "test")})
     trial.set_user_attr(MEASURED, measured)
     constrain(job, trial, measured)

@@ -1,0 +1,178 @@
+"""The one race whose figures are shown: every form of a model in turns, noisy rounds measured again."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from edgeft.bench.harness import noise
+from edgeft.bench.harness.noise import Noise
+from edgeft.bench.race import Latency, OwnGarbage, QuietBar, Ratio, Times, summary, time_ms, turn_order
+from edgeft.errors import UserError
+
+IN_A_ROW = 20  # queries of the artifact in a turn: forms that take turns at every text leave each other no cache
+LEAST_TURNS = 8  # what an interval is drawn from
+ROUNDS = 4  # each listened to by itself
+RESAMPLES = 1000
+QUANTILES = {"p50_ms": 50, "p90_ms": 90, "p99_ms": 99}
+PART = 0.5  # of the artifact's queries, for a form whose median alone is shown
+SLOW_PART = 0.25  # likewise, for one that takes tens of milliseconds
+
+Turns = list[Times]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Form:
+    """One form of a model.
+
+    Attributes:
+        answer: of a row's number; whatever it does is timed, tokenization included.
+        share: of the queries that the artifact gets, in (0, 1].
+    """
+
+    answer: Callable[[int], object]
+    share: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Race:
+    """What a race of forms measured.
+
+    Attributes:
+        turns: name to milliseconds of its queries, turn by turn; all forms have the same turns.
+        noise: what disturbed each round that counts.
+        repeated: rounds that were measured again.
+    """
+
+    turns: dict[str, Turns] = field(default_factory=dict)
+    noise: list[Noise] = field(default_factory=list)
+    repeated: int = 0
+
+    def latency(self, name: str) -> Latency:
+        """The figures of a form."""
+        return summary(np.concatenate(self.turns[name]))
+
+    def intervals_ms(self, name: str) -> dict[str, list[float]]:
+        """The 95% interval of each quantile of a form: a bootstrap of turns, so that a slow moment counts as one."""
+        turns = self.turns[name]
+        drawn = [
+            np.percentile(np.concatenate([turns[place] for place in picked]), list(QUANTILES.values()))
+            for picked in self._resamples()
+        ]
+        ends = np.percentile(drawn, (2.5, 97.5), axis=0)  # (2, quantiles)
+        return {quantile: ends[:, column].tolist() for column, quantile in enumerate(QUANTILES)}
+
+    def ratio(self, a: str, b: str) -> Ratio:
+        """How many times as long `a` takes as `b`: the ratio of the medians that are shown.
+
+        The 95% interval is a bootstrap of turns, drawn together for both; what disturbed rounds widens it by the
+        largest of their margins, as medians over all rounds are no mean of them.
+        """
+        first, second = self.turns[a], self.turns[b]
+        drawn = [
+            np.median(np.concatenate([first[place] for place in picked]))
+            / np.median(np.concatenate([second[place] for place in picked]))
+            for picked in self._resamples()
+        ]
+        low, high = np.percentile(drawn, (2.5, 97.5))
+        median = self.latency(a).p50_ms / self.latency(b).p50_ms
+        return Ratio(median=median, low=float(low), high=float(high)).widened(self.margin)
+
+    def _resamples(self) -> np.ndarray[Any, np.dtype[np.int64]]:
+        count = len(next(iter(self.turns.values())))
+        return np.random.default_rng(0).integers(count, size=(RESAMPLES, count))
+
+    @property
+    def margin(self) -> float:
+        """By which factor noise could have changed a ratio of this race."""
+        return max((one.margin for one in self.noise), default=1.0)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON: `forms` (queries and quantiles of each) and `noise`."""
+        figures = {name: self.latency(name) for name in self.turns}
+        forms = {
+            name: {"queries": one.queries, "p50_ms": one.p50_ms, "p90_ms": one.p90_ms} for name, one in figures.items()
+        }
+        worst = max(self.noise, key=lambda one: one.margin, default=None)
+        rounds = noise.describe_rounds(self.noise, self.repeated)
+        return {
+            "forms": forms,
+            "noise": {"rounds": len(self.noise), **rounds, "margin": self.margin, "seen": worst.seen if worst else []},
+        }
+
+
+def race_forms(forms: Mapping[str, Form], rows: int, queries: int, warmup: int) -> Race:
+    """Race forms of a model: the same rows in turns, in rounds that are measured again where something disturbed them.
+
+    In a turn each form is asked its share of `IN_A_ROW` rows, the same ones from the same row on, after another one
+    that isn't timed; who goes first moves on by one at each turn.
+
+    Args:
+        forms: by name.
+        rows: how many there are to ask; queries cycle through them.
+        queries: of a form whose share is 1.
+        warmup: queries of each form before the race.
+
+    Raises:
+        UserError: no form, no row or no query.
+    """
+    if not forms or not rows or queries < 1:
+        raise UserError(f"nothing to time: {len(forms)} models, {rows} texts, {queries} queries")
+    length = max(1, min(IN_A_ROW, queries // LEAST_TURNS))
+    starts = list(range(0, queries, length))
+    each = math.ceil(len(starts) / ROUNDS)
+    rounds = [starts[first : first + each] for first in range(0, len(starts), each)]
+    for form in forms.values():
+        for row in range(warmup):
+            form.answer(row % rows)
+    with QuietBar("race", len(rounds)) as bar, OwnGarbage():
+
+        def measure(number: int) -> tuple[dict[str, Turns], Noise]:
+            listening = noise.Listening()
+            turns: dict[str, Turns] = {name: [] for name in forms}
+            for start in rounds[number]:
+                for name in turn_order(list(forms), start // length):
+                    turns[name].append(_take_turn(forms[name], rows, start, min(length, queries - start)))
+            return turns, listening.heard()
+
+        counted, repeated = noise.measure_rounds(len(rounds), measure, bar.advance)
+    whole = {name: [turn for turns, _ in counted for turn in turns[name]] for name in forms}
+    return Race(turns=whole, noise=[heard for _, heard in counted], repeated=repeated)
+
+
+def _take_turn(form: Form, rows: int, start: int, length: int) -> Times:
+    form.answer((start - 1) % rows)  # the caches are its own again
+    count = max(1, round(form.share * length))
+    return np.array([time_ms(form.answer, (start + place) % rows) for place in range(count)])
+
+
+# --------------------------------------------------------------------------------------------------------------- words
+
+
+def describe_speedup(race: Mapping[str, Any]) -> str:
+    """What may be said of the artifact beside its teacher, in the same words wherever it is said.
+
+    Args:
+        race: `ratio` of the teacher's latency to the artifact's, its interval widened by noise.
+    """
+    ratio = race["ratio"]
+    teacher = "its teacher in transformers.pipeline"
+    interval = f"{ratio['low']:.1f} to {ratio['high']:.1f}"
+    if ratio["low"] > 1:
+        return f"{ratio['median']:.1f} times as fast as {teacher} ({interval})"
+    word = "slower" if ratio["high"] < 1 else "not reported as faster"
+    return f"{word} than {teacher}: {ratio['median']:.2f} times its speed ({ratio['low']:.2f} to {ratio['high']:.2f})"
+
+
+def describe_noise(race: Mapping[str, Any]) -> str:
+    """What disturbed a race and what that did to its intervals; empty where nothing did.
+
+    Args:
+        race: as of `Race.as_dict`; may be empty.
+    """
+    found = race.get("noise", {})
+    return noise.rounds_text(found, found["rounds"], "the intervals of ratios", found["seen"]) if found else ""

@@ -1,0 +1,77 @@
+"""The forms of a run's model that are raced together, as the gate table lists them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from edgeft import artifact, models
+from edgeft.bench.forms import PART, SLOW_PART, Form
+from edgeft.data.dataset import Dataset
+from edgeft.export.bed import FP32
+from edgeft.recipe import BenchConfig, TrainingConfig
+from edgeft.runtime import load
+from edgeft.runtime.loading import assemble
+from edgeft.stage import Inputs
+from edgeft.train import baseline, evaluate, tasks
+from edgeft.train.tasks import TrainingTask
+
+ARTIFACT, TEACHER, BASELINE, FP32_GRAPH = "artifact", "teacher", "baseline", "fp32 graph"
+TORCH = {TEACHER: "teacher", "distilled": "distill", "pruned": "prune"}  # name in the table to input of the stage
+
+
+def graph_name(precision: str) -> str:
+    """How the table names the graph of a precision."""
+    return f"{precision} graph"
+
+
+def collect_forms(config: BenchConfig, inputs: Inputs, dataset: Dataset, task: TrainingTask) -> dict[str, Form]:
+    """Every form that the run has left behind, the artifact first.
+
+    Args:
+        config: threads, and whether torch takes part.
+        inputs: of the stage.
+        dataset: whose test rows are asked.
+        task: of the artifact, for what the runtime is given.
+    """
+    rows = task.given(dataset.test)
+    forms = {ARTIFACT: _of_texts(load(inputs["package"], threads=config.threads), rows, 1.0)}
+    if "export" in inputs:
+        forms |= _graphs(config, inputs, rows)
+    if "baseline" in inputs and (fitted := baseline.read(inputs["baseline"])) is not None:
+        forms[BASELINE] = _of_texts(lambda text: fitted.logits([text]), rows, PART)
+    if config.against_teacher:
+        torch = {name: _torch(inputs[key], dataset, rows) for name, key in TORCH.items() if key in inputs}
+        forms |= {name: form for name, form in torch.items() if form is not None}
+    return forms
+
+
+def _of_texts(answer: Callable[[Any], object], rows: list[Any], share: float) -> Form:
+    return Form(answer=lambda row: answer(rows[row]), share=share)
+
+
+def _graphs(config: BenchConfig, inputs: Inputs, rows: list[Any]) -> dict[str, Form]:
+    """The graph that was chosen, and the fp32 one where that is another and was kept."""
+    folder = inputs["export"]
+    manifest = artifact.read_manifest(folder)
+    precision = manifest.quantization.precision
+    found = {graph_name(precision): _of_texts(load(folder, threads=config.threads), rows, PART)}
+    if (folder / FP32).is_file():
+        whole = replace(manifest, quantization=artifact.Quantization(precision="fp32", scheme="none"))
+        model = assemble(folder, whole, folder / FP32, config.threads)
+        found = {FP32_GRAPH: _of_texts(model, rows, PART), **found}
+    return found
+
+
+def _torch(folder: Any, dataset: Dataset, rows: list[Any]) -> Form | None:
+    """A torch model as its users run it; where transformers has no pipeline for the task, as the stages ask it."""
+    room = tasks.class_of(dataset.kind)
+    if pipe := models.pipeline(folder, room.head(dataset.labels)):
+        return _of_texts(pipe, rows, SLOW_PART)
+    if not room.timed:
+        return None
+    tokenizer = models.load_tokenizer(folder)
+    task = tasks.of(dataset, tokenizer, tokenizer.model_max_length, TrainingConfig())
+    model = models.load(folder, room.head(dataset.labels), device="cpu")
+    return Form(answer=evaluate.answerer(task, model, "test"), share=SLOW_PART)
