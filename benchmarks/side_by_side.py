@@ -26,6 +26,7 @@ from teachers import edgeft as command
 
 from edgeft import models
 from edgeft.bench import facts
+from edgeft.bench.forms import describe_noise, describe_speedup
 from edgeft.bench.harness import run as harness
 from edgeft.bench.harness import table
 from edgeft.bench.harness.child import Child
@@ -147,8 +148,8 @@ def cosines(theirs: Subject, mine: Path, texts: Sequence[str], folder: Path) -> 
     return (np.load(made) * load_artifact(mine).embed(list(texts))).sum(axis=1)
 
 
-def demo_table(run: Path, race: Mapping[str, Any]) -> list[str]:
-    """What each form of the demo's model comes to, and how it was run."""
+def demo_table(run: Path) -> list[str]:
+    """What each form of the demo's model comes to, and how it was run; every latency is of the run's one race."""
     found = {name: result for name, place in in_run(run).items() if (result := read_result(place)) is not None}
     lines = ["| form | validation | test | changed | size | latency |", "|---|---|---|---|---|---|"]
     for row, test in zip(gates.rows(found), gates.rows(found, "test"), strict=True):
@@ -161,16 +162,16 @@ def demo_table(run: Path, race: Mapping[str, Any]) -> list[str]:
             facts.milliseconds(row.latency_ms),
         )
         lines.append(_row(cells))
-    ratio, machine = race["ratios"][ARTIFACT], race["machine"]
     minutes = sum(result.seconds for result in found.values()) / 60
-    rows = race["texts"]
+    bench, rows = found["bench"].metrics, found["data"].metrics["rows"]["test"]
+    machine = bench["machine"]
+    noise = describe_noise(bench["race"])
     return [
         *lines,
         "",
         f"One run of the demo ({minutes:.0f} min), seed 0, {machine['cores']['usable']} cores with "
-        f"{' '.join(machine['instruction_sets'])}, {rows:,} test rows; {speed(ratio)} times as fast "
-        "as the teacher in `transformers.pipeline`.",
-        *(f"Too noisy to be called faster or slower: {seen}." for seen in race["noise"]["seen"]),
+        f"{' '.join(machine['instruction_sets'])}, {rows:,} test rows. All latencies are of one race in turns; the "
+        f"artifact: {describe_speedup(bench['against_teacher'])}{f'; {noise}' if noise else ''}.",
     ]
 
 
@@ -238,8 +239,8 @@ def kept(folder: Path, name: str, found: Mapping[str, Any]) -> None:
     write_page(folder / f"{name}.html", found)
 
 
-def classifiers(run: Path, dataset: Dataset, folder: Path) -> tuple[dict[str, Any], list[str]]:
-    """The demo's teacher through every engine, and what the demo makes of it: the document and lines about it."""
+def classifiers(run: Path, dataset: Dataset, folder: Path) -> list[str]:
+    """The demo's teacher through every engine, and what the demo makes of it: the lines about it."""
     model, whole, missing = run / "finetune", folder / "teacher", dict[str, str]()
     command("export", "--model", str(model), "--data", str(run / "data"), "--out", str(whole))
     rows = [[int(token) for token in row] for row in load_artifact(whole).encode(dataset.train.texts[:CALIBRATION])]
@@ -259,7 +260,7 @@ def classifiers(run: Path, dataset: Dataset, folder: Path) -> tuple[dict[str, An
     found = harness.measured([first, second, *peers, last], dataset.test.texts, PLAN, labels)
     kept(folder, "classifiers", found)
     said = [f"{versions(peers, PACKAGES)}.", f"{table.machine_line(found['machine'])}."]
-    return found, [*engine_table(found), *notes(found, missing), *said]
+    return [*engine_table(found), *notes(found, missing), *said]
 
 
 def embeddings(dataset: Dataset, folder: Path) -> list[str]:
@@ -285,9 +286,8 @@ def main() -> None:
     run, page = folder / "demo", ROOT / "docs" / "benchmarks.md"
     command("pipeline", "demo", "--run-dir", str(run))
     dataset = load(run / "data")
-    race, lines = classifiers(run, dataset, folder)
-    rewrite(ROOT / "README.md", "demo", demo_table(run, race))
-    rewrite(page, "engines", lines)
+    rewrite(ROOT / "README.md", "demo", demo_table(run))
+    rewrite(page, "engines", classifiers(run, dataset, folder))
     rewrite(page, "embeddings", embeddings(dataset, folder))
 
 

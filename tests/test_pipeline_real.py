@@ -17,6 +17,8 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import edgeft as package
 from edgeft import artifact, models, recipe
+from edgeft.bench import facts
+from edgeft.bench.forms import describe_speedup
 from edgeft.cleaning import Cleaning
 from edgeft.data.dataset import load as load_dataset
 from edgeft.pipeline import summary
@@ -181,6 +183,33 @@ def test_a_broken_budget_writes_no_artifact_and_keeps_the_stages(
     assert re.search(r"size<=1MB: measured 1\d\.\d+MB; no artifact was written \(.*artifact is that of an", done.stderr)
     assert done.stderr.count("complete, kept") == len(STAGES) - 1
     assert artifact.read_manifest(run / "artifact") == earlier
+
+
+def test_terminal_table_tile_card_and_manifest_show_one_race(real_run: dict[str, Any], real_artifact: Path) -> None:
+    stages = real_run["json"]["stages"]
+    forms = stages["bench"]["metrics"]["race"]["forms"]
+    names = ["artifact", "fp32 graph", "int8 graph", "baseline", "teacher", "distilled", "pruned"]
+    assert sorted(forms) == sorted(names)
+    p50 = {name: facts.milliseconds(one["p50_ms"]) for name, one in forms.items()}
+    page = (real_artifact / "report.html").read_text(encoding="utf-8")
+    for name in names:
+        assert re.search(rf"^ *{re.escape(name)} .* {re.escape(p50[name])}", real_run["stdout"], re.MULTILINE), name
+        assert f'<th scope="row">{name}</th>' in page
+        assert p50[name] in page
+    manifest = artifact.read_manifest(real_artifact)
+    bare = forms["artifact"]["p50_ms"]
+    against = manifest.latency["against_teacher"]
+    assert manifest.latency["race"]["forms"] == forms
+    assert manifest.latency["latency"]["p50_ms"] == manifest.latency["by_threads_ms"]["1"] == bare
+    assert (against["artifact"]["p50_ms"], against["teacher"]["p50_ms"]) == (bare, forms["teacher"]["p50_ms"])
+    assert against["ratio"]["median"] == forms["teacher"]["p50_ms"] / bare
+    assert manifest.quantization.speedup == forms["fp32 graph"]["p50_ms"] / forms["int8 graph"]["p50_ms"]
+    assert f"{manifest.quantization.speedup:.2f} times faster than fp32" in manifest.quantization.reason
+    said = describe_speedup(against)
+    assert f"- {said}, both in the same race" in (real_artifact / "README.md").read_text()
+    assert said in " ".join(real_run["stdout"].split())
+    alone = {stages["finetune"]["metrics"]["latency_ms"], stages["export"]["metrics"]["fp32"]["latency_ms"]}
+    assert not any(f">{shown}<" in page for shown in {facts.milliseconds(ms) for ms in alone} - set(p50.values()))
 
 
 def test_one_flipped_byte_is_refused(real_artifact: Path, tmp_path: Path) -> None:
