@@ -188,7 +188,8 @@ def test_a_broken_budget_writes_no_artifact_and_keeps_the_stages(
 def test_terminal_table_tile_card_and_manifest_show_one_race(real_run: dict[str, Any], real_artifact: Path) -> None:
     stages = real_run["json"]["stages"]
     forms = stages["bench"]["metrics"]["race"]["forms"]
-    names = ["artifact", "fp32 graph", "int8 graph", "baseline", "teacher", "distilled", "pruned"]
+    graph = f"{stages['export']['metrics']['precision']} graph"  # decided by timing
+    names = ["artifact", "fp32 graph", graph, "baseline", "teacher", "distilled", "pruned"]
     assert sorted(forms) == sorted(names)
     p50 = {name: facts.milliseconds(one["p50_ms"]) for name, one in forms.items()}
     page = (real_artifact / "report.html").read_text(encoding="utf-8")
@@ -203,7 +204,7 @@ def test_terminal_table_tile_card_and_manifest_show_one_race(real_run: dict[str,
     assert manifest.latency["latency"]["p50_ms"] == manifest.latency["by_threads_ms"]["1"] == bare
     assert (against["artifact"]["p50_ms"], against["teacher"]["p50_ms"]) == (bare, forms["teacher"]["p50_ms"])
     assert against["ratio"]["median"] == forms["teacher"]["p50_ms"] / bare
-    assert manifest.quantization.speedup == forms["fp32 graph"]["p50_ms"] / forms["int8 graph"]["p50_ms"]
+    assert manifest.quantization.speedup == forms["fp32 graph"]["p50_ms"] / forms[graph]["p50_ms"]
     assert f"{manifest.quantization.speedup:.2f} times faster than fp32" in manifest.quantization.reason
     said = describe_speedup(against)
     assert f"- {said}, both in the same race" in (real_artifact / "README.md").read_text()

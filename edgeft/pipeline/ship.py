@@ -27,6 +27,7 @@ from edgeft.files import write_json
 from edgeft.pipeline import card, gates, licences, scrutiny
 from edgeft.pipeline import limits as checks
 from edgeft.pipeline.update import origin
+from edgeft.progress import say
 from edgeft.recipe import PruneConfig, Recipe
 from edgeft.stage import StageResult, versions
 from edgeft.train import tasks as train_tasks
@@ -117,6 +118,8 @@ def check_budget(chosen: Recipe, results: Results, run_dir: Path) -> None:
         again = "; the same command measures them anew" if seen else ""
         raise GateError(f"budget: {'; '.join(problems)}; no artifact was written{old}, the stages are kept{again}")
     lines = [checks.describe(limit, seen[limit.quantity]) for limit in limits if limit.quantity in seen]
+    for line in lines:
+        say(f"budget: {line}")
     write_json(file, {"decided_for": decided_for, "seen_ms": seen, "lines": lines})
 
 
@@ -255,7 +258,7 @@ def updates(results: Results) -> dict[str, Any]:
 
 def report(chosen: Recipe, results: Results, run_dir: Path, found: Answers) -> str:
     """The report as HTML."""
-    dataset = found.dataset
+    dataset, again = found.dataset, "; ".join(read_budget(run_dir).get("lines", []))
     lead, second = gates.measures(results)
     return render(
         ReportInputs(
@@ -270,7 +273,7 @@ def report(chosen: Recipe, results: Results, run_dir: Path, found: Answers) -> s
             test_rows=[int(row) for row in dataset.test.rows],
             test_labels=None if found.probabilities is None else dataset.test.labels,
             curves=curves(results, run_dir),
-            bench=results["bench"].metrics,
+            bench={**results["bench"].metrics, **({"near_the_budget": again} if again else {})},
             calibration=results["calibrate"].metrics,
             parity=results["export"].metrics["parity"],
             rungs=results["export"].metrics.get("rungs", []),
@@ -309,8 +312,9 @@ def write(chosen: Recipe, results: Results, run_dir: Path, out_dir: Path) -> art
     """
     found = answers(chosen, run_dir)
     known = {**facts(chosen, results, found.looked), "quantization": quantization(results, run_dir / "package")}
-    if held := read_budget(run_dir).get("seen_ms"):
-        known["latency"] = {**known["latency"], "budget": {"limits": chosen.budget, "seen_ms": held}}
+    if (held := read_budget(run_dir)).get("lines"):
+        again = {"limits": chosen.budget, "seen_ms": held["seen_ms"], "seen": held["lines"]}
+        known["latency"] = {**known["latency"], "budget": again}
     files = {
         artifact.RECIPE: decided_yaml(chosen, results),
         artifact.REPORT: report(chosen, results, run_dir, found),
