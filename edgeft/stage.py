@@ -27,6 +27,7 @@ from edgeft.files import file_sha256, is_temporary, make_folder, sweep, sync_fol
 from edgeft.peak_memory import PeakMemory
 from edgeft.progress import say
 from edgeft.recipe import StageConfig
+from edgeft.signing import SIGNATURE
 from edgeft.version import __version__
 
 COMPLETE = "stage.json"
@@ -39,6 +40,8 @@ VERSIONED = (
     *("scikit-learn", "rensa", "ftfy", "phonenumberslite", "phonenumbers", "presidio-analyzer", "spacy"),
 )
 
+# Right in a stage's folder and not written by it: bookkeeping, and what the owner of an artifact puts beside it later.
+NOT_DIGESTED = (COMPLETE, UNFINISHED, CHECKPOINTS, LOGS, SIGNATURE)
 NOT_KEYED = ("report_to",)  # options that change nothing of what a stage writes
 
 Inputs = Mapping[str, Path]
@@ -90,7 +93,7 @@ def digest(path: Path) -> str:
     total = hashlib.sha256()
     for file in sorted(item for item in path.rglob("*") if item.is_file()):
         name = file.relative_to(path)
-        if name.parts[0] in (COMPLETE, UNFINISHED, CHECKPOINTS, LOGS) or name.suffix == ".tmp":
+        if name.parts[0] in NOT_DIGESTED or name.suffix == ".tmp":
             continue
         total.update(f"{name.as_posix()}\0{file_sha256(file)}\n".encode())
     return total.hexdigest()

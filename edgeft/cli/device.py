@@ -22,9 +22,11 @@ from edgeft.progress import track
 
 if TYPE_CHECKING:
     from edgeft.runtime.texts import Form
+    from edgeft.signing import PublicKey
 
 Given: TypeAlias = str | dict[str, str]  # what is asked: a text, or a question with its context
 Answers: TypeAlias = Iterable[tuple[Given, Any]]
+Keys = Annotated[list[Path] | None, Parameter(negative="")]
 File = Annotated[Path | None, Parameter(allow_leading_hyphen=True)]  # - is standard input
 
 
@@ -200,23 +202,33 @@ def _shown(item: Any) -> str:
 
 
 @app.command
-def verify(artifact: Path, *, replay: Annotated[bool, Parameter(negative="")] = False, json: Json = False) -> None:
+def verify(
+    artifact: Path,
+    *,
+    key: Keys = None,
+    replay: Annotated[bool, Parameter(negative="")] = False,
+    json: Json = False,
+) -> None:
     """Check an artifact's files against its manifest, and with --replay its answers against the recorded ones.
 
     Args:
         artifact: the artifact folder.
+        key: PEM file of a public key that must have signed it; of several, one of them.
         replay: run the golden rows on this machine.
     """
-    from edgeft.artifact import read_manifest, verify_files
+    from edgeft.artifact import verify_files
+    from edgeft.runtime.loading import read_signed
 
-    manifest = read_manifest(artifact)
+    manifest, signer = read_signed(artifact, key)
     verify_files(artifact, manifest)
     document: dict[str, Any] = {"files": len(manifest.files), "verified": True}
     print_words(f"{artifact}: {len(manifest.files)} files as the manifest says")
+    print_words(f"signature: {_signature(artifact, signer)}")
+    document["signed_by"] = signer.fingerprint if signer else None
     if replay:
         from edgeft.runtime import replay as run_replay
 
-        found = run_replay(edgeft.load(artifact))
+        found = run_replay(edgeft.load(artifact, trusted=key))
         document["replay"] = found
         print_words(
             f"replay: {found.same_labels}/{found.rows} answers and {found.same_tokens}/{found.rows} token sequences "
@@ -227,6 +239,55 @@ def verify(artifact: Path, *, replay: Annotated[bool, Parameter(negative="")] = 
         print_json(document)
     if not document["verified"]:
         raise GateError(f"{artifact} answers differently on this machine than where it was made")
+
+
+def _signature(artifact: Path, signer: PublicKey | None) -> str:
+    """Who signed an artifact, as far as was checked."""
+    from edgeft.signing import SIGNATURE, is_signed
+
+    if signer is not None:
+        return f"by the key {signer.fingerprint}"
+    return f"{SIGNATURE} was not checked; give --key PUB" if is_signed(artifact) else "none"
+
+
+@app.command
+def sign(
+    artifact: Path | None = None, *, key: Path | None = None, new_key: Path | None = None, json: Json = False
+) -> None:
+    """Sign an artifact: write manifest.sig, an Ed25519 signature of its manifest.json, beside that.
+
+    Args:
+        artifact: the artifact folder; its files are checked first.
+        key: PEM file of the private key.
+        new_key: make a key first: FILE, for your eyes only, and FILE.pub, for those who check.
+    """
+    from edgeft import signing
+
+    if (key is None) == (new_key is None):
+        raise UserError("sign: give --key FILE, or --new-key FILE to make a key")
+    if artifact is None and new_key is None:
+        raise UserError("sign: give the artifact's folder")
+    document: dict[str, Any] = {}
+    if new_key is not None:
+        key, public = new_key, signing.make_key(new_key)
+        print_words(f"{new_key} is the private key, {new_key}.pub the public one: {public.fingerprint}")
+        document |= {"key": str(new_key), "public_key": f"{new_key}.pub", "signed_by": public.fingerprint}
+    if artifact is not None and key is not None:
+        signer, signature = _sign(artifact, key), artifact / signing.SIGNATURE
+        print_words(f"{signature}: by the key {signer.fingerprint}")
+        document |= {"signature": str(signature), "signed_by": signer.fingerprint}
+    if json:
+        print_json(document)
+
+
+def _sign(artifact: Path, key: Path) -> PublicKey:
+    """Sign the very bytes that were checked."""
+    from edgeft.artifact import parse_manifest, read_manifest_bytes, verify_files
+    from edgeft.signing import sign_manifest
+
+    content = read_manifest_bytes(artifact)
+    verify_files(artifact, parse_manifest(artifact, content))
+    return sign_manifest(artifact, content, key)
 
 
 @app.command
@@ -282,6 +343,7 @@ def serve(
     port: int = 8000,
     threads: int | None = None,
     token: str | None = None,
+    trusted: Keys = None,
 ) -> None:
     """Serve artifacts over HTTP until SIGTERM or Ctrl-C.
 
@@ -292,6 +354,7 @@ def serve(
         port: 0: any free one.
         threads: of the engine.
         token: bearer token that requests must carry; better given as EDGEFT_TOKEN.
+        trusted: PEM file of a public key: only artifacts that it, or one of several, signed are served.
     """
     try:
         from edgeft.serve.server import serve as run_server
@@ -299,12 +362,19 @@ def serve(
     except ModuleNotFoundError as error:
         raise missing_extra(error.name or "litestar", "to serve") from None
 
-    run_server(
-        _named(artifacts, threads), ServeSettings(host=host, port=port, token=token or os.environ.get("EDGEFT_TOKEN"))
+    from edgeft.signing import read_trusted
+
+    keys = None if trusted is None else read_trusted(trusted)  # once: a server goes on with the keys it began with
+    settings = ServeSettings(
+        host=host,
+        port=port,
+        token=token or os.environ.get("EDGEFT_TOKEN"),
+        trusted_signers=tuple(key.fingerprint for key in keys or ()),
     )
+    run_server(_named(artifacts, threads, None if keys is None else [key.raw for key in keys]), settings)
 
 
-def _named(places: list[str], threads: int | None) -> dict[str, edgeft.Model]:
+def _named(places: list[str], threads: int | None, trusted: list[bytes] | None = None) -> dict[str, edgeft.Model]:
     """Artifacts by the name that each is served under.
 
     Raises:
@@ -314,7 +384,7 @@ def _named(places: list[str], threads: int | None) -> dict[str, edgeft.Model]:
     for place in places:
         name, equals, path = place.partition("=")
         own = bool(equals) and not Path(place).exists()
-        model = edgeft.load(path if own else place, threads=threads)
+        model = edgeft.load(path if own else place, threads=threads, trusted=trusted)
         called = name if own else model.name
         if called in found:
             raise UserError(f"serve: two artifacts are named {called}; name them yourself, as in NAME={place}")

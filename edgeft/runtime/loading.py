@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
@@ -20,6 +21,7 @@ from edgeft.runtime.questions import Reader
 from edgeft.runtime.tags import Tagger
 from edgeft.runtime.threads import fastest, usable_cores
 from edgeft.runtime.tokenization import check_tokenizer, load_tokenizer, parse_tokenizer
+from edgeft.signing import PublicKey, Trusted, check_signature, read_trusted
 
 # As the manifest names them; the forms of rows that training knows, and embeddings.
 KINDS: dict[str, type[Model]] = {
@@ -90,7 +92,13 @@ def _truncation(manifest: Manifest) -> int | None:
     return None if manifest.inputs.stride else manifest.inputs.max_length
 
 
-def load(path: str | Path, threads: int | None = None, provider: str = CPU, spinning: bool | None = None) -> Model:
+def load(
+    path: str | Path,
+    threads: int | None = None,
+    provider: str = CPU,
+    spinning: bool | None = None,
+    trusted: Iterable[Trusted] | Trusted | None = None,
+) -> Model:
     """Load an artifact and check that it is the one that was written.
 
     Args:
@@ -99,21 +107,43 @@ def load(path: str | Path, threads: int | None = None, provider: str = CPU, spin
             this process really has.
         provider: an onnxruntime execution provider.
         spinning: whether idle threads wait in a loop; None: not in a container with a share of the cores.
+        trusted: public keys, as paths of PEM files, PEM or their 32 bytes: only what one of them signed is loaded;
+            None: signatures aren't looked at.
 
     Raises:
-        ArtifactError: missing, half-written or changed, or a folder that no edgeft wrote: one that reads other files,
-            runs without bound, or answers in another shape.
-        MissingExtraError: onnxruntime is not installed, or what the cleaning of its texts needs.
+        ArtifactError: missing, half-written, changed, not signed by a trusted key, or a folder that no edgeft wrote:
+            one that reads other files, runs without bound, or answers in another shape.
+        MissingExtraError: onnxruntime is not installed, what the cleaning of its texts needs, or, where keys are
+            trusted, cryptography.
         ModelError: the model that finds names for the cleaning is not there.
-        UserError: the provider is not installed.
+        UserError: the provider is not installed, or a trusted key is none.
     """
     folder = Path(path)
-    manifest = artifact.read_manifest(folder)
+    manifest, signer = read_signed(folder, trusted)
     contents = artifact.verify_files(folder, manifest, artifact.REQUIRED)
     threads = threads or fastest(manifest.latency.get("by_threads_ms") or {}, usable_cores())
     model = load_contents(folder, manifest, contents, threads, provider, spinning=spinning)
+    model.signer = signer.fingerprint if signer else None
     give_back()  # the graph's bytes, which the session has copies of
     return model
+
+
+def read_signed(folder: Path, trusted: Iterable[Trusted] | Trusted | None) -> tuple[Manifest, PublicKey | None]:
+    """The manifest of an artifact, of the very bytes whose signature was checked, and whose key signed them.
+
+    Args:
+        folder: the artifact, files not yet checked.
+        trusted: as of `load`.
+
+    Raises:
+        ArtifactError: as of `load`.
+        MissingExtraError: cryptography is not installed.
+        UserError: a trusted key is none.
+    """
+    keys = None if trusted is None else read_trusted(trusted)
+    content = artifact.read_manifest_bytes(folder)
+    signer = None if keys is None else check_signature(folder, content, keys)
+    return artifact.parse_manifest(folder, content), signer
 
 
 def load_contents(

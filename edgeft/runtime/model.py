@@ -53,6 +53,7 @@ class Model(ABC):
         sample: any input.
         engine: token ids in, arrays out.
         checks_answers: whether the shape and the numbers of what the graph gives are looked at, each time.
+        signer: fingerprint of the trusted key that signed the artifact; None: no signature was asked for.
     """
 
     Decoding: ClassVar[type] = NoDecoding
@@ -63,6 +64,7 @@ class Model(ABC):
     takes: ClassVar[tuple[str, ...]] = ()
     pairs: ClassVar[bool] = False
     sample: ClassVar[Any] = "warm up"
+    signer: str | None = None
 
     def __init__(self, folder: Path, manifest: Manifest, engine: Engine, tokenizer: Tokenizer) -> None:
         self.folder = folder

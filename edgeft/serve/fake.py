@@ -22,7 +22,10 @@ class FakeModel:
         error: raised by each call where set.
         gate: each call waits until it is set.
         calls: the number of texts of each call.
+        signer: as of `edgeft.Model`.
     """
+
+    signer: str | None = None
 
     takes, pairs, sample, long_texts = ("top_k",), False, "warm up", "truncated"
 

@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from typing import Any, Protocol
 
 from edgeft.artifact import Manifest
-from edgeft.errors import UserError
+from edgeft.errors import ArtifactError, UserError
 from edgeft.serve.settings import ServeSettings
 from edgeft.serve.worker import Worker
 
@@ -47,6 +47,10 @@ class ModelProtocol(Protocol):
     def sample(self) -> Any:
         """Any input."""
 
+    @property
+    def signer(self) -> str | None:
+        """Fingerprint of the key that signed the artifact, checked when it was loaded."""
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Called with a list of inputs and options; answers in the shape of `transformers.pipeline`."""
 
@@ -62,6 +66,8 @@ class Service:
     def __init__(self, models: Mapping[str, ModelProtocol], settings: ServeSettings) -> None:
         if not models:
             raise UserError("serve: no model given; name at least one artifact")
+        for name, model in models.items():
+            check_signer(name, model, settings)
         self.models = dict(models)
         self.settings = settings
         self.active = 0
@@ -116,6 +122,20 @@ class Service:
     def _note_warm_up(self, warm_up: Future[None]) -> None:
         if error := warm_up.exception():
             self._warm_up_error = f"warm-up: {error}"
+
+
+def check_signer(name: str, model: ModelProtocol, settings: ServeSettings) -> None:
+    """Whether the server may answer with a model, at its start or later.
+
+    Raises:
+        ArtifactError: it accepts signed artifacts only, and this is none.
+    """
+    if settings.trusted_signers and model.signer not in settings.trusted_signers:
+        by = f"signed by {model.signer[:16]}" if model.signer else "not loaded with a checked signature"
+        raise ArtifactError(
+            f"serve: {name} is {by}, and this server takes only what a trusted key signed; "
+            "load it with trusted=[...], or on the command line with --trusted PUB"
+        )
 
 
 def predict(model: ModelProtocol, inputs: Sequence[Any], options: dict[str, Any]) -> list[Any]:

@@ -22,6 +22,7 @@ class ServeSettings:
         max_waiting: requests queued or running; one more is refused (503).
         threads: inferences that run at the same time.
         token: bearer token asked of every request under /v1; None: none asked.
+        trusted_signers: fingerprints of keys; a model whose artifact none of them signed is not served. Empty: any is.
 
     Raises:
         UserError: one line for each value out of range.
@@ -36,6 +37,7 @@ class ServeSettings:
     max_waiting: int = 64
     threads: int = 1
     token: str | None = field(default=None, repr=False)
+    trusted_signers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if problems := list(self._problems()):
