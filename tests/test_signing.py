@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
 import stat
 import subprocess
 import sys
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from support_counts import write_artifact
 import edgeft
 from edgeft import artifact, signing, stage
 from edgeft.artifact import MANIFEST
+from edgeft.bench.harness import remote
 from edgeft.errors import ArtifactError, EdgeftError, MissingExtraError, UserError
 from edgeft.serve import ServeSettings
 from edgeft.serve.fake import FakeModel
@@ -314,11 +317,16 @@ def test_a_server_takes_only_models_that_a_trusted_key_signed(signed: Signed) ->
         Service({"b": strangers}, settings)
 
 
-def test_the_signature_goes_with_the_artifact_to_another_machine(signed: Signed) -> None:
-    import io
-    import tarfile
+def test_the_signature_goes_with_the_artifact_to_another_machine(
+    signed: Signed, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packed: list[str] = []
 
-    from edgeft.bench.harness import remote
+    def measured(there: Any, words: Any, files: dict[str, Path]) -> dict[str, Any]:
+        with tarfile.open(fileobj=io.BytesIO(remote.packed(files))) as archive:
+            packed.extend(archive.getnames())
+        raise UserError("that is all")
 
-    with tarfile.open(fileobj=io.BytesIO(remote.packed({"there": signed.folder}))) as archive:
-        assert f"there/{SIGNATURE}" in archive.getnames()
+    monkeypatch.setattr(remote, "measured", measured)
+    assert "that is all" in run("bench", signed.folder, "--target", "ssh://there", "--json")[2]
+    assert {f"0/artifact/{name}" for name in (MANIFEST, SIGNATURE, artifact.MODEL)} <= set(packed)
