@@ -183,7 +183,7 @@ def test_after_a_power_cut_a_run_is_whole_or_refused_and_the_same_command_mends_
         states.add(tuple(contents(place).items()))
         run(place, 2)
         assert contents(place) == whole
-    assert len(states) > CUTS * case.share / 4  # the cuts differ
+    assert len(states) > min(CUTS, 500) * case.share / 4  # the cuts differ
 
 
 def test_without_syncs_a_cut_leaves_what_passes_as_complete_with_wrong_bytes(tmp_path: Path) -> None:
