@@ -6,6 +6,7 @@ else. Keys are PEM files as openssl writes them: PKCS #8 for the private one, Su
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import stat
@@ -182,6 +183,15 @@ def check_signature(folder: Path, content: bytes, keys: list[PublicKey]) -> Publ
 def is_signed(folder: Path) -> bool:
     """Whether a signature is there, by whomever."""
     return os.path.lexists(folder / SIGNATURE)
+
+
+def signature_files(folder: Path) -> list[str]:
+    """Names of what goes with an artifact beside what its manifest lists: a signature, where a plain file holds one."""
+    with contextlib.suppress(OSError):
+        status = (folder / SIGNATURE).lstat()
+        if stat.S_ISREG(status.st_mode) and status.st_size == SIGNATURE_BYTES:
+            return [SIGNATURE]
+    return []
 
 
 def _read_signature(folder: Path) -> bytes:

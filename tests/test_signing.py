@@ -330,3 +330,13 @@ def test_the_signature_goes_with_the_artifact_to_another_machine(
     monkeypatch.setattr(remote, "measured", measured)
     assert "that is all" in run("bench", signed.folder, "--target", "ssh://there", "--json")[2]
     assert {f"0/artifact/{name}" for name in (MANIFEST, SIGNATURE, artifact.MODEL)} <= set(packed)
+
+
+def test_what_is_no_signature_stays_here(signed: Signed) -> None:
+    assert signing.signature_files(signed.folder) == [SIGNATURE]
+    linked_signature(signed)
+    assert signing.signature_files(signed.folder) == []
+    without_signature(signed)
+    assert signing.signature_files(signed.folder) == []
+    (signed.folder / SIGNATURE).write_bytes(b"another file")
+    assert signing.signature_files(signed.folder) == []

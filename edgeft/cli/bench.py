@@ -282,7 +282,7 @@ def files_to_copy(place: str) -> dict[str, Path]:
     """What is copied of a subject, name there to path here.
 
     Args:
-        place: an artifact, of which the manifest and the files that it lists are copied and nothing else; another
+        place: an artifact, of which the manifest, the files that it lists and its signature are copied; another
             folder; or an ONNX file, with what belongs to it beside it.
 
     Raises:
@@ -290,6 +290,7 @@ def files_to_copy(place: str) -> dict[str, Path]:
         UserError: none of them.
     """
     from edgeft import artifact
+    from edgeft.signing import signature_files
 
     path = Path(place)
     if not path.exists():
@@ -298,7 +299,8 @@ def files_to_copy(place: str) -> dict[str, Path]:
     if path.is_dir() and os.path.lexists(path / artifact.MANIFEST):
         manifest = artifact.read_manifest(path)
         artifact.verify_files(path, manifest)
-        return {f"{name}/{file}": path / file for file in (artifact.MANIFEST, *manifest.files)}
+        names = [artifact.MANIFEST, *manifest.files, *signature_files(path)]
+        return {f"{name}/{file}": path / file for file in names}
     beside = [path.parent / "tokenizer.json", path.parent / "config.json", *path.parent.glob(f"{path.name}?data")]
     return {name: path} | {one.name: one for one in beside if path.suffix == ".onnx" and one.is_file()}
 
