@@ -87,6 +87,25 @@ class Quantization:
 
 
 @dataclass(frozen=True, kw_only=True)
+class GoldenRows:
+    """What golden.json holds.
+
+    Attributes:
+        rows: recorded inputs.
+        tolerance: largest allowed difference of a number in a replay.
+        candidates: inputs that were tried; what another kernel answers otherwise, or too far away, was left out.
+        texts: whether the rows hold their texts, and not only the token ids.
+        note: why there are fewer rows than usual.
+    """
+
+    rows: int
+    tolerance: float
+    candidates: int = 0
+    texts: bool = True
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Selective:
     """Which answers are marked with `"abstain": true`, and what that was seen to do.
 
@@ -176,6 +195,7 @@ class Manifest:
         data_sha256: digest of the data stage's folder.
         lineage: the models this one came from.
         licences: what is known of the licences of model and data.
+        golden: what golden.json holds; None in artifacts of earlier versions, and where there is none.
         files: every other file of the folder.
     """
 
@@ -195,6 +215,7 @@ class Manifest:
     data_sha256: str = ""
     lineage: dict[str, Any] = field(default_factory=dict)
     licences: dict[str, str] = field(default_factory=dict)
+    golden: GoldenRows | None = None
     files: dict[str, File] = field(default_factory=dict)
 
 

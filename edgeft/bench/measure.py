@@ -221,4 +221,6 @@ def texts_of(path: Path) -> list[Any]:
         raise ArtifactError(f"{file} can't be read: {error}") from None
     if not texts:
         raise ArtifactError(f"{file} has no rows: give texts to measure with")
+    if None in texts:
+        raise ArtifactError(f"{file} has token ids instead of texts (report.texts was off): give texts with --file")
     return texts

@@ -60,7 +60,7 @@ class ReportInputs:
         gates: the stages in their order, the artifact last.
         lead_metric: the metric that gates are about.
         second_metric: what stands beside it.
-        test_texts: texts of the test split, (n,).
+        test_texts: texts of the test split, (n,); none where they are not to be quoted.
         test_rows: row of each in the labelled file, (n,).
         test_labels: true columns, (n,); None where a row has not one label.
         forms: name to probabilities (n, labels) of each form of the model before calibration, in the run's order.
@@ -359,7 +359,7 @@ def _mistakes(answered: Answered, inputs: ReportInputs) -> list[dict[str, Any]]:
     after, found = answered.after, []
     for index in scores.mistakes(after, answered.labels, inputs.mistakes):
         true, predicted = int(answered.labels[index]), int(after[index].argmax())
-        text = inputs.test_texts[index]
+        text = inputs.test_texts[index] if inputs.test_texts else ""
         found.append(
             {
                 "text": text if len(text) <= TEXT_CHARACTERS else text[:TEXT_CHARACTERS] + " …",

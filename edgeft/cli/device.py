@@ -230,9 +230,12 @@ def verify(
 
         found = run_replay(edgeft.load(artifact, trusted=key))
         document["replay"] = found
+        tokens = (
+            f"and {found.same_tokens}/{found.texts} token sequences" if found.texts else "(of token ids, not texts)"
+        )
         print_words(
-            f"replay: {found.same_labels}/{found.rows} answers and {found.same_tokens}/{found.rows} token sequences "
-            f"equal, largest logit difference {found.max_logit_difference:.1e} (allowed {found.tolerance:.0e})"
+            f"replay: {found.same_labels}/{found.rows} answers {tokens} equal, "
+            f"largest logit difference {found.max_logit_difference:.1e} (allowed {found.tolerance:.0e})"
         )
         document["verified"] = found.passed
     if json:

@@ -57,8 +57,12 @@ def fill(config: ExportConfig, inputs: Inputs, out_dir: Path) -> Metrics:
         shutil.copyfile(scratch / FP32, out_dir / FP32)  # the run's bench races it; the package leaves it behind
     manifest = dataclasses.replace(bed.manifest, quantization=quantization, parity=bed.parity)
     # What no calibration follows ships as it is.
-    files = write_golden(out_dir, manifest, bed.task.given(dataset.test)) if headless else []
-    artifact.write_manifest(out_dir, manifest, [*artifact.REQUIRED, *files])
+    files = list(artifact.REQUIRED)
+    if headless:
+        inputs = [*bed.task.given(dataset.test), *bed.task.given(dataset.validation)]
+        manifest = dataclasses.replace(manifest, golden=write_golden(out_dir, manifest, inputs))
+        files.append(artifact.GOLDEN)
+    artifact.write_manifest(out_dir, manifest, files)
     return {**found, "precision": quantization.precision, "quantization": dataclasses.asdict(quantization)}
 
 

@@ -45,6 +45,8 @@ def render(recipe: Recipe, results: Mapping[str, StageResult], known: Mapping[st
         _cost(bench, results["package"].metrics["bytes"], known["latency"].get("budget", {}).get("seen", [])),
         "## Input",
         _input(clean.cleaning_of(recipe.data)),
+        "## Texts of the data in this folder",
+        _texts(recipe, results["package"].metrics["golden_rows"]),
         "## Limits",
         _limits(results),
         "## Licences",
@@ -63,6 +65,29 @@ def _input(cleaning: Cleaning) -> str:
     if cleaning.names_model:
         done.append(f"freed of names and places ({cleaning.names_model})")
     return f"As in training, texts are {' and '.join(done)} before they are tokenized; the runtime does it."
+
+
+def _texts(recipe: Recipe, rows: int) -> str:
+    """What of the user's rows goes wherever the artifact goes.
+
+    Args:
+        recipe: resolved.
+        rows: of golden.json.
+    """
+    if not recipe.report.texts:
+        return (
+            f"None word for word (`report.texts` is off). golden.json holds the token ids of {rows} rows, which "
+            "tokenizer.json turns back into words."
+        )
+    hidden = clean.cleaning_of(recipe.data).anonymise
+    state = f"anonymised ({', '.join(hidden)})" if hidden else "as they stand in the data, personal data included"
+    shown = (
+        f"report.html quotes at most {recipe.report.mistakes} mistakes and the answers that change with a swapped term"
+    )
+    return (
+        f"golden.json holds {rows} of the validation and test rows, and {shown}: these texts are {state}, and they go "
+        "wherever this folder goes. `--set report.texts=false` leaves them out."
+    )
 
 
 def _install(cleaning: Cleaning) -> str:

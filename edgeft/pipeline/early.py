@@ -47,20 +47,20 @@ def report(chosen: Recipe, results: Results, run_dir: Path) -> str:
             metrics=tested,
             mistakes=chosen.report.mistakes,
             scrutiny={"teacher": scrutiny.of_metrics(teacher)},
-            flips=scrutiny.examples(teacher, dataset.test, chosen.finetune),
+            flips=scrutiny.examples(teacher, dataset.test, chosen.finetune) if chosen.report.texts else (),
             shipped=False,
             update=updates(results),
-            **_answers(dataset, run_dir / "finetune" if teacher else None),
+            **_answers(dataset, run_dir / "finetune" if teacher else None, chosen.report.texts),
         )
     )
 
 
-def _answers(dataset: Dataset, teacher: Path | None) -> dict[str, Any]:
-    """What the teacher says of the test rows, where each has one label."""
+def _answers(dataset: Dataset, teacher: Path | None, texts: bool) -> dict[str, Any]:
+    """What the teacher says of the test rows, where each has one label; `texts` is whether they may be quoted."""
     if dataset.kind != "single-label" or teacher is None:
         return {}
     return {
-        "test_texts": dataset.test.texts,
+        "test_texts": dataset.test.texts if texts else [],
         "test_labels": dataset.test.labels,
         "probabilities": softmax(read_predictions(teacher, "test").astype(np.float64)),
     }

@@ -269,7 +269,7 @@ def report(chosen: Recipe, results: Results, run_dir: Path, found: Answers) -> s
             gates=gates.rows(results),
             lead_metric=lead,
             second_metric=second,
-            test_texts=[] if found.probabilities is None else dataset.test.texts,
+            test_texts=dataset.test.texts if chosen.report.texts and found.probabilities is not None else [],
             test_rows=[int(row) for row in dataset.test.rows],
             test_labels=None if found.probabilities is None else dataset.test.labels,
             curves=curves(results, run_dir),
@@ -285,7 +285,7 @@ def report(chosen: Recipe, results: Results, run_dir: Path, found: Answers) -> s
             forms={} if found.probabilities is None else forms(results, run_dir),
             probabilities=found.probabilities,
             scrutiny={"teacher": scrutiny.of_metrics(results["finetune"].metrics), "artifact": found.looked},
-            flips=scrutiny.examples(found.looked, dataset.test, chosen.finetune),
+            flips=scrutiny.examples(found.looked, dataset.test, chosen.finetune) if chosen.report.texts else (),
             update=updates(results),
         )
     )
@@ -320,4 +320,4 @@ def write(chosen: Recipe, results: Results, run_dir: Path, out_dir: Path) -> art
         artifact.REPORT: report(chosen, results, run_dir, found),
         artifact.CARD: card.render(chosen, results, known),
     }
-    return ship(run_dir / "package", out_dir, known, files)
+    return ship(run_dir / "package", out_dir, known, files, chosen.report.texts)

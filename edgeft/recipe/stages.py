@@ -304,6 +304,10 @@ class ReportConfig(StageConfig):
     """The HTML report."""
 
     mistakes: Annotated[int, _option("most confident mistakes shown with their text", ge=0)] = 20
+    texts: Annotated[
+        bool,
+        _option("whether texts of your rows go into the artifact: its report, and its golden rows; off: token ids"),
+    ] = True
 
 
 @_config()

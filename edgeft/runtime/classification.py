@@ -54,6 +54,11 @@ class Classifier(Model):
         self.replays = ("logits",) if self.kind == REGRESSION else ("logits", "probabilities")
         self._selective = self.manifest.calibration.selective
 
+    @property
+    def unit(self) -> float:
+        """Of a number the standard deviation of the training targets."""
+        return float(self.manifest.decoding.get("deviation", 1.0)) if self.kind == REGRESSION else 1.0
+
     @overload
     def __call__(self, texts: str, top_k: int | None = 1) -> list[Prediction]: ...  # type: ignore[overload-overlap]
     @overload

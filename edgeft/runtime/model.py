@@ -50,6 +50,7 @@ class Model(ABC):
         replays: all that a replay looks at; the numbers first.
         takes: the options of a call, beside the input.
         pairs: whether an input is a question with its context, not a text.
+        quotes: whether an answer is words of its input.
         sample: any input.
         engine: token ids in, arrays out.
         checks_answers: whether the shape and the numbers of what the graph gives are looked at, each time.
@@ -63,6 +64,7 @@ class Model(ABC):
     replays: tuple[str, ...] = ("logits",)
     takes: ClassVar[tuple[str, ...]] = ()
     pairs: ClassVar[bool] = False
+    quotes: ClassVar[bool] = False
     sample: ClassVar[Any] = "warm up"
     signer: str | None = None
 
@@ -80,6 +82,16 @@ class Model(ABC):
     def kind(self) -> str:
         """Which of its task's forms the artifact is of, as in `multi-label`."""
         return self.manifest.kind
+
+    @property
+    def unit(self) -> float:
+        """What differences of its numbers are measured in."""
+        return 1.0
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Tokens that its tokenizer knows, those added to it included."""
+        return int(self._tokenizer.get_vocab_size())
 
     @property
     def long_texts(self) -> str:

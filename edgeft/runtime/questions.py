@@ -88,6 +88,7 @@ class Reader(Model):
     takes = ("top_k",)
     pairs = True
     Decoding = Decoding
+    quotes = True
     sample: ClassVar[Any] = {"question": "warm up", "context": "warm up"}
 
     def __call__(

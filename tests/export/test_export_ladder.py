@@ -22,11 +22,19 @@ from edgeft.errors import GateError, RecipeError
 from edgeft.export import ladder, rounding
 from edgeft.export.bed import FP32, Bed, lay
 from edgeft.export.ladder import check_names, choose, objections, prove
-from edgeft.export.package import GOLDEN_ROWS, TOLERANCE, everywhere
+from edgeft.export.package import (
+    GOLDEN_ROWS,
+    ROUNDED_TOLERANCE,
+    TOLERANCE,
+    Pair,
+    check_count,
+    choose_rows,
+    tolerance_of,
+)
 from edgeft.export.precisions import LADDER, PRECISIONS
 from edgeft.recipe import ExportConfig
 from edgeft.runtime import kernels
-from edgeft.runtime.verify import Golden, GoldenRow
+from edgeft.runtime.verify import MOST_TOLERANCE, GoldenRow
 
 LABELS = ["a", "b", "c"]
 CPU = [rung.name for rung in LADDER if rung.provider == "CPUExecutionProvider" and rung.name != "fp32"]
@@ -359,35 +367,58 @@ def test_answers_that_differ_elsewhere_are_refused(portable: int, exact: int, li
         prove(bed, "int8.onnx")
 
 
-def golden(*rows: tuple[str, list[float]]) -> Golden:
-    made = [
-        GoldenRow(text=str(place), input_ids=[1], logits=own, label=label) for place, (label, own) in enumerate(rows)
+def pair(label: str, here: list[float], elsewhere: list[float], other: str | None = None) -> Pair:
+    rows = [
+        GoldenRow(text="a", input_ids=[1], logits=logits, label=name)
+        for logits, name in ((here, label), (elsewhere, other or label))
     ]
-    return Golden(tolerance=TOLERANCE, rows=made)
+    return Pair(*rows)
 
 
 def test_rows_that_are_answered_otherwise_elsewhere_are_left_out() -> None:
-    here = golden(("a", [1.0, 0.0]), ("b", [0.0, 1.0]), ("a", [2.0, 0.0]))
-    elsewhere = golden(("a", [1.0, 0.0039]), ("a", [9.0, 1.0]), ("a", [2.0, 0.001]))
-    found = everywhere(here, elsewhere)
-    assert found.rows == [here.rows[0], here.rows[2]]
-    assert found.tolerance == pytest.approx(2 * 0.0039)  # twice the largest difference of the rows that stay
+    first, second, third = (
+        pair("a", [1.0, 0.0], [1.0, 0.0039]),
+        pair("b", [0.0, 1.0], [9.0, 1.0], "a"),
+        pair("a", [2.0, 0.0], [2.0, 0.001]),
+    )
+    chosen, tried = choose_rows([first, second, third], 1.0, TOLERANCE)
+    assert (chosen, tried) == ([first, third], 3)
+    assert tolerance_of(chosen, TOLERANCE) == pytest.approx(2 * 0.0039)  # twice the largest of the rows that stay
+    assert tolerance_of([third], 0.05) == 0.05  # never below the least
 
 
-def test_rows_far_apart_are_no_golden_rows() -> None:
-    with pytest.raises(GateError, match=r"logits with edgeft's kernels and without are 0\.25 apart"):
-        everywhere(golden(("a", [1.0])), golden(("a", [1.25])))
-    with pytest.raises(GateError, match="none of 1 rows is answered alike"):
-        everywhere(golden(("a", [1.0])), golden(("b", [1.0])))
+@pytest.mark.parametrize(
+    ("unit", "least", "apart", "stays"),
+    [
+        (1.0, TOLERANCE, 0.0099, True),  # fp32: ten times what right runs need
+        (1.0, TOLERANCE, 0.0101, False),
+        (1.0, ROUNDED_TOLERANCE, 0.124, True),  # int8: half of what the runtime takes for a proof
+        (1.0, ROUNDED_TOLERANCE, 0.126, False),
+        (100.0, ROUNDED_TOLERANCE, 12.4, True),
+    ],
+)
+def test_rows_far_apart_are_no_golden_rows(unit: float, least: float, apart: float, stays: bool) -> None:
+    chosen, tried = choose_rows([pair("a", [1.0], [1.0 + apart])], unit, least)
+    assert (len(chosen), tried) == (int(stays), 1)
+    assert tolerance_of(chosen, least * unit) <= MOST_TOLERANCE * unit
 
 
-def test_the_tolerance_is_never_below_the_least() -> None:
-    here = golden(("a", [1.0]))
-    assert everywhere(here, here) == here
-    assert everywhere(here, golden(("a", [1.0 + TOLERANCE / 4]))).tolerance == TOLERANCE
+@pytest.mark.parametrize(
+    ("rows", "tried", "needed"),
+    [(30, 1024, 30), (29, 1024, 0), (29, 32, 0), (30, 32, 30), (7, 8, 7), (6, 8, 0), (1, 1, 1), (1, 2, 1), (0, 1, 0)],
+)
+def test_too_few_golden_rows_are_refused(rows: int, tried: int, needed: int) -> None:
+    """At least 30, and where there are fewer inputs than usual all but one."""
+    if needed:
+        check_count(rows, tried)
+        return
+    with pytest.raises(GateError, match=f"package: {rows} of {tried} rows are answered alike"):
+        check_count(rows, tried)
 
 
-def test_the_first_rows_that_agree_are_kept() -> None:
-    here = golden(*[("a", [float(place)]) for place in range(2 * GOLDEN_ROWS)])
-    elsewhere = golden(*[("a" if place else "b", [float(place)]) for place in range(2 * GOLDEN_ROWS)])
-    assert everywhere(here, elsewhere).rows == here.rows[1 : GOLDEN_ROWS + 1]
+def test_others_are_looked_for_where_63_of_64_rows_change() -> None:
+    pairs = [pair("a", [float(row)], [float(row)], "a" if row % 64 == 0 or row > 200 else "b") for row in range(1024)]
+    chosen, tried = choose_rows(iter(pairs), 1.0, TOLERANCE)
+    assert (len(chosen), tried) == (GOLDEN_ROWS, 201 + GOLDEN_ROWS - 4)
+    assert [row.here.logits[0] for row in chosen[:5]] == [0.0, 64.0, 128.0, 192.0, 201.0]
+    assert choose_rows(pairs[:64], 1.0, TOLERANCE) == ([pairs[0]], 64)

@@ -13,7 +13,7 @@ import edgeft
 from edgeft.bench.harness.child import Child
 from edgeft.bench.harness.subject import Subject
 from edgeft.bench.scores import bins, matched, wilson
-from edgeft.errors import UserError
+from edgeft.errors import ArtifactError, UserError
 from edgeft.progress import Bar, say
 from edgeft.runtime import replay
 
@@ -109,6 +109,10 @@ def lost(first: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def replayed(folder: Path) -> dict[str, Any]:
-    """What an artifact's recorded answers come to here."""
-    found = replay(edgeft.load(folder))
+    """What an artifact's recorded answers come to here; `refused` says why where they can't prove anything."""
+    model = edgeft.load(folder)
+    try:
+        found = replay(model)
+    except ArtifactError as error:
+        return {"passed": False, "refused": str(error)}
     return {**asdict(found), "passed": found.passed}

@@ -97,6 +97,8 @@ def _ceiling(found: Mapping[str, Any]) -> list[Row]:
 def _replay(one: Mapping[str, Any]) -> str:
     if "replay" not in one:
         return MISSING
+    if "refused" in one["replay"]:
+        return "REFUSED"
     return "passed" if one["replay"]["passed"] else "FAILED"
 
 
