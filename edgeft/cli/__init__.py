@@ -11,12 +11,25 @@ from cyclopts import CycloptsError, UnknownOptionError
 from edgeft import ranks
 
 # Their import registers the commands.
-from edgeft.cli import bench, compress, data, device, recipes, run, search, stages, update
+from edgeft.cli import bench, compress, data, device, evaluate, recipes, run, search, stages, update
 from edgeft.cli.app import app
 from edgeft.errors import EdgeftError
 from edgeft.printing import printable
 
-__all__ = ["app", "bench", "compress", "data", "device", "main", "recipes", "run", "search", "stages", "update"]
+__all__ = [
+    "app",
+    "bench",
+    "compress",
+    "data",
+    "device",
+    "evaluate",
+    "main",
+    "recipes",
+    "run",
+    "search",
+    "stages",
+    "update",
+]
 
 
 def main() -> None:

@@ -59,8 +59,8 @@ def fill(config: ExportConfig, inputs: Inputs, out_dir: Path) -> Metrics:
     # What no calibration follows ships as it is.
     files = list(artifact.REQUIRED)
     if headless:
-        inputs = [*bed.task.given(dataset.test), *bed.task.given(dataset.validation)]
-        manifest = dataclasses.replace(manifest, golden=write_golden(out_dir, manifest, inputs))
+        candidates = [*bed.task.given(dataset.test), *bed.task.given(dataset.validation)]
+        manifest = dataclasses.replace(manifest, golden=write_golden(out_dir, manifest, candidates))
         files.append(artifact.GOLDEN)
     artifact.write_manifest(out_dir, manifest, files)
     return {**found, "precision": quantization.precision, "quantization": dataclasses.asdict(quantization)}

@@ -16,8 +16,8 @@ from edgeft.data.dataset import Dataset
 from edgeft.recipe import TrainingConfig
 from edgeft.stage import digest, read_result
 from edgeft.train import tasks
+from edgeft.train.judges.sequences import Logits
 from edgeft.train.tasks import TrainingTask
-from edgeft.train.tasks.sequences import Logits
 
 T = TypeVar("T")
 LATENCY_QUERIES = 60

@@ -13,18 +13,16 @@ from typing import Any
 import numpy as np
 
 from edgeft.data.dataset import Split
-from edgeft.data.kinds import NAMED
-from edgeft.recipe import DataConfig, FinetuneConfig
+from edgeft.recipe import FinetuneConfig
 from edgeft.train import swapped
-from edgeft.train.metrics import counterfactual, slices
-from edgeft.train.metrics.bootstrap import Interval, Measure, interval
+from edgeft.train.judges.look import Plain, intervals_and_slices, lengths_of
+from edgeft.train.metrics import counterfactual
 from edgeft.train.metrics.counterfactual import Counterfactual
-from edgeft.train.metrics.slices import Slice
 from edgeft.train.tasks import TrainingTask
 from edgeft.train.tasks.sequences import Regression
 
-CHARACTERS_OF_WORD = 20  # on average, from which on a language writes without spaces
-Plain = dict[str, Any]
+__all__ = ["closer_look", "flips", "lengths_of", "of_model", "with_texts"]
+
 # Texts -> what the task's `predict` gives for them.
 Predict = Callable[[Sequence[str]], Any]
 
@@ -65,59 +63,10 @@ def closer_look(task: TrainingTask, predictions: Any, split: Split, predict: Pre
         `intervals`: measure to `value`, `low` and `high`, the lead first. `slices`: see `sliced`. `counterfactual`, for
         rows with one text: `texts` with a term, `flip_rate`, `by_kind`, `examples`.
     """
-    measures, seed = task.measures(predictions, split), config.seed or 0
-    found: Plain = {
-        "intervals": {
-            name: _plain(interval(measure, len(split), config.bootstrap_resamples, seed))
-            for name, measure in measures.items()
-        },
-        "slices": sliced(task, measures[task.lead], split, config.bootstrap_resamples, seed),
-    }
+    found = intervals_and_slices(task, predictions, split, config.bootstrap_resamples, config.seed or 0)
     if task.dataset.kind in swapped.KINDS:
         found["counterfactual"] = flips(task, predictions, split, predict, config)
     return found
-
-
-def _plain(found: Interval | None) -> dict[str, float | None]:
-    return {"value": None, "low": None, "high": None} if found is None else dataclasses.asdict(found)
-
-
-# --------------------------------------------------------------------------------------------------------------- slices
-
-
-def sliced(task: TrainingTask, measure: Measure, split: Split, resamples: int, seed: int) -> Plain:
-    """The lead metric on parts of the rows.
-
-    Returns:
-        `metric`, its name; `unit` of the lengths; `by_length`, `by_label` (one label a row only) and, for each of the
-        rows' own columns, `by_column`: name of the slice to `rows`, `value`, `low`, `high` (None where the metric is
-        undefined) and `small`, whether there are too few rows to tell much.
-    """
-    options: dict[str, int] = {"resamples": resamples, "seed": seed}
-    lengths, unit = lengths_of(task.dataset.kind, split)
-    found: Plain = {
-        "metric": task.lead,
-        "unit": unit,
-        "by_length": _of(slices.by_length(lengths, measure, **options)),
-    }
-    if task.dataset.kind == "single-label":
-        names = [task.dataset.labels[label] for label in split.labels]
-        found["by_label"] = _of(slices.by_value(names, measure, **options))
-    columns = {name: _of(slices.by_value(values, measure, **options)) for name, values in split.slices.items()}
-    return found | ({"by_column": columns} if columns else {})
-
-
-def _of(found: Sequence[Slice]) -> dict[str, Plain]:
-    return {part.name: {"rows": part.rows, **_plain(part.figure), "small": part.small} for part in found}
-
-
-def lengths_of(kind: str, split: Split) -> tuple[list[int], str]:
-    """(n,) lengths of the inputs, and their unit: words, or characters where no spaces stand between words."""
-    texts = NAMED[kind](DataConfig()).inputs(split.columns)
-    words, characters = [len(text.split()) for text in texts], [len(text) for text in texts]
-    if sum(characters) > CHARACTERS_OF_WORD * sum(words):
-        return characters, "characters"
-    return words, "words"
 
 
 # ------------------------------------------------------------------------------------------------------ identity terms

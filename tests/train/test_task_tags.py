@@ -21,9 +21,10 @@ from edgeft.train import metrics, tasks
 from edgeft.train.evaluate import read_predictions
 from edgeft.train.finetune import loss_on
 from edgeft.train.finetune import run as finetune
+from edgeft.train.judges.tags import span_counts
 from edgeft.train.loop import Trainer
 from edgeft.train.metrics import bootstrap
-from edgeft.train.tasks.tags import IGNORED, Tags, encode_words, frame, keeps_space, span_counts, windows
+from edgeft.train.tasks.tags import IGNORED, Tags, encode_words, frame, keeps_space, windows
 
 BIO = ["B-ACT", "I-ACT", "O"]
 QUICK: dict[str, Any] = {"epochs": 1.0, "batch_size": 8, "max_length": 16, "seed": 1, "early_stopping_patience": 0}

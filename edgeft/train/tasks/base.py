@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Hashable, Sequence
+from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import mean
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -15,9 +14,8 @@ from numpy.typing import NDArray
 from edgeft import models
 from edgeft.data.dataset import Dataset, Split
 from edgeft.recipe import TrainingConfig
-from edgeft.runtime import Model
+from edgeft.train.judges import Judge
 from edgeft.train.metrics import Figures
-from edgeft.train.metrics.bootstrap import Measure
 from edgeft.train.targets import Targets
 
 TIE = 1e-6  # of the loss decides between looks whose lead metric is equal
@@ -46,10 +44,8 @@ class Items:
         return [len(item["input_ids"]) for item in self.inputs]
 
 
-class TrainingTask(ABC):
-    """One task on one dataset; a subclass a form of rows, named by `kinds`.
-
-    What `predict` gives is the task's own; the other methods turn it into what everybody understands.
+class TrainingTask(Judge):
+    """One task on one dataset; a subclass a form of rows, named by `kinds`, beside the judge of its predictions.
 
     Args:
         dataset: the rows and the labels.
@@ -58,7 +54,6 @@ class TrainingTask(ABC):
         config: the training's; for label smoothing and the like.
 
     Attributes:
-        kinds: the forms of rows, as dataset.json names them.
         auto: the class of `transformers` that loads the model.
         adapter: peft's name of the task; None where peft has none.
         smooths: whether label smoothing does anything.
@@ -73,11 +68,8 @@ class TrainingTask(ABC):
         distills: whether a student can learn from a teacher of this task.
         pairs: whether a row is two texts.
         loose: whether training cuts a row otherwise than the runtime, which may cost a row a token or two.
-        unit: what differences of its numbers are measured in.
-        lead: the figure that decides between two models; higher is better.
     """
 
-    kinds: ClassVar[tuple[str, ...]]
     auto: ClassVar[str]
     adapter: ClassVar[str | None]
     smooths: ClassVar[bool] = False
@@ -92,21 +84,15 @@ class TrainingTask(ABC):
     distills: ClassVar[bool] = True
     pairs: ClassVar[bool] = False
     loose: ClassVar[bool] = False
-    unit: float = 1.0
-    lead: str
 
     def __init__(self, dataset: Dataset, tokenizer: Any, max_length: int, config: TrainingConfig) -> None:
-        self.dataset, self.tokenizer, self.max_length, self.config = dataset, tokenizer, max_length, config
+        self.tokenizer, self.max_length, self.config = tokenizer, max_length, config
+        super().__init__(dataset)
 
     @classmethod
     def head(cls, labels: Sequence[str]) -> models.Head:
         """What the model answers with; `labels` are the dataset's, of which some tasks have none."""
         return models.Head(cls.auto, list(labels) or None)
-
-    @classmethod
-    def lead_of(cls, labels: Sequence[str]) -> str:
-        """The name of the leading figure; `labels` are the dataset's."""
-        return cls.lead
 
     @classmethod
     def scored(cls, labels: Sequence[str]) -> str:
@@ -159,25 +145,8 @@ class TrainingTask(ABC):
         """What the model says of every item, in the order of the rows; leaves the model in eval mode."""
 
     @abstractmethod
-    def figures(self, predictions: Any, split: Split) -> Figures:
-        """All metrics of the predictions of a split."""
-
-    @abstractmethod
-    def measures(self, predictions: Any, split: Split) -> dict[str, Measure]:
-        """The headline metrics row by row, for intervals and slices; `lead` is the first."""
-
-    @abstractmethod
-    def answers(self, predictions: Any) -> Sequence[Hashable]:
-        """What a user would get for each row (for tags: each token); equal answers are agreement."""
-
-    @abstractmethod
     def compared(self, predictions: Any) -> NDArray[np.float32]:
         """(m, k) the numbers in which a merged model must equal its adapter model."""
-
-    def agreement(self, before: Any, now: Any) -> float:
-        """Share of the answers that two models give alike, from the predictions of both on the same rows."""
-        pairs = zip(self.answers(before), self.answers(now), strict=True)
-        return mean(a == b for a, b in pairs)
 
     def array(self, predictions: Any) -> NDArray[np.float32] | None:
         """The predictions as the array that later stages read; None where they are no array."""
@@ -205,24 +174,9 @@ class TrainingTask(ABC):
 
     # --------------------------------------------------------------------------- of an artifact, where the task `ships`
 
-    def given(self, split: Split) -> list[Any]:
-        """(n,) what an artifact is asked, row by row."""
-        return split.texts
-
-    def asked(self, model: Model, split: Split) -> Any:
-        """What `predict` gives, of an artifact: through the runtime, one row at a time as on a device."""
-        raise NotImplementedError
-
     def outputs(self, model: Any, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, ...]:
         """What torch has for the `numbers` of the runtime's model, first axis the batch."""
         return (model(**batch).logits,)
-
-    def choices(self, predictions: Any, split: Split) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Logits (m, L) of all choices that were made, and the right ones, to calibrate; not where there are none.
-
-        The right ones are labels (m,), or where each label is a choice of its own 1 or 0 for each of them (m, L).
-        """
-        raise NotImplementedError
 
     def decoding(self, model: Any) -> dict[str, Any]:
         """What the runtime needs to read the outputs of the torch model's graph, beside the labels."""

@@ -13,11 +13,12 @@ from edgeft import shapes
 from edgeft.data.dataset import Split
 from edgeft.runtime import Model
 from edgeft.train.batches import collate, encode
+from edgeft.train.judges.sequences import Logits
 from edgeft.train.metrics import Figures
 from edgeft.train.metrics.bootstrap import Measure
 from edgeft.train.targets import Targets
 from edgeft.train.tasks.base import Items, TrainingTask, batches_by_length
-from edgeft.train.tasks.sequences import BATCH, Logits
+from edgeft.train.tasks.sequences import BATCH
 
 NEAR = 0.98  # a cosine from which on two embeddings of a text are taken for the same answer
 

@@ -5,8 +5,8 @@ Windows, null answer and loss are those of BERT on SQuAD 2.0: Devlin et al., "BE
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,11 +19,8 @@ from edgeft.data.dataset import SPLITS, Split
 from edgeft.errors import DataError
 from edgeft.runtime import Model
 from edgeft.runtime.windows import cuts
-from edgeft.train import metrics
 from edgeft.train.batches import collate
-from edgeft.train.metrics import Figures
-from edgeft.train.metrics.bootstrap import Measure
-from edgeft.train.metrics.questions import exact_matches, token_f1s
+from edgeft.train.judges.questions import Answers, QuestionsJudge
 from edgeft.train.processes import unwrapped
 from edgeft.train.targets import Targets
 from edgeft.train.tasks.base import Items, TrainingTask, batches_by_length
@@ -48,26 +45,7 @@ class QuestionItems(Items):
     contexts: list[str]
 
 
-@dataclass(frozen=True, eq=False)
-class Answers:
-    """What a model answers to n questions.
-
-    Attributes:
-        texts: (n,) from the context; empty where the model says that there is none.
-        starts: (n,) place of each in its context; -1 where there is none.
-        scores: (n,) start and end logit of the answer, together; of an artifact the answer's probability.
-        logits: (T, 2) of start and end, of all tokens of all windows.
-        nll: of the targets, the mean over the windows.
-    """
-
-    texts: list[str]
-    starts: list[int]
-    scores: NDArray[np.float32]
-    logits: NDArray[np.float32]
-    nll: float
-
-
-class Questions(TrainingTask):
+class Questions(QuestionsJudge, TrainingTask):
     """A question, a context, and where the answer stands in it.
 
     A long context becomes several windows that overlap. In a window without the whole answer the target is `NULL`. The
@@ -75,13 +53,11 @@ class Questions(TrainingTask):
     least of all windows, is higher.
     """
 
-    kinds = ("squad",)
     auto = "AutoModelForQuestionAnswering"
     adapter = None  # peft's class for QUESTION_ANS drops the token type ids, without a word; its plain one passes them
     ships = True
     of_tokens = True
     pairs = True
-    lead = "token_f1"
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -198,41 +174,16 @@ class Questions(TrainingTask):
             [-1 if none else start for (_, start), none in zip(spans, answerless, strict=True)],
             np.where(answerless, null, scores),
             np.concatenate(logits),
+            [len(of_item) for of_item in logits],
             float(np.mean([_nll(item, found) for item, found in zip(items.inputs, logits, strict=True)])),
         )
 
-    def figures(self, predictions: Answers, split: Split) -> Figures:
-        """Those of `metrics.question_answering`, and `nll`, the loss of a window."""
-        metrics.check_finite(predictions.logits)
-        return {**metrics.question_answering(predictions.texts, _given(split)), "nll": predictions.nll}
-
-    def measures(self, predictions: Answers, split: Split) -> dict[str, Measure]:
-        given = _given(split)
-        return {
-            "token_f1": token_f1s(predictions.texts, given),
-            "exact_match": exact_matches(predictions.texts, given),
-        }
-
-    def answers(self, predictions: Answers) -> Sequence[Hashable]:
-        return predictions.texts
-
-    def given(self, split: Split) -> list[dict[str, str]]:
-        pairs = zip(split.columns["question"], split.columns["context"], strict=True)
-        return [{"question": question, "context": context} for question, context in pairs]
-
     def asked(self, model: Model, split: Split) -> Answers:
-        windows = model.windows(self.given(split))
-        found = model.run(windows, model.reads, 1)
-        answers = [model.decode(*one) for one in zip(windows, found, strict=True)]
-        logits = [np.stack(arrays, axis=-1) for of_row in found for arrays in of_row]
-        items = [] if self.tokenizer is None else self.items(split).inputs
-        return Answers(
-            [one["answer"] for one in answers],
-            [one["start"] if one["answer"] else -1 for one in answers],
-            np.array([one["score"] for one in answers], dtype=np.float32),
-            np.concatenate(logits),
-            float(np.mean([_nll(*one) for one in zip(items, logits, strict=True)])) if items else 0.0,
-        )
+        found = super().asked(model, split)
+        if self.tokenizer is None:
+            return found
+        items, logits = self.items(split).inputs, np.split(found.logits, np.cumsum(found.tokens)[:-1])
+        return replace(found, nll=float(np.mean([_nll(*one) for one in zip(items, logits, strict=True)])))
 
     def outputs(self, model: Any, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, ...]:
         found = model(**batch)
@@ -246,11 +197,6 @@ class Questions(TrainingTask):
 
     def compared(self, predictions: Answers) -> NDArray[np.float32]:
         return predictions.logits
-
-
-def _given(split: Split) -> list[list[str]]:
-    """(n,) the right answers of each question."""
-    return [row["text"] for row in split.columns["answers"]]
 
 
 def _nll(item: dict[str, Any], logits: NDArray[np.float32]) -> float:

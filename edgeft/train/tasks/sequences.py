@@ -3,29 +3,22 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from edgeft import models
 from edgeft.data.dataset import Split
-from edgeft.runtime import Model
-from edgeft.train import metrics
 from edgeft.train.batches import collate, encode
-from edgeft.train.metrics import Figures, resampling
-from edgeft.train.metrics.bootstrap import Measure
+from edgeft.train.judges.sequences import Logits, MultiLabelJudge, RegressionJudge, SingleLabelJudge
+from edgeft.train.metrics import Figures
 from edgeft.train.targets import Targets, one_each
 from edgeft.train.tasks.base import Items, TrainingTask, batches_by_length
 
 BATCH = 32  # items in a forward pass without gradients
-THRESHOLD = 0.5  # probability from which a label of several is given
-TENTH = 0.1  # of the targets' standard deviation: numbers no further apart are the same answer
-
-Logits = NDArray[np.float32]
 
 
 def predict(model: Any, ids: Sequence[Sequence[int]], pad_token_id: int, batch_size: int = BATCH) -> Logits:
@@ -79,15 +72,6 @@ class SequenceTask(TrainingTask):
     def predict(self, model: Any, items: Items) -> Logits:
         return predict(model, [item["input_ids"] for item in items.inputs], self.tokenizer.pad_token_id)
 
-    def asked(self, model: Model, split: Split) -> Logits:
-        if model.manifest.calibration.keeps_answers:
-            return model.logits(self.given(split), batch_size=1)
-        return self.logits_of(model.probabilities(self.given(split), batch_size=1))
-
-    def logits_of(self, probabilities: Logits) -> Logits:
-        """What `predict` would have to give for these probabilities, (n, L) to (n, L)."""
-        return metrics.logits_of(probabilities).astype(np.float32)
-
     def compared(self, predictions: Logits) -> Logits:
         return predictions
 
@@ -95,13 +79,11 @@ class SequenceTask(TrainingTask):
         return predictions
 
 
-class SingleLabel(SequenceTask):
+class SingleLabel(SingleLabelJudge, SequenceTask):
     """One label a text."""
 
-    kinds = ("single-label",)
     problem = "single_label_classification"
     smooths = True
-    lead = "accuracy"
 
     def loss(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Cross-entropy of each row against its label, times the label's weight.
@@ -112,81 +94,31 @@ class SingleLabel(SequenceTask):
         weights = weights_of(self.dataset.class_weights, logits.device)
         return cross_entropy(logits, targets, weights, reduction="none", label_smoothing=self.config.label_smoothing)
 
-    def figures(self, predictions: Logits, split: Split) -> Figures:
-        return metrics.single_label(predictions, split.labels)
 
-    def measures(self, predictions: Logits, split: Split) -> dict[str, Measure]:
-        guess = predictions.argmax(axis=1)  # (n,)
-        macro_f1 = resampling.macro_f1(split.labels, guess)
-        return {"accuracy": (guess == split.labels).astype(np.float64), "macro_f1": macro_f1}
-
-    def answers(self, predictions: Logits) -> Sequence[Hashable]:
-        found: list[int] = predictions.argmax(axis=1).tolist()
-        return found
-
-    def choices(self, predictions: Logits, split: Split) -> tuple[Logits, NDArray[np.int64]]:
-        return predictions, split.labels
-
-
-class MultiLabel(SequenceTask):
+class MultiLabel(MultiLabelJudge, SequenceTask):
     """Any number of labels a text."""
 
-    kinds = ("multi-label",)
     problem = "multi_label_classification"
     answer = "several"
-    lead = "micro_f1"
 
     def loss(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Binary cross-entropy, the mean over the labels; times the label's weight in rows that have the label."""
         weights = weights_of(self.dataset.class_weights, logits.device)
         return binary_cross_entropy_with_logits(logits, targets, reduction="none", pos_weight=weights).mean(dim=-1)
 
-    def figures(self, predictions: Logits, split: Split) -> Figures:
-        nll = np.logaddexp(0, predictions) - predictions * split.labels  # (n, L)
-        found = metrics.multi_label(predictions, split.labels)
-        of_label = metrics.per_label_f1(predictions, split.labels, self.dataset.labels)
-        shown = {f"f1_{name}": value for name, value in of_label.items()}
-        return {self.lead: 0.0, **found, "nll": float(nll.mean()), **shown}
 
-    def measures(self, predictions: Logits, split: Split) -> dict[str, Measure]:
-        guess, truth = predictions >= 0, split.labels > 0  # (n, L): a probability of a half is a logit of 0
-        right, given = (guess & truth).sum(axis=1), guess.sum(axis=1) + truth.sum(axis=1)  # (n,)
-        micro_f1 = resampling.ratio(right, given, 2.0)
-        return {"micro_f1": micro_f1, "subset_accuracy": (guess == truth).all(axis=1).astype(np.float64)}
-
-    def answers(self, predictions: Logits) -> Sequence[Hashable]:
-        return [tuple(np.flatnonzero(row >= 0).tolist()) for row in predictions]
-
-    def choices(self, predictions: Logits, split: Split) -> tuple[Logits, NDArray[np.int64]]:
-        """Each label of each row for itself, right ones (n, L)."""
-        return predictions, split.labels.astype(np.int64)
-
-    def logits_of(self, probabilities: Logits) -> Logits:
-        return metrics.logits_of(probabilities, several=True).astype(np.float32)
-
-
-class Regression(SequenceTask):
+class Regression(RegressionJudge, SequenceTask):
     """A number a text. The model learns it in standard deviations from the mean; `finish` puts units back.
 
-    Attributes:
-        mean: of the training targets; 0 where the head has no bias that could hold it.
-        deviation: of the training targets from there; 1 where there is none.
+    Where the head has no bias that could hold it, `mean` is 0.
     """
 
-    kinds = ("regression",)
     problem = "regression"
     answer = "number"
-    lead = "pearson"
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self._around(float(self.dataset.train.labels.mean(dtype=np.float64)))
         self.standardized = False
-
-    def _around(self, mean: float) -> None:
-        targets = self.dataset.train.labels.astype(np.float64)
-        self.mean, self.deviation = mean, float(np.sqrt(((targets - mean) ** 2).mean())) or 1.0
-        self.unit = self.deviation
 
     @classmethod
     def head(cls, labels: Sequence[str]) -> models.Head:
@@ -224,23 +156,6 @@ class Regression(SequenceTask):
     def compared(self, predictions: Logits) -> Logits:
         """In standard deviations from the mean: far from zero any difference is small."""
         return (predictions - np.float32(self.mean)) / np.float32(self.deviation)
-
-    def figures(self, predictions: Logits, split: Split) -> Figures:
-        """Without a correlation (all answers alike), `pearson` is 0: such a model has learnt nothing."""
-        return {self.lead: 0.0, **metrics.regression(predictions, split.labels)}
-
-    def measures(self, predictions: Logits, split: Split) -> dict[str, Measure]:
-        guess, truth = predictions[:, 0].astype(np.float64), split.labels.astype(np.float64)
-        return {"pearson": resampling.pearson(guess, truth), "mae": abs(guess - truth)}
-
-    def answers(self, predictions: Logits) -> Sequence[Hashable]:
-        """To a tenth of the targets' standard deviation."""
-        found: list[float] = np.round((predictions[:, 0] - self.mean) / self.deviation, 1).tolist()
-        return found
-
-    def agreement(self, before: Logits, now: Logits) -> float:
-        """Share of the rows whose numbers lie within a tenth of the targets' standard deviation of each other."""
-        return float((np.abs(before - now) <= TENTH * self.deviation).mean())
 
     def decoding(self, model: Any) -> dict[str, Any]:
         return {"deviation": self.deviation}
