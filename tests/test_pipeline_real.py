@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
+import html
 import json
 import re
 import shutil
@@ -11,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from support import CLEANED, QUICK, edgeft, last_json
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
@@ -21,7 +24,7 @@ from edgeft.bench import facts
 from edgeft.bench.forms import describe_speedup
 from edgeft.cleaning import Cleaning
 from edgeft.data.dataset import load as load_dataset
-from edgeft.pipeline import summary
+from edgeft.pipeline import ship, summary
 from edgeft.runtime import replay
 from edgeft.stage import read_result
 from edgeft.train.batches import encode
@@ -49,7 +52,12 @@ def test_the_artifact_holds_what_the_design_lists(real_artifact: Path) -> None:
     assert set(manifest.files) == names - {"manifest.json"}
     assert manifest.labels == ["bad", "good"]
     assert set(manifest.metrics) == {"baseline", "teacher", "student", "artifact"}
-    assert len(json.loads((real_artifact / "golden.json").read_text())["rows"]) == 32
+    golden = json.loads((real_artifact / "golden.json").read_text())
+    assert len(golden["rows"]) == 32
+    assert manifest.golden is not None
+    assert (manifest.golden.rows, manifest.golden.tolerance) == (32, golden["tolerance"])
+    assert manifest.licences == {"model": "apache-2.0", "data": "unknown"}
+    assert all(f"onnxruntime {onnxruntime.__version__}" in line for line in manifest.quantization.proved_on)
 
 
 def test_the_adapter_was_merged_without_loss(real_run: dict[str, Any]) -> None:
@@ -126,6 +134,47 @@ def test_golden_rows_replay(real_artifact: Path) -> None:
     found = replay(package.load(real_artifact))
     assert found.passed
     assert found.rows == 32
+
+
+def quoted(folder: Path) -> str:
+    """All that people and devices can read in an artifact, but for the tokenizer's vocabulary."""
+    names = ("golden.json", "report.html", "README.md", "manifest.json", "recipe.yaml")
+    return "\n".join((folder / name).read_text(encoding="utf-8") for name in names)
+
+
+def test_the_artifact_quotes_texts_as_they_were_anonymised(real_run: dict[str, Any], real_artifact: Path) -> None:
+    shown = quoted(real_artifact)
+    assert "@example.org" not in shown
+    assert "10.20.30." not in shown
+    assert "[EMAIL_1]" in shown
+    card = (real_artifact / "README.md").read_text(encoding="utf-8")
+    assert "golden.json holds 32 of the validation and test rows, and report.html quotes at most 20 mistakes" in card
+    assert "these texts are anonymised (email, ip_address), and they go wherever this folder goes" in card
+    dataset = load_dataset(real_run["folder"] / "data")
+    golden = json.loads((real_artifact / "golden.json").read_text())["rows"]
+    assert {row["text"] for row in golden} <= {*dataset.test.texts, *dataset.validation.texts}
+
+
+def test_texts_are_left_out_of_the_artifact_where_the_recipe_says_so(
+    real_run: dict[str, Any], tmp_path: Path, run: Any
+) -> None:
+    folder = real_run["folder"]
+    chosen = recipe.load(str(folder / "recipe.yaml"))
+    chosen = dataclasses.replace(chosen, report=dataclasses.replace(chosen.report, texts=False))
+    results = {name: result for name in STAGES[:-1] if (result := read_result(folder / name))}
+    ship.write(chosen, results, folder, tmp_path)
+    shown, dataset = quoted(tmp_path), load_dataset(folder / "data")
+    longer = [text for split in (dataset.validation, dataset.test) for text in split.texts if len(text) > 30]
+    assert longer
+    assert not any(json.dumps(text)[1:-1] in shown or html.escape(text) in shown or text in shown for text in longer)
+    assert "The texts are left out, because report.texts is off." in (tmp_path / "report.html").read_text("utf-8")
+    card = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert "None word for word (`report.texts` is off). golden.json holds the token ids of 32 rows" in card
+    manifest = artifact.read_manifest(tmp_path)
+    assert manifest.golden is not None
+    assert not manifest.golden.texts
+    code, out, _ = run("verify", tmp_path, "--replay")
+    assert (code, "32/32 answers (of token ids, not texts) equal" in out) == (0, True)
 
 
 def test_a_second_run_computes_nothing(real_run: dict[str, Any], reviews: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,14 @@ from edgeft.data.kinds import Kind
 from edgeft.data.overlap import Removed
 from edgeft.data.rows import Rows
 from edgeft.data.table import some
-from edgeft.errors import EdgeftError, UserError
+from edgeft.errors import DataError, EdgeftError, UserError
 from edgeft.progress import Bar
 from edgeft.recipe import DataConfig
 from edgeft.runtime import Model
 from edgeft.train.judges import KNOWN
 
 # What an artifact's recipe says of a file, beside the columns' names.
+OPTION = re.compile(r"\bdata\.(\w+_column|delimiter|encoding|skip_bad_rows|label_delimiter)\b")
 READING = ("multi_label", "label_delimiter", "delimiter", "encoding")
 
 
@@ -58,8 +60,11 @@ def read_dataset(model: Model, file: str, columns: Mapping[str, Any]) -> tuple[D
     config = DataConfig(
         task=manifest.task, file=file, **{**_of_recipe(model.folder, manifest, file), **_given(manifest), **columns}
     )
-    with Bar("read", None) as bar:
-        rows = sources.read_rows(config, "file", bar)
+    try:
+        with Bar("read", None) as bar:
+            rows = sources.read_rows(config, "file", bar)
+    except DataError as error:  # options of the recipe are flags here
+        raise DataError(OPTION.sub(lambda name: f"--{name[1].replace('_', '-')}", str(error))) from None
     check_labels(rows, manifest.labels)
     cleaned = clean.clean_texts(rows, manifest.inputs.cleaning, clean.Counts(), Removed())
     checks.some_left(rows.name, len(cleaned), len(rows), "cleaning left none of them a text")
