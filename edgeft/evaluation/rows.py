@@ -16,7 +16,7 @@ from edgeft.data.dataset import Dataset, split_of
 from edgeft.data.kinds import Kind
 from edgeft.data.overlap import Removed
 from edgeft.data.rows import Rows
-from edgeft.data.table import some
+from edgeft.data.table import Reading, some
 from edgeft.errors import DataError, EdgeftError, UserError
 from edgeft.progress import Bar
 from edgeft.recipe import DataConfig
@@ -123,7 +123,7 @@ def columns_of(file: str, reading: Mapping[str, Any]) -> list[str]:
 
     options = {name: reading[name] for name in ("delimiter", "encoding") if name in reading}
     with contextlib.suppress(Stop):
-        sources.read(file, sources.Reading(choose=choose, **options))
+        sources.read(file, Reading(choose=choose, **options))
     return seen
 
 
