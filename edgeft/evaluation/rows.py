@@ -13,7 +13,7 @@ from edgeft import artifact, recipe
 from edgeft.artifact import Manifest
 from edgeft.data import checks, clean, sources
 from edgeft.data.dataset import Dataset, split_of
-from edgeft.data.kinds import Kind
+from edgeft.data.kinds import Kind, kind_of
 from edgeft.data.overlap import Removed
 from edgeft.data.rows import Rows
 from edgeft.data.table import Reading, some
@@ -60,6 +60,7 @@ def read_dataset(model: Model, file: str, columns: Mapping[str, Any]) -> tuple[D
     config = DataConfig(
         task=manifest.task, file=file, **{**_of_recipe(model.folder, manifest, file), **_given(manifest), **columns}
     )
+    check_columns(config, file)
     try:
         with Bar("read", None) as bar:
             rows = sources.read_rows(config, "file", bar)
@@ -108,6 +109,19 @@ def _of_recipe(folder: Path, manifest: Manifest, file: str) -> dict[str, Any]:
         columns.pop(only_for_splits, None)
     kept = [column for column in data.slice_columns or () if column in present]
     return {**reading, **columns, "slice_columns": kept or None}
+
+
+def check_columns(config: DataConfig, file: str) -> None:
+    """Whether a file has the columns of the artifact's task.
+
+    Raises:
+        DataError: names the nearest one, and the flags that name columns.
+    """
+    present = columns_of(file, {"delimiter": config.delimiter, "encoding": config.encoding})
+    kind = kind_of(config, present)
+    flags = " and ".join(f"--{role}-column" for role in kind.roles)
+    wanted = [*kind.sources().values(), *(config.slice_columns or ())]
+    checks.columns_present(file, wanted, present, f"{flags} name{'' if len(kind.roles) > 1 else 's'} your own")
 
 
 def columns_of(file: str, reading: Mapping[str, Any]) -> list[str]:
