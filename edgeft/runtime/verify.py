@@ -14,7 +14,7 @@ from edgeft.errors import ArtifactError, UserError
 from edgeft.runtime.model import Model
 from edgeft.runtime.windows import Window
 
-# The largest tolerance that still proves something, in `Model.unit`. Of an int8 student whose logits have a deviation of
+# The largest tolerance that still proves something, in `Model.unit`. Of an int8 student whose logits deviate by
 # 1.04, edgeft's kernels and onnxruntime's are at most 0.013 logits apart on 100 reviews, and onnxruntime's saturating
 # and exact products, the coarsest difference there is, 0.102 on 600. At 0.25 an undecided text moves by 12 points.
 MOST_TOLERANCE = 0.25
