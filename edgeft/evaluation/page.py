@@ -31,7 +31,7 @@ def check(path: Path) -> None:
         raise UserError(f"evaluate: --html {path}: a folder; give a file")
     if not path.absolute().parent.is_dir():
         raise UserError(f"evaluate: --html {path}: there is no folder {path.parent}")
-    page.template(TEMPLATE, PURPOSE)
+    _template()
 
 
 def write(path: Path, found: Document) -> None:
@@ -44,13 +44,16 @@ def write(path: Path, found: Document) -> None:
     write_atomically(path, render(found).encode())
 
 
+def _template() -> Any:
+    return page.template(TEMPLATE, PURPOSE, integer=facts.integer, visible=visible)
+
+
 def render(found: Document) -> str:
     """The page."""
-    made = page.template(TEMPLATE, PURPOSE, integer=facts.integer, visible=visible)
     metric = found["slices"]["metric"]
     lead = found["intervals"][metric]
     return str(
-        made.render(
+        _template().render(
             found=found,
             lead_name=facts.name(metric),
             lead=facts.figure(metric, lead["value"]),
