@@ -37,7 +37,7 @@ from edgeft.files import write_json
 from edgeft.pipeline import gates
 from edgeft.pipeline.latency import IN_A_ROW, TABLE
 from edgeft.pipeline.steps import steps
-from edgeft.stage import RUN_MARKER, StageResult, read_result, stage_key
+from edgeft.stage import RUN_MARKER, StageResult, read_result
 from edgeft.train.evaluate import read_predictions
 from edgeft.train.metrics.bootstrap import interval
 
@@ -133,7 +133,7 @@ def student(
     found = {name: required(place) for name, place in places.items()}
     for step in steps(whole, places):
         if step.name not in GIVEN:
-            places[step.name] = run / f"{step.name}-{stage_key(step.name, step.config, step.inputs())[0][:16]}"
+            places[step.name] = run / f"{step.name}-{step.key()[:16]}"
             found[step.name] = step.run(places[step.name])
         if step.name == last:
             break

@@ -1,7 +1,8 @@
 """A stage: a plain function that reads folders and writes one folder, whose `stage.json` comes last.
 
-The key of a stage is the hash of its config, its inputs' digests and the code; a complete folder with the same key is
-not computed again, an unfinished one with the same key is handed back to the stage, which resumes what it can.
+The key of a stage is the hash of everything that decides its result (`keys.Ingredients`); a complete folder with the
+same key is not computed again, an unfinished one with the same key is handed back to the stage, which resumes what it
+can.
 """
 
 from __future__ import annotations
@@ -9,36 +10,30 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-import importlib.metadata
-import platform
 import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
-from edgeft import ranks
+from edgeft import keys, ranks
 from edgeft.errors import OutputFolderError, UserError
 from edgeft.files import file_sha256, is_temporary, make_folder, sweep, sync_folder, sync_tree, write_json
+from edgeft.keys import Ingredients
 from edgeft.peak_memory import PeakMemory
 from edgeft.progress import say
 from edgeft.recipe import StageConfig
 from edgeft.signing import SIGNATURE
-from edgeft.version import __version__
 
 COMPLETE = "stage.json"
 UNFINISHED = "stage.unfinished.json"
 CHECKPOINTS = "checkpoints"
 LOGS = "logs"  # what trackers write of a training; no part of its result
 RUN_MARKER = "run.json"  # in the folder of a pipeline's run
-VERSIONED = (
-    *("torch", "transformers", "peft", "bitsandbytes", "onnx", "onnxruntime", "numpy", "tokenizers", "pyarrow"),
-    *("scikit-learn", "rensa", "ftfy", "phonenumberslite", "phonenumbers", "presidio-analyzer", "spacy"),
-)
 
 # Right in a stage's folder and not written by it: bookkeeping, and what the owner of an artifact puts beside it later.
 NOT_DIGESTED = (COMPLETE, UNFINISHED, CHECKPOINTS, LOGS, SIGNATURE)
@@ -54,7 +49,7 @@ class StageResult:
 
     Attributes:
         stage: the stage's name.
-        key: hash of config, inputs and code.
+        key: hash of all that decided it (`keys.Ingredients`).
         config: the stage's config as plain values.
         inputs: digest of each input folder.
         digest: digest of the files this stage wrote.
@@ -63,6 +58,11 @@ class StageResult:
         metrics: what the stage measured.
         seconds: wall time of the run that finished it.
         peak_memory_bytes: largest resident size of the process in that run.
+        code: hash of edgeft's sources; this and what follows is empty in folders of earlier releases.
+        libraries: versions of those that decided it.
+        kernels: hash of the C sources and of what was built of them, where it runs graphs.
+        machine: that its timings rest on, where they decide.
+        facts: what else decided it.
     """
 
     stage: str
@@ -75,12 +75,11 @@ class StageResult:
     metrics: Metrics = field(default_factory=dict)
     seconds: float = 0.0
     peak_memory_bytes: int = 0
-
-
-class Run(Protocol):
-    """The signature of every stage."""
-
-    def __call__(self, config: Any, inputs: Inputs, out_dir: Path) -> StageResult: ...
+    code: str = ""
+    libraries: dict[str, str] = field(default_factory=dict)
+    kernels: str = ""
+    machine: dict[str, Any] = field(default_factory=dict)
+    facts: dict[str, str] = field(default_factory=dict)
 
 
 # --------------------------------------------------------------------------------------------------- files and digests
@@ -125,15 +124,16 @@ def read_result(folder: Path) -> StageResult | None:
         return None
 
 
-def stage_key(name: str, config: StageConfig, inputs: Inputs) -> tuple[str, dict[str, str]]:
-    """The key of a stage, and the digests of its inputs that went into it."""
+def digests_of(name: str, inputs: Inputs) -> dict[str, str]:
+    """The digests of a stage's inputs.
+
+    Raises:
+        UserError: one of them is not there.
+    """
     missing = [f"{label} {path}" for label, path in inputs.items() if not path.exists()]
     if missing:
         raise UserError(f"{name}: input not found: {', '.join(missing)}")
-    digests = {label: digest(path) for label, path in sorted(inputs.items())}
-    options = {option: value for option, value in msgspec.to_builtins(config).items() if option not in NOT_KEYED}
-    parts = [name, options, digests, code_version()]
-    return hashlib.sha256(msgspec.json.encode(parts, order="deterministic")).hexdigest(), digests
+    return {label: digest(path) for label, path in sorted(inputs.items())}
 
 
 def _prepare(out_dir: Path, name: str, key: str) -> None:
@@ -204,17 +204,6 @@ def _unfinished_key(marker: Path) -> str | None:
     return document.get("key") if isinstance(document, dict) else None
 
 
-def versions() -> dict[str, str]:
-    """Versions of edgeft, Python and the installed libraries that decide a result."""
-    found = {"edgeft": __version__, "python": platform.python_version()}
-    for package in VERSIONED:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
-
-
 @contextlib.contextmanager
 def _nothing_left_behind(out_dir: Path) -> Iterator[None]:
     """A user error before anything was written leaves no folder."""
@@ -239,61 +228,122 @@ def _check_processes(name: str, together: bool, config: Any) -> None:
         raise UserError(f"{name}.processes: {wanted} processes are asked for, and {started} were started")
 
 
-def _beside(name: str, fill: Callable[[Any, Inputs, Path], Metrics], config: Any, inputs: Inputs) -> Metrics:
-    """A stage in a process that only helps the main one: what it writes is thrown away."""
-    with tempfile.TemporaryDirectory(prefix=f"edgeft-{name}-") as scratch:
-        return fill(config, inputs, Path(scratch))
+Fill = Callable[[Any, Inputs, Path], Metrics]
 
 
-def stage(name: str, together: bool = False) -> Callable[[Callable[[Any, Inputs, Path], Metrics]], Run]:
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """A function that fills a folder, run once for each set of what decides its result.
+
+    Attributes:
+        name: of the stage.
+        fill: fills a folder and returns its metrics.
+        together: whether several processes (torchrun, accelerate) can do it together; the first one writes.
+        libraries: whose versions decide what it writes.
+        kernels: whether edgeft's kernels do, as it runs graphs.
+        machine: gives what its timings rest on; None: none of them decides or is compared.
+        facts: what else decides.
+    """
+
+    name: str
+    fill: Fill
+    together: bool = False
+    libraries: tuple[str, ...] = ()
+    kernels: bool = False
+    machine: Callable[[], dict[str, Any]] | None = None
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+    def ingredients(self, config: StageConfig, inputs: Inputs) -> Ingredients:
+        """All that decides the result.
+
+        Raises:
+            UserError: an input is not there.
+        """
+        options = {option: value for option, value in msgspec.to_builtins(config).items() if option not in NOT_KEYED}
+        return Ingredients(
+            stage=self.name,
+            options=options,
+            inputs=digests_of(self.name, inputs),
+            code=code_version(),
+            libraries=keys.versions_of(self.libraries),
+            kernels=keys.kernels_version() if self.kernels else "",
+            machine=self.machine() if self.machine else {},
+            facts=dict(self.facts),
+        )
+
+    def key(self, config: StageConfig, inputs: Inputs) -> str:
+        """The hash of what decides the result."""
+        return self.ingredients(config, inputs).key
+
+    def is_complete(self, config: StageConfig, inputs: Inputs, out_dir: Path) -> bool:
+        """Whether the folder holds the result for its inputs as they are now; not where one of them isn't there."""
+        done = read_result(out_dir)
+        try:
+            return done is not None and done.key == self.key(config, inputs) and done.digest == digest(out_dir)
+        except UserError:
+            return False
+
+    def __call__(self, config: Any, inputs: Inputs, out_dir: Path) -> StageResult:
+        """Fill the folder; it is skipped where it is complete, and `stage.json` is its last file."""
+        _check_processes(self.name, self.together, config)
+        decides = self.ingredients(config, inputs)
+        done = read_result(out_dir)
+        changed = "its files were changed" if done and done.digest != digest(out_dir) else ""
+        if done and done.key == decides.key and not changed:
+            say(f"{self.name}: complete, kept ({out_dir})")
+            if ranks.is_main():
+                _tidy(out_dir)
+            return done
+        if done:
+            say(f"{self.name}: {changed or keys.differences(done, decides, inputs)}; computed again")
+        memory, start = PeakMemory(), time.perf_counter()
+        metrics = self._filled(config, inputs, out_dir, decides.key)
+        result = StageResult(
+            stage=self.name,
+            key=decides.key,
+            config=msgspec.to_builtins(config),
+            inputs=decides.inputs,
+            digest=digest(out_dir) if ranks.is_main() else "",
+            versions=keys.versions(),
+            seed=config.seed or 0,
+            metrics=metrics,
+            seconds=time.perf_counter() - start,
+            peak_memory_bytes=memory.bytes(),
+            code=decides.code,
+            libraries=decides.libraries,
+            kernels=decides.kernels,
+            machine=decides.machine,
+            facts=decides.facts,
+        )
+        if ranks.is_main():
+            write_json(out_dir / COMPLETE, result)
+            _tidy(out_dir)
+        return result
+
+    def _filled(self, config: Any, inputs: Inputs, out_dir: Path, key: str) -> Metrics:
+        """Fill the folder; a process that only helps the main one throws away what it writes."""
+        if not ranks.is_main():
+            with tempfile.TemporaryDirectory(prefix=f"edgeft-{self.name}-") as scratch:
+                return self.fill(config, inputs, Path(scratch))
+        _check_apart(self.name, inputs, out_dir)
+        _prepare(out_dir, self.name, key)
+        say(f"{self.name}: {out_dir}")
+        with _nothing_left_behind(out_dir):
+            metrics = self.fill(config, inputs, out_dir)
+        sweep(out_dir)
+        sync_tree(out_dir, (COMPLETE, UNFINISHED, CHECKPOINTS, LOGS))
+        return metrics
+
+
+def stage(name: str, **declared: Any) -> Callable[[Fill], Stage]:
     """Make a stage of a function that fills a folder and returns its metrics.
-
-    The stage is skipped where `out_dir` is complete with the same key, and leaves `stage.json` as its last act.
 
     Args:
         name: of the stage.
-        together: whether several processes (torchrun, accelerate) can do it together; the first one writes.
+        declared: the attributes of `Stage`.
     """
 
-    def wrap(fill: Callable[[Any, Inputs, Path], Metrics]) -> Run:
-        @functools.wraps(fill)
-        def run(config: Any, inputs: Inputs, out_dir: Path) -> StageResult:
-            _check_processes(name, together, config)
-            key, digests = stage_key(name, config, inputs)
-            done = read_result(out_dir)
-            if done and done.key == key and done.digest == digest(out_dir):
-                say(f"{name}: complete, kept ({out_dir})")
-                if ranks.is_main():
-                    _tidy(out_dir)
-                return done
-            memory, start = PeakMemory(), time.perf_counter()
-            if ranks.is_main():
-                _check_apart(name, inputs, out_dir)
-                _prepare(out_dir, name, key)
-                say(f"{name}: {out_dir}")
-                with _nothing_left_behind(out_dir):
-                    metrics = fill(config, inputs, out_dir)
-                sweep(out_dir)
-                sync_tree(out_dir, (COMPLETE, UNFINISHED, CHECKPOINTS, LOGS))
-            else:
-                metrics = _beside(name, fill, config, inputs)
-            result = StageResult(
-                stage=name,
-                key=key,
-                config=msgspec.to_builtins(config),
-                inputs=digests,
-                digest=digest(out_dir) if ranks.is_main() else "",
-                versions=versions(),
-                seed=config.seed or 0,
-                metrics=metrics,
-                seconds=time.perf_counter() - start,
-                peak_memory_bytes=memory.bytes(),
-            )
-            if ranks.is_main():
-                write_json(out_dir / COMPLETE, result)
-                _tidy(out_dir)
-            return result
-
-        return run
+    def wrap(fill: Fill) -> Stage:
+        return Stage(name=name, fill=fill, **declared)
 
     return wrap

@@ -35,7 +35,7 @@ from edgeft.search.budgeted.results import Found
 from edgeft.search.budgeted.trial import Follower, optimistic
 from edgeft.search.space import Choices, Range
 from edgeft.shapes import structure_of
-from edgeft.stage import read_result, stage_key
+from edgeft.stage import read_result
 from edgeft.train import tasks
 from edgeft.train.watch import Training
 
@@ -138,7 +138,7 @@ def test_the_first_trial_is_the_recipe_itself(search: Search) -> None:
     # The pipeline's own keys: it would find the first trial's stages complete.
     places = {name: search.taught / name for name in ("data", "finetune")}
     for step in (step for step in steps(base, places) if step.name in ("distill", "prune")):
-        key, _ = stage_key(step.name, step.config, step.inputs())
+        key = step.key()
         places[step.name] = search.found.folder / "stages" / f"{step.name}-{key[:16]}"
         done = read_result(places[step.name])
         assert done is not None

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from edgeft import files, stage
+from edgeft import files, keys, stage
 from edgeft.errors import OutputFolderError, UserError
 from edgeft.files import written_whole
 from edgeft.recipe import ReportConfig
@@ -104,6 +105,142 @@ def test_a_new_program_runs_again(counted: Fixture, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(stage, "code_version", lambda: "another")
     counted.run()
     assert counted.runs == 2
+
+
+@pytest.fixture
+def surroundings(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What a stage finds on its machine, to be changed by a test."""
+    there: dict[str, Any] = {
+        "kernels": "built",
+        "machine": {"processor": "Old Core", "cores": 8},
+        "libraries": {"torch": "2.12.0", "onnxruntime": "1.23.0"},
+    }
+    monkeypatch.setattr(keys, "kernels_version", lambda: there["kernels"])
+    monkeypatch.setattr(keys, "versions_of", lambda names: {n: v for n, v in there["libraries"].items() if n in names})
+    return there
+
+
+def declared(counted: Fixture, there: dict[str, Any], **more: Any) -> Callable[[], StageResult]:
+    """The counting stage with what it declares; `there` has what it finds."""
+
+    def fill(config: Any, inputs: Inputs, out: Path) -> dict[str, Any]:
+        counted.runs += 1
+        return counted.write_model(config, inputs, out)
+
+    made = stage.stage("counted", **more)(fill)
+    return lambda: made(ReportConfig(seed=3), {"data": counted.source}, counted.out)
+
+
+@pytest.mark.parametrize(
+    ("what", "value", "said"),
+    [
+        ("kernels", "not built", "edgeft's kernels changed"),
+        ("machine", {"processor": "New Core", "cores": 8}, "another machine (processor Old Core -> New Core)"),
+        ("libraries", {"torch": "2.13.0", "onnxruntime": "1.23.0"}, "torch 2.12.0 -> 2.13.0"),
+        ("libraries", {"onnxruntime": "1.23.0"}, "torch 2.12.0 -> none"),
+    ],
+)
+def test_what_decides_runs_again_where_it_is_declared_and_only_there(
+    counted: Fixture,
+    surroundings: dict[str, Any],
+    what: str,
+    value: Any,
+    said: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    about = {"kernels": True, "machine": lambda: surroundings["machine"], "libraries": ("torch",)}
+    other = {name: declares for name, declares in about.items() if name != what}
+    for declares, runs in ((about, 2), ({**other, "libraries": ("onnxruntime",)}, 1)):
+        before, counted.runs = surroundings[what], 0
+        shutil.rmtree(counted.out, ignore_errors=True)
+        run = declared(counted, surroundings, **declares)
+        first = run()
+        surroundings[what] = value
+        if what == "libraries" and declares is not about:
+            surroundings[what] = {**value, "torch": "2.13.0"}  # a stage that never calls torch
+        again = run()
+        surroundings[what] = before
+        assert counted.runs == runs
+        assert (again.key != first.key) == (runs == 2)
+        assert (f"counted: {said}; computed again" in capsys.readouterr().err) == (runs == 2)
+
+
+def test_a_kept_result_has_the_versions_that_made_it(counted: Fixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = declared(counted, {})
+    made = run()
+    monkeypatch.setattr(keys, "versions", lambda: {"edgeft": "later"})
+    assert run().versions == made.versions != {"edgeft": "later"}
+
+
+def test_facts_are_part_of_the_key_and_named(counted: Fixture, capsys: pytest.CaptureFixture[str]) -> None:
+    declared(counted, {}, facts={"bench": "one", "export": "same"})()
+    declared(counted, {}, facts={"bench": "two", "export": "same"})()
+    assert counted.runs == 2
+    assert "counted: bench is new; computed again" in capsys.readouterr().err
+
+
+def test_the_line_says_which_option_or_file_changed(counted: Fixture, capsys: pytest.CaptureFixture[str]) -> None:
+    counted.run()
+    counted.run(mistakes=1)
+    assert "counted: counted.mistakes 2 -> 1; computed again" in capsys.readouterr().err
+    (counted.source / "rows.txt").write_text("b\n")
+    counted.run(mistakes=1)
+    assert "counted: its input data changed since; computed again" in capsys.readouterr().err
+    counted.source = counted.source / "rows.txt"
+    counted.fill = lambda config, inputs, out: {}
+    counted.run(mistakes=1)
+    counted.source.write_text("c\n")
+    capsys.readouterr()
+    counted.run(mistakes=1)
+    assert "counted: rows.txt changed since; computed again" in capsys.readouterr().err
+    (counted.out / "more.txt").write_text("x")
+    counted.run(mistakes=1)
+    assert "counted: its files were changed; computed again" in capsys.readouterr().err
+
+
+def test_a_result_of_an_earlier_release_is_read_and_computed_again(
+    counted: Fixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    counted.run()
+    document = json.loads((counted.out / COMPLETE).read_text())
+    for name in ("code", "libraries", "kernels", "machine", "facts"):
+        del document[name]
+    (counted.out / COMPLETE).write_text(json.dumps({**document, "key": "of an earlier release"}))
+    earlier = stage.read_result(counted.out)
+    assert earlier is not None
+    assert earlier.metrics == {"accuracy": 0.5}
+    counted.run()
+    assert counted.runs == 2
+    assert "counted: edgeft or its libraries changed since; computed again" in capsys.readouterr().err
+
+
+def test_every_change_of_a_kernel_changes_their_version(tmp_path: Path) -> None:
+    (tmp_path / "native").mkdir()
+    seen = {keys.digest_of_kernels(tmp_path)}
+    for name in ("native/dense.c", "native/kernels.h", "_kernels.abi3.so"):
+        for text in ("1", "2"):
+            (tmp_path / name).write_text(text)
+            seen.add(keys.digest_of_kernels(tmp_path))
+    assert len(seen) == 7
+    (tmp_path / "engine.py").write_text("counted with the code")
+    assert keys.digest_of_kernels(tmp_path) in seen
+
+
+def test_the_stages_declare_what_decides_them() -> None:
+    from edgeft.pipeline import launch
+
+    stages = {name: launch.stage_of(name) for name in launch.ROOMS}
+    timed = {name for name, one in stages.items() if one.machine}
+    assert timed == {"baseline", "latency", "export", "bench"}
+    graphs = {name for name, one in stages.items() if one.kernels}
+    assert graphs == {"latency", "export", "calibrate", "package", "bench", "update_artifact"}
+    torch = {name for name, one in stages.items() if "torch" in one.libraries}
+    assert not {"data", "baseline", "calibrate", "package", "update_artifact"} & torch
+    assert {"finetune", "distill", "prune", "augment", "export"} <= torch
+    assert "peft" in stages["finetune"].libraries
+    assert "torch-pruning" in stages["prune"].libraries
+    assert {"onnx", "onnxruntime", "tokenizers"} <= set(stages["export"].libraries)
+    assert stages["export"].machine() == stages["bench"].machine()  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("damage", ["change", "remove", "add"])

@@ -19,6 +19,7 @@ from edgeft.compress.scaling import Labels, Logits
 from edgeft.data.dataset import Dataset
 from edgeft.data.dataset import load as load_dataset
 from edgeft.files import write_json
+from edgeft.keys import RUNNING, SCORING
 from edgeft.progress import say
 from edgeft.recipe import CalibrateConfig
 from edgeft.stage import Inputs, Metrics, read_result, stage
@@ -149,4 +150,4 @@ def _say(found: Calibration) -> None:
         say(f"calibrate: {found.selective.line}")
 
 
-run = stage("calibrate")(fill)
+run = stage("calibrate", libraries=(*RUNNING, *SCORING), kernels=True)(fill)

@@ -9,6 +9,7 @@ from edgeft import models, shapes
 from edgeft.compress import lesson, recover
 from edgeft.compress.narrow import narrow
 from edgeft.compress.teacher import cache_of
+from edgeft.keys import TRAINING
 from edgeft.models import Head
 from edgeft.recipe import DistillConfig
 from edgeft.stage import Inputs, Metrics, stage
@@ -80,4 +81,4 @@ def fill(config: DistillConfig, inputs: Inputs, out_dir: Path) -> Metrics:
     return {**found, "best_step": progress.best_step, "steps": progress.step}
 
 
-run = stage("distill", together=True)(fill)
+run = stage("distill", together=True, libraries=TRAINING)(fill)

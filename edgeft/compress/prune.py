@@ -18,6 +18,7 @@ from edgeft.compress import goals, lesson, recover, structure, vocabulary
 from edgeft.compress.teacher import cache_of
 from edgeft.data.dataset import Split
 from edgeft.data.kinds import NAMED
+from edgeft.keys import TRAINING
 from edgeft.latency_table import LatencyTable
 from edgeft.progress import say
 from edgeft.recipe import DataConfig, PruneConfig
@@ -221,4 +222,4 @@ def left(model: Any, before: TrainingTask, after: TrainingTask) -> Metrics:
     return found
 
 
-run = stage("prune", together=True)(fill)
+run = stage("prune", together=True, libraries=(*TRAINING, "torch-pruning"))(fill)

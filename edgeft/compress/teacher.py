@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from edgeft import models
+from edgeft import keys, models
 from edgeft.compress import losses
 from edgeft.compress.states import watched
 from edgeft.files import make_folder, rename_synced
@@ -87,7 +87,8 @@ class Question:
 
     def key(self, device: torch.device) -> str:
         """Names the entry of the cache."""
-        about = (digest(self.folder), self.task.dataset.kind, self.likeliest, device.type, code_version())
+        where = (device.type, code_version(), keys.versions_of(keys.TRAINING))
+        about = (digest(self.folder), self.task.dataset.kind, self.likeliest, *where)
         total = hashlib.sha256(repr(about + ((self.temperature,) if self.likeliest else ())).encode())
         for item in self.items.inputs:
             total.update(repr(sorted(item.items())).encode())

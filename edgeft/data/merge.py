@@ -24,6 +24,7 @@ from edgeft.data.rows import Rows, joined
 from edgeft.data.splits import LEAK, Parts
 from edgeft.errors import DataError
 from edgeft.files import write_json
+from edgeft.keys import CLEANING, READING
 from edgeft.progress import say
 from edgeft.recipe import DataConfig
 from edgeft.stage import Inputs, Metrics, stage
@@ -36,7 +37,7 @@ NEAR = "near duplicate of a row of the earlier run"
 BySplit = dict[str, Rows]
 
 
-@stage("data")
+@stage("data", libraries=(*READING, *CLEANING))
 def run(config: DataConfig, inputs: Inputs, out_dir: Path) -> Metrics:
     """Fill a dataset folder with earlier and new rows.
 

@@ -18,6 +18,7 @@ from edgeft.data.rows import Rows, all_skipped
 from edgeft.data.splits import LEAK, LEAKS, Parts
 from edgeft.data.table import located, where
 from edgeft.errors import require
+from edgeft.keys import CLEANING, READING
 from edgeft.progress import Bar, say
 from edgeft.recipe import DataConfig
 from edgeft.stage import Inputs, Metrics, stage
@@ -29,7 +30,7 @@ Divide = Callable[[Rows, Rows | None, Rows | None, DataConfig], Parts]
 Check = Callable[[Parts, int, str], None]
 
 
-@stage("data")
+@stage("data", libraries=(*READING, *CLEANING))
 def run(config: DataConfig, inputs: Inputs, out_dir: Path) -> Metrics:
     """Fill a dataset folder.
 

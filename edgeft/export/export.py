@@ -13,9 +13,11 @@ from edgeft.export import ladder, rounding
 from edgeft.export.bed import FP32, gate, lay
 from edgeft.export.package import write_golden
 from edgeft.export.texts import texts_of
+from edgeft.keys import EXPORTING
 from edgeft.progress import say
 from edgeft.recipe import ExportConfig
 from edgeft.stage import CHECKPOINTS, RUN_MARKER, Inputs, Metrics, stage
+from edgeft.runtime import host
 from edgeft.train import evaluate
 
 
@@ -66,4 +68,4 @@ def fill(config: ExportConfig, inputs: Inputs, out_dir: Path) -> Metrics:
     return {**found, "precision": quantization.precision, "quantization": dataclasses.asdict(quantization)}
 
 
-run = stage("export")(fill)
+run = stage("export", libraries=EXPORTING, kernels=True, machine=host.identity)(fill)

@@ -19,6 +19,7 @@ from edgeft.data.dataset import load as load_dataset
 from edgeft.errors import GateError
 from edgeft.export import graph
 from edgeft.files import write_json
+from edgeft.keys import RUNNING
 from edgeft.progress import say
 from edgeft.recipe import StageConfig
 from edgeft.runtime import Model
@@ -169,7 +170,7 @@ def tolerance_of(chosen: Sequence[Pair], least: float) -> float:
     return max([least, *(2 * pair.apart for pair in chosen)])
 
 
-run = stage("package")(fill)
+run = stage("package", libraries=("onnx", *RUNNING), kernels=True)(fill)
 
 
 def ship(

@@ -13,7 +13,6 @@ from edgeft.data.dataset import load as load_dataset
 from edgeft.pipeline import gates, scrutiny
 from edgeft.pipeline.ship import Results, curves, softmax, taught_yaml, updates
 from edgeft.recipe import Recipe
-from edgeft.stage import versions
 from edgeft.train.evaluate import read_predictions
 
 MODELS = {"baseline": "baseline", "teacher": "finetune"}  # name in the report to stage
@@ -42,7 +41,7 @@ def report(chosen: Recipe, results: Results, run_dir: Path) -> str:
             second_metric=second,
             test_rows=[int(row) for row in dataset.test.rows],
             curves=curves(results, run_dir),
-            versions=versions(),
+            versions=gates.versions(results),
             data=results["data"].metrics,
             metrics=tested,
             mistakes=chosen.report.mistakes,

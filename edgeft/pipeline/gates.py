@@ -19,6 +19,27 @@ Results = Mapping[str, StageResult]
 CHOSEN_SPEED = re.compile(r"\d+\.\d+ times faster than fp32 here")
 
 
+def versions(results: Results) -> dict[str, str]:
+    """The versions that made the results: of edgeft, Python, and of each library those that decided a stage.
+
+    Returns:
+        Name to version; where stages were made by several, as in "2.12.0 (data, finetune), 2.13.0 (export)".
+    """
+    by: dict[str, dict[str, list[str]]] = {}
+    for stage, result in results.items():
+        always = {name: result.versions[name] for name in ("edgeft", "python") if name in result.versions}
+        # A folder of an earlier release doesn't say which of them decided.
+        for name, version in (always | (result.libraries or result.versions)).items():
+            by.setdefault(name, {}).setdefault(version, []).append(stage)
+    return {name: _each(stages) for name, stages in by.items()}
+
+
+def _each(stages: Mapping[str, list[str]]) -> str:
+    if len(stages) == 1:
+        return next(iter(stages))
+    return ", ".join(f"{version} ({', '.join(names)})" for version, names in stages.items())
+
+
 def measures(results: Results) -> tuple[str, str | None]:
     """The lead metric of the run's rows, and the one beside it."""
     named = list(results["finetune"].metrics.get("intervals", ())) if "finetune" in results else []

@@ -16,6 +16,7 @@ from edgeft.data.kinds import NAMED
 from edgeft.data.merge import earlier_rows
 from edgeft.errors import DataError, GateError
 from edgeft.files import write_json
+from edgeft.keys import TRAINING
 from edgeft.pipeline.update import MAX_OLD_DROP_POINTS
 from edgeft.progress import say
 from edgeft.recipe import DataConfig, TrainingConfig, UpdateConfig
@@ -34,7 +35,7 @@ Places = npt.NDArray[np.int64]
 Table = dict[str, dict[str, Any]]
 
 
-@stage("update")
+@stage("update", libraries=TRAINING)
 def run(config: UpdateConfig, inputs: Inputs, out_dir: Path) -> Metrics:
     """Compare the teacher with the one that it was.
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import edgeft
 from edgeft.data.dataset import Dataset
+from edgeft.keys import RUNNING, SCORING
 from edgeft.pipeline.kept import judged, old_and_new
 from edgeft.recipe import UpdateConfig
 from edgeft.stage import Inputs, Metrics, stage
@@ -13,7 +14,7 @@ from edgeft.train import tasks
 from edgeft.train.metrics.bootstrap import Measure
 
 
-@stage("update_artifact")
+@stage("update_artifact", libraries=(*RUNNING, *SCORING), kernels=True)
 def run(config: UpdateConfig, inputs: Inputs, out_dir: Path) -> Metrics:
     """Compare what ships with what shipped, both through the runtime.
 

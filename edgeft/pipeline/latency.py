@@ -20,9 +20,11 @@ from edgeft.data.dataset import load as load_dataset
 from edgeft.export.bed import Bed
 from edgeft.export.draft import drafts
 from edgeft.files import write_json
+from edgeft.keys import EXPORTING
 from edgeft.latency_table import LatencyTable
 from edgeft.progress import say
 from edgeft.recipe import BenchConfig, ExportConfig
+from edgeft.runtime import host
 from edgeft.shapes import structure_of
 from edgeft.stage import Inputs, Metrics, stage
 from edgeft.train import tasks
@@ -141,4 +143,5 @@ def table(
     )
 
 
-run = stage("latency")(fill)
+LIBRARIES = (*EXPORTING, "torch-pruning")
+run = stage("latency", libraries=LIBRARIES, kernels=True, machine=host.identity)(fill)

@@ -19,7 +19,7 @@ from edgeft import errors, ranks
 from edgeft.errors import EdgeftError, TrainingError
 from edgeft.files import write_atomically
 from edgeft.recipe import Recipe, StageConfig
-from edgeft.stage import Inputs, Run, StageResult, digest, read_result, stage_key
+from edgeft.stage import Inputs, Stage, StageResult
 
 PR_SET_PDEATHSIG = 1  # of prctl(2)
 ROOMS = {
@@ -53,16 +53,21 @@ def run(name: str, config: StageConfig, inputs: Inputs, out_dir: Path, room: str
         EdgeftError: what the stage raises, in whichever process.
         TrainingError: one of several processes ended otherwise.
     """
-    wanted = getattr(config, "processes", 1)
-    if wanted > 1 and ranks.world() == 1 and not _is_complete(name, config, inputs, out_dir):
+    wanted, stage = getattr(config, "processes", 1), stage_of(name, room)
+    if wanted > 1 and ranks.world() == 1 and not stage.is_complete(config, inputs, out_dir):
         _torchrun(wanted, name, config, inputs, out_dir)
-    stage: Run = importlib.import_module(room or ROOMS[name]).run
     return stage(config, inputs, out_dir)
 
 
-def _is_complete(name: str, config: StageConfig, inputs: Inputs, out_dir: Path) -> bool:
-    done = read_result(out_dir)
-    return bool(done and done.key == stage_key(name, config, inputs)[0] and done.digest == digest(out_dir))
+def stage_of(name: str, room: str = "") -> Stage:
+    """A stage by its name; its room is imported now.
+
+    Args:
+        name: of the stage.
+        room: the module whose `run` it is; empty: that of `ROOMS`.
+    """
+    stage: Stage = importlib.import_module(room or ROOMS[name]).run
+    return stage
 
 
 def _torchrun(processes: int, name: str, config: StageConfig, inputs: Inputs, out_dir: Path) -> None:

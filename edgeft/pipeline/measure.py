@@ -18,7 +18,9 @@ from edgeft.data.dataset import Dataset
 from edgeft.data.dataset import load as load_dataset
 from edgeft.files import write_json
 from edgeft.pipeline.forms import ARTIFACT, TEACHER, collect_forms
+from edgeft.keys import EXPORTING
 from edgeft.recipe import BenchConfig
+from edgeft.runtime import host
 from edgeft.stage import Inputs, Metrics, stage
 from edgeft.train import tasks
 from edgeft.train.metrics import bootstrap
@@ -82,4 +84,4 @@ def _torch_threads(threads: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-run = stage("bench")(fill)
+run = stage("bench", libraries=EXPORTING, kernels=True, machine=host.identity)(fill)

@@ -13,11 +13,12 @@ import edgeft
 from edgeft import artifact, recipe
 from edgeft.errors import OutputFolderError, RecipeError, UserError
 from edgeft.files import make_folder, sweep, take_lock, write_atomically, write_json
+from edgeft.keys import DRAWING, RUNNING, SCORING
 from edgeft.pipeline import early, scrutiny, ship
-from edgeft.pipeline.steps import Step, feasible, form, in_run, left_out, preflight, steps
+from edgeft.pipeline.steps import feasible, form, in_run, left_out, preflight, steps
 from edgeft.progress import say
 from edgeft.recipe import Recipe, StageConfig
-from edgeft.stage import RUN_MARKER, Inputs, StageResult, digest, holds_nothing, read_result, stage, stage_key
+from edgeft.stage import RUN_MARKER, Inputs, StageResult, holds_nothing, stage
 from edgeft.train import swapped
 
 ARTIFACT = "artifact"
@@ -90,7 +91,10 @@ def finish(whole: Recipe, results: dict[str, StageResult], run_dir: Path) -> Sta
     inputs |= swapped.terms_file(whole.finetune.identity_terms)
     if (run_dir / ship.BUDGET).exists():
         inputs["budget"] = run_dir / ship.BUDGET
-    return stage(ARTIFACT)(fill)(config, inputs, run_dir / ARTIFACT)
+    # Its manifest names the keys, and shows figures that stand in no file of theirs.
+    facts = {name: result.key for name, result in results.items()}
+    ships = stage(ARTIFACT, libraries=(*RUNNING, *SCORING, *DRAWING), kernels=True, facts=facts)(fill)
+    return ships(config, inputs, run_dir / ARTIFACT)
 
 
 def check_folder(run_dir: Path) -> bool:
@@ -147,17 +151,7 @@ def plan(chosen: Recipe, run_dir: Path, until: str | None = None) -> list[tuple[
         if step.name not in names:
             continue
         sure = all(state == "complete" for _, state in states)
-        complete = _is_complete(step, run_dir / step.name)
+        complete = step.is_complete(run_dir / step.name)
         kept = "complete" if sure else "kept, if the stages before it come out as they were"
         states.append((step.name, kept if complete else "would run"))
     return states
-
-
-def _is_complete(step: Step, folder: Path) -> bool:
-    """Whether the stage's folder is complete for its inputs as they are now."""
-    done = read_result(folder)
-    try:
-        key, _ = stage_key(step.name, step.config, step.inputs())
-    except UserError:  # an input is not there yet
-        return False
-    return done is not None and done.key == key and done.digest == digest(folder)

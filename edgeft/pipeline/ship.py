@@ -29,7 +29,7 @@ from edgeft.pipeline import limits as checks
 from edgeft.pipeline.update import origin
 from edgeft.progress import say
 from edgeft.recipe import PruneConfig, Recipe
-from edgeft.stage import StageResult, versions
+from edgeft.stage import StageResult
 from edgeft.train import tasks as train_tasks
 from edgeft.train.evaluate import read_predictions
 
@@ -183,7 +183,7 @@ def facts(chosen: Recipe, results: Results, looked: dict[str, Any]) -> dict[str,
             "method": chosen.finetune.method,
             "student": chosen.distill.student or "layers of the teacher",
             "stages": {name: result.key for name, result in results.items()},
-            "versions": versions(),
+            "versions": gates.versions(results),
             **({"update": updated} if (updated := updates(results)) else {}),
         },
         "licences": licences_of(chosen),
@@ -278,7 +278,7 @@ def report(chosen: Recipe, results: Results, run_dir: Path, found: Answers) -> s
             parity=results["export"].metrics["parity"],
             rungs=results["export"].metrics.get("rungs", []),
             precision=results["export"].metrics["precision"],
-            versions=versions(),
+            versions=gates.versions(results),
             data=results["data"].metrics,
             metrics=quality(results, found.looked),
             mistakes=chosen.report.mistakes,

@@ -60,6 +60,18 @@ class Step:
         """Run the stage; its room is imported now."""
         return launch.run(self.name, self.config, self.inputs(), out_dir, self.room)
 
+    def key(self) -> str:
+        """The key of its result with the inputs as they are; its room is imported now.
+
+        Raises:
+            UserError: an input is not there.
+        """
+        return launch.stage_of(self.name, self.room).key(self.config, self.inputs())
+
+    def is_complete(self, out_dir: Path) -> bool:
+        """Whether a folder holds its result for the inputs as they are."""
+        return launch.stage_of(self.name, self.room).is_complete(self.config, self.inputs(), out_dir)
+
 
 def steps(recipe: Recipe, folder: Mapping[str, Path]) -> list[Step]:
     """The stages that this recipe asks for, all but the last one, which ships.

@@ -18,6 +18,7 @@ from edgeft.data import dataset as datasets
 from edgeft.data.augment import CHANGES, seed_of
 from edgeft.data.dataset import Dataset, Split
 from edgeft.errors import RecipeError
+from edgeft.keys import TRAINING
 from edgeft.progress import say
 from edgeft.recipe import AugmentConfig
 from edgeft.stage import Inputs, Metrics, stage
@@ -256,4 +257,4 @@ def tally(config: AugmentConfig, made: Sequence[Candidate], found: Sequence[Outc
     }
 
 
-run = stage("augment")(fill)
+run = stage("augment", libraries=(*TRAINING, "sentencepiece"))(fill)

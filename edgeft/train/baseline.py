@@ -15,7 +15,9 @@ from edgeft.data import dataset
 from edgeft.data.dataset import Dataset, Split
 from edgeft.errors import DataError, require
 from edgeft.files import write_json
+from edgeft.keys import SCORING
 from edgeft.recipe import BaselineConfig
+from edgeft.runtime import host
 from edgeft.stage import Inputs, Metrics, stage
 from edgeft.train import metrics
 
@@ -143,7 +145,7 @@ def latency_ms(model: Baseline, texts: Sequence[str]) -> float:
 # --------------------------------------------------------------------------------------------------------------- stage
 
 
-@stage("baseline")
+@stage("baseline", libraries=SCORING, machine=host.identity)  # its latency stands beside the artifact's
 def run(config: BaselineConfig, inputs: Inputs, out_dir: Path) -> Metrics:
     """Fit the baseline and keep its answers.
 

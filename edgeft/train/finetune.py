@@ -14,6 +14,7 @@ from edgeft import models, ranks
 from edgeft.data.dataset import load as load_dataset
 from edgeft.data.merge import earlier_rows
 from edgeft.errors import RecipeError
+from edgeft.keys import ADAPTING, TRAINING
 from edgeft.progress import say
 from edgeft.recipe import FinetuneConfig
 from edgeft.stage import Inputs, Metrics, stage
@@ -151,4 +152,4 @@ def keep(task: TrainingTask, model: Any, config: FinetuneConfig, source: str, ou
     return figures | scrutiny.of_model(task, merged, found["test"], config)
 
 
-run = stage("finetune", together=True)(fill)
+run = stage("finetune", together=True, libraries=(*TRAINING, *ADAPTING))(fill)

@@ -12,7 +12,6 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from edgeft.errors import RecipeError
 from edgeft.recipe import DistillConfig, FinetuneConfig, PruneConfig, TrainingConfig
-from edgeft.stage import stage_key
 from edgeft.train import reporting
 from edgeft.train.finetune import run as finetune
 from edgeft.train.watch import Training, Watcher, watching
@@ -90,7 +89,7 @@ def test_where_to_report_is_no_reason_to_train_again(
     inputs: dict[str, Path], config: FinetuneConfig, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     silent = replace(config, report_to=None)
-    assert stage_key("finetune", config, inputs) == stage_key("finetune", silent, inputs)
+    assert finetune.key(config, inputs) == finetune.key(silent, inputs)
     finetune(config, inputs, tmp_path / "out")
     capsys.readouterr()
     finetune(silent, inputs, tmp_path / "out")

@@ -12,7 +12,7 @@ from edgeft.files import rename_synced, write_json
 from edgeft.pipeline.steps import TRAINING, Step, steps
 from edgeft.recipe import Recipe
 from edgeft.search.budgeted.job import STAGES, Job
-from edgeft.stage import RUN_MARKER, StageResult, digest, read_result, stage_key
+from edgeft.stage import RUN_MARKER, StageResult, digest, read_result
 
 LASTING = (*TRAINING, "latency")  # what later trials may share; a table that is measured anew is another one
 READ = ("data", "baseline", "finetune", "augment")  # stages of the run, which no trial runs again
@@ -50,7 +50,7 @@ def made(job: Job, whole: Recipe) -> Made:
 
 def place_of(job: Job, step: Step) -> Path:
     """The folder of a stage: the run's own where that is complete with the same key, else one of the search's."""
-    key, _ = stage_key(step.name, step.config, step.inputs())
+    key = step.key()
     own = job.run / step.name
     done = read_result(own) if step.name in TRAINING else None  # what was timed earlier compares with nothing
     if done is not None and done.key == key and done.digest == digest(own):

@@ -1,0 +1,153 @@
+"""What decides the result of a stage, and the key that is its hash."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.metadata
+import platform
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from edgeft.files import file_sha256
+from edgeft.version import __version__
+
+# What a stage declares as `libraries`: distributions whose version changes what it writes. One that is not installed
+# has no part in the key.
+READING = ("numpy", "pyarrow", "datasets", "rensa", "py3langid")
+CLEANING = ("ftfy", "phonenumberslite", "phonenumbers", "presidio-analyzer", "spacy")
+SCORING = ("numpy", "scikit-learn", "scipy", "seqeval", "sacrebleu", "rouge-score")
+TRAINING = ("torch", "transformers", "tokenizers", "accelerate", *SCORING)
+ADAPTING = ("peft", "bitsandbytes")
+RUNNING = ("onnxruntime", "onnxruntime-gpu", "tokenizers", "numpy", *CLEANING)
+EXPORTING = ("torch", "transformers", "onnx", "onnxscript", "onnx-ir", *RUNNING, *SCORING)
+DRAWING = ("jinja2", "matplotlib")  # the report
+VERSIONED = tuple(dict.fromkeys((*TRAINING, *ADAPTING, "torch-pruning", *EXPORTING, *READING, *CLEANING)))
+
+SHOWN = 3  # differences in a line
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ingredients:
+    """Everything that decides what a stage writes.
+
+    Attributes:
+        stage: its name.
+        options: those of its config that change what it writes.
+        inputs: digest of each input.
+        code: hash of edgeft's sources.
+        libraries: version of each library that decides.
+        kernels: hash of the C sources and of what was built of them; empty where the stage runs no graph.
+        machine: what the timings of the stage rest on; empty where none decides.
+        facts: what else it writes down, as the keys of other stages.
+    """
+
+    stage: str
+    options: dict[str, Any]
+    inputs: dict[str, str]
+    code: str
+    libraries: dict[str, str] = field(default_factory=dict)
+    kernels: str = ""
+    machine: dict[str, Any] = field(default_factory=dict)
+    facts: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """The hash of all of it."""
+        return hashlib.sha256(msgspec.json.encode(asdict(self), order="deterministic")).hexdigest()
+
+
+def versions_of(packages: Iterable[str]) -> dict[str, str]:
+    """Versions of those packages that are installed."""
+    found = {}
+    for package in packages:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def versions() -> dict[str, str]:
+    """Versions of edgeft, Python and the installed libraries that decide some result."""
+    return {"edgeft": __version__, "python": platform.python_version(), **versions_of(VERSIONED)}
+
+
+@functools.cache
+def kernels_version() -> str:
+    """Hash of edgeft's C sources and of the libraries that were built of them."""
+    return digest_of_kernels(Path(__file__).parent / "runtime")
+
+
+def digest_of_kernels(runtime: Path) -> str:
+    """Hash of the C sources and built libraries below a folder; a kernel that isn't built changes it too."""
+    total = hashlib.sha256()
+    for file in sorted(runtime.rglob("*")):
+        if file.suffix in (".c", ".h", ".so", ".pyd", ".dylib", ".dll"):
+            total.update(f"{file.relative_to(runtime).as_posix()}\0{file_sha256(file)}\n".encode())
+    return total.hexdigest()
+
+
+def differences(before: Any, now: Ingredients, paths: Mapping[str, Path]) -> str:
+    """Why a result doesn't count any more, in words.
+
+    Args:
+        before: its `StageResult`; one of an earlier release lacks `code` and `libraries`.
+        now: what decides today.
+        paths: the inputs' files and folders.
+    """
+    found = [*_options(before, now), *_inputs(before, now, paths), *_facts(before, now), *_surroundings(before, now)]
+    more = [f"{len(found) - SHOWN} more"] if len(found) > SHOWN else []
+    return ", ".join([*found[:SHOWN], *more]) or "edgeft or its libraries changed since"
+
+
+def _options(before: Any, now: Ingredients) -> Iterator[str]:
+    for name, value in now.options.items():
+        if name in before.config and before.config[name] != value:
+            yield f"{now.stage}.{name} {_plain(before.config[name])} -> {_plain(value)}"
+
+
+def _plain(value: Any) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def _inputs(before: Any, now: Ingredients, paths: Mapping[str, Path]) -> Iterator[str]:
+    for label, digest in now.inputs.items():
+        what = paths[label].name if paths[label].is_file() else f"its input {label}"
+        if label not in before.inputs:
+            yield f"{what} is new"
+        elif before.inputs[label] != digest:
+            yield f"{what} changed since"
+    yield from (f"its input {label} is gone" for label in before.inputs if label not in now.inputs)
+
+
+def _facts(before: Any, now: Ingredients) -> Iterator[str]:
+    changed = [name for name, fact in now.facts.items() if before.facts and before.facts.get(name) != fact]
+    if changed:
+        yield f"{', '.join(changed)} {'is' if len(changed) == 1 else 'are'} new"
+
+
+def _surroundings(before: Any, now: Ingredients) -> Iterator[str]:
+    """What differs beside the user's own options and files."""
+    if before.machine != now.machine and before.machine:
+        yield f"another machine ({', '.join(_changed(before.machine, now.machine))})"
+    if before.libraries:
+        yield from _changed(before.libraries, now.libraries)
+    if before.kernels and before.kernels != now.kernels:
+        yield "edgeft's kernels changed"
+    if before.code and before.code != now.code:
+        old, new = before.versions.get("edgeft"), __version__
+        yield f"edgeft {old} -> {new}" if old != new else "edgeft's code changed"
+
+
+def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+    return [f"{name} {_word(before.get(name))} -> {_word(now.get(name))}" for name in names]
+
+
+def _word(value: Any) -> str:
+    return "none" if value is None else " ".join(map(str, value)) if isinstance(value, list) else str(value)
