@@ -16,8 +16,8 @@ from edgeft.export.texts import texts_of
 from edgeft.keys import EXPORTING
 from edgeft.progress import say
 from edgeft.recipe import ExportConfig
-from edgeft.stage import CHECKPOINTS, RUN_MARKER, Inputs, Metrics, stage
 from edgeft.runtime import host
+from edgeft.stage import CHECKPOINTS, RUN_MARKER, Inputs, Metrics, stage
 from edgeft.train import evaluate
 
 

@@ -17,8 +17,8 @@ from edgeft.bench.measure import measure
 from edgeft.data.dataset import Dataset
 from edgeft.data.dataset import load as load_dataset
 from edgeft.files import write_json
-from edgeft.pipeline.forms import ARTIFACT, TEACHER, collect_forms
 from edgeft.keys import EXPORTING
+from edgeft.pipeline.forms import ARTIFACT, TEACHER, collect_forms
 from edgeft.recipe import BenchConfig
 from edgeft.runtime import host
 from edgeft.stage import Inputs, Metrics, stage
