@@ -78,7 +78,7 @@ def test_a_folder_from_another_machine_is_measured_anew(
         assert f"{name}: another machine (processor {here} -> Another Processor); computed again" in said
     for name in ("data", "finetune", "distill"):
         assert f"{name}: complete, kept" in said
-    assert "artifact: baseline, export, bench are new; computed again" in said
+    assert any(line.startswith("artifact: ") and line.endswith("; computed again") for line in said.splitlines()), said
     assert artifact.read_manifest(copied / "artifact").latency["latency"]["p50_ms"] < 12345
     assert run_again(copied, run).count("complete, kept") == 9
 

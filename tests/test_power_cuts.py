@@ -14,7 +14,7 @@ import pytest
 import torch
 from support_faults import Record, Recorder, cuts, folder_after, recorded
 
-from edgeft import artifact, files, stage
+from edgeft import artifact, files, keys, stage
 from edgeft.artifact import InputSpec, Manifest, Quantization
 from edgeft.errors import ArtifactError
 from edgeft.export import package
@@ -37,7 +37,7 @@ STAGES = ("data", "train", "package", "artifact")
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Here the disk is a model, so nothing waits for the real one."""
     monkeypatch.setattr(os, "fsync", lambda _: None)
-    monkeypatch.setattr(stage, "versions", dict)
+    monkeypatch.setattr(keys, "versions", dict)
 
 
 # ---------------------------------------------------------------------------------------------------- a tiny whole run

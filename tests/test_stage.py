@@ -63,7 +63,7 @@ def test_the_result_is_in_the_folder(counted: Fixture) -> None:
     assert names(counted.out) == {"model.txt", COMPLETE}
     assert stage.read_result(counted.out) == result
     assert result.stage == "counted"
-    assert result.config == {"mistakes": 2, "seed": 3}
+    assert result.config == {"mistakes": 2, "texts": True, "seed": 3}
     assert result.inputs == {"data": stage.digest(counted.source)}
     assert result.digest == stage.digest(counted.out)
     assert (result.seed, result.metrics) == (3, {"accuracy": 0.5})
