@@ -84,7 +84,8 @@ def test_the_shipped_graph_answers_like_the_torch_model(real_run: dict[str, Any]
     ours = [model(text)[0]["label"] for text in texts]  # alone, as it was measured
     theirs = [torch_answer(text)[0]["label"] for text in texts]  # type: ignore[index]
     same = np.mean([a == b for a, b in zip(ours, theirs, strict=True)])
-    expected = real_run["json"]["stages"]["export"]["metrics"]["int8"]["test"]["agreement"]
+    exported = real_run["json"]["stages"]["export"]["metrics"]
+    expected = exported[exported["precision"]]["test"]["agreement"]
     assert same == pytest.approx(expected, abs=1.5 / len(texts))
 
 
@@ -191,9 +192,11 @@ def test_a_second_run_computes_nothing(real_run: dict[str, Any], reviews: Path) 
     assert before == {path: path.stat().st_mtime_ns for path in real_run["folder"].rglob("model.onnx")}
 
 
-def test_the_shipped_recipe_is_whole_and_has_the_decisions(real_artifact: Path) -> None:
+def test_the_shipped_recipe_is_whole_and_has_the_decisions(real_run: dict[str, Any], real_artifact: Path) -> None:
     shipped = recipe.load(str(real_artifact / "recipe.yaml"))
-    assert shipped.export.precision == "int8"
+    # Which of the int8 precisions is fastest, the processor decides.
+    assert shipped.export.precision == real_run["json"]["stages"]["export"]["metrics"]["precision"]
+    assert shipped.export.precision.startswith("int8")
     assert shipped.export.float_layers is not None
     assert shipped.finetune.seed == 0
 
