@@ -17,7 +17,7 @@ from edgeft.files import is_temporary, sweep, take_lock, write_json, written_who
 GUESSED = ("a.json.tmp", f"a.json.{os.getpid()}.part")  # what earlier versions wrote to
 
 
-@pytest.mark.parametrize("name", GUESSED)
+@pytest.mark.parametrize("name", GUESSED, ids=["tmp", "part"])
 def test_a_link_under_a_guessed_name_is_not_followed(name: str, tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     victim.write_text("precious")
