@@ -23,6 +23,7 @@ from edgeft.recipe import UpdateConfig
 from edgeft.stage import digest, read_result
 from edgeft.train import checkpoints
 from edgeft.train.forgetting import REHEARSAL_FRACTION
+from edgeft.train.metrics import bootstrap
 
 Rows = list[tuple[str, str]]
 Command = Callable[..., tuple[int, str, str]]
@@ -307,27 +308,91 @@ def test_the_table_by_hand() -> None:
     dataset = rows_of([0] * 25 + [1] * 10 + [1] * 5)
     before = np.array([1.0] * 35 + [0.0] * 5)
     after = np.array([0.0] + [1.0] * 24 + [0.0] * 4 + [1.0] * 6 + [1.0] * 5)
-    table = kept.compared(dataset, 35, before, after)
+    table = kept.compared(dataset, 35, before, after, 1)
+    lost = bootstrap.interval(before[:35] - after[:35], 35)
+    assert lost is not None
+    # the same draws in the same order
     assert table["earlier rows"] == {
         "rows": 35,
         "before": 1.0,
         "after": 30 / 35,
         "change_points": pytest.approx(-100 * 5 / 35),
         "judged": True,
+        "answers_lost": 5,
+        "level": 0.95,
+        "least_loss_points": pytest.approx(100 * lost.low),
     }
+    assert 0 < lost.low < 5 / 35
     assert table["new rows"]["change_points"] == 100
+    assert table["new rows"]["answers_lost"] == -5
     assert table["earlier rows, a"] == {
         "rows": 25,
         "before": 1.0,
         "after": 0.96,
         "change_points": pytest.approx(-4),
         "judged": True,
+        "answers_lost": 1,
+        "level": 0.975,
+        "least_loss_points": 0,
     }
-    assert table["earlier rows, b"]["judged"] is False  # ten rows say little
     assert kept.fallen(table, 14.3) == []
-    assert kept.fallen(table, 5) == ["earlier rows (35) fell from 1.0000 to 0.8571, by 14.3 points"]
-    assert len(kept.fallen(table, 3.9)) == 2
-    assert kept.fallen(table, 100 * 5 / 35) == []  # just as much as allowed
+    assert kept.fallen(table, 1)[0] == (
+        "earlier rows (35) fell from 1.0000 to 0.8571, by 5 of 35 answers (14.3 points), "
+        f"and by at least {100 * lost.low:.1f} points in its 95% interval"
+    )
+    assert table["earlier rows, b"]["least_loss_points"] == pytest.approx(10)  # a draw with one of the four
+    assert len(kept.fallen(table, 9.9)) == 1 + (100 * lost.low > 9.9)
+    assert not kept.fallen({"all": table["earlier rows"]}, table["earlier rows"]["least_loss_points"])  # as allowed
+    assert kept.unproved(table, 1) == [
+        "earlier rows, a fell from 1.0000 to 0.9600, by 1 of 25 answers (4.0 points): may be chance"
+    ]
+
+
+def test_one_answer_of_32_refuses_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """22 of 32 answers of one label before, 21 after: 3.1 points of a budget of one."""
+    dataset = rows_of([0] * 32 + [1] * 32)
+    before = np.array([1.0] * 22 + [0.0] * 10 + [1.0] * 32)
+    after = np.array([1.0] * 21 + [0.0] * 11 + [1.0] * 32)
+    kept.judged(UpdateConfig(run="x"), dataset, 64, before, after, tmp_path, "teacher")
+    line = "on earlier rows, a fell from 0.6875 to 0.6562, by 1 of 32 answers (3.1 points): may be chance"
+    assert line in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_part_in_which_losing_everything_proves_nothing_is_listed_and_not_judged(tmp_path: Path) -> None:
+    assert kept.fewest_rows(0.95) == 6
+    assert 0.5**6 <= 0.025 < 0.5**5  # by hand: what an interval leaves to chance at one end
+    assert (kept.slice_level(2), kept.fewest_rows(kept.slice_level(2))) == (0.975, 7)
+    assert kept.fewest_rows(kept.slice_level(30)) == 11
+    for rows, refused in ((6, False), (7, True)):
+        dataset = rows_of([0] * 1500 + [1] * rows)
+        before, after = np.ones(1500 + rows), np.array([1.0] * 1500 + [0.0] * rows)
+        table = kept.compared(dataset, len(before), before, after, 1)
+        assert table["earlier rows, b"]["judged"] is refused
+        assert table["earlier rows, b"]["change_points"] == -100
+        assert bool(kept.fallen(table, 1)) is refused
+        reasons = [line.rsplit(": ")[-1] for line in kept.unproved(table, 1)]
+        assert reasons == ([] if refused else ["too few rows to judge"])
+
+
+def refusals(true_loss: float, draws: int) -> int:
+    """How many of so many simulated updates of 300 earlier rows with two labels are refused, at a budget of 1 point.
+
+    Three of four answers are right; the update loses 2% of all answers and wins as many, and loses more on top.
+    """
+    dataset = rows_of([0, 1] * 150)
+    refused = 0
+    for seed in range(draws):
+        rng = np.random.default_rng(seed)
+        before = rng.random(300) < 0.75
+        kept_right = rng.random(300) >= (0.02 + true_loss) / 0.75
+        after = np.where(before, kept_right, rng.random(300) < 0.02 / 0.25)
+        refused += bool(kept.fallen(kept.compared(dataset, 300, before * 1.0, after * 1.0, 1), 1))
+    return refused
+
+
+def test_harmless_updates_pass_and_true_losses_are_caught() -> None:
+    assert refusals(0.0, 200) <= 0.05 * 200
+    assert refusals(0.06, 50) >= 0.75 * 50
 
 
 def test_parts_by_value_are_the_most_frequent_ones() -> None:

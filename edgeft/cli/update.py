@@ -32,6 +32,7 @@ def update(
         data: new rows, of the same columns and labels; may be repeated.
         run_dir: run folder of the update; default RUN-update.
         budget_drop: points that the lead metric on earlier test rows, or on those of one label, may fall; default 1.
+            A fall that chance may explain is said and refuses nothing.
         budget: limits of the artifact, as in "p99<=15ms,size<=30MB,drop<=1pt"; default RUN's.
         set: any option, as in --set finetune.rehearsal_fraction=0.5; may be repeated.
         until: the last stage to run.

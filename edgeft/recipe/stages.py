@@ -132,7 +132,9 @@ class UpdateConfig(StageConfig):
     )
     max_old_drop_points: Annotated[
         Points | None,
-        _option("refused where the lead metric on earlier test rows, or on those of a label, falls by more", "points"),
+        _option(
+            "refused where the lead metric on earlier test rows, or on those of a label, surely falls by more", "points"
+        ),
     ] = None
 
 
