@@ -41,8 +41,8 @@ def pipeline(
         run_dir: run folder; default runs/NAME, NAME being the recipe's.
         budget: limits, as in "p99<=15ms,size<=30MB,drop<=1pt".
         set: any option, as in --set distill.epochs=2; may be repeated.
-        until: the last stage to run: data, baseline, finetune, distill, prune, export, calibrate, package, bench or
-            artifact.
+        until: the last stage to run: data, baseline, finetune, augment, distill, latency, prune, export, calibrate,
+            package, bench or artifact; of those, the ones that the recipe asks for.
         dry_run: print the stages and their state, and do nothing.
     """
     given = {

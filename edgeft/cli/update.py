@@ -35,7 +35,8 @@ def update(
             A fall that chance may explain is said and refuses nothing.
         budget: limits of the artifact, as in "p99<=15ms,size<=30MB,drop<=1pt"; default RUN's.
         set: any option, as in --set finetune.rehearsal_fraction=0.5; may be repeated.
-        until: the last stage to run.
+        until: the last stage to run: data, baseline, finetune, update, augment, distill, latency, prune, export,
+            calibrate, package, bench, update_artifact or artifact; of those, the ones that the recipe asks for.
         dry_run: print the stages and their state, and do nothing.
     """
     given = {"update.max_old_drop_points": budget_drop, "budget": budget}

@@ -249,11 +249,15 @@ def preflight(recipe: Recipe, names: Collection[str] | None = None) -> None:
         processes.check(recipe.finetune)
     if recipe.augment.enabled and "augment" in names:
         augment.check(recipe.augment, kind)
+    for module, purpose in modules_needed(recipe, names).items():
+        require(module, purpose)
+
+
+def modules_needed(recipe: Recipe, names: Collection[str]) -> dict[str, str]:
+    """What the stages import late, each module with its purpose, so that a run doesn't stop for it in the middle."""
     needed = {"sklearn": "for the metrics", "jinja2": "for the report", "matplotlib": "for the report's plots"}
     needed |= {"onnxruntime": "to run the artifact", "onnx": "to export"} if "export" in names else {}
-    needed |= {"torch_pruning": "to prune"} if recipe.prune.enabled and "prune" in names else {}
-    for module, purpose in needed.items():
-        require(module, purpose)
+    return needed | ({"torch_pruning": "to prune"} if recipe.prune.enabled and "prune" in names else {})
 
 
 def check_ships(recipe: Recipe, kind: str, names: Collection[str]) -> None:

@@ -45,7 +45,7 @@ def _headline(results: Results, console: Console) -> None:
     latency = bench["latency"]
     console.print(
         f"artifact: {facts.size(size)}, p50 {latency['p50_ms']:.2f} ms, p99 {latency['p99_ms']:.2f} ms "
-        f"({bench['threads']} thread); stages took {seconds:.0f} s, at most "
+        f"({bench['threads']} thread{'s' if bench['threads'] > 1 else ''}); stages took {seconds:.0f} s, at most "
         f"{facts.size(max(result.peak_memory_bytes for result in results.values()))} of memory"
     )
     if abstains := results["calibrate"].metrics.get("selective"):
