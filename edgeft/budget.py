@@ -58,10 +58,15 @@ def _limit(part: str) -> Limit:
 def broken(limits: tuple[Limit, ...], measured: Mapping[str, float]) -> list[str]:
     """One line for each limit that the measured quantities break; what was not measured can't break one."""
     return [
-        f"{limit.text}: measured {_shown(limit, measured[limit.quantity])}"
+        describe(limit, measured[limit.quantity])
         for limit in limits
         if limit.quantity in measured and not measured[limit.quantity] <= limit.bound  # NaN breaks it
     ]
+
+
+def describe(limit: Limit, value: float) -> str:
+    """A limit beside what was measured, as in "size<=30MB: measured 12.1MB"."""
+    return f"{limit.text}: measured {_shown(limit, value)}"
 
 
 def _shown(limit: Limit, value: float) -> str:

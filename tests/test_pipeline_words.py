@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from edgeft.pipeline import summary
+from edgeft.pipeline import ship, summary
 from edgeft.pipeline.launch import ROOMS
 from edgeft.pipeline.steps import modules_needed
 from edgeft.recipe import Recipe
@@ -52,3 +52,14 @@ def test_threads_are_counted(threads: int, words: str) -> None:
     shown = io.StringIO()
     summary._headline(results, Console(file=shown, width=200))
     assert words in shown.getvalue()
+
+
+def test_a_report_shows_each_limit_with_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ship, "measured", lambda results: {"p99": 3.2, "size": 2.1e6, "drop": 0.25})
+    chosen = Recipe(budget="p99<=4ms,size<=3MB,drop<=1pt")
+    assert ship.budget_lines(chosen, {}, {"p99": [3.9, 4.1, 3.8]}) == [
+        "p99<=4ms: p99 3.9, 4.1, 3.8 ms in three processes; the budget is 4 ms",
+        "size<=3MB: measured 2.1MB",
+        "drop<=1pt: measured 0.25pt",
+    ]
+    assert ship.budget_lines(Recipe(), {}, {}) == []

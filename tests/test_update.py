@@ -47,6 +47,7 @@ SETTINGS: dict[str, Any] = {
     "bench.queries": 10,
     "bench.warmup": 1,
     "bench.against_teacher": False,
+    "budget": "size<=900MB",
 }
 
 
@@ -115,6 +116,7 @@ def test_an_update_ends_with_an_artifact_that_knows_both(
     report = (tmp_path / "run" / "artifact" / "report.html").read_text()
     assert '<section id="update">' in report
     assert "earlier rows, up" in report
+    assert "<b>Within budget</b><ul><li>size&lt;=900MB: measured 0." in report
     assert "accuracy of the artifact" in report
 
     chosen = recipe.load(str(tmp_path / "run" / "recipe.yaml"))

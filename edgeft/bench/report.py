@@ -69,7 +69,7 @@ class ReportInputs:
         bench: what `measure` returned, and `against_teacher` with `teacher`, `artifact` and `ratio`.
         calibration: what the calibration stage found.
         parity: what the parity check found.
-        budget: one line for each limit that the artifact breaks.
+        budget: one line for each limit that the artifact holds, with what was measured.
         versions: of the libraries.
         data: rows of each split, labels, duplicates and what else the data stage counted.
         metrics: of baseline, teacher, student and artifact, all on the test split; may be empty.

@@ -142,6 +142,18 @@ def read_budget(run_dir: Path) -> dict[str, Any]:
     return kept
 
 
+def budget_lines(chosen: Recipe, results: Results, seen: checks.Seen) -> list[str]:
+    """One line for each limit of the recipe, with what was measured; in each process where it was measured again."""
+    limits = budget.parse(chosen.budget or "")
+    figures = measured(results) if limits else {}
+    return [
+        f"{limit.text}: {checks.describe(limit, seen[limit.quantity])}"
+        if limit.quantity in seen
+        else budget.describe(limit, figures[limit.quantity])
+        for limit in limits
+    ]
+
+
 def quality(results: Results, looked: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Test metrics of baseline, teacher, student and artifact.
 
@@ -276,6 +288,7 @@ def report(chosen: Recipe, results: Results, run_dir: Path, found: Answers) -> s
             bench={**results["bench"].metrics, **({"near_the_budget": again} if again else {})},
             calibration=results["calibrate"].metrics,
             parity=results["export"].metrics["parity"],
+            budget=budget_lines(chosen, results, read_budget(run_dir).get("seen_ms", {})),
             rungs=results["export"].metrics.get("rungs", []),
             precision=results["export"].metrics["precision"],
             versions=gates.versions(results),
