@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from types import FrameType
 
 from cyclopts import CycloptsError, UnknownOptionError
 
@@ -32,13 +37,21 @@ __all__ = [
 ]
 
 
+STOPPED = "stopped; the same command goes on where it was"
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came; whoever tidies up after Ctrl-C does so for it, too."""
+
+
 def main() -> None:
-    """Run a command; a user error is one line on stderr and exit code 2."""
+    """Run a command; a user error is one line on stderr and exit code 2, a stop by Ctrl-C 130, one by SIGTERM 143."""
     # Neither the tokenizers' warning about forks nor bitsandbytes' about a kernel hub tells a user what to do.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     try:
-        app(sys.argv[1:], exit_on_error=False, print_error=False)
+        with _terminate_as_interrupt():
+            app(sys.argv[1:], exit_on_error=False, print_error=False)
     except CycloptsError as error:
         _fail(" ".join(str(error).split()) + _hint(error), 2)
     except EdgeftError as error:
@@ -47,8 +60,27 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
         _fail(str(error), 2)
+    except Terminated:
+        _fail(STOPPED, 143)
     except KeyboardInterrupt:
-        _fail("stopped; the same command goes on where it was", 130)
+        _fail(STOPPED, 130)
+
+
+@contextlib.contextmanager
+def _terminate_as_interrupt() -> Iterator[None]:
+    """Raise `Terminated` on SIGTERM meanwhile; Python lets only the main thread of a process say so."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _raise_terminated)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _raise_terminated(number: int, frame: FrameType | None) -> None:
+    raise Terminated
 
 
 def _hint(error: CycloptsError) -> str:

@@ -120,7 +120,10 @@ def test_pruning_that_costs_too_much_is_retried_and_left_out(data: Path, tiny_mo
         assert result.metrics["tried"][-1]["drop_points"] <= 0
 
 
-def test_a_stop_by_hand_and_the_way_on_are_said(data: Path, tiny_model: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("stop", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["ctrl-c", "sigterm"])
+def test_a_stop_and_the_way_on_are_said(
+    stop: signal.Signals, code: int, data: Path, tiny_model: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "out"
     flags = ["--model", tiny_model, "--method", "full", "--max-length", 16, "--batch-size", 8, "--checkpoint-steps", 2]
     line = ["finetune", "--data", data, "--out", out, *flags]
@@ -130,14 +133,14 @@ def test_a_stop_by_hand_and_the_way_on_are_said(data: Path, tiny_model: Path, tm
         stderr=subprocess.PIPE,
         text=True,
         # A shell's background jobs ignore it, and their children with them.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=lambda: signal.signal(stop, signal.SIG_DFL),
     ) as one:
         while not (out / "checkpoints" / "last.pt").exists():
             assert one.poll() is None
             time.sleep(0.01)
-        one.send_signal(signal.SIGINT)
+        one.send_signal(stop)
         said = one.communicate()[1]
-    assert one.returncode == 130
+    assert one.returncode == code
     assert said.splitlines()[-1] == "edgeft: stopped; the same command goes on where it was"
     again = edgeft(*line, "--epochs", 20)
     assert again.returncode == 0
