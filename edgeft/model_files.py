@@ -101,7 +101,7 @@ def check_texts(folder: Path) -> None:
         ModelError: names the file.
     """
     home = folder.resolve()
-    blobs = home.parent.parent / "blobs" if home.parent.name == "snapshots" else home
+    blobs = next((parent.parent / "blobs" for parent in home.parents if parent.name == "snapshots"), home)
     for file in _texts(folder):
         _check_regular(file)
         target = file.resolve()

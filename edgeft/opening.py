@@ -271,7 +271,7 @@ def open_text(
     """
     actual = encoding_of(path, name, encoding)
     try:
-        return io.TextIOWrapper(open_bytes(path, name, limits), encoding=actual, newline="", errors=errors)
+        return io.TextIOWrapper(open_bytes(path, name, limits), encoding=actual, newline=newline, errors=errors)
     except LookupError:
         option = limits.flag("encoding", "cp1252")
         raise DataError(
@@ -311,22 +311,26 @@ class BadByte:
 
 
 def bad_byte(path: Path, name: str, limits: Limits = LIMITS) -> BadByte:
-    """Look at a whole file that turned out not to be UTF-8, a chunk at a time."""
+    """Look at a whole file that turned out not to be UTF-8, a chunk at a time.
+
+    cp1252 is proposed only where no character of several bytes was read before: else the file is UTF-8 but for a byte.
+    """
     utf8, western = codecs.getincrementaldecoder("utf-8")(), codecs.getincrementaldecoder("cp1252")()
-    offset, first, value, decodes = 0, -1, 0, True
+    offset, first, value, decodes, wide = 0, -1, 0, True, False
     with open_bytes(path, name, limits) as file:
         while chunk := file.read1(CHUNK_BYTES):
             if first < 0:
                 pending = len(utf8.getstate()[0])
                 try:
-                    utf8.decode(chunk)
+                    wide = wide or not utf8.decode(chunk).isascii()
                 except UnicodeDecodeError as error:
                     first, value = offset - pending + error.start, error.object[error.start]
+                    wide = wide or not error.object[: error.start].isascii()
             decodes = decodes and b"\0" not in chunk and _decodes(western, chunk)
             offset += len(chunk)
     if first < 0 and (half := utf8.getstate()[0]):  # the file ends in the middle of a character
         first, value = offset - len(half), half[0]
-    return BadByte(max(first, 0), value, "cp1252" if decodes else None)
+    return BadByte(max(first, 0), value, "cp1252" if decodes and not wide else None)
 
 
 def _decodes(decoder: codecs.IncrementalDecoder, chunk: bytes) -> bool:

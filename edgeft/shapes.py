@@ -310,7 +310,12 @@ def stored_weights(place: Path | str) -> model_files.Stored:
     single = cached_file(place, model_files.WEIGHTS, _raise_exceptions_for_missing_entries=False)
     if single is not None:
         return model_files.read_weights(Path(single).parent)
-    index = Path(cached_file(place, model_files.INDEX))
+    index = Path(cached_file(place, model_files.INDEX, _raise_exceptions_for_missing_entries=False) or "")
+    if not index.name:
+        raise ModelError(
+            f"{place}: the hub has no {model_files.WEIGHTS} of it, and edgeft loads safetensors only; save the model "
+            "in a folder with save_pretrained, and give that"
+        )
     for name in model_files.shard_names(index):
         cached_file(place, name)
     return model_files.read_weights(index.parent)

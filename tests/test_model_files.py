@@ -148,6 +148,16 @@ def test_configs_that_no_model_has(folder: Path, change: Change, message: str) -
     refused(folder, message)
 
 
+def test_labels_may_be_called_as_sizes_are(folder: Path) -> None:
+    names = ["dim", "vocab_size", "hidden_size"]
+    rewrite(
+        folder / "config.json",
+        id2label=dict(enumerate(names)),
+        label2id={name: index for index, name in enumerate(names)},
+    )
+    assert models.read_config(folder).label2id["dim"] == 0
+
+
 def test_layers_without_weights_take_no_memory(folder: Path) -> None:
     """Each would be filled with random numbers before anybody counts what is missing."""
     rewrite(folder / "config.json", num_hidden_layers=1000)

@@ -108,8 +108,9 @@ class Race:
 def race_forms(forms: Mapping[str, Form], rows: int, queries: int, warmup: int) -> Race:
     """Race forms of a model: the same rows in turns, in rounds that are measured again where something disturbed them.
 
-    In a turn each form is asked its share of `IN_A_ROW` rows, the same ones from the same row on, after another one
-    that isn't timed; who goes first moves on by one at each turn.
+    In a turn each form is asked its share of `IN_A_ROW` rows, after another one that isn't timed. A share is spread
+    over the rows of its turn and moves on by one row at each turn, so that every form meets every row: rows differ in
+    length. Who goes first moves on by one at each turn.
 
     Args:
         forms: by name.
@@ -146,8 +147,13 @@ def race_forms(forms: Mapping[str, Form], rows: int, queries: int, warmup: int) 
 
 def _take_turn(form: Form, rows: int, start: int, length: int) -> Times:
     form.answer((start - 1) % rows)  # the caches are its own again
-    count = max(1, round(form.share * length))
-    return np.array([time_ms(form.answer, (start + place) % rows) for place in range(count)])
+    return np.array([time_ms(form.answer, (start + offset) % rows) for offset in _offsets(form.share, start, length)])
+
+
+def _offsets(share: float, start: int, length: int) -> list[int]:
+    """Which rows of a turn a form is asked, counted from its first one."""
+    count, turn = max(1, round(share * length)), start // length
+    return sorted((index * length // count + turn) % length for index in range(count))
 
 
 # --------------------------------------------------------------------------------------------------------------- words

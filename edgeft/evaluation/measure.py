@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -77,11 +78,9 @@ def evaluate(model: Model, file: str, columns: Mapping[str, Any], resamples: int
 def _count_labels(dataset: Dataset) -> dict[str, int]:
     """Rows (of tags: words) of each label, those without any among them."""
     columns = dataset.test.columns
-    used = [
-        *columns.get("label", ()),
-        *(name for key in ("labels", "tags") for row in columns.get(key, ()) for name in row),
-    ]
-    return {label: used.count(label) for label in dataset.labels}
+    used = Counter(columns.get("label", ()))
+    used.update(name for key in ("labels", "tags") for row in columns.get(key, ()) for name in row)
+    return {label: used[label] for label in dataset.labels}
 
 
 def _calibration(

@@ -25,7 +25,7 @@ from edgeft.train.judges import KNOWN
 
 # What an artifact's recipe says of a file, beside the columns' names.
 OPTION = re.compile(r"\bdata\.(\w+_column|delimiter|encoding|skip_bad_rows|label_delimiter)\b")
-READING = ("multi_label", "label_delimiter", "delimiter", "encoding")
+READING = ("multi_label", "label_delimiter")  # what a label means; how a file is written, the file itself says
 
 
 def check_kind(manifest: Manifest) -> None:

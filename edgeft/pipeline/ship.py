@@ -136,10 +136,9 @@ def broken_limits(limits: Sequence[Limit], figures: Mapping[str, float], seen: c
 def read_budget(run_dir: Path) -> dict[str, Any]:
     """What held the budget, as `check_budget` kept it; empty where nothing did."""
     try:
-        kept: dict[str, Any] = msgspec.json.decode((run_dir / BUDGET).read_bytes())
-    except (FileNotFoundError, msgspec.DecodeError):
+        return msgspec.json.decode((run_dir / BUDGET).read_bytes(), type=dict[str, Any])
+    except (FileNotFoundError, msgspec.DecodeError, UnicodeDecodeError):
         return {}
-    return kept
 
 
 def budget_lines(chosen: Recipe, results: Results, seen: checks.Seen) -> list[str]:

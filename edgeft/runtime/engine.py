@@ -126,6 +126,7 @@ def _options(ort: Any, threads: int, library: Path | None, exact: bool, spinning
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 4  # what is wrong is said once, by the exception
+    options.add_session_config_entry("session.load_model_format", "ONNX")  # what was checked, never guessed from bytes
     options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spinning)))
     if exact:  # u8u8 kernels, which take 1.3 to 1.8 times as long where u8s8 ones are exact too
         options.add_session_config_entry("session.x64quantprecision", "1")

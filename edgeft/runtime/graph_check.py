@@ -32,7 +32,9 @@ REFUSED_OPERATORS = frozenset(
     }
 )
 MAX_FIELDS = 5_000_000
+MAX_FUNCTION_BYTES = 65_536  # edgeft's largest one has a tenth of it
 MAX_DEPTH = 60
+ORT_MARK = b"ORTM"  # at byte 4 of a file in onnxruntime's own format, which onnxruntime would read instead
 
 VARINT, EIGHT_BYTES, BYTES, FOUR_BYTES = 0, 1, 2, 5  # wire types; groups are refused
 
@@ -66,6 +68,8 @@ def check_graph(content: bytes, name: str) -> None:
     Raises:
         ArtifactError: it does, or it isn't an ONNX file.
     """
+    if content[4:8] == ORT_MARK:
+        raise ArtifactError(f"{name} is in onnxruntime's own format, which nothing can check; an artifact has ONNX")
     try:
         _walk(content)
     except ValueError as error:
@@ -87,6 +91,8 @@ def _walk(content: bytes) -> None:
         children = CHILDREN[message]
         for number, wire, value, after in read_fields(content, start, end):
             fields_left -= 1
+            if fields_left < 0:
+                raise ValueError(f"has more than {MAX_FIELDS:,} fields, which no graph of edgeft's has")
             if message == TENSOR:
                 _check_tensor_field(number, value if wire == VARINT else after - value)
             elif wire == BYTES and number in children:
@@ -99,8 +105,6 @@ def _walk(content: bytes) -> None:
                     waiting.append((child, value, after, depth + 1))
             elif number == OPERATOR and message == NODE and content[value:after] in REFUSED_OPERATORS:
                 raise ValueError(f"uses operator {content[value:after].decode()}, which no graph of edgeft's does")
-        if fields_left < 0:
-            raise ValueError(f"has more than {MAX_FIELDS:,} fields, which no graph of edgeft's has")
 
 
 def _check_tensor_field(number: int, value: int) -> None:
@@ -110,6 +114,8 @@ def _check_tensor_field(number: int, value: int) -> None:
 
 def _check_function(content: bytes, start: int, end: int) -> None:
     """Whether a function is one that edgeft writes, unchanged."""
+    if end - start > MAX_FUNCTION_BYTES:
+        raise ValueError(f"has a function of {end - start:,} bytes; edgeft writes at most {MAX_FUNCTION_BYTES:,}")
     named: dict[int, bytes] = {}
     for number, wire, value, after in read_fields(content, start, end):
         if wire == BYTES:

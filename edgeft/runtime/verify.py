@@ -115,8 +115,14 @@ def read_golden(model: Model) -> Golden:
 
 
 def _golden_bytes(model: Model) -> bytes:
-    """Of a loaded artifact the bytes that its manifest lists, which is not written yet where they are recorded."""
-    if model.checks_answers and artifact.GOLDEN in model.manifest.files:
+    """Of a loaded artifact the bytes that its manifest lists, which is not written yet where they are recorded.
+
+    Raises:
+        FileNotFoundError: the manifest lists none; what else lies there may be anybody's.
+    """
+    if model.checks_answers:
+        if artifact.GOLDEN not in model.manifest.files:
+            raise FileNotFoundError(artifact.GOLDEN)
         return artifact.read_file(model.folder, model.manifest, artifact.GOLDEN)
     return (model.folder / artifact.GOLDEN).read_bytes()
 

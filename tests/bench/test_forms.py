@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -47,7 +48,7 @@ def test_all_forms_are_asked_the_same_rows_in_turns(monkeypatch: pytest.MonkeyPa
     )
     assert {name: raced.latency(name).queries for name in raced.turns} == {"artifact": 40, "teacher": 8}
     assert machine.asked[:8] == [*(("artifact", row) for row in (49, 0, 1, 2, 3, 4)), ("teacher", 49), ("teacher", 0)]
-    assert machine.asked[8:10] == [("teacher", 4), ("teacher", 5)]  # who goes first moves on
+    assert machine.asked[8:10] == [("teacher", 4), ("teacher", 6)]  # who goes first moves on, and its row
     assert (len(raced.noise), raced.repeated) == (4, 0)
 
 
@@ -115,3 +116,15 @@ def test_the_sentence_follows_from_the_interval(ratio: dict[str, Any], said: str
 def test_nothing_to_race_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="nothing to time: 0 models, 5 texts, 10 queries"):
         race_forms({}, 5, 10, 0)
+
+
+@pytest.mark.parametrize("share", [0.5, 0.25])
+def test_a_share_of_the_queries_meets_every_row(share: float) -> None:
+    """Rows differ in length, so that a form that met only the first of each turn would be compared on others."""
+    rows, met = 20, {"whole": Counter[int](), "part": Counter[int]()}
+
+    def form(name: str, part: float) -> Form:
+        return Form(answer=lambda row: met[name].update([row]), share=part)
+
+    race_forms({"whole": form("whole", 1.0), "part": form("part", share)}, rows, queries=160, warmup=0)
+    assert set(met["part"]) == set(range(rows))

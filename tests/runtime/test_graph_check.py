@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper, parser
+from support_counts import write_artifact
 from support_graphs import small
 
 from edgeft.errors import ArtifactError
 from edgeft.export import files, operators
 from edgeft.runtime import graph_check
+from edgeft.runtime.engine import Engine
 from edgeft.runtime.graph_check import BODY_SHA256, body_sha256, check_graph
 
 WEIGHT = np.arange(6, dtype=np.float32).reshape(3, 2)
@@ -186,3 +190,57 @@ def test_depth_and_number_of_fields_are_bounded(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(graph_check, "MAX_FIELDS", 20)
     with pytest.raises(ArtifactError, match="has more than 20 fields"):
         check_graph(graph().SerializeToString(), "model.onnx")
+
+
+def test_the_format_of_onnxruntime_is_refused() -> None:
+    content = b"\x08\x01\x09\x00ORTM" + graph().SerializeToString()
+    with pytest.raises(ArtifactError, match="is in onnxruntime's own format"):
+        check_graph(content, "model.onnx")
+
+
+def test_the_engine_takes_onnx_alone(tmp_path: Path) -> None:
+    """Bytes that onnxruntime would take for its own format, as its reader looks at the fifth to the eighth."""
+    own = tmp_path / "model.ort"
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(own)
+    options.add_session_config_entry("session.save_model_format", "ORT")
+    model = write_artifact(tmp_path / "artifact") / "model.onnx"
+    onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+    content = own.read_bytes()
+    assert content[4:8] == b"ORTM"
+    onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])  # it would be loaded
+    with pytest.raises(ArtifactError, match="can't be loaded"):
+        Engine(own, 0, content=content)
+
+
+def test_fields_are_counted_while_they_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also those of one flat message, before the whole of it was read."""
+    monkeypatch.setattr(graph_check, "MAX_FIELDS", 100)
+    read = 0
+
+    def counted(*arguments: Any) -> Any:
+        nonlocal read
+        for field in fields(*arguments):
+            read += 1
+            yield field
+
+    fields = graph_check.read_fields
+    monkeypatch.setattr(graph_check, "read_fields", counted)
+    with pytest.raises(ArtifactError, match="has more than 100 fields"):
+        check_graph(b"\x08\x01" * 10_000, "model.onnx")
+    assert read == 101
+
+
+def test_a_function_is_of_bounded_size() -> None:
+    padded = b"\x52\x06edgeft\x0a\x06Linear" + b"\x10\x01" * 40_000
+    model = graph().SerializeToString() + b"\xca\x01" + varint(len(padded)) + padded
+    with pytest.raises(ArtifactError, match="has a function of 80,016 bytes; edgeft writes at most 65,536"):
+        check_graph(model, "model.onnx")
+
+
+def varint(number: int) -> bytes:
+    groups = bytearray()
+    while number > 0x7F:
+        groups.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes([*groups, number])

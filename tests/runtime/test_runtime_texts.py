@@ -83,3 +83,9 @@ def test_what_cannot_be_read_is_one_line(name: str, content: bytes, line: str, t
 def test_no_file(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such file"):
         list(texts(tmp_path / "none"))
+
+
+def test_a_lone_carriage_return_is_part_of_a_line(tmp_path: Path) -> None:
+    file = tmp_path / "texts.txt"
+    file.write_bytes(b"one\rstill one\ntwo\r\n")
+    assert list(texts(file)) == ["one\rstill one", "two"]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from support_counts import write_artifact
 
 import edgeft
 from edgeft import artifact
@@ -174,3 +176,13 @@ def test_the_command_says_that_token_ids_were_asked(kind_root: Any, tmp_path: Pa
     assert "replay: 20/20 answers (of token ids, not texts) equal" in out
     with pytest.raises(ArtifactError, match=r"has token ids instead of texts .* give texts with --file"):
         texts_of(tmp_path / "artifact")
+
+
+def test_golden_rows_that_no_manifest_lists_are_not_replayed(tmp_path: Path) -> None:
+    """Anybody may have put them there, or a pipe in their place."""
+    folder = write_artifact(tmp_path / "artifact")
+    (folder / artifact.GOLDEN).unlink()
+    artifact.write_manifest(folder, artifact.read_manifest(folder), [artifact.MODEL, artifact.TOKENIZER])
+    os.mkfifo(folder / artifact.GOLDEN)
+    with pytest.raises(ArtifactError, match=r"has no golden\.json to replay"):
+        replay(edgeft.load(folder))
