@@ -24,8 +24,8 @@ from edgeft.compress.int8 import (
     rounded_weight,
     settle,
 )
+from edgeft.export import operators, token_int8
 from edgeft.export import rounding as rounding_of_graph
-from edgeft.export import token_int8
 from edgeft.export.files import save
 from edgeft.export.net import Net
 from edgeft.export.ranges import channel_ranges
@@ -46,7 +46,7 @@ FORMS += [("bert", bits) for bits in ((4, 8), (8, 4), (4, 4))]
 @pytest.mark.parametrize(("kind", "bits"), FORMS)
 def test_the_model_answers_as_the_int8_graph(kind: str, bits: tuple[int, int], tmp_path: Path) -> None:
     model, fp32 = classifier(kind)[0], captured(kind)
-    save(fp32, tmp_path / "fp32.onnx")
+    save(operators.add_bodies(captured(kind)), tmp_path / "fp32.onnx")
     names = [site.linear.x for site in token_int8.sites(Net(captured(kind)))]
     ranges = channel_ranges(tmp_path / "fp32.onnx", names, [Window(ids, [0] * len(ids)) for ids in IDS], tmp_path / "r")
     graph = token_int8.quantize(fp32, ranges, rounding.STRENGTH, (), True, *bits)

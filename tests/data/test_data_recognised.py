@@ -63,6 +63,15 @@ def test_what_is_told_is_not_looked_for(raw: Raw) -> None:
     assert list(texts(Path(path), "label,n", Form(delimiter=";"))) == ["y,1", "w,2"]
 
 
+def test_a_stray_byte_in_utf8_is_no_file_in_cp1252(raw: Raw) -> None:
+    """Read as cp1252, each of its accents would become two other letters."""
+    content = table(",").replace("text 7", "d\u00e9j\u00e0 7").encode() + b"caf\xe9,a\n"
+    with pytest.raises(UserError) as caught:
+        sources.read_rows(DataConfig(file=raw("a.csv", content)))
+    assert "0xE9" in str(caught.value)
+    assert "cp1252" not in str(caught.value)
+
+
 def test_a_file_in_cp1252_names_the_flag_that_reads_it(raw: Raw) -> None:
     content = table(",").replace("text 7", "caf\u00e9 7").encode("cp1252")
     path = raw("a.csv", content)
