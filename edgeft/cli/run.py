@@ -56,7 +56,6 @@ def pipeline(
     settings = {path: value for path, value in given.items() if value is not None}
     chosen = _chosen(name, {**settings, **recipe.parse_settings(set or [])})
     folder = run_dir or Path("runs") / chosen.name
-    hub.check(chosen.finetune.model or hub.DEMO)
     need_training()
     from edgeft.pipeline import run as room
 
@@ -68,8 +67,12 @@ def pipeline(
 
 
 def _chosen(name: str | None, settings: dict[str, Any]) -> recipe.Recipe:
-    """The recipe, with the task that the columns give away where neither it nor a setting names one."""
+    """The recipe, with the task that the columns give away where neither it nor a setting names one.
+
+    Its model is looked for before anything of the rows is read.
+    """
     chosen = recipe.load(name, settings)
+    hub.check(chosen.finetune.model or hub.DEMO)
     tree = recipe.with_settings(recipe.read_tree(name) if name else {}, settings)
     if "task" in tree or "task" in (tree.get("data") or {}):
         return chosen
