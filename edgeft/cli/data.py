@@ -203,17 +203,18 @@ def advise(
     if config.file is None:
         problem = Problem(task=task_of(config), rows=rows or 1, tokens=tokens or 1.0, labels=labels)
     else:
+        counter = counting(model)  # first, as a model that can't be had is said before rows are read
         config = _with_task(config)
-        problem, things = _measured(config, model)
+        problem, things = _measured(config, counter)
     _show_advice(problem, things, config, json)
 
 
-def _measured(config: DataConfig, model: str | None) -> tuple[Problem, list[dict[str, Any]]]:
+def _measured(config: DataConfig, counter: Counting) -> tuple[Problem, list[dict[str, Any]]]:
     """The problem of a file, and what there is to do about its rows."""
     from edgeft.data.profile import profile
     from edgeft.pipeline.advise import problem_of
 
-    document = profile(config, counting(model), judged=0)
+    document = profile(config, counter, judged=0)
     return problem_of(document), document["todo"]
 
 
