@@ -43,7 +43,7 @@ class Ingredients:
         libraries: version of each library that decides.
         kernels: hash of the C sources and of what was built of them; empty where the stage runs no graph.
         machine: what the timings of the stage rest on; empty where none decides.
-        facts: what else it writes down, as the keys of other stages.
+        facts: what else decides, as the keys of other stages.
     """
 
     stage: str

@@ -294,11 +294,6 @@ def tell_sizes(module: nn.Module) -> None:
         module.normalized_shape = tuple(module.weight.shape)
 
 
-def stored_shapes(place: Path | str) -> model_files.Shapes:
-    """The shape of every weight of a model folder or hub id, from the heads of its safetensors files."""
-    return stored_weights(place).shapes
-
-
 def stored_weights(place: Path | str) -> model_files.Stored:
     """What the weights of a model folder or hub id are; those of an id are fetched.
 

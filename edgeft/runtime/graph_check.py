@@ -1,9 +1,8 @@
-"""What a graph from elsewhere may hold, read from its bytes before onnxruntime sees them.
+"""Check an untrusted ONNX graph from its bytes, before onnxruntime sees them.
 
-A reader of protocol buffers that knows the few messages of ONNX in which something can stand that a runtime would act
-on: tensors in other files, functions, operators that repeat without bound. The device has no `onnx`, and onnxruntime
-opens other files by itself without saying so. What the reader doesn't understand is refused, so that it never passes
-over what another one reads.
+This protocol buffer reader knows the few ONNX messages that can hold something a runtime would act on: tensors in other
+files, functions, operators that repeat without bound. The device has no `onnx`, and onnxruntime opens other files
+silently. Bytes that aren't protocol buffers are refused; fields that hold none of these things are passed over.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from typing import Any
 from edgeft.errors import ArtifactError
 
 DOMAIN = "edgeft"
-# SHA-256 of `canonical_form` of the functions that `edgeft.export.operators` writes; a test holds them together.
+# SHA-256 of `canonical_form` of the functions that `edgeft.export.operators` writes; a test checks that they match.
 BODY_SHA256 = {
     "Linear": "7b6bac168df592fc6a17f5cf347bdc487ec0c0dc914a0c20e2a3d84a76613e32",
     "GeluLinear": "3ba06b5417d642bb45ab275b5487cd53a29463597014e42be1336d5eee5db48a",
@@ -24,7 +23,7 @@ BODY_SHA256 = {
     "Int8Weight": "39b07b45c62f52201a6bf631d4324c3392a1a93ab16797d09efcabf0ce12d502",
     "Attention": "b729f5565633dcec983db023f46ae8256504d780711f8a93a3937b82d232cd0f",
 }
-# They run as often as a file says, or read files; nothing that edgeft exports has them.
+# They repeat as often as a file says, or read files. No graph that edgeft exports has them.
 REFUSED_OPERATORS = frozenset(
     {
         *(b"Loop", b"Scan", b"SequenceMap", b"EPContext"),
@@ -32,14 +31,14 @@ REFUSED_OPERATORS = frozenset(
     }
 )
 MAX_FIELDS = 5_000_000
-MAX_FUNCTION_BYTES = 65_536  # edgeft's largest one has a tenth of it
+MAX_FUNCTION_BYTES = 65_536  # edgeft's largest one has 1,065
 MAX_DEPTH = 60
 ORT_MARK = b"ORTM"  # at byte 4 of a file in onnxruntime's own format, which onnxruntime would read instead
 
 VARINT, EIGHT_BYTES, BYTES, FOUR_BYTES = 0, 1, 2, 5  # wire types; groups are refused
 
-# Of each message, the numbers of the fields that are messages themselves, as onnx.proto declares them.
-MODEL, GRAPH, NODE, ATTRIBUTE, TENSOR, SPARSE, FUNCTION, TRAINING, OPSET, OTHER = range(10)
+# Field number to message type, of the fields that are checked; numbers as in onnx.proto.
+MODEL, GRAPH, NODE, ATTRIBUTE, TENSOR, SPARSE, FUNCTION, TRAINING, OPSET = range(9)
 CHILDREN: dict[int, dict[int, int]] = {
     MODEL: {7: GRAPH, 8: OPSET, 20: TRAINING, 25: FUNCTION},
     GRAPH: {1: NODE, 5: TENSOR, 15: SPARSE},
@@ -59,7 +58,9 @@ Field = tuple[int, int, int, int]  # number, wire type, then of a varint its val
 
 
 def check_graph(content: bytes, name: str) -> None:
-    """Refuse a graph that reads other files, runs without bound, or has functions that edgeft didn't write.
+    """Refuse a graph that reads other files, has an operator that repeats, or functions that edgeft didn't write.
+
+    What it allocates while it runs isn't bounded.
 
     Args:
         content: of an ONNX file.
@@ -77,7 +78,7 @@ def check_graph(content: bytes, name: str) -> None:
 
 
 def _walk(content: bytes) -> None:
-    """Look at every message of a model.
+    """Check every message of a model.
 
     Raises:
         ValueError: says in words that follow the file's name what it can't be.
@@ -113,7 +114,7 @@ def _check_tensor_field(number: int, value: int) -> None:
 
 
 def _check_function(content: bytes, start: int, end: int) -> None:
-    """Whether a function is one that edgeft writes, unchanged."""
+    """Refuse a function unless it is one that edgeft writes, unchanged."""
     if end - start > MAX_FUNCTION_BYTES:
         raise ValueError(f"has a function of {end - start:,} bytes; edgeft writes at most {MAX_FUNCTION_BYTES:,}")
     named: dict[int, bytes] = {}

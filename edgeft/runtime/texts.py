@@ -152,6 +152,8 @@ def _lines(opened: TextIO, name: str, form: Form, file: Path | None = None) -> I
 
 
 def _not_utf8(where: str, file: Path | None, form: Form) -> str:
+    if form.encoding.lower() not in ("utf-8", "utf8"):
+        return f"{where} is not {form.encoding}; name the file's own encoding, as in --encoding utf-8"
     remedy = "save the file as UTF-8" if file is None else bad_byte(file, str(file), form.limits).describe(form.limits)
     return f"{where} is not UTF-8; {remedy}"
 

@@ -304,12 +304,12 @@ def test_pruning_goes_on_after_loading(tmp_path: Path) -> None:
 def test_weights_in_several_files(tmp_path: Path) -> None:
     model, _ = pruned("llama", **CUTS["everything"])
     models.save(model, words(), tmp_path, 16)
-    whole = shapes.stored_shapes(tmp_path)
+    whole = shapes.stored_weights(tmp_path).shapes
     assert whole["model.layers.0.mlp.down_proj.weight"] == [24, 48]
     (tmp_path / "model.safetensors").unlink()
     model.save_pretrained(tmp_path, max_shard_size="10KB")
     assert len(list(tmp_path.glob("model-*.safetensors"))) > 1
-    assert shapes.stored_shapes(tmp_path) == whole
+    assert shapes.stored_weights(tmp_path).shapes == whole
     same(logits(models.load_classifier(tmp_path, None)), logits(model), 1e-6)
 
 

@@ -12,7 +12,7 @@ import pytest
 from edgeft.data.records import read_file
 from edgeft.data.table import Reading
 from edgeft.errors import UserError
-from edgeft.runtime.texts import texts
+from edgeft.runtime.texts import Form, texts
 
 
 def test_each_format_gives_the_same_texts(tmp_path: Path) -> None:
@@ -89,3 +89,10 @@ def test_a_lone_carriage_return_is_part_of_a_line(tmp_path: Path) -> None:
     file = tmp_path / "texts.txt"
     file.write_bytes(b"one\rstill one\ntwo\r\n")
     assert list(texts(file)) == ["one\rstill one", "two"]
+
+
+def test_a_wrong_encoding_is_named_as_it_was_given(tmp_path: Path) -> None:
+    file = tmp_path / "texts.txt"
+    file.write_bytes(b"ab\x81c\n")
+    with pytest.raises(UserError, match=r"line 1 is not cp1252; name the file's own encoding, as in --encoding utf-8$"):
+        list(texts(file, form=Form(encoding="cp1252")))
