@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sized
 from types import TracebackType
 from typing import TypeVar
@@ -24,6 +26,7 @@ from edgeft.printing import WordConsole, printable
 T = TypeVar("T")
 
 PLAIN_SECONDS = 10.0  # between two plain lines of one bar
+WHOLE_SECONDS = 1.0  # between two looks at how long a whole run takes
 
 
 def console() -> Console:
@@ -36,6 +39,50 @@ def say(text: str) -> None:
     if ranks.is_main():
         sys.stderr.write(f"{printable(text)}\n")  # one write: two threads' prints can share a line
         sys.stderr.flush()
+
+
+def about(seconds: float) -> str:
+    """A length of time as one would say it, as in "about 12 min"."""
+    if seconds < 60:
+        return "less than a minute"
+    minutes = round(seconds / 60)
+    return f"about {minutes} min" if minutes < 90 else f"about {minutes / 60:.1f} h"
+
+
+class Whole(ABC):
+    """A run of several stages, of which bars show a part."""
+
+    name: str = ""
+    started: float = 0.0
+
+    @property
+    @abstractmethod
+    def where(self) -> str:
+        """As "stage 3 of 10"."""
+
+    @abstractmethod
+    def left(self, title: str, done: int, total: int | None, seconds: float) -> str:
+        """As "about 12 min left"; empty where nobody can know.
+
+        Args:
+            title: of a bar that moves.
+            done: of its steps, since it began.
+            total: steps that it had to do then.
+            seconds: since it began.
+        """
+
+
+_wholes: list[Whole] = []
+
+
+@contextlib.contextmanager
+def part_of(whole: Whole) -> Iterator[None]:
+    """The bars inside say where the whole run stands."""
+    _wholes.append(whole)
+    try:
+        yield
+    finally:
+        _wholes.remove(whole)
 
 
 class Bar:
@@ -53,6 +100,8 @@ class Bar:
         self.total = total
         self.done = 0
         self.note = ""
+        self._begun, self._first = time.monotonic(), 0
+        self._whole, self._looked = "", -WHOLE_SECONDS
         self._console = console()
         self._live: Progress | None = None
         self._last_line = time.monotonic()
@@ -64,9 +113,10 @@ class Bar:
                 TimeElapsedColumn(),
                 TimeRemainingColumn(),
                 TextColumn("{task.fields[note]}", markup=False),
+                TextColumn("{task.fields[whole]}", style="dim", markup=False),
                 console=self._console,
             )
-            self._task = self._live.add_task(title, total=total, note="")
+            self._task = self._live.add_task(title, total=total, note="", whole="")
 
     def __enter__(self) -> Bar:
         if self._live:
@@ -85,9 +135,24 @@ class Bar:
         """Count `steps` more steps."""
         self.done += steps
         if self._live:
-            self._live.update(self._task, completed=self.done)
+            self._live.update(self._task, completed=self.done, whole=self._of_whole())
         elif time.monotonic() - self._last_line > PLAIN_SECONDS:
             self._line()
+
+    def resume(self, done: int) -> None:
+        """Begin after steps that an earlier process did; they say nothing about the pace."""
+        self._first = done
+        self.advance(done)
+
+    def _of_whole(self) -> str:
+        """Where the whole run stands, looked at now and then."""
+        now = time.monotonic()
+        if _wholes and now - self._looked >= WHOLE_SECONDS:
+            self._looked = now
+            total = None if self.total is None else self.total - self._first
+            left = _wholes[-1].left(self.title, self.done - self._first, total, now - self._begun)
+            self._whole = f"{_wholes[-1].where}, {left}" if left else _wholes[-1].where
+        return self._whole
 
     def show(self, note: str) -> None:
         """Change the text at the end of the bar, as in "loss 0.31"."""
@@ -98,7 +163,9 @@ class Bar:
     def _line(self) -> None:
         self._last_line = time.monotonic()
         of = f"/{self.total}" if self.total is not None else ""
-        say(f"{self.title}: {self.done}{of} {self.note}".rstrip())
+        ended = self.total is not None and self.done >= self.total
+        whole = "" if ended else self._of_whole()
+        say(f"{self.title}: {self.done}{of} {self.note}".rstrip() + (f" ({whole})" if whole else ""))
 
 
 def track(items: Iterable[T], title: str, total: int | None = None) -> Iterator[T]:

@@ -79,7 +79,8 @@ def _trainer(
 
     loss = Loss(objective(config, task, student, lesson), items.lengths, items.weights.tolist(), names)
     rate = config.learning_rate or DEFAULT_RATE
-    return Trainer(student, loss, validation(task, student), config, rate, out_dir, title)
+    scored = task.scored(task.dataset.labels)
+    return Trainer(student, loss, validation(task, student), config, rate, out_dir, title, scored=scored)
 
 
 def _learn_int8(

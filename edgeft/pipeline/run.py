@@ -15,10 +15,11 @@ from edgeft.errors import OutputFolderError, RecipeError, UserError
 from edgeft.files import make_folder, sweep, take_lock, write_atomically, write_json
 from edgeft.keys import DRAWING, RUNNING, SCORING
 from edgeft.pipeline import early, scrutiny, ship
+from edgeft.pipeline.course import Course
 from edgeft.pipeline.steps import feasible, form, in_run, left_out, preflight, steps
-from edgeft.progress import say
+from edgeft.progress import part_of, say
 from edgeft.recipe import Recipe, StageConfig
-from edgeft.stage import RUN_MARKER, Inputs, StageResult, holds_nothing, stage
+from edgeft.stage import RUN_MARKER, Inputs, StageResult, holds_nothing, read_result, stage
 from edgeft.train import swapped
 
 ARTIFACT = "artifact"
@@ -65,13 +66,19 @@ def stages(whole: Recipe, run_dir: Path, until: str | None) -> list[str]:
 
 
 def _run(whole: Recipe, run_dir: Path, names: list[str]) -> dict[str, StageResult]:
-    results: dict[str, StageResult] = {}
-    for step in steps(whole, in_run(run_dir)):
-        if step.name in names:
-            results[step.name] = step.run(run_dir / step.name)
+    before = {name: read_result(run_dir / name) for name in names}
+    course = Course(whole, names, {name: done for name, done in before.items() if done is not None})
+    with part_of(course):
+        for step in steps(whole, in_run(run_dir)):
+            if step.name in names:
+                course.begin(step.name)
+                course.end(step.name, step.run(run_dir / step.name))
+        results = course.results
+        if ARTIFACT in names:
+            course.begin(ARTIFACT)
+            ship.check_budget(whole, results, run_dir)
+            results[ARTIFACT] = finish(whole, results, run_dir)
     if ARTIFACT in names:
-        ship.check_budget(whole, results, run_dir)
-        results[ARTIFACT] = finish(whole, results, run_dir)
         (run_dir / artifact.REPORT).unlink(missing_ok=True)  # of an earlier run that ended before
     else:
         write_atomically(run_dir / artifact.REPORT, early.report(whole, results, run_dir).encode())

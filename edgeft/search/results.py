@@ -190,6 +190,12 @@ def ranked(rows: list[Row]) -> list[Row]:
 
 def show(found: Found, console: Console) -> None:
     """The table, the best trial with its test figure, and what to do next."""
+    show_table(found, console)
+    _show_best(found, console)
+
+
+def show_table(found: Found, console: Console) -> None:
+    """The table, and why trials failed."""
     options = list(dict.fromkeys(path for row in found.rows for path in row.options))
     table = Table("trial", "state", "score", "looks", "seconds", box=box.SIMPLE_HEAD)
     for path in options:
@@ -204,7 +210,6 @@ def show(found: Found, console: Console) -> None:
     for row in found.rows:
         if row.error:
             console.print(f"trial {row.number} failed: {row.error}", soft_wrap=True, markup=False)
-    _show_best(found, console)
 
 
 def _show_best(found: Found, console: Console) -> None:

@@ -12,6 +12,7 @@ from edgeft.data import sources
 from edgeft.data.prepare import run as prepare
 from edgeft.errors import OutputFolderError, RecipeError
 from edgeft.pipeline.steps import preflight
+from edgeft.progress import console, say
 from edgeft.recipe import Recipe
 from edgeft.search import results, trial
 from edgeft.search import space as spaces
@@ -58,13 +59,28 @@ def search(
     with search_folder(folder, definition(base, space, pruner)):
         job = Job(base, space, folder, trials, pruner, keep_all)
         study = _ready(job)
-        if workers == 1:
-            trial.work(job)
-        else:
-            work_together(job, workers, study)
+        try:
+            if workers == 1:
+                trial.work(job)
+            else:
+                work_together(job, workers, study)
+        except KeyboardInterrupt:
+            report_so_far(job, study)
+            raise
         with studies.exclusive(folder):
             trial.tidy(job, study)
             return results.write(job, study)
+
+
+def report_so_far(job: Job, study: optuna.Study) -> None:
+    """The table, best recipe and page of a search that was stopped; nothing where no trial is complete."""
+    if studies.best(study) is None:
+        return
+    with studies.exclusive(job.folder):
+        trial.tidy(job, study)
+        found = results.write(job, study)
+    results.show_table(found, console())
+    say(f"search: the trials so far: {found.page}")
 
 
 def _preflight(base: Recipe, space: spaces.Space) -> None:

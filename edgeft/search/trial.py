@@ -75,6 +75,13 @@ class Job:
         return self.parent is not None and os.getppid() != self.parent
 
 
+def described(base: Recipe, options: Mapping[str, Any]) -> str:
+    """What a trial is: its options that differ from the recipe's, as in "lora_rank 4, epochs 2"."""
+    other = {path: value for path, value in options.items() if value != value_at(base, path)}
+    words = [f"{path} {value:.3g}" if isinstance(value, float) else f"{path} {value}" for path, value in other.items()]
+    return ", ".join(words) or "the recipe itself"
+
+
 def value_at(base: Recipe, path: str) -> Any:
     """The value of an option."""
     found: Any = base
@@ -155,6 +162,7 @@ def _trained(job: Job, trial: Trial) -> float:
         TrainingError: there is none.
     """
     whole = with_options(job.base, trial.params)
+    say(f"search: trial {trial.number} of {job.trials}: {described(job.base, trial.params)}")
     folder = job.place(trial.number)
     finetune(whole.finetune, {"data": job.folder / DATA, **finetuning(whole)}, folder)
     value = best_score(folder)

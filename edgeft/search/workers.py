@@ -18,7 +18,8 @@ import torch
 from edgeft.errors import TrainingError
 from edgeft.progress import Bar, say
 from edgeft.search import study as studies
-from edgeft.search.trial import Job
+from edgeft.search.results import scored
+from edgeft.search.trial import DATA, Job
 from edgeft.search.worker import main
 
 WORKERS = "workers"
@@ -60,13 +61,14 @@ def _ended_with_us(processes: Sequence[BaseProcess]) -> Iterator[None]:
 def _wait(processes: Sequence[BaseProcess], job: Job, study: optuna.Study) -> None:
     """A bar over the trials of all workers."""
     say(f"search: {len(processes)} workers, their lines in {job.folder / WORKERS}")
+    metric = scored(job.folder / DATA)
     with Bar("search", job.trials) as bar:
         alive = True
         while alive:
             alive = any(process.is_alive() for process in processes)
             bar.advance(_finished(study) - bar.done)
             if (best := studies.best(study)) is not None:
-                bar.show(f"best {best.value:.4f} (trial {best.number})")
+                bar.show(f"best {metric} {best.value:.4f} on validation (trial {best.number})")
             time.sleep(POLL_S if alive else 0)
 
 

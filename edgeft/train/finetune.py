@@ -128,7 +128,17 @@ def train(task: TrainingTask, model: Any, config: FinetuneConfig, out_dir: Path,
     rate = config.learning_rate or defaults.LEARNING_RATES[config.method]
     before_step = unfreezing(model, config, len(items))
     with memory.explained(config, device, "set up"):
-        trainer = Trainer(model, loss, validation(task, model), config, rate, out_dir, "finetune", before_step)
+        trainer = Trainer(
+            model,
+            loss,
+            validation(task, model),
+            config,
+            rate,
+            out_dir,
+            "finetune",
+            before_step,
+            task.scored(task.dataset.labels),
+        )
     return trainer.fit()
 
 

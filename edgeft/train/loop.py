@@ -191,6 +191,7 @@ class Trainer:
         learning_rate: the peak.
         out_dir: for checkpoints and history.jsonl.
         title: of the progress bar.
+        scored: the name of what `score` orders looks by.
         before_step: called with the steps done before each step; may change which of the parameters train.
     """
 
@@ -204,10 +205,11 @@ class Trainer:
         out_dir: Path,
         title: str,
         before_step: BeforeStep = as_it_is,
+        scored: str = "score",
     ) -> None:
         self.model, self.loss, self.evaluate = model, loss, evaluate
         self.config, self.out_dir, self.title = config, out_dir, title
-        self.before_step = before_step
+        self.before_step, self.scored = before_step, scored
         self.plan = plan(config, len(loss.lengths))
         self.device = next(model.parameters()).device
         self.arithmetic = Arithmetic(config.precision, self.device)
@@ -233,7 +235,7 @@ class Trainer:
             say(f"{self.title}: goes on after step {self.progress.step}")
         groups = step_groups(self.config, self.loss.lengths, self.config.seed or 0, self.progress.step, self.plan)
         with deterministic(), reporting.followed(self._training()), Bar(self.title, self.plan.steps) as bar:
-            bar.advance(self.progress.step)
+            bar.resume(self.progress.step)
             for group in groups:
                 if self._stopped():
                     say(f"{self.title}: stops early, as {self.progress.stale} looks in a row were no better")
@@ -286,8 +288,9 @@ class Trainer:
 
     def _note(self) -> str:
         loss = next((row["loss"] for row in reversed(self.progress.history) if "loss" in row), math.nan)
-        best = f" · best on validation {self.progress.best['score']:.4f}" if self.progress.best else ""
-        return f"loss {loss:.3f}{best}"
+        best = self.progress.best
+        named = f", best {self.scored} {best.get(self.scored, best['score']):.4f} on validation" if best else ""
+        return f"loss {loss:.3f}{named}"
 
     def _checkpoint(self) -> None:
         state = {

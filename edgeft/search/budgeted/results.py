@@ -39,6 +39,7 @@ class Found:
         points: number of each of those -> its run folder.
         commands: number of each of those -> the command that remakes it.
         kept_bytes: what the stages take on the disk.
+        finished: whether there are as many trials as were wanted; a search that was stopped ships nothing.
     """
 
     run: Path
@@ -53,6 +54,7 @@ class Found:
     points: dict[int, Path]
     commands: dict[int, str]
     kept_bytes: int
+    finished: bool = True
 
     @property
     def best(self) -> Row | None:
@@ -94,7 +96,8 @@ def document(found: Found) -> dict[str, Any]:
         "trials": [_trial(found, row) for row in found.rows],
         "pareto": found.pareto,
         "best": best.number if best else None,
-        "artifact": str(found.folder / ARTIFACT) if best else None,
+        "artifact": str(found.folder / ARTIFACT) if best and found.finished else None,
+        "finished": found.finished,
         "nothing_fits": None if best else nothing_fits(found),
         "relaxations": [] if best else [asdict(one) for one in front.relaxations(found.rows, found.limits)],
         "kept_bytes": found.kept_bytes,
@@ -182,6 +185,17 @@ HEADINGS = ("valid", "test", "drop", "p50 ms", "p99 ms", "size", "fits")
 
 def show(found: Found, console: Console) -> None:
     """The table, the commands of the Pareto points, and what ships."""
+    console.print(_table(found))
+    for row in found.rows:
+        console.print(f"trial {row.number}: {_tried(found, row)}", soft_wrap=True, markup=False)
+    console.print("\nPareto points:")
+    for number in found.pareto:
+        console.print(f"  trial {number}: {figures(found, found.rows[number])}", soft_wrap=True, markup=False)
+        console.print(f"    {found.commands[number]}", soft_wrap=True, markup=False)
+    _show_best(found, console)
+
+
+def _table(found: Found) -> Table:
     table = Table(box=box.SIMPLE_HEAD, title_justify="left", padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("trial", no_wrap=True)
     table.title = f"{facts.name(found.metric)} under {found.budget}; drop in points under the teacher"
@@ -190,14 +204,12 @@ def show(found: Found, console: Console) -> None:
     for row in ranked(found):
         name = f"{row.number} {mark(found, row)}".strip()
         table.add_row(name, *columns(found, row), style="bold" if row == found.best else None)
-    console.print(table)
-    for row in found.rows:
-        console.print(f"trial {row.number}: {_tried(found, row)}", soft_wrap=True, markup=False)
-    console.print("\nPareto points:")
-    for number in found.pareto:
-        console.print(f"  trial {number}: {figures(found, found.rows[number])}", soft_wrap=True, markup=False)
-        console.print(f"    {found.commands[number]}", soft_wrap=True, markup=False)
-    _show_best(found, console)
+    return table
+
+
+def show_so_far(found: Found, console: Console) -> None:
+    """The table of a search that was stopped."""
+    console.print(_table(found))
 
 
 def _tried(found: Found, row: Row) -> str:

@@ -17,7 +17,7 @@ from edgeft.files import write_atomically, write_json
 from edgeft.pipeline import gates
 from edgeft.pipeline.run import alone
 from edgeft.pipeline.steps import check_ships, feasible, form, in_run
-from edgeft.progress import say
+from edgeft.progress import console, say
 from edgeft.recipe import Recipe
 from edgeft.search import space as spaces
 from edgeft.search import study as studies
@@ -73,8 +73,20 @@ def compress(
     with search_folder(job.folder, definition(job), "--out"), alone(job.folder):
         study = opened(job)
         stages.prepare(job)
-        work(job, study)
+        try:
+            work(job, study)
+        except KeyboardInterrupt:
+            report_so_far(job, study, limits)
+            raise
         return written(job, study, limits)
+
+
+def report_so_far(job: Job, study: optuna.Study, limits: str) -> None:
+    """The table and the page of a search that was stopped; nothing ships, and no trial says nothing."""
+    if any(row.measured for row in rows_of(job, study)):
+        found = summed_up(job, study, limits, finished=False)
+        results.show_so_far(found, console())
+        say(f"compress: the trials so far: {found.page}")
 
 
 def base_of(run: Path, settings: Mapping[str, Any]) -> Recipe:
@@ -164,10 +176,17 @@ def _take_over(job: Job, study: optuna.Study) -> None:
 def written(job: Job, study: optuna.Study, limits: str) -> Found:
     """Keep what is worth keeping, ship the best, and write results.json and the page."""
     rows = rows_of(job, study)
-    numbers = front.pareto(rows, job.latencies)
-    points.keep(job, study, numbers)
+    points.keep(job, study, front.pareto(rows, job.latencies))  # what ships is one of them
     if (best := front.best(rows, job.latencies)) is not None:
         points.ship(job, study, best.number)
+    return summed_up(job, study, limits)
+
+
+def summed_up(job: Job, study: optuna.Study, limits: str, finished: bool = True) -> Found:
+    """Write results.json and the page of the trials as they are."""
+    rows = rows_of(job, study)
+    numbers = front.pareto(rows, job.latencies)
+    points.keep(job, study, numbers)
     teacher = read_result(in_run(job.run)["finetune"])
     assert teacher is not None  # `base_of` has seen it
     lead, _ = gates.measures({"finetune": teacher})
@@ -184,6 +203,7 @@ def written(job: Job, study: optuna.Study, limits: str) -> Found:
         points={number: job.place(rows[number].options) for number in numbers},
         commands={number: job.command(rows[number].options) for number in numbers},
         kept_bytes=stages.kept_bytes(job),
+        finished=finished,
     )
     write_json(job.folder / results.RESULTS, results.document(found))
     write_atomically(found.page, page.render(found).encode())

@@ -12,12 +12,12 @@ from edgeft.bench import facts
 from edgeft.errors import GateError, ModelError, RecipeError, TrainingError
 from edgeft.pipeline import gates, limits, ship
 from edgeft.pipeline.steps import form, in_run
-from edgeft.progress import say
+from edgeft.progress import about, say
 from edgeft.search import study as studies
 from edgeft.search.budgeted import candidate, front, stages
 from edgeft.search.budgeted.front import CANDIDATE, FOLDERS, MEASURED, QUALITY, Row
 from edgeft.search.budgeted.job import STAGES, Job
-from edgeft.search.trial import WHY, give_back_memory
+from edgeft.search.trial import WHY, described, give_back_memory
 from edgeft.stage import read_result
 from edgeft.train import tasks
 from edgeft.train.watch import Training, Watcher, watching
@@ -77,7 +77,7 @@ def optimistic(looks: Mapping[int, float], step: int, steps: int) -> float | Non
 def run_trial(job: Job, study: optuna.Study, trial: Trial) -> None:
     """Make a trial's model and tell the study how good, fast and small it is."""
     try:
-        values = _values(job, trial)
+        values = _values(job, study, trial)
     except optuna.TrialPruned as ended:
         trial.set_user_attr(WHY, str(ended))
         told = study.tell(trial, state=TrialState.PRUNED)
@@ -90,13 +90,22 @@ def run_trial(job: Job, study: optuna.Study, trial: Trial) -> None:
     give_back_memory()
 
 
-def _values(job: Job, trial: Trial) -> list[float]:
+def _left(job: Job, study: optuna.Study) -> str:
+    """About how long the trials that are left take, as those before; nothing before one has ended."""
+    trials = study.get_trials(deepcopy=False)
+    seconds = [trial.duration.total_seconds() for trial in trials if trial.state.is_finished() and trial.duration]
+    left = job.trials - sum(trial.state.is_finished() for trial in trials)
+    return f", {about(left * sum(seconds) / len(seconds))} left" if seconds else ""
+
+
+def _values(job: Job, study: optuna.Study, trial: Trial) -> list[float]:
     """Points above the teacher, latency in ms, bytes.
 
     Raises:
         TrialPruned: it is hopeless.
     """
     whole = job.recipe_of(trial.number, trial.params)
+    say(f"compress: trial {trial.number} of {job.trials}{_left(job, study)}: {described(job.base, trial.params)}")
     if trial.number > 0 and (found := candidate.hopeless(job, whole)):
         trial.set_user_attr(CANDIDATE, found[1])
         constrain(job, trial, found[1])

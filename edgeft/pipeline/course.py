@@ -1,0 +1,164 @@
+"""How long the stages that are left will take: from the rows, the layers, and the seconds of those before."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from edgeft import models
+from edgeft.errors import EdgeftError
+from edgeft.progress import Whole, about, say
+from edgeft.recipe import Recipe, TrainingConfig
+from edgeft.stage import StageResult
+from edgeft.train import defaults
+
+# The unit of work is one row through one layer; backward takes twice as long as forward.
+TRAINED = 3
+LOOKS = 4  # at the evaluation rows: while it trains, at its end, and for the closer look
+PRECISIONS = 3  # graphs that an export asks every evaluation row
+RUNTIME = 0.5  # of torch's latency, batch 1
+ALONE = 2.0  # a text asked alone takes so many times its share of a batch
+FORMS, FORM_QUERIES = 10, 1000  # of the latency table
+# What doesn't depend on the rows: loading, capturing, fresh processes. Seconds, of runs on two cores.
+FIXED_S = {"baseline": 1, "update": 5, "latency": 60, "export": 12, "calibrate": 1, "package": 2, "bench": 7}
+FIXED_S |= {"update_artifact": 3, "artifact": 3}
+SETTLED_STEPS, SETTLED_S = 5, 3.0  # of a training before its pace says anything
+
+
+@dataclass
+class Course(Whole):
+    """The stages of a run, and what is known of their pace.
+
+    Attributes:
+        recipe: resolved.
+        names: of the stages, in order.
+        before: results that an earlier run left.
+        results: of those that ended.
+        unchanged: whether all that ended were kept, so that the others of `before` will be.
+        pace_s: of a unit of work in the training before; None: nobody knows yet.
+    """
+
+    recipe: Recipe
+    names: Sequence[str]
+    before: Mapping[str, StageResult] = field(default_factory=dict)
+    results: dict[str, StageResult] = field(default_factory=dict)
+    pace_s: float | None = None
+    unchanged: bool = True
+
+    def begin(self, name: str) -> None:
+        """Say which stage it is and about how long is left."""
+        self.name, self.started = name, time.monotonic()
+        left = self.left("", 0, None, 0.0)
+        say(f"stage {self.names.index(name) + 1} of {len(self.names)}: {name}{f', {left}' if left else ''}")
+
+    def end(self, name: str, result: StageResult) -> None:
+        """A stage is done, or was kept: what it took says what the others will."""
+        self.results[name] = result
+        self.unchanged &= result == self.before.get(name)
+        units = self.units(name)
+        if name in ("finetune", "distill", "prune") and units and result.seconds:
+            self.pace_s = result.seconds / units
+
+    @property
+    def where(self) -> str:
+        """As "stage 3 of 10"."""
+        return f"stage {self.names.index(self.name) + 1} of {len(self.names)}"
+
+    def left(self, title: str, done: int, total: int | None, seconds: float) -> str:
+        """About how long the whole run still takes, as "about 12 min left"; empty where nobody can know.
+
+        Args:
+            title: of the bar that moves; a training's is its stage.
+            done: of its steps, since it began.
+            total: steps that it had to do then.
+            seconds: since it began.
+        """
+        pace, here = self.pace_s, self.seconds(self.name, self.pace_s)
+        if title == self.name and total and done >= SETTLED_STEPS and seconds >= SETTLED_S:
+            whole = seconds * total / done
+            units = self.units(self.name)
+            pace = pace or (whole / units if units else None)
+            here = whole - seconds
+        elif here is not None:
+            here = max(0.0, here - (time.monotonic() - self.started))
+        later = [self.seconds(name, pace) for name in self.names[self.names.index(self.name) + 1 :]]
+        known = [one for one in (here, *later) if one is not None]
+        return f"{about(sum(known))} left" if len(known) == 1 + len(later) else ""
+
+    # -------------------------------------------------------------------------------------------------------- a stage
+
+    def seconds(self, name: str, pace: float | None) -> float | None:
+        """How long a stage takes; None where nobody knows."""
+        if self.unchanged and name in self.before:
+            return 0.0
+        if name in FIXED_S:
+            asked = self._asked_s(name, pace)
+            return None if asked is None else FIXED_S[name] + asked
+        units = self.units(name)
+        return None if units is None or pace is None else units * pace
+
+    def units(self, name: str) -> float | None:
+        """The work of a training; None where it isn't known before it begins."""
+        rows, layers = self._rows(), self._layers()
+        config = getattr(self.recipe, name, None)
+        if rows is None or layers is None or not isinstance(config, TrainingConfig):
+            return None
+        teacher, student = layers
+        if name == "finetune":
+            return teacher * (TRAINED * self._epochs(rows["train"]) * rows["train"] + LOOKS * rows["asked"])
+        learnt = rows["train"] + rows["unlabelled"]
+        said = teacher * learnt if name == "distill" else 0  # the teacher's outputs are kept for pruning
+        return said + student * (TRAINED * (config.epochs or 1) * learnt + LOOKS * rows["asked"])
+
+    def _epochs(self, rows: float) -> float:
+        """Of fine-tuning: the recipe's, or those that it decides on."""
+        decided = self.results["finetune"].metrics.get("decided", {}) if "finetune" in self.results else {}
+        chosen = self.recipe.finetune.epochs or decided.get("epochs", {}).get("value")
+        return float(chosen or defaults.epochs(self.recipe.task, round(rows)))
+
+    def _asked_s(self, name: str, pace: float | None) -> float | None:
+        """What a stage that trains nothing takes for its rows and queries."""
+        rows, layers = self._rows(), self._layers()
+        if name in ("baseline", "package"):
+            return 0.0
+        if rows is None or layers is None or pace is None:
+            return None
+        teacher, student = layers
+        trained = self.results.get("finetune")
+        teacher_s = trained.metrics.get("latency_ms", 0.0) / 1e3 if trained else 0.0
+        teacher_s = teacher_s or ALONE * pace * teacher
+        artifact_s = teacher_s * RUNTIME * student / teacher
+        queries = self.recipe.bench.queries + self.recipe.bench.warmup
+        return {
+            "update": 2 * rows["asked"] * teacher * pace,
+            "latency": FORMS * FORM_QUERIES * artifact_s,
+            "export": PRECISIONS * rows["asked"] * artifact_s,
+            "calibrate": rows["asked"] * artifact_s,
+            "bench": queries * (teacher_s + PRECISIONS * artifact_s),
+            "update_artifact": rows["asked"] * artifact_s,
+            "artifact": rows["asked"] * artifact_s,
+        }[name]
+
+    def _rows(self) -> dict[str, float] | None:
+        """Rows to train on, to learn from without label, and to ask; None before they are read or augmented."""
+        if "data" not in self.results or ("augment" in self.names and "augment" not in self.results):
+            return None
+        counts = self.results["data"].metrics.get("rows", {})
+        found = {name: float(counts.get(name) or 0) for name in ("train", "validation", "test", "unlabelled")}
+        if "augment" in self.results:
+            found["train"] = float(self.results["augment"].metrics["train_rows"]["after"])
+        return {**found, "asked": found["validation"] + found["test"]}
+
+    def _layers(self) -> tuple[int, int] | None:
+        """Layers of the teacher and of what is distilled of it."""
+        try:
+            teacher = models.facts(self.recipe.finetune.model or "").layers
+            named = self.recipe.distill.layers
+            own = self.recipe.distill.student
+            whole = models.facts(own).layers if own else self.recipe.distill.num_layers
+        except EdgeftError:
+            return None
+        if not self.recipe.distill.enabled:
+            return teacher, teacher
+        return teacher, len(named) if named else whole
