@@ -100,7 +100,7 @@ class Bar:
         self.total = total
         self.done = 0
         self.note = ""
-        self._begun, self._first = time.monotonic(), 0
+        self._begun, self._first, self._paced = time.monotonic(), 0, False
         self._whole, self._looked = "", -WHOLE_SECONDS
         self._console = console()
         self._live: Progress | None = None
@@ -134,6 +134,8 @@ class Bar:
     def advance(self, steps: int = 1) -> None:
         """Count `steps` more steps."""
         self.done += steps
+        if not self._paced:  # the first step also loads and warms up
+            self._paced, self._first, self._begun = True, self.done, time.monotonic()
         if self._live:
             self._live.update(self._task, completed=self.done, whole=self._of_whole())
         elif time.monotonic() - self._last_line > PLAIN_SECONDS:
@@ -141,8 +143,9 @@ class Bar:
 
     def resume(self, done: int) -> None:
         """Begin after steps that an earlier process did; they say nothing about the pace."""
-        self._first = done
-        self.advance(done)
+        if done:
+            self.advance(done)
+            self._paced = False
 
     def _of_whole(self) -> str:
         """Where the whole run stands, looked at now and then."""

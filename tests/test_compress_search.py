@@ -275,6 +275,27 @@ def assert_is_of(folder: Path, document: dict[str, Any]) -> None:
     assert manifest.metrics["artifact"]["accuracy"] == best["quality"]["test"]
 
 
+def test_a_stopped_search_shows_the_trials_so_far(
+    search: Search, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(search.found.folder, tmp_path / "out")
+    shutil.rmtree(tmp_path / "out" / "artifact")
+
+    def stopped(*arguments: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("edgeft.search.budgeted.trial.run_trial", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        run.compress(search.taught, BUDGET, tmp_path / "out", 4, SPACE)
+    said = capsys.readouterr().err
+    assert "0 best" in said
+    assert f"compress: the trials so far: {tmp_path / 'out' / 'report.html'}" in said
+    document = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert (document["finished"], document["artifact"]) == (False, None)
+    assert [row["state"] for row in document["trials"]][-1] == "running"
+    assert not (tmp_path / "out" / "artifact").exists()
+
+
 def test_what_an_earlier_budget_took_away_is_made_again(search: Search, run: Any) -> None:
     folder, measured = search.found.folder, [row for row in search.found.rows if row.measured]
     for place in (folder / "stages").glob("export-*"):

@@ -43,6 +43,8 @@ def test_nothing_is_said_of_the_time_before_a_training_has_been_timed(
     course.begin("finetune")
     assert capsys.readouterr().err == "stage 1 of 5: data\nstage 2 of 5: finetune\n"
     assert course.left("finetune", 2, 125, 60.0) == ""  # too few steps
+    assert course.left("finetune", 9, 1000, 10.0) == ""  # too small a share
+    assert course.left("finetune", 9, 1000, 40.0) != ""
     assert course.left("another bar", 50, 125, 60.0) == ""
 
 
@@ -97,10 +99,11 @@ def test_a_bar_says_where_the_whole_run_stands(
     monkeypatch.setattr("edgeft.progress.PLAIN_SECONDS", -1.0)
     with part_of(course), Bar("finetune", 100) as bar:
         bar.resume(40)  # by a process that was killed: no pace of this one
+        bar.advance()
         bar._begun = time.monotonic() - 102
         bar._looked = -1e9
         bar.show("loss 0.31, best accuracy 0.8400 on validation")
-        bar.advance(30)
+        bar.advance(29)
     assert (
         "finetune: 70/100 loss 0.31, best accuracy 0.8400 on validation (stage 2 of 5, about "
         in capsys.readouterr().err

@@ -23,7 +23,8 @@ FORMS, FORM_QUERIES = 10, 1000  # of the latency table
 # What doesn't depend on the rows: loading, capturing, fresh processes. Seconds, of runs on two cores.
 FIXED_S = {"baseline": 1, "update": 5, "latency": 60, "export": 12, "calibrate": 1, "package": 2, "bench": 7}
 FIXED_S |= {"update_artifact": 3, "artifact": 3}
-SETTLED_STEPS, SETTLED_S = 5, 3.0  # of a training before its pace says anything
+SETTLED_STEPS, SETTLED_S = 5, 3.0  # of a training before its pace says anything,
+SETTLED_SHARE, SURE_S = 0.05, 30.0  # and this share of it, or so many seconds
 
 
 @dataclass
@@ -75,7 +76,7 @@ class Course(Whole):
             seconds: since it began.
         """
         pace, here = self.pace_s, self.seconds(self.name, self.pace_s)
-        if title == self.name and total and done >= SETTLED_STEPS and seconds >= SETTLED_S:
+        if title == self.name and total and _is_settled(done, total, seconds):
             whole = seconds * total / done
             units = self.units(self.name)
             pace = pace or (whole / units if units else None)
@@ -162,3 +163,9 @@ class Course(Whole):
         if not self.recipe.distill.enabled:
             return teacher, teacher
         return teacher, len(named) if named else whole
+
+
+def _is_settled(done: int, total: int, seconds: float) -> bool:
+    """Whether the pace of a training says how long it takes."""
+    enough = done >= SETTLED_SHARE * total or seconds >= SURE_S
+    return enough and done >= SETTLED_STEPS and seconds >= SETTLED_S
