@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from edgeft.bench.scores import chance_error
-from edgeft.compress import calibrate, scaling
+from edgeft.compress.calibrate import calibrate, scaling
 from edgeft.data.dataset import load
 from edgeft.recipe import CalibrateConfig
+from edgeft.report.scores import chance_error
 from edgeft.train.evaluate import SPLITS, read_predictions
 
 METHODS = ("none", "temperature", "vector", "isotonic", "auto")

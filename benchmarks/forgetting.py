@@ -18,9 +18,10 @@ import movies
 import msgspec
 import numpy as np
 
-from edgeft.data import merge, prepare, sources
+from edgeft.data import merge, prepare
 from edgeft.data.dataset import load as load_dataset
-from edgeft.pipeline.kept import old_and_new
+from edgeft.data.read import sources
+from edgeft.pipeline.update.kept import old_and_new
 from edgeft.recipe import DataConfig, FinetuneConfig
 from edgeft.train.evaluate import read_predictions
 from edgeft.train.finetune import run as finetune

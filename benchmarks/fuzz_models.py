@@ -69,8 +69,8 @@ def write_seeds(root: Path) -> None:
     from tokenizers.models import WordPiece
     from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
 
-    from edgeft import models
-    from edgeft.compress.structure import by_ratios, prune
+    from edgeft.compress.prune.structure import by_ratios, prune
+    from edgeft.models import model_folder
 
     sizes = {"hidden_size": 32, "num_attention_heads": 4, "num_hidden_layers": 3, "intermediate_size": 64}
     torch.manual_seed(0)
@@ -81,7 +81,7 @@ def write_seeds(root: Path) -> None:
     backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="[UNK]", pad_token="[PAD]")
     (root / "outside.json").write_text('{"secret": 1}')
-    models.save(model, tokenizer, root / "plain", 16)
+    model_folder.save(model, tokenizer, root / "plain", 16)
     shutil.copytree(root / "plain", root / "sharded")
     weights = model.state_dict()
     parts = {f"model-0000{number}-of-00002.safetensors": sorted(weights)[number - 1 :: 2] for number in (1, 2)}
@@ -91,7 +91,7 @@ def write_seeds(root: Path) -> None:
     index = {"metadata": {"total_size": 0}, "weight_map": {key: name for name, keys in parts.items() for key in keys}}
     (root / "sharded" / "model.safetensors.index.json").write_text(json.dumps(index))
     prune(model, by_ratios(model, heads=0.25, channels=0.4, width=0.25), "magnitude")
-    models.save(model, tokenizer, root / "pruned", 16)
+    model_folder.save(model, tokenizer, root / "pruned", 16)
 
 
 # ----------------------------------------------------------------------------------------------------------- mutations
@@ -272,13 +272,13 @@ def mutate(seeds: Path, folder: Path, seed: int) -> str:
 
 def load_all(folder: Path) -> str:
     """What a run asks of a model folder: `loaded`, or the line of a ModelError."""
-    from edgeft import models
     from edgeft.errors import ModelError
+    from edgeft.models import model_folder
 
     try:
-        models.facts(folder)
-        models.load_tokenizer(folder)
-        models.load(folder, models.Head("AutoModelForSequenceClassification"))
+        model_folder.facts(folder)
+        model_folder.load_tokenizer(folder)
+        model_folder.load(folder, model_folder.Head("AutoModelForSequenceClassification"))
     except ModelError as error:
         line = str(error)
         assert "\n" not in line, f"several lines: {line}"
@@ -293,7 +293,7 @@ def worker(pipe: Connection) -> None:
 
     sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115 - panics of Rust are printed past Python
     os.dup2(sys.stderr.fileno(), 2)
-    from edgeft import models  # noqa: F401 - torch is mapped before the limit is set
+    from edgeft.models import model_folder  # noqa: F401 - torch is mapped before the limit is set
 
     mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (mapped + MEMORY, mapped + MEMORY))

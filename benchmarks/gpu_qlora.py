@@ -59,12 +59,13 @@ def ours(model: Path, texts: list[str], options: argparse.Namespace) -> dict[str
     import numpy as np
     import torch
 
-    from edgeft import models
     from edgeft.data.dataset import Dataset, split_of
+    from edgeft.models import model_folder
     from edgeft.recipe import FinetuneConfig
-    from edgeft.train import methods, tasks, watch
+    from edgeft.train import methods, tasks
     from edgeft.train.finetune import loss_on
-    from edgeft.train.loop import Trainer
+    from edgeft.train.loop import watch
+    from edgeft.train.loop.loop import Trainer
 
     class Clock(watch.Watcher):
         """When each step was done."""
@@ -82,7 +83,7 @@ def ours(model: Path, texts: list[str], options: argparse.Namespace) -> dict[str
     same |= {"packing": True, "learning_rate": RATE, "evaluations_per_epoch": 1, "checkpoint_steps": 10**9}
     same |= {"method": options.method, "device": options.device, "warmup_fraction": 0.0}
     config = FinetuneConfig(model=str(model), seed=0, epochs=1, **same)
-    task = tasks.of(dataset, models.load_tokenizer(model), length, config)
+    task = tasks.of(dataset, model_folder.load_tokenizer(model), length, config)
     items = task.items(split, training=True)
     wanted = (warmup + steps) * batch
     items = type(items)(items.inputs[:wanted], items.rows[:wanted], items.weights[:wanted])

@@ -19,9 +19,11 @@ from typing import Any
 import numpy as np
 
 import edgeft
-from edgeft.bench.harness import noise, ratios, single
-from edgeft.bench.harness.child import Child
-from edgeft.bench.harness.subject import Subject
+from edgeft.bench.harness import ratios
+from edgeft.bench.harness.conditions import noise
+from edgeft.bench.harness.scenarios import single
+from edgeft.bench.harness.subjects.child import Child
+from edgeft.bench.harness.subjects.subject import Subject
 from edgeft.runtime.texts import texts
 
 COST_TURNS, COST_WARM, COST_QUERIES, SLOWDOWN_TURNS = 60, 10, 100, 300

@@ -28,7 +28,8 @@ import pyarrow
 import pyarrow.parquet
 
 from edgeft import recipe
-from edgeft.data import profile, sources
+from edgeft.data.profile import profile
+from edgeft.data.read import sources
 from edgeft.errors import EdgeftError
 from edgeft.recipe import DataConfig
 from edgeft.runtime.texts import texts

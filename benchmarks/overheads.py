@@ -88,14 +88,14 @@ def export_memory(folder: Path) -> dict[str, float]:
     """Peak of an export of a BERT of 110 M parameters (random weights), in units of its fp32 weights."""
     from transformers import BertConfig, BertForSequenceClassification
 
-    from edgeft import models
+    from edgeft.models import model_folder
 
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    tokenizer = models.load_tokenizer("demo:all-minilm-l6-v2")
+    tokenizer = model_folder.load_tokenizer("demo:all-minilm-l6-v2")
     model = BertForSequenceClassification(BertConfig(num_labels=2, id2label={0: "bad", 1: "good"}))
     weights = 4 * sum(weight.numel() for weight in model.parameters())
-    models.save(model, tokenizer, folder / "model", 64)
+    model_folder.save(model, tokenizer, folder / "model", 64)
     movies.write(folder / "rows.csv", movies.rows()[:: len(movies.rows()) // ROWS])
     edgeft = [sys.executable, "-c", EXPORT]
     data = ["data", str(folder / "rows.csv"), "--out", str(folder / "data")]

@@ -26,8 +26,8 @@ import movies
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from edgeft.data.near import earlier_similar, jaccard
-from edgeft.data.suspects import label_errors
+from edgeft.data.clean.near import earlier_similar, jaccard
+from edgeft.data.profile.label_errors import label_errors
 
 SIMILARITY = 0.7
 DUPLICATE_SHARE, FLIP_SHARE, LEAKS, PERSONAL = 0.01, 0.02, 50, 100

@@ -24,19 +24,18 @@ import numpy as np
 from engines import PEERS, Worker, environment
 from teachers import edgeft as command
 
-from edgeft import models
-from edgeft.bench import facts
-from edgeft.bench.forms import describe_noise, describe_speedup
 from edgeft.bench.harness import run as harness
-from edgeft.bench.harness import table
-from edgeft.bench.harness.child import Child
-from edgeft.bench.harness.page import write as write_page
-from edgeft.bench.harness.subject import Subject, subjects
+from edgeft.bench.harness.subjects.child import Child
+from edgeft.bench.harness.subjects.subject import Subject, subjects
 from edgeft.data.dataset import Dataset, load
 from edgeft.errors import EdgeftError
 from edgeft.files import write_atomically, write_json
+from edgeft.models import model_folder
 from edgeft.pipeline import gates
 from edgeft.pipeline.steps import in_run
+from edgeft.report import bench_table, facts
+from edgeft.report.bench_page import write as write_page
+from edgeft.report.race_text import describe_noise, describe_speedup
 from edgeft.runtime import load as load_artifact
 from edgeft.stage import read_result
 
@@ -227,8 +226,8 @@ def notes(found: Mapping[str, Any], missing: Mapping[str, str]) -> list[str]:
     """Under a table: how it was measured, and what wasn't."""
     return [
         "",
-        f"`make bench`, {time.strftime('%Y-%m-%d')}; text to answer, one thread each; {table.conditions(found)}.",
-        *(f"{line[0].upper()}{line[1:]}." for line in table.noisy(found)),
+        f"`make bench`, {time.strftime('%Y-%m-%d')}; text to answer, one thread each; {bench_table.conditions(found)}.",
+        *(f"{line[0].upper()}{line[1:]}." for line in bench_table.noisy(found)),
         *(f"{name}: not measured: {why}" for name, why in missing.items()),
     ]
 
@@ -259,7 +258,7 @@ def classifiers(run: Path, dataset: Dataset, folder: Path) -> list[str]:
     labels = [dataset.labels[int(label)] for label in dataset.test.labels]
     found = harness.measured([first, second, *peers, last], dataset.test.texts, PLAN, labels)
     kept(folder, "classifiers", found)
-    said = [f"{versions(peers, PACKAGES)}.", f"{table.machine_line(found['machine'])}."]
+    said = [f"{versions(peers, PACKAGES)}.", f"{bench_table.machine_line(found['machine'])}."]
     return [*engine_table(found), *notes(found, missing), *said]
 
 
@@ -268,7 +267,7 @@ def embeddings(dataset: Dataset, folder: Path) -> list[str]:
     texts, mine, missing = folder / "texts.txt", folder / "encoder", dict[str, str]()
     texts.write_text("\n".join(dataset.train.texts), encoding="utf-8")
     command("export", "--data", str(texts), "--model", ENCODER, "--out", str(mine))
-    theirs = tried(partial(fastembed, Path(models.find(ENCODER)), folder), FASTEMBED, missing)
+    theirs = tried(partial(fastembed, Path(model_folder.find(ENCODER)), folder), FASTEMBED, missing)
     found = harness.measured([*theirs, *ours({"edgeft, int8": mine})], dataset.test.texts, PLAN)
     kept(folder, "embeddings", found)
     alike = [cosines(one, mine, dataset.test.texts, folder) for one in theirs]

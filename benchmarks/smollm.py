@@ -74,14 +74,14 @@ def edgeft(*arguments: object) -> dict[str, Any]:
 
 def before(model: Path, data: Path) -> dict[str, dict[str, float]]:
     """What the model makes of validation and test before any training."""
-    from edgeft import models
     from edgeft.data.dataset import load
+    from edgeft.models import model_folder
     from edgeft.recipe import FinetuneConfig
     from edgeft.train import evaluate, tasks
 
     dataset = load(data)
-    task = tasks.of(dataset, models.load_tokenizer(model), MAX_LENGTH, FinetuneConfig())
-    return evaluate.scores(task, evaluate.on_splits(task, models.load(model, task.head([]))), None)
+    task = tasks.of(dataset, model_folder.load_tokenizer(model), MAX_LENGTH, FinetuneConfig())
+    return evaluate.scores(task, evaluate.on_splits(task, model_folder.load(model, task.head([]))), None)
 
 
 def main() -> None:

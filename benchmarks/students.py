@@ -30,8 +30,9 @@ from teachers import TRAIN
 from teachers import edgeft as command
 
 import edgeft
-from edgeft import latency_table, recipe
+from edgeft import recipe
 from edgeft.bench.race import race
+from edgeft.compress.prune import latency_table
 from edgeft.data.dataset import load
 from edgeft.files import write_json
 from edgeft.pipeline import gates

@@ -76,8 +76,8 @@ def write_csv(path: Path, rows: list[tuple[str, str]], columns: tuple[str, str] 
 
 def killed_finetune(config: Any, inputs: dict[str, Path], out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A fine-tuning that ends right after its first checkpoint."""
-    from edgeft.train import checkpoints
     from edgeft.train.finetune import run as finetune
+    from edgeft.train.loop import checkpoints
 
     save = checkpoints.save
 

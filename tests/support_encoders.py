@@ -63,7 +63,7 @@ def byte_level_bpe(words: list[str]) -> Any:
 
 def killed(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Call a training that ends right after its first checkpoint."""
-    from edgeft.train import checkpoints
+    from edgeft.train.loop import checkpoints
 
     save = checkpoints.save
 

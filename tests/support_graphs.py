@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper, parser
 
 from edgeft.errors import ArtifactError
-from edgeft.runtime import kernels, processor
+from edgeft.runtime.machine import kernels, processor
 
 Floats = NDArray[np.float32]
 
@@ -68,7 +68,7 @@ def classifier(kind: str) -> tuple[Any, bytes, str]:
 
     from transformers import AutoModelForSequenceClassification
 
-    from edgeft.export.capture import capture
+    from edgeft.export.capture.capture import capture
 
     model = model_of(AutoModelForSequenceClassification, kind, 3)
     said = io.StringIO()

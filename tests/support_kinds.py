@@ -78,7 +78,7 @@ def trained(kind: str, tokenizer: Any, folder: Path, max_length: int = MAX_LENGT
     from support_encoders import SMALL
     from transformers import AutoConfig
 
-    from edgeft import models
+    from edgeft.models import model_folder
     from edgeft.train import tasks
 
     torch.manual_seed(0)
@@ -94,13 +94,13 @@ def trained(kind: str, tokenizer: Any, folder: Path, max_length: int = MAX_LENGT
         attention_probs_dropout_prob=dropout,
         **{**SMALL, "hidden_size": 64, "initializer_range": 0.28},  # wide enough for int8
     )
-    models.save(head.factory.from_config(config).eval(), tokenizer, folder, max_length)
+    model_folder.save(head.factory.from_config(config).eval(), tokenizer, folder, max_length)
     return folder
 
 
 def artifact_of(kind: str, tokenizer: Any, root: Path, cleaning: Cleaning | None = None, **options: Any) -> Path:
     """The stages from a trained folder to an artifact that `edgeft.load` takes."""
-    from edgeft.compress.calibrate import run as calibrate
+    from edgeft.compress.calibrate.calibrate import run as calibrate
     from edgeft.data import dataset as datasets
     from edgeft.export.export import run as export
     from edgeft.export.package import run as package

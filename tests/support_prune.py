@@ -12,7 +12,7 @@ from tokenizers.models import WordLevel
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedTokenizerFast
 
-from edgeft import shapes
+from edgeft.models import shapes
 
 SIZES = {"vocab_size": 50, "max_position_embeddings": 40, "pad_token_id": 0}
 BERT = {"hidden_size": 32, "num_attention_heads": 4, "num_hidden_layers": 3, "intermediate_size": 64}

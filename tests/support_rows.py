@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from edgeft.data.kinds import kind_of
-from edgeft.data.rows import Rows, check
-from edgeft.data.table import Table
+from edgeft.data.formats import kind_of
+from edgeft.data.formats.rows import Rows, check
+from edgeft.data.read.table import Table
 from edgeft.recipe import DataConfig
 
 

@@ -18,7 +18,7 @@ from support import last_json, write_csv
 
 from edgeft import cli, recipe
 from edgeft.cli import lines
-from edgeft.data import scan
+from edgeft.data.profile import scan
 from edgeft.errors import missing_extra
 from edgeft.recipe import DataConfig
 

@@ -22,9 +22,11 @@ import pytest
 from support import last_json, up_and_down, write_csv
 
 import edgeft
-from edgeft import budget, models, recipe
+from edgeft import budget, recipe
 from edgeft.data.dataset import load as load_dataset
 from edgeft.errors import GateError, OutputFolderError, RecipeError, UserError
+from edgeft.models import model_folder
+from edgeft.models.shapes import structure_of
 from edgeft.pipeline import run as pipeline
 from edgeft.pipeline.steps import steps
 from edgeft.recipe import DistillConfig, Recipe
@@ -34,10 +36,9 @@ from edgeft.search.budgeted.job import Job
 from edgeft.search.budgeted.results import Found
 from edgeft.search.budgeted.trial import Follower, optimistic
 from edgeft.search.space import Choices, Range
-from edgeft.shapes import structure_of
 from edgeft.stage import read_result
 from edgeft.train import tasks
-from edgeft.train.watch import Training
+from edgeft.train.loop.watch import Training
 
 pytestmark = pytest.mark.slow
 
@@ -510,7 +511,7 @@ def test_before_training_layers_compete_as_they_will(taught: Path, tmp_path: Pat
     dataset = load_dataset(taught / "data")
     candidate.untrained(whole, dataset, taught / "finetune", tmp_path / "model")
     head = tasks.class_of(dataset.kind).head(dataset.labels)
-    layers = structure_of(models.load(tmp_path / "model", head)).layers
+    layers = structure_of(model_folder.load(tmp_path / "model", head)).layers
     counts = [len(layer.channels) for layer in layers]
     assert sum(counts) == len(counts) * 80  # of 128 each
     assert all(count % 32 == 0 for count in counts)

@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 
 import edgeft
-from edgeft import artifact, models, recipe
+from edgeft import artifact, recipe
 from edgeft.data import dataset
+from edgeft.models import model_folder
 from edgeft.runtime import verify
 from edgeft.stage import read_result
 
@@ -80,8 +81,8 @@ def test_an_earlier_model_folder_answers_as_it_did(earlier: Path, stage: str) ->
 
     rows = dataset.load(earlier / "run" / "data")
     folder = earlier / "run" / stage
-    model = models.load(folder, tasks.class_of(rows.kind).head(rows.labels)).eval()
-    tokenizer = models.load_tokenizer(folder)
+    model = model_folder.load(folder, tasks.class_of(rows.kind).head(rows.labels)).eval()
+    tokenizer = model_folder.load_tokenizer(folder)
     encoded = tokenizer(list(rows.test.texts), padding=True, truncation=True, return_tensors="pt")
     with torch.no_grad():
         logits = model(**encoded).logits.numpy()

@@ -73,7 +73,7 @@ builtins.__import__ = portable
 for room in sys.argv[1].split(","):
     module = importlib.import_module(room)
     for inner in pkgutil.walk_packages(getattr(module, "__path__", ()), f"{room}."):
-        if inner.name not in ("edgeft.bench.harness.device", "edgeft.runtime._kernels"):  # a program, and no module
+        if inner.name not in ("edgeft.bench.harness.subjects.device", "edgeft.runtime._kernels"):  # a program
             importlib.import_module(inner.name)
     print(room, sum(name.startswith("edgeft") for name in sys.modules))
 """

@@ -17,12 +17,12 @@ from safetensors.torch import load_file, save_file
 from support import edgeft
 from test_models import tiny, words
 
-from edgeft import hub, model_files, models, shapes
 from edgeft.errors import ModelError
+from edgeft.models import hub, model_files, model_folder, shapes
 from edgeft.recipe import FinetuneConfig
 from edgeft.train import methods, tasks
 
-CLASSIFIER = models.Head("AutoModelForSequenceClassification")
+CLASSIFIER = model_folder.Head("AutoModelForSequenceClassification")
 GIB = 1 << 30
 Change = Callable[[Path], object]
 
@@ -30,7 +30,7 @@ Change = Callable[[Path], object]
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("whole") / "model"
-    models.save(tiny(), words(), folder, 16)
+    model_folder.save(tiny(), words(), folder, 16)
     return folder
 
 
@@ -106,9 +106,9 @@ def refused(folder: Path, message: str, call: Callable[[Path], object] | None = 
 
 
 def everything(folder: Path) -> None:
-    models.facts(folder)
-    models.load_tokenizer(folder)
-    models.load(folder, CLASSIFIER)
+    model_folder.facts(folder)
+    model_folder.load_tokenizer(folder)
+    model_folder.load(folder, CLASSIFIER)
 
 
 # -------------------------------------------------------------------------------------------------------- config.json
@@ -155,20 +155,20 @@ def test_labels_may_be_called_as_sizes_are(folder: Path) -> None:
         id2label=dict(enumerate(names)),
         label2id={name: index for index, name in enumerate(names)},
     )
-    assert models.read_config(folder).label2id["dim"] == 0
+    assert model_folder.read_config(folder).label2id["dim"] == 0
 
 
 def test_layers_without_weights_take_no_memory(folder: Path) -> None:
     """Each would be filled with random numbers before anybody counts what is missing."""
     rewrite(folder / "config.json", num_hidden_layers=1000)
     refused(folder, "config.json says 1,000 layers, but only 73 weights are stored")
-    refused(folder, "config.json says 1,000 layers", lambda place: models.load(place, CLASSIFIER))
+    refused(folder, "config.json says 1,000 layers", lambda place: model_folder.load(place, CLASSIFIER))
     rewrite(folder / "config.json", num_hidden_layers=4)
-    config = models.read_config(folder)
+    config = model_folder.read_config(folder)
     config.vocab_size = 2**24
     stored = model_files.Stored({"other": [10]}, 40)
     with pytest.raises(ModelError, match=r"describes a model of \d+\.\d GB, but the stored weights are 0\.0 GB"):
-        models._check_before_loading(CLASSIFIER.factory, config, stored, folder)
+        model_folder._check_before_loading(CLASSIFIER.factory, config, stored, folder)
 
 
 @pytest.mark.parametrize("tool", ["gptq", "awq", "fp8", "compressed-tensors", ["x"], None])
@@ -176,19 +176,19 @@ def test_weights_quantized_by_another_tool(folder: Path, tool: Any) -> None:
     rewrite(folder / "config.json", quantization_config={"quant_method": tool, "bits": 4})
     named = f"by {tool!r}" if tool else "by an unnamed tool"
     with pytest.raises(ModelError) as caught:
-        models.facts(folder)
+        model_folder.facts(folder)
     assert f"quantized {named}, and edgeft trains" in str(caught.value)
     assert "base model" in str(caught.value)
 
 
 def test_sizes_of_real_models_are_within_bounds(folder: Path) -> None:
     rewrite(folder / "config.json", max_position_embeddings=40, sliding_window=None, rope_theta=1e6)
-    assert models.facts(folder) == models.Facts(
+    assert model_folder.facts(folder) == model_folder.Facts(
         "bert", 4, 40, 32, vocabulary=50, heads=FACTS_OF_BERT, reads_only=True, elements=ELEMENTS
     )
 
 
-FACTS_OF_BERT = tuple(name for name in models.HEADS if name != "AutoModelForSeq2SeqLM")
+FACTS_OF_BERT = tuple(name for name in model_folder.HEADS if name != "AutoModelForSeq2SeqLM")
 ELEMENTS = sum(parameter.numel() for parameter in tiny().parameters())
 
 
@@ -235,7 +235,7 @@ def test_a_wrong_total_size_changes_nothing(folder: Path) -> None:
     whole = shapes.stored_weights(folder)
     sharded(lambda index: index["metadata"].update(total_size=2**60))(folder)
     assert shapes.stored_weights(folder) == whole
-    models.load(folder, CLASSIFIER)
+    model_folder.load(folder, CLASSIFIER)
 
 
 def test_pickles_say_how_to_convert_them(folder: Path) -> None:
@@ -244,7 +244,7 @@ def test_pickles_say_how_to_convert_them(folder: Path) -> None:
 
 
 def test_weights_larger_than_the_machine() -> None:
-    huge = models.Facts("bert", 4, 64, elements=10**15)
+    huge = model_folder.Facts("bert", 4, 64, elements=10**15)
     with pytest.raises(ModelError, match=r"take \d[\d,.]* GB by method lora, and this machine has .* GB of memory"):
         methods.check(FinetuneConfig(method="lora"), huge, tasks.class_of("single-label"))
 
@@ -276,7 +276,9 @@ def test_a_tokenizer_with_more_tokens_than_the_model_has_embeddings(folder: Path
         folder / "tokenizer.json", model={"type": "WordLevel", "vocab": {"[UNK]": 1, "odd": 50}, "unk_token": "[UNK]"}
     )
     refused(
-        folder, "token 'odd' of its tokenizer has the id 50, but the model has 50 embeddings", models.load_tokenizer
+        folder,
+        "token 'odd' of its tokenizer has the id 50, but the model has 50 embeddings",
+        model_folder.load_tokenizer,
     )
 
 
@@ -291,23 +293,23 @@ def test_a_tokenizer_with_more_tokens_than_the_model_has_embeddings(folder: Path
 )
 def test_tokenizers_that_cannot_be_read(folder: Path, text: str) -> None:
     (folder / "tokenizer.json").write_text(text)
-    refused(folder, str(folder), models.load_tokenizer)
+    refused(folder, str(folder), model_folder.load_tokenizer)
 
 
 @pytest.mark.parametrize("longest", ["8", -1, float("nan")])
 def test_a_length_that_is_no_number(folder: Path, longest: Any) -> None:
     rewrite(folder / "tokenizer_config.json", model_max_length=longest)
-    refused(folder, "model_max_length in tokenizer_config.json is", models.load_tokenizer)
+    refused(folder, "model_max_length in tokenizer_config.json is", model_folder.load_tokenizer)
 
 
 def test_a_panic_of_the_tokenizers_is_one_line(folder: Path) -> None:
     """Rust's panics are no Exception in Python."""
     panic = type("PanicException", (BaseException,), {"__module__": "pyo3_runtime"})
-    with pytest.raises(ModelError, match="PanicException: index out of bounds"), models.reading(folder):
+    with pytest.raises(ModelError, match="PanicException: index out of bounds"), model_folder.reading(folder):
         raise panic("index out of bounds\nnote: run with RUST_BACKTRACE=1")
-    with pytest.raises(KeyboardInterrupt), models.reading(folder):
+    with pytest.raises(KeyboardInterrupt), model_folder.reading(folder):
         raise KeyboardInterrupt
-    with pytest.raises(torch.OutOfMemoryError), models.reading(folder):
+    with pytest.raises(torch.OutOfMemoryError), model_folder.reading(folder):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
 
@@ -340,14 +342,14 @@ def test_a_snapshot_of_the_hugging_face_cache_is_links(folder: Path, tmp_path: P
     everything(snapshot)
     linked = tmp_path / "link"
     linked.symlink_to(snapshot, target_is_directory=True)
-    models.facts(linked)
+    model_folder.facts(linked)
 
 
 def test_weights_may_be_links(folder: Path, tmp_path: Path) -> None:
     """They are numbers, so nothing else can leave through them."""
     shutil.move(folder / "model.safetensors", tmp_path / "elsewhere")
     (folder / "model.safetensors").symlink_to(tmp_path / "elsewhere")
-    models.load(folder, CLASSIFIER)
+    model_folder.load(folder, CLASSIFIER)
 
 
 def test_an_adapter_would_load_another_model(folder: Path) -> None:
@@ -379,20 +381,20 @@ def test_attention_of_a_config_is_never_code_of_the_hub(
     monkeypatch.setattr(hub_kernels, "load_and_register_attn_kernel", fetch)
     for name in ("evil/attention", "evil/attention@main:fn", "flash_attention_2"):
         rewrite(folder / "config.json", **{key: name})
-        config = models.read_config(folder)
+        config = model_folder.read_config(folder)
         assert config._attn_implementation is None
         assert config._experts_implementation is None
-        assert models.load(folder, CLASSIFIER).config._attn_implementation in ("sdpa", "eager")
+        assert model_folder.load(folder, CLASSIFIER).config._attn_implementation in ("sdpa", "eager")
 
 
 def test_a_local_folder_never_asks_the_hub(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    with models.reading(folder):
+    with model_folder.reading(folder):
         assert constants.is_offline_mode()
     assert not constants.is_offline_mode()
-    with models.reading("org/name"):
+    with model_folder.reading("org/name"):
         assert not constants.is_offline_mode()
 
 
@@ -411,7 +413,7 @@ def test_a_local_folder_never_asks_the_hub(folder: Path, monkeypatch: pytest.Mon
 )
 def test_an_id_without_organisation(folder: Path, source: str, hint: str) -> None:
     with pytest.raises(ModelError, match=hint):
-        models.find(source.format(folder=folder))
+        model_folder.find(source.format(folder=folder))
 
 
 @pytest.mark.parametrize(
@@ -426,10 +428,10 @@ def test_an_id_without_organisation(folder: Path, source: str, hint: str) -> Non
 )
 def test_a_model_that_cannot_answer_so(kind: str, model: str, message: str, tmp_path: Path) -> None:
     if model == "bloom-like":
-        facts = models.Facts(model, 2, 64, heads=("AutoModel",))
+        facts = model_folder.Facts(model, 2, 64, heads=("AutoModel",))
     else:
-        models.save(tiny(model), words(), tmp_path, 16)
-        facts = models.facts(tmp_path)
+        model_folder.save(tiny(model), words(), tmp_path, 16)
+        facts = model_folder.facts(tmp_path)
     with pytest.raises(ModelError, match=message):
         methods.check(FinetuneConfig(method="lora"), facts, tasks.class_of(kind))
 
@@ -440,8 +442,8 @@ def test_a_model_that_cannot_answer_so(kind: str, model: str, message: str, tmp_
 def test_models_that_can(kind: str, model: str, tmp_path: Path) -> None:
     """A BERT whose config makes a decoder of it writes."""
     heads = {"decoder_layers": 4} if model == "t5" else {}
-    models.save(tiny(model, is_decoder=(kind, model) == ("text", "bert"), **heads), words(), tmp_path, 16)
-    methods.check_head(models.facts(tmp_path), tasks.class_of(kind))
+    model_folder.save(tiny(model, is_decoder=(kind, model) == ("text", "bert"), **heads), words(), tmp_path, 16)
+    methods.check_head(model_folder.facts(tmp_path), tasks.class_of(kind))
 
 
 @pytest.mark.parametrize("kind", ["bert", "distilbert", "gpt2", "t5", "bart", "llama", "modernbert", "mpnet", "bloom"])
@@ -468,7 +470,7 @@ def test_an_id_without_the_hub(monkeypatch: pytest.MonkeyPatch, caplog: pytest.L
     with pytest.raises(
         ModelError, match=r"org/name: not in the local cache, and HF_HUB_OFFLINE is set; give a folder or"
     ):
-        models.facts("org/name")
+        model_folder.facts("org/name")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr(
@@ -477,7 +479,7 @@ def test_an_id_without_the_hub(monkeypatch: pytest.MonkeyPatch, caplog: pytest.L
     with pytest.raises(
         ModelError, match=r"http://127.0.0.1:9 can't be reached .*; give a folder .* hf download org/name"
     ):
-        models.facts("org/name")
+        model_folder.facts("org/name")
     assert not [record for record in caplog.records if "Retrying" in record.getMessage()]
 
 
@@ -493,10 +495,10 @@ def test_an_id_in_the_cache_without_the_hub(folder: Path, tmp_path: Path, monkey
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     hub.locate.cache_clear()
     try:
-        assert models.find("org/name") == "org/name"
-        assert models.facts("org/name").layers == 4
-        assert len(models.load_tokenizer("org/name")) == 6
-        models.load("org/name", CLASSIFIER)
+        assert model_folder.find("org/name") == "org/name"
+        assert model_folder.facts("org/name").layers == 4
+        assert len(model_folder.load_tokenizer("org/name")) == 6
+        model_folder.load("org/name", CLASSIFIER)
     finally:
         hub.locate.cache_clear()
 

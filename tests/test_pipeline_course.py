@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from edgeft import models, recipe
+from edgeft import recipe
+from edgeft.models import model_folder
 from edgeft.pipeline.course import Course
 from edgeft.progress import Bar, about, part_of
 from edgeft.search.trial import described
@@ -31,7 +32,7 @@ def result(stage: str, seconds: float = 0.0, **metrics: Any) -> StageResult:
 @pytest.fixture
 def course(monkeypatch: pytest.MonkeyPatch) -> Course:
     """A run over a teacher of six layers."""
-    monkeypatch.setattr(models, "facts", lambda source: models.Facts(kind="bert", layers=6, positions=64))
+    monkeypatch.setattr(model_folder, "facts", lambda source: model_folder.Facts(kind="bert", layers=6, positions=64))
     return Course(recipe.resolve(recipe.load(None, SETTINGS)), NAMES)
 
 

@@ -8,8 +8,8 @@ import pytest
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from edgeft.bench.harness import quality
-from edgeft.bench.harness.child import Child
-from edgeft.bench.harness.subject import Subject, subjects
+from edgeft.bench.harness.subjects.child import Child
+from edgeft.bench.harness.subjects.subject import Subject, subjects
 from edgeft.errors import UserError
 
 

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from support_kinds import dataset_of, trained
 
-from edgeft import latency_table, recipe
-from edgeft.compress.structure import Cut
+from edgeft import recipe
+from edgeft.compress.prune import latency_table
+from edgeft.compress.prune.structure import Cut
 from edgeft.data import dataset as datasets
 from edgeft.pipeline import latency
 from edgeft.pipeline.steps import in_run, knowing_bits, steps

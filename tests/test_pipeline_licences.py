@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeft.data import sources
+from edgeft.data.read import sources
 from edgeft.pipeline import licences
 from edgeft.recipe import DataConfig
 

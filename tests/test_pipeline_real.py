@@ -19,15 +19,16 @@ from support import CLEANED, QUICK, edgeft, last_json
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import edgeft as package
-from edgeft import artifact, models, recipe
-from edgeft.bench import facts
-from edgeft.bench.forms import describe_speedup
+from edgeft import artifact, recipe
 from edgeft.cleaning import Cleaning
 from edgeft.data.dataset import load as load_dataset
+from edgeft.models import model_folder
 from edgeft.pipeline import ship, summary
+from edgeft.report import facts
+from edgeft.report.race_text import describe_speedup
 from edgeft.runtime import replay
 from edgeft.stage import read_result
-from edgeft.train.batches import encode
+from edgeft.train.loop.batches import encode
 
 pytestmark = pytest.mark.slow
 
@@ -76,8 +77,8 @@ def test_transformers_loads_the_teacher_directly(real_run: dict[str, Any]) -> No
 
 def test_the_shipped_graph_answers_like_the_torch_model(real_run: dict[str, Any], real_artifact: Path) -> None:
     dataset = load_dataset(real_run["folder"] / "data")
-    head = models.Head("AutoModelForSequenceClassification", dataset.labels, "single_label_classification")
-    torch_answer = models.pipeline(real_run["folder"] / "prune", head)
+    head = model_folder.Head("AutoModelForSequenceClassification", dataset.labels, "single_label_classification")
+    torch_answer = model_folder.pipeline(real_run["folder"] / "prune", head)
     assert torch_answer is not None
     model = package.load(real_artifact)
     texts = dataset.test.texts
@@ -94,7 +95,7 @@ def test_the_runtime_cleans_as_training_did(real_run: dict[str, Any], real_artif
     with reviews.open(encoding="utf-8", newline="") as file:
         raw = [row["review"] for row in csv.DictReader(file)]
     dataset = load_dataset(real_run["folder"] / "data")
-    model, tokenizer = package.load(real_artifact), models.load_tokenizer(real_run["folder"] / "finetune")
+    model, tokenizer = package.load(real_artifact), model_folder.load_tokenizer(real_run["folder"] / "finetune")
     cleaning = artifact.read_manifest(real_artifact).inputs.cleaning
     assert (
         cleaning

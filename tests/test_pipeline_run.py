@@ -14,7 +14,7 @@ from support import up_and_down, write_csv
 from edgeft import artifact, recipe
 from edgeft.pipeline import gates
 from edgeft.pipeline.run import run_pipeline
-from edgeft.runtime import host
+from edgeft.runtime.machine import host
 from edgeft.stage import COMPLETE, StageResult, read_result
 
 Command = Callable[..., tuple[int, str, str]]

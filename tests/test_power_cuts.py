@@ -21,7 +21,7 @@ from edgeft.export import package
 from edgeft.pipeline.run import run_folder
 from edgeft.recipe import StageConfig
 from edgeft.stage import CHECKPOINTS, Inputs, StageResult
-from edgeft.train import checkpoints
+from edgeft.train.loop import checkpoints
 
 CUTS = int(os.environ.get("EDGEFT_CUTS", "500"))  # of all tests here together
 MANIFEST = Manifest(

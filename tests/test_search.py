@@ -29,7 +29,7 @@ from edgeft.search.space import Choices, Range
 from edgeft.search.trial import Follower, Job, work
 from edgeft.stage import read_result
 from edgeft.train.finetune import run as finetune
-from edgeft.train.watch import Watcher, watching
+from edgeft.train.loop.watch import Watcher, watching
 
 pytestmark = pytest.mark.slow
 

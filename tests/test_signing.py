@@ -18,7 +18,7 @@ from support_counts import write_artifact
 import edgeft
 from edgeft import artifact, signing, stage
 from edgeft.artifact import MANIFEST
-from edgeft.bench.harness import remote
+from edgeft.bench.harness.subjects import remote
 from edgeft.errors import ArtifactError, EdgeftError, MissingExtraError, UserError
 from edgeft.serve import ServeSettings
 from edgeft.serve.fake import FakeModel

@@ -16,13 +16,13 @@ import edgeft
 from edgeft import artifact, recipe
 from edgeft.data.dataset import Dataset, load, split_of
 from edgeft.errors import GateError, OutputFolderError
-from edgeft.pipeline import kept
 from edgeft.pipeline.run import run_pipeline
-from edgeft.pipeline.update import check_apart
+from edgeft.pipeline.update import kept
+from edgeft.pipeline.update.update import check_apart
 from edgeft.recipe import UpdateConfig
 from edgeft.stage import digest, read_result
-from edgeft.train import checkpoints
 from edgeft.train.forgetting import REHEARSAL_FRACTION
+from edgeft.train.loop import checkpoints
 from edgeft.train.metrics import bootstrap
 
 Rows = list[tuple[str, str]]
@@ -134,7 +134,7 @@ def test_an_update_ends_with_an_artifact_that_knows_both(
 
 
 def test_an_artifact_is_compared_through_the_runtime(first: Path) -> None:
-    from edgeft.pipeline import kept_artifact
+    from edgeft.pipeline.update import kept_artifact
 
     dataset = load(first / "data")
     right = kept_artifact.measure_of(first / "artifact", dataset)

@@ -160,8 +160,8 @@ def killed(config: Any, inputs: dict[str, Path], out: Path, monkeypatch: Any) ->
     """A fine-tuning that ends right after its first checkpoint."""
     import pytest
 
-    from edgeft.train import checkpoints
     from edgeft.train.finetune import run
+    from edgeft.train.loop import checkpoints
 
     save = checkpoints.save
 

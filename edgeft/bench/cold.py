@@ -26,7 +26,7 @@ def main(path: str, threads: int, text: Any) -> dict[str, float]:
     loaded = time.perf_counter()
     model(text)
     answered = time.perf_counter()
-    from edgeft.bench.harness.worker import peak_rss_bytes
+    from edgeft.bench.harness.subjects.worker import peak_rss_bytes
 
     return {
         "import_ms": (imported - start) * 1e3,

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from edgeft.bench.harness import noise
-from edgeft.bench.harness.noise import Noise
+from edgeft.bench.harness.conditions import noise
+from edgeft.bench.harness.conditions.noise import Noise
 from edgeft.bench.race import Latency, OwnGarbage, QuietBar, Ratio, Times, summary, time_ms, turn_order
 from edgeft.errors import UserError
 
@@ -157,28 +157,3 @@ def _offsets(share: float, start: int, length: int) -> list[int]:
 
 
 # --------------------------------------------------------------------------------------------------------------- words
-
-
-def describe_speedup(race: Mapping[str, Any]) -> str:
-    """What may be said of the artifact beside its teacher, in the same words wherever it is said.
-
-    Args:
-        race: `ratio` of the teacher's latency to the artifact's, its interval widened by noise.
-    """
-    ratio = race["ratio"]
-    teacher = "its teacher in transformers.pipeline"
-    interval = f"{ratio['low']:.1f} to {ratio['high']:.1f}"
-    if ratio["low"] > 1:
-        return f"{ratio['median']:.1f} times as fast as {teacher} ({interval})"
-    word = "slower" if ratio["high"] < 1 else "not reported as faster"
-    return f"{word} than {teacher}: {ratio['median']:.2f} times its speed ({ratio['low']:.2f} to {ratio['high']:.2f})"
-
-
-def describe_noise(race: Mapping[str, Any]) -> str:
-    """What disturbed a race and what that did to its intervals; empty where nothing did.
-
-    Args:
-        race: as of `Race.as_dict`; may be empty.
-    """
-    found = race.get("noise", {})
-    return noise.rounds_text(found, found["rounds"], "the intervals of ratios", found["seen"]) if found else ""

@@ -10,8 +10,8 @@ from typing import Any
 
 import psutil
 
-from edgeft.runtime import threads
-from edgeft.runtime.processor import CPUINFO, cpuinfo, instruction_sets
+from edgeft.runtime.machine import threads
+from edgeft.runtime.machine.processor import CPUINFO, cpuinfo, instruction_sets
 
 CGROUP = Path("/sys/fs/cgroup")
 MEMORY_LIMITS = ("memory.max", "memory/memory.limit_in_bytes")  # cgroup v2 and v1

@@ -23,7 +23,7 @@ from edgeft.listed_files import describe_problem
 from edgeft.progress import track
 from edgeft.recipe import BenchConfig
 from edgeft.runtime import Model, load
-from edgeft.runtime.threads import usable_cores
+from edgeft.runtime.machine.threads import usable_cores
 
 SCHEMA_VERSION = 1
 COLD_RUNS = 3

@@ -96,7 +96,8 @@ def bench(
         fail_if: rules as in "p99>1.10x, accuracy<-0.5pt"; where one is broken the exit code is 1.
         html: write a page.
     """
-    from edgeft.bench.harness import gate, table
+    from edgeft.bench.harness import gate
+    from edgeft.report import bench_table
 
     if (against is None) != (fail_if is None):
         raise UserError("bench: --against and --fail-if go together")
@@ -115,17 +116,17 @@ def bench(
     before = gate.base(against, rules) if against else {}
     gate.check(rules, before, label_column is not None, plan.scenario)
     if html:
-        from edgeft.bench.harness import page
+        from edgeft.report import bench_page
 
-        page.check(html)
+        bench_page.check(html)
     found = _found(asked, place, partial(gate.comparable, rules, before) if rules else None)
-    table.show(found, stdout())
+    bench_table.show(found, stdout())
     if json:
-        for line in table.noisy(found):
+        for line in bench_table.noisy(found):
             say(f"bench: {line}")
         print_json(found)
     if html:
-        page.write(html, found)
+        bench_page.write(html, found)
     if rules:
         _judge(rules, before, found)
 
@@ -191,7 +192,7 @@ def _found(asked: Asked, place: Elsewhere, check: Check | None = None) -> dict[s
 def _here(asked: Asked, check: Check | None) -> dict[str, Any]:
     """The document, after `check` has seen what it says before anything is measured."""
     from edgeft.bench.harness import run
-    from edgeft.bench.harness.subject import subjects
+    from edgeft.bench.harness.subjects.subject import subjects
 
     plan = asked.plan
     found = subjects(asked.places, plan.threads, plan.tokenizer, plan.max_length)
@@ -257,7 +258,7 @@ def _judge(rules: list[Any], before: Any, found: dict[str, Any]) -> None:
 
 def _there(asked: Asked, place: Elsewhere) -> dict[str, Any]:
     """The same on another machine: the same command line there, beside copies of what it names."""
-    from edgeft.bench.harness import remote
+    from edgeft.bench.harness.subjects import remote
 
     there = remote.target(place.target or "", place.target_python, place.ssh_option)
     copied: dict[str, Path] = {}
@@ -326,9 +327,9 @@ def _write_table(out: Path, subjects: list[str], data: Path | None, plan: Protoc
     if not out.parent.is_dir():
         raise UserError(f"bench: --latency-table {out}: there is no folder {out.parent}")
     need_training()
-    from edgeft import models
     from edgeft.data.dataset import load
     from edgeft.files import write_json
+    from edgeft.models import model_folder
     from edgeft.pipeline import latency
 
     dataset = load(data)
@@ -348,7 +349,7 @@ def _write_table(out: Path, subjects: list[str], data: Path | None, plan: Protoc
         medians = [one["single_stream"]["p50_ms"] for one in found["subjects"]]
         return dict(zip(graphs, medians, strict=True)), found["machine"]
 
-    model = models.find(subjects[0])
+    model = model_folder.find(subjects[0])
     if not isinstance(model, Path):
         raise UserError(f"bench: --latency-table: {subjects[0]} is no model folder")
     found = latency.measured(model, dataset, plan.threads, ask)

@@ -18,8 +18,8 @@ from edgeft.progress import say
 from edgeft.recipe import DataConfig
 
 if TYPE_CHECKING:
-    from edgeft.data.lengths import Counting
-    from edgeft.pipeline.advise import Problem
+    from edgeft.data.profile.lengths import Counting
+    from edgeft.pipeline.advise.advise import Problem
 
 PURPOSE = "to read labelled rows"
 Changes = list[dict[str, Any]]
@@ -80,7 +80,7 @@ def _with_files(config: DataConfig, files: list[str] | None) -> DataConfig:
 
 def _with_task(config: DataConfig) -> DataConfig:
     """The config with the task that the columns give away, where the user named none."""
-    from edgeft.data import sources
+    from edgeft.data.read import sources
 
     task = sources.task_by_columns(config)
     return config if task is None else dataclasses.replace(config, task=task)
@@ -88,7 +88,8 @@ def _with_task(config: DataConfig) -> DataConfig:
 
 def _write(config: DataConfig, out: Path, json: bool) -> None:
     require("rensa", "to look for near duplicates")
-    from edgeft.data import prepare, sources
+    from edgeft.data import prepare
+    from edgeft.data.read import sources
     from edgeft.pipeline import summary
 
     result = prepare.run(config, sources.local_files(config), out)
@@ -99,21 +100,20 @@ def _write(config: DataConfig, out: Path, json: bool) -> None:
 
 
 def _profile(config: DataConfig, counter: Counting, thorough: bool, html: Path | None, json: bool) -> None:
-    from edgeft.bench import rows_table
-    from edgeft.data import todo
-    from edgeft.data.profile import JUDGED, THOROUGH, profile
+    from edgeft.data.profile import profile_table, recommendations
+    from edgeft.data.profile.profile import JUDGED, THOROUGH, profile
 
     if html is not None:
         _check_page(html)
     document = profile(config, counter, THOROUGH if thorough else JUDGED)
-    document["command"] = None if todo.is_fatal(document["todo"]) else data_line(config, document["todo"])
-    rows_table.show(document, stdout())
+    document["command"] = None if recommendations.is_fatal(document["todo"]) else data_line(config, document["todo"])
+    profile_table.show(document, stdout())
     if document["command"]:
         print_words(f"\nNext:\n  {document['command']}\n  {advise_line(config)}")
     if html is not None:
-        from edgeft.bench import rows_page
+        from edgeft.data.profile import profile_page
 
-        html.write_text(rows_page.render(document), encoding="utf-8")
+        html.write_text(profile_page.render(document), encoding="utf-8")
         say(f"data: page written to {html}")
     if json:
         print_json(document)
@@ -130,9 +130,10 @@ def _check_page(html: Path) -> None:
 
 
 def _preview(config: DataConfig, count: int, json: bool) -> None:
-    from edgeft.bench import rows_table
-    from edgeft.data import clean, prepare
-    from edgeft.data.scan import REPAIRS
+    from edgeft.data import prepare
+    from edgeft.data.clean import clean
+    from edgeft.data.profile import profile_table
+    from edgeft.data.profile.scan import REPAIRS
 
     if not clean.cleaning_of(config):
         config = dataclasses.replace(config, clean=list(REPAIRS))
@@ -143,7 +144,7 @@ def _preview(config: DataConfig, count: int, json: bool) -> None:
     for rows in read.values():
         found = clean.preview(rows, cleaning, count - len(changes))
         changes += [dataclasses.asdict(change) for change in found]
-    rows_table.show_preview(changes, count, stdout())
+    profile_table.show_preview(changes, count, stdout())
     if json:
         shown = _without_personal(changes, config.anonymise_region)
         print_json({"schema_version": 1, "steps": cleaning.steps, "anonymise": cleaning.anonymise, "changes": shown})
@@ -152,7 +153,7 @@ def _preview(config: DataConfig, count: int, json: bool) -> None:
 def _without_personal(changes: Changes, region: str) -> Changes:
     """Changes for a document, which travels further than a terminal: no texts unless all personal data is found."""
     from edgeft.cleaning.personal import anonymise
-    from edgeft.data.scan import findable
+    from edgeft.data.profile.scan import findable
 
     notes: list[str] = []
     kinds = findable(region, notes)
@@ -196,8 +197,8 @@ def advise(
         raise UserError("advise: nothing to go by; give FILE, or --rows and --tokens (and --task, --labels)")
     if bad := [f"{flag} {told[flag]}" for flag in given if not 1 <= (told[flag] or 0) < math.inf]:
         raise UserError(f"advise: {', '.join(bad)}: give a number from 1 on")
-    from edgeft.data.kinds import task_of
-    from edgeft.pipeline.advise import Problem
+    from edgeft.data.formats import task_of
+    from edgeft.pipeline.advise.advise import Problem
 
     things: list[dict[str, Any]] = []
     if config.file is None:
@@ -211,23 +212,23 @@ def advise(
 
 def _measured(config: DataConfig, counter: Counting) -> tuple[Problem, list[dict[str, Any]]]:
     """The problem of a file, and what there is to do about its rows."""
-    from edgeft.data.profile import profile
-    from edgeft.pipeline.advise import problem_of
+    from edgeft.data.profile.profile import profile
+    from edgeft.pipeline.advise.advise import problem_of
 
     document = profile(config, counter, judged=0)
     return problem_of(document), document["todo"]
 
 
 def _show_advice(problem: Problem, things: list[dict[str, Any]], config: DataConfig, json: bool) -> None:
-    from edgeft.data import todo
-    from edgeft.pipeline import advise as room
-    from edgeft.pipeline import advise_table
+    from edgeft.data.profile import recommendations
+    from edgeft.pipeline.advise import advice_table
+    from edgeft.pipeline.advise import advise as room
 
     document = room.advise(problem, room.this_machine())
-    fatal = todo.is_fatal(things)
+    fatal = recommendations.is_fatal(things)
     document["command"] = None if fatal else pipeline_line(config, document["advice"], things)
     document["notes"] += [thing["why"] for thing in things if thing["level"] == "must" and not thing["option"]]
-    advise_table.show(document, stdout())
+    advice_table.show(document, stdout())
     if not fatal:
         print_words(f"\nNext:\n  {document['command']}")
     if json:

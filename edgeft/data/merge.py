@@ -13,15 +13,17 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from edgeft.data import balance, checks, dataset, near, overlap, splits
-from edgeft.data.clean import cleaning_of
-from edgeft.data.content import hashes
+from edgeft.data import dataset
+from edgeft.data.clean import checks, near, overlap
+from edgeft.data.clean.clean import cleaning_of
+from edgeft.data.clean.content import hashes
+from edgeft.data.clean.overlap import NONE
 from edgeft.data.dataset import Dataset, Split
-from edgeft.data.kinds import NAMED
-from edgeft.data.overlap import NONE
+from edgeft.data.formats import NAMED
+from edgeft.data.formats.rows import Rows, joined
 from edgeft.data.prepare import assemble, measure, prepare, write_removed
-from edgeft.data.rows import Rows, joined
-from edgeft.data.splits import LEAK, Parts
+from edgeft.data.split import balance, splits
+from edgeft.data.split.splits import LEAK, Parts
 from edgeft.errors import DataError
 from edgeft.files import write_json
 from edgeft.keys import CLEANING, READING

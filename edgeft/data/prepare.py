@@ -9,14 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from edgeft.data import balance, checks, clean, dataset, sources, splits, unlabelled
-from edgeft.data.clean import Counts
+from edgeft.data import dataset
+from edgeft.data.clean import checks, clean
+from edgeft.data.clean.clean import Counts
+from edgeft.data.clean.overlap import Removed
 from edgeft.data.dataset import Dataset, Split, split_of
-from edgeft.data.kinds import NAMED, task_of
-from edgeft.data.overlap import Removed
-from edgeft.data.rows import Rows, all_skipped
-from edgeft.data.splits import LEAK, LEAKS, Parts
-from edgeft.data.table import located, where
+from edgeft.data.formats import NAMED, task_of
+from edgeft.data.formats.rows import Rows, all_skipped
+from edgeft.data.read import sources, unlabelled
+from edgeft.data.read.table import located, where
+from edgeft.data.split import balance, splits
+from edgeft.data.split.splits import LEAK, LEAKS, Parts
 from edgeft.errors import require
 from edgeft.keys import CLEANING, READING
 from edgeft.progress import Bar, say

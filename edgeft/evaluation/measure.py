@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeft.bench import scores
 from edgeft.data.dataset import Dataset, Split
 from edgeft.errors import require
 from edgeft.evaluation import rows
 from edgeft.progress import say
+from edgeft.report import scores
 from edgeft.runtime import Model
 from edgeft.train.judges import KNOWN, Judge
 from edgeft.train.judges.look import intervals_and_slices

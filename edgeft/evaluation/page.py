@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from edgeft.bench import facts, page
-from edgeft.bench.rows_facts import visible
-from edgeft.bench.scrutiny import groups
+from edgeft.data.profile.profile_facts import visible
 from edgeft.errors import UserError
 from edgeft.evaluation import table
 from edgeft.files import write_atomically
+from edgeft.report import facts, page
+from edgeft.report.slice_sections import groups
 
 PURPOSE = "to write the page of an evaluation"
 TEMPLATE = "evaluation.html"

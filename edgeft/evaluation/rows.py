@@ -11,12 +11,13 @@ from typing import Any
 
 from edgeft import artifact, recipe
 from edgeft.artifact import Manifest
-from edgeft.data import checks, clean, sources
+from edgeft.data.clean import checks, clean
+from edgeft.data.clean.overlap import Removed
 from edgeft.data.dataset import Dataset, split_of
-from edgeft.data.kinds import Kind, kind_of
-from edgeft.data.overlap import Removed
-from edgeft.data.rows import Rows
-from edgeft.data.table import Reading, some
+from edgeft.data.formats import Kind, kind_of
+from edgeft.data.formats.rows import Rows
+from edgeft.data.read import sources
+from edgeft.data.read.table import Reading, some
 from edgeft.errors import DataError, EdgeftError, UserError
 from edgeft.progress import Bar
 from edgeft.recipe import DataConfig

@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from edgeft.bench import facts
-from edgeft.bench.rows_facts import visible
-from edgeft.bench.scrutiny import lowest
+from edgeft.data.profile.profile_facts import visible
+from edgeft.report import facts
+from edgeft.report.slice_sections import lowest
 
 SHOWN = 8  # slices
 Document = Mapping[str, Any]

@@ -6,18 +6,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgeft import artifact, models, sentences
+from edgeft import artifact
 from edgeft.artifact import InputSpec, Manifest, Quantization
 from edgeft.cleaning import versions
 from edgeft.data.dataset import Dataset
 from edgeft.errors import ArtifactError, GateError, ModelError
-from edgeft.export import files, graph, operators, parity, positions
-from edgeft.export.capture import INPUTS, TYPES, captures
+from edgeft.export.capture import parity, positions
+from edgeft.export.capture.capture import INPUTS, TYPES, captures
+from edgeft.export.onnx import files, graph, operators
+from edgeft.models import model_folder, sentences
 from edgeft.progress import say
 from edgeft.recipe import ExportConfig, TrainingConfig
 from edgeft.runtime import Model
 from edgeft.runtime.loading import assemble
-from edgeft.runtime.memory import give_back
+from edgeft.runtime.machine.memory import give_back
 from edgeft.train import evaluate, tasks
 from edgeft.train.tasks import TrainingTask
 
@@ -83,16 +85,16 @@ def lay(config: ExportConfig, folder: Path, dataset: Dataset, scratch: Path) -> 
     Raises:
         GateError: no fp32 graph's numbers are torch's, or a row has other tokens than in training.
     """
-    tokenizer = models.load_tokenizer(str(folder))
+    tokenizer = model_folder.load_tokenizer(str(folder))
     room = tasks.class_of(dataset.kind)
     max_length = tokenizer.model_max_length
     if room.auto == "AutoModel":
         max_length = min(max_length, sentences.longest(folder) or max_length)
-    model = models.load(str(folder), room.head(dataset.labels))
-    if not models.has_head(model, room.auto):
+    model = model_folder.load(str(folder), room.head(dataset.labels))
+    if not model_folder.has_head(model, room.auto):
         raise ModelError(f"{folder}: has no head for {dataset.kind} rows; fine-tune it on them first")
     positions.trim(model, max_length)
-    types = room.pairs and models.takes_types(model, tokenizer)
+    types = room.pairs and model_folder.takes_types(model, tokenizer)
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.no_padding()
     tokenizer.backend_tokenizer.save(str(scratch / artifact.TOKENIZER))

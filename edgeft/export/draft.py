@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edgeft.data.dataset import Dataset
-from edgeft.export import graph
 from edgeft.export.bed import FP32, Bed, lay
-from edgeft.export.files import save
-from edgeft.export.precisions import PRECISIONS, source_of
+from edgeft.export.onnx import graph
+from edgeft.export.onnx.files import save
+from edgeft.export.quantize.precisions import PRECISIONS, source_of
 from edgeft.recipe import ExportConfig
 
 ROWS = 16  # of validation and test

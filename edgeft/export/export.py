@@ -7,16 +7,17 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from edgeft import artifact, models
+from edgeft import artifact
 from edgeft.data.dataset import load as load_dataset
-from edgeft.export import ladder, rounding
 from edgeft.export.bed import FP32, gate, lay
+from edgeft.export.capture.texts import texts_of
 from edgeft.export.package import write_golden
-from edgeft.export.texts import texts_of
+from edgeft.export.quantize import ladder, rounding
 from edgeft.keys import EXPORTING
+from edgeft.models import model_folder
 from edgeft.progress import say
 from edgeft.recipe import ExportConfig
-from edgeft.runtime import host
+from edgeft.runtime.machine import host
 from edgeft.stage import CHECKPOINTS, RUN_MARKER, Inputs, Metrics, stage
 from edgeft.train import evaluate
 
@@ -38,7 +39,7 @@ def fill(config: ExportConfig, inputs: Inputs, out_dir: Path) -> Metrics:
         RecipeError: bits that the precision doesn't keep.
     """
     rounding.check(config)
-    headless = models.is_encoder(inputs["model"])
+    headless = model_folder.is_encoder(inputs["model"])
     dataset = (texts_of if headless else load_dataset)(inputs["data"])
     if headless:
         say(f"export: {inputs['model']} has no head, so its embeddings are exported")

@@ -17,7 +17,7 @@ from edgeft import artifact
 from edgeft.artifact import Calibration, GoldenRows, Manifest
 from edgeft.data.dataset import load as load_dataset
 from edgeft.errors import GateError
-from edgeft.export import graph
+from edgeft.export.onnx import graph
 from edgeft.files import write_json
 from edgeft.keys import RUNNING
 from edgeft.progress import say

@@ -7,12 +7,12 @@ from typing import Any
 
 from edgeft import tasks
 from edgeft.artifact import Selective
-from edgeft.bench import facts
-from edgeft.bench.forms import describe_noise, describe_speedup
 from edgeft.cleaning import Cleaning
-from edgeft.data import clean
+from edgeft.data.clean import clean
 from edgeft.pipeline import gates, scrutiny
 from edgeft.recipe import Recipe
+from edgeft.report import facts
+from edgeft.report.race_text import describe_noise, describe_speedup
 from edgeft.stage import StageResult
 
 ORDER = ("baseline", "teacher", "student", "artifact")

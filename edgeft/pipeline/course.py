@@ -6,8 +6,8 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from edgeft import models
 from edgeft.errors import EdgeftError
+from edgeft.models import model_folder
 from edgeft.progress import Whole, about, say
 from edgeft.recipe import Recipe, TrainingConfig
 from edgeft.stage import StageResult
@@ -154,10 +154,10 @@ class Course(Whole):
     def _layers(self) -> tuple[int, int] | None:
         """Layers of the teacher and of what is distilled of it."""
         try:
-            teacher = models.facts(self.recipe.finetune.model or "").layers
+            teacher = model_folder.facts(self.recipe.finetune.model or "").layers
             named = self.recipe.distill.layers
             own = self.recipe.distill.student
-            whole = models.facts(own).layers if own else self.recipe.distill.num_layers
+            whole = model_folder.facts(own).layers if own else self.recipe.distill.num_layers
         except EdgeftError:
             return None
         if not self.recipe.distill.enabled:

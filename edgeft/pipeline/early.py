@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from edgeft.bench.report import ReportInputs, render
 from edgeft.data.dataset import Dataset
 from edgeft.data.dataset import load as load_dataset
 from edgeft.pipeline import gates, scrutiny
 from edgeft.pipeline.ship import Results, curves, softmax, taught_yaml, updates
 from edgeft.recipe import Recipe
+from edgeft.report.run_report import ReportInputs, render
 from edgeft.train.evaluate import read_predictions
 
 MODELS = {"baseline": "baseline", "teacher": "finetune"}  # name in the report to stage

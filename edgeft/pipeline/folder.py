@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from edgeft import models
-from edgeft.bench.harness.openers import Artifact
+from edgeft.bench.harness.subjects.openers import Artifact
 from edgeft.errors import UserError
+from edgeft.models import model_folder
 
 
 class Folder:
@@ -22,15 +22,19 @@ class Folder:
         config = json.loads((Path(path) / "config.json").read_text(encoding="utf-8"))
         trained = (config.get("architectures") or ["none"])[0]
         auto = next(
-            (auto for auto in models.PIPELINES if trained.endswith(auto.removeprefix("Auto").removeprefix("Model"))),
+            (
+                auto
+                for auto in model_folder.PIPELINES
+                if trained.endswith(auto.removeprefix("Auto").removeprefix("Model"))
+            ),
             None,
         )
         if auto is None:
-            known = ", ".join(models.PIPELINES)
+            known = ", ".join(model_folder.PIPELINES)
             raise UserError(f"{path}: {trained} has no pipeline that can be asked texts; those that have: {known}")
         self.path = Path(path)
         self.labels = list((config.get("id2label") or {}).values())
-        self.pipe: Any = models.pipeline(path, models.Head(auto))
+        self.pipe: Any = model_folder.pipeline(path, model_folder.Head(auto))
 
     def __call__(self, text: str) -> Any:
         """Its answer."""

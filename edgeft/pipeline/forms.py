@@ -6,10 +6,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from edgeft import artifact, models
+from edgeft import artifact
 from edgeft.bench.forms import PART, SLOW_PART, Form
 from edgeft.data.dataset import Dataset
 from edgeft.export.bed import FP32
+from edgeft.models import model_folder
 from edgeft.recipe import BenchConfig, TrainingConfig
 from edgeft.runtime import load
 from edgeft.runtime.loading import assemble
@@ -67,11 +68,11 @@ def _graphs(config: BenchConfig, inputs: Inputs, rows: list[Any]) -> dict[str, F
 def _torch(folder: Any, dataset: Dataset, rows: list[Any]) -> Form | None:
     """A torch model as its users run it; where transformers has no pipeline for the task, as the stages ask it."""
     room = tasks.class_of(dataset.kind)
-    if pipe := models.pipeline(folder, room.head(dataset.labels)):
+    if pipe := model_folder.pipeline(folder, room.head(dataset.labels)):
         return _of_texts(pipe, rows, SLOW_PART)
     if not room.timed:
         return None
-    tokenizer = models.load_tokenizer(folder)
+    tokenizer = model_folder.load_tokenizer(folder)
     task = tasks.of(dataset, tokenizer, tokenizer.model_max_length, TrainingConfig())
-    model = models.load(folder, room.head(dataset.labels), device="cpu")
+    model = model_folder.load(folder, room.head(dataset.labels), device="cpu")
     return Form(answer=evaluate.answerer(task, model, "test"), share=SLOW_PART)

@@ -10,9 +10,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from edgeft.bench import facts
-from edgeft.bench.forms import describe_noise
-from edgeft.bench.report import GateRow
+from edgeft.report import facts
+from edgeft.report.race_text import describe_noise
+from edgeft.report.run_report import GateRow
 from edgeft.stage import StageResult
 
 Results = Mapping[str, StageResult]

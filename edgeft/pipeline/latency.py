@@ -11,21 +11,21 @@ from typing import Any, TypeAlias
 
 from transformers import PreTrainedModel
 
-from edgeft import models
 from edgeft.bench import machine
 from edgeft.bench.race import race
-from edgeft.compress.structure import Cut, by_ratios, prune
+from edgeft.compress.prune.latency_table import LatencyTable
+from edgeft.compress.prune.structure import Cut, by_ratios, prune
 from edgeft.data.dataset import Dataset
 from edgeft.data.dataset import load as load_dataset
 from edgeft.export.bed import Bed
 from edgeft.export.draft import drafts
 from edgeft.files import write_json
 from edgeft.keys import EXPORTING
-from edgeft.latency_table import LatencyTable
+from edgeft.models import model_folder
+from edgeft.models.shapes import structure_of
 from edgeft.progress import say
 from edgeft.recipe import BenchConfig, ExportConfig
-from edgeft.runtime import host
-from edgeft.shapes import structure_of
+from edgeft.runtime.machine import host
 from edgeft.stage import Inputs, Metrics, stage
 from edgeft.train import tasks
 
@@ -71,7 +71,7 @@ def measured(model: Path, dataset: Dataset, threads: int, ask: Ask) -> LatencyTa
         threads: of the engine.
         ask: the graphs of all forms and the texts, to each form's median milliseconds and the machine that took them.
     """
-    whole = models.load(model, tasks.class_of(dataset.kind).head(dataset.labels))
+    whole = model_folder.load(model, tasks.class_of(dataset.kind).head(dataset.labels))
     cuts = points(whole)
     say(f"latency: {len(cuts)} forms of the model, in turns, {threads} threads")
     with tempfile.TemporaryDirectory(prefix="edgeft-latency-") as scratch:
@@ -98,10 +98,10 @@ def points(model: PreTrainedModel) -> dict[str, Cut]:
 
 def drawn(source: Path, cut: Cut, dataset: Dataset, scratch: Path) -> tuple[Bed, str]:
     """The graph of a cut model beside its tokenizer; which units go makes no difference to its speed."""
-    model = models.load(source, tasks.class_of(dataset.kind).head(dataset.labels))
-    tokenizer = models.load_tokenizer(source)
+    model = model_folder.load(source, tasks.class_of(dataset.kind).head(dataset.labels))
+    tokenizer = model_folder.load_tokenizer(source)
     prune(model, cut, "magnitude")
-    models.save(model, tokenizer, scratch / "model", tokenizer.model_max_length)
+    model_folder.save(model, tokenizer, scratch / "model", tokenizer.model_max_length)
     bed, files = drafts(ExportConfig(), scratch / "model", dataset, [PRECISION], scratch)
     return bed, files[0]
 

@@ -26,16 +26,16 @@ ROOMS = {
     "data": "edgeft.data.prepare",
     "baseline": "edgeft.train.baseline",
     "finetune": "edgeft.train.finetune",
-    "augment": "edgeft.train.augment",
-    "distill": "edgeft.compress.distill",
+    "augment": "edgeft.train.augment.augment",
+    "distill": "edgeft.compress.distill.distill",
     "latency": "edgeft.pipeline.latency",
-    "prune": "edgeft.compress.prune",
+    "prune": "edgeft.compress.prune.prune",
     "export": "edgeft.export.export",
-    "calibrate": "edgeft.compress.calibrate",
+    "calibrate": "edgeft.compress.calibrate.calibrate",
     "package": "edgeft.export.package",
     "bench": "edgeft.pipeline.measure",
-    "update": "edgeft.pipeline.kept",
-    "update_artifact": "edgeft.pipeline.kept_artifact",
+    "update": "edgeft.pipeline.update.kept",
+    "update_artifact": "edgeft.pipeline.update.kept_artifact",
 }
 
 

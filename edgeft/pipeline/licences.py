@@ -7,9 +7,9 @@ import itertools
 import json
 from pathlib import Path
 
-from edgeft import models
-from edgeft.data import sources
+from edgeft.data.read import sources
 from edgeft.errors import EdgeftError
+from edgeft.models import model_folder
 from edgeft.recipe import DataConfig
 
 UNKNOWN = "unknown"
@@ -27,11 +27,11 @@ def of_model(source: str) -> str:
         source: what `models.find` takes.
     """
     try:
-        folder = models.find(source)
+        folder = model_folder.find(source)
     except EdgeftError:  # the first of a chain of updates may be gone
         return UNKNOWN
     named = _of_card(folder) if isinstance(folder, Path) else ""
-    return named or _of_package(models.DEMOS.get(source, "")) or UNKNOWN
+    return named or _of_package(model_folder.DEMOS.get(source, "")) or UNKNOWN
 
 
 def of_data(config: DataConfig) -> str:

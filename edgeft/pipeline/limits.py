@@ -10,9 +10,9 @@ from typing import Any
 import msgspec
 
 from edgeft.artifact import read_manifest
-from edgeft.bench.harness.child import Child
-from edgeft.bench.harness.subject import subjects
-from edgeft.bench.harness.warm import warm
+from edgeft.bench.harness.scenarios.warm import warm
+from edgeft.bench.harness.subjects.child import Child
+from edgeft.bench.harness.subjects.subject import subjects
 from edgeft.bench.race import summary
 from edgeft.budget import Limit
 from edgeft.data.dataset import load as load_dataset

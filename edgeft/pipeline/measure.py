@@ -10,7 +10,6 @@ from typing import Any
 import torch
 
 import edgeft
-from edgeft import models
 from edgeft.artifact import read_manifest
 from edgeft.bench.forms import Race, race_forms
 from edgeft.bench.measure import measure
@@ -18,9 +17,10 @@ from edgeft.data.dataset import Dataset
 from edgeft.data.dataset import load as load_dataset
 from edgeft.files import write_json
 from edgeft.keys import EXPORTING
+from edgeft.models import model_folder
 from edgeft.pipeline.forms import ARTIFACT, TEACHER, collect_forms
 from edgeft.recipe import BenchConfig
-from edgeft.runtime import host
+from edgeft.runtime.machine import host
 from edgeft.stage import Inputs, Metrics, stage
 from edgeft.train import tasks
 from edgeft.train.metrics import bootstrap
@@ -49,7 +49,7 @@ def fill(config: BenchConfig, inputs: Inputs, out_dir: Path) -> Metrics:
     found["latency"]["intervals_ms"] = raced.intervals_ms(ARTIFACT)
     found["race"] = raced.as_dict()
     found["quality"] = quality(task, inputs["package"])
-    if TEACHER in raced.turns and task.auto in models.PIPELINES:
+    if TEACHER in raced.turns and task.auto in model_folder.PIPELINES:
         found["against_teacher"] = {
             "teacher": raced.latency(TEACHER).as_dict(),
             "artifact": latency.as_dict(),

@@ -11,10 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 import edgeft
-from edgeft.bench import facts
-from edgeft.bench.scrutiny import changed, lowest
 from edgeft.data.dataset import Split
 from edgeft.recipe import FinetuneConfig
+from edgeft.report import facts
+from edgeft.report.slice_sections import changed, lowest
 from edgeft.train import scrutiny, swapped
 from edgeft.train.metrics.counterfactual import swap
 from edgeft.train.tasks import TrainingTask

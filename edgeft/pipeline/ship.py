@@ -15,10 +15,8 @@ from numpy.typing import NDArray
 
 import edgeft
 from edgeft import artifact, budget, recipe
-from edgeft.bench import plots
-from edgeft.bench.report import ReportInputs, render
 from edgeft.budget import Limit
-from edgeft.compress import goals
+from edgeft.compress.prune import goals
 from edgeft.data.dataset import Dataset
 from edgeft.data.dataset import load as load_dataset
 from edgeft.errors import GateError
@@ -26,9 +24,11 @@ from edgeft.export.package import ship
 from edgeft.files import write_json
 from edgeft.pipeline import card, gates, licences, scrutiny
 from edgeft.pipeline import limits as checks
-from edgeft.pipeline.update import origin
+from edgeft.pipeline.update.update import origin
 from edgeft.progress import say
 from edgeft.recipe import PruneConfig, Recipe
+from edgeft.report import plots
+from edgeft.report.run_report import ReportInputs, render
 from edgeft.stage import StageResult
 from edgeft.train import tasks as train_tasks
 from edgeft.train.evaluate import read_predictions

@@ -8,16 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from edgeft import budget, models, shapes
+from edgeft import budget
 from edgeft.cleaning import cleaner
-from edgeft.compress import goals, lesson, selective
-from edgeft.data import sources
-from edgeft.data.clean import cleaning_of
-from edgeft.data.kinds import NAMED, kind_of
+from edgeft.compress.calibrate import selective
+from edgeft.compress.distill import lesson
+from edgeft.compress.prune import goals
+from edgeft.data.clean.clean import cleaning_of
+from edgeft.data.formats import NAMED, kind_of
+from edgeft.data.read import sources
 from edgeft.errors import ModelError, RecipeError, require
-from edgeft.export import rounding
-from edgeft.pipeline import launch, update
+from edgeft.export.quantize import rounding
+from edgeft.models import model_folder, shapes
+from edgeft.pipeline import launch
 from edgeft.pipeline.launch import ROOMS
+from edgeft.pipeline.update import update
 from edgeft.recipe import (
     AugmentConfig,
     BaselineConfig,
@@ -30,7 +34,9 @@ from edgeft.recipe import (
     UpdateConfig,
 )
 from edgeft.stage import Inputs, StageResult
-from edgeft.train import augment, forgetting, methods, mitigation, optim, processes, reporting, swapped, tasks
+from edgeft.train import forgetting, methods, mitigation, swapped, tasks
+from edgeft.train.augment import augment
+from edgeft.train.loop import optim, processes, reporting
 
 TRAINING = ("data", "baseline", "finetune", "update", "augment", "distill", "prune")  # what ends with a torch model
 LATENCY_TABLE = "latency.json"
@@ -187,7 +193,7 @@ def earlier(recipe: Recipe, name: str) -> dict[str, Path]:
 
 def local_model(recipe: Recipe) -> dict[str, Path]:
     """The folder of the model to fine-tune, where it is a local one."""
-    place = models.find(recipe.finetune.model or "")
+    place = model_folder.find(recipe.finetune.model or "")
     return {"model": place} if isinstance(place, Path) else {}
 
 
@@ -198,7 +204,7 @@ def finetuning(recipe: Recipe) -> dict[str, Path]:
 
 def local_student(recipe: Recipe) -> dict[str, Path]:
     """The folder of the student, where the recipe names a local one."""
-    place = models.find(recipe.distill.student) if recipe.distill.student else None
+    place = model_folder.find(recipe.distill.student) if recipe.distill.student else None
     return {"student": place} if isinstance(place, Path) else {}
 
 
@@ -233,18 +239,18 @@ def preflight(recipe: Recipe, names: Collection[str] | None = None) -> None:
     kind, names = form(recipe), {*ROOMS, "artifact"} if names is None else set(names)
     check_ships(recipe, kind, names)
     cleaner(cleaning_of(recipe.data))
-    methods.check(recipe.finetune, models.facts(recipe.finetune.model), tasks.class_of(kind))
+    methods.check(recipe.finetune, model_folder.facts(recipe.finetune.model), tasks.class_of(kind))
     mitigation.check(recipe.finetune, kind)
     selective.check(recipe.calibrate, kind)
     for source in filter(None, (recipe.finetune.model, recipe.distill.student if "distill" in names else None)):
-        models.load_tokenizer(source)
+        model_folder.load_tokenizer(source)
     if recipe.distill.enabled and recipe.distill.student and "distill" in names:
-        methods.check_head(models.facts(recipe.distill.student), tasks.class_of(kind), "distill.student")
+        methods.check_head(model_folder.facts(recipe.distill.student), tasks.class_of(kind), "distill.student")
     check_shapes(recipe, names)
     for name, stage in (("finetune", recipe.finetune), ("distill", recipe.distill), ("prune", recipe.prune)):
         if wanted(stage) and name in names:
             reporting.check(name, stage)
-            optim.check(stage, models.device(stage.device)[0], f"{name}.")
+            optim.check(stage, model_folder.device(stage.device)[0], f"{name}.")
     if recipe.finetune.processes == 1:
         processes.check(recipe.finetune)
     if recipe.augment.enabled and "augment" in names:
@@ -285,7 +291,7 @@ def check_shapes(recipe: Recipe, names: Collection[str]) -> None:
     Raises:
         ModelError: names the option and both numbers.
     """
-    facts = models.facts(recipe.finetune.model or "")
+    facts = model_folder.facts(recipe.finetune.model or "")
     for name, config in (("distill", recipe.distill), ("prune", recipe.prune)):
         if name in names and config.enabled:
             lesson.check(config, name)
@@ -299,7 +305,7 @@ def check_shapes(recipe: Recipe, names: Collection[str]) -> None:
             f"prune.max_latency_ms: the table is measured in int8, and export.precision is {recipe.export.precision}; "
             "give prune.latency_table"
         )
-    student = models.facts(recipe.distill.student).kind if recipe.distill.student else facts.kind
+    student = model_folder.facts(recipe.distill.student).kind if recipe.distill.student else facts.kind
     if not shapes.prunable(student):
         raise ModelError(f"{shapes.UNKNOWN.format(student)}; use --set prune.enabled=false")
 
@@ -310,11 +316,11 @@ def check_layers(config: DistillConfig, source: str) -> None:
     Raises:
         ModelError: it hasn't.
     """
-    there = models.facts(source).layers
+    there = model_folder.facts(source).layers
     if config.layers is not None and max(config.layers) >= there:
         raise ModelError(f"distill.layers: layer {max(config.layers)} of {source}, which has layers 0 to {there - 1}")
     if config.layers is None and config.student is None:
-        models.spread(there, config.num_layers)
+        model_folder.spread(there, config.num_layers)
 
 
 def left_out(recipe: Recipe) -> list[str]:

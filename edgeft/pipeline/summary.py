@@ -10,10 +10,10 @@ from rich.console import Console
 from rich.table import Table
 
 from edgeft.artifact import Selective
-from edgeft.bench import facts
-from edgeft.bench.forms import describe_speedup
 from edgeft.pipeline import gates, scrutiny
-from edgeft.pipeline.kept import NEW
+from edgeft.pipeline.update.kept import NEW
+from edgeft.report import facts
+from edgeft.report.race_text import describe_speedup
 from edgeft.stage import StageResult
 
 Results = dict[str, StageResult]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Annotated, Literal
 
-from edgeft.limits import LIMITS, Limits
+from edgeft.inputs.limits import LIMITS, Limits
 from edgeft.recipe.base import Rows, StageConfig
 from edgeft.recipe.options import config as _config
 from edgeft.recipe.options import option as _option

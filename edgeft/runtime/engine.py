@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeft.errors import ArtifactError, UserError, require
-from edgeft.runtime import kernels, processor
-from edgeft.runtime.memory import give_back
-from edgeft.runtime.threads import container_share, usable_cores
+from edgeft.runtime.machine import kernels, processor
+from edgeft.runtime.machine.memory import give_back
+from edgeft.runtime.machine.threads import container_share, usable_cores
 
 Ids = Sequence[Sequence[int]]
 CPU = "CPUExecutionProvider"

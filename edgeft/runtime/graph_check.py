@@ -14,7 +14,7 @@ from typing import Any
 from edgeft.errors import ArtifactError
 
 DOMAIN = "edgeft"
-# SHA-256 of `canonical_form` of the functions that `edgeft.export.operators` writes; a test checks that they match.
+# SHA-256 of `canonical_form` of the functions in `edgeft.export.onnx.operators`; a test checks that they match.
 BODY_SHA256 = {
     "Linear": "7b6bac168df592fc6a17f5cf347bdc487ec0c0dc914a0c20e2a3d84a76613e32",
     "GeluLinear": "3ba06b5417d642bb45ab275b5487cd53a29463597014e42be1336d5eee5db48a",

@@ -11,15 +11,15 @@ from tokenizers import Tokenizer
 from edgeft import artifact
 from edgeft.artifact import Manifest
 from edgeft.errors import ArtifactError
-from edgeft.runtime.classification import Classifier
-from edgeft.runtime.embeddings import Embedder
+from edgeft.runtime.answers.classification import Classifier
+from edgeft.runtime.answers.embeddings import Embedder
+from edgeft.runtime.answers.questions import Reader
+from edgeft.runtime.answers.tags import Tagger
 from edgeft.runtime.engine import CPU, INPUTS, Engine
 from edgeft.runtime.graph_check import check_graph
-from edgeft.runtime.memory import give_back
+from edgeft.runtime.machine.memory import give_back
+from edgeft.runtime.machine.threads import fastest, usable_cores
 from edgeft.runtime.model import Model
-from edgeft.runtime.questions import Reader
-from edgeft.runtime.tags import Tagger
-from edgeft.runtime.threads import fastest, usable_cores
 from edgeft.runtime.tokenization import check_tokenizer, load_tokenizer, parse_tokenizer
 from edgeft.signing import PublicKey, Trusted, check_signature, read_trusted
 

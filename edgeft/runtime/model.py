@@ -20,9 +20,9 @@ from tokenizers import Encoding, Tokenizer
 from edgeft.artifact import TOKENIZER, InputSpec, Manifest
 from edgeft.errors import ArtifactError, UserError
 from edgeft.progress import say
+from edgeft.runtime.answers.windows import Window
 from edgeft.runtime.engine import Engine, Ids
 from edgeft.runtime.tokenization import is_panic
-from edgeft.runtime.windows import Window
 
 BATCH_SIZE = 8
 CHUNK = 1024  # texts that `predict_many` holds at once

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from edgeft import json_text
-from edgeft.delimited import Record, long_fields, place, reader_of, sniff
 from edgeft.errors import DataError, UserError
-from edgeft.limits import Limits, command_flag
-from edgeft.opening import DAMAGED, BoundedBytes, bad_byte, open_text, refuse_workbook, suffix
+from edgeft.inputs import json_text
+from edgeft.inputs.delimited import Record, long_fields, place, reader_of, sniff
+from edgeft.inputs.limits import Limits, command_flag
+from edgeft.inputs.opening import DAMAGED, BoundedBytes, bad_byte, open_text, refuse_workbook, suffix
 from edgeft.progress import say
 
 TABLES = (".csv", ".tsv")

@@ -11,8 +11,8 @@ import numpy as np
 
 from edgeft import artifact
 from edgeft.errors import ArtifactError, UserError
+from edgeft.runtime.answers.windows import Window
 from edgeft.runtime.model import Model
-from edgeft.runtime.windows import Window
 
 # The largest tolerance that still proves something, in `Model.unit`. Of an int8 student whose logits deviate by
 # 1.04, edgeft's kernels and onnxruntime's are at most 0.013 logits apart on 100 reviews, and onnxruntime's saturating

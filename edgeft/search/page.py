@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from edgeft.bench import facts, page, plots
-from edgeft.bench.plots import FIRST, MUTED, SECOND
 from edgeft.errors import require
+from edgeft.report import facts, page, plots
+from edgeft.report.plots import FIRST, MUTED, SECOND
 from edgeft.search import results
 from edgeft.search.results import Found, Row
 from edgeft.search.space import Choices, Range

@@ -14,10 +14,10 @@ from rich.console import Console
 from rich.table import Table
 
 from edgeft import recipe
-from edgeft.bench import facts
 from edgeft.data.dataset import load as load_dataset
 from edgeft.errors import TrainingError
 from edgeft.files import write_atomically
+from edgeft.report import facts
 from edgeft.search import study as studies
 from edgeft.search.trial import DATA, WHY, Job, score_of, with_options
 from edgeft.stage import read_result

@@ -7,10 +7,11 @@ from typing import Any
 
 import optuna
 
-from edgeft import models, recipe
-from edgeft.data import sources
+from edgeft import recipe
 from edgeft.data.prepare import run as prepare
+from edgeft.data.read import sources
 from edgeft.errors import OutputFolderError, RecipeError
+from edgeft.models import model_folder
 from edgeft.pipeline.steps import preflight
 from edgeft.progress import console, say
 from edgeft.recipe import Recipe
@@ -103,8 +104,8 @@ def _preflight(base: Recipe, space: spaces.Space) -> None:
         every = " and ".join(start.finetune.method for start in starts)
         raise RecipeError(f"finetune.{unread[0]}: does nothing for method {every}; take it out of the space")
     for source in sources_of_models[1:]:
-        models.facts(str(source))
-        models.load_tokenizer(str(source))
+        model_folder.facts(str(source))
+        model_folder.load_tokenizer(str(source))
 
 
 def _choices(space: spaces.Space, path: str) -> list[Any]:

@@ -27,8 +27,8 @@ from edgeft.search.space import Space
 from edgeft.stage import LOGS
 from edgeft.train import methods
 from edgeft.train.finetune import run as finetune
-from edgeft.train.loop import HISTORY
-from edgeft.train.watch import Training, Watcher, watching
+from edgeft.train.loop.loop import HISTORY
+from edgeft.train.loop.watch import Training, Watcher, watching
 
 DATA, TRIALS = "data", "trials"
 METHOD = "finetune.method"

@@ -11,7 +11,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from edgeft.artifact import MODEL, Calibration
 from edgeft.cleaning import Cleaning
-from edgeft.runtime.tags import STRATEGIES
+from edgeft.runtime.answers.tags import STRATEGIES
 from edgeft.serve.service import ModelProtocol
 from edgeft.serve.settings import ServeSettings
 

@@ -17,7 +17,7 @@ from edgeft.errors import DataError, require
 from edgeft.files import write_json
 from edgeft.keys import SCORING
 from edgeft.recipe import BaselineConfig
-from edgeft.runtime import host
+from edgeft.runtime.machine import host
 from edgeft.stage import Inputs, Metrics, stage
 from edgeft.train import metrics
 

@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from edgeft import models
 from edgeft.data.dataset import Dataset
+from edgeft.models import model_folder
 from edgeft.recipe import TrainingConfig
 from edgeft.stage import digest, read_result
 from edgeft.train import tasks
@@ -79,9 +79,9 @@ def earlier_predictions(
     kept = all((folder / f"{split}_logits.npy").exists() for split in SPLITS)
     if kept and done and done.inputs.get("data") == digest(data):
         return {split: read_predictions(folder, split) for split in SPLITS}
-    tokenizer = models.load_tokenizer(folder)
+    tokenizer = model_folder.load_tokenizer(folder)
     task = tasks.of(dataset, tokenizer, tokenizer.model_max_length, TrainingConfig())
-    return on_splits(task, models.load(folder, task.head(dataset.labels), device=device))
+    return on_splits(task, model_folder.load(folder, task.head(dataset.labels), device=device))
 
 
 def on_splits(task: TrainingTask, model: Any) -> dict[str, Any]:
@@ -127,7 +127,7 @@ def measured(
         if (logits := task.array(made)) is not None:
             write_predictions(folder, split, logits)
     figures = scores(task, found, before)
-    figures["bytes"] = models.weight_bytes(model)
+    figures["bytes"] = model_folder.weight_bytes(model)
     if task.timed and next(model.parameters()).device.type == "cpu":
         figures["latency_ms"] = latency_ms(answerer(task, model), range(len(task.dataset.validation)))
     return figures

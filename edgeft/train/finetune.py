@@ -10,30 +10,19 @@ from typing import Any
 import numpy as np
 import torch
 
-from edgeft import models, ranks
+from edgeft import ranks
 from edgeft.data.dataset import load as load_dataset
 from edgeft.data.merge import earlier_rows
 from edgeft.errors import RecipeError
 from edgeft.keys import ADAPTING, TRAINING
+from edgeft.models import model_folder
 from edgeft.progress import say
 from edgeft.recipe import FinetuneConfig
 from edgeft.stage import Inputs, Metrics, stage
-from edgeft.train import (
-    defaults,
-    evaluate,
-    forgetting,
-    lengths,
-    memory,
-    methods,
-    mitigation,
-    optim,
-    processes,
-    reporting,
-    scrutiny,
-    tasks,
-)
+from edgeft.train import defaults, evaluate, forgetting, lengths, methods, mitigation, scrutiny, tasks
 from edgeft.train.forgetting import Lesson
-from edgeft.train.loop import Evaluate, Loss, Progress, Trainer, plan
+from edgeft.train.loop import memory, optim, processes, reporting
+from edgeft.train.loop.loop import Evaluate, Loss, Progress, Trainer, plan
 from edgeft.train.tasks import Items, TrainingTask
 
 
@@ -79,11 +68,11 @@ def fill(config: FinetuneConfig, inputs: Inputs, out_dir: Path) -> Metrics:
         raise RecipeError("finetune.model: no model; give --model FOLDER, a Hugging Face id or demo:all-minilm-l6-v2")
     lesson = forgetting.lesson(config, load_dataset(inputs["data"]), earlier_rows(inputs["data"]))
     config, dataset = lesson.config, lesson.dataset
-    facts, tokenizer = models.facts(source), models.load_tokenizer(source)
+    facts, tokenizer = model_folder.facts(source), model_folder.load_tokenizer(source)
     methods.check(config, facts, tasks.class_of(dataset.kind))
     mitigation.check(config, dataset.kind)
     reporting.check("finetune", config)
-    device, why = models.device(config.device)
+    device, why = model_folder.device(config.device)
     optim.check(config, device)
     processes.check(config)
     dataset, added = mitigation.with_copies(dataset, config)
@@ -158,7 +147,7 @@ def keep(task: TrainingTask, model: Any, config: FinetuneConfig, source: str, ou
         )
         figures["merge_difference"] = methods.check_merge(before, after, config.merge_tolerance)
         figures["adapter"] = evaluate.scores(task, adapter, None)
-    models.save(merged, task.tokenizer, out_dir, task.max_length)
+    model_folder.save(merged, task.tokenizer, out_dir, task.max_length)
     return figures | scrutiny.of_model(task, merged, found["test"], config)
 
 

@@ -18,8 +18,8 @@ from edgeft.data.dataset import Dataset, Split
 from edgeft.errors import ModelError, RecipeError
 from edgeft.progress import Bar
 from edgeft.recipe import FinetuneConfig
-from edgeft.train.loop import Objective, Penalty, copies, deterministic
-from edgeft.train.optim import trainable
+from edgeft.train.loop.loop import Objective, Penalty, copies, deterministic
+from edgeft.train.loop.optim import trainable
 from edgeft.train.tasks import TrainingTask
 
 # Where the recipe names none.

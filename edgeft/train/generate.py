@@ -10,7 +10,7 @@ from typing import Any
 
 import transformers
 
-from edgeft import models
+from edgeft.models import model_folder
 from edgeft.progress import track
 from edgeft.stage import CHECKPOINTS, RUN_MARKER, code_version, digest
 
@@ -98,11 +98,11 @@ def config_of(source: str) -> Any:
     Raises:
         ModelError: it can't be had.
     """
-    return models.read_config(source)
+    return model_folder.read_config(source)
 
 
 def maker_of(source: str, device: str, *settings: object) -> str:
     """The name of a model under settings: by its content, or by its commit on the hub."""
-    place = models.find(source)
+    place = model_folder.find(source)
     content = digest(place) if isinstance(place, Path) else f"{place}@{config_of(source)._commit_hash}"
     return "\0".join(map(str, (content, transformers.__version__, code_version(), device, *settings)))

@@ -6,9 +6,9 @@ from typing import Any
 
 from edgeft.data.cited import sample
 from edgeft.data.dataset import Dataset
-from edgeft.data.kinds import NAMED
-from edgeft.data.lengths import CHUNK, SAMPLED
-from edgeft.models import Facts
+from edgeft.data.formats import NAMED
+from edgeft.data.profile.lengths import CHUNK, SAMPLED
+from edgeft.models.model_folder import Facts
 from edgeft.recipe import DataConfig, FinetuneConfig
 from edgeft.train.defaults import Setting
 

@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.nn.functional import cross_entropy
 
-from edgeft.train import metrics, packing
+from edgeft.train import metrics
+from edgeft.train.loop import packing
+from edgeft.train.loop.packing import IGNORED
 from edgeft.train.metrics import Figures
 from edgeft.train.metrics.bootstrap import Rows, Statistic
-from edgeft.train.packing import IGNORED
 from edgeft.train.targets import Targets
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from edgeft.data.dataset import Dataset
 from edgeft.errors import RecipeError
 from edgeft.progress import say
 from edgeft.recipe import FinetuneConfig
-from edgeft.train import augment, sift, swapped
+from edgeft.train import swapped
+from edgeft.train.augment import augment, row_filter
 
 
 def check(config: FinetuneConfig, kind: str) -> None:
@@ -37,7 +38,7 @@ def with_copies(dataset: Dataset, config: FinetuneConfig) -> tuple[Dataset, dict
         return dataset, {}
     places = range(len(dataset.train))
     made = swapped.candidates(dataset.train, places, swapped.terms_of(config.identity_terms))
-    kept = [one for one, outcome in zip(made, sift.outcomes(made, dataset), strict=True) if outcome == "kept"]
+    kept = [one for one, outcome in zip(made, row_filter.outcomes(made, dataset), strict=True) if outcome == "kept"]
     if not kept:
         raise RecipeError(
             f"finetune.counterfactual_augmentation: it adds nothing, as the {len(places):,} training rows give no new "

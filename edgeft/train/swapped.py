@@ -7,9 +7,9 @@ from pathlib import Path
 
 from edgeft.data.dataset import Split
 from edgeft.errors import RecipeError
+from edgeft.train.augment.row_filter import Candidate
 from edgeft.train.metrics import counterfactual
 from edgeft.train.metrics.counterfactual import Terms
-from edgeft.train.sift import Candidate
 
 METHOD = "counterfactual"
 # The forms of rows with one text, whose label doesn't point into it.

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from edgeft.bench import forms as module
-from edgeft.bench.forms import Form, Race, describe_noise, describe_speedup, race_forms
-from edgeft.bench.harness import noise
-from edgeft.bench.harness.noise import Ticks
+from edgeft.bench.forms import Form, Race, race_forms
+from edgeft.bench.harness.conditions import noise
+from edgeft.bench.harness.conditions.noise import Ticks
 from edgeft.errors import UserError
+from edgeft.report.race_text import describe_noise, describe_speedup
 
 Clock = Callable[[int], float]  # number of a query to how slow the machine is
 

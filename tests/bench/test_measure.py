@@ -11,7 +11,7 @@ from support_counts import TEXTS, write_artifact
 
 from edgeft import artifact
 from edgeft.bench import measure
-from edgeft.bench.harness.single import LEAST_QUERIES
+from edgeft.bench.harness.scenarios.single import LEAST_QUERIES
 from edgeft.errors import ArtifactError, EdgeftError, UserError
 from edgeft.recipe import BenchConfig
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import side_by_side
 
-from edgeft.bench import facts
-from edgeft.bench.harness.subject import Subject
+from edgeft.bench.harness.subjects.subject import Subject
+from edgeft.report import facts
 
 SUBJECTS = Path(__file__).parent / "harness" / "subjects.py"
 

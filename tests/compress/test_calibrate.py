@@ -14,7 +14,7 @@ import pytest
 
 import edgeft
 from edgeft.artifact import Calibration, Selective
-from edgeft.compress import calibrate, scaling
+from edgeft.compress.calibrate import calibrate, scaling
 from edgeft.data.dataset import load, save
 from edgeft.errors import RecipeError
 from edgeft.export.package import run as package

@@ -10,10 +10,10 @@ import pytest
 import torch
 from support_graphs import classifier
 
-from edgeft import models
-from edgeft.compress.distill import make_student
+from edgeft.compress.distill.distill import make_student
 from edgeft.errors import ModelError
-from edgeft.models import Head
+from edgeft.models import model_folder
+from edgeft.models.model_folder import Head
 from edgeft.pipeline.steps import check_layers
 from edgeft.recipe import DistillConfig
 
@@ -23,7 +23,7 @@ HEAD = Head("AutoModelForSequenceClassification", ["a", "b", "c"])
 @pytest.fixture
 def folder(tiny_tokenizer: Any, tmp_path: Path) -> str:
     """A model folder of two layers."""
-    models.save(copy.deepcopy(classifier("bert")[0]), copy.deepcopy(tiny_tokenizer), tmp_path / "bert", 64)
+    model_folder.save(copy.deepcopy(classifier("bert")[0]), copy.deepcopy(tiny_tokenizer), tmp_path / "bert", 64)
     return str(tmp_path / "bert")
 
 

@@ -13,23 +13,26 @@ import pytest
 import torch
 from support_kinds import dataset_of, trained
 
-from edgeft import latency_table, models
-from edgeft.compress import goals, lesson
-from edgeft.compress.prune import described, run
-from edgeft.compress.structure import Cut, by_ratios, prune
+from edgeft.compress.distill import lesson
+from edgeft.compress.prune import goals, latency_table
+from edgeft.compress.prune.latency_table import LatencyTable, interpolated
+from edgeft.compress.prune.prune import described, run
+from edgeft.compress.prune.structure import Cut, by_ratios, prune
 from edgeft.data import dataset as datasets
 from edgeft.errors import RecipeError
 from edgeft.files import write_json
-from edgeft.latency_table import LatencyTable, interpolated
+from edgeft.models import model_folder
+from edgeft.models.shapes import LayerStructure, Structure, structure_of
 from edgeft.recipe import PruneConfig
-from edgeft.shapes import LayerStructure, Structure, structure_of
 
 TABLE = LatencyTable(base_ms=1.0, layers_ms={1: {8: 0.5, 64: 2.0}, 2: {8: 3.0, 64: 4.0}}, width=64)
 
 
 @pytest.fixture
 def model(tiny_tokenizer: Any, tmp_path: Path) -> Any:
-    return models.load_classifier(trained("single-label", copy.deepcopy(tiny_tokenizer), tmp_path / "model"), None)
+    return model_folder.load_classifier(
+        trained("single-label", copy.deepcopy(tiny_tokenizer), tmp_path / "model"), None
+    )
 
 
 def parameters(model: Any) -> int:
@@ -179,7 +182,7 @@ def test_layers_compete_in_every_round(tiny_tokenizer: Any, tmp_path: Path) -> N
         **{"max_drop_points": 100.0, "device": "cpu", "seed": 0, "importance_rows": 16},
     )
     found = run(config, inputs, tmp_path / "pruned").metrics["structure"]
-    start = structure_of(models.load_classifier(teacher, None)).layers
+    start = structure_of(model_folder.load_classifier(teacher, None)).layers
     assert sum(found["heads"]) == sum(len(layer.heads) for layer in start) // 2
     assert sum(found["channels"]) == sum(len(layer.channels) for layer in start) // 2
     with pytest.raises(RecipeError, match="across_layers: decides nothing"):
@@ -207,10 +210,10 @@ def test_the_stage_cuts_everything_in_rounds_and_what_it_writes_loads(tiny_token
     assert {path.name for path in (tmp_path / "pruned").glob("history*")} == {
         *("history.jsonl", "history-round-1.jsonl", "history-int8.jsonl")
     }
-    loaded = models.load_classifier(tmp_path / "pruned", None)
+    loaded = model_folder.load_classifier(tmp_path / "pruned", None)
     assert len(structure_of(loaded).width) == 48
     assert parameters(loaded) == metrics["parameters"]
-    assert len(models.load_tokenizer(tmp_path / "pruned")) == loaded.get_input_embeddings().num_embeddings <= 70
+    assert len(model_folder.load_tokenizer(tmp_path / "pruned")) == loaded.get_input_embeddings().num_embeddings <= 70
     with torch.inference_mode():
         assert loaded(input_ids=torch.tensor([[2, 5, 3]])).logits.isfinite().all()
 

@@ -10,9 +10,9 @@ from support_prune import tiny
 from torch import nn
 from transformers import BertConfig, BertForSequenceClassification
 
-from edgeft.compress import importance, units
-from edgeft.compress.units import Units
-from edgeft.shapes import blocks, encoder_layers
+from edgeft.compress.prune import importance, units
+from edgeft.compress.prune.units import Units
+from edgeft.models.shapes import blocks, encoder_layers
 
 
 class Tiny(nn.Module):

@@ -13,8 +13,8 @@ from support_graphs import answers, captured, classifier, model_of, token_ids
 from torch import nn
 from transformers import AutoModelForCausalLM
 
-from edgeft.compress import int8 as rounding
-from edgeft.compress.int8 import (
+from edgeft.compress.quantization_aware import int8 as rounding
+from edgeft.compress.quantization_aware.int8 import (
     int8,
     product,
     rounded_blocks,
@@ -24,12 +24,13 @@ from edgeft.compress.int8 import (
     rounded_weight,
     settle,
 )
-from edgeft.export import operators, token_int8
-from edgeft.export import rounding as rounding_of_graph
-from edgeft.export.files import save
-from edgeft.export.net import Net
-from edgeft.export.ranges import channel_ranges
-from edgeft.runtime.windows import Window
+from edgeft.export.onnx import operators
+from edgeft.export.onnx.files import save
+from edgeft.export.onnx.net import Net
+from edgeft.export.quantize import rounding as rounding_of_graph
+from edgeft.export.quantize import token_int8
+from edgeft.export.quantize.ranges import channel_ranges
+from edgeft.runtime.answers.windows import Window
 
 IDS = token_ids([5, 9, 3, 12])
 

@@ -15,12 +15,13 @@ import torch
 import transformers
 from support_kinds import KINDS, dataset_of, pair_tokenizer, trained
 
-from edgeft import models
-from edgeft.compress import lesson, losses, vocabulary
-from edgeft.compress.shared_tokens import none_shared
-from edgeft.compress.states import RELATIONS, watched
-from edgeft.compress.teacher import Question, outputs
+from edgeft.compress.distill import lesson, losses
+from edgeft.compress.distill.shared_tokens import none_shared
+from edgeft.compress.distill.states import RELATIONS, watched
+from edgeft.compress.distill.teacher import Question, outputs
+from edgeft.compress.prune import vocabulary
 from edgeft.errors import RecipeError
+from edgeft.models import model_folder
 from edgeft.recipe import DistillConfig
 from edgeft.train import tasks
 
@@ -45,9 +46,9 @@ def setting(kind: str, tokenizer: Any, folder: Path, config: DistillConfig, **ot
     tokenizer = pair_tokenizer(tokenizer) if kind == "squad" else tokenizer
     place = trained(kind, copy.deepcopy(tokenizer), folder)
     dataset = dataclasses.replace(dataset_of(kind), **others)
-    tokenizer = models.load_tokenizer(place)
+    tokenizer = model_folder.load_tokenizer(place)
     task = tasks.of(dataset, tokenizer, tokenizer.model_max_length, config)
-    model = models.load(place, task.head(dataset.labels))
+    model = model_folder.load(place, task.head(dataset.labels))
     task.prepare(model)
     return task, model
 
@@ -157,14 +158,14 @@ def test_outputs_are_computed_once_and_the_teacher_is_gone(
     task, _ = setting("single-label", tiny_tokenizer, folder, config_of(soft_weight=1.0))
     items = task.items(task.dataset.train)
     loaded: list[weakref.ref[Any]] = []
-    load = models.load
+    load = model_folder.load
 
     def counted(*arguments: Any, **options: Any) -> Any:
         model = load(*arguments, **options)
         loaded.append(weakref.ref(model))
         return model
 
-    monkeypatch.setattr(models, "load", counted)
+    monkeypatch.setattr(model_folder, "load", counted)
     question = Question(folder, task, items)
     first = outputs(question, (), folder.parent / "cache", CPU)
     again = outputs(question, (), folder.parent / "cache", CPU)
@@ -193,7 +194,7 @@ def test_another_teacher_is_another_entry(tiny_tokenizer: Any, folder: Path) -> 
     task, model = setting("single-label", tiny_tokenizer, folder, config_of(soft_weight=1.0))
     question = Question(folder, task, task.items(task.dataset.train))
     key = question.key(CPU)
-    models.save(shaken(model), task.tokenizer, folder.parent / "other", task.max_length)
+    model_folder.save(shaken(model), task.tokenizer, folder.parent / "other", task.max_length)
     assert dataclasses.replace(question, folder=folder.parent / "other").key(CPU) != key
     assert dataclasses.replace(question, likeliest=1).key(CPU) != key
 
@@ -202,7 +203,7 @@ def test_another_teacher_is_another_entry(tiny_tokenizer: Any, folder: Path) -> 
 
 
 def test_a_narrower_student_learns_a_projection(tiny_tokenizer: Any, folder: Path) -> None:
-    from edgeft.compress.recover import projected
+    from edgeft.compress.distill.recover import projected
 
     config = config_of(hidden_weight=1.0, relation_weight=1.0)
     task, _ = setting("single-label", tiny_tokenizer, folder, config)

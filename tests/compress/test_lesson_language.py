@@ -11,9 +11,9 @@ import pytest
 import torch
 from tiny_language import dataset, language_folder
 
-from edgeft import models
-from edgeft.compress import lesson, losses
+from edgeft.compress.distill import lesson, losses
 from edgeft.errors import RecipeError
+from edgeft.models import model_folder
 from edgeft.recipe import DistillConfig
 from edgeft.train import tasks
 
@@ -27,9 +27,9 @@ def config_of(top_k: int, **weights: float) -> DistillConfig:
 
 def setting(kind: str, folder: Path, config: DistillConfig) -> tuple[Any, Any]:
     place = language_folder(folder, "llama")
-    tokenizer = models.load_tokenizer(place)
+    tokenizer = model_folder.load_tokenizer(place)
     task = tasks.of(dataset(kind), tokenizer, LENGTH, config)
-    student = models.load(place, task.head([]))
+    student = model_folder.load(place, task.head([]))
     task.prepare(student)
     tokenizer.model_max_length = LENGTH
     tokenizer.save_pretrained(place)
@@ -87,7 +87,7 @@ def test_another_tokenizer_is_refused(tmp_path: Path) -> None:
 
 
 def test_other_ids_of_the_same_tokens_are_refused(tmp_path: Path) -> None:
-    from edgeft.compress import vocabulary
+    from edgeft.compress.prune import vocabulary
 
     config = config_of(5, soft_weight=1.0)
     task, student = setting("text", tmp_path / "teacher", config)
@@ -103,7 +103,7 @@ def test_other_ids_of_the_same_tokens_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_language_model_is_distilled_into_fewer_layers(tmp_path: Path) -> None:
-    from edgeft.compress.distill import run
+    from edgeft.compress.distill.distill import run
     from edgeft.data import dataset as datasets
 
     setting("text", tmp_path / "teacher", DistillConfig())
@@ -112,5 +112,5 @@ def test_a_language_model_is_distilled_into_fewer_layers(tmp_path: Path) -> None
     config = DistillConfig(num_layers=1, hard_weight=0, device="cpu", seed=0, **rates)
     inputs = {"data": tmp_path / "data", "teacher": tmp_path / "teacher"}
     metrics = run(config, inputs, tmp_path / "student").metrics
-    assert models.facts(tmp_path / "student").layers == 1
+    assert model_folder.facts(tmp_path / "student").layers == 1
     assert metrics["validation"]["agreement"] > 0.3

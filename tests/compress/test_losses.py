@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from edgeft.compress import losses
+from edgeft.compress.distill import losses
 
 
 def test_soft_labels_by_hand() -> None:

@@ -12,13 +12,13 @@ import torch
 from support_graphs import SIZES, classifier, token_ids
 from torch import nn
 
-from edgeft import models
-from edgeft.compress.narrow import directions, narrow, turn, turned
-from edgeft.compress.structure import as_it_was
-from edgeft.compress.units import trace
-from edgeft.compress.units import width as width_units
+from edgeft.compress.distill.narrow import directions, narrow, turn, turned
+from edgeft.compress.prune.structure import as_it_was
+from edgeft.compress.prune.units import trace
+from edgeft.compress.prune.units import width as width_units
 from edgeft.errors import ModelError
-from edgeft.shapes import blocks, width
+from edgeft.models import model_folder
+from edgeft.models.shapes import blocks, width
 
 IDS = token_ids([6, 11, 4])
 SIZE = SIZES["hidden_size"]
@@ -90,8 +90,8 @@ def test_turning_by_hand() -> None:
 def test_a_narrower_model_is_saved_and_loaded(kind: str, tiny_tokenizer: Any, tmp_path: Path) -> None:
     model = copy.deepcopy(classifier(kind)[0])
     narrow(model, 40, lambda: logits(model))
-    models.save(model, copy.deepcopy(tiny_tokenizer), tmp_path, 32)
-    loaded = models.load_classifier(tmp_path, None)
+    model_folder.save(model, copy.deepcopy(tiny_tokenizer), tmp_path, 32)
+    loaded = model_folder.load_classifier(tmp_path, None)
     assert width(loaded) == 40
     torch.testing.assert_close(logits(loaded), logits(model))
 
@@ -105,7 +105,7 @@ def test_a_width_that_is_not_there_is_refused(wanted: int) -> None:
 def test_a_narrower_student_learns_from_its_teacher(tiny_tokenizer: Any, tmp_path: Path) -> None:
     from support_kinds import dataset_of, trained
 
-    from edgeft.compress.distill import run
+    from edgeft.compress.distill.distill import run
     from edgeft.data import dataset as datasets
     from edgeft.recipe import DistillConfig
 
@@ -113,8 +113,10 @@ def test_a_narrower_student_learns_from_its_teacher(tiny_tokenizer: Any, tmp_pat
     teacher = trained("single-label", copy.deepcopy(tiny_tokenizer), tmp_path / "teacher")
     config = DistillConfig(num_layers=1, width=48, epochs=1.0, relation_weight=1.0, device="cpu", seed=0)
     run(config, {"data": tmp_path / "data", "teacher": teacher}, tmp_path / "student")
-    assert models.facts(tmp_path / "student").width == 48
-    assert models.load_classifier(tmp_path / "student", None).classifier.in_features == SIZE  # of the pooler's output
+    assert model_folder.facts(tmp_path / "student").width == 48
+    assert (
+        model_folder.load_classifier(tmp_path / "student", None).classifier.in_features == SIZE
+    )  # of the pooler's output
 
 
 def test_a_narrower_student_learns_alike_in_two_processes(tiny_tokenizer: Any, tmp_path: Path) -> None:

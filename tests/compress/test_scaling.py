@@ -11,7 +11,7 @@ from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
 from edgeft.artifact import Calibration
-from edgeft.compress import scaling
+from edgeft.compress.calibrate import scaling
 
 
 def drawn(logits: np.ndarray, seed: int = 0) -> np.ndarray:

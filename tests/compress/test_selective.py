@@ -7,7 +7,7 @@ from math import comb
 import numpy as np
 import pytest
 
-from edgeft.compress import selective
+from edgeft.compress.calibrate import selective
 
 
 def tail(errors: int, count: int, rate: float) -> float:

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from support_kinds import dataset_of
 
-from edgeft.compress import vocabulary
-from edgeft.compress.shared_tokens import SharedTokens, shared_tokens
+from edgeft.compress.distill.shared_tokens import SharedTokens, shared_tokens
+from edgeft.compress.prune import vocabulary
 from edgeft.recipe import DistillConfig
 from edgeft.train import tasks
 

@@ -13,9 +13,9 @@ import torch
 from support_prune import KINDS, inputs, logits, masked, tiny, words
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from edgeft import models, shapes
-from edgeft.compress.structure import Cut, best, by_ratios, kept_features, kept_units, most_important, prune
+from edgeft.compress.prune.structure import Cut, best, by_ratios, kept_features, kept_units, most_important, prune
 from edgeft.errors import ModelError
+from edgeft.models import model_folder, shapes
 
 GROUPED = ("llama", "mistral", "qwen2")
 CUTS: dict[str, dict[str, float]] = {
@@ -176,8 +176,8 @@ def test_sdpa_and_eager_agree_and_heads_are_mended(kind: str) -> None:
 def test_parameters_go_as_counted() -> None:
     """Each layer loses one head (4 * 32 * 8 weights, 3 * 8 biases) and 16 channels (2 * 32 weights and a bias each)."""
     model, _ = pruned("bert", heads=0.25, channels=0.25)
-    whole = models.parameters(tiny("bert"))
-    assert whole - models.parameters(model) == 3 * (4 * 32 * 8 + 3 * 8 + 16 * (2 * 32 + 1))
+    whole = model_folder.parameters(tiny("bert"))
+    assert whole - model_folder.parameters(model) == 3 * (4 * 32 * 8 + 3 * 8 + 16 * (2 * 32 + 1))
 
 
 def test_parameters_of_the_width_go_as_counted() -> None:
@@ -188,14 +188,14 @@ def test_parameters_of_the_width_go_as_counted() -> None:
     """
     model, _ = pruned("bert", width=0.25)
     one = 50 + 40 + 2 + 2 + 3 * (3 * 32 + 32 + 64 + 64 + 2 + 4) + 32
-    assert models.parameters(tiny("bert")) - models.parameters(model) == 8 * one
+    assert model_folder.parameters(tiny("bert")) - model_folder.parameters(model) == 8 * one
 
 
 def test_ratio_zero_changes_nothing(tmp_path: Path) -> None:
     model, structure = pruned("bert", "taylor")
     assert structure.layers[0] == shapes.LayerStructure(0, [0, 1, 2, 3], list(range(64)))
     assert torch.equal(logits(model), logits(tiny("bert")))
-    models.save(model, words(), tmp_path, 16)
+    model_folder.save(model, words(), tmp_path, 16)
     assert not (tmp_path / "structure.json").exists()
 
 
@@ -236,7 +236,7 @@ def test_a_pruned_model_trains(kind: str) -> None:
 def test_layers_go_as_copying_the_others_would(kind: str) -> None:
     model, structure = pruned(kind, layers=0.34, seed=4)
     kept = [layer.layer for layer in structure.layers]
-    twin = models.copy_layers(tiny(kind), kept)
+    twin = model_folder.copy_layers(tiny(kind), kept)
     assert torch.equal(logits(model), logits(twin))
     assert model.config.to_dict() == twin.config.to_dict()
     for ours, theirs in zip(shapes.encoder_layers(model), shapes.encoder_layers(twin), strict=True):
@@ -268,8 +268,8 @@ def test_language_models(tied: bool, tmp_path: Path) -> None:
     structure = prune(model, by_ratios(model, **CUTS["everything"]), "taylor", [batch])
     with masked(twin, structure):
         same(logits(model), logits(twin))
-    models.save(model, words(), tmp_path, 16)
-    loaded = models.load(tmp_path, models.Head("AutoModelForCausalLM"))
+    model_folder.save(model, words(), tmp_path, 16)
+    loaded = model_folder.load(tmp_path, model_folder.Head("AutoModelForCausalLM"))
     for each in (model, loaded):
         assert (each.lm_head.weight is each.model.embed_tokens.weight) == tied
     same(logits(loaded), logits(model), 1e-6)
@@ -284,18 +284,18 @@ def test_language_models(tied: bool, tmp_path: Path) -> None:
 )
 def test_a_saved_pruned_model_answers_alike(kind: str, cut: str, tmp_path: Path) -> None:
     model, structure = pruned(kind, **CUTS[cut])
-    models.save(model, words(), tmp_path, 16)
-    loaded = models.load_classifier(tmp_path, None)
+    model_folder.save(model, words(), tmp_path, 16)
+    loaded = model_folder.load_classifier(tmp_path, None)
     assert type(loaded) is type(model)
     assert shapes.structure_of(loaded) == structure
     same(logits(loaded), logits(model), 1e-6)
-    assert models.facts(tmp_path).width == len(structure.width)
+    assert model_folder.facts(tmp_path).width == len(structure.width)
 
 
 def test_pruning_goes_on_after_loading(tmp_path: Path) -> None:
     model, _ = pruned("bert", heads=0.25, channels=0.25, width=0.25, layers=0.34)
-    models.save(model, words(), tmp_path, 16)
-    loaded = models.load_classifier(tmp_path, None)
+    model_folder.save(model, words(), tmp_path, 16)
+    loaded = model_folder.load_classifier(tmp_path, None)
     cut = by_ratios(model, **CUTS["everything"])
     assert prune(loaded, cut, "magnitude") == prune(model, cut, "magnitude")
     same(logits(loaded), logits(model), 1e-6)
@@ -303,38 +303,43 @@ def test_pruning_goes_on_after_loading(tmp_path: Path) -> None:
 
 def test_weights_in_several_files(tmp_path: Path) -> None:
     model, _ = pruned("llama", **CUTS["everything"])
-    models.save(model, words(), tmp_path, 16)
+    model_folder.save(model, words(), tmp_path, 16)
     whole = shapes.stored_weights(tmp_path).shapes
     assert whole["model.layers.0.mlp.down_proj.weight"] == [24, 48]
     (tmp_path / "model.safetensors").unlink()
     model.save_pretrained(tmp_path, max_shard_size="10KB")
     assert len(list(tmp_path.glob("model-*.safetensors"))) > 1
     assert shapes.stored_weights(tmp_path).shapes == whole
-    same(logits(models.load_classifier(tmp_path, None)), logits(model), 1e-6)
+    same(logits(model_folder.load_classifier(tmp_path, None)), logits(model), 1e-6)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_other_heads_read_the_pruned_width(kind: str, tmp_path: Path) -> None:
     """A folder of a classifier, or of a bare body, opened with other labels, other heads or none."""
     model, _ = pruned(kind, width=0.5, heads=0.5)
-    models.save(model, words(), tmp_path / "classifier", 16)
-    bare = models.load(tmp_path / "classifier", models.Head("AutoModel"))
+    model_folder.save(model, words(), tmp_path / "classifier", 16)
+    bare = model_folder.load(tmp_path / "classifier", model_folder.Head("AutoModel"))
     with torch.no_grad():
         assert bare(**inputs()).last_hidden_state.shape == (4, 9, 16)
-    models.save(bare, words(), tmp_path / "bare", 16)
+    model_folder.save(bare, words(), tmp_path / "bare", 16)
     for folder in ("classifier", "bare"):
-        three = models.load_classifier(tmp_path / folder, ["a", "b", "c"])
+        three = model_folder.load_classifier(tmp_path / folder, ["a", "b", "c"])
         assert logits(three).shape == (4, 3)
-        tagger = models.load(tmp_path / folder, models.Head("AutoModelForTokenClassification", ["a", "b", "c"]))
+        tagger = model_folder.load(
+            tmp_path / folder, model_folder.Head("AutoModelForTokenClassification", ["a", "b", "c"])
+        )
         assert logits(tagger).shape == (4, 9, 3)
-    models.save(tagger, words(), tmp_path / "tagger", 16)
-    same(logits(models.load(tmp_path / "tagger", models.Head("AutoModelForTokenClassification"))), logits(tagger))
-    assert logits(models.load_classifier(tmp_path / "tagger", None)).shape == (4, 3)
+    model_folder.save(tagger, words(), tmp_path / "tagger", 16)
+    same(
+        logits(model_folder.load(tmp_path / "tagger", model_folder.Head("AutoModelForTokenClassification"))),
+        logits(tagger),
+    )
+    assert logits(model_folder.load_classifier(tmp_path / "tagger", None)).shape == (4, 3)
 
 
 @pytest.mark.parametrize("auto", ["AutoModel", "AutoModelForTokenClassification", "AutoModelForQuestionAnswering"])
 def test_other_heads_are_pruned(auto: str) -> None:
-    head = models.Head(auto)
+    head = model_folder.Head(auto)
     model = tiny("bert", auto=head.factory)
     twin = copy.deepcopy(model)
     structure = prune(model, by_ratios(model, **CUTS["everything"]), "random")
@@ -345,30 +350,30 @@ def test_other_heads_are_pruned(auto: str) -> None:
 
 
 def test_a_structure_of_other_weights(tmp_path: Path) -> None:
-    models.save(pruned("bert", heads=0.5)[0], words(), tmp_path, 16)
+    model_folder.save(pruned("bert", heads=0.5)[0], words(), tmp_path, 16)
     path = tmp_path / "structure.json"
     found = json.loads(path.read_text())
     found["layers"][1]["heads"] = [0]
     path.write_text(json.dumps(found))
     noted = r"structure\.json says \[\(2, 64\), \(1, 64\), \(2, 64\)\] and 32, but the weights have .*width \[32\]"
     with pytest.raises(ModelError, match=noted):
-        models.load_classifier(tmp_path, None)
+        model_folder.load_classifier(tmp_path, None)
 
 
 def test_layers_of_a_pruned_model_keep_their_shapes(tmp_path: Path) -> None:
     model = tiny("bert")
     structure = prune(model, Cut(heads=[1, 2, 3], channels=[8, 16, 24], width=24), "random", seed=3)
-    student = models.copy_layers(model, [1, 2])
+    student = model_folder.copy_layers(model, [1, 2])
     assert shapes.structure_of(student).layers == structure.layers[1:]
-    models.save(student, words(), tmp_path, 16)
-    same(logits(models.load_classifier(tmp_path, None)), logits(student), 1e-6)
+    model_folder.save(student, words(), tmp_path, 16)
+    same(logits(model_folder.load_classifier(tmp_path, None)), logits(student), 1e-6)
 
 
 def test_a_bare_encoder_keeps_its_pooling(tmp_path: Path) -> None:
     model = tiny("bert", auto=AutoModel)
     prune(model, by_ratios(model, width=0.5), "magnitude")
-    models.save(model, words(), tmp_path, 16)
-    loaded = models.load(tmp_path, models.Head("AutoModel"))
+    model_folder.save(model, words(), tmp_path, 16)
+    loaded = model_folder.load(tmp_path, model_folder.Head("AutoModel"))
     with torch.no_grad():
         for one, other in zip(loaded(**inputs()).values(), model(**inputs()).values(), strict=True):
             same(one, other, 1e-6)

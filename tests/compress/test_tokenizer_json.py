@@ -14,8 +14,8 @@ from support_tokenizers import BYTES, KINDS, SPECIAL, slow_tokens, trained
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
-from edgeft.compress import tokenizer_json
-from edgeft.compress.vocabulary import Cut, cut
+from edgeft.compress.prune import tokenizer_json
+from edgeft.compress.prune.vocabulary import Cut, cut
 from edgeft.errors import ModelError
 
 Pair = tuple[PreTrainedTokenizerFast, Cut]

@@ -9,9 +9,9 @@ import torch
 from support_prune import tiny
 from torch import nn
 
-from edgeft.compress import units
-from edgeft.compress.units import Units
-from edgeft.shapes import blocks, structure_of
+from edgeft.compress.prune import units
+from edgeft.compress.prune.units import Units
+from edgeft.models.shapes import blocks, structure_of
 
 
 def members(model: Any, found: Units) -> dict[str, list[list[int]]]:

@@ -14,10 +14,10 @@ from support_tokenizers import trained
 from tiny_language import language_model
 from transformers import AutoConfig, AutoModelForMaskedLM, AutoModelForSequenceClassification
 
-from edgeft import models
-from edgeft.compress.structure import by_ratios, prune
-from edgeft.compress.vocabulary import chosen, cut, cut_embeddings, occurrences, report
+from edgeft.compress.prune.structure import by_ratios, prune
+from edgeft.compress.prune.vocabulary import chosen, cut, cut_embeddings, occurrences, report
 from edgeft.errors import ModelError
+from edgeft.models import model_folder
 
 LLAMA = {**SMALL, "num_key_value_heads": 1, "max_position_embeddings": 80}
 ENCODERS: dict[str, dict[str, Any]] = {
@@ -148,8 +148,8 @@ def test_covered_texts_are_answered_alike_and_saved(kind: str, texts: list[str],
     assert model.get_input_embeddings().weight.shape == (len(small.kept), 32)
     assert model.config.vocab_size == len(small.kept) < len(whole)
     assert torch.equal(logits(model, small.tokenizer, texts[:40]), before)
-    models.save(model, small.tokenizer, tmp_path, 64)
-    loaded, tokenizer = models.load_classifier(tmp_path, None), models.load_tokenizer(tmp_path)
+    model_folder.save(model, small.tokenizer, tmp_path, 64)
+    loaded, tokenizer = model_folder.load_classifier(tmp_path, None), model_folder.load_tokenizer(tmp_path)
     assert tokenizer(texts, truncation=True)["input_ids"] == small.tokenizer(texts, truncation=True)["input_ids"]
     assert torch.equal(logits(loaded, tokenizer, texts[:40]), before)
 
@@ -184,9 +184,9 @@ def test_causal_language_models_keep_their_rows(
     cut_embeddings(model, small.kept)
     assert (model.lm_head.weight is model.get_input_embeddings().weight) == tied
     close(logits(model, small.tokenizer, short), before[..., small.kept])
-    models.save(model, small.tokenizer, tmp_path, 64)
-    loaded = models.load(tmp_path, models.Head("AutoModelForCausalLM"))
-    close(logits(loaded, models.load_tokenizer(tmp_path), short), before[..., small.kept])
+    model_folder.save(model, small.tokenizer, tmp_path, 64)
+    loaded = model_folder.load(tmp_path, model_folder.Head("AutoModelForCausalLM"))
+    close(logits(loaded, model_folder.load_tokenizer(tmp_path), short), before[..., small.kept])
 
 
 def test_a_model_of_fewer_heads_stays_so(texts: list[str], whole: Any, tmp_path: Path) -> None:
@@ -195,8 +195,8 @@ def test_a_model_of_fewer_heads_stays_so(texts: list[str], whole: Any, tmp_path:
     before = logits(model, whole, texts[:10])
     small = cut(whole, texts[:10])
     cut_embeddings(model, small.kept)
-    models.save(model, small.tokenizer, tmp_path, 64)
-    assert torch.equal(logits(models.load_classifier(tmp_path, None), small.tokenizer, texts[:10]), before)
+    model_folder.save(model, small.tokenizer, tmp_path, 64)
+    assert torch.equal(logits(model_folder.load_classifier(tmp_path, None), small.tokenizer, texts[:10]), before)
 
 
 def test_ids_of_the_config_by_hand() -> None:
@@ -266,7 +266,7 @@ def test_unknown_characters_of_unigram_are_counted(texts: list[str]) -> None:
 
 
 def test_minilm_on_real_rows(movie_rows: list[tuple[str, str]]) -> None:
-    whole = models.load_tokenizer("demo:all-minilm-l6-v2")
+    whole = model_folder.load_tokenizer("demo:all-minilm-l6-v2")
     texts, held_out = ([text for text, _ in movie_rows[start : start + 400]] for start in (0, 1000))
     small = cut(whole, texts)
     assert type(small.tokenizer) is type(whole)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeft.data.augment import CHANGES, deletion, how_many, sameness, seed_of, swap
+from edgeft.train.augment.word_edits import CHANGES, deletion, how_many, sameness, seed_of, swap
 
 TEXTS = st.text(alphabet="ab c\n\té", max_size=60)
 SHARES = st.floats(0.01, 0.99)

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from edgeft.data import checks, prepare, sources
-from edgeft.data.kinds import SingleLabel
-from edgeft.data.rows import check
-from edgeft.data.table import Table, some, where
+from edgeft.data import prepare
+from edgeft.data.clean import checks
+from edgeft.data.formats import SingleLabel
+from edgeft.data.formats.rows import check
+from edgeft.data.read import sources
+from edgeft.data.read.table import Table, some, where
 from edgeft.errors import DataError
 from edgeft.recipe import DataConfig
 

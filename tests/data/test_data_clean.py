@@ -15,11 +15,13 @@ from support_rows import make_rows
 
 from edgeft.cleaning import Cleaning
 from edgeft.cleaning.steps import STEPS
-from edgeft.data import clean, dataset, prepare, sources
-from edgeft.data.clean import Counts
-from edgeft.data.near import jaccard
-from edgeft.data.overlap import Removed
-from edgeft.data.splits import LEAKS, Parts
+from edgeft.data import dataset, prepare
+from edgeft.data.clean import clean
+from edgeft.data.clean.clean import Counts
+from edgeft.data.clean.near import jaccard
+from edgeft.data.clean.overlap import Removed
+from edgeft.data.read import sources
+from edgeft.data.split.splits import LEAKS, Parts
 from edgeft.errors import DataError, RecipeError
 from edgeft.recipe import DataConfig
 
@@ -174,7 +176,7 @@ def test_balance(write, tmp_path):
 
 def test_oversampling_repeats_every_rare_row():
     rows = make_rows({"text": ["a", "b", "c", "d", "e"], "label": list("xxxxy")})
-    from edgeft.data.balance import resample
+    from edgeft.data.split.balance import resample
 
     found = resample(rows, "oversample")
     assert sorted(found.columns["text"]) == ["a", "b", "c", "d", "e", "e", "e", "e"]
@@ -188,7 +190,7 @@ def test_balance_that_rows_cannot_take(raw, tmp_path):
 
 
 def test_multi_label_weights_by_hand():
-    from edgeft.data.balance import class_weights
+    from edgeft.data.split.balance import class_weights
 
     rows = make_rows({"text": list("abcd"), "label": [["x"], ["x", "y"], ["x"], []]}, multi_label=True)
     assert class_weights(rows, ["x", "y"]) == [1 / 3, 3.0]

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from support_rows import make_rows
 
 from edgeft.cleaning import Cleaning, cleaner
-from edgeft.data.kinds import BadRow, kind_of
-from edgeft.data.kinds.tags import tagged
+from edgeft.data.formats import BadRow, kind_of
+from edgeft.data.formats.tags import tagged
 from edgeft.errors import DataError, RecipeError
 from edgeft.recipe import DataConfig
 

@@ -4,8 +4,8 @@ import random
 
 import pytest
 
-from edgeft.data import languages
-from edgeft.data.languages import languages as shares
+from edgeft.data.profile import languages
+from edgeft.data.profile.languages import languages as shares
 
 GERMAN = "Der Film war leider viel zu lang und die Handlung ergab am Ende keinen Sinn, Nummer {}."
 FRENCH = "Ce film était vraiment magnifique et je le recommande à tout le monde, numéro {}."

@@ -16,10 +16,10 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from edgeft import json_text
-from edgeft.data import sources
+from edgeft.data.read import sources
 from edgeft.errors import DataError, UserError
-from edgeft.limits import Limits, command_flag
+from edgeft.inputs import json_text
+from edgeft.inputs.limits import Limits, command_flag
 from edgeft.recipe import DataConfig
 from edgeft.runtime.texts import Form, texts
 
@@ -27,7 +27,7 @@ HEADER = b"text,label\n"
 MORE_BYTES = 300 * 2**20  # that the child may take beside what its imports take
 CHILD = """
 import resource, sys
-from edgeft.data import sources
+from edgeft.data.read import sources
 from edgeft.errors import EdgeftError
 from edgeft.recipe import DataConfig
 from edgeft.runtime.texts import texts

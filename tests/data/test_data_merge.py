@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from support import up_and_down, write_csv
 
-from edgeft.data import merge, sources
+from edgeft.data import merge
+from edgeft.data.clean.overlap import leaks
 from edgeft.data.dataset import SPLITS, Dataset, load
-from edgeft.data.overlap import leaks
 from edgeft.data.prepare import run as prepare
+from edgeft.data.read import sources
 from edgeft.errors import DataError
 from edgeft.recipe import DataConfig
 

@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 from support_rows import make_rows
 
-from edgeft.data import dataset, overlap, prepare, sources
+from edgeft.data import dataset, prepare
+from edgeft.data.clean import overlap
+from edgeft.data.read import sources
 from edgeft.recipe import DataConfig
 
 

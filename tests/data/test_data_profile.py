@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgeft.bench import rows_page
-from edgeft.data import cited, lengths, prepare, scan, targets, todo
-from edgeft.data.kinds import NAMED
-from edgeft.data.lengths import Counting
-from edgeft.data.profile import profile
-from edgeft.data.rows import Rows
+from edgeft.data import cited, prepare
+from edgeft.data.formats import NAMED
+from edgeft.data.formats.rows import Rows
+from edgeft.data.profile import lengths, profile_page, recommendations, scan, targets
+from edgeft.data.profile.lengths import Counting
+from edgeft.data.profile.profile import profile
 from edgeft.errors import DataError, missing_extra
 from edgeft.recipe import DataConfig
 
@@ -91,7 +91,7 @@ def test_nothing_is_quoted(found: dict[str, Any]) -> None:
 
 
 def test_what_to_do_names_the_options_that_are_not_set(found: dict[str, Any], write: Callable[..., str]) -> None:
-    assert todo.settings(found["todo"]) == {
+    assert recommendations.settings(found["todo"]) == {
         "data.skip_bad_rows": True,
         "data.clean": ["duplicates", "conflicts", "near_duplicates", "unicode", "html", "whitespace"],
         "data.anonymise": True,
@@ -99,7 +99,7 @@ def test_what_to_do_names_the_options_that_are_not_set(found: dict[str, Any], wr
     assert found["todo"][0]["level"] == "must"
     steps: Any = ["duplicates", "conflicts", "near_duplicates", "unicode", "html", "whitespace"]
     cleaned = profile(config(write, skip_bad_rows=True, anonymise=True, clean=steps), judged=0)
-    assert todo.settings(cleaned["todo"]) == {}
+    assert recommendations.settings(cleaned["todo"]) == {}
     assert cleaned["cleaning"]["changed"] == {"unicode": 1, "html": 1, "whitespace": 1}
     assert cleaned["cleaning"]["replaced"] == {"email": 2, "phone": 1}
     assert cleaned["texts"]["personal"] == {}
@@ -202,7 +202,7 @@ def test_targets_of_any_32_bits_have_a_profile_and_a_page(write: Callable[..., s
     path = write("a.csv", [(f"text {n}", str((-1) ** n * 3.4e38)) for n in range(40)])
     found = profile(DataConfig(file=path, task="text-regression", target_column="label"), judged=0)
     assert sum(found["targets"]["histogram"]["counts"]) == 40
-    rows_page.render(found)
+    profile_page.render(found)
 
 
 def test_a_tokenizer_counts_in_the_order_of_the_rows(write: Callable[..., str]) -> None:

@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow
 import pytest
 
-from edgeft.data import dataset, prepare, sources
+from edgeft.data import dataset, prepare
+from edgeft.data.read import sources
 from edgeft.errors import DataError
 from edgeft.recipe import DataConfig
 

@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 from support import last_json
 
-from edgeft.data import checks, prepare, sources
+from edgeft.data import prepare
+from edgeft.data.clean import checks
+from edgeft.data.read import sources
 from edgeft.errors import DataError, UserError
 from edgeft.recipe import DataConfig
 from edgeft.runtime.texts import Form, texts

@@ -11,10 +11,11 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from edgeft.data import dataset, sources
+from edgeft.data import dataset
 from edgeft.data.dataset import Dataset
 from edgeft.data.prepare import assemble, prepare
 from edgeft.data.prepare import run as stage
+from edgeft.data.read import sources
 from edgeft.errors import DataError, RecipeError
 from edgeft.recipe import DataConfig, check_stage
 

@@ -9,8 +9,8 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from edgeft.data import sources
-from edgeft.data.table import Reading
+from edgeft.data.read import sources
+from edgeft.data.read.table import Reading
 from edgeft.errors import DataError, MissingExtraError
 from edgeft.recipe import DataConfig
 

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeft.data import splits
-from edgeft.data.content import content, hashes, uniform
-from edgeft.data.kinds import SingleLabel
-from edgeft.data.rows import Rows
+from edgeft.data.clean.content import content, hashes, uniform
+from edgeft.data.formats import SingleLabel
+from edgeft.data.formats.rows import Rows
+from edgeft.data.split import splits
 from edgeft.recipe import DataConfig
 
 TEXTS = st.text(alphabet=st.characters(exclude_categories=["Cs"]))

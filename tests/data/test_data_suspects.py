@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from edgeft.data import suspects
+from edgeft.data.profile import label_errors
 
 TOPICS = {
     0: "goal match team player season coach league score",
@@ -44,14 +44,14 @@ def test_confident_disagreement_by_hand():
     given = np.array([0, 0, 0, 0, 1, 1])
     # mean self-confidence: (0.9 + 0.7 + 0.2 + 0.45) / 4 = 0.5625 of label 0, 0.8 of label 1.
     # Row 2 reaches 0.8; row 3 prefers label 1 too, but not as surely as rows of label 1 do.
-    scores, believed = suspects.confident(probabilities, given)
+    scores, believed = label_errors.confident(probabilities, given)
     assert believed.tolist() == [0, 0, 1, 0, 1, 1]
     assert scores == pytest.approx([0.1, 0.3, 0.8, 0.55, 0.3, 0.1])
 
 
 def test_of_three_labels_the_most_probable_is_suggested():
     probabilities = np.array([[0.1, 0.4, 0.5], [0.6, 0.2, 0.2], [0.3, 0.4, 0.3], [0.3, 0.3, 0.4]])
-    scores, believed = suspects.confident(probabilities, np.array([0, 0, 1, 2]))
+    scores, believed = label_errors.confident(probabilities, np.array([0, 0, 1, 2]))
     assert believed.tolist() == [2, 0, 1, 2]
     assert scores[0] == pytest.approx((1 + 0.5 - 0.1) / 2)
 
@@ -69,7 +69,7 @@ def reviews(movie_rows):
 def judged(reviews):
     texts, labels = reviews
     given, wrong = flip(labels, 0.03, 0, 2)
-    return given, wrong, suspects.label_errors(texts, given, seed=0)
+    return given, wrong, label_errors.label_errors(texts, given, seed=0)
 
 
 def test_flipped_reviews_score_higher(judged):
@@ -88,9 +88,9 @@ def test_what_is_suggested(judged):
 def test_the_order_of_rows_changes_nothing(reviews):
     texts, labels = reviews[0][:600], reviews[1][:600]
     texts, labels = [*texts, texts[0], texts[1].upper()], np.append(labels, [1 - labels[0], labels[1]])
-    found = suspects.label_errors(texts, labels, seed=3)
+    found = label_errors.label_errors(texts, labels, seed=3)
     order = np.random.default_rng(0).permutation(len(texts))
-    again = suspects.label_errors([texts[i] for i in order], labels[order], seed=3)
+    again = label_errors.label_errors([texts[i] for i in order], labels[order], seed=3)
     np.testing.assert_array_equal(again.scores, found.scores[order])
     np.testing.assert_array_equal(again.suggested, found.suggested[order])
 
@@ -101,7 +101,7 @@ def test_the_order_of_rows_changes_nothing(reviews):
 def test_many_classes_by_any_ids():
     texts, labels = topical(600)
     given, wrong = flip(labels, 0.05, 0, 3)
-    found = suspects.label_errors(texts, given * 10 - 7, seed=0)
+    found = label_errors.label_errors(texts, given * 10 - 7, seed=0)
     assert roc_auc_score(wrong, found.scores) > 0.97
     assert found.suspicious[wrong].mean() > 0.9
     assert (found.suggested[wrong] == labels[wrong] * 10 - 7).mean() > 0.9
@@ -113,14 +113,14 @@ def test_more_labels_than_characters_are_worth():
     labels = np.arange(720) % 12
     texts = [" ".join(rng.choices([f"w{label}x{i}" for i in range(6)] + ["the", "of"], k=8)) for label in labels]
     given, wrong = flip(labels, 0.05, 1, 12)
-    found = suspects.label_errors(texts, given, seed=0)
+    found = label_errors.label_errors(texts, given, seed=0)
     assert roc_auc_score(wrong, found.scores) > 0.95
 
 
 def test_a_label_with_few_rows_is_left_alone():
     texts, labels = topical(200, labels=2)
     texts, labels = [*texts, "one rare thing", "two rare things"], np.append(labels, [9, 9])
-    found = suspects.label_errors(texts, labels, seed=0)
+    found = label_errors.label_errors(texts, labels, seed=0)
     assert found.judged.sum() == 200
     assert not found.suspicious[-2:].any()
     assert found.scores[-2:].tolist() == [0, 0]
@@ -130,14 +130,14 @@ def test_a_label_with_few_rows_is_left_alone():
 @pytest.mark.parametrize("count", [0, 1, 12])
 def test_nothing_to_learn_from(count):
     texts, labels = (topical(count, labels=2)) if count else ([], np.array([], dtype=np.int64))
-    found = suspects.label_errors(texts, labels, seed=0)
+    found = label_errors.label_errors(texts, labels, seed=0)
     assert found.suspicious.tolist() == [False] * count
     assert found.scores.tolist() == [0.0] * count
     np.testing.assert_array_equal(found.suggested, labels)
 
 
 def test_texts_without_a_word_or_alike():
-    found = suspects.label_errors(["?!"] * 30 + [f"{i}" for i in range(30)], np.arange(60) % 2, seed=0)
+    found = label_errors.label_errors(["?!"] * 30 + [f"{i}" for i in range(30)], np.arange(60) % 2, seed=0)
     assert np.isfinite(found.scores).all()
 
 
@@ -147,7 +147,7 @@ def test_texts_without_a_word_or_alike():
 def test_equal_texts_share_a_fold_and_labels_are_spread():
     texts, labels = topical(300)
     texts, labels = [*texts, *(text.title() for text in texts[:50])], np.append(labels, (labels[:50] + 1) % 3)
-    folds = suspects._folds(suspects._keys(texts, 0), labels, 5)
+    folds = label_errors._folds(label_errors._keys(texts, 0), labels, 5)
     np.testing.assert_array_equal(folds[:50], folds[300:])
     for label in range(3):
         counts = np.bincount(folds[:300][labels[:300] == label], minlength=5)
@@ -158,13 +158,13 @@ def test_a_repeated_error_does_not_vouch_for_itself():
     texts, labels = topical(300, labels=2)
     texts, given = [*texts, *[texts[0]] * 5], np.append(labels, [1] * 5)
     given[0] = 1
-    found = suspects.label_errors(texts, given, seed=0)
+    found = label_errors.label_errors(texts, given, seed=0)
     assert found.suspicious[[0, *range(300, 305)]].all()
 
 
 def test_another_seed_makes_other_folds():
     texts, labels = topical(300, labels=2)
-    one, two = (suspects._folds(suspects._keys(texts, seed), labels, 5) for seed in (0, 1))
+    one, two = (label_errors._folds(label_errors._keys(texts, seed), labels, 5) for seed in (0, 1))
     assert (one != two).any()
 
 
@@ -174,17 +174,17 @@ def test_another_seed_makes_other_folds():
 def test_more_rows_than_are_learnt_from():
     texts, labels = topical(900, labels=2)
     given, wrong = flip(labels, 0.05, 0, 2)
-    found = suspects.label_errors(texts, given, seed=0, max_rows=300)
+    found = label_errors.label_errors(texts, given, seed=0, max_rows=300)
     assert found.judged.all()
     assert roc_auc_score(wrong, found.scores) > 0.97
-    sample = suspects.label_errors(texts, given, seed=0, max_rows=300, sample_only=True)
+    sample = label_errors.label_errors(texts, given, seed=0, max_rows=300, sample_only=True)
     assert sample.judged.sum() == 300
     np.testing.assert_array_equal(sample.scores[sample.judged], found.scores[sample.judged])
     assert not sample.scores[~sample.judged].any()
 
 
 def test_long_texts_are_read_at_both_ends(monkeypatch):
-    assert suspects._ends("a" * 1000 + "b" * 5000 + "c" * 1000) == "a" * 1000 + " " + "c" * 1000
-    monkeypatch.setattr(suspects, "MAX_CHARACTERS", 10_000)
+    assert label_errors._ends("a" * 1000 + "b" * 5000 + "c" * 1000) == "a" * 1000 + " " + "c" * 1000
+    monkeypatch.setattr(label_errors, "MAX_CHARACTERS", 10_000)
     texts, labels = topical(400, labels=2)
-    assert suspects.label_errors(texts, labels, seed=0, sample_only=True).judged.sum() < 250
+    assert label_errors.label_errors(texts, labels, seed=0, sample_only=True).judged.sum() < 250

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeft.data import dataset, prepare, sources
+from edgeft.data import dataset, prepare
+from edgeft.data.read import sources
 from edgeft.errors import DataError
 from edgeft.recipe import DataConfig
 

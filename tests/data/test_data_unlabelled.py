@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from support import write_csv
 
-from edgeft.data import dataset, sources
+from edgeft.data import dataset
 from edgeft.data.prepare import run
-from edgeft.data.unlabelled import unknown
+from edgeft.data.read import sources
+from edgeft.data.read.unlabelled import unknown
 from edgeft.errors import DataError
 from edgeft.recipe import DataConfig
 

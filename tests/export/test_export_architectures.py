@@ -19,11 +19,11 @@ from transformers import (
     DPRContextEncoder,
 )
 
-from edgeft.compress.structure import by_ratios, prune
+from edgeft.compress.prune.structure import by_ratios, prune
 from edgeft.errors import ModelError
-from edgeft.export import graph, operators
-from edgeft.export.capture import capture
-from edgeft.export.files import save
+from edgeft.export.capture.capture import capture
+from edgeft.export.onnx import graph, operators
+from edgeft.export.onnx.files import save
 from edgeft.runtime.engine import Engine, pad
 
 PLAIN = ("bert", "distilbert", "roberta", "albert", "electra")  # attention of them is no more than a mask of tokens

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from edgeft.artifact import Calibration
-from edgeft.compress import scaling
-from edgeft.export import graph
+from edgeft.compress.calibrate import scaling
+from edgeft.export.onnx import graph
 
 METHODS = ("none", "temperature", "vector", "isotonic")
 Function = Literal["Softmax", "Sigmoid"]

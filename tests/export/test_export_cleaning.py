@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeft import artifact, models
+from edgeft import artifact
 from edgeft.cleaning import Cleaning, cleaner
 from edgeft.data.dataset import Dataset, Split
 from edgeft.export.bed import FP32, Bed, lay
 from edgeft.export.package import write_golden
+from edgeft.models import model_folder
 from edgeft.recipe import ExportConfig
 from edgeft.runtime import load, replay
 
@@ -25,7 +26,9 @@ def bed(tiny_model: Path, tmp_path: Path) -> Bed:
     """A tiny classifier captured for rows that were cleaned."""
     folder, scratch = tmp_path / "model", tmp_path / "scratch"
     scratch.mkdir()
-    models.save(models.load_classifier(tiny_model, ["bad", "good"]), models.load_tokenizer(tiny_model), folder, 32)
+    model_folder.save(
+        model_folder.load_classifier(tiny_model, ["bad", "good"]), model_folder.load_tokenizer(tiny_model), folder, 32
+    )
     texts = [cleaner(CLEANING)(text) for text in DIRTY]
     numbers = np.arange(len(texts), dtype=np.int64)
     split = Split(columns={"text": texts}, labels=numbers % 2, rows=numbers + 1)

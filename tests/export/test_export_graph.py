@@ -11,15 +11,16 @@ import onnxruntime
 import pytest
 import torch
 
-from edgeft import models
 from edgeft.artifact import Calibration
 from edgeft.data.dataset import Dataset, Split
 from edgeft.errors import ArtifactError, GateError, ModelError
-from edgeft.export import capture as capturing
-from edgeft.export import graph, operators, parity
 from edgeft.export.bed import CAPTURED, Bed, comes_from_onnxruntime, lay
-from edgeft.export.capture import capture
-from edgeft.export.parity import Parity
+from edgeft.export.capture import capture as capturing
+from edgeft.export.capture import parity
+from edgeft.export.capture.capture import capture
+from edgeft.export.capture.parity import Parity
+from edgeft.export.onnx import graph, operators
+from edgeft.models import model_folder
 from edgeft.recipe import ExportConfig
 from edgeft.runtime.engine import Engine
 from edgeft.runtime.loading import load_tokenizer
@@ -31,7 +32,7 @@ TEXT_IDS = [[2, 5, 9, 11, 3], [2, 7, 3]]
 def captured(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
     """A tiny classifier and its captured graph."""
     torch.manual_seed(0)
-    model = models.load_classifier(tiny_model, ["a", "b", "c"])
+    model = model_folder.load_classifier(tiny_model, ["a", "b", "c"])
     with torch.no_grad():
         model.classifier.weight.normal_()
     path = tmp_path_factory.mktemp("graph") / "captured.onnx"
@@ -196,11 +197,11 @@ def test_errors_are_told_from_those_of_onnxruntime(tmp_path: Path) -> None:
 def laid(tiny_model: Path, folder: Path) -> Bed:
     """A classifier of large weights, captured."""
     torch.manual_seed(0)
-    model = models.load_classifier(tiny_model, ["a", "b", "c"])
+    model = model_folder.load_classifier(tiny_model, ["a", "b", "c"])
     with torch.no_grad():
         for weight in model.parameters():
             weight.mul_(8)
-    models.save(model, models.load_tokenizer(tiny_model), folder / "model", 32)
+    model_folder.save(model, model_folder.load_tokenizer(tiny_model), folder / "model", 32)
     numbers = np.arange(6, dtype=np.int64)
     texts = ["good film", "a bad plot", "so fine", "the actor is bad", "good", "awful awful plot"]
     split = Split(columns={"text": texts}, labels=numbers % 3, rows=numbers + 1)

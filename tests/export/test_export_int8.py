@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 from onnx import helper
 from support_graphs import KINDS, Floats, answers, captured, check_refused_here, kinds_of, small, token_ids
 
-from edgeft.export import operators, token_int8, weights
-from edgeft.export.files import load, save
-from edgeft.export.net import Net, linears
-from edgeft.export.ranges import channel_ranges
-from edgeft.export.rounding import rounded, rounded_blocks
-from edgeft.runtime import kernels
-from edgeft.runtime.windows import Window
+from edgeft.export.onnx import operators
+from edgeft.export.onnx.files import load, save
+from edgeft.export.onnx.net import Net, linears
+from edgeft.export.quantize import token_int8, weights
+from edgeft.export.quantize.ranges import channel_ranges
+from edgeft.export.quantize.rounding import rounded, rounded_blocks
+from edgeft.runtime.answers.windows import Window
+from edgeft.runtime.machine import kernels
 
 WAYS = [
     pytest.param(False, id="body"),

@@ -16,14 +16,15 @@ from support_kinds import KINDS, MAX_LENGTH, artifact_of, columns_of, dataset_of
 from tiny_language import data_folder
 
 import edgeft
-from edgeft import artifact, models
+from edgeft import artifact
 from edgeft.cleaning import Cleaning
-from edgeft.compress.calibrate import run as calibrate
-from edgeft.compress.distill import run as distill
+from edgeft.compress.calibrate.calibrate import run as calibrate
+from edgeft.compress.distill.distill import run as distill
 from edgeft.data import dataset as datasets
 from edgeft.errors import ArtifactError, DataError, ModelError, RecipeError, UserError
-from edgeft.export import ladder
 from edgeft.export.export import run as export
+from edgeft.export.quantize import ladder
+from edgeft.models import model_folder
 from edgeft.recipe import CalibrateConfig, DistillConfig, ExportConfig, TrainingConfig
 from edgeft.runtime import replay
 from edgeft.train import evaluate, tasks
@@ -35,7 +36,7 @@ LONG = "the great unfilmed actor is so bad a plot " * 5
 
 def pipeline(name: str, folder: Path, auto: Any) -> Any:
     model = auto.from_pretrained(folder)
-    return transformers.pipeline(name, model=model, tokenizer=models.load_tokenizer(folder), device="cpu")
+    return transformers.pipeline(name, model=model, tokenizer=model_folder.load_tokenizer(folder), device="cpu")
 
 
 def same(found: Any, expected: Any) -> None:
@@ -57,9 +58,9 @@ def same(found: Any, expected: Any) -> None:
 def asked_and_predicted(root: Path, folder: str = "export") -> tuple[Any, Any, Any]:
     """The task of a trained folder, and what the runtime and torch predict for the test rows."""
     dataset = datasets.load(root / "data")
-    tokenizer = models.load_tokenizer(root / "teacher")
+    tokenizer = model_folder.load_tokenizer(root / "teacher")
     task = tasks.of(dataset, tokenizer, tokenizer.model_max_length, TrainingConfig())
-    model = models.load(root / "teacher", task.head(dataset.labels))
+    model = model_folder.load(root / "teacher", task.head(dataset.labels))
     predicted = task.predict(model, task.items(dataset.test))
     return task, task.asked(edgeft.load(root / folder), dataset.test), predicted
 
@@ -220,7 +221,7 @@ def exported(model: Path, out: Path) -> Any:
 
 
 def by_hand(folder: Path, texts: list[str], way: str, longest: int) -> Any:
-    tokenizer, model = models.load_tokenizer(folder), transformers.AutoModel.from_pretrained(folder).eval()
+    tokenizer, model = model_folder.load_tokenizer(folder), transformers.AutoModel.from_pretrained(folder).eval()
     rows = []
     for text in texts:
         with torch.no_grad():

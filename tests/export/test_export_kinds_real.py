@@ -12,9 +12,10 @@ import transformers
 from support_kinds import LABELS, MINILM, TASKS
 
 import edgeft
-from edgeft import artifact, models
+from edgeft import artifact
 from edgeft.data.dataset import Dataset, split_of
 from edgeft.export.bed import FP32, lay
+from edgeft.models import model_folder
 from edgeft.recipe import ExportConfig
 from edgeft.runtime.loading import assemble
 from edgeft.train import tasks
@@ -47,11 +48,11 @@ def columns_of(kind: str, texts: list[str]) -> dict[str, list[Any]]:
 def laid(kind: str, texts: list[str], root: Path) -> Any:
     """The encoder with a random head of large weights, captured, fused and finished."""
     torch.manual_seed(0)
-    tokenizer = models.load_tokenizer(MINILM)
-    model = models.load(MINILM, tasks.class_of(kind).head(LABELS[kind]))
+    tokenizer = model_folder.load_tokenizer(MINILM)
+    model = model_folder.load(MINILM, tasks.class_of(kind).head(LABELS[kind]))
     with torch.no_grad():
-        models.last_linear(model).weight.mul_(20)
-    models.save(model, tokenizer, root / "teacher", MAX_LENGTH)
+        model_folder.last_linear(model).weight.mul_(20)
+    model_folder.save(model, tokenizer, root / "teacher", MAX_LENGTH)
     (root / "bed").mkdir()
     split = split_of(columns_of(kind, texts), np.arange(len(texts)) + 1, LABELS[kind])
     dataset = Dataset(TASKS[kind], LABELS[kind], split, split, split, unlabelled=[], kind=kind)
@@ -92,7 +93,7 @@ def test_a_real_encoder_of_every_kind(kind: str, texts: list[str], tmp_path: Pat
         return
     name, auto, options = PIPES[kind]
     source = getattr(transformers, auto).from_pretrained(tmp_path / "teacher")
-    pipe = transformers.pipeline(name, model=source, tokenizer=models.load_tokenizer(tmp_path / "teacher"))
+    pipe = transformers.pipeline(name, model=source, tokenizer=model_folder.load_tokenizer(tmp_path / "teacher"))
     short = [text for text, own in zip(texts, model.windows(texts), strict=True) if len(own) == 1]
     assert len(short) >= ROWS - 4
     for option in options:
@@ -113,7 +114,7 @@ def test_real_embeddings_are_those_of_mean_pooling(texts: list[str], tmp_path: P
     pipe = transformers.pipeline(
         "feature-extraction",
         model=transformers.AutoModel.from_pretrained(MINILM),
-        tokenizer=models.load_tokenizer(MINILM),
+        tokenizer=model_folder.load_tokenizer(MINILM),
     )
     means = [np.array(pipe(text)[0]).mean(axis=0) for text in texts]
     expected = np.array([mean / np.linalg.norm(mean) for mean in means])

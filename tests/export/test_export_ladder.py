@@ -14,14 +14,11 @@ import onnxruntime
 import pytest
 import torch
 
-from edgeft import models
 from edgeft.bench import machine
 from edgeft.bench.race import Latency, Ratio, summary
 from edgeft.data.dataset import Dataset, Split
 from edgeft.errors import GateError, RecipeError
-from edgeft.export import ladder, rounding
 from edgeft.export.bed import FP32, Bed, lay
-from edgeft.export.ladder import check_names, choose, objections, prove
 from edgeft.export.package import (
     GOLDEN_ROWS,
     ROUNDED_TOLERANCE,
@@ -31,9 +28,12 @@ from edgeft.export.package import (
     choose_rows,
     tolerance_of,
 )
-from edgeft.export.precisions import LADDER, PRECISIONS
+from edgeft.export.quantize import ladder, rounding
+from edgeft.export.quantize.ladder import check_names, choose, objections, prove
+from edgeft.export.quantize.precisions import LADDER, PRECISIONS
+from edgeft.models import model_folder
 from edgeft.recipe import ExportConfig
-from edgeft.runtime import kernels
+from edgeft.runtime.machine import kernels
 from edgeft.runtime.verify import MOST_TOLERANCE, GoldenRow
 
 LABELS = ["a", "b", "c"]
@@ -58,12 +58,12 @@ def laid(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Bed:
     torch.manual_seed(0)
     root = tmp_path_factory.mktemp("ladder")
     (root / "scratch").mkdir()
-    model = models.load_classifier(tiny_model, LABELS)
+    model = model_folder.load_classifier(tiny_model, LABELS)
     model.resize_token_embeddings(1100, mean_resizing=False)
     with torch.no_grad():
         model.classifier.weight.normal_()
         model.bert.encoder.layer[3].output.dense.weight.mul_(40)
-    models.save(model, models.load_tokenizer(tiny_model), root / "model", 32)
+    model_folder.save(model, model_folder.load_tokenizer(tiny_model), root / "model", 32)
     dataset = Dataset("text-classification", LABELS, split_of(12, 0), split_of(40, 1), split_of(12, 2), [])
     return lay(ExportConfig(smoothing=0.5), root / "model", dataset, root / "scratch")
 

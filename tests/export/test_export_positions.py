@@ -8,7 +8,7 @@ import pytest
 import torch
 from support_graphs import classifier, token_ids
 
-from edgeft.export.positions import trim
+from edgeft.export.capture.positions import trim
 
 ROWS = {"bert": 20, "distilbert": 20, "electra": 20, "roberta": 21}  # RoBERTa counts from the token after padding
 

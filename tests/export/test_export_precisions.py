@@ -14,14 +14,15 @@ from onnx import TensorProto, numpy_helper
 from support_graphs import VOCABULARY, captured, kinds_of, small, token_ids
 
 from edgeft.errors import ArtifactError
-from edgeft.export import graph, operators, token_int8
-from edgeft.export.files import save
-from edgeft.export.net import Net
-from edgeft.export.precisions import LADDER, PRECISIONS, Source
-from edgeft.export.ranges import Method, channel_ranges, tensor_ranges, watch
+from edgeft.export.onnx import graph, operators
+from edgeft.export.onnx.files import save
+from edgeft.export.onnx.net import Net
+from edgeft.export.quantize import token_int8
+from edgeft.export.quantize.precisions import LADDER, PRECISIONS, Source
+from edgeft.export.quantize.ranges import Method, channel_ranges, tensor_ranges, watch
 from edgeft.recipe import ExportConfig
+from edgeft.runtime.answers.windows import Window
 from edgeft.runtime.engine import Engine
-from edgeft.runtime.windows import Window
 
 IDS = token_ids([12] * 16, seed=1)
 # The mean difference from fp32 as a part of the deviation of its answers.

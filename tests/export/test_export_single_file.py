@@ -23,8 +23,9 @@ from edgeft import artifact
 from edgeft.artifact import Calibration, InputSpec, Manifest, Quantization
 from edgeft.cleaning import Cleaning
 from edgeft.errors import ArtifactError, GateError, MissingExtraError, ModelError, UserError
-from edgeft.export import graph, single_file, text_graph
-from edgeft.export.odd_texts import odd_texts, words_of
+from edgeft.export.layouts import single_file, text_graph
+from edgeft.export.layouts.odd_texts import odd_texts, words_of
+from edgeft.export.onnx import graph
 
 LABELS = ["schlecht", "gut", "größer"]
 MAX_LENGTH = 24

@@ -9,9 +9,9 @@ import onnx
 import pytest
 from support_graphs import VOCABULARY, answers, kinds_of, small, token_ids
 
-from edgeft.export import static_int8, token_int8
-from edgeft.export.ranges import channel_ranges, tensor_ranges
-from edgeft.runtime.windows import Window
+from edgeft.export.quantize import static_int8, token_int8
+from edgeft.export.quantize.ranges import channel_ranges, tensor_ranges
+from edgeft.runtime.answers.windows import Window
 
 GENERATOR = np.random.default_rng(7)
 TABLE = (GENERATOR.normal(size=(VOCABULARY, 64)) * np.exp(GENERATOR.normal(size=64))).astype(np.float32)

@@ -17,12 +17,13 @@ from onnx import TensorProto, helper, numpy_helper, parser
 from edgeft import artifact
 from edgeft.artifact import Calibration, InputSpec, Manifest, Quantization, Selective
 from edgeft.errors import ArtifactError, UserError
-from edgeft.export.graph import add_probabilities, set_calibration
-from edgeft.runtime import load, threads
-from edgeft.runtime.classification import decode
+from edgeft.export.onnx.graph import add_probabilities, set_calibration
+from edgeft.runtime import load
+from edgeft.runtime.answers.classification import decode
 from edgeft.runtime.describe import describe
 from edgeft.runtime.engine import Engine, pad
 from edgeft.runtime.loading import assemble
+from edgeft.runtime.machine import threads
 from edgeft.runtime.model import length_sorted
 
 

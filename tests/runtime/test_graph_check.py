@@ -15,7 +15,7 @@ from support_counts import write_artifact
 from support_graphs import small
 
 from edgeft.errors import ArtifactError
-from edgeft.export import files, operators
+from edgeft.export.onnx import files, operators
 from edgeft.runtime import graph_check
 from edgeft.runtime.engine import Engine
 from edgeft.runtime.graph_check import BODY_SHA256, body_sha256, check_graph

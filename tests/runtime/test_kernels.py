@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from edgeft.errors import ArtifactError
-from edgeft.export import operators
-from edgeft.runtime import built, kernels
+from edgeft.export.onnx import operators
 from edgeft.runtime.engine import Engine
+from edgeft.runtime.machine import built, kernels
 
 Floats = NDArray[np.float32]
 

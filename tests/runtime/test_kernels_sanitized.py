@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeft.runtime import processor
+from edgeft.runtime.machine import processor
 
 ROOT = Path(__file__).parents[2]
 LOG = ROOT / "build" / "asan.log"

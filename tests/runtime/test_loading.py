@@ -18,8 +18,8 @@ from edgeft import artifact
 from edgeft.errors import ArtifactError, EdgeftError
 from edgeft.listed_files import read_listed
 from edgeft.runtime import load, tokenization
+from edgeft.runtime.answers.questions import Reader
 from edgeft.runtime.loading import KINDS
-from edgeft.runtime.questions import Reader
 
 
 @pytest.fixture

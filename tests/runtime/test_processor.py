@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeft.runtime import built, processor
+from edgeft.runtime.machine import built, processor
 
 VNNI = 1 | 2 | 4 | 8  # bits of edgeft_cpu_features
 on_linux_x86 = pytest.mark.skipif(

@@ -17,7 +17,7 @@ from edgeft import artifact
 from edgeft.artifact import InputSpec, Manifest, Quantization
 from edgeft.cleaning import Cleaning, cleaner, versions
 from edgeft.errors import ArtifactError, MissingExtraError, UserError
-from edgeft.export.graph import add_probabilities
+from edgeft.export.onnx.graph import add_probabilities
 from edgeft.export.package import write_golden
 from edgeft.files import write_json
 from edgeft.runtime import load, replay

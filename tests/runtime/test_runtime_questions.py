@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeft.errors import UserError
-from edgeft.runtime.questions import Reader, best_spans, trimmed
-from edgeft.runtime.windows import Window
+from edgeft.runtime.answers.questions import Reader, best_spans, trimmed
+from edgeft.runtime.answers.windows import Window
 
 CONTEXT = "ab cd ef gh"
 OFFSETS = [(0, 2), (3, 5), (6, 8), (9, 11)]

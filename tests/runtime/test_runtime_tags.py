@@ -8,8 +8,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeft.runtime.tags import _by_type, _by_word, joined
-from edgeft.runtime.windows import Window, cuts
+from edgeft.runtime.answers.tags import _by_type, _by_word, joined
+from edgeft.runtime.answers.windows import Window, cuts
 
 
 def windows(total: int, room: int, shared: int) -> list[Window]:

@@ -9,8 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from edgeft.data.records import read_file
-from edgeft.data.table import Reading
+from edgeft.data.read.records import read_file
+from edgeft.data.read.table import Reading
 from edgeft.errors import UserError
 from edgeft.runtime.texts import Form, texts
 

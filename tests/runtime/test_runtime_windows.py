@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeft.runtime.windows import cuts, windows_of
+from edgeft.runtime.answers.windows import cuts, windows_of
 
 
 @pytest.mark.parametrize(

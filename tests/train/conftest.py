@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from support import up_and_down, write_csv
 
-from edgeft.data import sources
 from edgeft.data.prepare import run as prepare
+from edgeft.data.read import sources
 from edgeft.recipe import DataConfig
 
 

@@ -12,17 +12,18 @@ import pytest
 import torch
 from tiny_generators import SENTENCES, tiny_marian, tiny_masked
 
-from edgeft import models
 from edgeft.cleaning import Cleaning
 from edgeft.data import dataset as datasets
 from edgeft.data.dataset import Dataset, Split, split_of
 from edgeft.errors import ModelError, RecipeError
+from edgeft.models import model_folder
 from edgeft.recipe import AugmentConfig
 from edgeft.stage import digest
-from edgeft.train import generate, translate
-from edgeft.train.augment import check, local_models
-from edgeft.train.augment import run as augment
-from edgeft.train.batches import encode
+from edgeft.train import generate
+from edgeft.train.augment import translate
+from edgeft.train.augment.augment import check, local_models
+from edgeft.train.augment.augment import run as augment
+from edgeft.train.loop.batches import encode
 from edgeft.train.tasks import sequences
 
 LABELS = ["down", "up"]
@@ -58,13 +59,13 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def teacher(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
     """Random weights that call about half of the sentences up, and its labels in another order than the rows'."""
     folder = tmp_path_factory.mktemp("teacher") / "teacher"
-    models.seed_everything(3)
-    model = models.load_classifier(tiny_model, ["up", "down"])
-    tokenizer = models.load_tokenizer(tiny_model)
+    model_folder.seed_everything(3)
+    model = model_folder.load_classifier(tiny_model, ["up", "down"])
+    tokenizer = model_folder.load_tokenizer(tiny_model)
     logits = sequences.predict(model, encode(tokenizer, SENTENCES, 16), tokenizer.pad_token_id)
     with torch.no_grad():
         model.classifier.bias -= torch.from_numpy(np.median(logits, axis=0))
-    models.save(model, tokenizer, folder, 16)
+    model_folder.save(model, tokenizer, folder, 16)
     return folder
 
 
@@ -135,7 +136,7 @@ def test_only_rows_that_the_teacher_takes_like_their_original_are_kept(
     config = AugmentConfig(seed=1, batch_size=7)
     free = augment(config, {"data": data}, tmp_path / "free").metrics["methods"]
     judged = augment(config, {"data": data, "teacher": teacher}, tmp_path / "judged").metrics
-    answer = models.pipeline(teacher, models.Head("AutoModelForSequenceClassification"))
+    answer = model_folder.pipeline(teacher, model_folder.Head("AutoModelForSequenceClassification"))
     assert answer is not None
     train = datasets.load(data).train
     originals = dict(zip(train.rows.tolist(), train.texts, strict=True))

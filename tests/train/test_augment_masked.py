@@ -11,8 +11,8 @@ import torch
 from tiny_generators import tiny_masked
 
 from edgeft.errors import ModelError
-from edgeft.train import masked
-from edgeft.train.batches import collate, encode
+from edgeft.train.augment import masked
+from edgeft.train.loop.batches import collate, encode
 
 CPU = torch.device("cpu")
 TEXTS = ["The good film, 12 times", "a plot", "so it was: the MOVIE is bad and the actor is awful", "7 !"]

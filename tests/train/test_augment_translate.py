@@ -13,8 +13,8 @@ from tiny_generators import tiny_marian
 
 from edgeft.errors import MissingExtraError, ModelError
 from edgeft.recipe import AugmentConfig
-from edgeft.train import translate
-from edgeft.train.augment import translation_augment
+from edgeft.train.augment import translate
+from edgeft.train.augment.augment import translation_augment
 from edgeft.train.generate import Memory
 
 pytest.importorskip("sentencepiece")

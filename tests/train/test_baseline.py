@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeft.data import dataset, prepare, sources
+from edgeft.data import dataset, prepare
 from edgeft.data.dataset import Dataset, split_of
+from edgeft.data.read import sources
 from edgeft.errors import DataError
 from edgeft.recipe import BaselineConfig, DataConfig
 from edgeft.train import baseline, metrics

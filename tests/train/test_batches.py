@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from edgeft.recipe import TrainingConfig
-from edgeft.train.batches import collate, epoch_batches
-from edgeft.train.loop import plan, step_groups
+from edgeft.train.loop.batches import collate, epoch_batches
+from edgeft.train.loop.loop import plan, step_groups
 
 LENGTHS = [row % 17 + 1 for row in range(203)]
 

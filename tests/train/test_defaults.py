@@ -13,13 +13,13 @@ import yaml
 from edgeft import recipe
 from edgeft.data.dataset import load as load_dataset
 from edgeft.errors import RecipeError
-from edgeft.models import Facts, load_tokenizer
+from edgeft.models.model_folder import Facts, load_tokenizer
 from edgeft.pipeline import ship
 from edgeft.recipe import FinetuneConfig, TrainingConfig
 from edgeft.train import defaults, lengths
 from edgeft.train.defaults import Setting, decide
 from edgeft.train.finetune import run as finetune
-from edgeft.train.loop import plan
+from edgeft.train.loop.loop import plan
 
 
 def setting(**others: Any) -> Setting:

@@ -15,8 +15,8 @@ import pytest
 import torch
 from support import edgeft
 
-from edgeft import models
 from edgeft.errors import GateError
+from edgeft.models import model_folder
 from edgeft.recipe import DistillConfig, FinetuneConfig, PruneConfig
 from edgeft.train import methods
 from edgeft.train.finetune import run as finetune
@@ -36,7 +36,7 @@ def test_a_method_learns_and_ends_as_a_plain_model_folder(
     if method != "full":
         assert result.metrics["merge_difference"] <= 1e-4
         assert result.metrics["test"]["agreement"] == 1.0
-    model = models.load_classifier(tmp_path / "out", None)
+    model = model_folder.load_classifier(tmp_path / "out", None)
     assert not any("lora" in name or "4bit" in type(module).__name__ for name, module in model.named_modules())
     assert model.config.id2label == {0: "down", 1: "up"}
 
@@ -69,7 +69,7 @@ def test_merging_into_the_original_weights_would_be_another_model(data: Path, ti
     """Why the base is de-quantized: NF4 and the original differ by far more than the tolerance."""
     config = FinetuneConfig(model=str(tiny_model), method="qlora", **QUICK)
     quantized = methods.load(config, str(tiny_model), SingleLabel.head(["down", "up"]), torch.device("cpu"))
-    plain = models.load_classifier(str(tiny_model), ["down", "up"])
+    plain = model_folder.load_classifier(str(tiny_model), ["down", "up"])
     name = "bert.encoder.layer.0.intermediate.dense"
     before = plain.get_submodule(name).weight.detach().clone()
     methods.copy_dequantized(quantized, plain)
@@ -81,8 +81,8 @@ def test_merging_into_the_original_weights_would_be_another_model(data: Path, ti
 
 
 def test_distilling_and_pruning_alone_on_folders(data: Path, tiny_model: Path, tmp_path: Path) -> None:
-    from edgeft.compress.distill import run as distill
-    from edgeft.compress.prune import run as prune
+    from edgeft.compress.distill.distill import run as distill
+    from edgeft.compress.prune.prune import run as prune
 
     config = FinetuneConfig(model=str(tiny_model), method="full", learning_rate=2e-3, **QUICK)
     finetune(config, {"data": data, "model": tiny_model}, tmp_path / "teacher")
@@ -90,7 +90,7 @@ def test_distilling_and_pruning_alone_on_folders(data: Path, tiny_model: Path, t
     inputs = {"data": data, "teacher": tmp_path / "teacher"}
     student = distill(DistillConfig(num_layers=2, **learning), inputs, tmp_path / "student")
     assert student.metrics["test"]["accuracy"] >= 0.85
-    assert len(models.load_classifier(tmp_path / "student", None).bert.encoder.layer) == 2
+    assert len(model_folder.load_classifier(tmp_path / "student", None).bert.encoder.layer) == 2
     pruned = prune(
         PruneConfig(head_ratio=0.5, channel_ratio=0.5, max_drop_points=100, **learning),
         {**inputs, "model": tmp_path / "student"},
@@ -102,7 +102,7 @@ def test_distilling_and_pruning_alone_on_folders(data: Path, tiny_model: Path, t
 
 
 def test_pruning_that_costs_too_much_is_retried_and_left_out(data: Path, tiny_model: Path, tmp_path: Path) -> None:
-    from edgeft.compress.prune import run as prune
+    from edgeft.compress.prune.prune import run as prune
 
     config = FinetuneConfig(model=str(tiny_model), method="full", learning_rate=2e-3, **QUICK)
     teacher = tmp_path / "teacher"

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from edgeft import models
 from edgeft.data.dataset import Dataset, Split
 from edgeft.errors import RecipeError
+from edgeft.models import model_folder
 from edgeft.recipe import FinetuneConfig
 from edgeft.train.finetune import run as finetune
 from edgeft.train.tasks import SingleLabel
@@ -22,8 +22,8 @@ QUICK: dict[str, Any] = {"epochs": 1.0, "batch_size": 8, "max_length": 16, "seed
 
 def changed(folder: Path, source: Path) -> set[str]:
     """Names of the body's weights that fine-tuning moved."""
-    before = dict(models.load_classifier(source, ["down", "up"]).base_model.named_parameters())
-    after = dict(models.load_classifier(folder, None).base_model.named_parameters())
+    before = dict(model_folder.load_classifier(source, ["down", "up"]).base_model.named_parameters())
+    after = dict(model_folder.load_classifier(folder, None).base_model.named_parameters())
     return {name for name, value in after.items() if "pooler" not in name and not torch.equal(value, before[name])}
 
 

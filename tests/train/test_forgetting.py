@@ -13,16 +13,18 @@ import pytest
 import torch
 from support import up_and_down, write_csv
 
-from edgeft.data import merge, sources
+from edgeft.data import merge
 from edgeft.data.dataset import Dataset, load, split_of
 from edgeft.data.prepare import run as prepare
+from edgeft.data.read import sources
 from edgeft.errors import ModelError, RecipeError
 from edgeft.recipe import DataConfig, FinetuneConfig
-from edgeft.train import checkpoints, forgetting
+from edgeft.train import forgetting
 from edgeft.train.finetune import run as finetune
-from edgeft.train.loop import Loss, accumulate
-from edgeft.train.precision import Arithmetic
-from edgeft.train.processes import Processes
+from edgeft.train.loop import checkpoints
+from edgeft.train.loop.loop import Loss, accumulate
+from edgeft.train.loop.precision import Arithmetic
+from edgeft.train.loop.processes import Processes
 from edgeft.train.tasks import SingleLabel
 
 SHARES: dict[str, Any] = {"validation_fraction": 0.2, "test_fraction": 0.2, "seed": 0}

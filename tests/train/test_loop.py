@@ -16,8 +16,8 @@ from transformers import BertConfig, BertForSequenceClassification
 
 from edgeft.errors import TrainingError
 from edgeft.recipe import TrainingConfig
-from edgeft.train import optim
-from edgeft.train.loop import Loss, Trainer, plan, step_groups
+from edgeft.train.loop import optim
+from edgeft.train.loop.loop import Loss, Trainer, plan, step_groups
 
 ROWS = 24
 

@@ -9,7 +9,7 @@ import torch
 
 from edgeft.errors import TrainingError
 from edgeft.recipe import DistillConfig, FinetuneConfig, TrainingConfig
-from edgeft.train.memory import Work, explained, remedies
+from edgeft.train.loop.memory import Work, explained, remedies
 from edgeft.train.methods.merging import placed
 
 CPU = torch.device("cpu")

@@ -13,16 +13,17 @@ import pytest
 import torch
 from support import killed_finetune
 
-from edgeft import models, recipe
+from edgeft import recipe
 from edgeft.data.dataset import load as load_dataset
 from edgeft.errors import ModelError, RecipeError
-from edgeft.models import Facts
+from edgeft.models import model_folder
+from edgeft.models.model_folder import Facts
 from edgeft.pipeline.steps import preflight
 from edgeft.recipe import DataConfig, FinetuneConfig
 from edgeft.train import methods
-from edgeft.train.batches import encode
 from edgeft.train.evaluate import read_predictions
 from edgeft.train.finetune import run as finetune
+from edgeft.train.loop.batches import encode
 from edgeft.train.tasks import SingleLabel
 from edgeft.train.tasks.sequences import predict
 
@@ -89,8 +90,8 @@ def test_dropout_is_that_of_the_training(
             return model.config, model.eval()(**batch).logits, model.train()(**batch).logits
 
     (own, calm, drawn), (off, still, same) = answers(), answers(dropout=0.0)
-    assert any(models.dropouts(own).values())
-    assert not any(models.dropouts(off).values())
+    assert any(model_folder.dropouts(own).values())
+    assert not any(model_folder.dropouts(off).values())
     assert torch.equal(calm, still)
     assert not torch.allclose(drawn, calm)
     torch.testing.assert_close(same, still)  # without dropout training mode answers as evaluation does
@@ -144,7 +145,7 @@ def test_a_method_trains_resumes_and_ends_as_a_plain_model(
 
     plain, report = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out", output_loading_info=True)
     assert not any(report[gap] for gap in ("missing_keys", "unexpected_keys", "mismatched_keys"))
-    own = {name for name, _ in models.load_classifier(encoder(kind), ["down", "up"]).named_parameters()}
+    own = {name for name, _ in model_folder.load_classifier(encoder(kind), ["down", "up"]).named_parameters()}
     assert {name for name, _ in plain.named_parameters()} == own
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
     assert tokenizer.model_max_length == QUICK["max_length"] + added(method)
@@ -153,7 +154,7 @@ def test_a_method_trains_resumes_and_ends_as_a_plain_model(
 
     moved = {
         name.split(".")[0]
-        for name, before in models.load_classifier(encoder(kind), ["down", "up"]).base_model.named_parameters()
+        for name, before in model_folder.load_classifier(encoder(kind), ["down", "up"]).base_model.named_parameters()
         if not torch.equal(before, plain.base_model.get_parameter(name)[: len(before)])
     }
     assert ("encoder" in moved or "transformer" in moved) == (method not in ("head", *VIRTUAL))
@@ -187,7 +188,7 @@ def test_only_what_the_method_names_trains(method: str, kind: str, encoder: Call
     assert not any("classifier" in name and any(kind in name for kind in kinds) for name, _ in model.named_parameters())
 
     counts = methods.parameter_counts(model)
-    base = models.load_classifier(encoder(kind), ["a", "b"]).num_parameters()
+    base = model_folder.load_classifier(encoder(kind), ["a", "b"]).num_parameters()
     new = ("lora_", "ia3_", "peanut_", "prompt_encoder")
     more = sum(p.numel() for name, p in model.named_parameters() if any(mark in name for mark in new))
     assert counts["parameters"] == base + more
@@ -273,12 +274,12 @@ def test_ia3_finds_its_layers_and_merges_exactly(kind: str) -> None:
 def test_what_ends_in_no_plain_model_is_refused_before_anything_is_loaded(
     data: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(models, "load", lambda *_, **__: pytest.fail("loaded"))
+    monkeypatch.setattr(model_folder, "load", lambda *_, **__: pytest.fail("loaded"))
     config = settings("prefix", tiny_model)
     line = r"^finetune.method=prefix: ends in no plain model, .* no token and no weight; take prompt, p_tuning or lora$"
     with pytest.raises(RecipeError, match=line):
         finetune(config, {"data": data, "model": tiny_model}, tmp_path / "out")
-    monkeypatch.setattr(models, "load_tokenizer", lambda *_: pytest.fail("loaded"))
+    monkeypatch.setattr(model_folder, "load_tokenizer", lambda *_: pytest.fail("loaded"))
     whole = recipe.Recipe(data=DataConfig(file=str(tiny_model / "config.json")), finetune=config)
     with pytest.raises(RecipeError, match=line):
         preflight(whole)

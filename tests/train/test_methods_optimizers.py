@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 import torch
 
-from edgeft import models
 from edgeft.errors import RecipeError
+from edgeft.models import model_folder
 from edgeft.recipe import DistillConfig, FinetuneConfig, TrainingConfig
-from edgeft.train import methods, optim, recompute
+from edgeft.train import methods
 from edgeft.train.finetune import run as finetune
+from edgeft.train.loop import optim, recompute
 from edgeft.train.tasks import SingleLabel
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -35,7 +36,7 @@ def test_what_auto_means() -> None:
 def test_eight_bits_want_cuda_before_anything_is_loaded(
     name: Any, data: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(models, "load", lambda *_, **__: pytest.fail("loaded"))
+    monkeypatch.setattr(model_folder, "load", lambda *_, **__: pytest.fail("loaded"))
     config = FinetuneConfig(model=str(tiny_model), optimizer=name, device="cpu", **QUICK)
     line = f"^optimizer: {name} runs on CUDA only, and the device is cpu; take adamw$"
     with pytest.raises(RecipeError, match=line):

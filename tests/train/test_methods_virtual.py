@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from edgeft import models
-from edgeft.data import sources
 from edgeft.data.dataset import load as load_dataset
 from edgeft.data.prepare import run as prepare
+from edgeft.data.read import sources
 from edgeft.errors import ModelError, RecipeError
-from edgeft.models import Facts
+from edgeft.models import model_folder
+from edgeft.models.model_folder import Facts
 from edgeft.recipe import DataConfig, FinetuneConfig
 from edgeft.runtime.tokenization import load_tokenizer as load_runtime_tokenizer
 from edgeft.train import methods
@@ -169,7 +169,7 @@ def test_a_tokenizer_class_that_makes_its_own_template_keeps_ours(tmp_path: Path
     """transformers' BertTokenizer writes its template anew whenever it is loaded."""
     from transformers import AutoTokenizer
 
-    source = models.load_tokenizer("demo:all-minilm-l6-v2")
+    source = model_folder.load_tokenizer("demo:all-minilm-l6-v2")
     models_ids = source("a good film", "so bad")["input_ids"]
     virtual.extended(source, COUNT).save_pretrained(tmp_path)
     again = AutoTokenizer.from_pretrained(tmp_path)
@@ -214,7 +214,7 @@ def test_a_prompted_model_is_tuned_again_and_answers_texts(data: Path, tiny_mode
     again = config_for("prompt", tmp_path / "one", max_length=17)
     result = finetune(again, {"data": data, "model": tmp_path / "one"}, tmp_path / "two")
     assert result.metrics["merge_difference"] <= 1e-4
-    assert models.load_tokenizer(tmp_path / "two").model_max_length == 22
+    assert model_folder.load_tokenizer(tmp_path / "two").model_max_length == 22
     lora = config_for("lora", tmp_path / "one", virtual_tokens=None)
     assert finetune(lora, {"data": data, "model": tmp_path / "one"}, tmp_path / "three").metrics["steps"] == 7
 
@@ -264,4 +264,4 @@ def test_tags_of_rows_longer_than_an_item(method: Any, tiny_model: Path, tmp_pat
     result = finetune(config, {"data": tmp_path / "data", "model": tiny_model}, tmp_path / "out")
     assert result.metrics["merge_difference"] <= 1e-4
     assert result.metrics["test"]["agreement"] == 1.0
-    assert models.load_tokenizer(tmp_path / "out").model_max_length == 17
+    assert model_folder.load_tokenizer(tmp_path / "out").model_max_length == 17

@@ -11,12 +11,12 @@ import pytest
 
 from edgeft import recipe
 from edgeft.data import dataset as datasets
-from edgeft.data import sources
 from edgeft.data.prepare import run as prepare
+from edgeft.data.read import sources
 from edgeft.errors import DataError, RecipeError
 from edgeft.recipe import AugmentConfig, DataConfig, FinetuneConfig
-from edgeft.train.augment import check, local_models
-from edgeft.train.augment import run as augment
+from edgeft.train.augment.augment import check, local_models
+from edgeft.train.augment.augment import run as augment
 from edgeft.train.finetune import run as finetune
 
 OPENINGS = ("so", "the plot was", "a movie", "the film is", "it is so", "a film", "the actor is", "so it was", "it was")

@@ -20,7 +20,7 @@ from transformers import (
 
 from edgeft.errors import ModelError, RecipeError
 from edgeft.recipe import TrainingConfig
-from edgeft.train.optim import depths, freeze, gradual_unfreezing, optimizer_for, schedule_for, trainable
+from edgeft.train.loop.optim import depths, freeze, gradual_unfreezing, optimizer_for, schedule_for, trainable
 
 SIZES: dict[str, Any] = {
     "vocab_size": 30,

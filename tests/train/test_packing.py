@@ -12,8 +12,8 @@ from tiny_language import KINDS, language_model
 from torch.nn.functional import cross_entropy
 
 from edgeft.errors import ModelError
-from edgeft.train import packing
 from edgeft.train.likelihoods import next_tokens
+from edgeft.train.loop import packing
 from edgeft.train.tasks import Items
 
 CPU = torch.device("cpu")

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from edgeft.errors import RecipeError
-from edgeft.train.precision import Arithmetic, dtype_of
+from edgeft.train.loop.precision import Arithmetic, dtype_of
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 

@@ -17,12 +17,12 @@ from tiny_language import data_folder, language_folder, pairs_folder
 
 from edgeft.data.prepare import run as prepare
 from edgeft.errors import TrainingError, UserError
-from edgeft.models import load_classifier
+from edgeft.models.model_folder import load_classifier
 from edgeft.pipeline import launch
 from edgeft.recipe import BaselineConfig, DataConfig, FinetuneConfig
 from edgeft.stage import read_result
 from edgeft.train.baseline import run as baseline
-from edgeft.train.processes import Processes
+from edgeft.train.loop.processes import Processes
 
 pytestmark = pytest.mark.slow
 

@@ -12,9 +12,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from edgeft.errors import RecipeError
 from edgeft.recipe import DistillConfig, FinetuneConfig, PruneConfig, TrainingConfig
-from edgeft.train import reporting
 from edgeft.train.finetune import run as finetune
-from edgeft.train.watch import Training, Watcher, watching
+from edgeft.train.loop import reporting
+from edgeft.train.loop.watch import Training, Watcher, watching
 
 QUICK: dict[str, Any] = {"epochs": 0.5, "batch_size": 16, "max_length": 16, "seed": 1, "method": "full"}
 

@@ -26,15 +26,15 @@ from tiny_language import (
     tokenizer,
 )
 
-from edgeft import models
 from edgeft.errors import DataError, ModelError, RecipeError
+from edgeft.models import model_folder
 from edgeft.recipe import FinetuneConfig
 from edgeft.train import methods, tasks
 from edgeft.train.finetune import loss_on
 from edgeft.train.finetune import run as finetune
-from edgeft.train.loop import accumulate
-from edgeft.train.precision import Arithmetic
-from edgeft.train.processes import Processes
+from edgeft.train.loop.loop import accumulate
+from edgeft.train.loop.precision import Arithmetic
+from edgeft.train.loop.processes import Processes
 
 CPU = torch.device("cpu")
 METHODS = ("full", "lora", "dora", "rslora", "qlora", "ia3")
@@ -335,7 +335,7 @@ def test_a_method_trains_resumes_and_ends_as_a_plain_model(
     if form == "messages":
         assert own.chat_template == TEMPLATE
 
-    before = models.load(folder[kind], task.head([]))
+    before = model_folder.load(folder[kind], task.head([]))
     first = task.figures(task.predict(before, task.items(task.dataset.test)), task.dataset.test)
     assert test["nll"] < first["nll"]
     tied = plain.get_output_embeddings().weight is plain.get_input_embeddings().weight
@@ -386,7 +386,7 @@ def test_qlora_keeps_the_head_and_the_tied_embeddings_out_of_4_bits(folder: Any)
 
 @pytest.mark.parametrize("option", [{"method": "head"}, {"method": "lora", "gradual_unfreezing": True}])
 def test_what_means_nothing_for_a_language_model_is_refused(option: Any, folder: Any) -> None:
-    facts = models.facts(folder["llama"])
+    facts = model_folder.facts(folder["llama"])
     named = "gradual_unfreezing" if len(option) > 1 else "method=head"
     with pytest.raises(RecipeError, match=rf"^finetune\.{named}: a model for text rows has no head apart"):
         methods.check(FinetuneConfig(**option), facts, tasks.class_of("text"))
@@ -406,7 +406,7 @@ def test_what_an_error_calls_items() -> None:
 
 
 def test_packing_is_refused_where_it_would_do_nothing(folder: Any) -> None:
-    facts = models.facts(folder["llama"])
+    facts = model_folder.facts(folder["llama"])
     for kind in ("single-label", "pairs"):
         with pytest.raises(RecipeError, match=f"packing: does nothing for {kind} rows"):
             methods.check(FinetuneConfig(packing=True), facts, tasks.class_of(kind))
@@ -420,7 +420,9 @@ def test_lower_layers_can_be_frozen_or_learn_more_slowly(
     config = FinetuneConfig(**QUICK, model=str(folder[kind]), method=method, freeze_layers=1, learning_rate=1e-2)
     finetune(config, {"data": data["text"], "model": folder[kind]}, tmp_path / "frozen")
     head = tasks.class_of("text").head([])
-    before, after = (dict(models.load(place, head).named_parameters()) for place in (folder[kind], tmp_path / "frozen"))
+    before, after = (
+        dict(model_folder.load(place, head).named_parameters()) for place in (folder[kind], tmp_path / "frozen")
+    )
     moved = {name for name in before if not torch.equal(before[name], after[name])}
     assert moved
     assert not any(".0." in name or "embed" in name or "wte" in name for name in moved)
@@ -449,11 +451,11 @@ def test_an_end_of_text_that_also_pads_learns_all_the_same() -> None:
 
 def test_models_that_can_not_learn_from_the_rows(folder: Any, tiny_model: Path) -> None:
     task = task_of("text", 65)
-    model = models.load(folder["llama"], task.head([]))
+    model = model_folder.load(folder["llama"], task.head([]))
     with pytest.raises(ModelError, match="max_length=65 is more than the 64 tokens"):
         task.prepare(model)
     with pytest.raises(ModelError, match="no language-model head"):
-        task_of("text").prepare(models.load(tiny_model, task.head([])))
+        task_of("text").prepare(model_folder.load(tiny_model, task.head([])))
     silent = tokenizer()
     silent.eos_token = None
     with pytest.raises(ModelError, match="no end-of-text token"):

@@ -11,15 +11,15 @@ import pytest
 import torch
 from tiny_language import TEXTS, data_folder, dataset, killed, losses_of, pairs_folder, rows_of, word_tokenizer
 
-from edgeft import models
 from edgeft.errors import ModelError, RecipeError
+from edgeft.models import model_folder
 from edgeft.recipe import FinetuneConfig
 from edgeft.train import methods, metrics, tasks
 from edgeft.train.finetune import loss_on
 from edgeft.train.finetune import run as finetune
-from edgeft.train.loop import accumulate
-from edgeft.train.precision import Arithmetic
-from edgeft.train.processes import Processes
+from edgeft.train.loop.loop import accumulate
+from edgeft.train.loop.precision import Arithmetic
+from edgeft.train.loop.processes import Processes
 
 CPU = torch.device("cpu")
 KINDS = ("t5", "bart")
@@ -81,7 +81,7 @@ def test_both_texts_end_as_the_tokenizer_ends_them_and_are_cut_where_they_are_lo
 def test_losses_are_those_of_the_slow_twin(kind: str, smoothing: float, folder: Any) -> None:
     rows = {"source": ["the cat eats mice here .", "the cow", "owl"], "target": ["mice", "grass at home now", "a b c"]}
     task = task_of(rows, label_smoothing=smoothing)
-    model = models.load(folder[kind], task.head([]))
+    model = model_folder.load(folder[kind], task.head([]))
     items = task.items(task.dataset.train, training=True)
     found = task.losses(model, items, [2, 0, 1]).detach().numpy()
     np.testing.assert_allclose(
@@ -95,7 +95,7 @@ def test_batches_of_any_size_give_the_same_step(folder: Any) -> None:
     items = task.items(task.dataset.train, training=True)
 
     def stepped(size: int) -> tuple[float, torch.Tensor]:
-        model = models.load(folder["t5"], task.head([]))
+        model = model_folder.load(folder["t5"], task.head([]))
         batches = [list(range(start, start + size)) for start in range(0, 8, size)]
         loss = accumulate(Processes(model, 0), loss_on(task, items), batches, 1, Arithmetic("fp32", CPU))
         with torch.no_grad():  # plain SGD, whose step shows the scale of the gradient
@@ -116,7 +116,7 @@ def test_batches_of_any_size_give_the_same_step(folder: Any) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_texts_are_those_of_plain_generation_one_by_one(kind: str, folder: Any) -> None:
     task = task_of()
-    model = models.load(folder[kind], task.head([]))
+    model = model_folder.load(folder[kind], task.head([]))
     items = task.items(task.dataset.test)
     found = task.predict(model, items)
     for text, item in zip(found.texts, items.inputs, strict=True):
@@ -127,7 +127,7 @@ def test_texts_are_those_of_plain_generation_one_by_one(kind: str, folder: Any) 
 
 def test_figures_are_of_the_written_texts_and_of_the_right_ones(folder: Any) -> None:
     task = task_of()
-    model = models.load(folder["t5"], task.head([]))
+    model = model_folder.load(folder["t5"], task.head([]))
     split = task.dataset.test
     items = task.items(split)
     found = task.predict(model, items)
@@ -157,7 +157,7 @@ def test_chrf_of_rows_is_that_of_their_corpus() -> None:
 
 def test_a_look_during_training_writes_nothing(folder: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     task = task_of()
-    model = models.load(folder["t5"], task.head([]))
+    model = model_folder.load(folder["t5"], task.head([]))
     items, split = task.items(task.dataset.validation), task.dataset.validation
     whole = task.figures(task.predict(model, items), split)
     monkeypatch.setattr(type(model), "generate", None)
@@ -191,7 +191,7 @@ def test_a_method_trains_resumes_and_ends_as_a_plain_model(
     task = tasks.of(dataset("pairs"), AutoTokenizer.from_pretrained(tmp_path / "out"), 12, config)
     items = task.items(task.dataset.test)
     assert task.score(task.look(plain, items, task.dataset.test)) == pytest.approx(-test["nll"], rel=1e-5)
-    before = models.load(folder[kind], task.head([]))
+    before = model_folder.load(folder[kind], task.head([]))
     assert test["nll"] < task.look(before, items, task.dataset.test)["nll"]
 
     killed(config, inputs, tmp_path / "killed", monkeypatch)
@@ -219,7 +219,9 @@ def test_the_encoders_lower_layers_can_be_frozen_or_learn_more_slowly(
         FinetuneConfig(model=str(folder[kind]), method="full", freeze_layers=1, **quick), inputs, tmp_path / "frozen"
     )
     head = tasks.class_of("pairs").head([])
-    before, after = (dict(models.load(place, head).named_parameters()) for place in (folder[kind], tmp_path / "frozen"))
+    before, after = (
+        dict(model_folder.load(place, head).named_parameters()) for place in (folder[kind], tmp_path / "frozen")
+    )
     moved = {name for name in before if not torch.equal(before[name], after[name])}
     assert any("encoder" in name and ".1." in name for name in moved)
     assert any("decoder" in name and ".0." in name for name in moved)
@@ -230,10 +232,10 @@ def test_the_encoders_lower_layers_can_be_frozen_or_learn_more_slowly(
 
 
 def test_what_means_nothing_or_does_not_fit_is_refused(folder: Any) -> None:
-    facts = models.facts(folder["t5"])
+    facts = model_folder.facts(folder["t5"])
     assert facts.layers == 2
     with pytest.raises(RecipeError, match=r"^finetune\.method=head: a model for pairs rows has no head apart"):
         methods.check(FinetuneConfig(method="head"), facts, tasks.class_of("pairs"))
     task = task_of(rows_of("pairs"), 65)
     with pytest.raises(ModelError, match="max_length=65 is more than the 64 tokens"):
-        task.prepare(models.load(folder["bart"], task.head([])))
+        task.prepare(model_folder.load(folder["bart"], task.head([])))

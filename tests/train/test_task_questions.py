@@ -14,15 +14,15 @@ import pytest
 import torch
 from support_encoders import byte_level_bpe, killed, tiny_encoder
 
-from edgeft import models
 from edgeft.data import dataset as datasets
 from edgeft.data.dataset import Dataset, Split, split_of
 from edgeft.errors import DataError
+from edgeft.models import model_folder
 from edgeft.recipe import FinetuneConfig, TrainingConfig
 from edgeft.train import methods, tasks
 from edgeft.train.finetune import loss_on
 from edgeft.train.finetune import run as finetune
-from edgeft.train.loop import Trainer
+from edgeft.train.loop.loop import Trainer
 from edgeft.train.tasks.questions import Questions
 from edgeft.train.tasks.spans import answer_tokens, best_span, encode_pairs, nll, trimmed
 
@@ -194,7 +194,7 @@ def test_the_loss_by_hand(tiny_tokenizer: Any) -> None:
 def test_the_loss_is_that_of_transformers(kind: str, tiny_tokenizer: Any, tmp_path: Path) -> None:
     """BERT is told which text a token belongs to; RoBERTa can't be."""
     task = task_of(dataset_of(rows_of(6, 4)), tiny_tokenizer)
-    model: Any = models.load(tiny_encoder(kind, tiny_tokenizer, tmp_path / kind), task.head([]))
+    model: Any = model_folder.load(tiny_encoder(kind, tiny_tokenizer, tmp_path / kind), task.head([]))
     items = task.items(task.dataset.train)
     item = next(item for item in items.inputs if item["start"])
     types = {"token_type_ids": torch.tensor([item["types"]])} if kind == "bert" else {}
@@ -223,9 +223,9 @@ def test_windows_weigh_the_same_however_they_are_batched(tiny_tokenizer: Any, tm
     assert len(set(items.lengths[:8])) > 2
     ends = []
     for size in (8, 3, 1):
-        model = models.load(tiny_encoder("bert", tiny_tokenizer, tmp_path / "bert"), task.head([]))
+        model = model_folder.load(tiny_encoder("bert", tiny_tokenizer, tmp_path / "bert"), task.head([]))
         torch.manual_seed(0)
-        torch.nn.init.normal_(models.last_linear(model).weight)
+        torch.nn.init.normal_(model_folder.last_linear(model).weight)
         for module in model.modules():
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.0
@@ -358,7 +358,7 @@ def test_a_method_trains_resumes_and_ends_as_a_plain_model(
     assert not any(report[gap] for gap in ("missing_keys", "unexpected_keys", "mismatched_keys"))
     task = task_of(datasets.load(data), AutoTokenizer.from_pretrained(tmp_path / "out"))
     again = task.predict(plain, task.items(task.dataset.test))
-    kept = task.predict(models.load(tmp_path / "out", task.head([])), task.items(task.dataset.test))
+    kept = task.predict(model_folder.load(tmp_path / "out", task.head([])), task.items(task.dataset.test))
     assert task.answers(again) == task.answers(kept)
     np.testing.assert_allclose(again.logits, kept.logits, atol=1e-5)
     figures = task.figures(again, task.dataset.test)
@@ -381,8 +381,8 @@ def test_the_rule_is_learnt_across_windows(tiny_tokenizer: Any, tmp_path: Path) 
 def test_a_model_with_labels_of_its_own_can_learn_to_answer(tiny_tokenizer: Any, tmp_path: Path) -> None:
     """A head for question answering has as many logits as config.json has labels, and needs two."""
     folder = tiny_encoder("distilbert", tiny_tokenizer, tmp_path / "distilbert")
-    classifier = models.load_classifier(folder, ["a", "b", "c"])
-    models.save(classifier, tiny_tokenizer, tmp_path / "three", 16)
-    model = models.load(tmp_path / "three", Questions.head([]))
+    classifier = model_folder.load_classifier(folder, ["a", "b", "c"])
+    model_folder.save(classifier, tiny_tokenizer, tmp_path / "three", 16)
+    model = model_folder.load(tmp_path / "three", Questions.head([]))
     assert model.config.num_labels == 2
-    assert models.last_linear(model).out_features == 2
+    assert model_folder.last_linear(model).out_features == 2

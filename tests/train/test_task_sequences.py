@@ -13,11 +13,11 @@ import torch
 from support import killed_finetune, up_and_down
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from edgeft import models
 from edgeft.data.dataset import Dataset, Split, split_of
 from edgeft.data.dataset import load as load_dataset
 from edgeft.data.prepare import run as prepare
 from edgeft.errors import RecipeError
+from edgeft.models import model_folder
 from edgeft.recipe import DataConfig, FinetuneConfig
 from edgeft.train import tasks
 from edgeft.train.evaluate import read_predictions
@@ -196,7 +196,7 @@ def test_a_head_without_bias_learns_around_zero(tmp_path: Path, tiny_tokenizer: 
     tiny_tokenizer.save_pretrained(tmp_path)
     made = dataset("text-regression", "regression", {"text": ["good film", "bad"], "target": [10.0, 30.0]}, [])
     task = Regression(made, tiny_tokenizer, 8, FinetuneConfig())
-    model = models.load(tmp_path, task.head([]))
+    model = model_folder.load(tmp_path, task.head([]))
     items = task.items(made.test)
     before = task.predict(model, items)
     task.prepare(model)

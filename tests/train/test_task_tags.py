@@ -13,16 +13,16 @@ import pytest
 import torch
 from support_encoders import byte_level_bpe, killed, tiny_encoder
 
-from edgeft import models
 from edgeft.data import dataset as datasets
 from edgeft.data.dataset import Dataset, Split, split_of
+from edgeft.models import model_folder
 from edgeft.recipe import FinetuneConfig, TrainingConfig
 from edgeft.train import metrics, tasks
 from edgeft.train.evaluate import read_predictions
 from edgeft.train.finetune import loss_on
 from edgeft.train.finetune import run as finetune
 from edgeft.train.judges.tags import span_counts
-from edgeft.train.loop import Trainer
+from edgeft.train.loop.loop import Trainer
 from edgeft.train.metrics import bootstrap
 from edgeft.train.tasks.tags import IGNORED, Tags, encode_words, frame, keeps_space, windows
 
@@ -142,7 +142,7 @@ def test_a_word_without_a_token_gets_the_most_frequent_tag(tiny_tokenizer: Any, 
     assert [item["words"] for item in items.inputs] == [[0, 2], [4]]
     assert (items.rows.tolist(), items.weights.tolist(), items.total) == ([0, 2], [2.0, 1.0], 5)
     folder = tiny_encoder("bert", tiny_tokenizer, tmp_path / "bert")
-    found = task.predict(models.load(folder, task.head(BIO)), items)
+    found = task.predict(model_folder.load(folder, task.head(BIO)), items)
     assert found.shape == (5, 3)
     # One more of each than was counted: B-ACT 2, I-ACT 1, O 5, of 8.
     np.testing.assert_allclose(found[[1, 3]], np.log([[2 / 8, 1 / 8, 5 / 8]] * 2), rtol=1e-6)
@@ -208,7 +208,7 @@ def test_the_loss_by_hand(tiny_tokenizer: Any) -> None:
 
 def test_the_loss_is_that_of_transformers(tiny_tokenizer: Any, tmp_path: Path) -> None:
     task = task_of(dataset_of(rows_of(6, 4), BIO), tiny_tokenizer)
-    model: Any = models.load(tiny_encoder("bert", tiny_tokenizer, tmp_path / "bert"), task.head(BIO))
+    model: Any = model_folder.load(tiny_encoder("bert", tiny_tokenizer, tmp_path / "bert"), task.head(BIO))
     items = task.items(task.dataset.train)
     item = items.inputs[2]
     theirs = model(input_ids=torch.tensor([item["input_ids"]]), labels=torch.tensor([item["labels"]])).loss
@@ -225,9 +225,9 @@ def test_words_weigh_the_same_however_items_are_batched(batch: int, tiny_tokeniz
     places = list(range(8))
     ends = []
     for size in (8, batch):
-        model = models.load(tiny_encoder("bert", tiny_tokenizer, tmp_path / "bert"), task.head(BIO))
+        model = model_folder.load(tiny_encoder("bert", tiny_tokenizer, tmp_path / "bert"), task.head(BIO))
         torch.manual_seed(0)
-        torch.nn.init.normal_(models.last_linear(model).weight)
+        torch.nn.init.normal_(model_folder.last_linear(model).weight)
         for module in model.modules():
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.0

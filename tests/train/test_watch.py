@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from edgeft.recipe import FinetuneConfig, TrainingConfig
-from edgeft.train import watch
 from edgeft.train.finetune import run as finetune
-from edgeft.train.watch import Training, Watcher, watching
+from edgeft.train.loop import watch
+from edgeft.train.loop.watch import Training, Watcher, watching
 
 QUICK: dict[str, Any] = {"epochs": 0.5, "batch_size": 16, "max_length": 16, "seed": 1, "method": "full"}
 

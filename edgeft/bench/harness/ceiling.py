@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from edgeft.runtime.processor import instruction_sets
+from edgeft.runtime.machine.processor import instruction_sets
 
 # int8 multiply-adds in the time of one in fp32, by the instruction that makes them; the best one that is there counts.
 INT8_TIMES = {

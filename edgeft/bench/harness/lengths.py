@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from edgeft import artifact
-from edgeft.bench.harness.openers import cutting
-from edgeft.bench.harness.subject import Subject
+from edgeft.bench.harness.subjects.openers import cutting
+from edgeft.bench.harness.subjects.subject import Subject
 from edgeft.errors import UserError
 from edgeft.runtime import load
 from edgeft.runtime.tokenization import load_tokenizer

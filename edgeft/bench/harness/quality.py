@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 import edgeft
-from edgeft.bench.harness.child import Child
-from edgeft.bench.harness.subject import Subject
-from edgeft.bench.scores import bins, matched, wilson
+from edgeft.bench.harness.subjects.child import Child
+from edgeft.bench.harness.subjects.subject import Subject
 from edgeft.errors import ArtifactError, UserError
 from edgeft.progress import Bar, say
+from edgeft.report.scores import bins, matched, wilson
 from edgeft.runtime import replay
 
 CHUNK = 64  # texts of a request: progress is seen, and no request takes long

@@ -8,8 +8,8 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeft.bench.harness.noise import mean_margin
-from edgeft.bench.harness.single import Stream
+from edgeft.bench.harness.conditions.noise import mean_margin
+from edgeft.bench.harness.scenarios.single import Stream
 from edgeft.bench.race import Ratio
 
 RESAMPLES = 1000

@@ -12,12 +12,14 @@ import numpy as np
 
 from edgeft import artifact
 from edgeft.bench import machine
-from edgeft.bench.harness import ceiling, hardware, noise, offline, quality, ratios, server, single, sustained
-from edgeft.bench.harness.child import Child
-from edgeft.bench.harness.installed import install_bytes
-from edgeft.bench.harness.single import Stream
-from edgeft.bench.harness.subject import Subject
-from edgeft.bench.harness.warm import warm
+from edgeft.bench.harness import ceiling, quality, ratios
+from edgeft.bench.harness.conditions import hardware, noise
+from edgeft.bench.harness.conditions.installed import install_bytes
+from edgeft.bench.harness.scenarios import offline, server, single, sustained
+from edgeft.bench.harness.scenarios.single import Stream
+from edgeft.bench.harness.scenarios.warm import warm
+from edgeft.bench.harness.subjects.child import Child
+from edgeft.bench.harness.subjects.subject import Subject
 from edgeft.bench.race import Ratio, summary
 from edgeft.errors import UserError
 from edgeft.progress import say

@@ -1,5 +1,5 @@
 /* The kernels as operators of onnxruntime: domain `edgeft`. What each computes stands in
- * edgeft/export/operators.py, which gives every one a body of standard operators too. */
+ * edgeft/export/onnx/operators.py, which gives every one a body of standard operators too. */
 #include "kernels.h"
 
 #ifdef HAS_KERNELS

@@ -8,14 +8,16 @@ from typing import Any
 
 import torch
 
-from edgeft import artifact, budget, models
+from edgeft import artifact, budget
 from edgeft.bench.race import race
-from edgeft.compress import distill, goals, prune, structure
+from edgeft.compress.distill import distill
+from edgeft.compress.prune import goals, prune, structure
 from edgeft.data.dataset import Dataset
 from edgeft.data.dataset import load as load_dataset
 from edgeft.export.bed import Bed
 from edgeft.export.draft import drafts
-from edgeft.export.precisions import LADDER
+from edgeft.export.quantize.precisions import LADDER
+from edgeft.models import model_folder
 from edgeft.recipe import ExportConfig, Recipe
 from edgeft.runtime.engine import CPU
 from edgeft.search.budgeted.job import Job
@@ -62,8 +64,8 @@ def figures(job: Job, whole: Recipe) -> list[Figures]:
 def untrained(whole: Recipe, dataset: Dataset, teacher: Path, out_dir: Path) -> None:
     """The model folder of a trial as it would be with nothing learned."""
     head, max_length = tasks.class_of(dataset.kind).head(dataset.labels), _max_length(teacher)
-    model: Any = models.load(teacher, head)
-    tokenizer: Any = models.load_tokenizer(str(teacher))
+    model: Any = model_folder.load(teacher, head)
+    tokenizer: Any = model_folder.load_tokenizer(str(teacher))
     if whole.distill.enabled:
         model, tokenizer = distill.make_student(whole.distill, str(teacher), head, torch.device("cpu"))
         distill.narrowed(whole.distill, tasks.of(dataset, tokenizer, max_length, whole.distill), model)
@@ -72,11 +74,11 @@ def untrained(whole: Recipe, dataset: Dataset, teacher: Path, out_dir: Path) -> 
         tokenizer = task.tokenizer
         # In all it is as much, whichever units go.
         structure.prune(model, goals.cut_of(goals.resolved(whole.prune, model, None), model), "magnitude")
-    models.save(model, tokenizer, out_dir, max_length)
+    model_folder.save(model, tokenizer, out_dir, max_length)
 
 
 def _max_length(folder: Path) -> int:
-    return int(models.load_tokenizer(str(folder)).model_max_length)
+    return int(model_folder.load_tokenizer(str(folder)).model_max_length)
 
 
 def wanted(config: ExportConfig) -> list[str]:

@@ -13,11 +13,12 @@ from typing import Any
 
 import msgspec
 
-from edgeft import artifact, models, recipe, shapes
+from edgeft import artifact, recipe
 from edgeft.budget import Limit
-from edgeft.compress import goals, prune
+from edgeft.compress.prune import goals, prune
 from edgeft.errors import RecipeError
-from edgeft.export import rounding
+from edgeft.export.quantize import rounding
+from edgeft.models import model_folder, shapes
 from edgeft.pipeline.steps import feasible, form
 from edgeft.recipe import PruneConfig, Recipe
 from edgeft.search import space as spaces
@@ -143,15 +144,15 @@ def default_space(base: Recipe, teacher: Path) -> dict[str, Choices | Range]:
     """Layers, shares of heads and channels and whether layers compete, vocabulary and bits, as far as teacher, rows and
     precision allow.
     """
-    facts, distills = models.facts(str(teacher)), tasks.class_of(form(base)).distills
+    facts, distills = model_folder.facts(str(teacher)), tasks.class_of(form(base)).distills
     precision = base.export.precision
     read = [option for option, precisions in rounding.OPTIONS.items() if precision in precisions]
     found: dict[str, tuple[Any, ...]] = {f"export.{option}": (getattr(base.export, option), 4) for option in read}
     if distills and base.distill.enabled and base.distill.student is None and base.distill.layers is None:
         found["distill.num_layers"] = tuple(depth for depth in DEPTHS if depth < facts.layers)
-    student = models.facts(base.distill.student).kind if base.distill.student else facts.kind
+    student = model_folder.facts(base.distill.student).kind if base.distill.student else facts.kind
     if distills and shapes.prunable(student) and not goals.aimed(base.prune):
-        tokens = len(models.load_tokenizer(base.distill.student or str(teacher)))
+        tokens = len(model_folder.load_tokenizer(base.distill.student or str(teacher)))
         found |= {"prune.head_ratio": SHARES, "prune.channel_ratio": SHARES}
         found["prune.across_layers"] = (False,) if base.prune.layer_ratio else (False, True)
         if not tasks.class_of(form(base)).of_tokens:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from edgeft.bench import facts, page, plots
-from edgeft.bench.plots import FIRST, MUTED, SECOND
+from edgeft.report import facts, page, plots
+from edgeft.report.plots import FIRST, MUTED, SECOND
 from edgeft.search.budgeted import front, results
 from edgeft.search.budgeted.front import Row
 from edgeft.search.budgeted.job import tightest

@@ -10,9 +10,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from edgeft.bench import facts
 from edgeft.budget import Limit
 from edgeft.pipeline.run import ARTIFACT
+from edgeft.report import facts
 from edgeft.search.budgeted import front
 from edgeft.search.budgeted.front import Row
 from edgeft.search.results import cell, short

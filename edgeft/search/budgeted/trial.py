@@ -8,11 +8,11 @@ from pathlib import Path
 import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from edgeft.bench import facts
 from edgeft.errors import GateError, ModelError, RecipeError, TrainingError
 from edgeft.pipeline import gates, limits, ship
 from edgeft.pipeline.steps import form, in_run
 from edgeft.progress import about, say
+from edgeft.report import facts
 from edgeft.search import study as studies
 from edgeft.search.budgeted import candidate, front, stages
 from edgeft.search.budgeted.front import CANDIDATE, FOLDERS, MEASURED, QUALITY, Row
@@ -20,7 +20,7 @@ from edgeft.search.budgeted.job import STAGES, Job
 from edgeft.search.trial import WHY, described, give_back_memory
 from edgeft.stage import read_result
 from edgeft.train import tasks
-from edgeft.train.watch import Training, Watcher, watching
+from edgeft.train.loop.watch import Training, Watcher, watching
 
 MARGIN_POINTS = 2.0  # what a training is given beyond its own course before it counts as hopeless
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from edgeft.data.dataset import Split
-from edgeft.data.kinds import NAMED
+from edgeft.data.formats import NAMED
 from edgeft.recipe import DataConfig
 from edgeft.train.judges.base import Judge
 from edgeft.train.metrics import slices

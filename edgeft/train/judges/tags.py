@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from edgeft.data.dataset import Split
 from edgeft.errors import require
 from edgeft.runtime import Model
-from edgeft.runtime.tags import Tagger, Tokens
+from edgeft.runtime.answers.tags import Tagger, Tokens
 from edgeft.train import metrics
 from edgeft.train.judges.base import Judge
 from edgeft.train.judges.sequences import Logits

@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from edgeft import models
 from edgeft.errors import ModelError
+from edgeft.models import model_folder
 from edgeft.recipe import FinetuneConfig
 from edgeft.train.defaults import VIRTUAL
 from edgeft.train.methods import virtual
@@ -21,11 +21,11 @@ from edgeft.train.methods.nf4 import keep_trainable, nf4_config
 HEADS = ("classifier", "score", "pre_classifier", "pooler", "qa_outputs")
 
 
-def load(config: FinetuneConfig, source: str, head: models.Head, device: torch.device) -> Any:
+def load(config: FinetuneConfig, source: str, head: model_folder.Head, device: torch.device) -> Any:
     """The model before anything is added: in NF4 for QLoRA, else plain."""
-    models.seed_everything(config.seed or 0)
+    model_folder.seed_everything(config.seed or 0)
     quantization = nf4_config(config.precision, device, [*HEADS, "lm_head"]) if config.method == "qlora" else None
-    model = models.load(source, head, quantization_config=quantization, device=device, dropout=config.dropout)
+    model = model_folder.load(source, head, quantization_config=quantization, device=device, dropout=config.dropout)
     keep_trainable(model)
     return model
 

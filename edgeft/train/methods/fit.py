@@ -8,8 +8,8 @@ import psutil
 import torch
 
 from edgeft.errors import ModelError, RecipeError, require
-from edgeft.hub import DEMO
-from edgeft.models import Facts
+from edgeft.models.hub import DEMO
+from edgeft.models.model_folder import Facts
 from edgeft.recipe import FinetuneConfig
 from edgeft.train.defaults import SHORTEST, VIRTUAL
 from edgeft.train.methods import virtual

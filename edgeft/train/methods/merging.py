@@ -8,19 +8,19 @@ from typing import Any
 
 import torch
 
-from edgeft import models
 from edgeft.errors import GateError
 from edgeft.files import write_json
+from edgeft.models import model_folder
 from edgeft.progress import say
 from edgeft.recipe import FinetuneConfig
-from edgeft.train import memory
+from edgeft.train.loop import memory
 from edgeft.train.methods import virtual
 from edgeft.train.methods.nf4 import copy_dequantized
 
 ADAPTER = "adapter"
 
 
-def merge(model: Any, config: FinetuneConfig, source: str, head: models.Head, folder: Path) -> Any:
+def merge(model: Any, config: FinetuneConfig, source: str, head: model_folder.Head, folder: Path) -> Any:
     """Fold the trained adapter into plain fp32 weights; a model without adapter is one already.
 
     For QLoRA the base is the de-quantized NF4 base that the adapter was trained on, in fp32: merging into the
@@ -39,12 +39,12 @@ def merge(model: Any, config: FinetuneConfig, source: str, head: models.Head, fo
     if not isinstance(model, PeftModel):
         return model
     save_adapter(model, folder / ADAPTER)
-    models.seed_everything(config.seed or 0)
-    base = models.load(source, head)
+    model_folder.seed_everything(config.seed or 0)
+    base = model_folder.load(source, head)
     if config.method == "qlora":
         copy_dequantized(model.get_base_model(), base)
     if count := virtual.added(config):
-        words = models.load_tokenizer(source)
+        words = model_folder.load_tokenizer(source)
         ids = virtual.token_ids(virtual.extended(words, count), words, count)
         return placed(virtual.into_vocabulary(model, base, ids), next(model.parameters()).device).eval()
     merged = PeftModel.from_pretrained(base, folder / ADAPTER).merge_and_unload()

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from edgeft.errors import require
-from edgeft.train.precision import dtype_of
+from edgeft.train.loop.precision import dtype_of
 
 
 def nf4_config(precision: str, device: torch.device, skip: list[str]) -> Any:

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from edgeft import models
 from edgeft.data.dataset import Dataset, Split
+from edgeft.models import model_folder
 from edgeft.recipe import TrainingConfig
 from edgeft.train.judges import Judge
 from edgeft.train.metrics import Figures
@@ -90,9 +90,9 @@ class TrainingTask(Judge):
         super().__init__(dataset)
 
     @classmethod
-    def head(cls, labels: Sequence[str]) -> models.Head:
+    def head(cls, labels: Sequence[str]) -> model_folder.Head:
         """What the model answers with; `labels` are the dataset's, of which some tasks have none."""
-        return models.Head(cls.auto, list(labels) or None)
+        return model_folder.Head(cls.auto, list(labels) or None)
 
     @classmethod
     def scored(cls, labels: Sequence[str]) -> str:

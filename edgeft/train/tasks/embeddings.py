@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch.nn.functional import normalize
 
-from edgeft import shapes
 from edgeft.data.dataset import Split
+from edgeft.models import shapes
 from edgeft.runtime import Model
-from edgeft.train.batches import collate, encode
 from edgeft.train.judges.sequences import Logits
+from edgeft.train.loop.batches import collate, encode
 from edgeft.train.metrics import Figures
 from edgeft.train.metrics.bootstrap import Measure
 from edgeft.train.targets import Targets

@@ -20,11 +20,11 @@ from torch.nn.functional import cross_entropy
 from edgeft.data.dataset import SPLITS, Split
 from edgeft.errors import DataError, ModelError
 from edgeft.progress import say
-from edgeft.train import packing
 from edgeft.train.likelihoods import Likelihoods, likelihoods, next_tokens, nll_of, token_figures
+from edgeft.train.loop import packing
+from edgeft.train.loop.packing import IGNORED
 from edgeft.train.metrics import Figures
 from edgeft.train.metrics.bootstrap import Measure, Rows
-from edgeft.train.packing import IGNORED
 from edgeft.train.targets import Targets
 from edgeft.train.tasks.base import Items, TrainingTask, batches_by_length
 

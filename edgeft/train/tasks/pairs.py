@@ -11,18 +11,18 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.functional import cross_entropy
 
-from edgeft import models
 from edgeft.data.dataset import Split
 from edgeft.errors import require
+from edgeft.models import model_folder
 from edgeft.progress import say
 from edgeft.train import metrics
-from edgeft.train.batches import collate, encode
 from edgeft.train.likelihoods import Likelihoods, likelihoods, nll_of, token_figures
+from edgeft.train.loop.batches import collate, encode
+from edgeft.train.loop.packing import IGNORED, padded
+from edgeft.train.loop.processes import unwrapped
 from edgeft.train.metrics import Figures
 from edgeft.train.metrics.bootstrap import Measure, Rows
 from edgeft.train.metrics.texts import rouge_rows
-from edgeft.train.packing import IGNORED, padded
-from edgeft.train.processes import unwrapped
 from edgeft.train.targets import Targets
 from edgeft.train.tasks.base import Items, TrainingTask, batches_by_length
 from edgeft.train.tasks.generation import check_positions, name_of
@@ -134,7 +134,7 @@ class Pairs(TrainingTask):
         texts = [""] * len(items)
         for places in batches_by_length(items.lengths, BATCH):
             batch, _ = self._batch(model, items, places)
-            with models._quietly("generation"):
+            with model_folder._quietly("generation"):
                 ids = model.generate(**batch, do_sample=False, num_beams=1, max_new_tokens=self.max_length)  # (B, T)
             for place, text in zip(places, self.tokenizer.batch_decode(ids, skip_special_tokens=True), strict=True):
                 texts[place] = text.strip()

@@ -14,14 +14,14 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.functional import cross_entropy
 
-from edgeft import models
 from edgeft.data.dataset import SPLITS, Split
 from edgeft.errors import DataError
+from edgeft.models import model_folder
 from edgeft.runtime import Model
-from edgeft.runtime.windows import cuts
-from edgeft.train.batches import collate
+from edgeft.runtime.answers.windows import cuts
 from edgeft.train.judges.questions import Answers, QuestionsJudge
-from edgeft.train.processes import unwrapped
+from edgeft.train.loop.batches import collate
+from edgeft.train.loop.processes import unwrapped
 from edgeft.train.targets import Targets
 from edgeft.train.tasks.base import Items, TrainingTask, batches_by_length
 from edgeft.train.tasks.sequences import BATCH
@@ -88,9 +88,9 @@ class Questions(QuestionsJudge, TrainingTask):
                 )
 
     @classmethod
-    def head(cls, labels: Sequence[str]) -> models.Head:
+    def head(cls, labels: Sequence[str]) -> model_folder.Head:
         """Two logits a token, whatever the model was made for before."""
-        return models.Head(cls.auto, ["start", "end"])
+        return model_folder.Head(cls.auto, ["start", "end"])
 
     def items(self, split: Split, training: bool = False) -> QuestionItems:
         questions, contexts, answers = (split.columns[name] for name in ("question", "context", "answers"))
@@ -119,7 +119,7 @@ class Questions(QuestionsJudge, TrainingTask):
         """(B, T, 2) of start and end; what pads is as good as impossible."""
         device = next(model.parameters()).device
         batch = collate([item["input_ids"] for item in chosen], self.tokenizer.pad_token_id, device)
-        if models.takes_types(unwrapped(model), self.tokenizer):
+        if model_folder.takes_types(unwrapped(model), self.tokenizer):
             batch["token_type_ids"] = collate([item["types"] for item in chosen], 0, device)["input_ids"]
         found = model(**batch)
         logits = torch.stack([found.start_logits, found.end_logits], dim=-1).float()

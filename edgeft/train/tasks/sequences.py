@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
-from edgeft import models
 from edgeft.data.dataset import Split
-from edgeft.train.batches import collate, encode
+from edgeft.models import model_folder
 from edgeft.train.judges.sequences import Logits, MultiLabelJudge, RegressionJudge, SingleLabelJudge
+from edgeft.train.loop.batches import collate, encode
 from edgeft.train.metrics import Figures
 from edgeft.train.targets import Targets, one_each
 from edgeft.train.tasks.base import Items, TrainingTask, batches_by_length
@@ -47,8 +47,8 @@ class SequenceTask(TrainingTask):
     problem: ClassVar[str]
 
     @classmethod
-    def head(cls, labels: Sequence[str]) -> models.Head:
-        return models.Head(cls.auto, list(labels), cls.problem)
+    def head(cls, labels: Sequence[str]) -> model_folder.Head:
+        return model_folder.Head(cls.auto, list(labels), cls.problem)
 
     def items(self, split: Split, training: bool = False) -> Items:
         ids = encode(self.tokenizer, split.texts, self.max_length)
@@ -121,8 +121,8 @@ class Regression(RegressionJudge, SequenceTask):
         self.standardized = False
 
     @classmethod
-    def head(cls, labels: Sequence[str]) -> models.Head:
-        return models.Head(cls.auto, cls.named(labels), cls.problem)
+    def head(cls, labels: Sequence[str]) -> model_folder.Head:
+        return model_folder.Head(cls.auto, cls.named(labels), cls.problem)
 
     @classmethod
     def named(cls, labels: Sequence[str]) -> list[str]:
@@ -130,7 +130,7 @@ class Regression(RegressionJudge, SequenceTask):
 
     def prepare(self, model: Any) -> None:
         """From now on the model answers in standard deviations; a new head does so from the start."""
-        if models.last_linear(model).bias is None:
+        if model_folder.last_linear(model).bias is None:
             self._around(0.0)
         if not model.edgeft_new_head:
             _rescale(model, 1 / self.deviation, -self.mean / self.deviation)
@@ -173,7 +173,7 @@ def weights_of(class_weights: Sequence[float], device: torch.device) -> torch.Te
 @torch.no_grad()
 def _rescale(model: Any, factor: float, offset: float) -> None:
     """Let the head's last layer answer `factor * answer + offset`."""
-    last = models.last_linear(model)
+    last = model_folder.last_linear(model)
     last.weight.mul_(factor)
     if last.bias is not None:
         last.bias.mul_(factor).add_(offset)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeft.runtime.questions import best_spans, trimmed
+from edgeft.runtime.answers.questions import best_spans, trimmed
 
 __all__ = ["Pair", "answer_tokens", "best_span", "encode_pairs", "nll", "token_counts", "trimmed"]
 

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from torch.nn.functional import cross_entropy
 
 from edgeft.data.dataset import Split
-from edgeft.train.batches import collate
 from edgeft.train.judges.sequences import Logits
 from edgeft.train.judges.tags import TagsJudge
-from edgeft.train.packing import IGNORED, padded
+from edgeft.train.loop.batches import collate
+from edgeft.train.loop.packing import IGNORED, padded
 from edgeft.train.targets import Targets
 from edgeft.train.tasks.base import Items, TrainingTask, batches_by_length
 from edgeft.train.tasks.sequences import BATCH, weights_of

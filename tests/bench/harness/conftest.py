@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from edgeft.bench.harness.subject import Subject
+from edgeft.bench.harness.subjects.subject import Subject
 
 FILE = Path(__file__).parent / "subjects.py"
 

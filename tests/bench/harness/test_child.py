@@ -12,9 +12,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from edgeft.bench.harness import offline
-from edgeft.bench.harness.child import Child
-from edgeft.bench.harness.subject import Subject, subjects
+from edgeft.bench.harness.scenarios import offline
+from edgeft.bench.harness.subjects.child import Child
+from edgeft.bench.harness.subjects.subject import Subject, subjects
 from edgeft.errors import EdgeftError, UserError
 
 Make = Callable[..., Subject]

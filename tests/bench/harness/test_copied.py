@@ -10,7 +10,7 @@ import pytest
 from support_counts import write_artifact
 
 from edgeft.artifact import GOLDEN, MANIFEST, MODEL, TOKENIZER
-from edgeft.bench.harness.remote import packed
+from edgeft.bench.harness.subjects.remote import packed
 from edgeft.cli.bench import files_to_copy
 from edgeft.errors import ArtifactError
 

@@ -19,12 +19,13 @@ from support import last_json
 from support_counts import TEXTS, write_artifact
 
 from edgeft import artifact
-from edgeft.bench.harness import gate, page, quality, table
+from edgeft.bench.harness import gate, quality
 from edgeft.bench.harness.run import Plan, beginning, compared, measured, verdict
-from edgeft.bench.harness.single import Stream
-from edgeft.bench.harness.subject import Subject, subjects
+from edgeft.bench.harness.scenarios.single import Stream
+from edgeft.bench.harness.subjects.subject import Subject, subjects
 from edgeft.bench.race import Ratio
 from edgeft.errors import UserError
+from edgeft.report import bench_page, bench_table
 
 SUBJECTS = Path(__file__).parent / "subjects.py"
 LABELS = ["positive", "negative", "negative"]
@@ -120,7 +121,7 @@ def test_the_document_has_what_its_description_says(found: dict[str, Any], folde
 
 def test_the_table_and_the_page_show_it(found: dict[str, Any]) -> None:
     stream = io.StringIO()
-    table.show(found, Console(file=stream, width=200))
+    bench_table.show(found, Console(file=stream, width=200))
     text = stream.getvalue()
     assert "counts                    0.6667  0.208 to 0.939" in text
     assert ("noise: " in text) == bool(found["noise"]["seen"])
@@ -134,14 +135,14 @@ def test_the_table_and_the_page_show_it(found: dict[str, Any]) -> None:
         "capacity, queries/s",
     ):
         assert wanted in text
-    html = page.render(found)
+    html = bench_page.render(found)
     assert html.count("<svg") == 2
     for wanted in ("Beside the first", "Where the time goes", "tokenize", "queue, at capacity", "governor"):
         assert wanted in html
     assert "<script" not in html
     alone = {**found, "subjects": found["subjects"][3:], "ratios": {}}
     del alone["subjects"][0]["server"]
-    assert page.render(alone).count("<svg") == 1
+    assert bench_page.render(alone).count("<svg") == 1
 
 
 @pytest.mark.parametrize(
@@ -237,10 +238,10 @@ def test_points_lost_have_an_interval() -> None:
     assert found["drop_points"] == 3.0
     assert found["drop_interval"] == pytest.approx([0.0631, 6.1449], abs=1e-4)
     ratio = {"median": 0.5, "low": 0.4, "high": 0.6, "verdict": "faster"}
-    assert table.said({**ratio, **found}) == "faster; accuracy -3.0 points [-6.1, -0.1]"
-    assert table.said({**ratio, **quality.lost(other, first)}) == "faster; accuracy +3.0 points [+0.1, +6.1]"
-    assert table.said({**ratio, **quality.lost(first, first)}) == "faster; accuracy +0.0 points [-1.0, +1.0]"
-    assert table.said({**ratio, "drop_points": None, "drop_interval": None}) == "faster"
+    assert bench_table.said({**ratio, **found}) == "faster; accuracy -3.0 points [-6.1, -0.1]"
+    assert bench_table.said({**ratio, **quality.lost(other, first)}) == "faster; accuracy +3.0 points [+0.1, +6.1]"
+    assert bench_table.said({**ratio, **quality.lost(first, first)}) == "faster; accuracy +0.0 points [-1.0, +1.0]"
+    assert bench_table.said({**ratio, "drop_points": None, "drop_interval": None}) == "faster"
 
 
 def test_the_command_measures_writes_and_judges(run: Any, folder: Path, tmp_path: Path) -> None:

@@ -10,11 +10,13 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from edgeft.bench.harness import noise, ratios, run, single
-from edgeft.bench.harness.noise import Ticks
-from edgeft.bench.harness.single import Stream
-from edgeft.bench.harness.subject import Subject
-from edgeft.bench.harness.warm import Warm
+from edgeft.bench.harness import ratios, run
+from edgeft.bench.harness.conditions import noise
+from edgeft.bench.harness.conditions.noise import Ticks
+from edgeft.bench.harness.scenarios import single
+from edgeft.bench.harness.scenarios.single import Stream
+from edgeft.bench.harness.scenarios.warm import Warm
+from edgeft.bench.harness.subjects.subject import Subject
 
 Clock = Callable[[float], float]  # seconds since the start to how slow the machine is, 1 at its best
 ROUNDS, QUERIES, KERNEL_MS, ANSWER_MS = 8, 400, 1.0, 10.0

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from support_counts import write_artifact
 
-from edgeft.bench.harness import installed, lengths
-from edgeft.bench.harness.subject import Subject, subjects
-from edgeft.bench.harness.sustained import sustained
+from edgeft.bench.harness import lengths
+from edgeft.bench.harness.conditions import installed
+from edgeft.bench.harness.scenarios.sustained import sustained
+from edgeft.bench.harness.subjects.subject import Subject, subjects
 from edgeft.errors import UserError
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from edgeft.bench.harness import hardware, noise
-from edgeft.bench.harness.noise import Ticks
+from edgeft.bench.harness.conditions import hardware, noise
+from edgeft.bench.harness.conditions.noise import Ticks
 
 START = Ticks(busy=100.0, stolen=1.0, own=10.0, wall=50.0)
 

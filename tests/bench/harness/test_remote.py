@@ -21,8 +21,8 @@ from support import last_json
 from support_counts import write_artifact
 
 import edgeft
-from edgeft.bench.harness import remote
-from edgeft.bench.harness.remote import Target
+from edgeft.bench.harness.subjects import remote
+from edgeft.bench.harness.subjects.remote import Target
 from edgeft.cli import app
 from edgeft.errors import EdgeftError, UserError
 
@@ -212,7 +212,7 @@ def test_what_goes_wrong_is_one_line(device: Device, artifact: Path, monkeypatch
 def measuring_process(there: Target, artifact: Path, first: str = "") -> subprocess.Popen[bytes]:
     """A process that measures there for minutes; `first` is code that it runs before."""
     code = (
-        "import sys, time; from pathlib import Path; from edgeft.bench.harness import remote\n"
+        "import sys, time; from pathlib import Path; from edgeft.bench.harness.subjects import remote\n"
         f"{first}there = remote.Target(host={there.host!r}, user={there.user!r}, port={there.port}, "
         f"python={there.python!r}, options={there.options!r})\n"
         f"remote.measured(there, {words(600.0)!r}, {{'counts': Path({str(artifact)!r})}})"

@@ -11,11 +11,12 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from edgeft.bench.harness import ratios, server, single
-from edgeft.bench.harness.child import Child
-from edgeft.bench.harness.single import Stream, turn
-from edgeft.bench.harness.subject import Subject
-from edgeft.bench.harness.warm import Warm, warm
+from edgeft.bench.harness import ratios
+from edgeft.bench.harness.scenarios import server, single
+from edgeft.bench.harness.scenarios.single import Stream, turn
+from edgeft.bench.harness.scenarios.warm import Warm, warm
+from edgeft.bench.harness.subjects.child import Child
+from edgeft.bench.harness.subjects.subject import Subject
 from edgeft.bench.race import summary
 from edgeft.errors import UserError
 

@@ -1,0 +1,226 @@
+"""Whether the machine was quiet: a small kernel before and after, stolen time, and what other processes took."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from statistics import fmean, median
+from typing import Any, TypeVar
+
+import numpy as np
+import psutil
+
+DRIFT, STOLEN, FOREIGN = 0.03, 0.02, 0.05  # shares above which a measurement counts as disturbed
+MOST_STOLEN = 0.99
+SIDE, WALK_BYTES = 192, 8 << 20  # of the kernel's matrices, and what it walks through
+TRIES, TRY_SECONDS = 9, 0.02
+REPEATED_SHARE = 0.5  # of the rounds, at most, are measured again
+
+T = TypeVar("T")
+
+
+def kernel_ms() -> float:
+    """A small fixed piece of work: products in the caches and a walk through memory; the median of some tries."""
+    generator = np.random.default_rng(0)
+    left, right = (generator.standard_normal((SIDE, SIDE), dtype=np.float32) for _ in range(2))
+    walked = np.ones(WALK_BYTES // 8)
+    tries = []
+    for _ in range(TRIES):
+        start, times = time.perf_counter(), 0
+        while (elapsed := time.perf_counter() - start) < TRY_SECONDS:
+            # einsum without BLAS: one thread, whatever the environment says
+            np.einsum("ij,jk->ik", left[:48], right, optimize=False)
+            walked.sum()
+            times += 1
+        tries.append(1e3 * elapsed / times)
+    return median(tries)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ticks:
+    """What the machine's cores have done, in seconds since it started; 0 where the system doesn't say.
+
+    Attributes:
+        busy: all processes' work.
+        stolen: wanted, and given to another machine of the host.
+        own: this process's and its children's work.
+        wall: on the clock.
+    """
+
+    busy: float
+    stolen: float
+    own: float
+    wall: float
+
+
+def ticks() -> Ticks:
+    """Now."""
+    times = psutil.cpu_times()
+    stolen = getattr(times, "steal", 0.0)
+    busy = sum(getattr(times, name, 0.0) for name in ("user", "nice", "system", "irq", "softirq"))
+    return Ticks(busy=busy, stolen=stolen, own=sum(os.times()[:4]) + _living(), wall=time.time())
+
+
+def _living() -> float:
+    """Seconds that living children have worked; `os.times` has those of the ended."""
+    total = 0.0
+    for child in psutil.Process().children(recursive=True):
+        try:
+            own = child.cpu_times()
+        except psutil.Error:
+            continue
+        total += own.user + own.system
+    return total
+
+
+@dataclass(frozen=True, kw_only=True)
+class Noise:
+    """What disturbed a measurement.
+
+    Attributes:
+        kernel_before_ms: the kernel's time before it.
+        kernel_after_ms: and after it.
+        drift: their relative difference.
+        stolen: share of the time that processes wanted and the host gave to others; idle cores don't thin it.
+        foreign: cores that other processes took, on average.
+        seen: what is above its bound, in words; nothing: quiet.
+        margin: the factor by which it could have changed the ratio of two subjects that took turns, 1 where it was
+            quiet. It is a bound, not an estimate: all of the disturbance is taken to have hit one of the two.
+    """
+
+    kernel_before_ms: float
+    kernel_after_ms: float
+    drift: float
+    stolen: float
+    foreign: float
+    seen: list[str]
+    margin: float = 1.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON; a margin belongs to rounds, see `describe_rounds`."""
+        return {name: value for name, value in asdict(self).items() if name != "margin"}
+
+
+class Listening:
+    """From its making on, what disturbs.
+
+    Args:
+        served: whether a server on this machine is measured, whose process is not this one's child: its work is no
+            noise.
+        since: when other work began to count; None: now.
+        core: on which the fixed piece of work runs, before and after; None: on any.
+    """
+
+    def __init__(self, served: bool = False, since: Ticks | None = None, core: int | None = None) -> None:
+        self.served, self.core = served, core
+        self.ticks = since or ticks()
+        self.kernel_ms = self._kernel_ms()
+
+    def _kernel_ms(self) -> float:
+        with on_core(self.core):
+            return kernel_ms()
+
+    def heard(self) -> Noise:
+        """Until now."""
+        return judged(self.kernel_ms, self._kernel_ms(), self.ticks, ticks(), self.served)
+
+
+@contextlib.contextmanager
+def on_core(core: int | None) -> Iterator[None]:
+    """Keep this thread on a core for a while, where the system lets it choose."""
+    if core is None or not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {core})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def judged(kernel_before_ms: float, kernel_after_ms: float, before: Ticks, after: Ticks, served: bool = False) -> Noise:
+    """What lies between two moments.
+
+    Args:
+        kernel_before_ms: the kernel's time.
+        kernel_after_ms: at the end.
+        before: at the beginning.
+        after: at the end.
+        served: whether a server was measured, whose process is not this one's child: its work is no noise.
+    """
+    wanted = max(1e-9, after.busy - before.busy + after.stolen - before.stolen)
+    wall = max(1e-9, after.wall - before.wall)
+    drift = abs(kernel_after_ms / kernel_before_ms - 1)
+    stolen = (after.stolen - before.stolen) / wanted
+    foreign = max(0.0, (after.busy - before.busy) - (after.own - before.own)) / wall
+    took = f"a fixed piece of work took {kernel_before_ms:.3f} ms before and {kernel_after_ms:.3f} after"
+    kept = f"other processes kept {foreign:.2f} cores busy"
+    bounds = (
+        (
+            drift,
+            DRIFT,
+            max(kernel_after_ms / kernel_before_ms, kernel_before_ms / kernel_after_ms),
+            f"{took} ({DRIFT:.0%} allowed)",
+        ),
+        (
+            stolen,
+            STOLEN,
+            1 / (1 - min(stolen, MOST_STOLEN)),
+            f"the host took away {stolen:.1%} of the time that processes wanted ({STOLEN:.0%} allowed)",
+        ),
+        (foreign, math.inf if served else FOREIGN, 1 + foreign, f"{kept} ({FOREIGN} allowed)"),
+    )
+    above = [(factor, said) for value, bound, factor, said in bounds if value > bound]
+    return Noise(
+        kernel_before_ms=kernel_before_ms,
+        kernel_after_ms=kernel_after_ms,
+        drift=drift,
+        stolen=stolen,
+        foreign=foreign,
+        seen=[said for _, said in above],
+        margin=math.prod((factor for factor, _ in above), start=1.0),
+    )
+
+
+# -------------------------------------------------------------------------------------------------------------- rounds
+
+
+def measure_rounds(
+    count: int, measure: Callable[[int], tuple[T, Noise]], advance: Callable[[], None]
+) -> tuple[list[tuple[T, Noise]], int]:
+    """Measure rounds, each disturbed one again while repeats are left: the calmer of the two counts.
+
+    Args:
+        count: of the rounds.
+        measure: number of a round, from 0, to what it measured and what disturbed it.
+        advance: called after each round that counts.
+
+    Returns:
+        The rounds that count, in order, and how many were measured again.
+    """
+    rounds, repeats = [], 0
+    most = math.ceil(REPEATED_SHARE * count)
+    for number in range(count):
+        best = measure(number)
+        if best[1].seen and repeats < most:
+            repeats += 1
+            best = min(best, measure(number), key=lambda one: one[1].margin)
+        rounds.append(best)
+        advance()
+    return rounds, repeats
+
+
+def mean_margin(rounds: Sequence[Noise]) -> float:
+    """By how much what disturbed rounds could have changed the geometric mean of their ratios, as a factor."""
+    return math.exp(fmean(math.log(one.margin) for one in rounds)) if rounds else 1.0
+
+
+def describe_rounds(rounds: Sequence[Noise], repeated: int) -> dict[str, Any]:
+    """How many rounds were measured again, how many that count are disturbed all the same, and the margin for it."""
+    disturbed = sum(bool(one.seen) for one in rounds)
+    return {"repeated": repeated, "disturbed": disturbed, "margin": mean_margin(rounds)}

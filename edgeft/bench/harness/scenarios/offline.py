@@ -1,0 +1,19 @@
+"""Offline: all texts are there, and what counts is how many are answered in a second."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from edgeft.bench.harness.subjects.child import Child
+
+BATCHES = (1, 8, 32)
+
+
+def throughput(child: Child, seconds: float, batches: Sequence[int] = BATCHES) -> dict[str, float | None]:
+    """Texts a second by the texts of a call; None where the subject takes one at a time."""
+    found: dict[str, float | None] = {}
+    for batch in batches:
+        child.request("offline", batch=batch, seconds=seconds / 10)  # the shapes of the batch are made
+        done = child.request("offline", batch=batch, seconds=seconds)
+        found[str(batch)] = done["texts"] / done["seconds"] if done["texts"] else None
+    return found

@@ -1,0 +1,153 @@
+"""Stage `calibrate`: what makes the shipped graph's probabilities mean what they say, and when it abstains."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+import edgeft
+from edgeft.artifact import Calibration, Selective
+from edgeft.compress.calibrate import scaling, selective
+from edgeft.compress.calibrate.scaling import Labels, Logits
+from edgeft.data.dataset import Dataset
+from edgeft.data.dataset import load as load_dataset
+from edgeft.files import write_json
+from edgeft.keys import RUNNING, SCORING
+from edgeft.progress import say
+from edgeft.recipe import CalibrateConfig
+from edgeft.report import scores
+from edgeft.stage import Inputs, Metrics, read_result, stage
+from edgeft.train import tasks
+from edgeft.train.tasks import TrainingTask
+
+Choices = Mapping[str, tuple[Logits, Labels]]  # split to logits (m, L) and the right ones, (m,) or (m, L)
+
+CALIBRATION = "calibration.json"
+NO_CHOICES = "an answer of this kind is no choice among labels"
+SPLITS = ("validation", "test")
+
+
+def fill(config: CalibrateConfig, inputs: Inputs, out_dir: Path) -> Metrics:
+    """Calibrate on validation logits of the graph, as the runtime gives them.
+
+    Tags have one choice a word, several labels one choice a label. A number and the ends of an answer have none, and
+    stay as they are.
+
+    Args:
+        config: of the stage.
+        inputs: `data` (a data folder) and `artifact` (an artifact folder).
+        out_dir: gets calibration.json.
+
+    Returns:
+        What stands in calibration.json but for the isotonic tables, and where there are choices the gate figures of the
+        calibrated `answers`, whose `agreement` is with those before.
+
+    Raises:
+        RecipeError: answers of this kind can't be kept back.
+    """
+    dataset, model = load_dataset(inputs["data"]), edgeft.load(inputs["artifact"])
+    selective.check(config, dataset.kind)
+    # An artifact that was calibrated before is calibrated anew.
+    model.manifest = dataclasses.replace(model.manifest, calibration=Calibration())
+    task = tasks.of_artifact(dataset, model.manifest)
+    if type(task).choices is TrainingTask.choices:
+        return _written(Calibration(reason=NO_CHOICES), out_dir)
+    before = {split: task.asked(model, dataset.split(split)) for split in SPLITS}
+    choices = {split: task.choices(made, dataset.split(split)) for split, made in before.items()}
+    found = calibrated(config, choices, keep_answers=_balanced(inputs["data"], dataset))
+    after = {split: scaling.scaled(found, logits, labels.ndim == 2) for split, (logits, labels) in choices.items()}
+    _say(found)
+    return _written(found, out_dir) | {"answers": _answers(task, before, after)}
+
+
+def _balanced(data: Path, dataset: Dataset) -> bool:
+    """Whether weights or repeated rows moved the answers on purpose, which a bias would take back."""
+    done = read_result(data)
+    return bool(dataset.class_weights) or (done is not None and done.config.get("balance", "none") != "none")
+
+
+def calibrated(config: CalibrateConfig, choices: Choices, keep_answers: bool = False) -> Calibration:
+    """The calibration, with what it does on each split.
+
+    Args:
+        config: of the stage.
+        choices: of `validation`, which it is fitted on, and `test`.
+        keep_answers: whether `auto` leaves out what can change a label; with a threshold it does: one number fitted to
+            the validation rows leaves them fit to find a threshold by, a scale and a bias for each label don't.
+    """
+    method = config.method if config.enabled else "none"
+    plain = keep_answers or config.max_error is not None
+    found = scaling.fit(method, *choices["validation"], config.seed or 0, plain)
+    seen = {split: _before_and_after(found, *pair, config.bins) for split, pair in choices.items()}
+    found = dataclasses.replace(found, validation=seen["validation"], test=seen["test"])
+    if config.max_error is None:
+        return found
+    return dataclasses.replace(found, selective=abstaining(config, config.max_error, found, choices))
+
+
+def _before_and_after(found: Calibration, logits: Logits, labels: Labels, bins: int) -> dict[str, dict[str, float]]:
+    both = {"before": logits, "after": scaling.scaled(found, logits, labels.ndim == 2)}
+    return {when: figures(values, labels, bins) for when, values in both.items()}
+
+
+def figures(logits: Logits, labels: Labels, bins: int) -> dict[str, float]:
+    """Expected calibration error, NLL and Brier score; each of several labels is a choice between two."""
+    chances = scaling.probabilities(logits, labels.ndim == 2)
+    if labels.ndim == 2:
+        chances, labels = np.stack([1 - chances.ravel(), chances.ravel()], axis=1), labels.ravel()
+    return {
+        "ece": scores.bins(chances, labels, bins).calibration_error,
+        "nll": scores.negative_log_likelihood(chances, labels),
+        "brier": scores.brier(chances, labels),
+    }
+
+
+def abstaining(config: CalibrateConfig, max_error: float, found: Calibration, choices: Choices) -> Selective:
+    """The threshold, from the validation rows, and what it does on both splits."""
+    seen = {split: _confidences(found, *pair) for split, pair in choices.items()}
+    least = selective.threshold(*seen["validation"], max_error, config.confidence)
+    shares = {split: selective.measured(*pair, least) for split, pair in seen.items()}
+    return Selective(
+        threshold=least,
+        max_error=max_error,
+        confidence=config.confidence,
+        share={split: share for split, (share, _) in shares.items()},
+        error={split: error for split, (_, error) in shares.items()},
+    )
+
+
+def _confidences(found: Calibration, logits: Logits, labels: Labels) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """(m,) the highest probabilities, and whether their labels are wrong."""
+    chances = scaling.probabilities(scaling.scaled(found, logits, several=False), several=False)
+    return chances.max(axis=1), chances.argmax(axis=1) != labels
+
+
+def _answers(task: TrainingTask, before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
+    """Gate figures of the calibrated answers of each split."""
+    found = {}
+    for split, made in after.items():
+        figures_of = task.figures(made.astype(np.float32), task.dataset.split(split))
+        found[split] = {**figures_of, "agreement": task.agreement(before[split], made)}
+    return found
+
+
+def _written(found: Calibration, out_dir: Path) -> Metrics:
+    write_json(out_dir / CALIBRATION, found)
+    plain: Metrics = msgspec.to_builtins(found)
+    return {name: value for name, value in plain.items() if name != "isotonic" and value not in ([], {}, None)}
+
+
+def _say(found: Calibration) -> None:
+    before, after = (found.test[when]["ece"] for when in ("before", "after"))
+    say(f"calibrate: {found.method} ({found.reason}), calibration error on test {before:.4f} -> {after:.4f}")
+    if found.selective:
+        say(f"calibrate: {found.selective.line}")
+
+
+run = stage("calibrate", libraries=(*RUNNING, *SCORING), kernels=True)(fill)

@@ -1,0 +1,84 @@
+"""Stage `distill`: the teacher becomes a smaller student."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from edgeft.compress.distill import lesson, recover
+from edgeft.compress.distill.narrow import narrow
+from edgeft.compress.distill.teacher import cache_of
+from edgeft.keys import TRAINING
+from edgeft.models import model_folder, shapes
+from edgeft.models.model_folder import Head
+from edgeft.recipe import DistillConfig
+from edgeft.stage import Inputs, Metrics, stage
+from edgeft.train import evaluate, tasks
+from edgeft.train.tasks import TrainingTask
+
+DIRECTION_ROWS = 256  # whose hidden states say what the principal directions are
+
+
+def make_student(config: DistillConfig, teacher: str, head: Head, device: Any) -> tuple[Any, Any]:
+    """The untrained student and its tokenizer: layers of the teacher, or a checkpoint of the user's or layers of it.
+
+    Raises:
+        ModelError: the checkpoint can't be used, or there are no such layers.
+    """
+    model_folder.seed_everything(config.seed or 0)
+    source = config.student or teacher
+    full, tokenizer = model_folder.load(source, head), model_folder.load_tokenizer(source)
+    layers = config.layers
+    if config.student is None and layers is None:
+        layers = model_folder.spread(len(shapes.encoder_layers(full)), config.num_layers)
+    return (full if layers is None else model_folder.copy_layers(full, layers)).to(device), tokenizer
+
+
+def narrowed(config: DistillConfig, task: TrainingTask, student: Any) -> None:
+    """Bring a student to the wanted width, in place.
+
+    Raises:
+        ModelError: it hasn't got so many features, or its architecture isn't known.
+    """
+    if config.width is None:
+        return
+    items = task.items(task.dataset.train)
+
+    def run() -> None:
+        for place in range(min(DIRECTION_ROWS, len(items))):  # one at a time: padding has states of its own
+            task.targets(student, items, [place])
+
+    narrow(student, config.width, run)
+
+
+def fill(config: DistillConfig, inputs: Inputs, out_dir: Path) -> Metrics:
+    """Make the student and train it under the teacher.
+
+    Args:
+        config: of the stage.
+        inputs: `data` (a data folder), `teacher` (a model folder) and, where it is a local folder, `student`.
+        out_dir: becomes a model folder.
+
+    Returns:
+        Metrics of the student; `agreement` is with the teacher.
+    """
+    lesson.check(config, "distill")
+    dataset = recover.teachable(inputs["data"], "distill")
+    device, _ = model_folder.device(config.device)
+    teacher = inputs["teacher"]
+    before = evaluate.earlier_predictions(teacher, inputs["data"], dataset, device)
+    kind = tasks.class_of(dataset.kind)
+    student, tokenizer = make_student(config, str(teacher), kind.head(dataset.labels), device)
+    max_length = min(model_folder.load_tokenizer(str(teacher)).model_max_length, tokenizer.model_max_length)
+    task = tasks.of(dataset, tokenizer, max_length, config)
+    task.prepare(student)
+    narrowed(config, task, student)
+    taught = lesson.lesson(config, task, student, teacher, cache_of(out_dir))
+    progress = recover.learn(config, task, student, taught, out_dir, "distill")
+    task.finish(student)
+    found = evaluate.gate(task, student, out_dir, before)
+    model_folder.save(student, tokenizer, out_dir, max_length)
+    return {**found, "best_step": progress.best_step, "steps": progress.step}
+
+
+run = stage("distill", together=True, libraries=TRAINING)(fill)

@@ -1,0 +1,130 @@
+"""Learning from a teacher, by the one training loop: distillation, and recovery after pruning."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from edgeft.compress.distill.lesson import Lesson, objective
+from edgeft.compress.distill.states import HIDDEN, PROJECTION
+from edgeft.compress.quantization_aware.int8 import int8, settle
+from edgeft.data.dataset import Dataset
+from edgeft.data.dataset import load as load_dataset
+from edgeft.errors import RecipeError
+from edgeft.models import shapes
+from edgeft.progress import say
+from edgeft.recipe import DistillationConfig
+from edgeft.stage import CHECKPOINTS
+from edgeft.train import tasks
+from edgeft.train.finetune import validation
+from edgeft.train.loop.loop import HISTORY, Loss, Progress, Trainer, copies, put_back
+from edgeft.train.tasks import TrainingTask
+
+DEFAULT_RATE = 1e-4
+INT8_RATE = 0.5  # of the peak rate, in the epochs that see int8
+INT8_HISTORY = "history-int8.jsonl"
+INT8_ROWS = 64  # that give the sizes of the activations
+
+
+def teachable(folder: Path, stage: str) -> Dataset:
+    """The rows of a data folder, where distillation and pruning can learn from them.
+
+    Raises:
+        RecipeError: they are of another kind.
+    """
+    dataset = load_dataset(folder)
+    if not tasks.class_of(dataset.kind).distills:
+        raise RecipeError(f"{stage}: takes no {dataset.kind} rows; the model itself can go on")
+    return dataset
+
+
+def learn(
+    config: DistillationConfig, task: TrainingTask, student: Any, lesson: Lesson, out_dir: Path, title: str
+) -> Progress:
+    """Train the student under the teacher, the last epochs in int8 where that is asked for.
+
+    Args:
+        config: losses, epochs, rates.
+        task: of the student.
+        student: ends with its best weights.
+        lesson: what it learns from.
+        out_dir: for checkpoints and history.
+        title: of the progress bar.
+
+    Returns:
+        Of the training before int8.
+    """
+    with projected(student, lesson):
+        progress = _trainer(config, task, student, lesson, out_dir, title).fit()
+        if config.int8_epochs:
+            _learn_int8(config, task, student, lesson, out_dir, title)
+    return progress
+
+
+def _trainer(
+    config: DistillationConfig, task: TrainingTask, student: Any, lesson: Lesson, out_dir: Path, title: str
+) -> Trainer:
+    items = lesson.items
+
+    def names(places: Sequence[int]) -> str:
+        labelled = [int(items.rows[place]) for place in places if place < lesson.labelled]
+        return task.dataset.train.where(labelled) if labelled else "unlabelled texts"
+
+    loss = Loss(objective(config, task, student, lesson), items.lengths, items.weights.tolist(), names)
+    rate = config.learning_rate or DEFAULT_RATE
+    scored = task.scored(task.dataset.labels)
+    return Trainer(student, loss, validation(task, student), config, rate, out_dir, title, scored=scored)
+
+
+def _learn_int8(
+    config: DistillationConfig, task: TrainingTask, student: Any, lesson: Lesson, out_dir: Path, title: str
+) -> None:
+    """Further epochs in which every product is int8; the best weights are those that are best in int8."""
+    if not shapes.prunable(kind := student.config.model_type):
+        say(
+            f"{title}, int8: how the graph of {kind} models joins their products isn't known; each is rounded by itself"
+        )
+    rate = INT8_RATE * (config.learning_rate or DEFAULT_RATE)
+    late = dataclasses.replace(config, epochs=config.int8_epochs, learning_rate=rate)
+    folder = out_dir / CHECKPOINTS / "int8"
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def run() -> None:
+        student.eval()
+        for place in range(min(INT8_ROWS, lesson.labelled)):  # one at a time: padding has sizes of its own
+            task.targets(student, lesson.items, [place])
+
+    bits = {"embedding_bits": config.embedding_bits or 8, "weight_bits": config.weight_bits or 8}
+    with int8(student, run, **bits):
+        trainer = _trainer(late, task, student, lesson, folder, f"{title}, int8")
+        before = trainer.evaluate()["score"]
+        started = copies(trainer.parameters)
+        found = trainer.fit()
+        if found.best is None or found.best["score"] < before:  # it was better before
+            put_back(trainer.parameters, started)
+    settle(student, **bits)
+    shutil.copyfile(folder / HISTORY, out_dir / INT8_HISTORY)
+
+
+@contextmanager
+def projected(student: Any, lesson: Lesson) -> Iterator[None]:
+    """Give a student of another width a projection of its hidden states to the teacher's, which learns with it."""
+    width = shapes.width(student)
+    arrays = lesson.taught.arrays if lesson.taught is not None else {}
+    of_teacher = arrays[HIDDEN].shape[1] if HIDDEN in arrays else width
+    if width != of_teacher:
+        device = next(student.parameters()).device
+        with torch.random.fork_rng(devices=[]):
+            setattr(student, PROJECTION, nn.Linear(width, of_teacher, bias=False, device=device))
+    try:
+        yield
+    finally:
+        if width != of_teacher:
+            delattr(student, PROJECTION)

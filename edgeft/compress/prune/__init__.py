@@ -1,0 +1,1 @@
+"""Fewer tokens, layers, features, heads and channels, then recovery under the teacher."""

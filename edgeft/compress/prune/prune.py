@@ -1,0 +1,226 @@
+"""Stage `prune`: a smaller vocabulary, fewer layers, features, heads and channels, then recovery under the teacher."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from edgeft.compress.distill import lesson, recover
+from edgeft.compress.distill.teacher import cache_of
+from edgeft.compress.prune import goals, latency_table, structure, vocabulary
+from edgeft.compress.prune.latency_table import LatencyTable
+from edgeft.data.dataset import Split
+from edgeft.data.formats import NAMED
+from edgeft.keys import TRAINING
+from edgeft.models import model_folder
+from edgeft.models.shapes import structure_of
+from edgeft.progress import say
+from edgeft.recipe import DataConfig, PruneConfig
+from edgeft.stage import CHECKPOINTS, Inputs, Metrics, stage
+from edgeft.train import evaluate, tasks
+from edgeft.train.loop.loop import HISTORY
+from edgeft.train.tasks import Items, TrainingTask
+
+BATCH = 16
+RATIOS = ("head_ratio", "channel_ratio", "width_ratio", "layer_ratio")
+
+
+def attempts(config: PruneConfig) -> Iterator[PruneConfig]:
+    """The wanted shares, then half of them; a number that is the goal is tried once."""
+    yield config
+    half = dataclasses.replace(config, **{name: getattr(config, name) / 2 for name in RATIOS})
+    if not goals.aimed(config) and half != config:
+        yield half
+
+
+def texts_in(task: TrainingTask, split: Split) -> list[str]:
+    """All texts of the rows of a split."""
+    kind = NAMED[task.dataset.kind](DataConfig())
+    return [text for row in range(len(split)) for text in kind.texts_of(split.columns, row)]
+
+
+def cut_vocabulary(config: PruneConfig, task: TrainingTask, model: Any) -> TrainingTask:
+    """The task with a tokenizer of fewer tokens, whose embeddings alone stay in the model, in place."""
+    if config.vocabulary_size is None and not config.vocabulary_min_count:
+        return task
+    rows, others = texts_in(task, task.dataset.train), task.dataset.unlabelled
+    found = vocabulary.cut(task.tokenizer, rows, config.vocabulary_size, config.vocabulary_min_count, others)
+    vocabulary.cut_embeddings(model, found.kept)
+    return tasks.of(task.dataset, found.tokenizer, task.max_length, config)
+
+
+def importance_batches(config: PruneConfig, items: Items) -> list[Any]:
+    """Places of training items, chosen by seed, for the Taylor importance."""
+    chosen = np.random.default_rng(config.seed or 0).permutation(len(items))[: config.importance_rows].tolist()
+    return [chosen[start : start + BATCH] for start in range(0, len(chosen), BATCH)]
+
+
+def remove(config: PruneConfig, task: TrainingTask, model: Any, cut: structure.Cut) -> None:
+    """Take out what matters least, in place."""
+    items = task.items(task.dataset.train)
+
+    def loss(model: Any, places: Any) -> torch.Tensor:
+        return task.losses(model, items, places).mean()
+
+    structure.prune(model, cut, config.importance, importance_batches(config, items), loss, config.seed or 0)
+
+
+def prune_and_recover(
+    config: PruneConfig, inputs: Inputs, task: TrainingTask, folder: Path, cache: Path
+) -> tuple[Any, TrainingTask, PruneConfig]:
+    """One attempt in its own folder: the pruned and recovered model, its task, and the config with what went."""
+    model_folder.seed_everything(config.seed or 0)
+    device, _ = model_folder.device(config.device)
+    model = model_folder.load(inputs["model"], task.head(task.dataset.labels), device=device)
+    whole, task = task, cut_vocabulary(config, task, model)
+    task.prepare(model)
+    table = table_of(inputs)
+    config = goals.resolved(config, model, table, longer(whole, task) if table else 1.0)
+    cut, start, rounds = goals.cut_of(config, model), structure_of(model), config.rounds
+    for round_ in range(1, rounds + 1):
+        remove(config, task, model, goals.part(cut, start, structure_of(model), round_, rounds))
+        title = "prune: recovery" + (f" {round_} of {rounds}" if rounds > 1 else "")
+        place = folder if round_ == rounds else folder / f"round-{round_}"
+        place.mkdir(parents=True, exist_ok=True)
+        taught = lesson.lesson(config, task, model, inputs["teacher"], cache)
+        recover.learn(of_round(config, round_), task, model, taught, place, title)
+        if place != folder:
+            shutil.copyfile(place / HISTORY, folder / f"history-round-{round_}.jsonl")
+    task.finish(model)
+    return model, task, config
+
+
+def longer(before: TrainingTask, after: TrainingTask) -> float:
+    """How many times the tokens of before the validation texts come to."""
+    if before is after:
+        return 1.0
+    now, then = (
+        sum(len(item["input_ids"]) for item in task.items(task.dataset.validation).inputs) for task in (after, before)
+    )
+    return now / then
+
+
+def of_round(config: PruneConfig, round_: int) -> PruneConfig:
+    """Equal parts of the epochs for each round; int8 comes after the last."""
+    last = round_ == config.rounds
+    return dataclasses.replace(
+        config, epochs=config.epochs / config.rounds, int8_epochs=config.int8_epochs if last else 0.0
+    )
+
+
+def table_of(inputs: Inputs) -> LatencyTable | None:
+    """The latency table, where one is given."""
+    return latency_table.read(inputs["latency"]) if "latency" in inputs else None
+
+
+def drop_points(task: TrainingTask, now: Any, before: Any) -> float:
+    """Points that the leading figure lost on validation, from the predictions of two models."""
+    split = task.dataset.validation
+    leads = [task.figures(found, split)[task.lead] for found in (before, now)]
+    return -task.points(*leads)
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What one attempt came to, by its points lost: against the model before, and against the teacher."""
+
+    config: PruneConfig
+    drop_points: float
+    drop_from_teacher_points: float
+
+    @property
+    def allowed(self) -> bool:
+        """Whether it lost no more than it may."""
+        config = self.config
+        most = math.inf if config.max_teacher_drop_points is None else config.max_teacher_drop_points
+        return self.drop_points <= config.max_drop_points and self.drop_from_teacher_points <= most
+
+    def as_dict(self) -> Metrics:
+        """For the stage's metrics."""
+        return {
+            **{name: getattr(self.config, name) for name in RATIOS},
+            "gone": described(self.config),
+            "drop_points": self.drop_points,
+            "drop_from_teacher_points": self.drop_from_teacher_points,
+        }
+
+
+def fill(config: PruneConfig, inputs: Inputs, out_dir: Path) -> Metrics:
+    """Prune; where that costs too much, prune half as much, or leave the model as it was.
+
+    Args:
+        config: of the stage.
+        inputs: `data` (a data folder), `model` (a model folder with its predictions), `teacher` (a model folder) and,
+            where milliseconds are the goal, `latency` (a file, see `LatencyTable`).
+        out_dir: becomes a model folder.
+
+    Returns:
+        Metrics; `agreement` is with the model before. `tried` has shares and drop of each attempt, `kept` the index
+        of the one that stayed, None where pruning was left out; `structure` what is left, `vocabulary` what the
+        smaller one does to test rows.
+    """
+    lesson.check(config, "prune")
+    dataset = recover.teachable(inputs["data"], "prune")
+    goals.check(config, dataset.kind)
+    tokenizer = model_folder.load_tokenizer(str(inputs["model"]))
+    device, _ = model_folder.device(config.device)
+    before = evaluate.earlier_predictions(inputs["model"], inputs["data"], dataset, device)
+    teacher = evaluate.earlier_predictions(inputs["teacher"], inputs["data"], dataset, device)["validation"]
+    whole = tasks.of(dataset, tokenizer, tokenizer.model_max_length, config)
+    tried: list[Attempt] = []
+    for attempt in attempts(config):
+        folder = out_dir / CHECKPOINTS / f"attempt-{len(tried)}"
+        folder.mkdir(parents=True, exist_ok=True)
+        model, task, went = prune_and_recover(attempt, inputs, whole, folder, cache_of(out_dir))
+        now = task.predict(model, task.items(dataset.validation))
+        tried.append(Attempt(went, drop_points(task, now, before["validation"]), drop_points(task, now, teacher)))
+        say(f"prune: {described(went)}: {tried[-1].drop_points:+z.2f} points lost")
+        if tried[-1].allowed:
+            for history in folder.glob("history*.jsonl"):
+                shutil.copyfile(history, out_dir / history.name)
+            break
+    else:
+        say("prune: left out, every attempt lost more than it may")
+        model, task = model_folder.load(inputs["model"], whole.head(dataset.labels)), whole
+    found = evaluate.gate(task, model, out_dir, before)
+    model_folder.save(model, task.tokenizer, out_dir, task.max_length)
+    kept = len(tried) - 1 if tried[-1].allowed else None
+    return {**found, "tried": [one.as_dict() for one in tried], "kept": kept, **left(model, whole, task)}
+
+
+def described(config: PruneConfig) -> str:
+    """What an attempt takes away, in words."""
+    names = dict(zip(RATIOS, ("heads", "channels", "width", "layers"), strict=True))
+    gone = [f"{getattr(config, ratio):.0%} of {name}" for ratio, name in names.items() if getattr(config, ratio)]
+    if config.vocabulary_size is not None or config.vocabulary_min_count:
+        kept = f"all but {config.vocabulary_size:,}" if config.vocabulary_size is not None else "the rare"
+        gone.append(f"{kept} tokens")
+    return (", ".join(gone) or "nothing") + " gone"
+
+
+def left(model: Any, before: TrainingTask, after: TrainingTask) -> Metrics:
+    """What is left of the model, and of the vocabulary where that is smaller."""
+    there = structure_of(model)
+    found: Metrics = {
+        "structure": {
+            "width": len(there.width),
+            "heads": [len(layer.heads) for layer in there.layers],
+            "channels": [len(layer.channels) for layer in there.layers],
+        },
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+    }
+    if after.tokenizer is not before.tokenizer:
+        texts = texts_in(before, before.dataset.test)
+        found["vocabulary"] = vocabulary.report(before.tokenizer, after.tokenizer, texts)
+    return found
+
+
+run = stage("prune", together=True, libraries=(*TRAINING, "torch-pruning"))(fill)

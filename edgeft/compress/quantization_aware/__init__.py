@@ -1,0 +1,1 @@
+"""Training that sees the int8 arithmetic of the exported graph."""

@@ -1,0 +1,207 @@
+"""What makes a labelled file unusable, each as one line with row numbers."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import shlex
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, NoReturn
+
+from edgeft.data.read.table import some, where
+from edgeft.errors import DataError
+
+if TYPE_CHECKING:
+    from edgeft.data.formats.rows import Rows
+
+MANY_LABELS = 50
+FEWEST_VALUES = 3  # different numbers that may be meant as numbers; two are hardly a scale
+LONGEST_LABEL = 40  # characters in a message
+
+
+def fail(name: str, problems: Sequence[str]) -> NoReturn:
+    """Raise all the problems of one source as one line."""
+    raise DataError(f"{name}: {'; '.join(problems)}")
+
+
+def refuse(name: str, problems: Sequence[str]) -> None:
+    """Raise where there is any problem."""
+    if problems:
+        fail(name, problems)
+
+
+# ------------------------------------------------------------------------------------------------------ shape of a file
+
+
+def some_left(name: str, rows: int, before: int, why: str) -> None:
+    """Rows must be left.
+
+    Raises:
+        DataError: says how many there were and where they went.
+    """
+    if not rows:
+        fail(name, [f"none of {before:,} rows is left: {why}"])
+
+
+def columns_present(name: str, wanted: Sequence[str], present: Sequence[str], hint: str = "") -> None:
+    """Every wanted column must be there, once.
+
+    Args:
+        name: of the source.
+        wanted: columns to be read.
+        present: all that are there.
+        hint: what to do where one is missing.
+
+    Raises:
+        DataError: names the missing ones with the nearest present one, and all that are present.
+    """
+    missing = [column for column in wanted if column not in present]
+    if missing:
+        columns = f"the columns are {some([repr(column) for column in present])}" if present else "there are no columns"
+        gone = [f"column {column!r} is missing{_nearest(column, present)}" for column in missing]
+        fail(name, [*gone, columns, *([hint] if hint else [])])
+    twice = [column for column in wanted if list(present).count(column) > 1]
+    refuse(name, [f"column {column!r} stands in the header more than once" for column in twice])
+
+
+def _nearest(column: str, present: Sequence[str]) -> str:
+    if len(present) == 1 and any(mark in present[0] for mark in ";\t|"):
+        return " (the header is a single column; is data.delimiter another one?)"
+    close = nearest(column, present)
+    return f" (did you mean {close!r}?)" if close else ""
+
+
+def nearest(column: str, present: Sequence[str]) -> str | None:
+    """The present column whose name is most like another one, None where none is."""
+    by_lower = {name.lower().strip(): name for name in present}
+    close = difflib.get_close_matches(column.lower(), by_lower, n=1, cutoff=0.5)
+    return by_lower[close[0]] if close else None
+
+
+def ragged(name: str, rows: Sequence[tuple[int, int, int]], expected: int) -> None:
+    """Every row must have as many fields as the header.
+
+    Args:
+        rows: (row, line, number of fields) of those that don't.
+        expected: number of fields of the header.
+    """
+    if rows:
+        found = some([f"{where([row], line)} has {fields}" for row, line, fields in rows])
+        fail(name, [f"the header has {expected} columns, but {found}"])
+
+
+def not_empty(name: str, rows: int) -> None:
+    """A source must have rows."""
+    if not rows:
+        fail(name, ["no rows"])
+
+
+# ------------------------------------------------------------------------------------------------- labels as a whole
+
+
+def sort_labels(labels: Iterable[str]) -> list[str]:
+    """Label names by number where all are numbers, else by alphabet."""
+    names = sorted(labels)
+    try:
+        numbers = {name: float(name) for name in names}
+    except ValueError:
+        return names
+    return sorted(names, key=lambda name: numbers[name]) if all(map(math.isfinite, numbers.values())) else names
+
+
+def shown(label: str) -> str:
+    """A label as messages show it."""
+    return repr(label if len(label) <= LONGEST_LABEL else label[: LONGEST_LABEL - 1] + "…")
+
+
+def enough_of_each_label(rows: Rows) -> None:
+    """Targets that differ: of each label two rows or more, of numbers more than one value.
+
+    Raises:
+        DataError: with the label and the row number.
+    """
+    of_row = rows.kind.labels_of(rows.columns)
+    if of_row is None:
+        targets = rows.kind.targets(rows.columns)
+        if "target" in rows.kind.types and targets is not None and len(set(targets)) == 1:
+            fail(rows.name, [f"all {len(rows):,} rows have the target {targets[0]}; there is nothing to learn"])
+        return
+    counts, first = Counter[str](), dict[str, int]()
+    for index, labels in enumerate(of_row):
+        counts.update(list(dict.fromkeys(labels)))
+        for label in labels:
+            first.setdefault(label, index)
+    if len(counts) < 2 and rows.kind.name != "multi-label":
+        fail(
+            rows.name, [f"all {len(rows):,} rows have the label {next(iter(counts))!r}; a classifier needs two or more"]
+        )
+    if not counts:
+        fail(rows.name, ["no row has a label"])
+    if len(counts) > MANY_LABELS and len(counts) > len(rows) / 3 and rows.kind.name != "tokens":
+        what = f"{len(counts):,} different labels in {len(rows):,} rows"
+        numbers = are_numbers(counts)
+        seems = f"they are numbers; {as_numbers(rows)}" if numbers else "the label column looks like free text or a key"
+        fail(rows.name, [f"{what}: {seems}" + ("" if numbers else "; is it the right one?")])
+    if rows.kind.name == "tokens":  # a tag that stands in one row is no reason to refuse a corpus
+        return
+    single = [label for label, count in counts.items() if count == 1]
+    if single:
+        listed = some([f"label {shown(label)} has one row ({rows.where([first[label]])})" for label in single])
+        other = (
+            f"; the labels are numbers: {as_numbers(rows)}" if are_numbers(counts) else _several_labels(rows, single)
+        )
+        fail(rows.name, [f"{listed}; each needs two or more: add rows, or take these out{other}"])
+
+
+def are_numbers(labels: Iterable[str]) -> bool:
+    """Whether all labels are finite numbers."""
+    try:
+        return all(math.isfinite(float(label)) for label in labels)
+    except ValueError:
+        return False
+
+
+def as_numbers(rows: Rows) -> str:
+    """How the numbers in the label column are predicted as numbers; words that fit after a semicolon or a colon."""
+    column = shlex.quote(rows.kind.config.label_column)
+    flags = f"--task text-regression --set data.target_column={column}"
+    return f"to predict them as numbers, {flags} (edgeft data: --task text-regression --target-column {column})"
+
+
+def numbers_as_classes(rows: Rows) -> str | None:
+    """A line where more than two labels are all numbers, which may well be meant as numbers; None where not."""
+    if rows.kind.name != "single-label":
+        return None
+    labels = sort_labels({label for of_row in rows.kind.labels_of(rows.columns) or () for label in of_row})
+    if len(labels) < FEWEST_VALUES or not are_numbers(labels):
+        return None
+    return f"{len(labels):,} numbers are taken as classes ({some(list(map(shown, labels)))}); {as_numbers(rows)}"
+
+
+def _several_labels(rows: Rows, labels: Sequence[str]) -> str:
+    """A hint where labels look like several labels in one cell."""
+    mark = rows.kind.config.label_delimiter if rows.kind.name == "multi-label" else ""
+    found = next((m for m in "|;," if m != mark and sum(m in label for label in labels) > len(labels) / 2), None)
+    if found is None:
+        return ""
+    return f" (several labels in one cell? data.multi_label=true, data.label_delimiter='{found}')"
+
+
+def label_names(rows: Rows) -> list[str]:
+    """All names of the closed set, sorted; none where the task has none."""
+    of_row = rows.kind.labels_of(rows.columns)
+    return sort_labels({label for labels in of_row for label in labels}) if of_row else []
+
+
+def labels_known(rows: Rows, labels: Sequence[str]) -> None:
+    """A validation or test file of the user's own has no label that training lacks."""
+    known, unknown = set(labels), dict[str, list[int]]()
+    for index, of_row in enumerate(rows.kind.labels_of(rows.columns) or ()):
+        for label in dict.fromkeys(of_row):
+            if label not in known:
+                unknown.setdefault(label, []).append(index)
+    problems = [f"label {shown(label)} ({rows.where(indices)})" for label, indices in unknown.items()]
+    if problems:
+        of_training = some([shown(label).strip("'") for label in labels])
+        fail(rows.name, [f"not among the training labels: {some(problems)}; those are {of_training}"])

@@ -1,0 +1,125 @@
+"""Rows that stand twice: repeated, contradictory, or in two splits at once; and the list of what was taken out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeft.data.clean.content import Hashes, hashes
+from edgeft.data.formats.rows import Rows
+
+Places = npt.NDArray[np.int64]
+TARGET_SALT = b"edgeft target 1"
+NONE = -1
+
+
+@dataclass
+class Removed:
+    """Rows that were taken out, and because of which other row.
+
+    Attributes:
+        reason: of each, as in `duplicate` or `leak of test`.
+        row: of each (file, row number).
+        because: of each the (file, row number) of the row that stays; None where there is none.
+    """
+
+    reason: list[str] = field(default_factory=list)
+    row: list[tuple[str, int]] = field(default_factory=list)
+    because: list[tuple[str, int] | None] = field(default_factory=list)
+
+    def add(
+        self,
+        reason: str,
+        rows: Rows,
+        places: Sequence[int] | Places,
+        others: Rows | None = None,
+        at: Places | None = None,
+    ) -> None:
+        """Note rows.
+
+        Args:
+            reason: why.
+            rows: where they stand.
+            places: their places there.
+            others: where the rows that stay stand.
+            at: (k,) places of these, in the order of `places`.
+        """
+        self.reason += [reason] * len(places)
+        self.row += [rows.at(int(i)) for i in places]
+        self.because += [None] * len(places) if others is None or at is None else [others.at(int(i)) for i in at]
+
+    def files(self) -> list[str]:
+        """Every file that is named, each once."""
+        return list(dict.fromkeys([file for file, _ in self.row] + [at[0] for at in self.because if at]))
+
+    def count(self, reason: str) -> int:
+        """How many were taken out for a reason."""
+        return self.reason.count(reason)
+
+
+def target_hashes(rows: Rows) -> Hashes | None:
+    """(n,) hashes of what each row answers; None where one input may have several answers."""
+    targets = rows.kind.targets(rows.columns)
+    return None if targets is None else hashes(targets, TARGET_SALT)
+
+
+def first_of_each(found: Hashes) -> Places:
+    """(n,) the place where each hash stands first."""
+    _, first, inverse = np.unique(found, return_index=True, return_inverse=True)
+    return first[inverse]
+
+
+def duplicates(rows: Rows) -> tuple[Places, Places]:
+    """Rows that repeat input and answer of an earlier one, and that earlier one.
+
+    Returns:
+        (k,) places of the repeats, (k,) places of the first of each.
+    """
+    found = hashes(rows.inputs)
+    answers = target_hashes(rows)
+    if answers is not None:
+        found = found ^ (answers * np.uint64(0x9E3779B97F4A7C15))
+    first = first_of_each(found)
+    repeats = np.flatnonzero(first != np.arange(len(rows)))
+    return repeats, first[repeats]
+
+
+def conflicts(rows: Rows) -> tuple[Places, int]:
+    """Rows whose input stands there with another answer as well.
+
+    Returns:
+        (k,) places of all such rows, and how many inputs they are.
+    """
+    answers = target_hashes(rows)
+    if answers is None:
+        return np.zeros(0, dtype=np.int64), 0
+    group = first_of_each(hashes(rows.inputs))  # (n,) the place where each input stands first
+    differs = np.zeros(len(rows), dtype=bool)
+    differs[group[answers != answers[group]]] = True
+    return np.flatnonzero(differs[group]), int(differs.sum())
+
+
+def leaks(rows: Rows, held_out: Rows) -> tuple[Places, Places]:
+    """Rows that also stand in a held-out split: by what must not stand in two splits, and by group.
+
+    Returns:
+        (k,) places of the rows, (k,) places of their twins in the held-out split.
+    """
+    twin = twins(hashes(rows.kind.places(rows.columns)), hashes(held_out.kind.places(held_out.columns)))
+    if rows.groups is not None and held_out.groups is not None:
+        by_group = twins(hashes(rows.groups), hashes(held_out.groups))
+        twin = np.where(twin == NONE, by_group, twin)
+    found = np.flatnonzero(twin != NONE)
+    return found, twin[found]
+
+
+def twins(found: Hashes, held_out: Hashes) -> Places:
+    """(n,) the place of an equal hash among the held-out ones, -1 where there is none."""
+    if not len(held_out):
+        return np.full(len(found), NONE, dtype=np.int64)
+    order = np.argsort(held_out, kind="stable")
+    at = np.minimum(np.searchsorted(held_out[order], found), len(held_out) - 1)
+    return np.where(held_out[order[at]] == found, order[at], NONE)

@@ -1,0 +1,1 @@
+"""What a user should know of the rows before training: the profile, its page and its table."""

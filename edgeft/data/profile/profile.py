@@ -1,0 +1,271 @@
+"""What a user should know of the rows before training, as one plain document; nothing in it quotes a text."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+
+from edgeft.data import prepare
+from edgeft.data.cited import MAX_CITED, Document, cited, one, pairs, sample
+from edgeft.data.clean import checks, clean, overlap
+from edgeft.data.clean.clean import Counts
+from edgeft.data.clean.overlap import Removed
+from edgeft.data.formats import rows, task_of
+from edgeft.data.formats.rows import Rows
+from edgeft.data.profile import lengths, recommendations, scan, targets
+from edgeft.data.profile.lengths import Counting
+from edgeft.data.profile.scan import Notes
+from edgeft.data.read import sources
+from edgeft.data.split import splits
+from edgeft.data.split.splits import LEAK, LEAKS, Parts
+from edgeft.errors import DataError, MissingExtraError
+from edgeft.progress import Bar, say
+from edgeft.recipe import DataConfig
+
+SCHEMA_VERSION = 1
+JUDGED, THOROUGH = 3_000, 50_000  # rows whose labels are judged, at most; a second or more for each thousand
+LANGUAGE_TEXTS = 500
+MAX_REASONS = 3  # in one line
+
+
+def profile(config: DataConfig, counting: Counting | None = None, judged: int = JUDGED) -> Document:
+    """Measure the rows that a config names, as its cleaning leaves them.
+
+    Rows that can't be used are counted instead of refused, so that one look shows everything. The splits are those that
+    the data stage would make, but for two things that are not rehearsed: the step `label_errors`, which takes rows out
+    of training, and `balance`, which repeats or leaves out some.
+
+    Args:
+        config: the sources, how to clean and how to split.
+        counting: what counts the length of a text; None: words and punctuation marks.
+        judged: at most so many labels are judged, which takes most of the time; 0: none.
+
+    Returns:
+        `schema_version`, `task`, `kind`, `rows`, `targets`, `numbers_instead` (how labels that are all numbers are
+        predicted as numbers, else None), `lengths`, `texts`, `cleaning`, `duplicates`, `conflicts`,
+        `near_duplicates`, `leaks`, `splits`, `label_errors`, `languages`, `notes` (what could not be looked for),
+        `todo` (options to set, each with its reason), `seconds` (of each part). Rows are named by `file` and `row`.
+
+    Raises:
+        DataError: a source that can't be read at all.
+    """
+    notes: Notes = []
+    seconds: dict[str, float] = {}
+    with _timed("read", seconds):
+        read = prepare.read_all(dataclasses.replace(config, skip_bad_rows=True))
+        _refuse_empty(read)
+    with _timed("clean", seconds):
+        cleaned, done = _cleaned(read, config)
+    found: Document = {"schema_version": SCHEMA_VERSION} | _head(read, config) | {"cleaning": done}
+    for name, look in _looks(cleaned, config, counting or Counting(), judged, notes).items():
+        with _timed(name, seconds):
+            found |= look()
+    found["notes"] = list(dict.fromkeys(notes))
+    found["todo"] = recommendations.things(found, config)
+    found["seconds"] = seconds
+    return found
+
+
+def _looks(
+    cleaned: dict[str, Rows], config: DataConfig, counting: Counting, judged: int, notes: Notes
+) -> dict[str, Callable[[], Document]]:
+    """What to look at, by the name of the time that it takes; each gives parts of the document."""
+    region = config.anonymise_region
+    named, unlisted = targets.shown(cleaned, scan.findable(region, notes), region)
+    everything, judged = rows.joined(list(named.values())), 0 if unlisted else judged
+    instead = checks.numbers_as_classes(rows.joined(list(cleaned.values())))
+    return {
+        "targets": lambda: {"targets": targets.describe(everything, unlisted), "numbers_instead": instead},
+        "lengths": lambda: {"lengths": lengths.measure(everything, counting)},
+        "texts": lambda: {"texts": scan.odd(everything) | scan.scan(everything, region, notes)},
+        "repeats": lambda: _repeats(named["file"]),
+        "splits": lambda: _splits(named, config, notes, not unlisted),
+        "label_errors": lambda: {
+            "label_errors": _or_note(notes, lambda: _label_errors(everything, judged, config.seed or 0))
+        },
+        "languages": lambda: {"languages": _or_note(notes, lambda: _languages(everything))},
+    }
+
+
+def _cleaned(read: dict[str, Rows], config: DataConfig) -> tuple[dict[str, Rows], Document]:
+    """The rows as cleaning leaves them, and what it did."""
+    counts, removed, steps = Counts(), Removed(), clean.cleaning_of(config)
+    made = {name: clean.clean_texts(part, steps, counts, removed) for name, part in read.items()}
+    _refuse_empty(made)
+    return made, {
+        "steps": list(config.clean or ()),
+        "changed": dict(counts.changed),
+        "replaced": dict(counts.personal),
+        "emptied": [one(at) for at in removed.row],
+    }
+
+
+def _head(read: dict[str, Rows], config: DataConfig) -> Document:
+    kind = read["file"].kind
+    return {
+        "task": task_of(config),
+        "kind": kind.name,
+        "source": sources.source_name(config),
+        "columns": kind.sources(),
+        "rows": _counted(read),
+    }
+
+
+@contextmanager
+def _timed(name: str, seconds: dict[str, float]) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    seconds[name] = round(time.perf_counter() - start, 3)
+
+
+def _or_note(notes: Notes, look: Callable[[], Document]) -> Document:
+    """What a look finds; nothing and a note where its package is not installed."""
+    try:
+        return look()
+    except MissingExtraError as error:
+        notes.append(str(error))
+        return {}
+
+
+def _refuse_empty(read: dict[str, Rows]) -> None:
+    for part in read.values():
+        if not len(part):
+            why = [f"{problem} ({len(found):,} rows)" for problem, found in part.skipped.items()]
+            checks.fail(part.name, ["no row can be used", *why[:MAX_REASONS]])
+
+
+# ---------------------------------------------------------------------------------------------------------------- rows
+
+
+def _counted(read: dict[str, Rows]) -> Document:
+    """Rows of every file, and those that can't be used by reason."""
+    files = [
+        {"field": field, "file": name, "rows": int((part.file == place).sum())}
+        for field, part in read.items()
+        for place, name in enumerate(part.files)
+    ]
+    skipped = rows.all_skipped(read.values())
+    return {
+        "total": sum(map(len, read.values())),
+        "files": files,
+        "skipped": {
+            problem: {"count": len(places), "rows": [one(at) for at in places[:MAX_CITED]]}
+            for problem, places in skipped.items()
+        },
+    }
+
+
+def _repeats(given: Rows) -> Document:
+    """Rows that repeat an earlier one, and inputs with several answers."""
+    places, first = overlap.duplicates(given)
+    across = int((given.file[places] != given.file[first]).sum())
+    conflicting, inputs = overlap.conflicts(given)
+    return {
+        "duplicates": {**pairs(given, places, given, first), "across_files": across},
+        "conflicts": {"inputs": inputs, **cited(given, conflicting)},
+    }
+
+
+# -------------------------------------------------------------------------------------------------------------- splits
+
+
+def _splits(cleaned: dict[str, Rows], config: DataConfig, notes: Notes, listed: bool) -> Document:
+    """The splits that the data stage would make, what stands in two of them, and near duplicates."""
+    name, count = cleaned["file"].name, len(cleaned["file"])
+    try:
+        usable = clean.drop_conflicts(cleaned["file"], config, Removed())
+        checks.some_left(name, len(usable), count, "each contradicts another (data.clean: conflicts)")
+        parts = splits.divide(usable, cleaned.get("validation_file"), cleaned.get("test_file"), config)
+    except DataError as error:
+        return {"splits": {"refused": str(error)}, "leaks": {}, "near_duplicates": {}}
+    clean.drop_duplicates(parts, config)
+    near = _or_note(notes, lambda: _near(parts, config))
+    refused = None
+    try:
+        splits.limit(parts, config)
+        splits.check(parts, count, name)
+    except DataError as error:
+        refused = str(error)
+    return {"splits": _made(parts, refused, listed), "leaks": _leaks(parts), "near_duplicates": near}
+
+
+def _made(parts: Parts, refused: str | None, listed: bool) -> Document:
+    split = {"train": parts.train, "validation": parts.validation, "test": parts.test}
+    counts = {name: _label_rows(part) for name, part in split.items()}
+    labels = parts.labels if listed else []
+    return {
+        "refused": refused,
+        "rows": {name: len(part) for name, part in split.items()},
+        "labels": {label: {name: count[label] for name, count in counts.items()} for label in labels},
+        "begins": parts.begins,
+    }
+
+
+def _label_rows(part: Rows) -> Counter[str]:
+    return Counter(label for of_row in part.kind.labels_of(part.columns) or () for label in set(of_row))
+
+
+def _leaks(parts: Parts) -> Document:
+    """Rows of one split that also stand in another, by split."""
+    return {leak: found for leak in LEAKS if (found := _taken_out(parts.removed, LEAK + leak))["count"]}
+
+
+def _near(parts: Parts, config: DataConfig) -> Document:
+    """Near duplicates within training and across splits, each with its twin; where the config says so, they go."""
+    trial = copy.copy(parts)
+    trial.removed = Removed()
+    rehearsal = dataclasses.replace(config, clean=["near_duplicates"])
+    with Bar("near duplicates", sum(map(len, (parts.train, parts.validation, parts.test)))) as bar:
+        counts = clean.near_duplicates(trial, rehearsal, bar)
+    if "near_duplicates" in (config.clean or ()):
+        parts.train, parts.validation = trial.train, trial.validation
+    reasons = {within: f"near {LEAK}{within}" for within in counts} | {"train": clean.NEAR_DUPLICATE}
+    found = {within: _taken_out(trial.removed, reasons[within]) for within in counts}
+    return {"similarity": config.near_duplicate_similarity, "found": found}
+
+
+def _taken_out(removed: Removed, reason: str) -> Document:
+    found: list[Document] = []
+    for why, at, because in zip(removed.reason, removed.row, removed.because, strict=True):
+        if why == reason:
+            twin = {"other_file": because[0], "other_row": because[1]} if because else {}
+            found.append(one(at) | twin)
+    return {"count": len(found), "rows": found[:MAX_CITED]}
+
+
+# ------------------------------------------------------------------------------------------------- labels and languages
+
+
+def _label_errors(given: Rows, limit: int, seed: int) -> Document:
+    """Rows of one label each whose label the other rows speak against, the clearest first."""
+    if given.kind.name != "single-label" or not limit:
+        return {}
+    from edgeft.data.profile import label_errors  # scikit-learn takes a second
+
+    judged = given.pick(sample(given.inputs, limit))
+    names = checks.sort_labels(set(judged.columns["label"]))
+    ids = {name: place for place, name in enumerate(names)}
+    labels = np.array([ids[name] for name in judged.columns["label"]], dtype=np.int64)
+    say(f"wrong labels: judging {len(judged):,} rows")
+    found = label_errors.label_errors(judged.inputs, labels, seed)
+    places = np.flatnonzero(found.suspicious)
+    places = places[np.argsort(-found.scores[places], kind="stable")]
+    kinds = [(names[labels[i]], names[found.suggested[i]]) for i in places.tolist()]
+    document = cited(judged, places)
+    for row, (own, other) in zip(document["rows"], kinds, strict=False):
+        row["given"], row["suggested"] = own, other
+    counted = [{"given": own, "suggested": other, "rows": n} for (own, other), n in Counter(kinds).most_common()]
+    return document | {"kinds": counted, "judged": len(judged), "of": len(given)}
+
+
+def _languages(given: Rows) -> Document:
+    from edgeft.data.profile import languages  # reads a model of a few megabytes
+
+    shares = languages.languages(given.inputs, max_texts=LANGUAGE_TEXTS)
+    return {"shares": shares, "texts": min(LANGUAGE_TEXTS, len(given)), "of": len(given)}

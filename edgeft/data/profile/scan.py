@@ -1,0 +1,152 @@
+"""One look at every text: what a cleaning step would change, personal data, and texts unlike the others."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from edgeft.cleaning import Cleaning
+from edgeft.cleaning.contacts import check_region
+from edgeft.cleaning.personal import KINDS, find
+from edgeft.cleaning.settle import Step
+from edgeft.cleaning.steps import STEPS, cleaner
+from edgeft.data.cited import Document, Places, cited, sample
+from edgeft.data.formats.rows import Rows
+from edgeft.data.read.table import BAR_ROWS
+from edgeft.errors import MissingExtraError
+from edgeft.progress import Bar
+from edgeft.recipe.rows import CleanStep
+
+SCANNED = 100_000  # rows whose texts are looked at one by one, at most
+CHOICES = ("lowercase",)  # steps that change nearly every text, so that counting says nothing
+REPAIRS: tuple[CleanStep, ...] = (
+    "unicode",
+    "html",
+    "control",
+    "whitespace",
+)  # steps that lose nothing a reader would miss
+FAR = 3.0  # interquartile ranges beyond the quartiles: Tukey's far-out fences
+
+Notes = list[str]
+
+
+def scan(rows: Rows, region: str, notes: Notes) -> Document:
+    """What cleaning would change, and personal data by kind; at most 100,000 rows, chosen by content.
+
+    Args:
+        rows: as they are.
+        region: country whose phone numbers need no prefix.
+        notes: gets a line for what could not be looked for.
+
+    Returns:
+        `rows` looked at of `of`, `would_change` (step to rows), `empty_after_cleaning` (rows), `personal` (kind to
+        `pieces` and rows; never a value).
+    """
+    chosen = sample(rows.inputs, SCANNED)
+    look = _Look(rows, _usable(notes), findable(region, notes), region)
+    with Bar("look at texts", len(chosen)) as bar:
+        for start in range(0, len(chosen), BAR_ROWS):
+            some = chosen[start : start + BAR_ROWS]
+            for index in some.tolist():
+                look.at(index)
+            bar.advance(len(some))
+    return {"rows": len(chosen), "of": len(rows)} | look.found()
+
+
+class _Look:
+    """What was seen so far.
+
+    Args:
+        rows: as they are.
+        steps: cleaning steps to try, each alone.
+        kinds: of personal data to look for.
+        region: country whose phone numbers need no prefix.
+    """
+
+    def __init__(self, rows: Rows, steps: dict[str, Step], kinds: Sequence[str], region: str) -> None:
+        self.rows, self.steps, self.kinds, self.region = rows, steps, kinds, region
+        self.repair = cleaner(Cleaning(steps=[name for name in REPAIRS if name in steps]))
+        self.changed: dict[str, list[int]] = defaultdict(list)
+        self.personal: dict[str, list[int]] = defaultdict(list)
+        self.count = Counter[str]()
+        self.empty: list[int] = []
+
+    def at(self, index: int) -> None:
+        """Look at the texts of one row."""
+        texts = self.rows.kind.texts_of(self.rows.columns, index)
+        hit = [name for name, step in self.steps.items() if any(step(text) != text for text in texts)]
+        for name in hit:
+            self.changed[name].append(index)
+        if hit and not all(self.repair(text).strip() for text in texts):
+            self.empty.append(index)
+        found = Counter(item.kind for text in texts for item in find(text, self.kinds, self.region))
+        self.count.update(found)
+        for kind in found:
+            self.personal[kind].append(index)
+
+    def found(self) -> Document:
+        """All of it, steps and kinds in their own order."""
+        rows, changed, personal = self.rows, self.changed, self.personal
+        return {
+            "would_change": {name: cited(rows, changed[name]) for name in self.steps if changed[name]},
+            "empty_after_cleaning": cited(rows, self.empty),
+            "personal": {
+                kind: {"pieces": self.count[kind], **cited(rows, personal[kind])} for kind in KINDS if personal[kind]
+            },
+        }
+
+
+def _usable(notes: Notes) -> dict[str, Step]:
+    """The steps whose packages are installed."""
+    found = {name: step for name, step in STEPS.items() if name not in CHOICES}
+    for name in tuple(found):
+        try:
+            cleaner(Cleaning(steps=[name]))
+        except MissingExtraError as error:
+            notes.append(str(error))
+            del found[name]
+    return found
+
+
+def findable(region: str, notes: Notes) -> Sequence[str]:
+    """The kinds of personal data whose packages are installed."""
+    try:
+        check_region(region)
+    except MissingExtraError as error:
+        notes.append(str(error))
+        return [kind for kind in KINDS if kind != "phone"]
+    return KINDS
+
+
+def odd(rows: Rows) -> Document:
+    """Characters of the texts, and the rows that are far from usual.
+
+    Returns:
+        `characters` (median, p95, max), rows of `one_word`, `far_shorter` and `far_longer`, by Tukey's far-out fences
+        of the logarithm of the length (Tukey 1977, Exploratory Data Analysis).
+    """
+    inputs = rows.inputs
+    lengths = np.array([len(text) for text in inputs], dtype=np.int64)
+    logs = np.log(lengths)
+    first, third = np.percentile(logs, (25, 75))
+    fence = FAR * max(third - first, np.log(1.5))
+    single = [i for i, text in enumerate(inputs) if len(text.split(None, 1)) < 2]
+    return {
+        "characters": {
+            "median": float(np.median(lengths)),
+            "p95": float(np.percentile(lengths, 95)),
+            "max": int(lengths.max()),
+        },
+        "one_word": cited(rows, single),
+        "far_shorter": cited(rows, _by(lengths, logs < first - fence)),
+        "far_longer": cited(rows, _by(-lengths, logs > third + fence)),
+    }
+
+
+def _by(key: Any, chosen: Any) -> Places:
+    """The chosen places, the smallest key first."""
+    places = np.flatnonzero(chosen)
+    return places[np.argsort(key[places], kind="stable")]

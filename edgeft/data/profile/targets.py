@@ -1,0 +1,212 @@
+"""What the rows answer: labels, tags, numbers, answers, messages or targets, each with its figures."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+
+import numpy as np
+
+from edgeft.cleaning import personal
+from edgeft.data.cited import Document, cited
+from edgeft.data.clean import checks
+from edgeft.data.formats.rows import Rows
+from edgeft.data.formats.tags import OUTSIDE
+from edgeft.data.profile.lengths import histogram, marks
+
+LABEL_COLUMNS = {"single-label": "label", "multi-label": "labels", "tokens": "tags"}  # form of rows to column
+ROWS_OF_LABEL = 3  # where there are fewer on average, the column is hardly one of labels
+FAR_RATIO = 3.0  # a target so many times longer or shorter than is usual is worth a look
+
+
+def describe(rows: Rows, unlisted: int = 0) -> Document:
+    """What is to be learnt, by the form of the rows; empty for plain text.
+
+    Args:
+        rows: with names of labels that may be shown.
+        unlisted: labels that look like free text; only their number is told.
+    """
+    if unlisted:
+        return {"unlisted_labels": unlisted}
+    describers: dict[str, Callable[[Rows], Document]] = {
+        "single-label": labels,
+        "multi-label": labels,
+        "tokens": tags,
+        "regression": numbers,
+        "squad": answers,
+        "messages": chat,
+        "pairs": pairs,
+        "prompt-completion": pairs,
+    }
+    describer = describers.get(rows.kind.name)
+    return describer(rows) if describer else {}
+
+
+def shown(read: dict[str, Rows], kinds: Collection[str], region: str) -> tuple[dict[str, Rows], int]:
+    """The rows with names of labels that may be shown, so that nothing made of them quotes a text.
+
+    Personal data in a name becomes a placeholder, and what is longer than 40 characters is cut; names stay apart.
+
+    Args:
+        read: the rows of each file field.
+        kinds: of personal data to look for.
+        region: country whose phone numbers need no prefix.
+
+    Returns:
+        The rows, and how many labels there are where they look like free text or an id: then their names are numbers;
+        0 where they don't.
+    """
+    of_part = [part.kind.labels_of(part.columns) or () for part in read.values()]
+    names = dict.fromkeys(label for labels_of in of_part for of_row in labels_of for label in of_row)
+    many = len(names) > max(checks.MANY_LABELS, sum(map(len, read.values())) / ROWS_OF_LABEL)
+    made = {name: f"label {number}" for number, name in enumerate(names)} if many else _short(names, kinds, region)
+    if any(name != short for name, short in made.items()):
+        read = {field: _renamed(part, made) for field, part in read.items()}
+    return read, len(names) if many else 0
+
+
+def _short(names: Iterable[str], kinds: Collection[str], region: str) -> dict[str, str]:
+    """Each name as it may be shown; those that would become equal are numbered."""
+    made: dict[str, str] = {}
+    taken, often = set[str](), Counter[str]()
+    for name in names:
+        whole = personal.anonymise(name, kinds, region)
+        short = whole if len(whole) <= checks.LONGEST_LABEL else whole[: checks.LONGEST_LABEL - 1] + "…"
+        own = short
+        while own in taken:
+            often[short] += 1
+            own = f"{short} ({often[short] + 1})"
+        taken.add(own)
+        made[name] = own
+    return made
+
+
+def _renamed(rows: Rows, names: Mapping[str, str]) -> Rows:
+    column = LABEL_COLUMNS.get(rows.kind.name)
+    if column is None:
+        return rows
+    cells = rows.columns[column]
+    made = [names[cell] if isinstance(cell, str) else [names[name] for name in cell] for cell in cells]
+    return dataclasses.replace(rows, columns={**rows.columns, column: made})
+
+
+def _shares(counts: Counter[str], total: int) -> dict[str, Document]:
+    return {name: {"rows": counts[name], "share": counts[name] / total} for name in checks.sort_labels(counts)}
+
+
+def _imbalance(counts: Counter[str]) -> float:
+    """The most frequent by the rarest."""
+    return max(counts.values()) / min(counts.values()) if counts else 1.0
+
+
+def labels(rows: Rows) -> Document:
+    """Rows of each label, their shares and `imbalance`; of several labels a row also how many it has."""
+    of_row = [set(names) for names in rows.kind.labels_of(rows.columns) or ()]
+    counts = Counter(name for names in of_row for name in names)
+    found: Document = {"labels": _shares(counts, len(rows)), "imbalance": _imbalance(counts)}
+    if rows.kind.name == "multi-label":
+        each = np.array([len(names) for names in of_row])
+        found["labels_per_row"] = {"mean": float(each.mean()), "max": int(each.max())}
+        found["without_label"] = cited(rows, np.flatnonzero(each == 0))
+    return found
+
+
+def tags(rows: Rows) -> Document:
+    """Tokens of each tag, entities of each type (runs of tags), and rows without any."""
+    of_row: list[list[str]] = rows.columns["tags"]
+    counts = Counter(tag for names in of_row for tag in names)
+    rows_with = Counter(tag for names in of_row for tag in set(names))
+    entities = Counter(name for names in of_row for name in _entities(names))
+    inside = Counter({tag: count for tag, count in counts.items() if tag != OUTSIDE})
+    outside = [i for i, names in enumerate(of_row) if not set(names) - {OUTSIDE}]
+    total = sum(counts.values())
+    return {
+        "labels": {
+            tag: {"tokens": counts[tag], "share": counts[tag] / total, "rows": rows_with[tag]}
+            for tag in checks.sort_labels(counts)
+        },
+        "entities": dict(sorted(entities.items())),
+        "imbalance": _imbalance(entities if entities else inside),
+        "without_entity": cited(rows, outside),
+    }
+
+
+def _entities(names: Sequence[str]) -> Iterable[str]:
+    """The type of each entity: a run of B- and I- tags of one type, or of the same bare tag."""
+    before = ""
+    for name in names:
+        head, dash, rest = name.partition("-")
+        kind = rest if dash and len(head) == 1 else name
+        if name != OUTSIDE and (kind != before or head in ("B", "S", "U")):
+            yield kind
+        before = kind if name != OUTSIDE else ""
+
+
+def numbers(rows: Rows) -> Document:
+    """Minimum, quartiles, maximum, mean and spread of the targets, and their histogram."""
+    values = np.array(rows.columns["target"], dtype=np.float64)
+    low, first, median, third, high = np.percentile(values, (0, 25, 50, 75, 100)).tolist()
+    far = np.flatnonzero((values < first - 3 * (third - first)) | (values > third + 3 * (third - first)))
+    return {
+        "numbers": {
+            "min": low,
+            "p25": first,
+            "median": median,
+            "p75": third,
+            "max": high,
+            "mean": float(values.mean()),
+            "deviation": float(values.std()),
+        },
+        "different": len(np.unique(values)),
+        "histogram": histogram(values, 30),
+        "outliers": cited(rows, far) if third > first else cited(rows, []),
+    }
+
+
+def answers(rows: Rows) -> Document:
+    """Share of questions with an answer, answers of each, their lengths, and questions of one context."""
+    of_row = [found["text"] for found in rows.columns["answers"]]
+    each = np.array([len(texts) for texts in of_row])
+    given = [text for texts in of_row for text in texts]
+    return {
+        "answerable": {"rows": int((each > 0).sum()), "share": float((each > 0).mean())},
+        "answers_per_question": {"mean": float(each.mean()), "max": int(each.max())},
+        "answer_words": _percentiles(marks(given)),
+        "contexts": len(set(rows.columns["context"])),
+    }
+
+
+def _percentiles(values: Sequence[float]) -> Document:
+    if not len(values):
+        return {}
+    low, median, high = np.percentile(values, (5, 50, 95)).tolist()
+    return {"p5": low, "median": median, "p95": high, "max": float(max(values))}
+
+
+def chat(rows: Rows) -> Document:
+    """Messages of a row, and how many each role has."""
+    of_row = rows.columns["messages"]
+    roles = Counter(message["role"] for messages in of_row for message in messages)
+    last = [i for i, messages in enumerate(of_row) if messages[-1]["role"] != "assistant"]
+    return {
+        "messages_per_row": _percentiles([len(messages) for messages in of_row]),
+        "roles": dict(roles.most_common()),
+        "with_system_message": {
+            "share": sum(messages[0]["role"] == "system" for messages in of_row) / len(of_row),
+        },
+        "not_ending_with_the_assistant": cited(rows, last),
+    }
+
+
+def pairs(rows: Rows) -> Document:
+    """Words of the target by words of the source, rows where that is far from usual, and copies."""
+    first, second = (rows.columns[name] for name in rows.kind.text_columns)
+    ratio = np.array(marks(second), dtype=np.float64) / np.maximum(1, marks(first))
+    median = float(np.median(ratio))
+    found: Document = {"length_ratio": _percentiles(ratio.tolist())}
+    if rows.kind.name == "pairs":  # the length of a completion is free
+        far = (ratio > median * FAR_RATIO) | (ratio * FAR_RATIO < median)
+        found["odd_ratio"] = cited(rows, np.flatnonzero(far))
+    same = [i for i, (a, b) in enumerate(zip(first, second, strict=True)) if a.strip() == b.strip()]
+    return {**found, "copies": cited(rows, same)}

@@ -1,0 +1,82 @@
+"""Readers of CSV and TSV."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NoReturn
+
+from edgeft.data.clean import checks
+from edgeft.data.read.table import Reading, Table, where
+from edgeft.inputs.delimited import Record, long_fields, place, reader_of, sniff
+from edgeft.inputs.limits import Limits
+from edgeft.inputs.opening import bad_byte, open_text, suffix
+from edgeft.progress import say
+
+RAGGED = "another number of fields than the header"
+
+
+def read_delimited(path: Path, name: str, reading: Reading) -> Table:
+    """The wanted columns of a CSV or TSV file with a header; where a delimiter is named, .tsv is read as CSV."""
+    errors = "surrogateescape" if reading.skip_bad else "strict"
+    records = reader_of(suffix(path), reading.delimiter or _look(path, name, reading), reading.limits)
+    try:
+        with long_fields(), open_text(path, name, reading.encoding, errors, reading.limits) as file:
+            return _delimited_table(records(file, name), name, reading)
+    except UnicodeDecodeError:
+        with long_fields(), open_text(path, name, reading.encoding, "surrogateescape", reading.limits) as file:
+            bad = ((row, line, "".join(fields)) for row, line, fields in records(file, name))
+            fail_at_bad_bytes(path, name, bad, reading.limits)
+
+
+def _look(path: Path, name: str, reading: Reading) -> str | None:
+    """The delimiter where it isn't the one that the file's name says; a line tells of it."""
+    with open_text(path, name, reading.encoding, "surrogateescape", reading.limits) as file:
+        delimiter = sniff(file, suffix(path))
+    if delimiter and reading.tells:
+        say(f"data: {name}: the fields are separated by {delimiter!r} (data.delimiter names another character)")
+    return delimiter
+
+
+def _delimited_table(records: Iterator[Record], name: str, reading: Reading) -> Table:
+    _, _, header = next(records, (0, 0, None))
+    if header is None:
+        checks.fail(name, ["the file is empty"])
+    columns = reading.choose(header)
+    checks.columns_present(name, columns, header, reading.hint(header))
+    picks = {column: header.index(column) for column in columns}
+    table = Table(name, {column: [] for column in columns}, [], [])
+    ragged: list[tuple[int, int, int]] = []
+    for row, line, fields in reading.count(records, name):
+        if len(fields) != len(header):
+            ragged.append((row, line, len(fields)))
+            continue
+        for column, pick in picks.items():
+            table.columns[column].append(fields[pick])
+        table.rows.append(row)
+        table.lines.append(line)
+    if reading.skip_bad and ragged:
+        table.skipped[RAGGED] = [row for row, _, _ in ragged]
+    else:
+        checks.ragged(name, ragged, len(header))
+    return table
+
+
+def fail_at_bad_bytes(path: Path, name: str, records: Iterable[tuple[int, int, str]], limits: Limits) -> NoReturn:
+    """Name the rows whose bytes are not UTF-8, the first byte, and the encoding in which the file decodes.
+
+    Args:
+        path: of the file.
+        name: of the source.
+        records: (row, line, content read with `surrogateescape`).
+        limits: of the file.
+
+    Raises:
+        DataError: always.
+    """
+    bad = [(row, line) for row, line, content in records if any("\udc80" <= mark <= "\udcff" for mark in content)]
+    byte = bad_byte(path, name, limits).describe(limits)
+    if not bad:  # in the first bytes, taken for a byte order mark
+        checks.fail(name, [f"the bytes are not UTF-8; {byte}"])
+    first = place(*bad[0]) if len(bad) == 1 or not bad[0][0] else where([row for row, _ in bad], bad[0][1])
+    checks.fail(name, [f"the bytes are not UTF-8 in {first}; {byte}"])

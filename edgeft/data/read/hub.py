@@ -1,0 +1,87 @@
+"""Hugging Face datasets: a saved folder, or `org/name` with `:CONFIG` and `#SPLIT` where they are needed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from edgeft.data.clean import checks
+from edgeft.data.read.table import Reading, Table
+from edgeft.errors import DataError, require
+from edgeft.progress import say
+
+
+def without_split(spec: str) -> tuple[str, str | None]:
+    """`folder#test` as the folder and the split; a source without `#` has no split."""
+    base, mark, split = spec.rpartition("#")
+    return (base, split) if mark and base and split else (spec, None)
+
+
+def read(spec: str, folder: Path | None, reading: Reading) -> Table:
+    """The wanted columns of a dataset.
+
+    Args:
+        spec: as the user gave it.
+        folder: the local folder of it, None for a hub id.
+        reading: the columns to read, and how.
+    """
+    base, split = (spec, None) if folder == Path(spec) else without_split(spec)
+    dataset = _one_split(_load(base, folder), spec, split)
+    columns = reading.choose(dataset.column_names)
+    checks.columns_present(spec, columns, dataset.column_names, reading.hint(dataset.column_names))
+    values = {column: list(_values(dataset, column)) for column in columns}
+    if reading.bar:
+        reading.bar.advance(len(dataset))
+    return Table(spec, values, list(range(1, len(dataset) + 1)))
+
+
+def _load(base: str, folder: Path | None) -> Any:
+    """The dataset, or mapping of splits, behind a folder or a hub id."""
+    datasets = require("datasets", "to read a Hugging Face dataset")
+    try:
+        if folder and any((folder / name).exists() for name in ("state.json", "dataset_dict.json")):
+            return datasets.load_from_disk(str(folder))
+        if folder:
+            return datasets.load_dataset(str(folder))
+        name, _, config = base.partition(":")
+        return datasets.load_dataset(name, config or None)
+    except Exception as error:  # noqa: BLE001 - a loader runs several libraries, each with its own errors
+        detail = " ".join(str(error).split()) or type(error).__name__
+        what = "the folder can't be read as a dataset" if folder else "no such file, and the hub gives no such dataset"
+        raise DataError(f"{base}: {what}: {detail}") from None
+
+
+def _one_split(loaded: Any, spec: str, split: str | None) -> Any:
+    """One split of what was loaded: the one asked for, else "train", else the only one."""
+    if not isinstance(loaded, dict):
+        if split:
+            raise DataError(f"{spec}: the dataset has no splits; leave #{split} out")
+        return loaded
+    names = [str(name) for name in loaded]
+    wanted = split or ("train" if "train" in names or len(names) != 1 else names[0])
+    if wanted not in names:
+        named = f"name one as {without_split(spec)[0]}#SPLIT"
+        raise DataError(f"{spec}: no split {wanted!r}; the splits are {', '.join(names)} ({named})")
+    others = [name for name in names if name != wanted]
+    if others and not split:
+        say(f"data: {spec}: read {wanted}, not {', '.join(others)}; to use one: data.test_file={spec}#{others[-1]}")
+    return loaded[wanted]
+
+
+def _values(dataset: Any, column: str) -> Iterator[Any]:
+    """A column's values, the numbers of a ClassLabel as names, also inside a list; its -1 means that there is none."""
+    feature = dataset.features[column]
+    names = getattr(feature, "names", None)
+    inner = getattr(getattr(feature, "feature", None), "names", None)
+    for value in dataset[column]:
+        if names:
+            yield _name(names, value)
+        elif inner and value is not None:
+            yield [_name(inner, one) for one in value]
+        else:
+            yield value
+
+
+def _name(names: list[str], value: int | None) -> str | None:
+    return names[value] if value is not None and value >= 0 else None

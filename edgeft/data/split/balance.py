@@ -1,0 +1,45 @@
+"""What evens out rare labels in training: weights of the loss, or repeated or fewer rows."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+
+from edgeft.data.formats.rows import Rows
+from edgeft.data.split.splits import by_choice
+from edgeft.errors import RecipeError
+
+
+def check(balance: str, kind: str) -> None:
+    """Whether rows of a form can be balanced this way.
+
+    Raises:
+        RecipeError: they can't.
+    """
+    takes = ("single-label", *(("multi-label", "tokens") if balance == "class_weights" else ()))
+    if balance != "none" and kind not in takes:
+        raise RecipeError(f"data.balance: {balance} is for {', '.join(takes)} rows, and these are {kind} rows")
+
+
+def class_weights(rows: Rows, labels: list[str]) -> list[float]:
+    """(L,) weight of each label, n / (L * n_label) as scikit-learn's `balanced`; multi-label negatives / positives,
+    one negative at least, so that a label of every row is learnt."""
+    counts = Counter(label for of_row in rows.kind.labels_of(rows.columns) or () for label in of_row)
+    if rows.kind.name == "multi-label":
+        return [max(len(rows) - counts[label], 1) / counts[label] for label in labels]
+    total = sum(counts.values())
+    return [total / (len(labels) * counts[label]) for label in labels]
+
+
+def resample(rows: Rows, balance: str) -> Rows:
+    """Single-label rows with as many of each label: rare ones repeated, or frequent ones left out, by content."""
+    if balance not in ("oversample", "undersample"):
+        return rows
+    of_label: dict[str, list[int]] = {}
+    for index in by_choice(rows).tolist():
+        of_label.setdefault(rows.columns["label"][index], []).append(index)
+    sizes = [len(places) for places in of_label.values()]
+    wanted = max(sizes) if balance == "oversample" else min(sizes)
+    chosen = [np.resize(np.array(places, dtype=np.int64), wanted) for places in of_label.values()]
+    return rows.pick(np.sort(np.concatenate(chosen), kind="stable"))

@@ -1,0 +1,297 @@
+"""Splitting by content: where a row goes depends on its text (or group, or time) alone, never on its place or file."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeft.data.clean import checks, overlap
+from edgeft.data.clean.content import CHOICE_SALT, SPLIT_SALT, Hashes, hashes, uniforms
+from edgeft.data.clean.overlap import Removed
+from edgeft.data.formats import BadRow
+from edgeft.data.formats.rows import Rows, moment
+from edgeft.data.read.table import some
+from edgeft.errors import DataError
+from edgeft.progress import say
+from edgeft.recipe import DataConfig
+
+SplitName = Literal["train", "validation", "test"]
+LEAKS = ("train_in_test", "train_in_validation", "validation_in_test")
+LEAK = "leak:"  # begins the reason of a row that also stands in a held-out split
+
+
+@dataclass
+class Parts:
+    """The rows of each split.
+
+    Attributes:
+        labels: (L,) all names of labels or tags, sorted.
+        train, validation, test: the rows.
+        rest: training rows that `max_train_rows` cut off.
+        removed: the rows that were taken out, and why.
+        begins: where validation and test begin, in the unit of the time column; empty where time decides nothing.
+    """
+
+    labels: list[str]
+    train: Rows
+    validation: Rows
+    test: Rows
+    rest: Rows
+    removed: Removed
+    begins: dict[str, float] = field(default_factory=dict)
+
+    def splits(self) -> dict[str, Rows]:
+        """Test, validation and training rows, those that win first."""
+        return {"test": self.test, "validation": self.validation, "train": self.train}
+
+
+# ------------------------------------------------------------------------------------------------- choosing some rows
+
+
+def quotas(counts: Sequence[int], total: int) -> list[int]:
+    """How many rows of each label to take: proportional (largest remainder), at least one of each.
+
+    Args:
+        counts: (L,) rows there are of each label, each >= 1.
+        total: how many to take, L <= total <= sum(counts).
+    """
+    exact = [count * total / sum(counts) for count in counts]
+    taken = [max(1, int(share)) for share in exact]
+    while sum(taken) < total:
+        open_labels = [i for i in range(len(counts)) if taken[i] < counts[i]]
+        taken[max(open_labels, key=lambda i: exact[i] - taken[i])] += 1
+    while sum(taken) > total:
+        taken[max((i for i in range(len(counts)) if taken[i] > 1), key=lambda i: taken[i] - exact[i])] -= 1
+    return taken
+
+
+def by_choice(rows: Rows) -> npt.NDArray[np.int64]:
+    """(n,) the places of rows in an order that depends on their content alone."""
+    inputs = rows.inputs
+    found = hashes(inputs, CHOICE_SALT).tolist()
+    return np.array(sorted(range(len(rows)), key=lambda i: (found[i], inputs[i])), dtype=np.int64)
+
+
+def choose(rows: Rows, limit: int | None, option: str) -> tuple[Rows, Rows]:
+    """At most `limit` rows, stratified by label, those with the smallest hash; and the rest.
+
+    Args:
+        rows: what to choose from.
+        limit: how many; None for all.
+        option: the recipe's name of the limit.
+
+    Raises:
+        DataError: fewer rows than labels asked for.
+    """
+    if limit is None or len(rows) <= limit:
+        return rows, rows.pick([])
+    of_label: dict[str, list[int]] = {}
+    strata = rows.columns.get("label") or [""] * len(rows)
+    for index in by_choice(rows).tolist():
+        of_label.setdefault(strata[index], []).append(index)
+    if limit < len(of_label):
+        raise DataError(f"{option} {limit} is less than the {len(of_label)} labels; every label needs a row")
+    names = sorted(of_label)
+    chosen = np.zeros(len(rows), dtype=bool)
+    for name, quota in zip(names, quotas([len(of_label[name]) for name in names], limit), strict=True):
+        chosen[of_label[name][:quota]] = True
+    return rows.pick(np.flatnonzero(chosen)), rows.pick(np.flatnonzero(~chosen))
+
+
+# ------------------------------------------------------------------------------------------------------------ dividing
+
+
+def assign(found: Hashes, validation_fraction: float, test_fraction: float) -> npt.NDArray[np.str_]:
+    """(n,) the split of each hash.
+
+    The test takes the low end and validation the high end, so that changing one fraction moves no row of the other.
+    """
+    place = uniforms(found)
+    held_out = np.where(place >= 1 - validation_fraction, "validation", "train")
+    return np.where(place < test_fraction, "test", held_out)
+
+
+def divide(rows: Rows, own_validation: Rows | None, own_test: Rows | None, config: DataConfig) -> Parts:
+    """Split the rows, honouring validation and test rows of the user's own.
+
+    What also stands in the test leaves training and validation; what stands in validation leaves training.
+
+    Raises:
+        DataError: a label that training doesn't know, or all rows alike.
+    """
+    checks.enough_of_each_label(rows)
+    labels = checks.label_names(rows)
+    for own in (own_validation, own_test):
+        if own is not None:
+            if own.kind.name != rows.kind.name:
+                checks.fail(own.name, [f"{own.kind.name} rows, but {rows.name} has {rows.kind.name} rows"])
+            checks.labels_known(own, labels)
+    shares = (config.validation_fraction if own_validation is None else 0.0, _test_share(config, own_test))
+    parts = parted(rows, labels, config, *shares)
+    parts.test = parts.test if own_test is None else own_test
+    parts.validation = parts.validation if own_validation is None else own_validation
+    _take_out_leaks(parts)
+    return parts
+
+
+def parted(
+    rows: Rows, labels: list[str], config: DataConfig, validation_fraction: float, test_fraction: float
+) -> Parts:
+    """The rows in the splits where they belong, whatever else there is.
+
+    Args:
+        rows: all of them.
+        labels: (L,) all names of labels or tags, sorted.
+        config: says whether time decides.
+        validation_fraction: share of the validation rows.
+        test_fraction: share of the test rows.
+    """
+    shares = (validation_fraction, test_fraction)
+    names, begins = _by_time(rows, config, *shares) if config.time_column else (_by_content(rows, *shares), {})
+    split = {name: rows.pick(np.flatnonzero(names == name)) for name in ("train", "validation", "test")}
+    return Parts(labels, split["train"], split["validation"], split["test"], rows.pick([]), Removed(), begins)
+
+
+def _test_share(config: DataConfig, own_test: Rows | None) -> float:
+    return config.test_fraction if own_test is None else 0.0
+
+
+def _by_content(rows: Rows, validation_fraction: float, test_fraction: float) -> npt.NDArray[np.str_]:
+    """(n,) the split of each row, by its group where there are groups."""
+    places = rows.groups if rows.groups is not None else rows.kind.places(rows.columns)
+    return assign(hashes(places, SPLIT_SALT), validation_fraction, test_fraction)
+
+
+def _take_out_leaks(parts: Parts) -> None:
+    """The test rows win, then the validation rows."""
+    parts.validation = _without(parts.validation, parts.test, "validation_in_test", parts.removed)
+    parts.train = _without(parts.train, parts.test, "train_in_test", parts.removed)
+    parts.train = _without(parts.train, parts.validation, "train_in_validation", parts.removed)
+
+
+def _without(rows: Rows, held_out: Rows, leak: str, removed: Removed) -> Rows:
+    places, twins = overlap.leaks(rows, held_out)
+    removed.add(LEAK + leak, rows, places, held_out, twins)
+    return rows.without(places)
+
+
+def limit(parts: Parts, config: DataConfig) -> None:
+    """At most so many rows in each split as the config says; the training rows cut off stay as `rest`.
+
+    Raises:
+        DataError: fewer rows than labels asked for.
+    """
+    parts.train, parts.rest = choose(parts.train, config.max_train_rows, "data.max_train_rows")
+    parts.validation = choose(parts.validation, config.max_eval_rows, "data.max_eval_rows")[0]
+    parts.test = choose(parts.test, config.max_eval_rows, "data.max_eval_rows")[0]
+
+
+# ------------------------------------------------------------------------------------------------------------- by time
+
+
+def _by_time(
+    rows: Rows, config: DataConfig, validation_fraction: float, test_fraction: float
+) -> tuple[npt.NDArray[np.str_], dict[str, float]]:
+    """(n,) the split of each row, the latest rows the test; and where validation and test begin."""
+    times = rows.times
+    assert times is not None
+    test = _begin(rows, times, config.test_from, "data.test_from", test_fraction)
+    before = times[times < test]
+    if not len(before):
+        checks.fail(rows.name, [f"no row lies before the test, which begins at {_time(test)}"])
+    share = min(1.0, validation_fraction * len(times) / len(before))
+    share = share if validation_fraction else 0.0
+    validation = _begin(rows, before, config.validation_from, "data.validation_from", share)
+    if validation >= test and validation_fraction and np.isfinite(test):
+        raise DataError(f"data.validation_from {_time(validation)} is not before data.test_from {_time(test)}")
+    begins = {"validation": validation, "test": test}
+    names = np.where(times >= validation, "validation", "train")
+    return np.where(times >= test, "test", names), {name: at for name, at in begins.items() if np.isfinite(at)}
+
+
+def _begin(
+    rows: Rows, times: npt.NDArray[np.float64], given: str | float | None, option: str, fraction: float
+) -> float:
+    """Where a split begins: what the recipe says, else so that it holds its share of the latest of these times."""
+    if fraction == 0:
+        return np.inf
+    if given is not None:
+        try:
+            value, is_date = moment(given)
+        except BadRow as error:
+            raise DataError(f"{option}={given}: {error}") from None
+        if is_date != rows.dates:
+            is_a, has = ("a number", "dates") if rows.dates else ("a date", "numbers")
+            raise DataError(f"{option}={given} is {is_a}, and the times of {rows.name} are {has}")
+        return value
+    found = float(np.sort(times)[min(len(times) - 1, int(len(times) * (1 - fraction)))])
+    say(f"data: {option.removeprefix('data.').removesuffix('_from')} begins at {_time(found)}; {option} keeps it there")
+    return found
+
+
+def _time(value: float) -> str:
+    """A time as the recipe takes it: a date where it can be one, else the number."""
+    if 1e8 < value < 1e11:
+        return datetime.fromtimestamp(value, UTC).isoformat().replace("+00:00", "Z")
+    return f"{value:g}" if float(f"{value:g}") == value else repr(value)
+
+
+# ------------------------------------------------------------------------------------------------------------ checking
+
+
+def check(parts: Parts, rows: int, name: str) -> None:
+    """No empty split, every label in training; a label that validation or test lacks is worth a warning.
+
+    Args:
+        parts: the split rows.
+        rows: how many there were.
+        name: what messages call the source.
+
+    Raises:
+        DataError: says which split is empty, or which label has no training row.
+    """
+    for split, part, option in (
+        ("training", parts.train, "smaller fractions"),
+        ("validation", parts.validation, "a larger data.validation_fraction, or a data.validation_file"),
+        ("test", parts.test, "a larger data.test_fraction, or a data.test_file"),
+    ):
+        if not len(part):
+            leaks = sum(parts.removed.count(LEAK + leak) for leak in LEAKS)
+            taken = f" and taking out {leaks} that stand in your own validation or test file" if leaks else ""
+            checks.fail(
+                name, [f"the {split} split is empty after splitting {rows:,} rows{taken}; add rows, or set {option}"]
+            )
+    _check_labels(parts, name)
+
+
+def _check_labels(parts: Parts, name: str) -> None:
+    counts = {split: _label_counts(part) for split, part in parts.splits().items()}
+    absent = missing_labels(parts.labels, counts["train"])
+    if absent and parts.train.kind.name == "tokens":
+        say(f"data: warning: no training row has the tag {some([checks.shown(tag) for tag in absent])}")
+    elif absent:
+        total = sum(counts.values(), Counter[str]())
+        found = some([f"{checks.shown(label)} ({total[label]} rows)" for label in absent])
+        checks.fail(name, [f"no training row left for label {found}; add rows of it, or set smaller fractions"])
+    for split in ("validation", "test"):
+        absent = missing_labels(parts.labels, counts[split])
+        if absent:
+            names = some([checks.shown(label) for label in absent])
+            say(f"data: warning: the {split} split has no row with label {names}")
+
+
+def _label_counts(rows: Rows) -> Counter[str]:
+    """Label to the number of rows that have it."""
+    return Counter(label for of_row in rows.kind.labels_of(rows.columns) or () for label in dict.fromkeys(of_row))
+
+
+def missing_labels(labels: Sequence[str], present: Iterable[str]) -> list[str]:
+    """The labels that are not present, in order."""
+    there = set(present)
+    return [label for label in labels if label not in there]

@@ -1,0 +1,1 @@
+"""Other forms of an artifact: one file with the tokenizer inside."""

@@ -1,0 +1,1 @@
+"""ONNX graphs: files, walking and rewriting, and edgeft's own operators."""

@@ -1,0 +1,1 @@
+"""Precisions: how a graph becomes each of them, and which one ships."""

@@ -1,0 +1,171 @@
+"""The records of CSV and TSV files, as training and devices read them."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import itertools
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import TextIO
+
+from edgeft.errors import DataError
+from edgeft.inputs.limits import LIMITS, Limits
+
+FIELD_LIMIT = 2**31 - 1  # characters in one CSV field; what a record may have is counted in bytes of its lines
+DELIMITERS = (",", ";", "\t", "|")
+LINE_BREAK = 2  # characters at most, which don't count
+SNIFFED = 20  # the first records, which tell the delimiter
+SNIFFED_CHARACTERS = 2**20
+
+Record = tuple[int, int, list[str]]  # row (0: the header), line where it starts, fields
+
+
+def place(row: int, line: int) -> str:
+    """A row as words; row 0 is the header."""
+    return f"row {row} (line {line})" if row else f"the header (line {line})"
+
+
+@contextlib.contextmanager
+def long_fields() -> Iterator[None]:
+    """Fields of any length, which the csv module would refuse."""
+    before = csv.field_size_limit(FIELD_LIMIT)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
+
+
+def _quote_problem(error: csv.Error) -> str:
+    if "unexpected end of data" in str(error):
+        return "a quote is opened and never closed"
+    if "expected after" in str(error):
+        return "text follows a closing quote: an earlier quote is not closed, or one inside a field is not doubled"
+    return f"not CSV: {error}"
+
+
+def csv_records(file: TextIO, name: str, delimiter: str = ",", limits: Limits = LIMITS) -> Iterator[Record]:
+    """The records of a CSV file, blank lines left out, and a first line `sep=;` as Excel writes it.
+
+    Raises:
+        DataError: quotes that don't match, or a record that is too long, with row and line.
+    """
+    lines = _RecordLines(file, limits.max_line_bytes)
+    reader = csv.reader(lines.read(), strict=True, delimiter=delimiter)
+    row, line = 0, 1
+    try:
+        for fields in reader:
+            lines.characters = 0
+            if fields and not (line == 1 and delimiter.join(fields) == f"sep={delimiter}"):
+                yield row, line, fields
+                row += 1
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise DataError(f"{name}: {place(row, line)}: {_quote_problem(error)}") from None
+    except _TooLong:
+        what = (
+            f"{place(row, line)} has more than {limits.max_line_bytes:,} characters, as where a quote is never closed"
+        )
+        limits.refuse(name, what, "max_line_bytes")
+
+
+class _TooLong(Exception):
+    """A record that goes on over too many lines."""
+
+
+class _RecordLines:
+    """The lines of a CSV file; those of one record may not be too long together, as after a quote that isn't closed.
+
+    Args:
+        file: to read.
+        limit: characters of a record.
+    """
+
+    def __init__(self, file: TextIO, limit: int) -> None:
+        self._file, self._limit = file, limit
+        self.characters = 0  # since the last record
+
+    def read(self) -> Iterator[str]:
+        """Every line.
+
+        Raises:
+            _TooLong: one record has too many characters.
+        """
+        for line in self._file:
+            self.characters += len(line)
+            if self.characters > self._limit + LINE_BREAK:
+                raise _TooLong
+            yield line
+
+
+def tsv_records(file: TextIO, name: str) -> Iterator[Record]:
+    """The records of a TSV file: a field holds no tab and no line break, and quotes are part of the text.
+
+    A field quoted as a whole, as CSV writers leave it, is unquoted.
+    """
+    row = 0
+    for line, content in enumerate(file, 1):
+        content = content.rstrip("\r\n")
+        if content:
+            yield row, line, [_unquoted(field) for field in content.split("\t")]
+            row += 1
+
+
+def _unquoted(field: str) -> str:
+    if len(field) < 2 or field[0] != '"' or field[-1] != '"':
+        return field
+    inner = field[1:-1]
+    return field if '"' in inner.replace('""', "") else inner.replace('""', '"')
+
+
+# ------------------------------------------------------------------------------------------------------- the delimiter
+
+Reader = Callable[[TextIO, str], Iterator[Record]]
+
+
+def reader_of(ending: str, delimiter: str | None, limits: Limits = LIMITS) -> Reader:
+    """What reads the records of a file.
+
+    Args:
+        ending: of its name, .csv or .tsv.
+        delimiter: as the user or a look at the file says; None: a comma, in .tsv a tab.
+        limits: of a record.
+    """
+    if ending == ".tsv" and delimiter is None:
+        return tsv_records
+    return partial(csv_records, delimiter=delimiter or ",", limits=limits)
+
+
+def sniff(file: TextIO, ending: str) -> str | None:
+    """The delimiter of a file, where it isn't the one that its name says; None where it is, or where nothing tells.
+
+    A delimiter is another one where it divides the header, and each of the first records into as many fields, while
+    the one of the name does not.
+
+    Args:
+        file: at its start.
+        ending: of its name, .csv or .tsv.
+    """
+    usual = "\t" if ending == ".tsv" else ","
+    sample = file.read(SNIFFED_CHARACTERS)
+    lines = list(io.StringIO(sample, newline=""))
+    whole = lines[:-1] if len(sample) == SNIFFED_CHARACTERS and len(lines) > 1 else lines
+    if whole and (named := whole[0].rstrip("\r\n").removeprefix("sep=")) in DELIMITERS and len(whole[0]) > 4:
+        return None if named == usual else named
+    fields = {delimiter: _fields(whole, delimiter) for delimiter in (usual, *DELIMITERS)}
+    if fields[usual]:
+        return None
+    best = max(fields, key=lambda delimiter: fields[delimiter])
+    return best if fields[best] else None
+
+
+def _fields(lines: list[str], delimiter: str) -> int:
+    """How many fields the header and every one of the first records have; 0: one only, or not all as many."""
+    reader = csv.reader(lines, strict=True, delimiter=delimiter)
+    try:
+        with long_fields():
+            counts = {len(fields) for fields in itertools.islice(filter(None, reader), SNIFFED)}
+    except csv.Error:
+        return 0
+    return counts.pop() if len(counts) == 1 and 1 not in counts else 0

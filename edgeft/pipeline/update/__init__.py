@@ -1,0 +1,1 @@
+"""An update of a finished run with new rows, and what it forgot."""

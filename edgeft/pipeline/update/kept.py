@@ -1,0 +1,269 @@
+"""Stage `update`: what the teacher answered on earlier and on new test rows before it learned more, and after."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence, Set
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeft.data.dataset import Dataset, Split
+from edgeft.data.dataset import load as load_dataset
+from edgeft.data.formats import NAMED
+from edgeft.data.merge import earlier_rows
+from edgeft.errors import DataError, GateError
+from edgeft.files import write_json
+from edgeft.keys import TRAINING
+from edgeft.models import model_folder
+from edgeft.pipeline.update.update import MAX_OLD_DROP_POINTS
+from edgeft.progress import say
+from edgeft.recipe import DataConfig, TrainingConfig, UpdateConfig
+from edgeft.stage import Inputs, Metrics, stage
+from edgeft.train import tasks
+from edgeft.train.forgetting import EWC_WEIGHT, REHEARSAL_FRACTION
+from edgeft.train.metrics import bootstrap
+from edgeft.train.metrics.bootstrap import LEVEL, Measure
+from edgeft.train.metrics.slices import MISSING, MOST
+from edgeft.train.tasks import TrainingTask
+
+OLD, NEW = "earlier rows", "new rows"
+FIGURES = "update.json"
+
+Places = npt.NDArray[np.int64]
+Table = dict[str, dict[str, Any]]
+
+
+@stage("update", libraries=TRAINING)
+def run(config: UpdateConfig, inputs: Inputs, out_dir: Path) -> Metrics:
+    """Compare the teacher with the one that it was.
+
+    Args:
+        config: how much may be lost.
+        inputs: `data` (a dataset folder of an update), `earlier` and `model` (model folders).
+        out_dir: gets update.json.
+
+    Returns:
+        See `judged`.
+
+    Raises:
+        GateError: too much was forgotten.
+    """
+    dataset, count = old_and_new(inputs["data"])
+    places = [inputs[name] for name in ("earlier", "model")]
+    # A perplexity is of texts cut alike; every other model reads as much of a text as it will in use.
+    longest = min(model_folder.load_tokenizer(place).model_max_length for place in places)
+    cut = longest if tasks.class_of(dataset.kind).packs else None
+    measures = [measure_of(place, dataset, cut) for place in places]
+    return judged(config, dataset, count, measures[0], measures[1], out_dir, "teacher")
+
+
+def old_and_new(folder: Path) -> tuple[Dataset, int]:
+    """The rows, and how many test rows are earlier ones.
+
+    Raises:
+        DataError: it is not the data folder of an update.
+    """
+    counts = earlier_rows(folder)
+    if counts is None:
+        raise DataError(f"{folder}: not the data folder of an update, so there are no earlier rows to compare on")
+    return load_dataset(folder), counts["test"]
+
+
+def measure_of(folder: Path, dataset: Dataset, max_length: int | None) -> Measure:
+    """The lead metric of a model folder on the test rows, row by row; None: with its own `max_length`."""
+    tokenizer = model_folder.load_tokenizer(folder)
+    task = task_of(dataset, tokenizer, max_length or tokenizer.model_max_length)
+    device, _ = model_folder.device("auto")
+    model = model_folder.load(folder, task.head(dataset.labels), device=device)
+    return task.measures(task.predict(model, task.items(dataset.test)), dataset.test)[task.lead]
+
+
+def task_of(dataset: Dataset, tokenizer: Any = None, max_length: int = 0) -> TrainingTask:
+    """The task of the rows; without tokenizer it can only judge predictions."""
+    return tasks.of(dataset, tokenizer, max_length, TrainingConfig())
+
+
+# ------------------------------------------------------------------------------------------------------------- judging
+
+
+def judged(
+    config: UpdateConfig, dataset: Dataset, count: int, before: Measure, after: Measure, out_dir: Path, what: str
+) -> Metrics:
+    """The figures before and after, kept in update.json and refused where too much was forgotten.
+
+    Args:
+        config: how much may be lost.
+        dataset: its test rows, the earlier ones first.
+        count: how many of them are earlier ones.
+        before: lead metric row by row, of the earlier model.
+        after: of the updated one.
+        out_dir: gets update.json.
+        what: the model is called.
+
+    Returns:
+        `metric`, `max_old_drop_points`, and `rows`: part of the test rows to its figures, see `compared`.
+
+    Raises:
+        GateError: on a part that is judged, even the smallest loss that its interval allows is over the budget.
+    """
+    lead, drop = tasks.class_of(dataset.kind).lead_of(dataset.labels), config.max_old_drop_points
+    budget = MAX_OLD_DROP_POINTS if drop is None else drop
+    table = compared(dataset, count, before, after, budget)
+    found = {"metric": lead, "max_old_drop_points": budget, "rows": table}
+    write_json(out_dir / FIGURES, found)
+    problems = fallen(table, budget)
+    for line in unproved(table, budget):
+        say(f"update: {lead} of the {what} on {line}")
+    if problems:
+        for name, figures in table.items():
+            before_after = " -> ".join(f"{one:.4f}" for one in (figures["before"], figures["after"]) if one is not None)
+            say(f"update: {lead} of the {what} on {name} ({figures['rows']:,}): {before_after}")
+        raise GateError(
+            f"update: {lead} of the {what} on {'; on '.join(problems)}; at most {budget:g} points may be lost, so "
+            f"nothing ships: raise finetune.rehearsal_fraction (unset: {REHEARSAL_FRACTION:g}) or finetune.ewc_weight "
+            f"(unset: {EWC_WEIGHT:g}), or allow more (--budget-drop)"
+        )
+    return found
+
+
+def compared(dataset: Dataset, count: int, before: Measure, after: Measure, budget: float = 0.0) -> Table:
+    """Before and after on the earlier rows, the new ones, and parts of the earlier ones.
+
+    Returns:
+        Part to `rows`, the metric `before` and `after`, `change_points`, `judged` (whether a loss there can refuse the
+        update), and where each row is an answer, right or wrong, `answers_lost`, net. Where a judged part lost more
+        than the budget, `level` and `least_loss_points`: the smallest loss that its paired interval allows.
+    """
+    table, points = {}, tasks.class_of(dataset.kind).points
+    places_of = parts(dataset, count)
+    of_slices = slice_level(sum(name not in (OLD, NEW) for name in places_of))
+    for name, places in places_of.items():
+        level = LEVEL if name == OLD else of_slices
+        old, new = bootstrap.value(before, places), bootstrap.value(after, places)
+        change = None if old is None or new is None else points(old, new)
+        judged = name != NEW and len(places) >= fewest_rows(level)
+        figures = {"rows": len(places), "before": old, "after": new, "change_points": change, "judged": judged}
+        if (lost := answers_lost(before, after, places)) is not None:
+            figures["answers_lost"] = lost
+        if judged and exceeds(change, budget):
+            figures |= {"level": level, "least_loss_points": least_loss(before, after, places, points, level)}
+        table[name] = figures
+    return table
+
+
+def slice_level(count: int) -> float:
+    """The level of the interval of one slice among so many, at which all of them hold together with `LEVEL`.
+
+    With thirty slices at 95% each, a harmless update would often have one that lies beyond the budget by chance.
+    """
+    return 1 - (1 - LEVEL) / max(count, 1)
+
+
+def fewest_rows(level: float) -> int:
+    """How many rows a part needs to be judged at all.
+
+    A harmless update changes answers for better and worse alike. That all of n changes are for the worse then has
+    probability 0.5**n, which an interval of this level leaves to chance while it is over (1 - level) / 2. A part of
+    fewer rows proves nothing even when every answer in it is lost: 6 rows at 95%.
+    """
+    return math.ceil(math.log2(2 / (1 - level)) - 1e-9)
+
+
+def least_loss(
+    before: Measure, after: Measure, places: Places, points: Callable[[float, float], float], level: float
+) -> float | None:
+    """The smallest loss [points] in the bootstrap's interval, both models drawn on the same rows."""
+    if not callable(before) and not callable(after):
+        # Figures whose mean is meant have linear points, so the loss of a draw is the mean of its rows' losses.
+        worse = -points(0, 1) * (np.asarray(after, np.float64) - np.asarray(before, np.float64))
+        ends = bootstrap.interval(worse, places, level=level)
+        return ends.low if ends else None
+
+    def loss(rows: Places) -> float | None:
+        old, new = bootstrap.value(before, rows), bootstrap.value(after, rows)
+        return None if old is None or new is None else -points(old, new)
+
+    ends = bootstrap.interval(loss, places, level=level)
+    return ends.low if ends else None
+
+
+def answers_lost(before: Measure, after: Measure, places: Places) -> int | None:
+    """Right answers before less those after; None where a row is not simply right or wrong."""
+    if callable(before) or callable(after):
+        return None
+    pair = np.stack((before[places], after[places])).astype(np.float64)  # (2, m)
+    return int(pair[0].sum() - pair[1].sum()) if np.isin(pair, (0.0, 1.0)).all() else None
+
+
+def exceeds(change_points: float | None, budget: float) -> bool:
+    """Whether a change is a loss of more than the budget; a loss of just as much is not."""
+    return change_points is not None and -change_points > budget + 1e-9
+
+
+def parts(dataset: Dataset, count: int) -> dict[str, Places]:
+    """Names to places of test rows; a part without rows is left out."""
+    everything = np.arange(len(dataset.test))
+    found = {OLD: everything[:count], NEW: everything[count:], **slices(dataset, count)}
+    return {name: places for name, places in found.items() if len(places)}
+
+
+def slices(dataset: Dataset, count: int) -> dict[str, Places]:
+    """The earlier test rows of each label (a row of several counts for each), and of each value of a slice column."""
+    split = first(dataset.test, count)
+    labels = NAMED[dataset.kind](DataConfig()).labels_of(split.columns) or ()
+    found = by_value([set(row) for row in labels], len(dataset.labels))
+    for column, values in getattr(split, "slices", {}).items():
+        named = by_value([{MISSING if value is None else str(value)} for value in values])
+        found |= {f"{column} {value}": places for value, places in named.items()}
+    return {f"{OLD}, {name}": places for name, places in found.items()}
+
+
+def by_value(rows: Sequence[Set[str]], most: int = MOST) -> dict[str, Places]:
+    """Each of the most frequent values to the places of the rows that have it."""
+    places: dict[str, list[int]] = {}
+    for row, values in enumerate(rows):
+        for value in values:
+            places.setdefault(value, []).append(row)
+    kept = sorted(places, key=lambda value: (-len(places[value]), value))[:most]
+    return {value: np.array(places[value], dtype=np.int64) for value in kept}
+
+
+def first(split: Split, count: int) -> Split:
+    """The first rows of a split."""
+    return split.take(range(count))
+
+
+def fallen(table: Mapping[str, Mapping[str, Any]], budget: float) -> list[str]:
+    """The parts that surely lost more than so many points, each as words."""
+    return [
+        f"{name} ({figures['rows']:,}) {describe_fall(figures)}, "
+        f"and by at least {figures['least_loss_points']:.1f} points in its {100 * figures['level']:.3g}% interval"
+        for name, figures in table.items()
+        if lost_for_sure(figures, budget)
+    ]
+
+
+def lost_for_sure(figures: Mapping[str, Any], budget: float) -> bool:
+    """Whether even the smallest loss that the interval allows is over the budget."""
+    least = figures.get("least_loss_points")
+    return least is not None and exceeds(-least, budget)
+
+
+def describe_fall(figures: Mapping[str, Any]) -> str:
+    """A loss as words, as in "fell from 0.6875 to 0.6562, by 1 of 32 answers (3.1 points)"."""
+    points = f"{-figures['change_points']:.1f} points"
+    lost = figures.get("answers_lost")
+    amount = points if lost is None else f"{lost:,} of {figures['rows']:,} answers ({points})"
+    return f"fell from {figures['before']:.4f} to {figures['after']:.4f}, by {amount}"
+
+
+def unproved(table: Mapping[str, Mapping[str, Any]], budget: float) -> list[str]:
+    """The earlier parts that lost more than the budget and don't refuse the update, each as words with the reason."""
+    return [
+        f"{name} {describe_fall(figures)}: {'may be chance' if figures['judged'] else 'too few rows to judge'}"
+        for name, figures in table.items()
+        if name != NEW and exceeds(figures["change_points"], budget) and not lost_for_sure(figures, budget)
+    ]

@@ -1,0 +1,41 @@
+"""Stage `update_artifact`: the artifact of the earlier run beside the updated one, on the same test rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import edgeft
+from edgeft.data.dataset import Dataset
+from edgeft.keys import RUNNING, SCORING
+from edgeft.pipeline.update.kept import judged, old_and_new
+from edgeft.recipe import UpdateConfig
+from edgeft.stage import Inputs, Metrics, stage
+from edgeft.train import tasks
+from edgeft.train.metrics.bootstrap import Measure
+
+
+@stage("update_artifact", libraries=(*RUNNING, *SCORING), kernels=True)
+def run(config: UpdateConfig, inputs: Inputs, out_dir: Path) -> Metrics:
+    """Compare what ships with what shipped, both through the runtime.
+
+    Args:
+        config: how much may be lost.
+        inputs: `data` (a dataset folder of an update), `earlier` and `package` (artifacts).
+        out_dir: gets update.json.
+
+    Returns:
+        See `kept.judged`.
+
+    Raises:
+        GateError: too much was forgotten.
+    """
+    dataset, count = old_and_new(inputs["data"])
+    measures = [measure_of(inputs[name], dataset) for name in ("earlier", "package")]
+    return judged(config, dataset, count, measures[0], measures[1], out_dir, "artifact")
+
+
+def measure_of(folder: Path, dataset: Dataset) -> Measure:
+    """The lead metric of an artifact on the test rows, row by row; one text at a time, as a device is asked."""
+    model = edgeft.load(folder)
+    task = tasks.of_artifact(dataset, model.manifest)
+    return task.measures(task.asked(model, dataset.test), dataset.test)[task.lead]

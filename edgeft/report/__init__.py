@@ -1,0 +1,1 @@
+"""What is shown of figures that others measured: pages, plots, tables, statistics of answers."""

@@ -1,0 +1,50 @@
+"""A race of several models in words: how much faster, and what noise did to it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def describe_speedup(race: Mapping[str, Any]) -> str:
+    """What may be said of the artifact beside its teacher, in the same words wherever it is said.
+
+    Args:
+        race: `ratio` of the teacher's latency to the artifact's, its interval widened by noise.
+    """
+    ratio = race["ratio"]
+    teacher = "its teacher in transformers.pipeline"
+    interval = f"{ratio['low']:.1f} to {ratio['high']:.1f}"
+    if ratio["low"] > 1:
+        return f"{ratio['median']:.1f} times as fast as {teacher} ({interval})"
+    word = "slower" if ratio["high"] < 1 else "not reported as faster"
+    return f"{word} than {teacher}: {ratio['median']:.2f} times its speed ({ratio['low']:.2f} to {ratio['high']:.2f})"
+
+
+def describe_noise(race: Mapping[str, Any]) -> str:
+    """What disturbed a race and what that did to its intervals; empty where nothing did.
+
+    Args:
+        race: as of `Race.as_dict`; may be empty.
+    """
+    found = race.get("noise", {})
+    return describe_repeats(found, found["rounds"], "the intervals of ratios", found["seen"]) if found else ""
+
+
+def describe_repeats(found: Mapping[str, Any], count: int, widened: str, seen: Sequence[str] = ()) -> str:
+    """What became of disturbed rounds, in words; empty where none was.
+
+    Args:
+        found: as of `describe_rounds`.
+        count: of the rounds.
+        widened: what the margin widens; empty: nothing.
+        seen: what disturbed the worst of those that count.
+    """
+    if not found.get("repeated") and not found.get("disturbed"):
+        return ""
+    again = f"noise: {found['repeated']} of {count} rounds were measured again because of it"
+    if not found["disturbed"]:
+        return f"{again}, and were quiet then"
+    why = f" (at worst: {'; '.join(seen)})" if seen else ""
+    wider = f", which widens {widened} by a factor of {found['margin']:.2f} at both ends" if widened else ""
+    return f"{again}, {found['disturbed']} of those that count are noisy all the same{why}{wider}"

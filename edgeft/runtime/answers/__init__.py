@@ -1,0 +1,1 @@
+"""From arrays to answers, one module for each kind of task."""

@@ -1,0 +1,1 @@
+"""What this machine has: processor, cores, memory, edgeft's C library."""

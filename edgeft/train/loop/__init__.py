@@ -1,0 +1,1 @@
+"""The one training loop: batches, optimizer, precision, memory, processes, checkpoints, trackers."""
