@@ -4,6 +4,7 @@ EdgeftError                 one line for the user, with an exit code
 ├── UserError               something the user can mend: exit code 2
 │   ├── RecipeError         unknown key, wrong type, value out of range (all of them at once)
 │   ├── DataError           the labelled file: missing column, ragged row, a label with one row
+│   │   └── EncodingError   all of it decodes, but in another encoding
 │   ├── ModelError          the model folder: missing, without tokenizer, of a kind a stage can't take
 │   ├── ArtifactError       an artifact that is missing, half-written or changed
 │   ├── OutputFolderError   an output folder that holds something of somebody else's
@@ -37,6 +38,10 @@ class RecipeError(UserError):
 
 class DataError(UserError):
     """A labelled file or a row of it that can't be used."""
+
+
+class EncodingError(DataError):
+    """A file that is not UTF-8, and that decodes as a whole in an encoding that the message names."""
 
 
 class ModelError(UserError):

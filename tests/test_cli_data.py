@@ -299,6 +299,6 @@ def test_labels_that_are_free_text_are_shown_nowhere(run: Any, tmp_path: Path) -
     assert document["targets"] == {"unlisted_labels": 120}
     assert [thing["level"] for thing in document["todo"]].count("must") == 1
     assert "120 different labels in 120 rows" in document["todo"][0]["why"]
-    assert "data.label_column" in document["todo"][0]["why"]
+    assert "--label-column" in document["todo"][0]["why"]
     notes = last_json(run("advise", file, "--json")[1])["notes"]
     assert any("120 different labels" in note for note in notes)

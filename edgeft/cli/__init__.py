@@ -13,11 +13,12 @@ from types import FrameType
 
 from cyclopts import CycloptsError, UnknownOptionError
 
-from edgeft import ranks
+from edgeft import ranks, recipe
 
 # Their import registers the commands.
 from edgeft.cli import bench, compress, data, device, evaluate, recipes, run, search, stages, update
 from edgeft.cli.app import app
+from edgeft.cli.flags import flags_of
 from edgeft.errors import EdgeftError
 from edgeft.printing import printable
 
@@ -50,7 +51,7 @@ def main() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     try:
-        with _terminate_as_interrupt():
+        with _terminate_as_interrupt(), recipe.spelled_with(flags_of(sys.argv[1:])):
             app(sys.argv[1:], exit_on_error=False, print_error=False)
     except CycloptsError as error:
         _fail(" ".join(str(error).split()) + _hint(error), 2)

@@ -139,7 +139,7 @@ def _preview(config: DataConfig, count: int, json: bool) -> None:
         config = dataclasses.replace(config, clean=list(REPAIRS))
         say(f"data: no cleaning is set; this is what {' '.join(f'--clean {step}' for step in REPAIRS)} would do")
     cleaning = clean.cleaning_of(config)
-    read = prepare.read_all(dataclasses.replace(config, skip_bad_rows=True))
+    read = prepare.read_usable(config)
     changes: Changes = []
     for rows in read.values():
         found = clean.preview(rows, cleaning, count - len(changes))

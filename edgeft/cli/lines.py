@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeft.cli.tokens import DEMO, DEMO_MODEL, DEMO_PACKAGE
-from edgeft.recipe import DataConfig, setting
+from edgeft.recipe import DataConfig, flag_words, setting
 
 Things = list[dict[str, Any]]
 FOLDER = "data"
@@ -48,8 +48,8 @@ def pipeline_line(config: DataConfig, advice: Things, things: Things) -> str:
     model = settings.pop("finetune.model")
     if model == DEMO_MODEL and importlib.util.find_spec(DEMO_PACKAGE):
         model = DEMO
-    words = ["edgeft", "pipeline", *(word for file in files for word in _flag("--data", file))]
-    words += _flag("--model", model)
+    words = ["edgeft", "pipeline", *(word for file in files for word in flag_words("--data", file))]
+    words += flag_words("--model", model)
     return shlex.join([*words, *(word for pair in settings.items() for word in ("--set", setting(*pair)))])
 
 
@@ -79,19 +79,11 @@ def _flags(options: dict[str, Any]) -> list[str]:
     """Options as flags; files stand first and without one, unless a name looks like a flag."""
     files = _listed(options.get("file", []))
     plain = not any(file.startswith("-") for file in files)
-    words = list(files) if plain else [word for file in files for word in _flag("--file", file)]
+    words = list(files) if plain else [word for file in files for word in flag_words("--file", file)]
     for name, value in options.items():
-        for one in _listed(value) if name != "file" else ():
-            words += _flag(f"--{name.replace('_', '-')}", one)
+        if name != "file":
+            words += flag_words(f"--{name.replace('_', '-')}", value)
     return words
-
-
-def _flag(flag: str, value: Any) -> list[str]:
-    """A flag and its value, in one word where the value alone would be taken for a flag."""
-    if value is True:
-        return [flag]
-    text = str(value)
-    return [f"{flag}={text}"] if text.startswith("-") else [flag, text]
 
 
 def _new_folder(config: DataConfig) -> str:

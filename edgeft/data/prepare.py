@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,10 +21,10 @@ from edgeft.data.read import sources, unlabelled
 from edgeft.data.read.table import located, where
 from edgeft.data.split import balance, splits
 from edgeft.data.split.splits import LEAK, LEAKS, Parts
-from edgeft.errors import require
+from edgeft.errors import DataError, EncodingError, require
 from edgeft.keys import CLEANING, READING
 from edgeft.progress import Bar, say
-from edgeft.recipe import DataConfig
+from edgeft.recipe import DataConfig, name_option
 from edgeft.stage import Inputs, Metrics, stage
 
 REMOVED = "removed.parquet"
@@ -73,7 +74,7 @@ def prepare(config: DataConfig, divide: Divide = splits.divide, check: Check = s
     rows = len(cleaned["file"])
     repeats = clean.repeats(cleaned["file"])
     usable = clean.drop_conflicts(cleaned["file"], config, removed)
-    checks.some_left(name, len(usable), rows, "each contradicts another (data.clean: conflicts)")
+    checks.some_left(name, len(usable), rows, clean.all_conflict())
     parts = divide(usable, cleaned.get("validation_file"), cleaned.get("test_file"), config)
     leaks = _leaks(parts)
     near = drop_rows(parts, config)
@@ -106,7 +107,8 @@ def _cleaned(read: dict[str, Rows], config: DataConfig, counts: Counts, removed:
         rows = read.pop(field)
         checks.some_left(rows.name, len(rows), len(rows) + sum(map(len, rows.skipped.values())), "none can be used")
         found[field] = clean.clean_texts(rows, cleaning, counts, removed)
-        checks.some_left(rows.name, len(found[field]), len(rows), "cleaning left none of them a text (data.clean)")
+        why = f"cleaning left none of them a text ({name_option('data.clean')})"
+        checks.some_left(rows.name, len(found[field]), len(rows), why)
     return found
 
 
@@ -126,6 +128,22 @@ def read_all(config: DataConfig) -> dict[str, Rows]:
     with Bar("read", None) as bar:
         named = [field for field in sources.specs(config) if field in sources.ROW_FIELDS]
         return {field: sources.read_rows(config, field, bar) for field in named}
+
+
+def read_usable(config: DataConfig) -> dict[str, Rows]:
+    """As `read_all`, but rows that can't be used are left out and counted; a file in another encoding is refused.
+
+    Raises:
+        EncodingError: all of a file decodes in another encoding, so its rows are not bad.
+    """
+    if not config.skip_bad_rows and not sources.are_utf8(config):
+        try:
+            return read_all(config)
+        except EncodingError:
+            raise
+        except DataError:
+            pass
+    return read_all(dataclasses.replace(config, skip_bad_rows=True))
 
 
 def assemble(parts: Parts, config: DataConfig) -> Dataset:

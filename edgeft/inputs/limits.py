@@ -13,11 +13,6 @@ FREE_BYTES = 2**22  # so much comes out of any compressed file before its ratio 
 Flag = Callable[[str, object], str]
 
 
-def recipe_flag(option: str, value: object) -> str:
-    """An option of the rows as a recipe and as `edgeft data` take it."""
-    return f"--set data.{option}={value} (edgeft data: {command_flag(option, value)})"
-
-
 def command_flag(option: str, value: object) -> str:
     """An option as a flag of the command that runs."""
     return f"--{option.replace('_', '-')} {value}"
@@ -43,7 +38,7 @@ class Limits:
     max_file_rows: int = 20_000_000
     max_nesting: int = 32
     max_digits: int = 400
-    flag: Flag = recipe_flag
+    flag: Flag = command_flag
 
     def refuse(self, name: str, what: str, option: str, value: object = "N") -> NoReturn:
         """Raise one line: what is beyond a limit, and how to raise it.

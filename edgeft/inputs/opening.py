@@ -274,9 +274,7 @@ def open_text(
         return io.TextIOWrapper(open_bytes(path, name, limits), encoding=actual, newline=newline, errors=errors)
     except LookupError:
         option = limits.flag("encoding", "cp1252")
-        raise DataError(
-            f"data.encoding: {encoding!r} is no encoding; as in cp1252, latin-1, utf-16: {option}"
-        ) from None
+        raise DataError(f"{name}: {encoding!r} is no encoding; as in cp1252, latin-1, utf-16: {option}") from None
 
 
 def encoding_of(path: Path, name: str, encoding: str) -> str:
@@ -331,6 +329,21 @@ def bad_byte(path: Path, name: str, limits: Limits = LIMITS) -> BadByte:
     if first < 0 and (half := utf8.getstate()[0]):  # the file ends in the middle of a character
         first, value = offset - len(half), half[0]
     return BadByte(max(first, 0), value, "cp1252" if decodes and not wide else None)
+
+
+def is_utf8(path: Path, name: str, encoding: str, limits: Limits = LIMITS) -> bool:
+    """Whether all bytes of a text file are UTF-8; true of one that is read in another encoding or can't be read."""
+    try:
+        if encoding_of(path, name, encoding) != "utf-8-sig":
+            return True
+        decoder = codecs.getincrementaldecoder("utf-8")()
+        with open_bytes(path, name, limits) as file:
+            while chunk := file.read1(CHUNK_BYTES):
+                if not _decodes(decoder, chunk):
+                    return False
+        return not decoder.getstate()[0]
+    except (*DAMAGED, OSError, DataError):
+        return True  # whoever reads the file says what is wrong with it
 
 
 def _decodes(decoder: codecs.IncrementalDecoder, chunk: bytes) -> bool:

@@ -6,6 +6,7 @@ import dataclasses
 import datetime
 import difflib
 import math
+import re
 import types
 from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
@@ -17,6 +18,7 @@ from edgeft.errors import RecipeError
 from edgeft.recipe.base import StageConfig
 from edgeft.recipe.options import is_config, leaves
 from edgeft.recipe.rows import DataConfig
+from edgeft.recipe.spelling import name_option
 from edgeft.recipe.stages import Recipe
 
 C = TypeVar("C")
@@ -177,4 +179,4 @@ def check_stage(name: str, config: StageConfig) -> None:
     if isinstance(config, DataConfig):
         problems.extend(_data_checks(config))
     if problems:
-        raise RecipeError("\n".join(problems))
+        raise RecipeError(re.sub(rf"\b{name}\.\w+", lambda path: name_option(path[0]), "\n".join(problems)))

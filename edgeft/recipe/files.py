@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import sys
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -98,23 +97,6 @@ def parse_settings(items: Sequence[str]) -> dict[str, Any]:
 def _short(item: str) -> str:
     line = " ".join(item.split())
     return line if len(line) <= LONGEST_SHOWN else f"{line[:LONGEST_SHOWN]}..."
-
-
-def setting(name: str, value: Any) -> str:
-    """One option as --set takes it, the value in YAML's flow style, on one line: `parse_settings` reads it back."""
-    shown = _on_one_line(value)
-    words = value if isinstance(value, list) else [value]
-    # YAML's single quotes inside the shell's can't be read, and only in its double quotes a line stays one.
-    if ("'" in shown or not shown.isprintable()) and all(isinstance(one, str) for one in words):
-        shown = _on_one_line(value, '"')
-    return f"{name}={shown}"
-
-
-def _on_one_line(value: Any, style: str | None = None) -> str:
-    made = yaml.safe_dump(
-        value, default_flow_style=True, default_style=style, width=sys.maxsize, allow_unicode=True, sort_keys=False
-    )
-    return made.removesuffix("...\n").removesuffix("\n")
 
 
 def load(source: str | None, settings: Mapping[str, Any] | None = None) -> Recipe:

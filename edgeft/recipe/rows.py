@@ -9,6 +9,7 @@ from edgeft.inputs.limits import LIMITS, Limits
 from edgeft.recipe.base import Rows, StageConfig
 from edgeft.recipe.options import config as _config
 from edgeft.recipe.options import option as _option
+from edgeft.recipe.spelling import spell_data_option
 
 CleanStep = Literal[
     "unicode",
@@ -127,7 +128,7 @@ class DataConfig(StageConfig):
     def limits(self) -> Limits:
         """What a file of rows may ask for."""
         names = [field.name for field in dataclasses.fields(Limits) if field.name != "flag"]
-        return Limits(**{name: getattr(self, name) for name in names})
+        return Limits(flag=spell_data_option, **{name: getattr(self, name) for name in names})
 
 
 @_config()

@@ -317,7 +317,7 @@ def test_a_label_column_that_is_free_text_is_not_quoted(write, tmp_path):
 
 def test_several_labels_in_a_cell_get_a_hint(write, tmp_path):
     pairs = [(text, f"x{i}|y{i % 3}") for i, text in enumerate(texts(30))]
-    with pytest.raises(DataError, match=r"data\.multi_label=true, data\.label_delimiter='\|'"):
+    with pytest.raises(DataError, match=r"--set data\.multi_label=true --set 'data\.label_delimiter=\"\|\"'"):
         run(DataConfig(file=write("a.csv", pairs)), tmp_path / "out")
 
 

@@ -129,7 +129,7 @@ def test_a_bomb_is_one_line_in_bounded_memory(name: str, refusals: dict[str, tup
     data, device = refusals[name]
     flag = f"--{option.replace('_', '-')} N"
     assert data.startswith(f"{file}: ")
-    assert f"--set data.{option}=N (edgeft data: {flag})" in data
+    assert f"--set data.{option}=N" in data
     assert device.startswith(f"{file}: ")
     assert flag in device
 
@@ -166,7 +166,7 @@ def test_each_limit_is_exact_and_can_be_raised(option: str, packed: str, raw: Ca
     with pytest.raises(DataError) as caught:
         sources.read_rows(DataConfig(file=path, **{option: limit}))
     assert f"{path}: {said}" in str(caught.value)
-    assert f"--set data.{option}=N (edgeft data: --{option.replace('_', '-')} N)" in str(caught.value)
+    assert f"--set data.{option}=N" in str(caught.value)
     if name == "a.csv":
         enough = {"max_file_bytes": len(content), "max_line_bytes": 16, "max_file_rows": 50}[option]
         assert len(sources.read_rows(DataConfig(file=path, **{option: enough}))) == 50
@@ -184,9 +184,9 @@ def test_a_record_over_several_lines_is_as_long_as_they_are(raw: Callable[[str, 
 def test_parquet_has_limits_of_rows_and_bytes(tmp_path: Path) -> None:
     file = str(tmp_path / "a.parquet")
     pyarrow.parquet.write_table(pyarrow.table({"text": ["a" * 100] * 50, "label": ["x", "y"] * 25}), file)
-    with pytest.raises(DataError, match=r"more than 49 rows; .* --set data\.max_file_rows=50 "):
+    with pytest.raises(DataError, match=r"more than 49 rows; .* --set data\.max_file_rows=50$"):
         sources.read_rows(DataConfig(file=file, max_file_rows=49))
-    with pytest.raises(DataError, match=r"more than 4,000 bytes; .* --set data\.max_file_bytes=N "):
+    with pytest.raises(DataError, match=r"more than 4,000 bytes; .* --set data\.max_file_bytes=N$"):
         sources.read_rows(DataConfig(file=file, max_file_bytes=4_000))
     assert len(sources.read_rows(DataConfig(file=file, max_file_rows=50, max_file_bytes=10_000))) == 50
 

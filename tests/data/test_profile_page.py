@@ -176,7 +176,7 @@ def test_what_a_terminal_would_act_on_is_escaped() -> None:
 def test_options_are_shown_as_they_are_typed() -> None:
     assert profile_facts.flag("data.clean", "html") == "--clean html"
     assert profile_facts.flag("data.anonymise", True) == "--anonymise"
-    assert profile_facts.flag("finetune.max_length", 64) == "--set finetune.max_length=64"
+    assert profile_facts.flag("finetune.max_length", 64) == "pipeline --set finetune.max_length=64"
     assert profile_facts.flag(None, None) == ""
 
 

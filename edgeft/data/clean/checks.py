@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import difflib
 import math
-import shlex
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 from edgeft.data.read.table import some, where
 from edgeft.errors import DataError
+from edgeft.recipe import name_option, spell_option
 
 if TYPE_CHECKING:
     from edgeft.data.formats.rows import Rows
@@ -67,7 +67,7 @@ def columns_present(name: str, wanted: Sequence[str], present: Sequence[str], hi
 
 def _nearest(column: str, present: Sequence[str]) -> str:
     if len(present) == 1 and any(mark in present[0] for mark in ";\t|"):
-        return " (the header is a single column; is data.delimiter another one?)"
+        return f" (the header is a single column; is {name_option('data.delimiter')} another one?)"
     close = nearest(column, present)
     return f" (did you mean {close!r}?)" if close else ""
 
@@ -164,9 +164,8 @@ def are_numbers(labels: Iterable[str]) -> bool:
 
 def as_numbers(rows: Rows) -> str:
     """How the numbers in the label column are predicted as numbers; words that fit after a semicolon or a colon."""
-    column = shlex.quote(rows.kind.config.label_column)
-    flags = f"--task text-regression --set data.target_column={column}"
-    return f"to predict them as numbers, {flags} (edgeft data: --task text-regression --target-column {column})"
+    target = spell_option("data.target_column", rows.kind.config.label_column)
+    return f"to predict them as numbers, {spell_option('task', 'text-regression')} {target}"
 
 
 def numbers_as_classes(rows: Rows) -> str | None:
@@ -185,7 +184,8 @@ def _several_labels(rows: Rows, labels: Sequence[str]) -> str:
     found = next((m for m in "|;," if m != mark and sum(m in label for label in labels) > len(labels) / 2), None)
     if found is None:
         return ""
-    return f" (several labels in one cell? data.multi_label=true, data.label_delimiter='{found}')"
+    several = f"{spell_option('data.multi_label', True)} {spell_option('data.label_delimiter', found)}"
+    return f" (several labels in one cell? {several})"
 
 
 def label_names(rows: Rows) -> list[str]:

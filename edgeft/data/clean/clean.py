@@ -23,7 +23,7 @@ from edgeft.data.read.table import BAR_ROWS
 from edgeft.data.split import slicing
 from edgeft.data.split.splits import LEAK, Parts, by_choice
 from edgeft.progress import Bar
-from edgeft.recipe import DataConfig
+from edgeft.recipe import DataConfig, spell_option
 
 # (split of a row, split of an earlier one) to places of the rows and of the earlier ones
 Pairs = dict[tuple[str, str], tuple[Places, Places]]
@@ -40,6 +40,11 @@ def cleaning_of(config: DataConfig) -> Cleaning:
         region=config.anonymise_region,
         names_model=config.anonymise_names,
     )
+
+
+def all_conflict() -> str:
+    """Why no row is left after step `conflicts`."""
+    return f"each contradicts another ({spell_option('data.clean', ['conflicts'])})"
 
 
 # --------------------------------------------------------------------------------------------------------------- texts

@@ -12,7 +12,7 @@ from edgeft.cleaning import clean_row
 from edgeft.errors import DataError
 from edgeft.inputs import json_text
 from edgeft.inputs.limits import LIMITS, Limits
-from edgeft.recipe import DataConfig
+from edgeft.recipe import DataConfig, name_option
 
 Columns = dict[str, list[Any]]
 Cleaner = Callable[[str], str]
@@ -58,7 +58,8 @@ class Kind(ABC):
             column = getattr(self.config, f"{role}_column")
             twin = next((other for other, name in found.items() if name == column), None)
             if twin:
-                raise DataError(f"data.{twin}_column and data.{role}_column are both {column!r}; name two columns")
+                first, second = name_option(f"data.{twin}_column"), name_option(f"data.{role}_column")
+                raise DataError(f"{first} and {second} are both {column!r}; name two columns")
             found[role] = column
         return found
 

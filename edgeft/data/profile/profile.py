@@ -58,7 +58,7 @@ def profile(config: DataConfig, counting: Counting | None = None, judged: int = 
     notes: Notes = []
     seconds: dict[str, float] = {}
     with _timed("read", seconds):
-        read = prepare.read_all(dataclasses.replace(config, skip_bad_rows=True))
+        read = prepare.read_usable(config)
         _refuse_empty(read)
     with _timed("clean", seconds):
         cleaned, done = _cleaned(read, config)
@@ -180,7 +180,7 @@ def _splits(cleaned: dict[str, Rows], config: DataConfig, notes: Notes, listed: 
     name, count = cleaned["file"].name, len(cleaned["file"])
     try:
         usable = clean.drop_conflicts(cleaned["file"], config, Removed())
-        checks.some_left(name, len(usable), count, "each contradicts another (data.clean: conflicts)")
+        checks.some_left(name, len(usable), count, clean.all_conflict())
         parts = splits.divide(usable, cleaned.get("validation_file"), cleaned.get("test_file"), config)
     except DataError as error:
         return {"splits": {"refused": str(error)}, "leaks": {}, "near_duplicates": {}}

@@ -168,13 +168,13 @@ def counted_by(document: Document) -> str:
 
 
 def flag(option: str | None, value: Any) -> str:
-    """An option as it is typed: a flag of `edgeft data`, or a setting of the pipeline."""
+    """An option as it is typed: a flag of `edgeft data`, or a setting of the pipeline, which `edgeft data` has not."""
     if option is None:
         return ""
     if option.startswith(FLAGGED):
         name = "--" + option.removeprefix(FLAGGED).replace("_", "-")
         return name if value is True else f"{name} {shlex.quote(str(value))}"
-    return f"--set {shlex.quote(f'{option}={value}')}"
+    return f"pipeline --set {shlex.quote(f'{option}={value}')}"
 
 
 def cut(share: float) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from edgeft.data.cited import Document
 from edgeft.data.profile.lengths import STEPS
-from edgeft.recipe import DataConfig
+from edgeft.recipe import DataConfig, name_option
 
 MUST, SET, LOOK = "must", "set", "look"  # the data stage refuses; an option; nothing an option can do
 IMBALANCE = 5.0  # the most frequent label by the rarest, from which accuracy hides the rare one
@@ -108,8 +108,8 @@ def _unlisted(found: Document, count: int) -> str:
         return f"{what}: they are numbers; {instead.partition('; ')[2]}"
     role = list(found["columns"])[-1]
     return (
-        f"{what}: the column looks like free text or an id, so they are not listed; let data.{role}_column name the "
-        "column of the labels"
+        f"{what}: the column looks like free text or an id, so they are not listed; let "
+        f"{name_option(f'data.{role}_column')} name the column of the labels"
     )
 
 

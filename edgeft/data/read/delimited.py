@@ -8,10 +8,12 @@ from typing import NoReturn
 
 from edgeft.data.clean import checks
 from edgeft.data.read.table import Reading, Table, where
+from edgeft.errors import DataError, EncodingError
 from edgeft.inputs.delimited import Record, long_fields, place, reader_of, sniff
 from edgeft.inputs.limits import Limits
 from edgeft.inputs.opening import bad_byte, open_text, suffix
 from edgeft.progress import say
+from edgeft.recipe import name_option
 
 RAGGED = "another number of fields than the header"
 
@@ -34,7 +36,8 @@ def _look(path: Path, name: str, reading: Reading) -> str | None:
     with open_text(path, name, reading.encoding, "surrogateescape", reading.limits) as file:
         delimiter = sniff(file, suffix(path))
     if delimiter and reading.tells:
-        say(f"data: {name}: the fields are separated by {delimiter!r} (data.delimiter names another character)")
+        option = name_option("data.delimiter")
+        say(f"data: {name}: the fields are separated by {delimiter!r} ({option} names another character)")
     return delimiter
 
 
@@ -72,11 +75,14 @@ def fail_at_bad_bytes(path: Path, name: str, records: Iterable[tuple[int, int, s
         limits: of the file.
 
     Raises:
-        DataError: always.
+        EncodingError: the file decodes in another encoding.
+        DataError: no encoding is known that it decodes in.
     """
     bad = [(row, line) for row, line, content in records if any("\udc80" <= mark <= "\udcff" for mark in content)]
-    byte = bad_byte(path, name, limits).describe(limits)
-    if not bad:  # in the first bytes, taken for a byte order mark
-        checks.fail(name, [f"the bytes are not UTF-8; {byte}"])
-    first = place(*bad[0]) if len(bad) == 1 or not bad[0][0] else where([row for row, _ in bad], bad[0][1])
-    checks.fail(name, [f"the bytes are not UTF-8 in {first}; {byte}"])
+    byte = bad_byte(path, name, limits)
+    at = ""
+    if bad:  # else in the first bytes, taken for a byte order mark
+        first = place(*bad[0]) if len(bad) == 1 or not bad[0][0] else where([row for row, _ in bad], bad[0][1])
+        at = f" in {first}"
+    error = EncodingError if byte.encoding else DataError
+    raise error(f"{name}: the bytes are not UTF-8{at}; {byte.describe(limits)}")

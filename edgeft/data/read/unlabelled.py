@@ -13,7 +13,7 @@ from edgeft.data.formats import Kind
 from edgeft.data.read import sources
 from edgeft.errors import DataError
 from edgeft.progress import Bar
-from edgeft.recipe import DataConfig
+from edgeft.recipe import DataConfig, name_option
 
 FIELD = "unlabelled_file"
 
@@ -25,7 +25,7 @@ def check(config: DataConfig, kind: Kind) -> None:
         DataError: they don't.
     """
     if config.unlabelled_file and (kind.name == "text" or "text" not in kind.types):
-        raise DataError(f"data.{FIELD}: for rows of a text and its label, not for {kind.name} rows")
+        raise DataError(f"{name_option(f'data.{FIELD}')}: for rows of a text and its label, not for {kind.name} rows")
 
 
 def read(config: DataConfig) -> list[str]:
@@ -40,7 +40,8 @@ def read(config: DataConfig) -> list[str]:
     with Bar("read", None) as bar:
         found = sources.read_rows(plain, FIELD, bar)
     if found.kind.name != "text":
-        raise DataError(f"data.{FIELD}: these are {found.kind.name} rows, not texts (data.text_column)")
+        option, column = name_option(f"data.{FIELD}"), name_option("data.text_column")
+        raise DataError(f"{option}: these are {found.kind.name} rows, not texts ({column})")
     cleaned = map(cleaner(cleaning_of(config)), found.columns["text"])
     return [text for text in cleaned if text.strip()]
 

@@ -9,6 +9,7 @@ import numpy as np
 from edgeft.data.formats.rows import Rows
 from edgeft.data.split.splits import by_choice
 from edgeft.errors import RecipeError
+from edgeft.recipe import name_option
 
 
 def check(balance: str, kind: str) -> None:
@@ -19,7 +20,8 @@ def check(balance: str, kind: str) -> None:
     """
     takes = ("single-label", *(("multi-label", "tokens") if balance == "class_weights" else ()))
     if balance != "none" and kind not in takes:
-        raise RecipeError(f"data.balance: {balance} is for {', '.join(takes)} rows, and these are {kind} rows")
+        option = name_option("data.balance")
+        raise RecipeError(f"{option}: {balance} is for {', '.join(takes)} rows, and these are {kind} rows")
 
 
 def class_weights(rows: Rows, labels: list[str]) -> list[float]:

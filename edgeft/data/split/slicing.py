@@ -10,7 +10,7 @@ from edgeft.cleaning import Cleaning, cleaner
 from edgeft.data.formats import BadRow, Kind
 from edgeft.data.formats.base import is_unicode, label_name
 from edgeft.errors import DataError
-from edgeft.recipe import DataConfig
+from edgeft.recipe import DataConfig, name_option
 
 PREFIX = "slice:"  # begins the name of such a column in a data folder: it may be called as one of the task's own
 
@@ -34,7 +34,8 @@ def check(kind: Kind, config: DataConfig) -> None:
     for column in columns_of(config):
         role = texts.get(column)
         if role is not None:
-            raise DataError(f"data.slice_columns: {column!r} is the rows' own {role}; name a column beside it")
+            option = name_option("data.slice_columns")
+            raise DataError(f"{option}: {column!r} is the rows' own {role}; name a column beside it")
 
 
 def reader(column: str) -> Callable[[Any], str | None]:

@@ -19,7 +19,7 @@ from edgeft.data.formats.rows import Rows, moment
 from edgeft.data.read.table import some
 from edgeft.errors import DataError
 from edgeft.progress import say
-from edgeft.recipe import DataConfig
+from edgeft.recipe import DataConfig, name_option, spell_option
 
 SplitName = Literal["train", "validation", "test"]
 LEAKS = ("train_in_test", "train_in_validation", "validation_in_test")
@@ -96,7 +96,8 @@ def choose(rows: Rows, limit: int | None, option: str) -> tuple[Rows, Rows]:
     for index in by_choice(rows).tolist():
         of_label.setdefault(strata[index], []).append(index)
     if limit < len(of_label):
-        raise DataError(f"{option} {limit} is less than the {len(of_label)} labels; every label needs a row")
+        too_few = f"{name_option(option)} {limit} is less than the {len(of_label)} labels"
+        raise DataError(f"{too_few}; every label needs a row")
     names = sorted(of_label)
     chosen = np.zeros(len(rows), dtype=bool)
     for name, quota in zip(names, quotas([len(of_label[name]) for name in names], limit), strict=True):
@@ -209,7 +210,8 @@ def _by_time(
     share = share if validation_fraction else 0.0
     validation = _begin(rows, before, config.validation_from, "data.validation_from", share)
     if validation >= test and validation_fraction and np.isfinite(test):
-        raise DataError(f"data.validation_from {_time(validation)} is not before data.test_from {_time(test)}")
+        first, second = name_option("data.validation_from"), name_option("data.test_from")
+        raise DataError(f"{first} {_time(validation)} is not before {second} {_time(test)}")
     begins = {"validation": validation, "test": test}
     names = np.where(times >= validation, "validation", "train")
     return np.where(times >= test, "test", names), {name: at for name, at in begins.items() if np.isfinite(at)}
@@ -225,13 +227,14 @@ def _begin(
         try:
             value, is_date = moment(given)
         except BadRow as error:
-            raise DataError(f"{option}={given}: {error}") from None
+            raise DataError(f"{spell_option(option, given)}: {error}") from None
         if is_date != rows.dates:
             is_a, has = ("a number", "dates") if rows.dates else ("a date", "numbers")
-            raise DataError(f"{option}={given} is {is_a}, and the times of {rows.name} are {has}")
+            raise DataError(f"{spell_option(option, given)} is {is_a}, and the times of {rows.name} are {has}")
         return value
     found = float(np.sort(times)[min(len(times) - 1, int(len(times) * (1 - fraction)))])
-    say(f"data: {option.removeprefix('data.').removesuffix('_from')} begins at {_time(found)}; {option} keeps it there")
+    split = option.removeprefix("data.").removesuffix("_from")
+    say(f"data: {split} begins at {_time(found)}; {name_option(option)} keeps it there")
     return found
 
 
@@ -258,8 +261,8 @@ def check(parts: Parts, rows: int, name: str) -> None:
     """
     for split, part, option in (
         ("training", parts.train, "smaller fractions"),
-        ("validation", parts.validation, "a larger data.validation_fraction, or a data.validation_file"),
-        ("test", parts.test, "a larger data.test_fraction, or a data.test_file"),
+        ("validation", parts.validation, _larger("validation")),
+        ("test", parts.test, _larger("test")),
     ):
         if not len(part):
             leaks = sum(parts.removed.count(LEAK + leak) for leak in LEAKS)
@@ -268,6 +271,11 @@ def check(parts: Parts, rows: int, name: str) -> None:
                 name, [f"the {split} split is empty after splitting {rows:,} rows{taken}; add rows, or set {option}"]
             )
     _check_labels(parts, name)
+
+
+def _larger(split: str) -> str:
+    """The options that put rows into a split."""
+    return f"a larger {name_option(f'data.{split}_fraction')}, or a {name_option(f'data.{split}_file')}"
 
 
 def _check_labels(parts: Parts, name: str) -> None:

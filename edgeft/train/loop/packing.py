@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from edgeft.errors import ModelError
+from edgeft.recipe import spell_option
 
 if TYPE_CHECKING:
     from edgeft.train.tasks.base import Items
@@ -122,7 +123,7 @@ def check_apart(model: Any) -> None:
     if _changed(model, place=0, packed=True)[3:].any():
         raise ModelError(
             f"finetune.packing: a {model.config.model_type} model doesn't keep packed documents apart; "
-            "use --set finetune.packing=false"
+            f"use {spell_option('finetune.packing', False)}"
         )
 
 

@@ -10,7 +10,7 @@ import torch
 from edgeft.errors import ModelError, RecipeError, require
 from edgeft.models.hub import DEMO
 from edgeft.models.model_folder import Facts
-from edgeft.recipe import FinetuneConfig
+from edgeft.recipe import FinetuneConfig, spell_option
 from edgeft.train.defaults import SHORTEST, VIRTUAL
 from edgeft.train.methods import virtual
 from edgeft.train.tasks import TrainingTask
@@ -159,7 +159,7 @@ def check_memory(config: FinetuneConfig, facts: Facts) -> None:
     there = psutil.virtual_memory().total + psutil.swap_memory().total + on_gpu
     width = BYTES.get(config.method, 2 if on_gpu else 4)
     if width * facts.elements > there:
-        lighter = "" if config.method == "qlora" else " or --set finetune.method=qlora"
+        lighter = "" if config.method == "qlora" else f" or {spell_option('finetune.method', 'qlora')}"
         raise ModelError(
             f"finetune.model: its weights take {width * facts.elements / 1e9:,.1f} GB by method {config.method}, and "
             f"this machine has {there / 1e9:,.1f} GB of memory; take a smaller model{lighter}"

@@ -1,0 +1,71 @@
+"""How messages spell an option: as a flag of the command that runs where it has one, else as --set takes it."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import sys
+from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
+from typing import Any
+
+import yaml
+
+_FLAGS: ContextVar[Mapping[str, str] | None] = ContextVar("flags of the command that runs", default=None)
+
+
+@contextlib.contextmanager
+def spelled_with(flags: Mapping[str, str]) -> Iterator[None]:
+    """Spell options as the flags of a command.
+
+    Args:
+        flags: option, as in `data.text_column`, to flag, as in `--text-column`.
+    """
+    token = _FLAGS.set(flags)
+    try:
+        yield
+    finally:
+        _FLAGS.reset(token)
+
+
+def name_option(path: str) -> str:
+    """An option without its value, as in --text-column or data.text_column."""
+    return (_FLAGS.get() or {}).get(path, path)
+
+
+def spell_option(path: str, value: Any) -> str:
+    """An option and its value as a shell takes them, as in `--test-fraction 0.2` or `--set data.test_fraction=0.2`."""
+    flag = (_FLAGS.get() or {}).get(path)
+    return f"--set {shlex.quote(setting(path, value))}" if flag is None else shlex.join(flag_words(flag, value))
+
+
+def spell_data_option(option: str, value: Any) -> str:
+    """An option of the rows, as `Limits.flag` spells it."""
+    return spell_option(f"data.{option}", value)
+
+
+def flag_words(flag: str, value: Any) -> list[str]:
+    """A flag and its value, in one word where the value alone would be taken for a flag; of a list, one for each."""
+    if isinstance(value, list):
+        return [word for one in value for word in flag_words(flag, one)]
+    if isinstance(value, bool):
+        return [flag if value else flag.replace("--", "--no-", 1)]
+    text = str(value)
+    return [f"{flag}={text}"] if text.startswith("-") else [flag, text]
+
+
+def setting(name: str, value: Any) -> str:
+    """One option as --set takes it, the value in YAML's flow style, on one line: `parse_settings` reads it back."""
+    shown = _on_one_line(value)
+    words = value if isinstance(value, list) else [value]
+    # YAML's single quotes inside the shell's can't be read, and only in its double quotes a line stays one.
+    if ("'" in shown or not shown.isprintable()) and all(isinstance(one, str) for one in words):
+        shown = _on_one_line(value, '"')
+    return f"{name}={shown}"
+
+
+def _on_one_line(value: Any, style: str | None = None) -> str:
+    made = yaml.safe_dump(
+        value, default_flow_style=True, default_style=style, width=sys.maxsize, allow_unicode=True, sort_keys=False
+    )
+    return made.removesuffix("...\n").removesuffix("\n")
