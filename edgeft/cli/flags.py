@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, get_args, get_type_hints
 
 from edgeft.cli.app import app
-from edgeft.recipe import Recipe, StageConfig
+from edgeft.recipe import DataConfig, Recipe, StageConfig
 
 # Parameter of `edgeft pipeline` and others that take --set -> option of a recipe.
 SHORT = {
@@ -36,6 +36,8 @@ def flags_of(words: Sequence[str]) -> dict[str, str]:
 def _flags_of(command: Callable[..., Any]) -> dict[str, str]:
     parameters = inspect.signature(command).parameters
     flags = _stage_flags(command) if "config" in parameters else {}
+    if "columns" in parameters:
+        flags |= _reading_flags(command)
     if "set" in parameters:
         flags |= {path: _flag(name) for name, path in SHORT.items() if name in parameters}
     return flags | {other: flags[path] for path, other in SAME.items() if path in flags}
@@ -49,6 +51,15 @@ def _stage_flags(command: Callable[..., Any]) -> dict[str, str]:
     if config is None or config not in stages:
         return {}
     return {f"{stages[config]}.{field.name}": _flag(field.name) for field in dataclasses.fields(config)}
+
+
+def _reading_flags(command: Callable[..., Any]) -> dict[str, str]:
+    """The options of a file's reading that a command has without taking a stage's config."""
+    hints = get_type_hints(command)
+    columns = next(part for part in get_args(hints["columns"]) if dataclasses.is_dataclass(part))
+    names = [field.name for field in dataclasses.fields(columns)] + list(hints)
+    known = {field.name for field in dataclasses.fields(DataConfig)}
+    return {f"data.{name}": _flag(name) for name in names if name in known}
 
 
 def _flag(name: str) -> str:

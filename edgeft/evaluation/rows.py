@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import re
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,15 +18,15 @@ from edgeft.data.formats import Kind, kind_of
 from edgeft.data.formats.rows import Rows
 from edgeft.data.read import sources
 from edgeft.data.read.table import Reading, some
-from edgeft.errors import DataError, EdgeftError, UserError
+from edgeft.errors import EdgeftError, UserError
 from edgeft.progress import Bar
 from edgeft.recipe import DataConfig
 from edgeft.runtime import Model
 from edgeft.train.judges import KNOWN
 
-# What an artifact's recipe says of a file, beside the columns' names.
-OPTION = re.compile(r"\bdata\.(\w+_column|delimiter|encoding|skip_bad_rows|label_delimiter)\b")
-READING = ("multi_label", "label_delimiter")  # what a label means; how a file is written, the file itself says
+# What an artifact's recipe says of a file beside the columns' names; how a file is written, the file itself says.
+MEANING = ("multi_label", "label_delimiter")
+FORM = ("delimiter", "encoding")
 
 
 def check_kind(manifest: Manifest) -> None:
@@ -58,15 +58,12 @@ def read_dataset(model: Model, file: str, columns: Mapping[str, Any]) -> tuple[D
         DataError: a column that isn't there, rows that can't be used, labels that the artifact hasn't.
     """
     manifest = model.manifest
-    config = DataConfig(
-        task=manifest.task, file=file, **{**_of_recipe(model.folder, manifest, file), **_given(manifest), **columns}
-    )
-    check_columns(config, file)
-    try:
-        with Bar("read", None) as bar:
-            rows = sources.read_rows(config, "file", bar)
-    except DataError as error:  # options of the recipe are flags here
-        raise DataError(OPTION.sub(lambda name: f"--{name[1].replace('_', '-')}", str(error))) from None
+    options = _of_recipe(model.folder, manifest)
+    present = columns_of(file, columns)
+    config = DataConfig(task=manifest.task, file=file, **{**_shared(options, present), **_given(manifest), **columns})
+    check_columns(config, file, present, _columns_of_training(options, config))
+    with Bar("read", None) as bar:
+        rows = sources.read_rows(config, "file", bar)
     check_labels(rows, manifest.labels)
     cleaned = clean.clean_texts(rows, manifest.inputs.cleaning, clean.Counts(), Removed())
     checks.some_left(rows.name, len(cleaned), len(rows), "cleaning left none of them a text")
@@ -91,42 +88,65 @@ def _given(manifest: Manifest) -> dict[str, Any]:
     return {"multi_label": manifest.kind == "multi-label"}
 
 
-def _of_recipe(folder: Path, manifest: Manifest, file: str) -> dict[str, Any]:
-    """What the artifact's recipe says of its file, as far as this file has such columns."""
+def _of_recipe(folder: Path, manifest: Manifest) -> dict[str, Any]:
+    """What the artifact's recipe says of its file: the options of its columns, and what its labels mean."""
     if artifact.RECIPE not in manifest.files:
         return {}
     try:
         data = recipe.load(str(folder / artifact.RECIPE)).data
     except EdgeftError:  # of another version, or from elsewhere
         return {}
-    reading = {name: getattr(data, name) for name in READING}
-    try:
-        present = set(columns_of(file, reading))
-    except EdgeftError:  # another kind of file, which the reader itself will speak of
-        return {}
-    names = {field.name: getattr(data, field.name) for field in dataclasses.fields(data)}
-    columns = {name: column for name, column in names.items() if name.endswith("_column") and column in present}
-    for only_for_splits in ("group_column", "time_column"):
-        columns.pop(only_for_splits, None)
-    kept = [column for column in data.slice_columns or () if column in present]
-    return {**reading, **columns, "slice_columns": kept or None}
+    options = {field.name: getattr(data, field.name) for field in dataclasses.fields(data)}
+    only_for_splits = ("group_column", "time_column")
+    of_columns = [name for name in options if name.endswith("_column") and name not in only_for_splits]
+    return {name: options[name] for name in (*MEANING, *of_columns, "slice_columns")}
 
 
-def check_columns(config: DataConfig, file: str) -> None:
+def _shared(options: Mapping[str, Any], present: Sequence[str]) -> dict[str, Any]:
+    """The options of a recipe as far as a file has such columns."""
+    slices = [column for column in options.get("slice_columns") or () if column in present]
+    chosen = {name: value for name, value in options.items() if not name.endswith("_column") or value in present}
+    return chosen | {"slice_columns": slices or None}
+
+
+def _columns_of_training(options: Mapping[str, Any], config: DataConfig) -> dict[str, str]:
+    """Option of a column to the name that it had in training, where that is another one than is looked for."""
+    return {
+        name: column for name, column in options.items() if name.endswith("_column") and column != getattr(config, name)
+    }
+
+
+def check_columns(config: DataConfig, file: str, present: Sequence[str], trained: Mapping[str, str]) -> None:
     """Whether a file has the columns of the artifact's task.
+
+    Args:
+        config: names the columns.
+        file: the file.
+        present: its columns.
+        trained: option of a column to its name in training, where that is another one.
 
     Raises:
         DataError: names the nearest one, and the flags that name columns.
     """
-    present = columns_of(file, {"delimiter": config.delimiter, "encoding": config.encoding})
     kind = kind_of(config, present)
+    missing = [role for role, column in kind.sources().items() if column not in present]
+    own = {role: trained[f"{role}_column"] for role in missing if f"{role}_column" in trained}
+    near = {role: _nearest(config, role, own, present) for role in missing}
+    hints = [f"--{role}-column {shlex.quote(column)}" for role, column in near.items() if column]
+    named = [f"the columns of training were {' and '.join(map(repr, own.values()))}"] if own else []
     flags = " and ".join(f"--{role}-column" for role in kind.roles)
-    wanted = [*kind.sources().values(), *(config.slice_columns or ())]
-    checks.columns_present(file, wanted, present, f"{flags} name{'' if len(kind.roles) > 1 else 's'} your own")
+    hint = "; ".join([*named, *hints, f"{flags} name{'' if len(kind.roles) > 1 else 's'} your own"])
+    checks.columns_present(file, [*kind.sources().values(), *(config.slice_columns or ())], present, hint)
+
+
+def _nearest(config: DataConfig, role: str, trained: Mapping[str, str], present: Sequence[str]) -> str | None:
+    """The column of a file that is most like the one of a role in training, else like the one that is looked for."""
+    names = [name for name in (trained.get(role), getattr(config, f"{role}_column")) if name is not None]
+    return next((near for name in names if (near := checks.nearest(name, present))), None)
 
 
 def columns_of(file: str, reading: Mapping[str, Any]) -> list[str]:
-    """The columns of a file."""
+    """The columns of a file, read with the options that say how it is written."""
     seen: list[str] = []
 
     class Stop(Exception):
@@ -136,9 +156,10 @@ def columns_of(file: str, reading: Mapping[str, Any]) -> list[str]:
         seen.extend(present)
         raise Stop
 
-    options = {name: reading[name] for name in ("delimiter", "encoding") if name in reading}
+    options = {name: reading[name] for name in FORM if name in reading}
+    limits = DataConfig().limits()
     with contextlib.suppress(Stop):
-        sources.read(file, Reading(choose=choose, **options))
+        sources.read(file, Reading(choose=choose, limits=limits, tells=False, **options))
     return seen
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import sklearn.metrics as sklearn
 from support_kinds import KINDS, LABELS, columns_of
 
 import edgeft
-from edgeft import artifact
+from edgeft import artifact, recipe
 from edgeft.artifact import Calibration, Selective
 from edgeft.evaluation import measure, page
 from edgeft.evaluation.measure import columns_of_choices, evaluate
@@ -185,3 +186,47 @@ def test_the_artifact_of_earlier_versions_is_evaluated_without_its_recipe(kind_r
     folder = kind_root("single-label") / "artifact"
     assert artifact.RECIPE not in artifact.read_manifest(folder).files
     assert measured("single-label", kind_root, tmp_path)[2]["columns"] == {"text": "text", "label": "label"}
+
+
+def test_all_right_is_no_certainty(kind_root: Any, tmp_path: Path, run: Any) -> None:
+    """40 of 40: Wilson's 95% interval is n / (n + 1.96^2) to 1, 91.2% to 100%."""
+    folder = kind_root("single-label") / "artifact"
+    texts = [f"a film of number {number}" for number in range(40)]
+    labels = [answer["label"] for answer in edgeft.load(folder)(texts)]
+    rows = "".join(f"{text};{label}\n" for text, label in zip(texts, labels, strict=True))
+    (tmp_path / "rows.csv").write_text(f"text;label\n{rows}")
+    code, out, err = run("evaluate", folder, "--file", tmp_path / "rows.csv", "--json")
+    found = json.loads(out.strip().splitlines()[-1])
+    for part in (found["intervals"]["accuracy"], found["intervals"]["macro_f1"]):
+        assert (part["value"], part["high"]) == (1.0, pytest.approx(1.0))
+        assert part["low"] == pytest.approx(40 / (40 + 1.959964**2))
+    for part in found["slices"]["by_length"].values():
+        assert part["low"] == pytest.approx(part["rows"] / (part["rows"] + 1.959964**2))
+    assert (code, "100.0 to 100.0" in out) == (0, False)
+    assert err.count("the fields are separated by ';'") == 1
+
+
+def trained_on(columns: dict[str, str], folder: Path, target: Path) -> Path:
+    """A copy of an artifact whose recipe names these columns."""
+    shutil.copytree(folder, target)
+    chosen = recipe.load(None, {f"data.{name}": column for name, column in columns.items()})
+    (target / artifact.RECIPE).write_text(recipe.to_yaml(chosen))
+    manifest = artifact.read_manifest(target)
+    artifact.write_manifest(target, manifest, [*manifest.files, artifact.RECIPE])
+    return target
+
+
+def test_columns_of_training_are_said_with_the_nearest_of_the_file(kind_root: Any, tmp_path: Path, run: Any) -> None:
+    columns = {"text_column": "review", "label_column": "stars"}
+    folder = trained_on(columns, kind_root("single-label") / "artifact", tmp_path / "artifact")
+    file = tmp_path / "rows.csv"
+    file.write_bytes("Review;Stars\ncaf\u00e9;good\n".encode("cp1252"))
+    code, _, err = run("evaluate", folder, "--file", file, "--encoding", "cp1252")
+    assert code == 2
+    assert "the columns of training were 'review' and 'stars'" in err
+    assert "--text-column Review; --label-column Stars" in err
+    file.write_bytes("review;stars\ncaf\u00e9;good\n".encode("cp1252"))
+    code, _, err = run("evaluate", folder, "--file", file, "--encoding", "cp1252")
+    assert (code, err.startswith("edgeft: ")) == (0, False), err
+    code, _, err = run("evaluate", folder, "--file", file)
+    assert (code, err.endswith("decodes as cp1252: --encoding cp1252\n")) == (2, True), err

@@ -101,3 +101,20 @@ def test_what_is_refused():
         interval(lambda rows: float("nan"), 2)
     with pytest.raises(TrainingError, match="no rows"):
         interval(np.empty(0), 0)
+
+
+def test_a_share_at_its_end_has_wilson_s_interval() -> None:
+    """10 of 10 by Wilson: 10 / (10 + 1.96^2) to 1. Inside, and where it is no share, nothing changes."""
+    low = 10 / (10 + 1.959964**2)
+    for right, ends in ((np.ones(10), (low, 1.0)), (np.zeros(10), (0.0, 1 - low))):
+        found = interval(right, 10, share=True)
+        assert found is not None
+        assert (found.low, found.high) == pytest.approx(ends)
+        plain = interval(right, 10)
+        assert plain is not None
+        assert plain.low == plain.high
+    one = interval(np.ones(3), np.array([1]), share=True)
+    assert one is not None
+    assert one.low == pytest.approx(1 / (1 + 1.959964**2))
+    some = np.array([1.0, 0, 1, 1])
+    assert interval(some, 4, share=True) == interval(some, 4)

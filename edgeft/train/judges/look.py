@@ -9,6 +9,7 @@ from typing import Any
 from edgeft.data.dataset import Split
 from edgeft.data.formats import NAMED
 from edgeft.recipe import DataConfig
+from edgeft.report.facts import is_share
 from edgeft.train.judges.base import Judge
 from edgeft.train.metrics import slices
 from edgeft.train.metrics.bootstrap import Interval, Measure, interval
@@ -31,7 +32,8 @@ def intervals_and_slices(judge: Judge, predictions: Any, split: Split, resamples
     measures = judge.measures(predictions, split)
     return {
         "intervals": {
-            name: _plain(interval(measure, len(split), resamples, seed)) for name, measure in measures.items()
+            name: _plain(interval(measure, len(split), resamples, seed, share=is_share(name)))
+            for name, measure in measures.items()
         },
         "slices": sliced(judge, measures[judge.lead], split, resamples, seed),
     }
@@ -49,7 +51,7 @@ def sliced(judge: Judge, measure: Measure, split: Split, resamples: int, seed: i
         rows' own columns, `by_column`: name of the slice to `rows`, `value`, `low`, `high` (None where the metric is
         undefined) and `small`, whether there are too few rows to tell much.
     """
-    options: dict[str, int] = {"resamples": resamples, "seed": seed}
+    options: dict[str, Any] = {"resamples": resamples, "seed": seed, "share": is_share(judge.lead)}
     lengths, unit = lengths_of(judge.dataset.kind, split)
     found: Plain = {
         "metric": judge.lead,

@@ -1,7 +1,8 @@
 """Percentile bootstrap intervals: Efron & Tibshirani, "An Introduction to the Bootstrap" (1993), chapter 13.
 
 Rows are drawn with replacement, as many as there are, and the middle 95% of the figure over the draws is the interval.
-It needs some variety: where all rows score alike, and with one row, it has no width: that doesn't mean no error.
+It needs some variety: where all rows score alike, and with one row, it has no width, which doesn't mean no error. The
+interval of a share of 0 or 1 is Wilson's in its place.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeft.errors import TrainingError
+from edgeft.report.scores import wilson
 from edgeft.train.metrics.checks import check_finite, check_rows
 
 LEVEL = 0.95
@@ -49,7 +51,12 @@ def value(measure: Measure, rows: int | Rows) -> float | None:
 
 
 def interval(
-    measure: Measure, rows: int | Rows, resamples: int = RESAMPLES, seed: int = 0, level: float = LEVEL
+    measure: Measure,
+    rows: int | Rows,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    level: float = LEVEL,
+    share: bool = False,
 ) -> Interval | None:
     """Percentile interval of a figure.
 
@@ -61,6 +68,7 @@ def interval(
         resamples: how many draws.
         seed: of the draws.
         level: share of the draws inside.
+        share: whether the figure is a share of what is right; where all rows or none are, its interval is Wilson's 95%.
 
     Returns:
         The interval; None where the figure is undefined on the rows themselves. Draws where it is undefined are
@@ -78,6 +86,8 @@ def interval(
         value, drawn = _of_mean(measure[chosen].astype(np.float64), resamples, seed)
     if value is None:
         return None
+    if share and value in (0.0, 1.0) and (drawn == value).all():
+        return Interval(value, *wilson(round(value * len(chosen)), len(chosen)))
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
     return Interval(value, float(low), float(high))
 

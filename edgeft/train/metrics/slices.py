@@ -35,7 +35,12 @@ class Slice:
 
 
 def by_value(
-    column: Sequence[Hashable], measure: Measure, most: int = MOST, seed: int = 0, resamples: int = RESAMPLES
+    column: Sequence[Hashable],
+    measure: Measure,
+    most: int = MOST,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+    share: bool = False,
 ) -> list[Slice]:
     """A slice for each value of a column, the largest first.
 
@@ -45,6 +50,7 @@ def by_value(
         most: values with a slice of their own; the rows of all rarer ones stand together at the end.
         seed: of the intervals.
         resamples: draws of each interval.
+        share: as of `bootstrap.interval`.
 
     Raises:
         TrainingError: no rows, or figures that are not finite.
@@ -56,11 +62,16 @@ def by_value(
     parts: dict[str, list[int]] = {name: [] for name in kept}
     for row, name in enumerate(names):
         parts.setdefault(name if name in known else OTHERS, []).append(row)
-    return [_slice(name, np.array(rows), measure, seed, resamples) for name, rows in parts.items()]
+    return [_slice(name, np.array(rows), measure, seed, resamples, share) for name, rows in parts.items()]
 
 
 def by_length(
-    lengths: Sequence[int], measure: Measure, buckets: int = BUCKETS, seed: int = 0, resamples: int = RESAMPLES
+    lengths: Sequence[int],
+    measure: Measure,
+    buckets: int = BUCKETS,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+    share: bool = False,
 ) -> list[Slice]:
     """A slice for each bucket of lengths, the shortest first; the buckets hold about as many rows each.
 
@@ -70,6 +81,7 @@ def by_length(
         buckets: how many at most; fewer where lengths repeat, as rows of one length stay together.
         seed: of the intervals.
         resamples: draws of each interval.
+        share: as of `bootstrap.interval`.
 
     Returns:
         Slices named after the shortest and longest length in them, as in `3-17`.
@@ -82,8 +94,8 @@ def by_length(
     edges = np.unique(np.quantile(sizes, np.arange(1, buckets) / buckets, method="inverted_cdf"))
     bucket = np.searchsorted(edges, sizes, side="left")  # (n,)
     parts = [np.flatnonzero(bucket == place) for place in np.unique(bucket)]
-    return [_slice(f"{sizes[rows].min()}-{sizes[rows].max()}", rows, measure, seed, resamples) for rows in parts]
+    return [_slice(f"{sizes[rows].min()}-{sizes[rows].max()}", rows, measure, seed, resamples, share) for rows in parts]
 
 
-def _slice(name: str, rows: Rows, measure: Measure, seed: int, resamples: int) -> Slice:
-    return Slice(name, len(rows), interval(measure, rows, resamples, seed), len(rows) < SMALL)
+def _slice(name: str, rows: Rows, measure: Measure, seed: int, resamples: int, share: bool) -> Slice:
+    return Slice(name, len(rows), interval(measure, rows, resamples, seed, share=share), len(rows) < SMALL)
