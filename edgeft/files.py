@@ -41,18 +41,19 @@ _WRITING: set[str] = set()  # the temporary names of this process
 
 
 @contextlib.contextmanager
-def written_whole(path: Path, synced: bool = True) -> Iterator[IO[bytes]]:
+def written_whole(path: Path, synced: bool = True, mode: int = 0o666) -> Iterator[IO[bytes]]:
     """A file to write bit by bit, which has its name once all of it is on the disk; an exception leaves nothing.
 
     Args:
         path: of the file; an older one, or a link, is replaced.
         synced: False where a power cut may leave an empty file, for what is written often and matters little.
+        mode: who may read and write it, less what the process's umask takes away.
     """
     _sweep_target(path)
     temporary = path.with_name(_temporary_name(path))
     _WRITING.add(temporary.name)
     try:
-        with os.fdopen(os.open(temporary, NEW_FILE, 0o666), "wb") as file:
+        with os.fdopen(os.open(temporary, NEW_FILE, mode), "wb") as file:
             yield file
             file.flush()
             if synced:
@@ -67,9 +68,9 @@ def written_whole(path: Path, synced: bool = True) -> Iterator[IO[bytes]]:
         sync_folder(path.parent)
 
 
-def write_atomically(path: Path, content: bytes, synced: bool = True) -> None:
-    """Write a file so that a reader sees the old content or the new, whatever happens; `synced` as above."""
-    with written_whole(path, synced) as file:
+def write_atomically(path: Path, content: bytes, synced: bool = True, mode: int = 0o666) -> None:
+    """Write a file so that a reader sees the old content or the new, whatever happens; `synced` and `mode` as above."""
+    with written_whole(path, synced, mode) as file:
         file.write(content)
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
 
 from edgeft.errors import ArtifactError, UserError, require
-from edgeft.files import open_regular, sync_folder, write_atomically
+from edgeft.files import open_regular, write_atomically
 from edgeft.listed_files import describe_problem
 from edgeft.progress import say
 
@@ -64,13 +64,12 @@ def make_key(path: Path) -> PublicKey:
     if not path.parent.is_dir():
         raise UserError(f"sign: --new-key {path}: there is no folder {path.parent}")
     private = ed25519.Ed25519PrivateKey.generate()
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), 0o600)
-    with os.fdopen(descriptor, "wb") as opened:
-        opened.write(_pem(private))
-        opened.flush()
-        os.fsync(opened.fileno())
-    write_atomically(public_path, _pem(private.public_key()))
-    sync_folder(path.parent)
+    write_atomically(public_path, _pem(private.public_key()))  # first: a public key alone opens nothing
+    try:
+        write_atomically(path, _pem(private), mode=0o600)
+    except BaseException:
+        public_path.unlink(missing_ok=True)
+        raise
     return _public(private.public_key())
 
 
@@ -173,11 +172,17 @@ def check_signature(folder: Path, content: bytes, keys: list[PublicKey]) -> Publ
         except (invalid, ValueError):
             continue
         return key
-    trusted = ", ".join(key.fingerprint[:16] for key in keys[:4]) + (", ..." if len(keys) > 4 else "")
     raise ArtifactError(
-        f"{folder}: its {SIGNATURE} is not by a trusted key ({trusted}), or its manifest.json was changed after it was "
-        f"signed; give the signer's public key, or sign it anew: edgeft sign {folder} --key FILE"
+        f"{folder}: its {SIGNATURE} is not by a trusted key, or its manifest.json was changed after it was signed; "
+        f"trusted: {short_ids(key.fingerprint for key in keys)}; the signer: unknown, as a signature doesn't name its "
+        f"key; give the signer's public key, or sign it anew: edgeft sign {folder} --key FILE"
     )
+
+
+def short_ids(fingerprints: Iterable[str]) -> str:
+    """Keys as messages name them: the first four, 16 hexadecimal digits of each."""
+    short = [fingerprint[:16] for fingerprint in fingerprints]
+    return ", ".join(short[:4]) + (", ..." if len(short) > 4 else "")
 
 
 def is_signed(folder: Path) -> bool:

@@ -340,3 +340,65 @@ def test_what_is_no_signature_stays_here(signed: Signed) -> None:
     assert signing.signature_files(signed.folder) == []
     (signed.folder / SIGNATURE).write_bytes(b"another file")
     assert signing.signature_files(signed.folder) == []
+
+
+def test_a_refusal_says_whose_key_is_trusted_and_whose_it_is(signed: Signed) -> None:
+    theirs = edgeft.load(signed.folder, trusted=[signed.public])
+    stranger = signing.read_trusted([signed.root / "stranger.pem.pub"])[0].fingerprint
+    with pytest.raises(EdgeftError) as caught:
+        Service({"a": theirs}, ServeSettings(trusted_signers=(stranger,)))
+    assert f"a is signed by {signed.fingerprint[:16]}" in str(caught.value)
+    assert f"a trusted key signed ({stranger[:16]})" in str(caught.value)
+    with pytest.raises(ArtifactError, match=f"trusted: {stranger[:16]}; the signer: unknown, as a signature"):
+        edgeft.load(signed.folder, trusted=[signed.root / "stranger.pem.pub"])
+
+
+@pytest.mark.parametrize("flag", ["--trusted", "--key"])
+def test_verify_takes_both_names_of_its_flag(signed: Signed, flag: str, run: Run) -> None:
+    code, out, _ = run("verify", signed.folder, flag, signed.public)
+    assert (code, f"by the key {signed.fingerprint}" in out) == (0, True)
+    code, _, err = run("verify", signed.folder, flag, signed.root / "stranger.pem.pub")
+    assert (code, "is not by a trusted key" in err) == (2, True)
+    both = ("--trusted", signed.root / "stranger.pem.pub", flag, signed.public)
+    assert run("verify", signed.folder, *both)[0] == 0
+
+
+def test_predict_takes_trusted_keys(signed: Signed, run: Run) -> None:
+    code, out, _ = run("predict", signed.folder, "bad", "--trusted", signed.public)
+    assert (code, out.startswith("negative")) == (0, True)
+    code, out, err = run("predict", signed.folder, "bad", "--trusted", signed.root / "stranger.pem.pub")
+    assert (code, out, "is not by a trusted key" in err) == (2, "", True)
+
+
+def test_verify_with_a_replay_reads_the_files_once(signed: Signed, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[Path] = []
+    compare = artifact.verify_files
+
+    def counted(folder: Path, *others: Any) -> Any:
+        calls.append(folder)
+        return compare(folder, *others)
+
+    monkeypatch.setattr(artifact, "verify_files", counted)
+    assert run("verify", signed.folder, "--key", signed.public, "--replay")[0] == 0
+    assert calls == [signed.folder]
+
+
+@pytest.mark.parametrize("full_at", [1, 2])
+def test_a_full_disk_leaves_no_half_key(tmp_path: Path, full_at: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced = 0
+    sync = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        nonlocal synced
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            synced += 1
+            if synced == full_at:
+                raise OSError(28, "No space left on device")
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(OSError, match="No space left"):
+        signing.make_key(tmp_path / "key.pem")
+    assert list(tmp_path.iterdir()) == []
+    signing.make_key(tmp_path / "key.pem")
+    assert stat.S_IMODE((tmp_path / "key.pem").stat().st_mode) == 0o600

@@ -88,6 +88,7 @@ def predict(
     aggregation_strategy: Literal["none", "simple", "first"] | None = None,
     batch_size: int = 1,
     threads: int | None = None,
+    trusted: Keys = None,
     json: Json = False,
 ) -> None:
     """Answer texts or questions, those of a file of any size, or the lines of standard input.
@@ -103,6 +104,7 @@ def predict(
         aggregation_strategy: of tags: each token, or groups of one type, as in transformers.
         batch_size: texts in a forward pass; above 1 the answers of an int8 graph depend a little on their neighbours.
         threads: of the engine.
+        trusted: PEM file of a public key that must have signed the artifact; of several, one of them.
     """
     if not texts and file is None:
         raise UserError("predict: no text; give TEXT or --file FILE")
@@ -117,7 +119,7 @@ def predict(
     if first is None:
         raise UserError(f"predict: {file} has no text")
     shown, asked = itertools.tee(itertools.chain([first], given))
-    model = edgeft.load(artifact, threads=threads)
+    model = edgeft.load(artifact, threads=threads, trusted=trusted)
     chosen = {"top_k": top_k, "aggregation_strategy": aggregation_strategy}
     options = {name: value for name, value in chosen.items() if value is not None}
     answers = zip(shown, model.predict_many(asked, batch_size=batch_size, **options), strict=True)
@@ -205,7 +207,7 @@ def _shown(item: Any) -> str:
 def verify(
     artifact: Path,
     *,
-    key: Keys = None,
+    trusted: Annotated[list[Path] | None, Parameter(name=("--trusted", "--key"), negative="")] = None,
     replay: Annotated[bool, Parameter(negative="")] = False,
     json: Json = False,
 ) -> None:
@@ -213,22 +215,18 @@ def verify(
 
     Args:
         artifact: the artifact folder.
-        key: PEM file of a public key that must have signed it; of several, one of them.
+        trusted: PEM file of a public key that must have signed it; of several, one of them.
         replay: run the golden rows on this machine.
     """
-    from edgeft.artifact import verify_files
-    from edgeft.runtime.loading import read_signed
-
-    manifest, signer = read_signed(artifact, key)
-    verify_files(artifact, manifest)
-    document: dict[str, Any] = {"files": len(manifest.files), "verified": True}
-    print_words(f"{artifact}: {len(manifest.files)} files as the manifest says")
+    model = edgeft.load(artifact, trusted=trusted) if replay else None  # which compares all files, too
+    files, signer = (len(model.manifest.files), model.signer) if model else _compare_files(artifact, trusted)
+    document: dict[str, Any] = {"files": files, "verified": True, "signed_by": signer}
+    print_words(f"{artifact}: {files} files as the manifest says")
     print_words(f"signature: {_signature(artifact, signer)}")
-    document["signed_by"] = signer.fingerprint if signer else None
-    if replay:
+    if model:
         from edgeft.runtime import replay as run_replay
 
-        found = run_replay(edgeft.load(artifact, trusted=key))
+        found = run_replay(model)
         document["replay"] = found
         tokens = (
             f"and {found.same_tokens}/{found.texts} token sequences" if found.texts else "(of token ids, not texts)"
@@ -244,12 +242,22 @@ def verify(
         raise GateError(f"{artifact} answers differently on this machine than where it was made")
 
 
-def _signature(artifact: Path, signer: PublicKey | None) -> str:
+def _compare_files(artifact: Path, trusted: list[Path] | None) -> tuple[int, str | None]:
+    """How many files are as the manifest says, and the fingerprint of who signed it, where keys are trusted."""
+    from edgeft.artifact import verify_files
+    from edgeft.runtime.loading import read_signed
+
+    manifest, signer = read_signed(artifact, trusted)
+    verify_files(artifact, manifest)
+    return len(manifest.files), signer.fingerprint if signer else None
+
+
+def _signature(artifact: Path, signer: str | None) -> str:
     """Who signed an artifact, as far as was checked."""
     from edgeft.signing import SIGNATURE, is_signed
 
     if signer is not None:
-        return f"by the key {signer.fingerprint}"
+        return f"by the key {signer}"
     return f"{SIGNATURE} was not checked; give --key PUB" if is_signed(artifact) else "none"
 
 

@@ -11,6 +11,7 @@ from edgeft.artifact import Manifest
 from edgeft.errors import ArtifactError, UserError
 from edgeft.serve.settings import ServeSettings
 from edgeft.serve.worker import Worker
+from edgeft.signing import short_ids
 
 STUCK_TIMEOUTS = 3  # an inference that runs for so many timeouts counts as stuck
 STOP_SECONDS = 1.0  # whatever still runs after the drain has lost its client already
@@ -125,15 +126,16 @@ class Service:
 
 
 def check_signer(name: str, model: ModelProtocol, settings: ServeSettings) -> None:
-    """Whether the server may answer with a model, at its start or later.
+    """Whether the server may answer with a model.
 
     Raises:
         ArtifactError: it accepts signed artifacts only, and this is none.
     """
     if settings.trusted_signers and model.signer not in settings.trusted_signers:
         by = f"signed by {model.signer[:16]}" if model.signer else "not loaded with a checked signature"
+        trusted = short_ids(settings.trusted_signers)
         raise ArtifactError(
-            f"serve: {name} is {by}, and this server takes only what a trusted key signed; "
+            f"serve: {name} is {by}, and this server takes only what a trusted key signed ({trusted}); "
             "load it with trusted=[...], or on the command line with --trusted PUB"
         )
 
