@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import itertools
 import math
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -28,6 +30,8 @@ GOLDEN = "golden.json"
 CARD = "README.md"
 REPORT = "report.html"
 REQUIRED = (MODEL, TOKENIZER)
+INSIDE_RUN = "artifact"  # where a run folder has its artifact
+LOOKED_AT, PROPOSED = 1000, 3  # entries of a folder in which artifacts are looked for, and those that a message names
 MANIFEST_BYTES = 2**23
 
 # What a manifest from elsewhere may say; checked when it is read.
@@ -283,21 +287,29 @@ def read_manifest_bytes(folder: Path) -> bytes:
         ArtifactError: there is none, or it is too large to be one.
     """
     if not folder.is_dir():
-        raise ArtifactError(f"{folder}: no such artifact folder")
+        raise ArtifactError(f"{folder}: no such artifact folder{_hint(folder.parent)}")
     try:
         with open_regular(folder / MANIFEST) as file:
             content = file.read(MANIFEST_BYTES + 1)
     except FileNotFoundError:
-        inside = folder / "artifact"
-        hint = f"; did you mean {inside}?" if (inside / MANIFEST).is_file() else ""
         raise ArtifactError(
-            f"{folder} is not a whole artifact: it has no {MANIFEST}, which is written last{hint}"
+            f"{folder} is not a whole artifact: it has no {MANIFEST}, which is written last{_hint(folder)}"
         ) from None
     except OSError as error:
         raise ArtifactError(f"{folder} is not an artifact: its {MANIFEST} {describe_problem(error)}") from None
     if len(content) > MANIFEST_BYTES:
         raise ArtifactError(f"{folder / MANIFEST} has more than {MANIFEST_BYTES:,} bytes, which no manifest has")
     return content
+
+
+def _hint(folder: Path) -> str:
+    """Words that propose the artifacts near a folder: in it, in run folders in it, beside it in a run folder."""
+    inside = [folder / INSIDE_RUN]
+    with contextlib.suppress(OSError):
+        inside += sorted(path / INSIDE_RUN for path in itertools.islice(folder.iterdir(), LOOKED_AT))
+    inside.append(folder.parent / INSIDE_RUN)
+    near = [str(path) for path in inside if (path / MANIFEST).is_file()][:PROPOSED]
+    return f"; did you mean {' or '.join(near)}?" if near else ""
 
 
 def parse_manifest(folder: Path, content: bytes) -> Manifest:

@@ -268,3 +268,17 @@ def test_the_cleaning_is_read_as_written_and_absent_from_an_older_manifest(folde
     (folder / MANIFEST).write_text(json.dumps(document))
     with pytest.raises(ArtifactError, match=r"can't be read: Expected `array`, got `str` .*cleaning"):
         check(folder)
+
+
+@pytest.mark.parametrize("named", ["runs/demo", "runs", "runs/demo/distill", "runs/demo/missing"])
+def test_the_artifact_near_a_folder_is_proposed(named: str, tmp_path: Path) -> None:
+    inside = tmp_path / "runs" / "demo" / "artifact"
+    for folder in (inside, tmp_path / "runs" / "demo" / "distill", tmp_path / "runs" / "other" / "data"):
+        folder.mkdir(parents=True)
+    (inside / MANIFEST).write_text("{}")
+    with pytest.raises(ArtifactError) as caught:
+        artifact.read_manifest(tmp_path / named)
+    assert str(caught.value).endswith(f"; did you mean {inside}?")
+    with pytest.raises(ArtifactError) as caught:
+        artifact.read_manifest(tmp_path / "runs" / "other" / "data")
+    assert "did you mean" not in str(caught.value)

@@ -176,6 +176,10 @@ def _problem(problem: dict[str, str]) -> str:
     if message == "'data'":
         return "the body is empty"
     key = problem.get("key", "").removeprefix("data").lstrip(".")
+    if key == "text" and "got `array`" in message:
+        return 'text: expected one text, got a list; several go in "texts"'
+    if key == "question" and "got `array`" in message:
+        return 'question: expected one question, got a list; several go in "questions"'
     return f"{key}: {message}" if key else message
 
 

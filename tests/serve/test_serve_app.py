@@ -161,6 +161,8 @@ BODIES = [
     (b"{}", 422, '"text" or "texts"'),
     (b'{"text": "xyzzy-plugh", "texts": ["b"]}', 422, '"text" or "texts"'),
     (b'{"texts": []}', 422, "empty"),
+    (b'{"text": ["xyzzy-plugh"]}', 422, 'text: expected one text, got a list; several go in "texts"'),
+    (b'{"question": ["xyzzy-plugh"]}', 422, 'one question, got a list; several go in "questions"'),
     (b'{"text": null}', 422, "text: expected `str`"),
     (b'{"texts": ["xyzzy-plugh", 5]}', 422, "texts[1]: expected `str`, got `int`"),
     (b'{"texts": "xyzzy-plugh"}', 422, "texts: expected `array`"),
