@@ -91,6 +91,13 @@ def sharded(change: Callable[[dict[str, Any]], object] = lambda index: None, twi
     return apply
 
 
+def other_values(folder: Path) -> None:
+    """Change the weights in the second of two files."""
+    weights = load_file(folder / "model-2.safetensors")
+    changed = {name: weight + 1 for name, weight in weights.items()}
+    save_file(changed, folder / "model-2.safetensors", metadata={"format": "pt"})
+
+
 def first_tensor(header: dict[str, Any]) -> dict[str, Any]:
     return next(header[name] for name in sorted(header) if name != "__metadata__")
 
@@ -211,7 +218,7 @@ ELEMENTS = sum(parameter.numel() for parameter in tiny().parameters())
         ),
         (sharded(lambda index: index.update(weight_map=[1])), "not an index of weights"),
         (sharded(lambda index: index.update(weight_map={})), "names no weights"),
-        (sharded(twice=True), "is in another file, too"),
+        (lambda place: (sharded(twice=True)(place), other_values(place)), "with other values; .* names model-1"),
         (lambda place: (sharded()(place), file(model_files.INDEX, "{")(place)), "not an index of weights"),
         (lambda place: (sharded()(place), (place / model_files.INDEX).unlink()), "is one part of the weights"),
         (file(model_files.WEIGHTS, struct.pack("<Q", 10**15) + b"{}"), "its head is said to be 1,000,000,000,000,000"),
@@ -229,6 +236,23 @@ ELEMENTS = sum(parameter.numel() for parameter in tiny().parameters())
 def test_weights_that_lie_about_themselves(folder: Path, change: Change, message: str) -> None:
     change(folder)
     refused(folder, message)
+
+
+def test_a_weight_in_two_files_is_the_one_that_the_index_names(folder: Path) -> None:
+    whole = shapes.stored_weights(folder)
+    sharded(twice=True)(folder)
+    assert shapes.stored_weights(folder).shapes == whole.shapes
+    everything(folder)
+
+
+def test_large_files_that_nobody_reads_are_no_reason(folder: Path) -> None:
+    for name in ("train.json", "notes.txt"):
+        with (folder / name).open("wb") as opened:
+            opened.truncate(model_files.LARGEST_VOCABULARY + 1)
+    everything(folder)
+    with (folder / "merges.txt").open("wb") as opened:
+        opened.truncate(model_files.LARGEST_TEXT + 1)
+    refused(folder, "merges.txt: 67,108,865 bytes, and at most")
 
 
 def test_a_wrong_total_size_changes_nothing(folder: Path) -> None:
@@ -499,6 +523,10 @@ def test_an_id_in_the_cache_without_the_hub(folder: Path, tmp_path: Path, monkey
         assert model_folder.facts("org/name").layers == 4
         assert len(model_folder.load_tokenizer("org/name")) == 6
         model_folder.load("org/name", CLASSIFIER)
+        (snapshot / "adapter_config.json").write_text("{}")
+        for read in (model_folder.facts, model_folder.load_tokenizer):
+            with pytest.raises(ModelError, match="names another model that would be loaded with this one"):
+                read("org/name")
     finally:
         hub.locate.cache_clear()
 

@@ -7,8 +7,9 @@ A folder may come from anywhere. What is checked here reads little more than the
 from __future__ import annotations
 
 import json
+import re
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -23,6 +24,10 @@ WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model")
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.msgpack", "*.h5")
 TEXT_SUFFIXES = (".json", ".txt", ".model", ".jinja", ".vocab")
+# What the names of files have in common that `transformers` or a tokenizer reads as text.
+READ = re.compile(
+    r"config|token|vocab|merges|dict|template|normalizer|processor|modules|structure|index|\.(model|jinja)$"
+)
 MIB = 1 << 20
 # Bytes that are read. The largest in use: an index of 12 MiB, a tokenizer of 35 MiB.
 LARGEST_JSON, LARGEST_INDEX, LARGEST_TEXT, LARGEST_VOCABULARY = 16 * MIB, 32 * MIB, 64 * MIB, 128 * MIB
@@ -68,8 +73,15 @@ class Stored:
         return sum(prod(shape) for shape in self.shapes.values())
 
 
-def check(folder: Path) -> Stored:
+def check(folder: Path, whole: bool = True) -> Stored | None:
     """Check a local model folder; no file of it is read whole.
+
+    Args:
+        folder: of a model, or a snapshot in the cache of the hub.
+        whole: whether weights and tokenizer must be there; a snapshot may hold what was asked for so far.
+
+    Returns:
+        What its weights are; None where there are none and needn't be.
 
     Raises:
         ModelError: a file is missing, no regular file, outside of the folder, too large, or lies about itself.
@@ -77,8 +89,8 @@ def check(folder: Path) -> Stored:
     if not (folder / CONFIG).is_file():
         raise ModelError(f"{folder}: no config.json in it, so it is not a model folder")
     check_texts(folder)
-    stored = read_weights(folder)
-    if not any((folder / name).is_file() for name in TOKENIZER_FILES):
+    stored = read_weights(folder) if whole or any((folder / name).exists() for name in (WEIGHTS, INDEX)) else None
+    if whole and not any((folder / name).is_file() for name in TOKENIZER_FILES):
         raise ModelError(f"{folder}: no tokenizer in it (tokenizer.json)")
     if (folder / ADAPTER).exists():
         raise ModelError(
@@ -92,7 +104,7 @@ def check(folder: Path) -> Stored:
 
 
 def check_texts(folder: Path) -> None:
-    """Whether every text file of a folder is a regular one of it, and small enough to be read.
+    """Whether every text file of a folder that is read is a regular one of it, and small enough for that.
 
     A link out of the folder could carry any file of this machine into what is shipped, so such links are refused, but
     for those of a Hugging Face cache, whose snapshots are links into its blobs.
@@ -116,7 +128,7 @@ def check_texts(folder: Path) -> None:
 def _texts(folder: Path) -> Iterable[Path]:
     """Whatever `transformers` may read as text, in the folder or in a folder of it."""
     for entry in sorted(folder.iterdir()):
-        if entry.suffix in TEXT_SUFFIXES:
+        if entry.suffix in TEXT_SUFFIXES and READ.search(entry.name):
             yield entry
         elif entry.is_dir() and entry.name in ("1_Pooling", "additional_chat_templates"):
             yield from sorted(entry.iterdir())
@@ -232,27 +244,63 @@ def _read_shards(folder: Path) -> Stored:
         raise ModelError(
             f"{path}: {len(missing)} of {len(names)} files are missing, {missing[0]} first; fetch the folder again"
         )
-    stored = read_headers([folder / name for name in names])
+    stored = read_headers([folder / name for name in names], named)
     if absent := sorted(named.keys() - stored.shapes.keys()):
         raise ModelError(f"{path}: {len(absent)} weights are in none of its files, {absent[0]!r} first")
     return stored
 
 
-def read_headers(files: Iterable[Path]) -> Stored:
+def read_headers(files: Iterable[Path], index: Mapping[str, str] | None = None) -> Stored:
     """What some safetensors files hold together.
 
+    Args:
+        files: the files.
+        index: weight to the name of the file that is meant, where a weight is in several; whoever loads the files
+            takes any of them, so a copy has to be equal.
+
     Raises:
-        ModelError: a file isn't what its head says, or a weight is in two of them.
+        ModelError: a file isn't what its head says, or nobody can tell which of two files has a weight.
     """
-    shapes: Shapes = {}
+    tensors: dict[str, tuple[Path, _Tensor]] = {}
     weight_bytes = 0
     for file in files:
-        tensors, data_bytes = _read_header(file)
-        if twice := sorted(shapes.keys() & tensors.keys()):
-            raise ModelError(f"{file}: {twice[0]!r} is in another file, too, so nobody can tell which one is meant")
-        shapes |= {name: tensor.shape for name, tensor in tensors.items()}
+        of_file, data_bytes = _read_header(file)
+        for name, tensor in of_file.items():
+            if name in tensors:
+                _check_copy(name, tensors[name], (file, tensor), (index or {}).get(name))
+        tensors |= {name: (file, tensor) for name, tensor in of_file.items()}
         weight_bytes += data_bytes
-    return Stored(shapes, weight_bytes)
+    return Stored({name: tensor.shape for name, (_, tensor) in tensors.items()}, weight_bytes)
+
+
+def _check_copy(name: str, first: tuple[Path, _Tensor], second: tuple[Path, _Tensor], meant: str | None) -> None:
+    """Whether a weight in two files is the same in both, and the index names one of them."""
+    files = (first[0].name, second[0].name)
+    if meant not in files:
+        raise ModelError(f"{second[0]}: {name!r} is in another file, too, so nobody can tell which one is meant")
+    if not _are_equal(first, second):
+        raise ModelError(
+            f"{second[0]}: {name!r} is in {' and in '.join(files)} with other values; {INDEX} names {meant}: "
+            "take it out of the other one, as what loads the files reads both"
+        )
+
+
+def _are_equal(first: tuple[Path, _Tensor], second: tuple[Path, _Tensor]) -> bool:
+    """Whether two weights have one type, one shape and the same bytes, compared a piece at a time."""
+    if (first[1].dtype, first[1].shape) != (second[1].dtype, second[1].shape):
+        return False
+    pairs = zip(_pieces(*first), _pieces(*second), strict=True)
+    return all(one == other for one, other in pairs)
+
+
+def _pieces(file: Path, tensor: _Tensor) -> Iterator[bytes]:
+    """The bytes of a weight."""
+    start, end = tensor.data_offsets
+    with file.open("rb") as opened:
+        head = int.from_bytes(opened.read(LENGTH_BYTES), "little")
+        opened.seek(LENGTH_BYTES + head + start)
+        for place in range(start, end, MIB):
+            yield opened.read(min(MIB, end - place))
 
 
 def _read_header(file: Path) -> tuple[dict[str, _Tensor], int]:

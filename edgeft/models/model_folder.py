@@ -92,7 +92,12 @@ def locate(source: str | Path) -> Path | str:
         ModelError: it can't be had.
     """
     place = find(str(source))
-    return place if isinstance(place, Path) else hub.locate(place)
+    if isinstance(place, Path):
+        return place
+    snapshot = hub.locate(place)
+    if isinstance(snapshot, Path):
+        model_files.check(snapshot, whole=False)
+    return snapshot
 
 
 # --------------------------------------------------------------------------------------------------- loading and saving
