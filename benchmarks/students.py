@@ -155,7 +155,7 @@ def required(folder: Path) -> StageResult:
 def shipped(results: Results, teacher: Path) -> dict[str, float]:
     """What a student has to hold: points of test accuracy, share of the teacher's bytes, times its speed."""
     export, bench, error = (results[name].metrics for name in ("export", "bench", "calibrate"))
-    graph, ratio = gates.shipped(results)["test"], bench["against_teacher"]["ratio"]
+    graph, ratio = shipped(results)["test"], bench["against_teacher"]["ratio"]
     teachers = 100 * results["finetune"].metrics["test"]["accuracy"]
     artifact = 100 * graph["accuracy"]
     size = results["package"].metrics["bytes"]

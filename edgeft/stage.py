@@ -26,7 +26,7 @@ from edgeft.files import file_sha256, is_temporary, make_folder, sweep, sync_fol
 from edgeft.keys import Ingredients
 from edgeft.peak_memory import PeakMemory
 from edgeft.progress import say
-from edgeft.recipe import StageConfig
+from edgeft.recipe import Recipe, StageConfig
 from edgeft.signing import SIGNATURE
 
 COMPLETE = "stage.json"
@@ -232,17 +232,99 @@ Fill = Callable[[Any, Inputs, Path], Metrics]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stage:
-    """A function that fills a folder, run once for each set of what decides its result.
+class Work:
+    """What a stage has to do, as far as a run knows before the stage begins.
 
     Attributes:
-        name: of the stage.
+        recipe: resolved.
+        train_rows: labelled rows to train on.
+        unlabelled_rows: texts without labels to learn from.
+        evaluated_rows: of the validation and test splits.
+        epochs: passes of the fine-tuning.
+        teacher_layers: of the model that is fine-tuned.
+        student_layers: of what is distilled of it.
+        layer_s: seconds for one row through one layer, forward; None where no training was timed yet.
+        teacher_s: seconds for one text, asked alone.
+        student_s: likewise of the graph that ships.
+    """
+
+    recipe: Recipe
+    train_rows: float
+    unlabelled_rows: float
+    evaluated_rows: float
+    epochs: float
+    teacher_layers: int
+    student_layers: int
+    layer_s: float | None = None
+    teacher_s: float = 0.0
+    student_s: float = 0.0
+
+
+def graph_answers_s(work: Work) -> float | None:
+    """How long the graph that ships takes to answer every evaluated row, one at a time."""
+    return None if work.layer_s is None else work.evaluated_rows * work.student_s
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateLine:
+    """A line of the gate table: one form of the model.
+
+    Attributes:
+        name: of the form.
+        metrics: figures by split, `bytes` and `latency_ms`.
+        note: what to know of it; may be empty.
+    """
+
+    name: str
+    metrics: Mapping[str, Any]
+    note: str = ""
+
+
+def _always(recipe: Recipe) -> bool:
+    return True
+
+
+def _names_no_files(recipe: Recipe) -> Inputs:
+    return {}
+
+
+def _checks_nothing(recipe: Recipe) -> None:
+    return None
+
+
+def _shows_nothing(results: Mapping[str, StageResult]) -> list[GateLine]:
+    return []
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """A function that fills a folder, run once for each set of what decides its result, and all that a run asks of it.
+
+    A role is what a folder is to later stages, as in `teacher` or `rows`; the last stage before that gives it fills it.
+    The name of a stage is a role of its folder, too.
+
+    Attributes:
+        name: of the stage, of its folder in a run, and of its part of the recipe.
         fill: fills a folder and returns its metrics.
         together: whether several processes (torchrun, accelerate) can do it together; the first one writes.
         libraries: whose versions decide what it writes.
         kernels: whether edgeft's kernels do, as it runs graphs.
         machine: gives what its timings rest on; None: none of them decides or is compared.
         facts: what else decides.
+        reads: label of an input to its role; "role/file" is one file of the folder.
+        reads_if_made: likewise, of roles that a run may lack.
+        gives: the roles of its folder.
+        config: its options, taken from a recipe; None: the part of its name.
+        wanted: whether a recipe asks for it.
+        named_files: the files and folders outside of the run that a recipe names as its inputs, by label.
+        takes: whether it takes rows of a form; where it doesn't, a run leaves it out.
+        check: raises what can fail before the first row is read.
+        modules: what it imports late, each with its purpose.
+        gate_lines: its lines of the gate table, given the results so far.
+        is_shared: whether a search may share its folder between trials.
+        layer_passes: of a training, how many rows go through one layer, a backward pass counted twice.
+        fixed_s: seconds that don't depend on the rows.
+        rows_s: seconds for the rows; None: nobody knows before it ran.
     """
 
     name: str
@@ -252,6 +334,25 @@ class Stage:
     kernels: bool = False
     machine: Callable[[], dict[str, Any]] | None = None
     facts: Mapping[str, str] = field(default_factory=dict)
+    reads: Mapping[str, str] = field(default_factory=dict)
+    reads_if_made: Mapping[str, str] = field(default_factory=dict)
+    gives: tuple[str, ...] = ()
+    config: Callable[[Recipe], StageConfig] | None = None
+    wanted: Callable[[Recipe], bool] = _always
+    named_files: Callable[[Recipe], Inputs] = _names_no_files
+    takes: Callable[[str], bool] | None = None
+    check: Callable[[Recipe], None] = _checks_nothing
+    modules: Mapping[str, str] = field(default_factory=dict)
+    gate_lines: Callable[[Mapping[str, StageResult]], list[GateLine]] = _shows_nothing
+    is_shared: bool = False
+    layer_passes: Callable[[Work], float] | None = None
+    fixed_s: float = 0.0
+    rows_s: Callable[[Work], float] | None = None
+
+    def config_of(self, recipe: Recipe) -> StageConfig:
+        """Its options, as a recipe has them."""
+        config: StageConfig = self.config(recipe) if self.config else getattr(recipe, self.name)
+        return config
 
     def ingredients(self, config: StageConfig, inputs: Inputs) -> Ingredients:
         """All that decides the result.

@@ -14,6 +14,7 @@ from edgeft.bench.harness.conditions.noise import Noise
 from edgeft.bench.race import Latency, OwnGarbage, QuietBar, Ratio, Times, summary, time_ms, turn_order
 from edgeft.errors import UserError
 
+FP32_GRAPH = "fp32 graph"
 IN_A_ROW = 20  # queries of the artifact in a turn: forms that take turns at every text leave each other no cache
 LEAST_TURNS = 8  # what an interval is drawn from
 ROUNDS = 4  # each listened to by itself
@@ -23,6 +24,11 @@ PART = 0.5  # of the artifact's queries, for a form whose median alone is shown
 SLOW_PART = 0.25  # likewise, for one that takes tens of milliseconds
 
 Turns = list[Times]
+
+
+def graph_name(precision: str) -> str:
+    """How the gate table names the graph of a precision."""
+    return f"{precision} graph"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,3 +163,14 @@ def _offsets(share: float, start: int, length: int) -> list[int]:
 
 
 # --------------------------------------------------------------------------------------------------------------- words
+
+
+def raced_forms(results: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
+    """Each form's latency in the one race of the bench; empty before it, where stages show what they measured alone.
+
+    Args:
+        results: of the stages so far, by name.
+    """
+    race = results["bench"].metrics.get("race", {}) if "bench" in results else {}
+    forms: Mapping[str, Mapping[str, Any]] = race.get("forms", {})
+    return forms

@@ -26,10 +26,9 @@ from edgeft.data.split import balance, splits
 from edgeft.data.split.splits import LEAK, Parts
 from edgeft.errors import DataError
 from edgeft.files import write_json
-from edgeft.keys import CLEANING, READING
 from edgeft.progress import say
 from edgeft.recipe import DataConfig
-from edgeft.stage import Inputs, Metrics, stage
+from edgeft.stage import Inputs, Metrics
 
 EARLIER = "earlier.json"
 KNOWN = "stands in the earlier run"
@@ -39,8 +38,7 @@ NEAR = "near duplicate of a row of the earlier run"
 BySplit = dict[str, Rows]
 
 
-@stage("data", libraries=(*READING, *CLEANING))
-def run(config: DataConfig, inputs: Inputs, out_dir: Path) -> Metrics:
+def fill(config: DataConfig, inputs: Inputs, out_dir: Path) -> Metrics:
     """Fill a dataset folder with earlier and new rows.
 
     Args:
@@ -49,7 +47,7 @@ def run(config: DataConfig, inputs: Inputs, out_dir: Path) -> Metrics:
         out_dir: the folder to fill.
 
     Returns:
-        As `prepare.run`, what was found and done being of the new rows; and `update`: the old and new rows of each
+        As `prepare.fill`, what was found and done being of the new rows; and `update`: the old and new rows of each
         split.
 
     Raises:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from edgeft.cleaning import cleaner
 from edgeft.data import dataset
 from edgeft.data.clean import checks, clean
 from edgeft.data.clean.clean import Counts
@@ -21,10 +22,10 @@ from edgeft.data.read import sources, unlabelled
 from edgeft.data.read.table import located, where
 from edgeft.data.split import balance, splits
 from edgeft.data.split.splits import LEAK, LEAKS, Parts
-from edgeft.errors import DataError, EncodingError, require
+from edgeft.errors import DataError, EncodingError, RecipeError, require
 from edgeft.keys import CLEANING, READING
 from edgeft.progress import Bar, say
-from edgeft.recipe import DataConfig, name_option
+from edgeft.recipe import DataConfig, Recipe, name_option
 from edgeft.stage import Inputs, Metrics, stage
 
 REMOVED = "removed.parquet"
@@ -34,19 +35,23 @@ Divide = Callable[[Rows, Rows | None, Rows | None, DataConfig], Parts]
 Check = Callable[[Parts, int, str], None]
 
 
-@stage("data", libraries=(*READING, *CLEANING))
-def run(config: DataConfig, inputs: Inputs, out_dir: Path) -> Metrics:
+def fill(config: DataConfig, inputs: Inputs, out_dir: Path) -> Metrics:
     """Fill a dataset folder.
 
     Args:
         config: the sources, how to clean and how to split.
-        inputs: `sources.local_files(config)`; only the stage's key comes from them.
+        inputs: `sources.local_files(config)`, of which only the stage's key comes; of an update also `earlier`, the
+            dataset folder of the run that is updated.
         out_dir: the folder to fill.
 
     Returns:
         `rows` of each split, `labels` with their rows in each, `text_characters`, and what was found and done:
         `duplicates`, `conflicts`, `near_duplicates`, `leaks`, `cleaning`, `removed`, `skipped`, `split`.
     """
+    if "earlier" in inputs:
+        from edgeft.data import merge
+
+        return merge.fill(config, inputs, out_dir)
     parts, found = prepare(config)
     made = assemble(parts, config)
     dataset.save(made, out_dir)
@@ -273,3 +278,33 @@ def _label_counts(held: dict[str, Split], data: Dataset) -> dict[str, dict[str, 
 def _lengths(texts: list[str]) -> dict[str, float]:
     lengths = [len(text) for text in texts]
     return {"median": float(np.median(lengths)), "p95": float(np.percentile(lengths, 95)), "max": float(max(lengths))}
+
+
+def named_files(recipe: Recipe) -> dict[str, Path]:
+    """The local files of a recipe's rows, and the dataset of the run that it updates."""
+    earlier = {"earlier": Path(recipe.update.run) / "data"} if recipe.update.run else {}
+    return {**sources.local_files(recipe.data), **earlier}
+
+
+def check(recipe: Recipe) -> None:
+    """Whether there are files, and the steps that clean them.
+
+    Raises:
+        RecipeError: no data file.
+        DataError: a file that isn't there.
+        MissingExtraError: a package that a step needs.
+    """
+    if recipe.data.file is None:
+        raise RecipeError("data.file: no data; give --data FILE, or a recipe that names it")
+    sources.local_files(recipe.data)
+    cleaner(clean.cleaning_of(recipe.data))
+
+
+run = stage(
+    "data",
+    libraries=(*READING, *CLEANING),
+    gives=("rows",),
+    named_files=named_files,
+    check=check,
+    is_shared=True,
+)(fill)

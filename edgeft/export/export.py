@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from edgeft import artifact
+from edgeft.bench.forms import FP32_GRAPH, graph_name, raced_forms
 from edgeft.data.dataset import load as load_dataset
+from edgeft.errors import RecipeError
 from edgeft.export.bed import FP32, gate, lay
 from edgeft.export.capture.texts import texts_of
 from edgeft.export.package import write_golden
@@ -16,10 +20,13 @@ from edgeft.export.quantize import ladder, rounding
 from edgeft.keys import EXPORTING
 from edgeft.models import model_folder
 from edgeft.progress import say
-from edgeft.recipe import ExportConfig
+from edgeft.recipe import ExportConfig, Recipe
 from edgeft.runtime.machine import host
-from edgeft.stage import CHECKPOINTS, RUN_MARKER, Inputs, Metrics, stage
+from edgeft.stage import CHECKPOINTS, RUN_MARKER, GateLine, Inputs, Metrics, StageResult, Work, stage
 from edgeft.train import evaluate
+
+CHOSEN_SPEED = re.compile(r"\d+\.\d+ times faster than fp32 here")
+PRECISIONS_TRIED = 3  # graphs that answer every evaluated row
 
 
 def fill(config: ExportConfig, inputs: Inputs, out_dir: Path) -> Metrics:
@@ -69,4 +76,64 @@ def fill(config: ExportConfig, inputs: Inputs, out_dir: Path) -> Metrics:
     return {**found, "precision": quantization.precision, "quantization": dataclasses.asdict(quantization)}
 
 
-run = stage("export", libraries=EXPORTING, kernels=True, machine=host.identity)(fill)
+
+
+def check(recipe: Recipe) -> None:
+    """Whether the precision is one that a pipeline can measure, and its options do something.
+
+    Raises:
+        RecipeError: they don't.
+    """
+    if recipe.export.precision == "fp16":
+        raise RecipeError("export.precision: fp16 is for a GPU, and a pipeline measures on the CPU; use edgeft export")
+    rounding.check(recipe.export)
+
+
+def gate_lines(results: Mapping[str, StageResult]) -> list[GateLine]:
+    """The fp32 graph, and the one that was chosen where that is another."""
+    metrics, raced = results["export"].metrics, raced_forms(results)
+    difference = metrics["parity"]["max_logit_difference"]
+    lines = [
+        GateLine(name=FP32_GRAPH, metrics=metrics["fp32"], note=f"logits within {difference:.0e} of torch")
+    ]
+    if metrics["precision"] != "fp32":
+        precision = metrics["precision"]
+        note = precision_reason(metrics, raced)
+        lines.append(GateLine(name=graph_name(precision), metrics=metrics[precision], note=note))
+    return lines
+
+
+def precision_speedup(metrics: Mapping[str, Any], raced: Mapping[str, Mapping[str, Any]]) -> float | None:
+    """How many times as fast as the fp32 graph the one that ships was in the race; None where one was not raced."""
+    fp32, chosen = (raced.get(name) for name in (FP32_GRAPH, graph_name(metrics["precision"])))
+    if metrics["precision"] == "fp32" or fp32 is None or chosen is None:
+        return None
+    return float(fp32["p50_ms"] / chosen["p50_ms"])
+
+
+def precision_reason(metrics: Mapping[str, Any], raced: Mapping[str, Mapping[str, Any]]) -> str:
+    """Why this precision ships, its speed as the race has it; before the race as the choice had it."""
+    reason: str = metrics["quantization"]["reason"]
+    speedup = precision_speedup(metrics, raced)
+    if speedup is None:
+        return reason
+    return CHOSEN_SPEED.sub(f"{speedup:.2f} times faster than fp32 here", reason, count=1)
+
+
+def answers_s(work: Work) -> float | None:
+    """Every graph answers every evaluated row."""
+    return None if work.layer_s is None else PRECISIONS_TRIED * work.evaluated_rows * work.student_s
+
+
+run = stage(
+    "export",
+    libraries=EXPORTING,
+    kernels=True,
+    machine=host.identity,
+    reads={"data": "data", "model": "model"},
+    check=check,
+    modules={"onnxruntime": "to run the artifact", "onnx": "to export"},
+    gate_lines=gate_lines,
+    fixed_s=12,
+    rows_s=answers_s,
+)(fill)

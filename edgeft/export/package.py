@@ -170,7 +170,15 @@ def tolerance_of(chosen: Sequence[Pair], least: float) -> float:
     return max([least, *(2 * pair.apart for pair in chosen)])
 
 
-run = stage("package", libraries=("onnx", *RUNNING), kernels=True)(fill)
+run = stage(
+    "package",
+    libraries=("onnx", *RUNNING),
+    kernels=True,
+    reads={"data": "data", "export": "export", "calibrate": "calibrate"},
+    config=lambda recipe: StageConfig(seed=recipe.seed),
+    fixed_s=2,
+    rows_s=lambda work: 0.0,
+)(fill)
 
 
 def ship(

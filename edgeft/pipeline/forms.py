@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from edgeft import artifact
-from edgeft.bench.forms import PART, SLOW_PART, Form
+from edgeft.bench.forms import FP32_GRAPH, PART, SLOW_PART, Form, graph_name
 from edgeft.data.dataset import Dataset
 from edgeft.export.bed import FP32
 from edgeft.models import model_folder
@@ -18,13 +18,8 @@ from edgeft.stage import Inputs
 from edgeft.train import baseline, evaluate, tasks
 from edgeft.train.tasks import TrainingTask
 
-ARTIFACT, TEACHER, BASELINE, FP32_GRAPH = "artifact", "teacher", "baseline", "fp32 graph"
+ARTIFACT, TEACHER, BASELINE = "artifact", "teacher", "baseline"
 TORCH = {TEACHER: "teacher", "distilled": "distill", "pruned": "prune"}  # name in the table to input of the stage
-
-
-def graph_name(precision: str) -> str:
-    """How the table names the graph of a precision."""
-    return f"{precision} graph"
 
 
 def collect_forms(config: BenchConfig, inputs: Inputs, dataset: Dataset, task: TrainingTask) -> dict[str, Form]:

@@ -13,7 +13,8 @@ from transformers import PreTrainedModel
 
 from edgeft.bench import machine
 from edgeft.bench.race import race
-from edgeft.compress.prune.latency_table import LatencyTable
+from edgeft.compress.prune import goals
+from edgeft.compress.prune.latency_table import FILE, LatencyTable
 from edgeft.compress.prune.structure import Cut, by_ratios, prune
 from edgeft.data.dataset import Dataset
 from edgeft.data.dataset import load as load_dataset
@@ -24,12 +25,12 @@ from edgeft.keys import EXPORTING
 from edgeft.models import model_folder
 from edgeft.models.shapes import structure_of
 from edgeft.progress import say
-from edgeft.recipe import BenchConfig, ExportConfig
+from edgeft.recipe import BenchConfig, ExportConfig, Recipe
 from edgeft.runtime.machine import host
 from edgeft.stage import Inputs, Metrics, stage
 from edgeft.train import tasks
 
-TABLE = "latency.json"
+SHAPES, SHAPE_QUERIES = 10, 1000  # about what it asks, for an estimate of its time
 LEAST_QUERIES = 1000  # of each form: with 300 the same form's median moved by a tenth
 IN_A_ROW = 20  # texts in a turn: eight models that take turns at every text would leave each other no cache
 SHARES = (0, 0.4, 0.8)  # that go, of the heads and of the channels
@@ -58,7 +59,7 @@ def fill(config: BenchConfig, inputs: Inputs, out_dir: Path) -> Metrics:
         return {name: one.p50_ms for name, one in found.items()}, machine.describe()
 
     found = measured(inputs["model"], load_dataset(inputs["data"]), config.threads, raced)
-    write_json(out_dir / TABLE, found)
+    write_json(out_dir / FILE, found)
     return {"base_ms": found.base_ms, "forms": 1 + sum(map(len, found.layers_ms.values()))}
 
 
@@ -144,4 +145,23 @@ def table(
 
 
 LIBRARIES = (*EXPORTING, "torch-pruning")
-run = stage("latency", libraries=LIBRARIES, kernels=True, machine=host.identity)(fill)
+
+
+def timing(recipe: Recipe) -> BenchConfig:
+    """The options of the bench that the latency table depends on."""
+    bench = recipe.bench
+    return BenchConfig(queries=bench.queries, warmup=bench.warmup, threads=bench.threads, seed=bench.seed)
+
+
+run = stage(
+    "latency",
+    libraries=LIBRARIES,
+    kernels=True,
+    machine=host.identity,
+    reads={"data": "data", "model": "model"},
+    config=timing,
+    wanted=goals.needs_table,
+    is_shared=True,  # a table that is measured anew is another one
+    fixed_s=60,
+    rows_s=lambda work: None if work.layer_s is None else SHAPES * SHAPE_QUERIES * work.student_s,
+)(fill)

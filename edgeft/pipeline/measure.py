@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,14 @@ from edgeft.bench.forms import Race, race_forms
 from edgeft.bench.measure import measure
 from edgeft.data.dataset import Dataset
 from edgeft.data.dataset import load as load_dataset
+from edgeft.export.export import PRECISIONS_TRIED
 from edgeft.files import write_json
 from edgeft.keys import EXPORTING
 from edgeft.models import model_folder
 from edgeft.pipeline.forms import ARTIFACT, TEACHER, collect_forms
 from edgeft.recipe import BenchConfig
 from edgeft.runtime.machine import host
-from edgeft.stage import Inputs, Metrics, stage
+from edgeft.stage import GateLine, Inputs, Metrics, StageResult, Work, stage
 from edgeft.train import tasks
 from edgeft.train.metrics import bootstrap
 from edgeft.train.tasks import TrainingTask
@@ -84,4 +85,37 @@ def _torch_threads(threads: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-run = stage("bench", libraries=EXPORTING, kernels=True, machine=host.identity)(fill)
+def shipped(results: Mapping[str, StageResult]) -> dict[str, dict[str, Any]]:
+    """Figures of what ships on each split: of the calibrated answers, where there are such."""
+    export, calibration = results["export"].metrics, results["calibrate"].metrics
+    graph = {split: {**export[export["precision"]][split], "agreement": None} for split in ("validation", "test")}
+    return {**graph, **calibration.get("answers", {})}
+
+
+def gate_lines(results: Mapping[str, StageResult]) -> list[GateLine]:
+    """What ships: quality of the chosen graph, bytes with the tokenizer, latency of the bench."""
+    export, bench = results["export"].metrics, results["bench"].metrics
+    measured = {"bytes": results["package"].metrics["bytes"], "latency_ms": bench["latency"]["p50_ms"]}
+    note = f"{export['precision']}, size with tokenizer"
+    return [GateLine(name=ARTIFACT, metrics={**shipped(results), **measured}, note=note)]
+
+
+def queries_s(work: Work) -> float | None:
+    """Every form is asked every query."""
+    if work.layer_s is None:
+        return None
+    bench = work.recipe.bench
+    return (bench.queries + bench.warmup) * (work.teacher_s + PRECISIONS_TRIED * work.student_s)
+
+
+run = stage(
+    "bench",
+    libraries=EXPORTING,
+    kernels=True,
+    machine=host.identity,
+    reads={"data": "data", "package": "package", "teacher": "teacher"},
+    reads_if_made={name: name for name in ("baseline", "distill", "prune", "export")},
+    gate_lines=gate_lines,
+    fixed_s=7,
+    rows_s=queries_s,
+)(fill)

@@ -15,15 +15,18 @@ from numpy.typing import NDArray
 
 import edgeft
 from edgeft import artifact, budget, recipe
+from edgeft.bench.forms import raced_forms
 from edgeft.budget import Limit
 from edgeft.compress.prune import goals
 from edgeft.data.dataset import Dataset
 from edgeft.data.dataset import load as load_dataset
 from edgeft.errors import GateError
+from edgeft.export.export import precision_reason, precision_speedup
 from edgeft.export.package import ship
 from edgeft.files import write_json
 from edgeft.pipeline import card, gates, licences, scrutiny
 from edgeft.pipeline import limits as checks
+from edgeft.pipeline.measure import shipped
 from edgeft.pipeline.update.update import origin
 from edgeft.progress import say
 from edgeft.recipe import PruneConfig, Recipe
@@ -88,7 +91,7 @@ def measured(results: Results) -> dict[str, float]:
     """The quantities that a budget limits."""
     latency, size = results["bench"].metrics["latency"], results["package"].metrics["bytes"]
     lead, _ = gates.measures(results)
-    drop = 100 * (results["finetune"].metrics["validation"][lead] - gates.shipped(results)["validation"][lead])
+    drop = 100 * (results["finetune"].metrics["validation"][lead] - shipped(results)["validation"][lead])
     quantiles = {name: latency[f"{name}_ms"] for name in ("p50", "p90", "p99")}
     return {**quantiles, "size": float(size), "drop": drop}
 
@@ -164,7 +167,7 @@ def quality(results: Results, looked: dict[str, Any]) -> dict[str, dict[str, Any
     teacher = results["finetune"].metrics
     found = {
         "teacher": {**teacher["test"], **scrutiny.of_metrics(teacher)},
-        "artifact": {**gates.shipped(results)["test"], **scrutiny.of_metrics(looked)},
+        "artifact": {**shipped(results)["test"], **scrutiny.of_metrics(looked)},
     }
     if "baseline" in results:
         found["baseline"] = results["baseline"].metrics["test"]
@@ -210,11 +213,11 @@ def licences_of(chosen: Recipe) -> dict[str, str]:
 def quantization(results: Results, package: Path) -> artifact.Quantization:
     """What the manifest says of the precision, its speed beside fp32 as the bench's race has it."""
     kept, metrics = artifact.read_manifest(package).quantization, results["export"].metrics
-    raced = gates.race_of(results)
-    speedup = gates.precision_speedup(metrics, raced)
+    raced = raced_forms(results)
+    speedup = precision_speedup(metrics, raced)
     if speedup is None:
         return kept
-    return dataclasses.replace(kept, speedup=speedup, reason=gates.precision_reason(metrics, raced))
+    return dataclasses.replace(kept, speedup=speedup, reason=precision_reason(metrics, raced))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from edgeft.files import write_json
 from edgeft.keys import SCORING
 from edgeft.recipe import BaselineConfig
 from edgeft.runtime.machine import host
-from edgeft.stage import Inputs, Metrics, stage
+from edgeft.stage import GateLine, Inputs, Metrics, StageResult, stage
 from edgeft.train import metrics
 
 PURPOSE = "to train the baseline"
@@ -145,8 +145,7 @@ def latency_ms(model: Baseline, texts: Sequence[str]) -> float:
 # --------------------------------------------------------------------------------------------------------------- stage
 
 
-@stage("baseline", libraries=SCORING, machine=host.identity)  # its latency stands beside the artifact's
-def run(config: BaselineConfig, inputs: Inputs, out_dir: Path) -> Metrics:
+def fill(config: BaselineConfig, inputs: Inputs, out_dir: Path) -> Metrics:
     """Fit the baseline and keep its answers.
 
     Args:
@@ -183,3 +182,23 @@ def _answer(model: Baseline, split: Split, path: Path) -> dict[str, float]:
     logits = model.logits(split.texts)
     np.save(path, logits, allow_pickle=False)
     return metrics.classification(logits, split.labels)
+
+
+def gate_lines(results: Mapping[str, StageResult]) -> list[GateLine]:
+    """Its line of the gate table."""
+    return [GateLine(name="baseline", metrics=results["baseline"].metrics, note="TF-IDF with logistic regression")]
+
+
+run = stage(
+    "baseline",
+    libraries=SCORING,
+    machine=host.identity,  # its latency stands beside the artifact's
+    reads={"data": "data"},
+    wanted=lambda recipe: recipe.baseline.enabled,
+    takes=lambda form: form == "single-label",
+    modules={"sklearn": PURPOSE},
+    gate_lines=gate_lines,
+    is_shared=True,
+    fixed_s=1,
+    rows_s=lambda work: 0.0,
+)(fill)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,16 +12,18 @@ import torch
 
 from edgeft import ranks
 from edgeft.data.dataset import load as load_dataset
+from edgeft.data.formats import form_of
 from edgeft.data.merge import earlier_rows
 from edgeft.errors import RecipeError
 from edgeft.keys import ADAPTING, TRAINING
 from edgeft.models import model_folder
 from edgeft.progress import say
-from edgeft.recipe import FinetuneConfig
-from edgeft.stage import Inputs, Metrics, stage
-from edgeft.train import defaults, evaluate, forgetting, lengths, methods, mitigation, scrutiny, tasks
+from edgeft.recipe import FinetuneConfig, Recipe
+from edgeft.stage import GateLine, Inputs, Metrics, StageResult, Work, stage
+from edgeft.train import defaults, evaluate, forgetting, lengths, methods, mitigation, scrutiny, swapped, tasks
 from edgeft.train.forgetting import Lesson
 from edgeft.train.loop import memory, optim, processes, reporting
+from edgeft.train.loop.work import LOOKS, TRAINED_PASSES, check_training
 from edgeft.train.loop.loop import Evaluate, Loss, Progress, Trainer, plan
 from edgeft.train.tasks import Items, TrainingTask
 
@@ -150,5 +152,60 @@ def keep(task: TrainingTask, model: Any, config: FinetuneConfig, source: str, ou
     model_folder.save(merged, task.tokenizer, out_dir, task.max_length)
     return figures | scrutiny.of_model(task, merged, found["test"], config)
 
+def named_files(recipe: Recipe) -> dict[str, Path]:
+    """The local model and the file of identity terms that fine-tuning reads."""
+    place = model_folder.find(recipe.finetune.model or "")
+    model = {"model": place} if isinstance(place, Path) else {}
+    return {**model, **swapped.terms_file(recipe.finetune.identity_terms)}
 
-run = stage("finetune", together=True, libraries=(*TRAINING, *ADAPTING))(fill)
+
+def check(recipe: Recipe) -> None:
+    """Whether model, method and options go together and with the rows.
+
+    Raises:
+        RecipeError: no model, or options that don't.
+        ModelError: a model that can't be used.
+    """
+    config, form = recipe.finetune, form_of(recipe)
+    if config.model is None:
+        raise RecipeError("finetune.model: no model; give --model FOLDER, a Hugging Face id or demo:all-minilm-l6-v2")
+    forgetting.check(config, recipe.update.run is not None)
+    methods.check(config, model_folder.facts(config.model), tasks.class_of(form))
+    mitigation.check(config, form)
+    model_folder.load_tokenizer(config.model)
+    check_training("finetune", config)
+    if config.processes == 1:
+        processes.check(config)
+
+
+def gate_lines(results: Mapping[str, StageResult]) -> list[GateLine]:
+    """The adapter, where there is one, and the teacher that it became."""
+    metrics, method = results["finetune"].metrics, results["finetune"].config["method"]
+    if "adapter" not in metrics:
+        return [GateLine(name="teacher", metrics=metrics, note=method)]
+    note = f"merged; logits within {metrics['merge_difference']:.0e} of the adapter's"
+    return [
+        GateLine(name="adapter", metrics=metrics["adapter"], note=method),
+        GateLine(name="teacher", metrics=metrics, note=note),
+    ]
+
+
+def layer_passes(work: Work) -> float:
+    """Training, and the looks at the evaluation rows."""
+    trained = TRAINED_PASSES * work.epochs * work.train_rows
+    return work.teacher_layers * (trained + LOOKS * work.evaluated_rows)
+
+
+run = stage(
+    "finetune",
+    together=True,
+    libraries=(*TRAINING, *ADAPTING),
+    reads={"data": "data"},
+    gives=("teacher", "model"),
+    named_files=named_files,
+    check=check,
+    modules={"sklearn": "for the metrics"},
+    gate_lines=gate_lines,
+    is_shared=True,
+    layer_passes=layer_passes,
+)(fill)

@@ -17,12 +17,13 @@ from edgeft.compress.calibrate import scaling, selective
 from edgeft.compress.calibrate.scaling import Labels, Logits
 from edgeft.data.dataset import Dataset
 from edgeft.data.dataset import load as load_dataset
+from edgeft.data.formats import form_of
 from edgeft.files import write_json
 from edgeft.keys import RUNNING, SCORING
 from edgeft.progress import say
 from edgeft.recipe import CalibrateConfig
 from edgeft.report import scores
-from edgeft.stage import Inputs, Metrics, read_result, stage
+from edgeft.stage import Inputs, Metrics, graph_answers_s, read_result, stage
 from edgeft.train import tasks
 from edgeft.train.tasks import TrainingTask
 
@@ -150,4 +151,12 @@ def _say(found: Calibration) -> None:
         say(f"calibrate: {found.selective.line}")
 
 
-run = stage("calibrate", libraries=(*RUNNING, *SCORING), kernels=True)(fill)
+run = stage(
+    "calibrate",
+    libraries=(*RUNNING, *SCORING),
+    kernels=True,
+    reads={"data": "data", "artifact": "export"},
+    check=lambda recipe: selective.check(recipe.calibrate, form_of(recipe)),
+    fixed_s=1,
+    rows_s=graph_answers_s,
+)(fill)

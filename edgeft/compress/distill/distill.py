@@ -8,12 +8,15 @@ from typing import Any
 from edgeft.compress.distill import lesson, recover
 from edgeft.compress.distill.narrow import narrow
 from edgeft.compress.distill.teacher import cache_of
+from edgeft.data.formats import form_of
+from edgeft.errors import ModelError
 from edgeft.keys import TRAINING
 from edgeft.models import model_folder, shapes
 from edgeft.models.model_folder import Head
-from edgeft.recipe import DistillConfig
-from edgeft.stage import Inputs, Metrics, stage
-from edgeft.train import evaluate, tasks
+from edgeft.recipe import DistillConfig, Recipe
+from edgeft.stage import GateLine, Inputs, Metrics, Work, stage
+from edgeft.train import evaluate, methods, tasks
+from edgeft.train.loop.work import check_training
 from edgeft.train.tasks import TrainingTask
 
 DIRECTION_ROWS = 256  # whose hidden states say what the principal directions are
@@ -80,5 +83,61 @@ def fill(config: DistillConfig, inputs: Inputs, out_dir: Path) -> Metrics:
     model_folder.save(student, tokenizer, out_dir, max_length)
     return {**found, "best_step": progress.best_step, "steps": progress.step}
 
+def named_files(recipe: Recipe) -> dict[str, Path]:
+    """The folder of the student, where the recipe names a local one."""
+    place = model_folder.find(recipe.distill.student) if recipe.distill.student else None
+    return {"student": place} if isinstance(place, Path) else {}
 
-run = stage("distill", together=True, libraries=TRAINING)(fill)
+
+def check(recipe: Recipe) -> None:
+    """Whether there is something to learn and a student to learn it.
+
+    Raises:
+        RecipeError: no loss has a weight, or options that do nothing.
+        ModelError: a student without a head for the rows, or without the layers.
+    """
+    config = recipe.distill
+    lesson.check(config, "distill")
+    if config.student:
+        model_folder.load_tokenizer(config.student)
+        task = tasks.class_of(form_of(recipe))
+        methods.check_head(model_folder.facts(config.student), task, "distill.student")
+    check_layers(config, config.student or recipe.finetune.model or "")
+    check_training("distill", config)
+
+
+def check_layers(config: DistillConfig, source: str) -> None:
+    """Whether the model that the student starts from has the layers that are asked for.
+
+    Raises:
+        ModelError: it hasn't.
+    """
+    there = model_folder.facts(source).layers
+    if config.layers is not None and max(config.layers) >= there:
+        raise ModelError(f"distill.layers: layer {max(config.layers)} of {source}, which has layers 0 to {there - 1}")
+    if config.layers is None and config.student is None:
+        model_folder.spread(there, config.num_layers)
+
+
+def layer_passes(work: Work) -> float:
+    """The teacher's outputs, which pruning reads too, and the student's training."""
+    return work.teacher_layers * (work.train_rows + work.unlabelled_rows) + recover.layer_passes(
+        work, work.recipe.distill
+    )
+
+
+run = stage(
+    "distill",
+    together=True,
+    libraries=TRAINING,
+    reads={"data": "rows", "teacher": "teacher"},
+    gives=("model",),
+    config=lambda recipe: lesson.with_bits(recipe.distill, recipe.export),
+    wanted=lambda recipe: recipe.distill.enabled,
+    named_files=named_files,
+    takes=lambda form: tasks.class_of(form).distills,
+    check=check,
+    gate_lines=lambda results: [GateLine(name="distilled", metrics=results["distill"].metrics)],
+    is_shared=True,
+    layer_passes=layer_passes,
+)(fill)

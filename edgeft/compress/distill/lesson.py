@@ -61,6 +61,14 @@ class Lesson:
         return np.concatenate([self.rows[self.targets[item] : self.targets[item + 1]] for item in items])
 
 
+def with_bits(config: Trained, export: ExportConfig) -> Trained:
+    """The options of a training in int8, told of the bits that the export writes."""
+    if not config.int8_epochs:
+        return config
+    unset = {name: getattr(export, name) for name in BITS if getattr(config, name) is None}
+    return dataclasses.replace(config, **unset)
+
+
 # ----------------------------------------------------------------------------------------------------------- preparing
 
 

@@ -128,3 +128,9 @@ def projected(student: Any, lesson: Lesson) -> Iterator[None]:
     finally:
         if width != of_teacher:
             delattr(student, PROJECTION)
+
+
+def layer_passes(work: Work, config: DistillationConfig) -> float:
+    """How many rows go through a layer of the student while it learns, as of `Stage.layer_passes`."""
+    rows = work.train_rows + work.unlabelled_rows
+    return work.student_layers * (TRAINED_PASSES * (config.epochs or 1) * rows + LOOKS * work.evaluated_rows)

@@ -14,7 +14,7 @@ from edgeft.compress.prune.structure import MULTIPLE, Cut, by_ratios, prune
 from edgeft.errors import RecipeError
 from edgeft.models.shapes import Structure, structure_of
 from edgeft.progress import say
-from edgeft.recipe import PruneConfig
+from edgeft.recipe import PruneConfig, Recipe
 from edgeft.train import tasks
 
 STEPS = 64  # shares that are looked at, evenly between nothing and everything
@@ -55,6 +55,12 @@ def check(config: PruneConfig, kind: str) -> None:
 def aimed(config: PruneConfig) -> bool:
     """Whether a number decides how much goes, not the shares."""
     return config.max_parameters is not None or config.max_latency_ms is not None
+
+
+def needs_table(recipe: Recipe) -> bool:
+    """Whether pruning aims at a latency, and nobody measured what widths cost."""
+    config = recipe.prune
+    return config.enabled and config.max_latency_ms is not None and config.latency_table is None
 
 
 def resolved(config: PruneConfig, model: Any, table: LatencyTable | None, longer: float = 1.0) -> PruneConfig:

@@ -11,6 +11,8 @@ import msgspec
 
 from edgeft.errors import RecipeError
 
+FILE = "latency.json"
+
 
 @dataclass(frozen=True, kw_only=True)
 class LatencyTable:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,15 +18,17 @@ from edgeft.compress.distill.teacher import cache_of
 from edgeft.compress.prune import goals, latency_table, structure, vocabulary
 from edgeft.compress.prune.latency_table import LatencyTable
 from edgeft.data.dataset import Split
-from edgeft.data.formats import NAMED
+from edgeft.data.formats import NAMED, form_of
+from edgeft.errors import ModelError, RecipeError
 from edgeft.keys import TRAINING
-from edgeft.models import model_folder
+from edgeft.models import model_folder, shapes
 from edgeft.models.shapes import structure_of
 from edgeft.progress import say
-from edgeft.recipe import DataConfig, PruneConfig
-from edgeft.stage import CHECKPOINTS, Inputs, Metrics, stage
+from edgeft.recipe import DataConfig, PruneConfig, Recipe
+from edgeft.stage import CHECKPOINTS, GateLine, Inputs, Metrics, StageResult, stage
 from edgeft.train import evaluate, tasks
 from edgeft.train.loop.loop import HISTORY
+from edgeft.train.loop.work import check_training
 from edgeft.train.tasks import Items, TrainingTask
 
 BATCH = 16
@@ -222,5 +224,64 @@ def left(model: Any, before: TrainingTask, after: TrainingTask) -> Metrics:
         found["vocabulary"] = vocabulary.report(before.tokenizer, after.tokenizer, texts)
     return found
 
+def named_files(recipe: Recipe) -> dict[str, Path]:
+    """The latency table that the recipe names, where it aims at a latency."""
+    config = recipe.prune
+    if config.max_latency_ms is None or config.latency_table is None:
+        return {}
+    return {"latency": Path(config.latency_table)}
 
-run = stage("prune", together=True, libraries=(*TRAINING, "torch-pruning"))(fill)
+
+def check(recipe: Recipe) -> None:
+    """Whether the goals can be reached with this model and these rows.
+
+    Raises:
+        RecipeError: goals that don't go together, or a loss without weight.
+        ModelError: pruning doesn't know the model.
+    """
+    config = recipe.prune
+    lesson.check(config, "prune")
+    goals.check(config, form_of(recipe))
+    if goals.needs_table(recipe) and recipe.export.precision not in ("auto", "int8"):
+        raise RecipeError(
+            f"prune.max_latency_ms: the table is measured in int8, and export.precision is {recipe.export.precision}; "
+            "give prune.latency_table"
+        )
+    kind = model_folder.facts(recipe.distill.student or recipe.finetune.model or "").kind
+    if not shapes.prunable(kind):
+        raise ModelError(f"{shapes.UNKNOWN.format(kind)}; use --set prune.enabled=false")
+    check_training("prune", config)
+
+
+def gate_lines(results: Mapping[str, StageResult]) -> list[GateLine]:
+    """The pruned model, with what was tried and what stayed."""
+    metrics = results["prune"].metrics
+    return [GateLine(name="pruned", metrics=metrics, note=_attempts_note(metrics))]
+
+
+def _attempts_note(metrics: Mapping[str, Any]) -> str:
+    tried = metrics["tried"]
+    if metrics["kept"] is None:
+        worst = ", ".join(f"{attempt['drop_points']:.1f}" for attempt in tried)
+        return f"left out: attempts lost {worst} points"
+    kept = tried[metrics["kept"]]
+    return f"{'second attempt, ' if metrics['kept'] else ''}{kept['gone']}"
+
+
+run = stage(
+    "prune",
+    together=True,
+    libraries=(*TRAINING, "torch-pruning"),
+    reads={"data": "rows", "model": "model", "teacher": "teacher"},
+    reads_if_made={"latency": f"latency/{latency_table.FILE}"},
+    gives=("model",),
+    config=lambda recipe: lesson.with_bits(recipe.prune, recipe.export),
+    wanted=lambda recipe: recipe.prune.enabled,
+    named_files=named_files,
+    takes=lambda form: tasks.class_of(form).distills,
+    check=check,
+    modules={"torch_pruning": "to prune"},
+    gate_lines=gate_lines,
+    is_shared=True,
+    layer_passes=lambda work: recover.layer_passes(work, work.recipe.prune),
+)(fill)

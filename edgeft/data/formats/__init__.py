@@ -11,9 +11,9 @@ from edgeft.data.formats.generation import Messages, Pairs, PlainText, PromptCom
 from edgeft.data.formats.questions import Squad
 from edgeft.data.formats.tags import Spans, Tokens
 from edgeft.errors import RecipeError
-from edgeft.recipe import DataConfig
+from edgeft.recipe import DataConfig, Recipe
 
-__all__ = ["BadRow", "Cleaner", "Columns", "Kind", "NAMED", "kind_of", "task_of"]
+__all__ = ["BadRow", "Cleaner", "Columns", "Kind", "NAMED", "form_of", "kind_of", "task_of"]
 
 DEFAULT_TASK = "text-classification"
 # As dataset.json names them; spans are stored as the tokens that they become.
@@ -33,6 +33,11 @@ def task_of(config: DataConfig) -> str:
     if task.tag == "feature-extraction":
         raise RecipeError("task: feature-extraction has no labelled rows; the data room takes the other tasks")
     return task.tag
+
+
+def form_of(recipe: Recipe) -> str:
+    """The name of the form of a recipe's rows, as far as the recipe tells."""
+    return kind_of(recipe.data, ()).name
 
 
 def kind_of(config: DataConfig, present: Sequence[str]) -> Kind:

@@ -18,10 +18,11 @@ from edgeft.errors import DataError, GateError
 from edgeft.files import write_json
 from edgeft.keys import TRAINING
 from edgeft.models import model_folder
+from edgeft.pipeline.update import update
 from edgeft.pipeline.update.update import MAX_OLD_DROP_POINTS
 from edgeft.progress import say
 from edgeft.recipe import DataConfig, TrainingConfig, UpdateConfig
-from edgeft.stage import Inputs, Metrics, stage
+from edgeft.stage import Inputs, Metrics, Work, stage
 from edgeft.train import tasks
 from edgeft.train.forgetting import EWC_WEIGHT, REHEARSAL_FRACTION
 from edgeft.train.metrics import bootstrap
@@ -36,8 +37,7 @@ Places = npt.NDArray[np.int64]
 Table = dict[str, dict[str, Any]]
 
 
-@stage("update", libraries=TRAINING)
-def run(config: UpdateConfig, inputs: Inputs, out_dir: Path) -> Metrics:
+def fill(config: UpdateConfig, inputs: Inputs, out_dir: Path) -> Metrics:
     """Compare the teacher with the one that it was.
 
     Args:
@@ -267,3 +267,21 @@ def unproved(table: Mapping[str, Mapping[str, Any]], budget: float) -> list[str]
         for name, figures in table.items()
         if name != NEW and exceeds(figures["change_points"], budget) and not lost_for_sure(figures, budget)
     ]
+
+
+def rows_s(work: Work) -> float | None:
+    """Both teachers answer every row."""
+    return None if work.layer_s is None else 2 * work.evaluated_rows * work.teacher_layers * work.layer_s
+
+
+run = stage(
+    "update",
+    libraries=TRAINING,
+    reads={"data": "data", "model": "teacher"},
+    wanted=lambda recipe: recipe.update.run is not None,
+    named_files=lambda recipe: {"earlier": Path(recipe.update.run or "") / "finetune"},
+    check=update.check,
+    is_shared=True,
+    fixed_s=5,
+    rows_s=rows_s,
+)(fill)

@@ -7,15 +7,15 @@ from pathlib import Path
 import edgeft
 from edgeft.data.dataset import Dataset
 from edgeft.keys import RUNNING, SCORING
+from edgeft.pipeline.update import update
 from edgeft.pipeline.update.kept import judged, old_and_new
 from edgeft.recipe import UpdateConfig
-from edgeft.stage import Inputs, Metrics, stage
+from edgeft.stage import Inputs, Metrics, graph_answers_s, stage
 from edgeft.train import tasks
 from edgeft.train.metrics.bootstrap import Measure
 
 
-@stage("update_artifact", libraries=(*RUNNING, *SCORING), kernels=True)
-def run(config: UpdateConfig, inputs: Inputs, out_dir: Path) -> Metrics:
+def fill(config: UpdateConfig, inputs: Inputs, out_dir: Path) -> Metrics:
     """Compare what ships with what shipped, both through the runtime.
 
     Args:
@@ -39,3 +39,16 @@ def measure_of(folder: Path, dataset: Dataset) -> Measure:
     model = edgeft.load(folder)
     task = tasks.of_artifact(dataset, model.manifest)
     return task.measures(task.asked(model, dataset.test), dataset.test)[task.lead]
+
+
+run = stage(
+    "update_artifact",
+    libraries=(*RUNNING, *SCORING),
+    kernels=True,
+    reads={"data": "data", "package": "package"},
+    config=lambda recipe: recipe.update,
+    wanted=update.shipped,
+    named_files=lambda recipe: {"earlier": Path(recipe.update.run or "") / "artifact"},
+    fixed_s=3,
+    rows_s=graph_answers_s,
+)(fill)

@@ -15,6 +15,7 @@ import torch
 from edgeft.cleaning import cleaner
 from edgeft.data import dataset as datasets
 from edgeft.data.dataset import Dataset, Split
+from edgeft.data.formats import form_of
 from edgeft.errors import RecipeError
 from edgeft.keys import TRAINING
 from edgeft.models import model_folder
@@ -258,4 +259,14 @@ def tally(config: AugmentConfig, made: Sequence[Candidate], found: Sequence[Outc
     }
 
 
-run = stage("augment", libraries=(*TRAINING, "sentencepiece"))(fill)
+run = stage(
+    "augment",
+    libraries=(*TRAINING, "sentencepiece"),
+    reads={"data": "data"},
+    reads_if_made={"teacher": "teacher"},
+    gives=("rows",),
+    wanted=lambda recipe: recipe.augment.enabled,
+    named_files=lambda recipe: local_models(recipe.augment),
+    check=lambda recipe: check(recipe.augment, form_of(recipe)),
+    is_shared=True,
+)(fill)
