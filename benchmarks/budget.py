@@ -24,7 +24,7 @@ import edgeft
 from edgeft import artifact, recipe
 from edgeft.data.dataset import Dataset, load
 from edgeft.files import write_json
-from edgeft.stage import RUN_MARKER
+from edgeft.stage_folder import RUN_MARKER
 from edgeft.train.metrics.bootstrap import interval
 
 ROOM = 1.15

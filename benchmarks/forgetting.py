@@ -18,7 +18,7 @@ import movies
 import msgspec
 import numpy as np
 
-from edgeft.data import merge, prepare
+from edgeft.data import prepare
 from edgeft.data.dataset import load as load_dataset
 from edgeft.data.read import sources
 from edgeft.pipeline.update.kept import old_and_new
@@ -100,7 +100,7 @@ def measure(options: argparse.Namespace, seed: int) -> dict[str, list[float]]:
     }
     before, after = (DataConfig(file=str(file), **split) for file in files.values())
     prepare.run(before, sources.local_files(before), folder / "old")
-    merge.run(after, {**sources.local_files(after), "earlier": folder / "old"}, folder / "both")
+    prepare.run(after, {**sources.local_files(after), "earlier": folder / "old"}, folder / "both")
     training: dict[str, Any] = {"method": options.method, "max_length": 48, "seed": seed}
     training |= {"evaluations_per_epoch": 1, "early_stopping_patience": 0}
     teacher = FinetuneConfig(model=MODEL, epochs=options.epochs + 1, **training)

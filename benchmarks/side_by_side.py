@@ -32,12 +32,12 @@ from edgeft.errors import EdgeftError
 from edgeft.files import write_atomically, write_json
 from edgeft.models import model_folder
 from edgeft.pipeline import gates
-from edgeft.pipeline.steps import in_run
+from edgeft.pipeline.stages import in_run
 from edgeft.report import bench_table, facts
 from edgeft.report.bench_page import write as write_page
 from edgeft.report.race_text import describe_noise, describe_speedup
 from edgeft.runtime import load as load_artifact
-from edgeft.stage import read_result
+from edgeft.stage_folder import read_result
 
 HERE, ROOT = Path(__file__).parent, Path(__file__).resolve().parent.parent
 NAMES = {"optimum_onnx": "optimum-onnx, int8", "openvino_int8": "OpenVINO, int8"}

@@ -33,12 +33,13 @@ import edgeft
 from edgeft import recipe
 from edgeft.bench.race import race
 from edgeft.compress.prune import latency_table
+from edgeft.compress.prune.latency_table import FILE
 from edgeft.data.dataset import load
 from edgeft.files import write_json
-from edgeft.pipeline import gates
-from edgeft.pipeline.latency import IN_A_ROW, TABLE
-from edgeft.pipeline.steps import steps
-from edgeft.stage import RUN_MARKER, StageResult, read_result
+from edgeft.pipeline import measure
+from edgeft.pipeline.latency import IN_A_ROW
+from edgeft.pipeline.stages import steps
+from edgeft.stage_folder import RUN_MARKER, StageResult, read_result
 from edgeft.train.evaluate import read_predictions
 from edgeft.train.metrics.bootstrap import interval
 
@@ -155,7 +156,7 @@ def required(folder: Path) -> StageResult:
 def shipped(results: Results, teacher: Path) -> dict[str, float]:
     """What a student has to hold: points of test accuracy, share of the teacher's bytes, times its speed."""
     export, bench, error = (results[name].metrics for name in ("export", "bench", "calibrate"))
-    graph, ratio = shipped(results)["test"], bench["against_teacher"]["ratio"]
+    graph, ratio = measure.shipped(results)["test"], bench["against_teacher"]["ratio"]
     teachers = 100 * results["finetune"].metrics["test"]["accuracy"]
     artifact = 100 * graph["accuracy"]
     size = results["package"].metrics["bytes"]
@@ -275,7 +276,7 @@ def latency(options: argparse.Namespace) -> None:
             artifacts[str(wanted)], left[wanted] = places["package"], results["prune"].metrics["structure"]
         models = {name: edgeft.load(place, threads=1) for name, place in artifacts.items()}
         times = race(models, load(places["data"]).test.texts, QUERIES, QUERIES // 10, IN_A_ROW)
-        table = latency_table.read(places["latency"] / TABLE)
+        table = latency_table.read(places["latency"] / FILE)
         heads = max(table.layers_ms)
         whole = table.predict([heads] * LAYERS, [max(table.layers_ms[heads])] * LAYERS)
         for wanted, structure in left.items():

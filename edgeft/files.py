@@ -25,7 +25,7 @@ from edgeft.errors import OutputFolderError
 if TYPE_CHECKING:
     from filelock import FileLock
 
-# The target's digest, the writer's process id, a random number. `stage.digest` skips whatever ends in .tmp.
+# The target's digest, the writer's process id, a random number. `stage_folder.digest` skips whatever ends in .tmp.
 TEMPORARY = re.compile(r"\.edgeft-(?P<target>[0-9a-f]{8})-(?P<process>\d{1,20})-[0-9a-f]{16}\.tmp")
 NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 FOREIGN_FILE = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"))

@@ -1,4 +1,4 @@
-"""A stage: a plain function that reads folders and writes one folder, whose `stage.json` comes last.
+"""A stage: a plain function that reads folders and writes one folder, and all that a run has to know of it.
 
 The key of a stage is the hash of everything that decides its result (`keys.Ingredients`); a complete folder with the
 same key is not computed again, an unfinished one with the same key is handed back to the stage, which resumes what it
@@ -7,13 +7,11 @@ can.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
-import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,81 +19,30 @@ from typing import Any
 import msgspec
 
 from edgeft import keys, ranks
-from edgeft.errors import OutputFolderError, UserError
-from edgeft.files import file_sha256, is_temporary, make_folder, sweep, sync_folder, sync_tree, write_json
+from edgeft.errors import UserError
+from edgeft.files import file_sha256, sweep, sync_tree, write_json
 from edgeft.keys import Ingredients
 from edgeft.peak_memory import PeakMemory
 from edgeft.progress import say
 from edgeft.recipe import Recipe, StageConfig
-from edgeft.signing import SIGNATURE
+from edgeft.stage_folder import (
+    CHECKPOINTS,
+    COMPLETE,
+    LOGS,
+    UNFINISHED,
+    Inputs,
+    Metrics,
+    StageResult,
+    check_apart,
+    digest,
+    digests_of,
+    nothing_left_behind,
+    prepare,
+    read_result,
+    tidy,
+)
 
-COMPLETE = "stage.json"
-UNFINISHED = "stage.unfinished.json"
-CHECKPOINTS = "checkpoints"
-LOGS = "logs"  # what trackers write of a training; no part of its result
-RUN_MARKER = "run.json"  # in the folder of a pipeline's run
-
-# Right in a stage's folder and not written by it: bookkeeping, and what the owner of an artifact puts beside it later.
-NOT_DIGESTED = (COMPLETE, UNFINISHED, CHECKPOINTS, LOGS, SIGNATURE)
 NOT_KEYED = ("report_to",)  # options that change nothing of what a stage writes
-
-Inputs = Mapping[str, Path]
-Metrics = dict[str, Any]
-
-
-@dataclass(frozen=True, kw_only=True)
-class StageResult:
-    """What `stage.json` holds.
-
-    Attributes:
-        stage: the stage's name.
-        key: hash of all that decided it (`keys.Ingredients`).
-        config: the stage's config as plain values.
-        inputs: digest of each input folder.
-        digest: digest of the files this stage wrote.
-        versions: of edgeft, Python and the libraries that were there.
-        seed: the random seed.
-        metrics: what the stage measured.
-        seconds: wall time of the run that finished it.
-        peak_memory_bytes: largest resident size of the process in that run.
-        code: hash of edgeft's sources; this and what follows is empty in folders of earlier releases.
-        libraries: versions of those that decided it.
-        kernels: hash of the C sources and of what was built of them, where it runs graphs.
-        machine: that its timings rest on, where they decide.
-        facts: what else decided it.
-    """
-
-    stage: str
-    key: str
-    config: dict[str, Any]
-    inputs: dict[str, str]
-    digest: str
-    versions: dict[str, str]
-    seed: int
-    metrics: Metrics = field(default_factory=dict)
-    seconds: float = 0.0
-    peak_memory_bytes: int = 0
-    code: str = ""
-    libraries: dict[str, str] = field(default_factory=dict)
-    kernels: str = ""
-    machine: dict[str, Any] = field(default_factory=dict)
-    facts: dict[str, str] = field(default_factory=dict)
-
-
-# --------------------------------------------------------------------------------------------------- files and digests
-
-
-def digest(path: Path) -> str:
-    """SHA-256 over the names and contents of a folder's files (or one file's), without the bookkeeping of stages."""
-    if path.is_file():
-        return file_sha256(path)
-    total = hashlib.sha256()
-    for file in sorted(item for item in path.rglob("*") if item.is_file()):
-        name = file.relative_to(path)
-        if name.parts[0] in NOT_DIGESTED or name.suffix == ".tmp":
-            continue
-        total.update(f"{name.as_posix()}\0{file_sha256(file)}\n".encode())
-    return total.hexdigest()
 
 
 @functools.cache
@@ -111,108 +58,6 @@ def digest_of_sources(package: Path) -> str:
         if file.suffix in (".py", ".yaml", ".html"):
             total.update(f"{file.relative_to(package).as_posix()}\0{file_sha256(file)}\n".encode())
     return total.hexdigest()
-
-
-# ----------------------------------------------------------------------------------------------------------- the folder
-
-
-def read_result(folder: Path) -> StageResult | None:
-    """The result of a complete stage folder, None where it is not complete."""
-    try:
-        return msgspec.json.decode((folder / COMPLETE).read_bytes(), type=StageResult)
-    except (FileNotFoundError, NotADirectoryError, msgspec.DecodeError, UnicodeDecodeError):
-        return None
-
-
-def digests_of(name: str, inputs: Inputs) -> dict[str, str]:
-    """The digests of a stage's inputs.
-
-    Raises:
-        UserError: one of them is not there.
-    """
-    missing = [f"{label} {path}" for label, path in inputs.items() if not path.exists()]
-    if missing:
-        raise UserError(f"{name}: input not found: {', '.join(missing)}")
-    return {label: digest(path) for label, path in sorted(inputs.items())}
-
-
-def _prepare(out_dir: Path, name: str, key: str) -> None:
-    """Make the folder ready: emptied of what an earlier run left, but for the checkpoints and logs of this very run.
-
-    Raises:
-        OutputFolderError: it holds something that no stage wrote.
-    """
-    marker = out_dir / UNFINISHED
-    if out_dir.exists() and not out_dir.is_dir():
-        raise OutputFolderError(f"{out_dir} is a file; give a folder")
-    ours = marker.exists() or (out_dir / COMPLETE).exists()
-    if not ours and not holds_nothing(out_dir, UNFINISHED):
-        raise OutputFolderError(
-            f"{out_dir} is not empty and was not written by edgeft; give another folder, or empty it yourself"
-        )
-    make_folder(out_dir)
-    same = marker.exists() and _unfinished_key(marker) == key
-    if not same:
-        # A marker without key goes first: at no moment does our folder look like somebody else's or complete, and only
-        # when it is empty does it belong to this key, so that nobody resumes from another run's checkpoint.
-        write_json(marker, {"stage": name, "key": None})
-    (out_dir / COMPLETE).unlink(missing_ok=True)
-    sync_folder(out_dir)  # no power cut brings it back beside half of what it tells of
-    for item in out_dir.iterdir():
-        if item != marker and not (same and item.name in (CHECKPOINTS, LOGS)):
-            shutil.rmtree(item) if item.is_dir() and not item.is_symlink() else item.unlink()
-    sync_folder(out_dir)  # nor the checkpoint of another key beside this one
-    write_json(marker, {"stage": name, "key": key})
-
-
-def holds_nothing(folder: Path, *markers: str) -> bool:
-    """Whether a folder is not there, empty, or has only what a kill leaves while the first marker is written.
-
-    Args:
-        folder: that a marker says is ours.
-        markers: the file that says so, and what is written before it.
-    """
-    if not folder.exists():
-        return True
-    first, *before = markers
-    return all(is_temporary(item.name) or item.name in (f"{first}.tmp", *before) for item in folder.iterdir())
-
-
-def _tidy(out_dir: Path) -> None:
-    """Take away what a complete stage needs no more; a kill may have come before."""
-    if (out_dir / CHECKPOINTS).exists():
-        shutil.rmtree(out_dir / CHECKPOINTS, ignore_errors=True)
-    (out_dir / UNFINISHED).unlink(missing_ok=True)
-    sweep(out_dir)
-    sync_folder(out_dir)
-
-
-def _check_apart(name: str, inputs: Inputs, out_dir: Path) -> None:
-    """Refuse to empty a folder that an input lies in."""
-    for label, path in inputs.items():
-        if path.resolve().is_relative_to(out_dir.resolve()):
-            raise OutputFolderError(
-                f"{name}: its input {label} {path} lies in its output {out_dir}; give another folder"
-            )
-
-
-def _unfinished_key(marker: Path) -> str | None:
-    try:
-        document = msgspec.json.decode(marker.read_bytes())
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return None
-    return document.get("key") if isinstance(document, dict) else None
-
-
-@contextlib.contextmanager
-def _nothing_left_behind(out_dir: Path) -> Iterator[None]:
-    """A user error before anything was written leaves no folder."""
-    try:
-        yield
-    except UserError:
-        if [item.name for item in out_dir.iterdir()] == [UNFINISHED]:
-            shutil.rmtree(out_dir)
-        raise
 
 
 def _check_processes(name: str, together: bool, config: Any) -> None:
@@ -284,6 +129,10 @@ def _always(recipe: Recipe) -> bool:
     return True
 
 
+def _reads_nothing(recipe: Recipe) -> Mapping[str, str]:
+    return {}
+
+
 def _names_no_files(recipe: Recipe) -> Inputs:
     return {}
 
@@ -311,8 +160,8 @@ class Stage:
         kernels: whether edgeft's kernels do, as it runs graphs.
         machine: gives what its timings rest on; None: none of them decides or is compared.
         facts: what else decides.
-        reads: label of an input to its role; "role/file" is one file of the folder.
-        reads_if_made: likewise, of roles that a run may lack.
+        reads: gives label to role of each input from the run; "role/file" is one file of the folder.
+        reads_if_there: stages whose folders are inputs, too, where a run has them.
         gives: the roles of its folder.
         config: its options, taken from a recipe; None: the part of its name.
         wanted: whether a recipe asks for it.
@@ -334,8 +183,8 @@ class Stage:
     kernels: bool = False
     machine: Callable[[], dict[str, Any]] | None = None
     facts: Mapping[str, str] = field(default_factory=dict)
-    reads: Mapping[str, str] = field(default_factory=dict)
-    reads_if_made: Mapping[str, str] = field(default_factory=dict)
+    reads: Callable[[Recipe], Mapping[str, str]] = _reads_nothing
+    reads_if_there: tuple[str, ...] = ()
     gives: tuple[str, ...] = ()
     config: Callable[[Recipe], StageConfig] | None = None
     wanted: Callable[[Recipe], bool] = _always
@@ -347,7 +196,7 @@ class Stage:
     is_shared: bool = False
     layer_passes: Callable[[Work], float] | None = None
     fixed_s: float = 0.0
-    rows_s: Callable[[Work], float] | None = None
+    rows_s: Callable[[Work], float | None] | None = None
 
     def config_of(self, recipe: Recipe) -> StageConfig:
         """Its options, as a recipe has them."""
@@ -393,7 +242,7 @@ class Stage:
         if done and done.key == decides.key and not changed:
             say(f"{self.name}: complete, kept ({out_dir})")
             if ranks.is_main():
-                _tidy(out_dir)
+                tidy(out_dir)
             return done
         if done:
             say(f"{self.name}: {changed or keys.differences(done, decides, inputs)}; computed again")
@@ -418,7 +267,7 @@ class Stage:
         )
         if ranks.is_main():
             write_json(out_dir / COMPLETE, result)
-            _tidy(out_dir)
+            tidy(out_dir)
         return result
 
     def _filled(self, config: Any, inputs: Inputs, out_dir: Path, key: str) -> Metrics:
@@ -426,10 +275,10 @@ class Stage:
         if not ranks.is_main():
             with tempfile.TemporaryDirectory(prefix=f"edgeft-{self.name}-") as scratch:
                 return self.fill(config, inputs, Path(scratch))
-        _check_apart(self.name, inputs, out_dir)
-        _prepare(out_dir, self.name, key)
+        check_apart(self.name, inputs, out_dir)
+        prepare(out_dir, self.name, key)
         say(f"{self.name}: {out_dir}")
-        with _nothing_left_behind(out_dir):
+        with nothing_left_behind(out_dir):
             metrics = self.fill(config, inputs, out_dir)
         sweep(out_dir)
         sync_tree(out_dir, (COMPLETE, UNFINISHED, CHECKPOINTS, LOGS))

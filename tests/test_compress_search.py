@@ -28,7 +28,7 @@ from edgeft.errors import GateError, OutputFolderError, RecipeError, UserError
 from edgeft.models import model_folder
 from edgeft.models.shapes import structure_of
 from edgeft.pipeline import run as pipeline
-from edgeft.pipeline.steps import steps
+from edgeft.pipeline.stages import steps
 from edgeft.recipe import DistillConfig, Recipe
 from edgeft.search.budgeted import candidate, front, job, page, results, run, sampler
 from edgeft.search.budgeted.front import Row
@@ -36,7 +36,7 @@ from edgeft.search.budgeted.job import Job
 from edgeft.search.budgeted.results import Found
 from edgeft.search.budgeted.trial import Follower, optimistic
 from edgeft.search.space import Choices, Range
-from edgeft.stage import read_result
+from edgeft.stage_folder import read_result
 from edgeft.train import tasks
 from edgeft.train.loop.watch import Training
 

@@ -19,7 +19,7 @@ from edgeft import artifact, recipe
 from edgeft.data import dataset
 from edgeft.models import model_folder
 from edgeft.runtime import verify
-from edgeft.stage import read_result
+from edgeft.stage_folder import read_result
 
 ARCHIVE = Path(__file__).parent / "folders" / "2026-11-30.tar.xz"
 ARTIFACTS = (

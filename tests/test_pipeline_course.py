@@ -12,7 +12,7 @@ from edgeft.models import model_folder
 from edgeft.pipeline.course import Course
 from edgeft.progress import Bar, about, part_of
 from edgeft.search.trial import described
-from edgeft.stage import StageResult
+from edgeft.stage_folder import StageResult
 
 NAMES = ["data", "finetune", "distill", "export", "artifact"]
 ROWS = {"train": 1000, "validation": 100, "test": 100, "unlabelled": 0}

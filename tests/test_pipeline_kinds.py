@@ -16,7 +16,7 @@ from support import last_json
 from support_encoders import tiny_encoder
 from support_kinds import KINDS, TASKS, columns_of, pair_tokenizer
 
-import edgeft
+import edgeft.stage_folder
 from edgeft import recipe
 from edgeft.pipeline import summary
 from edgeft.pipeline.run import run_pipeline
@@ -79,7 +79,7 @@ def test_the_run_says_its_own_metric_everywhere(shipped: tuple[str, Path, str]) 
     lead, second = tasks.class_of(kind).lead_of(names), SECONDS[kind]
     assert f"pipeline: baseline: nothing for {kind} rows, left out" in said
     assert not (folder / "baseline").exists()
-    assert edgeft.stage.read_result(folder / "prune").metrics["kept"] == 0
+    assert edgeft.stage_folder.read_result(folder / "prune").metrics["kept"] == 0
     manifest = edgeft.load(folder / "artifact").manifest
     for name in ("teacher", "artifact"):
         assert {lead, second} <= set(manifest.metrics[name])

@@ -11,11 +11,12 @@ import pytest
 from support_kinds import dataset_of, trained
 
 from edgeft import recipe
+from edgeft.compress.distill.lesson import with_bits
 from edgeft.compress.prune import latency_table
 from edgeft.compress.prune.structure import Cut
 from edgeft.data import dataset as datasets
 from edgeft.pipeline import latency
-from edgeft.pipeline.steps import in_run, knowing_bits, steps
+from edgeft.pipeline.stages import in_run, steps
 from edgeft.recipe import BenchConfig, PruneConfig
 
 
@@ -75,12 +76,12 @@ def test_a_table_is_measured_where_pruning_needs_one(options: dict[str, Any], wa
 
 def test_training_in_int8_knows_the_bits_of_the_export() -> None:
     whole = recipe.load("small", {"export.weight_bits": 4, "export.embedding_bits": 8})
-    told = knowing_bits(whole, whole.prune)
+    told = with_bits(whole.prune, whole.export)
     assert (told.weight_bits, told.embedding_bits) == (4, 8)
     own = dataclasses.replace(whole.prune, weight_bits=8)
-    assert knowing_bits(whole, own).weight_bits == 8
+    assert with_bits(own, whole.export).weight_bits == 8
     without = dataclasses.replace(whole.prune, int8_epochs=0.0)
-    assert knowing_bits(whole, without) == without
+    assert with_bits(without, whole.export) == without
 
 
 def test_the_bench_writes_the_same_table(run: Any, tiny_tokenizer: Any, tmp_path: Path) -> None:

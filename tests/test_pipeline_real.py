@@ -27,7 +27,7 @@ from edgeft.pipeline import ship, summary
 from edgeft.report import facts
 from edgeft.report.race_text import describe_speedup
 from edgeft.runtime import replay
-from edgeft.stage import read_result
+from edgeft.stage_folder import read_result
 from edgeft.train.loop.batches import encode
 
 pytestmark = pytest.mark.slow

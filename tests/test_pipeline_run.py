@@ -15,7 +15,7 @@ from edgeft import artifact, recipe
 from edgeft.pipeline import gates
 from edgeft.pipeline.run import run_pipeline
 from edgeft.runtime.machine import host
-from edgeft.stage import COMPLETE, StageResult, read_result
+from edgeft.stage_folder import COMPLETE, StageResult, read_result
 
 Command = Callable[..., tuple[int, str, str]]
 SETTINGS: dict[str, Any] = {

@@ -14,9 +14,10 @@ from support import last_json
 
 from edgeft import artifact, recipe
 from edgeft.errors import RecipeError
+from edgeft.pipeline.preflight import check_ships, feasible, left_out, preflight
 from edgeft.pipeline.run import plan, run_pipeline
-from edgeft.pipeline.steps import check_ships, feasible, in_run, left_out, preflight, steps
-from edgeft.stage import read_result
+from edgeft.pipeline.stages import in_run, steps
+from edgeft.stage_folder import read_result
 
 OPENINGS = ("so", "the plot was", "a movie", "the film is", "it is so", "a film", "the actor is", "so it was", "it was")
 ENDINGS = ("a plot", "the film", "so so", "the movie", "is it", "was a film", "a movie so", "it is", "so it is")
@@ -112,8 +113,8 @@ def test_a_whole_run_says_it_everywhere(rows: Path, tiny_model: Path, tmp_path: 
 def test_what_can_not_ship_is_said_before_anything_runs(rows: Path, tiny_model: Path) -> None:
     whole = chosen(rows, tiny_model, task="text-generation")
     with pytest.raises(RecipeError, match=r"task: text rows can be trained on, .*; --until finetune trains"):
-        check_ships(whole, "text", {"data", "finetune", "export"})
-    check_ships(whole, "text", {"data", "finetune"})
+        check_ships(whole, {"data", "finetune", "export"})
+    check_ships(whole, {"data", "finetune"})
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ import pytest
 from rich.console import Console
 
 from edgeft.pipeline import ship, summary
-from edgeft.pipeline.launch import ROOMS
-from edgeft.pipeline.steps import modules_needed
+from edgeft.pipeline.preflight import modules_needed
+from edgeft.pipeline.stages import MODULES
 from edgeft.recipe import Recipe
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -27,13 +27,13 @@ def test_the_help_of_until_names_every_stage(command: str, missing: set[str]) ->
     text = (ROOT / "edgeft" / "cli" / f"{command}.py").read_text(encoding="utf-8")
     listed = re.search(r"until: the last stage to run: (.*?)[;]", text, re.DOTALL)
     assert listed is not None
-    assert set(re.findall(r"[a-z_]+", listed[1])) - {"or"} == {*ROOMS, "artifact"} - missing
+    assert set(re.findall(r"[a-z_]+", listed[1])) - {"or"} == {*MODULES, "artifact"} - missing
 
 
 def test_train_brings_what_a_run_requires_before_it_starts() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     brought = {re.split(r"[<>=]", line)[0] for line in project["optional-dependencies"]["train"]}
-    needed = {PACKAGE_OF.get(module, module) for module in modules_needed(Recipe(), {*ROOMS, "artifact"})}
+    needed = {PACKAGE_OF.get(module, module) for module in modules_needed(Recipe(), {*MODULES, "artifact"})}
     assert {"jinja2", "matplotlib", "torch-pruning"} < needed
     # The runtime is a choice: [cpu] and [gpu] provide the same module, so [train] can bring neither.
     assert needed - brought == {"onnxruntime"}

@@ -14,13 +14,13 @@ import pytest
 import torch
 from support_faults import Record, Recorder, cuts, folder_after, recorded
 
-from edgeft import artifact, files, keys, stage
+from edgeft import artifact, files, keys, stage, stage_folder
 from edgeft.artifact import InputSpec, Manifest, Quantization
 from edgeft.errors import ArtifactError
 from edgeft.export import package
 from edgeft.pipeline.run import run_folder
 from edgeft.recipe import StageConfig
-from edgeft.stage import CHECKPOINTS, Inputs, StageResult
+from edgeft.stage_folder import CHECKPOINTS, Inputs, StageResult
 from edgeft.train.loop import checkpoints
 
 CUTS = int(os.environ.get("EDGEFT_CUTS", "500"))  # of all tests here together
@@ -97,7 +97,7 @@ def run(root: Path, seed: int) -> dict[str, StageResult]:
 
 def contents(root: Path) -> dict[str, bytes]:
     """Every file of a run, of those that tell of seconds and memory only that they are there."""
-    timed = (stage.COMPLETE, "run.lock")
+    timed = (stage_folder.COMPLETE, "run.lock")
     paths = sorted(path for path in root.rglob("*") if path.is_file())
     return {path.relative_to(root).as_posix(): b"" if path.name in timed else path.read_bytes() for path in paths}
 
@@ -107,8 +107,8 @@ def broken(root: Path) -> list[str]:
     wrong = []
     for name in STAGES:
         folder = root / "run" / name
-        done = stage.read_result(folder)
-        if done is not None and done.digest != stage.digest(folder):
+        done = stage_folder.read_result(folder)
+        if done is not None and done.digest != stage_folder.digest(folder):
             wrong.append(name)
         if name in ("package", "artifact") and not is_whole(folder) and done is not None and name not in wrong:
             wrong.append(name)
@@ -233,11 +233,11 @@ def test_each_sync_of_a_stage_is_needed(
     earlier(root)
     with monkeypatch.context() as patch:
         if without:
-            patch.setattr(stage, without, lambda *_: None)
+            patch.setattr(stage if without == "sync_tree" else stage_folder, without, lambda *_: None)
         record = recorded(root, lambda recorder: train_alone(root, 2))
     for place, _ in folders_after(record, tmp_path / "after", 60 if without is None else 1000, seed=3):
-        done = stage.read_result(place / "out")
-        faults += done is not None and done.digest != stage.digest(place / "out")
+        done = stage_folder.read_result(place / "out")
+        faults += done is not None and done.digest != stage_folder.digest(place / "out")
         try:
             train_alone(place, 2)
         except AssertionError:  # of fill_train

@@ -27,7 +27,7 @@ from edgeft.search.folder import search_folder
 from edgeft.search.results import Found
 from edgeft.search.space import Choices, Range
 from edgeft.search.trial import Follower, Job, work
-from edgeft.stage import read_result
+from edgeft.stage_folder import read_result
 from edgeft.train.finetune import run as finetune
 from edgeft.train.loop.watch import Watcher, watching
 

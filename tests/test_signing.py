@@ -16,7 +16,7 @@ import pytest
 from support_counts import write_artifact
 
 import edgeft
-from edgeft import artifact, signing, stage
+from edgeft import artifact, signing, stage_folder
 from edgeft.artifact import MANIFEST
 from edgeft.bench.harness.subjects import remote
 from edgeft.errors import ArtifactError, EdgeftError, MissingExtraError, UserError
@@ -107,10 +107,10 @@ def test_a_key_is_its_owners_alone_and_never_written_over(signed: Signed) -> Non
 
 def test_the_signature_is_no_part_of_manifest_digest_or_stage(signed: Signed) -> None:
     assert SIGNATURE not in artifact.read_manifest(signed.folder).files
-    with_it = stage.digest(signed.folder)
+    with_it = stage_folder.digest(signed.folder)
     assert (signed.folder / SIGNATURE).stat().st_size == 64
     (signed.folder / SIGNATURE).unlink()
-    assert stage.digest(signed.folder) == with_it  # a signed run is not run again
+    assert stage_folder.digest(signed.folder) == with_it  # a signed run is not run again
 
 
 # ------------------------------------------------------------------------------------------------------------- refusals

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from edgeft import files, keys, stage
+from edgeft import files, keys, stage, stage_folder
 from edgeft.errors import OutputFolderError, UserError
 from edgeft.files import written_whole
 from edgeft.recipe import ReportConfig
-from edgeft.stage import CHECKPOINTS, COMPLETE, UNFINISHED, Inputs, StageResult
+from edgeft.stage_folder import CHECKPOINTS, COMPLETE, UNFINISHED, Inputs, StageResult
 
 Fill = Callable[[Any, Inputs, Path], dict[str, Any]]
 
@@ -61,11 +61,11 @@ def names(folder: Path) -> set[str]:
 def test_the_result_is_in_the_folder(counted: Fixture) -> None:
     result = counted.run()
     assert names(counted.out) == {"model.txt", COMPLETE}
-    assert stage.read_result(counted.out) == result
+    assert stage_folder.read_result(counted.out) == result
     assert result.stage == "counted"
     assert result.config == {"mistakes": 2, "texts": True, "seed": 3}
-    assert result.inputs == {"data": stage.digest(counted.source)}
-    assert result.digest == stage.digest(counted.out)
+    assert result.inputs == {"data": stage_folder.digest(counted.source)}
+    assert result.digest == stage_folder.digest(counted.out)
     assert (result.seed, result.metrics) == (3, {"accuracy": 0.5})
     assert result.seconds > 0
     assert result.peak_memory_bytes > 1_000_000
@@ -206,7 +206,7 @@ def test_a_result_of_an_earlier_release_is_read_and_computed_again(
     for name in ("code", "libraries", "kernels", "machine", "facts"):
         del document[name]
     (counted.out / COMPLETE).write_text(json.dumps({**document, "key": "of an earlier release"}))
-    earlier = stage.read_result(counted.out)
+    earlier = stage_folder.read_result(counted.out)
     assert earlier is not None
     assert earlier.metrics == {"accuracy": 0.5}
     counted.run()
@@ -227,9 +227,9 @@ def test_every_change_of_a_kernel_changes_their_version(tmp_path: Path) -> None:
 
 
 def test_the_stages_declare_what_decides_them() -> None:
-    from edgeft.pipeline import launch
+    from edgeft.pipeline.stages import MODULES, stage_of
 
-    stages = {name: launch.stage_of(name) for name in launch.ROOMS}
+    stages = {name: stage_of(name) for name in MODULES}
     timed = {name for name, one in stages.items() if one.machine}
     assert timed == {"baseline", "latency", "export", "bench"}
     graphs = {name for name, one in stages.items() if one.kernels}
@@ -261,7 +261,7 @@ def test_a_tampered_output_runs_again(counted: Fixture, damage: str) -> None:
 def test_a_broken_stage_json_runs_again(counted: Fixture, content: bytes) -> None:
     counted.run()
     (counted.out / COMPLETE).write_bytes(content)
-    assert stage.read_result(counted.out) is None
+    assert stage_folder.read_result(counted.out) is None
     counted.run()
     assert counted.runs == 2
 
@@ -409,7 +409,7 @@ def test_a_kill_at_any_moment_never_looks_complete_or_foreign(
     for moment in range(100):
         shutil.rmtree(counted.out, ignore_errors=True)
         prepare(counted, before)
-        digest = stage.digest(counted.out)
+        digest = stage_folder.digest(counted.out)
         with monkeypatch.context() as patch:
             killed_before_step(patch, moment)
             try:
@@ -417,8 +417,8 @@ def test_a_kill_at_any_moment_never_looks_complete_or_foreign(
                 break
             except Killed:
                 pass
-        done = stage.read_result(counted.out)
-        assert done is None or stage.digest(counted.out) in (digest, done.digest), moment
+        done = stage_folder.read_result(counted.out)
+        assert done is None or stage_folder.digest(counted.out) in (digest, done.digest), moment
         counted.run()  # neither refused nor wrong
         assert (counted.out / "model.txt").read_text() == "a\na\n"
         assert names(counted.out) - {UNFINISHED} == {"model.txt", COMPLETE}, moment
@@ -430,7 +430,7 @@ def prepare(counted: Fixture, before: str) -> None:
         counted.run(mistakes=1 if before == "older" else 2)
     if before == "tampered":
         (counted.out / "model.txt").write_text("x")
-        (counted.out / UNFINISHED).write_text(f'{{"key": "{stage.read_result(counted.out).key}"}}')  # type: ignore[union-attr]
+        (counted.out / UNFINISHED).write_text(f'{{"key": "{stage_folder.read_result(counted.out).key}"}}')  # type: ignore[union-attr]
     if before == "unfinished":
         counted.fill = interrupted
         with pytest.raises(KeyboardInterrupt):
@@ -470,12 +470,12 @@ def test_a_killed_process_leaves_no_complete_folder_and_the_next_one_completes_i
         child.send_signal(signal.SIGKILL)
         assert child.wait(10) == -signal.SIGKILL
     assert names(counted.out) == {UNFINISHED, "stray.txt", CHECKPOINTS, f"{CHECKPOINTS}/half"}
-    assert stage.read_result(counted.out) is None
+    assert stage_folder.read_result(counted.out) is None
     subprocess.run([*command, "live"], check=True, timeout=60, stderr=subprocess.DEVNULL)
-    result = stage.read_result(counted.out)
+    result = stage_folder.read_result(counted.out)
     assert result
     assert result.metrics == {"resumed": True}
-    assert result.digest == stage.digest(counted.out)
+    assert result.digest == stage_folder.digest(counted.out)
     assert names(counted.out) == {COMPLETE, "model.txt"}
 
 
@@ -484,20 +484,20 @@ def test_a_killed_process_leaves_no_complete_folder_and_the_next_one_completes_i
 
 def test_digest_sees_names_and_contents_but_not_bookkeeping(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("1")
-    first = stage.digest(tmp_path)
+    first = stage_folder.digest(tmp_path)
     (tmp_path / COMPLETE).write_text("{}")
     (tmp_path / UNFINISHED).write_text("{}")
     (tmp_path / CHECKPOINTS).mkdir()
     (tmp_path / CHECKPOINTS / "step").write_text("x")
-    assert stage.digest(tmp_path) == first
+    assert stage_folder.digest(tmp_path) == first
     (tmp_path / "a").rename(tmp_path / "b")
-    assert stage.digest(tmp_path) != first
+    assert stage_folder.digest(tmp_path) != first
 
 
 def test_digest_of_a_file_is_its_sha256(tmp_path: Path) -> None:
     (tmp_path / "abc").write_bytes(b"abc")
     known = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-2, appendix B.1
-    assert stage.digest(tmp_path / "abc") == files.file_sha256(tmp_path / "abc") == known
+    assert stage_folder.digest(tmp_path / "abc") == files.file_sha256(tmp_path / "abc") == known
 
 
 def test_sources_that_change_change_the_code_version(tmp_path: Path) -> None:

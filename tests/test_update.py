@@ -20,7 +20,7 @@ from edgeft.pipeline.run import run_pipeline
 from edgeft.pipeline.update import kept
 from edgeft.pipeline.update.update import check_apart
 from edgeft.recipe import UpdateConfig
-from edgeft.stage import digest, read_result
+from edgeft.stage_folder import digest, read_result
 from edgeft.train.forgetting import REHEARSAL_FRACTION
 from edgeft.train.loop import checkpoints
 from edgeft.train.metrics import bootstrap

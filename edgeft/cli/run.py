@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from edgeft import recipe
 from edgeft.cli.app import Json, app, need_training, print_json, stdout
 from edgeft.models import hub
-from edgeft.stage import StageResult
+from edgeft.stage_folder import StageResult
 
 
 @app.command

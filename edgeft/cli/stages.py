@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from edgeft import ranks, recipe
 from edgeft.cli.app import Flat, Json, app, need_training, print_json, stdout
@@ -17,6 +18,7 @@ from edgeft.recipe import (
     ExportConfig,
     FinetuneConfig,
     PruneConfig,
+    Recipe,
     StageConfig,
 )
 
@@ -24,9 +26,10 @@ from edgeft.recipe import (
 def _stage(name: str, config: StageConfig, inputs: dict[str, Path], out: Path, json: bool) -> None:
     """Check the flags, run one stage, print its metrics."""
     from edgeft.pipeline import launch
+    from edgeft.pipeline.stages import stage_of
 
     recipe.check_stage(name, config)
-    result = launch.run(name, config, inputs, out)
+    result = launch.run(stage_of(name), config, {**inputs, **_named_files(name, config)}, out)
     if not ranks.is_main():
         return
     if json:
@@ -35,6 +38,14 @@ def _stage(name: str, config: StageConfig, inputs: dict[str, Path], out: Path, j
         from edgeft.pipeline import summary
 
         summary.show_metrics(result, stdout())
+
+
+def _named_files(name: str, config: StageConfig) -> dict[str, Path]:
+    """The files and folders that a stage's options name as its inputs."""
+    from edgeft.pipeline.stages import stage_of
+
+    parts: dict[str, Any] = {name: config} if name in {part.name for part in dataclasses.fields(Recipe)} else {}
+    return dict(stage_of(name).named_files(dataclasses.replace(Recipe(), **parts)))
 
 
 @app.command
@@ -53,12 +64,9 @@ def finetune(
     hub.check(config.model)
     need_training()
     from edgeft.models import model_folder
-    from edgeft.train.swapped import terms_file
 
-    place = model_folder.find(config.model)
     model_folder.facts(config.model)  # refused before rows are read
-    local = {"model": place} if isinstance(place, Path) else {}
-    _stage("finetune", config, {"data": data, **local, **terms_file(config.identity_terms)}, out, json)
+    _stage("finetune", config, {"data": data}, out, json)
 
 
 @app.command
@@ -78,11 +86,9 @@ def augment(
         out: the data folder with more training rows.
     """
     need_training()
-    from edgeft.train.augment.augment import local_models
-
     config = config or AugmentConfig()
     judge = {"teacher": teacher} if teacher and config.teacher_agrees else {}
-    _stage("augment", config, {"data": data, **judge, **local_models(config)}, out, json)
+    _stage("augment", config, {"data": data, **judge}, out, json)
 
 
 @app.command
@@ -97,12 +103,7 @@ def distill(
         out: the model folder.
     """
     need_training()
-    from edgeft.models import model_folder
-
-    config = config or DistillConfig()
-    place = model_folder.find(config.student) if config.student else None
-    student = {"student": place} if isinstance(place, Path) else {}
-    _stage("distill", config, {"data": data, "teacher": teacher, **student}, out, json)
+    _stage("distill", config or DistillConfig(), {"data": data, "teacher": teacher}, out, json)
 
 
 @app.command
@@ -127,8 +128,7 @@ def prune(
     config = config or PruneConfig()
     if config.max_latency_ms is not None and config.latency_table is None:
         raise RecipeError("prune: --max-latency-ms needs --latency-table FILE; `edgeft latency` measures one")
-    table = {"latency": Path(config.latency_table)} if config.latency_table else {}
-    _stage("prune", config, {"data": data, "model": model, "teacher": teacher, **table}, out, json)
+    _stage("prune", config, {"data": data, "model": model, "teacher": teacher}, out, json)
 
 
 @app.command

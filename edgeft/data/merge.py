@@ -28,7 +28,7 @@ from edgeft.errors import DataError
 from edgeft.files import write_json
 from edgeft.progress import say
 from edgeft.recipe import DataConfig
-from edgeft.stage import Inputs, Metrics
+from edgeft.stage_folder import Inputs, Metrics
 
 EARLIER = "earlier.json"
 KNOWN = "stands in the earlier run"

@@ -22,7 +22,8 @@ from edgeft.models import model_folder
 from edgeft.progress import say
 from edgeft.recipe import ExportConfig, Recipe
 from edgeft.runtime.machine import host
-from edgeft.stage import CHECKPOINTS, RUN_MARKER, GateLine, Inputs, Metrics, StageResult, Work, stage
+from edgeft.stage import GateLine, Work, stage
+from edgeft.stage_folder import CHECKPOINTS, RUN_MARKER, Inputs, Metrics, StageResult
 from edgeft.train import evaluate
 
 CHOSEN_SPEED = re.compile(r"\d+\.\d+ times faster than fp32 here")
@@ -76,8 +77,6 @@ def fill(config: ExportConfig, inputs: Inputs, out_dir: Path) -> Metrics:
     return {**found, "precision": quantization.precision, "quantization": dataclasses.asdict(quantization)}
 
 
-
-
 def check(recipe: Recipe) -> None:
     """Whether the precision is one that a pipeline can measure, and its options do something.
 
@@ -93,9 +92,7 @@ def gate_lines(results: Mapping[str, StageResult]) -> list[GateLine]:
     """The fp32 graph, and the one that was chosen where that is another."""
     metrics, raced = results["export"].metrics, raced_forms(results)
     difference = metrics["parity"]["max_logit_difference"]
-    lines = [
-        GateLine(name=FP32_GRAPH, metrics=metrics["fp32"], note=f"logits within {difference:.0e} of torch")
-    ]
+    lines = [GateLine(name=FP32_GRAPH, metrics=metrics["fp32"], note=f"logits within {difference:.0e} of torch")]
     if metrics["precision"] != "fp32":
         precision = metrics["precision"]
         note = precision_reason(metrics, raced)
@@ -130,7 +127,7 @@ run = stage(
     libraries=EXPORTING,
     kernels=True,
     machine=host.identity,
-    reads={"data": "data", "model": "model"},
+    reads=lambda recipe: {"data": "data", "model": "model"},
     check=check,
     modules={"onnxruntime": "to run the artifact", "onnx": "to export"},
     gate_lines=gate_lines,

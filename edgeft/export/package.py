@@ -34,7 +34,8 @@ from edgeft.runtime.verify import (
     record,
     replay,
 )
-from edgeft.stage import Inputs, Metrics, digest, stage
+from edgeft.stage import stage
+from edgeft.stage_folder import Inputs, Metrics, digest
 from edgeft.train import tasks
 
 GOLDEN_ROWS, LEAST_ROWS = 32, 30
@@ -174,7 +175,7 @@ run = stage(
     "package",
     libraries=("onnx", *RUNNING),
     kernels=True,
-    reads={"data": "data", "export": "export", "calibrate": "calibrate"},
+    reads=lambda recipe: {"data": "data", "export": "export", "calibrate": "calibrate"},
     config=lambda recipe: StageConfig(seed=recipe.seed),
     fixed_s=2,
     rows_s=lambda work: 0.0,

@@ -13,7 +13,7 @@ from edgeft.pipeline import gates, scrutiny
 from edgeft.recipe import Recipe
 from edgeft.report import facts
 from edgeft.report.race_text import describe_noise, describe_speedup
-from edgeft.stage import StageResult
+from edgeft.stage_folder import StageResult
 
 ORDER = ("baseline", "teacher", "student", "artifact")
 TEXT = '"some text"'

@@ -8,23 +8,28 @@ from dataclasses import dataclass, field
 
 from edgeft.errors import EdgeftError
 from edgeft.models import model_folder
+from edgeft.pipeline import stages
+from edgeft.pipeline.ship import SHIPPING
 from edgeft.progress import Whole, about, say
-from edgeft.recipe import Recipe, TrainingConfig
-from edgeft.stage import StageResult
+from edgeft.recipe import Recipe
+from edgeft.stage import Stage, Work
+from edgeft.stage_folder import StageResult
 from edgeft.train import defaults
 
-# The unit of work is one row through one layer; backward takes twice as long as forward.
-TRAINED = 3
-LOOKS = 4  # at the evaluation rows: while it trains, at its end, and for the closer look
-PRECISIONS = 3  # graphs that an export asks every evaluation row
 RUNTIME = 0.5  # of torch's latency, batch 1
 ALONE = 2.0  # a text asked alone takes so many times its share of a batch
-FORMS, FORM_QUERIES = 10, 1000  # of the latency table
-# What doesn't depend on the rows: loading, capturing, fresh processes. Seconds, of runs on two cores.
-FIXED_S = {"baseline": 1, "update": 5, "latency": 60, "export": 12, "calibrate": 1, "package": 2, "bench": 7}
-FIXED_S |= {"update_artifact": 3, "artifact": 3}
 SETTLED_STEPS, SETTLED_S = 5, 3.0  # of a training before its pace says anything,
 SETTLED_SHARE, SURE_S = 0.05, 30.0  # and this share of it, or so many seconds
+
+NO_WORK = Work(
+    recipe=Recipe(),
+    train_rows=0,
+    unlabelled_rows=0,
+    evaluated_rows=0,
+    epochs=0,
+    teacher_layers=0,
+    student_layers=0,
+)  # before anything is known of it
 
 
 @dataclass
@@ -37,7 +42,7 @@ class Course(Whole):
         before: results that an earlier run left.
         results: of those that ended.
         unchanged: whether all that ended were kept, so that the others of `before` will be.
-        pace_s: of a unit of work in the training before; None: nobody knows yet.
+        pace_s: of a row through one layer, forward, in the training before; None: nobody knows yet.
     """
 
     recipe: Recipe
@@ -57,9 +62,9 @@ class Course(Whole):
         """A stage is done, or was kept: what it took says what the others will."""
         self.results[name] = result
         self.unchanged &= result == self.before.get(name)
-        units = self.units(name)
-        if name in ("finetune", "distill", "prune") and units and result.seconds:
-            self.pace_s = result.seconds / units
+        passes = self.passes(name)
+        if passes and result.seconds:
+            self.pace_s = result.seconds / passes
 
     @property
     def where(self) -> str:
@@ -78,8 +83,8 @@ class Course(Whole):
         pace, here = self.pace_s, self.seconds(self.name, self.pace_s)
         if title == self.name and total and _is_settled(done, total, seconds):
             whole = seconds * total / done
-            units = self.units(self.name)
-            pace = pace or (whole / units if units else None)
+            passes = self.passes(self.name)
+            pace = pace or (whole / passes if passes else None)
             here = whole - seconds
         elif here is not None:
             here = max(0.0, here - (time.monotonic() - self.started))
@@ -93,24 +98,43 @@ class Course(Whole):
         """How long a stage takes; None where nobody knows."""
         if self.unchanged and name in self.before:
             return 0.0
-        if name in FIXED_S:
-            asked = self._asked_s(name, pace)
-            return None if asked is None else FIXED_S[name] + asked
-        units = self.units(name)
-        return None if units is None or pace is None else units * pace
+        stage, work = self._stage(name), self.work(pace)
+        if stage.layer_passes is not None:
+            return None if work is None or pace is None else pace * stage.layer_passes(work)
+        if stage.rows_s is None:
+            return None
+        rows_s = stage.rows_s(work or NO_WORK)
+        return None if rows_s is None else stage.fixed_s + rows_s
 
-    def units(self, name: str) -> float | None:
-        """The work of a training; None where it isn't known before it begins."""
+    def passes(self, name: str) -> float | None:
+        """The work of a training; None where it isn't known before it begins, and of what trains nothing."""
+        counted, work = self._stage(name).layer_passes, self.work(None)
+        return None if counted is None or work is None else counted(work)
+
+    def _stage(self, name: str) -> Stage:
+        return stages.stage_of(name) if name in stages.MODULES else SHIPPING
+
+    def work(self, pace: float | None) -> Work | None:
+        """What the stages have to do; None before rows and layers are known."""
         rows, layers = self._rows(), self._layers()
-        config = getattr(self.recipe, name, None)
-        if rows is None or layers is None or not isinstance(config, TrainingConfig):
+        if rows is None or layers is None:
             return None
         teacher, student = layers
-        if name == "finetune":
-            return teacher * (TRAINED * self._epochs(rows["train"]) * rows["train"] + LOOKS * rows["asked"])
-        learnt = rows["train"] + rows["unlabelled"]
-        said = teacher * learnt if name == "distill" else 0  # the teacher's outputs are kept for pruning
-        return said + student * (TRAINED * (config.epochs or 1) * learnt + LOOKS * rows["asked"])
+        trained = self.results.get("finetune")
+        teacher_s = trained.metrics.get("latency_ms", 0.0) / 1e3 if trained else 0.0
+        teacher_s = teacher_s or ALONE * (pace or 0.0) * teacher
+        return Work(
+            recipe=self.recipe,
+            train_rows=rows["train"],
+            unlabelled_rows=rows["unlabelled"],
+            evaluated_rows=rows["evaluated"],
+            epochs=self._epochs(rows["train"]),
+            teacher_layers=teacher,
+            student_layers=student,
+            layer_s=pace,
+            teacher_s=teacher_s,
+            student_s=teacher_s * RUNTIME * student / teacher,
+        )
 
     def _epochs(self, rows: float) -> float:
         """Of fine-tuning: the recipe's, or those that it decides on."""
@@ -118,38 +142,15 @@ class Course(Whole):
         chosen = self.recipe.finetune.epochs or decided.get("epochs", {}).get("value")
         return float(chosen or defaults.epochs(self.recipe.task, round(rows)))
 
-    def _asked_s(self, name: str, pace: float | None) -> float | None:
-        """What a stage that trains nothing takes for its rows and queries."""
-        rows, layers = self._rows(), self._layers()
-        if name in ("baseline", "package"):
-            return 0.0
-        if rows is None or layers is None or pace is None:
-            return None
-        teacher, student = layers
-        trained = self.results.get("finetune")
-        teacher_s = trained.metrics.get("latency_ms", 0.0) / 1e3 if trained else 0.0
-        teacher_s = teacher_s or ALONE * pace * teacher
-        artifact_s = teacher_s * RUNTIME * student / teacher
-        queries = self.recipe.bench.queries + self.recipe.bench.warmup
-        return {
-            "update": 2 * rows["asked"] * teacher * pace,
-            "latency": FORMS * FORM_QUERIES * artifact_s,
-            "export": PRECISIONS * rows["asked"] * artifact_s,
-            "calibrate": rows["asked"] * artifact_s,
-            "bench": queries * (teacher_s + PRECISIONS * artifact_s),
-            "update_artifact": rows["asked"] * artifact_s,
-            "artifact": rows["asked"] * artifact_s,
-        }[name]
-
     def _rows(self) -> dict[str, float] | None:
-        """Rows to train on, to learn from without label, and to ask; None before they are read or augmented."""
+        """Rows to train on, to learn from without label, and to evaluate; None before they are read or augmented."""
         if "data" not in self.results or ("augment" in self.names and "augment" not in self.results):
             return None
         counts = self.results["data"].metrics.get("rows", {})
         found = {name: float(counts.get(name) or 0) for name in ("train", "validation", "test", "unlabelled")}
         if "augment" in self.results:
             found["train"] = float(self.results["augment"].metrics["train_rows"]["after"])
-        return {**found, "asked": found["validation"] + found["test"]}
+        return {**found, "evaluated": found["validation"] + found["test"]}
 
     def _layers(self) -> tuple[int, int] | None:
         """Layers of the teacher and of what is distilled of it."""

@@ -14,7 +14,7 @@ from edgeft.models import model_folder
 from edgeft.recipe import BenchConfig, TrainingConfig
 from edgeft.runtime import load
 from edgeft.runtime.loading import assemble
-from edgeft.stage import Inputs
+from edgeft.stage_folder import Inputs
 from edgeft.train import baseline, evaluate, tasks
 from edgeft.train.tasks import TrainingTask
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from rich import box
 from rich.console import Console
@@ -14,7 +13,8 @@ from edgeft.pipeline import stages
 from edgeft.report import facts
 from edgeft.report.race_text import describe_noise
 from edgeft.report.run_report import GateRow
-from edgeft.stage import GateLine, StageResult
+from edgeft.stage import GateLine
+from edgeft.stage_folder import StageResult
 
 Results = Mapping[str, StageResult]
 

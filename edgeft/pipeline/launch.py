@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import importlib
 import logging
 import os
 import signal
@@ -19,55 +18,29 @@ from edgeft import errors, ranks
 from edgeft.errors import EdgeftError, TrainingError
 from edgeft.files import write_atomically
 from edgeft.recipe import Recipe, StageConfig
-from edgeft.stage import Inputs, Stage, StageResult
+from edgeft.stage import Stage
+from edgeft.stage_folder import Inputs, StageResult
 
 PR_SET_PDEATHSIG = 1  # of prctl(2)
-ROOMS = {
-    "data": "edgeft.data.prepare",
-    "baseline": "edgeft.train.baseline",
-    "finetune": "edgeft.train.finetune",
-    "augment": "edgeft.train.augment.augment",
-    "distill": "edgeft.compress.distill.distill",
-    "latency": "edgeft.pipeline.latency",
-    "prune": "edgeft.compress.prune.prune",
-    "export": "edgeft.export.export",
-    "calibrate": "edgeft.compress.calibrate.calibrate",
-    "package": "edgeft.export.package",
-    "bench": "edgeft.pipeline.measure",
-    "update": "edgeft.pipeline.update.kept",
-    "update_artifact": "edgeft.pipeline.update.kept_artifact",
-}
 
 
-def run(name: str, config: StageConfig, inputs: Inputs, out_dir: Path, room: str = "") -> StageResult:
+def run(stage: Stage, config: StageConfig, inputs: Inputs, out_dir: Path) -> StageResult:
     """Run a stage, in as many processes as its config says; where torchrun started this one, in those.
 
     Args:
-        name: of the stage; its room is imported now.
+        stage: the stage.
         config: of the stage.
         inputs: what it reads.
         out_dir: what it writes.
-        room: the module whose `run` it is; empty: that of `ROOMS`.
 
     Raises:
         EdgeftError: what the stage raises, in whichever process.
         TrainingError: one of several processes ended otherwise.
     """
-    wanted, stage = getattr(config, "processes", 1), stage_of(name, room)
-    if wanted > 1 and ranks.world() == 1 and not stage.is_complete(config, inputs, out_dir):
-        _torchrun(wanted, name, config, inputs, out_dir)
+    processes = getattr(config, "processes", 1)
+    if processes > 1 and ranks.world() == 1 and not stage.is_complete(config, inputs, out_dir):
+        _torchrun(processes, stage.name, config, inputs, out_dir)
     return stage(config, inputs, out_dir)
-
-
-def stage_of(name: str, room: str = "") -> Stage:
-    """A stage by its name; its room is imported now.
-
-    Args:
-        name: of the stage.
-        room: the module whose `run` it is; empty: that of `ROOMS`.
-    """
-    stage: Stage = importlib.import_module(room or ROOMS[name]).run
-    return stage
 
 
 def _torchrun(processes: int, name: str, config: StageConfig, inputs: Inputs, out_dir: Path) -> None:
@@ -115,12 +88,14 @@ def end_with_parent() -> None:
 
 def work(order: Path) -> None:
     """One of the processes; an error is left beside the order, for the one that started them."""
+    from edgeft.pipeline.stages import stage_of
+
     end_with_parent()
     name, config, places, out_dir = msgspec.json.decode(order.read_bytes())
     inputs = {label: Path(place) for label, place in places.items()}
     made: Any = msgspec.convert(config, get_type_hints(Recipe)[name])
     try:
-        run(name, made, inputs, Path(out_dir))
+        run(stage_of(name), made, inputs, Path(out_dir))
     except EdgeftError as error:
         said = msgspec.json.encode([type(error).__name__, str(error)])
         write_atomically(order.with_name(f"error-{ranks.rank()}.json"), said)

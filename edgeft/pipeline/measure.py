@@ -22,7 +22,8 @@ from edgeft.models import model_folder
 from edgeft.pipeline.forms import ARTIFACT, TEACHER, collect_forms
 from edgeft.recipe import BenchConfig
 from edgeft.runtime.machine import host
-from edgeft.stage import GateLine, Inputs, Metrics, StageResult, Work, stage
+from edgeft.stage import GateLine, Work, stage
+from edgeft.stage_folder import Inputs, Metrics, StageResult
 from edgeft.train import tasks
 from edgeft.train.metrics import bootstrap
 from edgeft.train.tasks import TrainingTask
@@ -113,8 +114,8 @@ run = stage(
     libraries=EXPORTING,
     kernels=True,
     machine=host.identity,
-    reads={"data": "data", "package": "package", "teacher": "teacher"},
-    reads_if_made={name: name for name in ("baseline", "distill", "prune", "export")},
+    reads=lambda recipe: {"data": "data", "package": "package", "teacher": "teacher"},
+    reads_if_there=("baseline", "distill", "prune", "export"),
     gate_lines=gate_lines,
     fixed_s=7,
     rows_s=queries_s,

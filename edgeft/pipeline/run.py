@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import shutil
 from collections.abc import Iterator
@@ -11,15 +12,16 @@ from typing import Any
 
 import edgeft
 from edgeft import artifact, recipe
+from edgeft.data.formats import form_of
 from edgeft.errors import OutputFolderError, RecipeError, UserError
 from edgeft.files import make_folder, sweep, take_lock, write_atomically, write_json
-from edgeft.keys import DRAWING, RUNNING, SCORING
 from edgeft.pipeline import early, scrutiny, ship
 from edgeft.pipeline.course import Course
-from edgeft.pipeline.steps import feasible, form, in_run, left_out, preflight, steps
+from edgeft.pipeline.preflight import feasible, left_out, preflight
+from edgeft.pipeline.stages import in_run, steps
 from edgeft.progress import part_of, say
 from edgeft.recipe import Recipe, StageConfig
-from edgeft.stage import RUN_MARKER, Inputs, StageResult, holds_nothing, read_result, stage
+from edgeft.stage_folder import RUN_MARKER, Inputs, StageResult, holds_nothing, read_result
 from edgeft.train import swapped
 
 ARTIFACT = "artifact"
@@ -47,7 +49,7 @@ def run_pipeline(chosen: Recipe, run_dir: Path, until: str | None = None) -> dic
     preflight(whole, names)
     left = left_out(asked)
     if left and ARTIFACT in names:
-        say(f"pipeline: {', '.join(left)}: nothing for {form(asked)} rows, left out")
+        say(f"pipeline: {', '.join(left)}: nothing for {form_of(asked)} rows, left out")
     with run_folder(run_dir):
         write_atomically(run_dir / artifact.RECIPE, recipe.to_yaml(whole).encode())
         return _run(whole, run_dir, names)
@@ -100,8 +102,7 @@ def finish(whole: Recipe, results: dict[str, StageResult], run_dir: Path) -> Sta
         inputs["budget"] = run_dir / ship.BUDGET
     # Its manifest names the keys, and shows figures that stand in no file of theirs.
     facts = {name: result.key for name, result in results.items()}
-    ships = stage(ARTIFACT, libraries=(*RUNNING, *SCORING, *DRAWING), kernels=True, facts=facts)(fill)
-    return ships(config, inputs, run_dir / ARTIFACT)
+    return dataclasses.replace(ship.SHIPPING, fill=fill, facts=facts)(config, inputs, run_dir / ARTIFACT)
 
 
 def check_folder(run_dir: Path) -> bool:

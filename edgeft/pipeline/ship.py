@@ -24,6 +24,7 @@ from edgeft.errors import GateError
 from edgeft.export.export import precision_reason, precision_speedup
 from edgeft.export.package import ship
 from edgeft.files import write_json
+from edgeft.keys import DRAWING, RUNNING, SCORING
 from edgeft.pipeline import card, gates, licences, scrutiny
 from edgeft.pipeline import limits as checks
 from edgeft.pipeline.measure import shipped
@@ -32,11 +33,22 @@ from edgeft.progress import say
 from edgeft.recipe import PruneConfig, Recipe
 from edgeft.report import plots
 from edgeft.report.run_report import ReportInputs, render
-from edgeft.stage import StageResult
+from edgeft.stage import Stage, graph_answers_s
+from edgeft.stage_folder import StageResult
 from edgeft.train import tasks as train_tasks
 from edgeft.train.evaluate import read_predictions
 
 BUDGET = "budget.json"  # in the run folder: that the artifact holds its budget, and what was seen
+
+# The last stage; what fills its folder and which results decide it, the run puts in.
+SHIPPING = Stage(
+    name="artifact",
+    fill=lambda config, inputs, out_dir: {},
+    libraries=(*RUNNING, *SCORING, *DRAWING),
+    kernels=True,
+    fixed_s=3,
+    rows_s=graph_answers_s,
+)
 
 Results = dict[str, StageResult]
 

@@ -14,7 +14,7 @@ from edgeft.pipeline import gates, scrutiny
 from edgeft.pipeline.update.kept import NEW
 from edgeft.report import facts
 from edgeft.report.race_text import describe_speedup
-from edgeft.stage import StageResult
+from edgeft.stage_folder import StageResult
 
 Results = dict[str, StageResult]
 

@@ -21,7 +21,8 @@ from edgeft.recipe import Recipe
 from edgeft.search import space as spaces
 from edgeft.search.space import Space
 from edgeft.search.study import LOCK, exclusive
-from edgeft.stage import NOT_KEYED, holds_nothing
+from edgeft.stage import NOT_KEYED
+from edgeft.stage_folder import holds_nothing
 
 MARKER = "search.json"
 

@@ -20,7 +20,7 @@ from edgeft.files import write_atomically
 from edgeft.report import facts
 from edgeft.search import study as studies
 from edgeft.search.trial import DATA, WHY, Job, score_of, with_options
-from edgeft.stage import read_result
+from edgeft.stage_folder import read_result
 from edgeft.train.tasks import class_of
 
 BEST = "best.yaml"

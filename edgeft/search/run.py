@@ -12,7 +12,7 @@ from edgeft.data.prepare import run as prepare
 from edgeft.data.read import sources
 from edgeft.errors import OutputFolderError, RecipeError
 from edgeft.models import model_folder
-from edgeft.pipeline.steps import preflight
+from edgeft.pipeline.preflight import preflight
 from edgeft.progress import console, say
 from edgeft.recipe import Recipe
 from edgeft.search import results, trial
@@ -22,7 +22,7 @@ from edgeft.search.folder import definition, search_folder
 from edgeft.search.results import Found
 from edgeft.search.trial import DATA, Job
 from edgeft.search.workers import work_together
-from edgeft.stage import digest, read_result
+from edgeft.stage_folder import digest, read_result
 from edgeft.train import methods
 
 MODEL = "finetune.model"

@@ -19,14 +19,12 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from edgeft import recipe
 from edgeft.errors import GateError, ModelError, RecipeError, TrainingError
-from edgeft.pipeline.steps import finetuning
 from edgeft.progress import say
 from edgeft.recipe import Recipe
 from edgeft.search import study as studies
 from edgeft.search.space import Space
-from edgeft.stage import LOGS
-from edgeft.train import methods
-from edgeft.train.finetune import run as finetune
+from edgeft.stage_folder import LOGS
+from edgeft.train import finetune, methods
 from edgeft.train.loop.loop import HISTORY
 from edgeft.train.loop.watch import Training, Watcher, watching
 
@@ -164,7 +162,7 @@ def _trained(job: Job, trial: Trial) -> float:
     whole = with_options(job.base, trial.params)
     say(f"search: trial {trial.number} of {job.trials}: {described(job.base, trial.params)}")
     folder = job.place(trial.number)
-    finetune(whole.finetune, {"data": job.folder / DATA, **finetuning(whole)}, folder)
+    finetune.run(whole.finetune, {"data": job.folder / DATA, **finetune.named_files(whole)}, folder)
     value = best_score(folder)
     if not math.isfinite(value):
         raise TrainingError("the validation score was never a number")

@@ -18,7 +18,8 @@ from edgeft.files import write_json
 from edgeft.keys import SCORING
 from edgeft.recipe import BaselineConfig
 from edgeft.runtime.machine import host
-from edgeft.stage import GateLine, Inputs, Metrics, StageResult, stage
+from edgeft.stage import GateLine, stage
+from edgeft.stage_folder import Inputs, Metrics, StageResult
 from edgeft.train import metrics
 
 PURPOSE = "to train the baseline"
@@ -193,7 +194,7 @@ run = stage(
     "baseline",
     libraries=SCORING,
     machine=host.identity,  # its latency stands beside the artifact's
-    reads={"data": "data"},
+    reads=lambda recipe: {"data": "data"},
     wanted=lambda recipe: recipe.baseline.enabled,
     takes=lambda form: form == "single-label",
     modules={"sklearn": PURPOSE},

@@ -14,7 +14,7 @@ import torch
 from edgeft.data.dataset import Dataset
 from edgeft.models import model_folder
 from edgeft.recipe import TrainingConfig
-from edgeft.stage import digest, read_result
+from edgeft.stage_folder import digest, read_result
 from edgeft.train import tasks
 from edgeft.train.judges.sequences import Logits
 from edgeft.train.tasks import TrainingTask

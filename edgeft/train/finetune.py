@@ -19,12 +19,13 @@ from edgeft.keys import ADAPTING, TRAINING
 from edgeft.models import model_folder
 from edgeft.progress import say
 from edgeft.recipe import FinetuneConfig, Recipe
-from edgeft.stage import GateLine, Inputs, Metrics, StageResult, Work, stage
+from edgeft.stage import GateLine, Work, stage
+from edgeft.stage_folder import Inputs, Metrics, StageResult
 from edgeft.train import defaults, evaluate, forgetting, lengths, methods, mitigation, scrutiny, swapped, tasks
 from edgeft.train.forgetting import Lesson
 from edgeft.train.loop import memory, optim, processes, reporting
-from edgeft.train.loop.work import LOOKS, TRAINED_PASSES, check_training
 from edgeft.train.loop.loop import Evaluate, Loss, Progress, Trainer, plan
+from edgeft.train.loop.work import LOOKS, TRAINED_PASSES, check_training
 from edgeft.train.tasks import Items, TrainingTask
 
 
@@ -152,6 +153,7 @@ def keep(task: TrainingTask, model: Any, config: FinetuneConfig, source: str, ou
     model_folder.save(merged, task.tokenizer, out_dir, task.max_length)
     return figures | scrutiny.of_model(task, merged, found["test"], config)
 
+
 def named_files(recipe: Recipe) -> dict[str, Path]:
     """The local model and the file of identity terms that fine-tuning reads."""
     place = model_folder.find(recipe.finetune.model or "")
@@ -200,7 +202,7 @@ run = stage(
     "finetune",
     together=True,
     libraries=(*TRAINING, *ADAPTING),
-    reads={"data": "data"},
+    reads=lambda recipe: {"data": "data"},
     gives=("teacher", "model"),
     named_files=named_files,
     check=check,

@@ -12,7 +12,8 @@ import transformers
 
 from edgeft.models import model_folder
 from edgeft.progress import track
-from edgeft.stage import CHECKPOINTS, RUN_MARKER, code_version, digest
+from edgeft.stage import code_version
+from edgeft.stage_folder import CHECKPOINTS, RUN_MARKER, digest
 
 NAME = "generated.sqlite"
 # A batch of texts -> what the model makes of each.

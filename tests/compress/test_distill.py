@@ -10,11 +10,10 @@ import pytest
 import torch
 from support_graphs import classifier
 
-from edgeft.compress.distill.distill import make_student
+from edgeft.compress.distill.distill import check_layers, make_student
 from edgeft.errors import ModelError
 from edgeft.models import model_folder
 from edgeft.models.model_folder import Head
-from edgeft.pipeline.steps import check_layers
 from edgeft.recipe import DistillConfig
 
 HEAD = Head("AutoModelForSequenceClassification", ["a", "b", "c"])

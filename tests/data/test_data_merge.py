@@ -43,7 +43,7 @@ def update(tmp_path: Path, old: Path) -> Callable[..., tuple[Dataset, dict[str, 
     def call(rows: Pairs, name: str = "both", earlier: Path = old, **more: Any) -> tuple[Dataset, dict[str, Any]]:
         chosen = config(write_csv(tmp_path / f"{name}.csv", rows, ("text", "label")), **more)
         inputs = {**sources.local_files(chosen), "earlier": earlier}
-        metrics = merge.run(chosen, inputs, tmp_path / name).metrics
+        metrics = prepare(chosen, inputs, tmp_path / name).metrics
         return load(tmp_path / name), metrics
 
     return call
@@ -127,7 +127,7 @@ def test_near_duplicates_of_old_rows_go_where_the_recipe_says_so(tmp_path: Path)
     prepare(chosen, sources.local_files(chosen), tmp_path / "old")
     new = [(f"{text} 2", "up"), *[(f"{'abcdefghij'[i]}{i} entirely other words {i * 7919}", "up") for i in range(10)]]
     after = config(write_csv(tmp_path / "new.csv", new, ("text", "label")), **more)
-    done = merge.run(after, {**sources.local_files(after), "earlier": tmp_path / "old"}, tmp_path / "both")
+    done = prepare(after, {**sources.local_files(after), "earlier": tmp_path / "old"}, tmp_path / "both")
     assert done.metrics["removed"][merge.NEAR] == 1
     made = load(tmp_path / "both")
     assert not any(f"{text} 2" in made.split(name).texts for name in SPLITS)
@@ -181,7 +181,7 @@ def test_rows_of_any_form_are_merged(kind: str, tmp_path: Path) -> None:
         files[name].write_text("".join(json.dumps(row(number)) + "\n" for number in numbers))
     before, after = (config(file, **more) for file in files.values())
     prepare(before, sources.local_files(before), tmp_path / "old")
-    done = merge.run(after, {**sources.local_files(after), "earlier": tmp_path / "old"}, tmp_path / "both")
+    done = prepare(after, {**sources.local_files(after), "earlier": tmp_path / "old"}, tmp_path / "both")
     assert sum(done.metrics["rows"].values()) == 120
     made, old = load(tmp_path / "both"), load(tmp_path / "old")
     assert made.kind == old.kind
@@ -194,7 +194,7 @@ def test_a_slice_column_that_one_side_lacks_is_kept(old: Path, tmp_path: Path) -
     rows = [(text, label, "north") for text, label in NEW]
     file = write_csv(tmp_path / "new.csv", rows, ("text", "label", "region"))  # type: ignore[arg-type]
     chosen = config(file, slice_columns=["region"])
-    merge.run(chosen, {**sources.local_files(chosen), "earlier": old}, tmp_path / "both")
+    prepare(chosen, {**sources.local_files(chosen), "earlier": old}, tmp_path / "both")
     before, both = len(load(old).test), load(tmp_path / "both").test.slices["region"]
     assert both[:before] == [None] * before
     assert set(both[before:]) == {"north"}

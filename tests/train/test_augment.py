@@ -18,7 +18,7 @@ from edgeft.data.dataset import Dataset, Split, split_of
 from edgeft.errors import ModelError, RecipeError
 from edgeft.models import model_folder
 from edgeft.recipe import AugmentConfig
-from edgeft.stage import digest
+from edgeft.stage_folder import digest
 from edgeft.train import generate
 from edgeft.train.augment import translate
 from edgeft.train.augment.augment import check, local_models

@@ -15,9 +15,10 @@ from edgeft.data import dataset as datasets
 from edgeft.data.prepare import run as prepare
 from edgeft.data.read import sources
 from edgeft.errors import ModelError, RecipeError
+from edgeft.pipeline.preflight import preflight
 from edgeft.pipeline.run import run_pipeline
-from edgeft.pipeline.steps import in_run, preflight, steps
-from edgeft.stage import read_result
+from edgeft.pipeline.stages import in_run, steps
+from edgeft.stage_folder import read_result
 from edgeft.train.loop.loop import plan
 
 ROWS = [(text, "bad" if "bad" in text or "awful" in text else "good") for text in SENTENCES]

@@ -13,7 +13,6 @@ import pytest
 import torch
 from support import up_and_down, write_csv
 
-from edgeft.data import merge
 from edgeft.data.dataset import Dataset, load, split_of
 from edgeft.data.prepare import run as prepare
 from edgeft.data.read import sources
@@ -202,7 +201,7 @@ def halves(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
         if name == "old":
             prepare(config, inputs, folder / "old")
         else:
-            merge.run(config, {**inputs, "earlier": folder / "old"}, folder / "both")
+            prepare(config, {**inputs, "earlier": folder / "old"}, folder / "both")
     config = FinetuneConfig(model=str(tiny_model), method="full", learning_rate=2e-3, **{**QUICK, "epochs": 3.0})
     finetune(config, {"data": folder / "old", "model": tiny_model}, folder / "teacher")
     return folder
@@ -293,7 +292,7 @@ def test_other_forms_of_rows_are_held_too(kind: str, tiny_model: Path, tmp_path:
         configs[name] = DataConfig(file=str(file), **SHARES, **more)
     prepare(configs["old"], sources.local_files(configs["old"]), tmp_path / "data")
     inputs = {**sources.local_files(configs["new"]), "earlier": tmp_path / "data"}
-    merge.run(configs["new"], inputs, tmp_path / "both")
+    prepare(configs["new"], inputs, tmp_path / "both")
     first = FinetuneConfig(model=str(tiny_model), method="full", learning_rate=1e-3, **QUICK)
     finetune(first, {"data": tmp_path / "data", "model": tiny_model}, tmp_path / "teacher")
     inputs = {"data": tmp_path / "both", "model": tmp_path / "teacher"}

@@ -18,7 +18,7 @@ from edgeft.data.dataset import load as load_dataset
 from edgeft.errors import ModelError, RecipeError
 from edgeft.models import model_folder
 from edgeft.models.model_folder import Facts
-from edgeft.pipeline.steps import preflight
+from edgeft.pipeline.preflight import preflight
 from edgeft.recipe import DataConfig, FinetuneConfig
 from edgeft.train import methods
 from edgeft.train.evaluate import read_predictions

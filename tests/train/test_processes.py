@@ -19,8 +19,9 @@ from edgeft.data.prepare import run as prepare
 from edgeft.errors import TrainingError, UserError
 from edgeft.models.model_folder import load_classifier
 from edgeft.pipeline import launch
+from edgeft.pipeline.stages import stage_of
 from edgeft.recipe import BaselineConfig, DataConfig, FinetuneConfig
-from edgeft.stage import read_result
+from edgeft.stage_folder import read_result
 from edgeft.train.baseline import run as baseline
 from edgeft.train.loop.processes import Processes
 
@@ -192,16 +193,18 @@ def test_split_frozen_weights_have_the_loss_curve_of_whole_ones(
 
 def test_splitting_what_is_whole_anyway_is_refused(data: Path, steady: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"^finetune.shard_frozen: there is one process"):
-        launch.run("finetune", FinetuneConfig(model=str(steady), shard_frozen=True), {"data": data}, tmp_path / "out")
+        launch.run(
+            stage_of("finetune"), FinetuneConfig(model=str(steady), shard_frozen=True), {"data": data}, tmp_path / "out"
+        )
     config = FinetuneConfig(model=str(steady), method="full", shard_frozen=True, processes=2)
     with pytest.raises(UserError, match=r"^finetune.shard_frozen: nothing is frozen"):
-        launch.run("finetune", config, {"data": data, "model": steady}, tmp_path / "out")
+        launch.run(stage_of("finetune"), config, {"data": data, "model": steady}, tmp_path / "out")
 
 
 def test_the_recipe_starts_processes(data: Path, steady: Path, alone: Path, tmp_path: Path) -> None:
     options = {name.replace("-", "_"): value for name, value in SGD.items()}
     config = FinetuneConfig(model=str(steady), processes=2, **options)  # type: ignore[arg-type]
-    result = launch.run("finetune", config, {"data": data, "model": steady}, tmp_path / "out")
+    result = launch.run(stage_of("finetune"), config, {"data": data, "model": steady}, tmp_path / "out")
     assert losses(tmp_path / "out") == pytest.approx(losses(alone), rel=1e-5)
     assert result.metrics["steps"] == 8
 
@@ -223,7 +226,7 @@ def test_processes_end_with_the_one_that_started_them(data: Path, steady: Path, 
 def test_what_the_user_did_wrong_is_one_line(data: Path, steady: Path, tmp_path: Path) -> None:
     config = FinetuneConfig(model=str(steady), processes=2, freeze_layers=9)
     with pytest.raises(UserError, match=r"^finetune.freeze_layers: 9 layers are to be frozen, and the model has 2"):
-        launch.run("finetune", config, {"data": data, "model": steady}, tmp_path / "out")
+        launch.run(stage_of("finetune"), config, {"data": data, "model": steady}, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -235,7 +238,7 @@ def test_a_training_that_can_not_go_on_is_one_line(
     with pytest.raises(
         TrainingError, match=r"^the loss became nan at step \d+, batch \d+ of \d+ \(rows? .*; lower learning_rate$"
     ):
-        launch.run("finetune", config, {"data": data, "model": steady}, tmp_path / "out")
+        launch.run(stage_of("finetune"), config, {"data": data, "model": steady}, tmp_path / "out")
     assert "Traceback" not in capfd.readouterr().err
 
 
@@ -244,7 +247,7 @@ def test_a_stage_for_one_process_refuses_several(data: Path, tmp_path: Path, mon
     with pytest.raises(UserError, match=r"^baseline: runs in one process, and 2 were started"):
         baseline(BaselineConfig(), {"data": data}, tmp_path / "out")
     with pytest.raises(UserError, match=r"^finetune.processes: 3 processes are asked for, and 2 were started$"):
-        launch.run("finetune", FinetuneConfig(model="demo:x", processes=3), {"data": data}, tmp_path / "out")
+        launch.run(stage_of("finetune"), FinetuneConfig(model="demo:x", processes=3), {"data": data}, tmp_path / "out")
 
 
 @pytest.mark.parametrize("batch", [[4, 7, 1, 9, 2], [4, 7], [4]])

@@ -23,7 +23,8 @@ from edgeft.keys import RUNNING, SCORING
 from edgeft.progress import say
 from edgeft.recipe import CalibrateConfig
 from edgeft.report import scores
-from edgeft.stage import Inputs, Metrics, graph_answers_s, read_result, stage
+from edgeft.stage import graph_answers_s, stage
+from edgeft.stage_folder import Inputs, Metrics, read_result
 from edgeft.train import tasks
 from edgeft.train.tasks import TrainingTask
 
@@ -155,7 +156,7 @@ run = stage(
     "calibrate",
     libraries=(*RUNNING, *SCORING),
     kernels=True,
-    reads={"data": "data", "artifact": "export"},
+    reads=lambda recipe: {"data": "data", "artifact": "export"},
     check=lambda recipe: selective.check(recipe.calibrate, form_of(recipe)),
     fixed_s=1,
     rows_s=graph_answers_s,

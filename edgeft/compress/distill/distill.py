@@ -14,7 +14,8 @@ from edgeft.keys import TRAINING
 from edgeft.models import model_folder, shapes
 from edgeft.models.model_folder import Head
 from edgeft.recipe import DistillConfig, Recipe
-from edgeft.stage import GateLine, Inputs, Metrics, Work, stage
+from edgeft.stage import GateLine, Work, stage
+from edgeft.stage_folder import Inputs, Metrics
 from edgeft.train import evaluate, methods, tasks
 from edgeft.train.loop.work import check_training
 from edgeft.train.tasks import TrainingTask
@@ -83,6 +84,7 @@ def fill(config: DistillConfig, inputs: Inputs, out_dir: Path) -> Metrics:
     model_folder.save(student, tokenizer, out_dir, max_length)
     return {**found, "best_step": progress.best_step, "steps": progress.step}
 
+
 def named_files(recipe: Recipe) -> dict[str, Path]:
     """The folder of the student, where the recipe names a local one."""
     place = model_folder.find(recipe.distill.student) if recipe.distill.student else None
@@ -130,7 +132,7 @@ run = stage(
     "distill",
     together=True,
     libraries=TRAINING,
-    reads={"data": "rows", "teacher": "teacher"},
+    reads=lambda recipe: {"data": "rows", "teacher": "teacher"},
     gives=("model",),
     config=lambda recipe: lesson.with_bits(recipe.distill, recipe.export),
     wanted=lambda recipe: recipe.distill.enabled,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -19,11 +20,13 @@ from edgeft.data.dataset import Split
 from edgeft.errors import RecipeError
 from edgeft.models import model_folder
 from edgeft.progress import say
-from edgeft.recipe import DistillationConfig
+from edgeft.recipe import DistillationConfig, ExportConfig
 from edgeft.train import tasks
 from edgeft.train.loop.loop import Objective
 from edgeft.train.targets import Targets
 from edgeft.train.tasks import Items, TrainingTask
+
+Trained = TypeVar("Trained", bound=DistillationConfig)
 
 OF_STATES = ("hidden_weight", "relation_weight")
 BITS = ("embedding_bits", "weight_bits")

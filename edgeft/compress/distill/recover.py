@@ -21,10 +21,12 @@ from edgeft.errors import RecipeError
 from edgeft.models import shapes
 from edgeft.progress import say
 from edgeft.recipe import DistillationConfig
-from edgeft.stage import CHECKPOINTS
+from edgeft.stage import Work
+from edgeft.stage_folder import CHECKPOINTS
 from edgeft.train import tasks
 from edgeft.train.finetune import validation
 from edgeft.train.loop.loop import HISTORY, Loss, Progress, Trainer, copies, put_back
+from edgeft.train.loop.work import LOOKS, TRAINED_PASSES
 from edgeft.train.tasks import TrainingTask
 
 DEFAULT_RATE = 1e-4

@@ -21,7 +21,8 @@ from edgeft.compress.distill.states import watched
 from edgeft.files import make_folder, rename_synced
 from edgeft.models import model_folder
 from edgeft.progress import track
-from edgeft.stage import CHECKPOINTS, RUN_MARKER, code_version, digest
+from edgeft.stage import code_version
+from edgeft.stage_folder import CHECKPOINTS, RUN_MARKER, digest
 from edgeft.train.tasks import Items, TrainingTask
 from edgeft.train.tasks.base import batches_by_length
 from edgeft.train.tasks.generation import TOKENS

@@ -25,7 +25,8 @@ from edgeft.models import model_folder, shapes
 from edgeft.models.shapes import structure_of
 from edgeft.progress import say
 from edgeft.recipe import DataConfig, PruneConfig, Recipe
-from edgeft.stage import CHECKPOINTS, GateLine, Inputs, Metrics, StageResult, stage
+from edgeft.stage import GateLine, stage
+from edgeft.stage_folder import CHECKPOINTS, Inputs, Metrics, StageResult
 from edgeft.train import evaluate, tasks
 from edgeft.train.loop.loop import HISTORY
 from edgeft.train.loop.work import check_training
@@ -224,6 +225,13 @@ def left(model: Any, before: TrainingTask, after: TrainingTask) -> Metrics:
         found["vocabulary"] = vocabulary.report(before.tokenizer, after.tokenizer, texts)
     return found
 
+
+def reads(recipe: Recipe) -> dict[str, str]:
+    """Rows and models, and the latency table where the run measures one."""
+    table = {"latency": f"latency/{latency_table.FILE}"} if goals.needs_table(recipe) else {}
+    return {"data": "rows", "model": "model", "teacher": "teacher", **table}
+
+
 def named_files(recipe: Recipe) -> dict[str, Path]:
     """The latency table that the recipe names, where it aims at a latency."""
     config = recipe.prune
@@ -272,8 +280,7 @@ run = stage(
     "prune",
     together=True,
     libraries=(*TRAINING, "torch-pruning"),
-    reads={"data": "rows", "model": "model", "teacher": "teacher"},
-    reads_if_made={"latency": f"latency/{latency_table.FILE}"},
+    reads=reads,
     gives=("model",),
     config=lambda recipe: lesson.with_bits(recipe.prune, recipe.export),
     wanted=lambda recipe: recipe.prune.enabled,

@@ -22,7 +22,8 @@ from edgeft.pipeline.update import update
 from edgeft.pipeline.update.update import MAX_OLD_DROP_POINTS
 from edgeft.progress import say
 from edgeft.recipe import DataConfig, TrainingConfig, UpdateConfig
-from edgeft.stage import Inputs, Metrics, Work, stage
+from edgeft.stage import Work, stage
+from edgeft.stage_folder import Inputs, Metrics
 from edgeft.train import tasks
 from edgeft.train.forgetting import EWC_WEIGHT, REHEARSAL_FRACTION
 from edgeft.train.metrics import bootstrap
@@ -277,7 +278,7 @@ def rows_s(work: Work) -> float | None:
 run = stage(
     "update",
     libraries=TRAINING,
-    reads={"data": "data", "model": "teacher"},
+    reads=lambda recipe: {"data": "data", "model": "teacher"},
     wanted=lambda recipe: recipe.update.run is not None,
     named_files=lambda recipe: {"earlier": Path(recipe.update.run or "") / "finetune"},
     check=update.check,

@@ -10,7 +10,8 @@ from edgeft.keys import RUNNING, SCORING
 from edgeft.pipeline.update import update
 from edgeft.pipeline.update.kept import judged, old_and_new
 from edgeft.recipe import UpdateConfig
-from edgeft.stage import Inputs, Metrics, graph_answers_s, stage
+from edgeft.stage import graph_answers_s, stage
+from edgeft.stage_folder import Inputs, Metrics
 from edgeft.train import tasks
 from edgeft.train.metrics.bootstrap import Measure
 
@@ -45,7 +46,7 @@ run = stage(
     "update_artifact",
     libraries=(*RUNNING, *SCORING),
     kernels=True,
-    reads={"data": "data", "package": "package"},
+    reads=lambda recipe: {"data": "data", "package": "package"},
     config=lambda recipe: recipe.update,
     wanted=update.shipped,
     named_files=lambda recipe: {"earlier": Path(recipe.update.run or "") / "artifact"},

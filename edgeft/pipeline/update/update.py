@@ -10,7 +10,7 @@ from typing import Any
 from edgeft import artifact, recipe
 from edgeft.errors import OutputFolderError, RecipeError, UserError
 from edgeft.recipe import Recipe
-from edgeft.stage import RUN_MARKER, read_result
+from edgeft.stage_folder import RUN_MARKER, read_result
 from edgeft.train import forgetting
 
 MAX_OLD_DROP_POINTS = 1.0  # where the recipe names none

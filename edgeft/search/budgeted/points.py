@@ -16,7 +16,7 @@ from edgeft.recipe import Recipe
 from edgeft.search.budgeted import stages
 from edgeft.search.budgeted.job import POINTS, Job
 from edgeft.search.budgeted.trial import folders
-from edgeft.stage import RUN_MARKER, StageResult, read_result
+from edgeft.stage_folder import RUN_MARKER, StageResult, read_result
 
 
 def keep(job: Job, study: optuna.Study, numbers: Collection[int]) -> None:

@@ -15,8 +15,9 @@ from edgeft import artifact, budget, recipe
 from edgeft.errors import GateError, RecipeError, UserError
 from edgeft.files import write_atomically, write_json
 from edgeft.pipeline import gates
+from edgeft.pipeline.preflight import check_ships, feasible
 from edgeft.pipeline.run import alone
-from edgeft.pipeline.steps import check_ships, feasible, form, in_run
+from edgeft.pipeline.stages import in_run
 from edgeft.progress import console, say
 from edgeft.recipe import Recipe
 from edgeft.search import space as spaces
@@ -30,7 +31,8 @@ from edgeft.search.budgeted.trial import constrain, rows_of, work
 from edgeft.search.folder import search_folder
 from edgeft.search.space import Space
 from edgeft.search.study import distribution
-from edgeft.stage import NOT_KEYED, RUN_MARKER, digest, read_result
+from edgeft.stage import NOT_KEYED
+from edgeft.stage_folder import RUN_MARKER, digest, read_result
 
 DIRECTIONS = ("maximize", "minimize", "minimize")  # points above the teacher, latency, size
 SEARCHED = ("distill", "prune", "export", "calibrate", "bench")  # stages that a trial runs
@@ -104,7 +106,7 @@ def base_of(run: Path, settings: Mapping[str, Any]) -> Recipe:
     base = recipe.resolve(recipe.load(str(run / artifact.RECIPE), {"budget": None, **settings}))
     if base.update.run is not None:
         raise RecipeError(f"{run}: is an update of {base.update.run}, which compress doesn't take as yet")
-    check_ships(base, form(base), {"artifact"})
+    check_ships(base, {"artifact"})
     for name in ("data", "finetune", *(["augment"] if base.augment.enabled else [])):
         if read_result(in_run(run)[name]) is None:
             raise UserError(f"{run}: its stage {name} is not complete; let `edgeft pipeline` finish it first")

@@ -9,12 +9,11 @@ from pathlib import Path
 
 import edgeft
 from edgeft.files import rename_synced, write_json
-from edgeft.pipeline.steps import TRAINING, Step, steps
+from edgeft.pipeline.stages import Step, stage_of, steps
 from edgeft.recipe import Recipe
 from edgeft.search.budgeted.job import STAGES, Job
-from edgeft.stage import RUN_MARKER, StageResult, digest, read_result
+from edgeft.stage_folder import RUN_MARKER, StageResult, digest, read_result
 
-LASTING = (*TRAINING, "latency")  # what later trials may share; a table that is measured anew is another one
 READ = ("data", "baseline", "finetune", "augment")  # stages of the run, which no trial runs again
 CACHE = ".cache"
 KEY = 16  # characters of a key that name a folder
@@ -52,7 +51,7 @@ def place_of(job: Job, step: Step) -> Path:
     """The folder of a stage: the run's own where that is complete with the same key, else one of the search's."""
     key = step.key()
     own = job.run / step.name
-    done = read_result(own) if step.name in TRAINING else None  # what was timed earlier compares with nothing
+    done = None if step.stage.kernels else read_result(own)  # what was timed earlier compares with nothing
     if done is not None and done.key == key and done.digest == digest(own):
         return own
     return job.folder / STAGES / f"{step.name}-{key[:KEY]}"
@@ -68,7 +67,7 @@ def tidy(job: Job, needed: Collection[str]) -> None:
     for place in (job.folder / STAGES).iterdir():
         if not place.is_dir() or place.name == CACHE or place.name in needed:
             continue
-        if read_result(place) is None or place.name.rpartition("-")[0] not in LASTING:
+        if read_result(place) is None or not stage_of(place.name.rpartition("-")[0]).is_shared:
             shutil.rmtree(place)
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from edgeft.data.formats import form_of
 from edgeft.errors import GateError, ModelError, RecipeError, TrainingError
 from edgeft.pipeline import gates, limits, ship
-from edgeft.pipeline.steps import form, in_run
+from edgeft.pipeline.stages import in_run
 from edgeft.progress import about, say
 from edgeft.report import facts
 from edgeft.search import study as studies
@@ -18,7 +19,7 @@ from edgeft.search.budgeted import candidate, front, stages
 from edgeft.search.budgeted.front import CANDIDATE, FOLDERS, MEASURED, QUALITY, Row
 from edgeft.search.budgeted.job import STAGES, Job
 from edgeft.search.trial import WHY, described, give_back_memory
-from edgeft.stage import read_result
+from edgeft.stage_folder import read_result
 from edgeft.train import tasks
 from edgeft.train.loop.watch import Training, Watcher, watching
 
@@ -35,7 +36,7 @@ class Follower(Watcher):
     """
 
     def __init__(self, job: Job, lead: str, teacher: float) -> None:
-        self.points, self.lead, self.teacher = tasks.class_of(form(job.base)).points, lead, teacher
+        self.points, self.lead, self.teacher = tasks.class_of(form_of(job.base)).points, lead, teacher
         self.drop = job.bound("drop")
 
     def start(self, training: Training) -> None:

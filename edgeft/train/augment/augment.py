@@ -20,8 +20,9 @@ from edgeft.errors import RecipeError
 from edgeft.keys import TRAINING
 from edgeft.models import model_folder
 from edgeft.progress import say
-from edgeft.recipe import AugmentConfig
-from edgeft.stage import Inputs, Metrics, stage
+from edgeft.recipe import AugmentConfig, Recipe
+from edgeft.stage import stage
+from edgeft.stage_folder import Inputs, Metrics
 from edgeft.train import swapped
 from edgeft.train.augment import masked, row_filter, translate
 from edgeft.train.augment.row_filter import Candidate, Outcome
@@ -259,11 +260,16 @@ def tally(config: AugmentConfig, made: Sequence[Candidate], found: Sequence[Outc
     }
 
 
+def reads(recipe: Recipe) -> dict[str, str]:
+    """The rows, and the teacher where it judges the new ones."""
+    judge = {"teacher": "teacher"} if recipe.augment.teacher_agrees else {}
+    return {"data": "data", **judge}
+
+
 run = stage(
     "augment",
     libraries=(*TRAINING, "sentencepiece"),
-    reads={"data": "data"},
-    reads_if_made={"teacher": "teacher"},
+    reads=reads,
     gives=("rows",),
     wanted=lambda recipe: recipe.augment.enabled,
     named_files=lambda recipe: local_models(recipe.augment),

@@ -11,7 +11,7 @@ from edgeft import ranks
 from edgeft.errors import TrainingError
 from edgeft.files import make_folder, written_whole
 from edgeft.progress import say
-from edgeft.stage import CHECKPOINTS
+from edgeft.stage_folder import CHECKPOINTS
 
 NAME = "last.pt"
 

@@ -20,7 +20,7 @@ import torch
 from edgeft.errors import RecipeError
 from edgeft.files import write_atomically
 from edgeft.recipe import TrainingConfig
-from edgeft.stage import CHECKPOINTS, LOGS
+from edgeft.stage_folder import CHECKPOINTS, LOGS
 from edgeft.train.loop import watch
 from edgeft.train.loop.watch import Training, Watcher
 

@@ -1,0 +1,82 @@
+"""What can be known before the first row is read: which stages take the rows, and whether every stage can run."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection
+
+from edgeft import budget
+from edgeft.data.formats import NAMED, form_of
+from edgeft.errors import RecipeError, require
+from edgeft.pipeline.stages import MODULES, stage_of, wanted_stages
+from edgeft.recipe import Recipe
+from edgeft.train import tasks
+
+REPORT_MODULES = {"jinja2": "for the report", "matplotlib": "for the report's plots"}
+
+
+def preflight(recipe: Recipe, names: Collection[str] | None = None) -> None:
+    """Everything that can fail before the first row is read, so that nobody learns of it after an hour.
+
+    Args:
+        recipe: resolved.
+        names: the stages that will run; None: all.
+
+    Raises:
+        RecipeError: no data file or no model, or rows that can't be trained on or made an artifact of.
+        ModelError: a model folder that can't be used.
+        MissingExtraError: a package that a later stage needs.
+    """
+    names = {*MODULES} if names is None else set(names)
+    check_ships(recipe, names)
+    for stage in wanted_stages(recipe):
+        if stage.name in names:
+            stage.check(recipe)
+    for module, purpose in modules_needed(recipe, names).items():
+        require(module, purpose)
+
+
+def modules_needed(recipe: Recipe, names: Collection[str]) -> dict[str, str]:
+    """What the stages import late, each module with its purpose, so that a run doesn't stop for it in the middle."""
+    needed = dict(REPORT_MODULES)
+    for stage in wanted_stages(recipe):
+        if stage.name in names:
+            needed |= stage.modules
+    return needed
+
+
+def check_ships(recipe: Recipe, names: Collection[str]) -> None:
+    """Whether the stages after the teacher take rows of this form.
+
+    Raises:
+        RecipeError: they don't, and one of them would run.
+    """
+    form = form_of(recipe)
+    runs_graphs = any(name not in MODULES or stage_of(name).kernels for name in names)
+    if runs_graphs and not tasks.class_of(form).ships:
+        last = "update" if recipe.update.run else "finetune"
+        can = ", ".join(name for name in NAMED if tasks.class_of(name).ships)
+        raise RecipeError(
+            f"task: {form} rows can be trained on, but what is trained can't become an artifact yet "
+            f"({can} rows can); --until {last} trains the model"
+        )
+
+
+def left_out(recipe: Recipe) -> list[str]:
+    """The stages that the recipe asks for and that don't take its rows; the teacher itself goes on then."""
+    form = form_of(recipe)
+    return [stage.name for stage in wanted_stages(recipe) if stage.takes is not None and not stage.takes(form)]
+
+
+def feasible(recipe: Recipe) -> Recipe:
+    """The recipe without those stages."""
+    changed = {name: dataclasses.replace(getattr(recipe, name), enabled=False) for name in left_out(recipe)}
+    return with_budget(dataclasses.replace(recipe, **changed))
+
+
+def with_budget(recipe: Recipe) -> Recipe:
+    """The recipe, its pruning held to the budget's largest drop; both are against the teacher."""
+    drops = [limit.bound for limit in budget.parse(recipe.budget or "") if limit.quantity == "drop"]
+    own = recipe.prune.max_teacher_drop_points
+    bound = min([*drops, *([] if own is None else [own])], default=None)
+    return dataclasses.replace(recipe, prune=dataclasses.replace(recipe.prune, max_teacher_drop_points=bound))
