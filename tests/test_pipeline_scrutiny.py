@@ -111,7 +111,7 @@ def test_a_whole_run_says_it_everywhere(rows: Path, tiny_model: Path, tmp_path: 
 
 
 def test_what_can_not_ship_is_said_before_anything_runs(rows: Path, tiny_model: Path) -> None:
-    whole = chosen(rows, tiny_model, task="text-generation")
+    whole = recipe.resolve(chosen(rows, tiny_model, task="text-generation"))
     with pytest.raises(RecipeError, match=r"task: text rows can be trained on, .*; --until finetune trains"):
         check_ships(whole, {"data", "finetune", "export"})
     check_ships(whole, {"data", "finetune"})
