@@ -25,9 +25,6 @@ from edgeft.data.split.splits import LEAK, LEAKS, Parts
 from edgeft.errors import DataError, EncodingError, RecipeError, require
 from edgeft.keys import CLEANING, READING
 from edgeft.progress import Bar, say
-from edgeft.errors import DataError, EncodingError, RecipeError, require
-from edgeft.keys import CLEANING, READING
-from edgeft.progress import Bar, say
 from edgeft.recipe import DataConfig, Recipe, name_option
 from edgeft.stage import stage
 from edgeft.stage_folder import Inputs, Metrics
