@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import hashlib
 import os
 import re
 import secrets
+import socket
 import stat
+import time
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from types import TracebackType
@@ -25,8 +28,12 @@ from edgeft.errors import OutputFolderError
 if TYPE_CHECKING:
     from filelock import FileLock
 
-# The target's digest, the writer's process id, a random number. `stage_folder.digest` skips whatever ends in .tmp.
-TEMPORARY = re.compile(r"\.edgeft-(?P<target>[0-9a-f]{8})-(?P<process>\d{1,20})-[0-9a-f]{16}\.tmp")
+# The target's digest, the writer's host and process id, a random number; earlier versions wrote no host.
+# `stage_folder.digest` skips whatever ends in .tmp.
+TEMPORARY = re.compile(
+    r"\.edgeft-(?P<target>[0-9a-f]{8})-(?:(?P<host>[0-9a-f]{8})-)?(?P<process>\d{1,20})-[0-9a-f]{16}\.tmp"
+)
+STALE_SECONDS = 24 * 3600.0  # since its last byte, after which nobody writes a file of another host any more
 NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 FOREIGN_FILE = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"))
 # Windows syncs a file only through a handle that may write.
@@ -159,7 +166,18 @@ def sweep(folder: Path, below: bool = True) -> None:
 
 
 def _temporary_name(path: Path) -> str:
-    return f".edgeft-{_target(path)}-{os.getpid()}-{secrets.token_hex(8)}.tmp"
+    return f".edgeft-{_target(path)}-{_host()}-{os.getpid()}-{secrets.token_hex(8)}.tmp"
+
+
+@functools.cache
+def _host() -> str:
+    """Stands for the system whose process ids this process sees: the machine since its start, or a container on it."""
+    seen = [socket.gethostname()]
+    with contextlib.suppress(OSError):
+        seen.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
+    with contextlib.suppress(OSError):
+        seen.append(os.readlink("/proc/self/ns/pid"))  # noqa: PTH115 - no file that a path could name
+    return hashlib.sha256(" ".join(seen).encode()).hexdigest()[:8]
 
 
 def _target(path: Path) -> str:
@@ -173,15 +191,30 @@ def _sweep_target(path: Path) -> None:
     with os.scandir(path.parent) as items:
         names = [item.name for item in items if item.name.startswith(start)]
     for name in names:
-        if (match := TEMPORARY.fullmatch(name)) and not _is_written(name, int(match["process"])):
+        if (match := TEMPORARY.fullmatch(name)) and not _is_written(path.with_name(name), match):
             path.with_name(name).unlink(missing_ok=True)
 
 
-def _is_written(name: str, process: int) -> bool:
-    """Whether somebody still writes a temporary file; in containers a killed process often had our own number."""
+def _is_written(path: Path, match: re.Match[str]) -> bool:
+    """Whether somebody still writes a temporary file.
+
+    Of processes of this host the system tells; those of others, such as another container on the same volume, are
+    known by their files' age alone. In containers a killed process often had our own number.
+    """
     import psutil  # only where something was left
 
-    return name in _WRITING if process == os.getpid() else psutil.pid_exists(process)
+    if match["host"] != _host():
+        return _is_young(path)
+    process = int(match["process"])
+    return path.name in _WRITING if process == os.getpid() else psutil.pid_exists(process)
+
+
+def _is_young(path: Path) -> bool:
+    """Whether a file was written to a short while ago; one that is gone is not."""
+    try:
+        return time.time() - path.stat().st_mtime < STALE_SECONDS
+    except FileNotFoundError:
+        return False
 
 
 # ----------------------------------------------------------------------------------------------------------- the locks

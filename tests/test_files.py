@@ -5,6 +5,7 @@ import signal
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -163,3 +164,26 @@ def test_a_file_system_without_locks_is_one_line_and_no_lock_that_a_kill_leaves(
     monkeypatch.setattr(fcntl, "flock", refuse)
     with pytest.raises(OutputFolderError, match=r"has no file locks; give a folder on a local disk$"):
         take_lock(tmp_path / "a.lock")
+
+
+def test_a_file_that_another_host_may_be_writing_is_swept_by_its_age_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two containers on one volume: neither sees the other's processes, and both may count them alike."""
+    path = tmp_path / "a.json"
+    here = files._host()
+    monkeypatch.setattr(files, "_host", lambda: "0123abcd")
+    theirs = tmp_path / files._temporary_name(path)
+    monkeypatch.setattr(files, "_host", lambda: here)
+    for earlier in (theirs, tmp_path / f".edgeft-{files._target(path)}-{os.getpid()}-{'0' * 16}.tmp"):
+        earlier.write_text("half")
+        assert files.is_temporary(earlier.name)
+        files.write_atomically(path, b"{}")
+        assert earlier.exists()
+        os.utime(earlier, (0, time.time() - files.STALE_SECONDS - 1))
+        files.write_atomically(path, b"{}")
+        assert not earlier.exists()
+    ours = tmp_path / files._temporary_name(path)
+    ours.write_text("half")
+    files.write_atomically(path, b"{}")
+    assert not ours.exists()

@@ -591,6 +591,56 @@ def test_a_hub_out_of_reach_is_one_line_at_once(rows: Path, tmp_path: Path, monk
     assert "org/name: not in the local cache, and http://127.0.0.1:9 can't be reached" in done.stderr
 
 
+@pytest.fixture
+def hub_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    hub.locate.cache_clear()
+
+
+@pytest.mark.usefixtures("hub_out_of_reach")
+def test_what_reads_no_model_needs_no_hub(run: Any, tmp_path: Path) -> None:
+    file = tmp_path / "rows.csv"
+    file.write_text("text,label\n" + "".join(f"a text of number {i},{'ab'[i % 2]}\n" for i in range(60)))
+    words = ("pipeline", "--data", file, "--run-dir", tmp_path / "run", "--model", "org/name")
+    code, out, err = run(*words, "--dry-run")
+    assert (code, [line.split()[0] for line in out.splitlines()][:3]) == (0, ["data", "baseline", "finetune"])
+    said = [line for line in err.splitlines() if "org/name" in line]
+    assert len(said) == 1
+    assert "the model is not looked into" in said[0]
+    assert "HF_HUB_OFFLINE is set" in said[0]
+    code, _, err = run(*words, "--until", "data")
+    assert (code, (tmp_path / "run" / "data" / "stage.json").exists()) == (0, True), err
+    code, _, err = run(*words, "--until", "finetune")
+    assert (code, "HF_HUB_OFFLINE is set" in err) == (2, True)
+    for more in (("--dry-run",), ("--until", "data")):
+        code, _, err = run(*words[:-1], "bert-base-uncased", *more)
+        assert (code, "did you mean google-bert/bert-base-uncased?" in err) == (2, True)
+
+
+def test_the_time_out_is_that_of_the_hub_s_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+
+    waited: list[float] = []
+
+    def late(*_: object, timeout: float, **__: object) -> None:
+        waited.append(timeout)
+        raise TimeoutError("timed out")
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", late)
+    for name in hub.TIMEOUTS:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in (("", ""), ("HF_HUB_DOWNLOAD_TIMEOUT", "20"), ("HF_HUB_ETAG_TIMEOUT", "30")):
+        if name:
+            monkeypatch.setenv(name, value)
+        hub.locate.cache_clear()
+        with pytest.raises(ModelError, match=r"\(timed out; HF_HUB_ETAG_TIMEOUT=SECONDS waits longer than \d+ s\)"):
+            hub.locate("org/name")
+    assert waited == [3.0, 20.0, 30.0]
+
+
 # ---------------------------------------------------------------------------------------------------------------- fuzz
 
 

@@ -55,7 +55,8 @@ def pipeline(
         "budget": budget,
     }
     settings = {path: value for path, value in given.items() if value is not None}
-    chosen = _chosen(name, {**settings, **recipe.parse_settings(set or [])})
+    reads_model = not dry_run and until not in ("data", "baseline")
+    chosen = _chosen(name, {**settings, **recipe.parse_settings(set or [])}, reads_model)
     folder = run_dir or Path("runs") / chosen.name
     need_training()
     from edgeft.pipeline import run as room
@@ -67,13 +68,13 @@ def pipeline(
     show_run(results, folder, json)
 
 
-def _chosen(name: str | None, settings: dict[str, Any]) -> recipe.Recipe:
+def _chosen(name: str | None, settings: dict[str, Any], reads_model: bool) -> recipe.Recipe:
     """The recipe, with the task that the columns give away where neither it nor a setting names one.
 
-    Its model is looked for before anything of the rows is read.
+    Where its model will be read, it is looked for before anything of the rows is.
     """
     chosen = recipe.load(name, settings)
-    hub.check(chosen.finetune.model or hub.DEMO)
+    hub.check(chosen.finetune.model or hub.DEMO, ask=reads_model)
     tree = recipe.with_settings(recipe.read_tree(name) if name else {}, settings)
     if "task" in tree or "task" in (tree.get("data") or {}):
         return chosen

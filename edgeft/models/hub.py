@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import os
 import re
 from collections.abc import Iterator
 from functools import lru_cache
@@ -11,7 +12,8 @@ from pathlib import Path
 
 from edgeft.errors import ModelError
 
-SECONDS = 3.0  # for the hub's first answer
+SECONDS = 3.0  # for the hub's first answer, where neither of these says how many
+TIMEOUTS = ("HF_HUB_ETAG_TIMEOUT", "HF_HUB_DOWNLOAD_TIMEOUT")
 ID = re.compile(r"\w[\w.-]*/[\w.-]+")
 DEMO = "demo:all-minilm-l6-v2"
 # Who publishes models that begin so; for an id without its organisation.
@@ -55,11 +57,16 @@ def not_there(source: str) -> ModelError:
     )
 
 
-def check(source: str) -> None:
+class OutOfReachError(ModelError):
+    """The hub can't be reached, and the cache hasn't got the model."""
+
+
+def check(source: str, ask: bool = True) -> None:
     """Refuse a model that can't be had, in a second: before the libraries that train are imported, or rows read.
 
     Args:
         source: a folder, an id or `demo:NAME`; folders are looked into later.
+        ask: whether the hub is asked; else an id is only looked at.
 
     Raises:
         ModelError: no such folder, and no id that can be had.
@@ -68,7 +75,8 @@ def check(source: str) -> None:
         return
     if not ID.fullmatch(source):
         raise not_there(source)
-    locate(source)
+    if ask:
+        locate(source)
 
 
 @lru_cache(maxsize=64)
@@ -82,7 +90,8 @@ def locate(name: str) -> Path | str:
         The id; or, where the hub can't be reached, the snapshot in the local cache.
 
     Raises:
-        ModelError: it can't be reached and the cache hasn't got the model, or there is no such model.
+        OutOfReachError: it can't be reached, and the cache hasn't got the model.
+        ModelError: there is no such model.
     """
     from huggingface_hub import try_to_load_from_cache
 
@@ -95,7 +104,7 @@ def locate(name: str) -> Path | str:
         return name
     if isinstance(cached, str):
         return Path(cached).parent
-    raise ModelError(
+    raise OutOfReachError(
         f"{name}: not in the local cache, and {problem}; give a folder or {DEMO}, or fetch it where there is a "
         f"network: hf download {name}"
     )
@@ -112,7 +121,7 @@ def _unreachable(name: str) -> str | None:
     if constants.is_offline_mode():
         return "HF_HUB_OFFLINE is set"
     try:
-        get_hf_file_metadata(hf_hub_url(name, "config.json"), timeout=SECONDS, retry_on_errors=False)
+        get_hf_file_metadata(hf_hub_url(name, "config.json"), timeout=_seconds(), retry_on_errors=False)
     except errors.GatedRepoError:
         raise ModelError(f"{name}: its owner has to grant you access on the hub; then `hf auth login`") from None
     except errors.RepositoryNotFoundError:
@@ -122,8 +131,18 @@ def _unreachable(name: str) -> str | None:
     except errors.EntryNotFoundError:
         raise ModelError(f"{name}: no config.json in it, so it is not a model that edgeft can train") from None
     except Exception as error:  # noqa: BLE001 - whatever the client of the day raises for a network that fails
-        return f"{constants.ENDPOINT} can't be reached ({_first_line(error)})"
+        late = "timeout" in type(error).__name__.lower() or "timed out" in str(error)
+        longer = f"; {TIMEOUTS[0]}=SECONDS waits longer than {_seconds():g} s" if late else ""
+        return f"{constants.ENDPOINT} can't be reached ({_first_line(error)}{longer})"
     return None
+
+
+def _seconds() -> float:
+    """How long the hub's first answer may take, as the libraries of the hub are told."""
+    for name in TIMEOUTS:
+        with contextlib.suppress(ValueError):
+            return float(os.environ.get(name, ""))
+    return SECONDS
 
 
 def _first_line(error: BaseException) -> str:

@@ -8,19 +8,23 @@ from collections.abc import Collection
 from edgeft import budget
 from edgeft.data.formats import NAMED, form_of
 from edgeft.errors import RecipeError, require
+from edgeft.models.hub import OutOfReachError
 from edgeft.pipeline.stages import MODULES, stage_of, wanted_stages
+from edgeft.progress import say
 from edgeft.recipe import Recipe
+from edgeft.stage import Stage
 from edgeft.train import tasks
 
 REPORT_MODULES = {"jinja2": "for the report", "matplotlib": "for the report's plots"}
 
 
-def preflight(recipe: Recipe, names: Collection[str] | None = None) -> None:
+def preflight(recipe: Recipe, names: Collection[str] | None = None, needs_hub: bool = True) -> None:
     """Everything that can fail before the first row is read, so that nobody learns of it after an hour.
 
     Args:
         recipe: resolved.
         names: the stages that will run; None: all.
+        needs_hub: whether a model that is on a hub out of reach is refused; else a line says that it isn't looked into.
 
     Raises:
         RecipeError: no data file or no model, or rows that can't be trained on or made an artifact of.
@@ -29,11 +33,24 @@ def preflight(recipe: Recipe, names: Collection[str] | None = None) -> None:
     """
     names = {*MODULES} if names is None else set(names)
     check_ships(recipe, names)
+    unreachable: list[OutOfReachError] = []
     for stage in wanted_stages(recipe):
         if stage.name in names:
-            stage.check(recipe)
+            _check_stage(stage, recipe, unreachable)
+    if unreachable and needs_hub:
+        raise unreachable[0]
+    for line in dict.fromkeys(map(str, unreachable)):
+        say(f"pipeline: the model is not looked into, so the run may still be refused: {line}")
     for module, purpose in modules_needed(recipe, names).items():
         require(module, purpose)
+
+
+def _check_stage(stage: Stage, recipe: Recipe, unreachable: list[OutOfReachError]) -> None:
+    """Check a stage as far as that goes without a model that is out of reach."""
+    try:
+        stage.check(recipe)
+    except OutOfReachError as error:
+        unreachable.append(error)
 
 
 def modules_needed(recipe: Recipe, names: Collection[str]) -> dict[str, str]:

@@ -152,7 +152,7 @@ def plan(chosen: Recipe, run_dir: Path, until: str | None = None) -> list[tuple[
     """Each stage with its state, for `--dry-run`: nothing is written or computed."""
     whole = feasible(recipe.resolve(chosen))
     names = stages(whole, run_dir, until)
-    preflight(whole, names)
+    preflight(whole, names, needs_hub=False)
     check_folder(run_dir)
     states: list[tuple[str, str]] = []
     for step in steps(whole, in_run(run_dir)):

@@ -20,7 +20,7 @@ from edgeft.runtime.graph_check import check_graph
 from edgeft.runtime.machine.memory import give_back
 from edgeft.runtime.machine.threads import fastest, usable_cores
 from edgeft.runtime.model import Model
-from edgeft.runtime.tokenization import check_tokenizer, load_tokenizer, parse_tokenizer
+from edgeft.runtime.tokenization import check_parts, load_tokenizer, parse_tokenizer, try_tokenizer
 from edgeft.signing import PublicKey, Trusted, check_signature, read_trusted
 
 # As the manifest names them; the forms of rows that training knows, and embeddings.
@@ -172,8 +172,9 @@ def load_contents(
     _check_kind(folder, manifest)
     check_provider(folder, manifest, provider)
     content, path = contents.pop(artifact.TOKENIZER), folder / artifact.TOKENIZER
+    largest_id = check_parts(content, path)
     tokenizer = parse_tokenizer(content, path, _truncation(manifest))
-    largest_id = check_tokenizer(content, tokenizer, path)
+    try_tokenizer(tokenizer, path)
     del content
     graph = folder / artifact.MODEL
     check_graph(contents[artifact.MODEL], str(graph))

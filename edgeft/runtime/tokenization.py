@@ -96,28 +96,25 @@ def parse_tokenizer(content: bytes, path: Path, max_length: int | None) -> Token
     return tokenizer
 
 
-def check_tokenizer(content: bytes, tokenizer: Tokenizer, path: Path) -> int:
-    """Refuse a tokenizer that would take forever or grow without bound.
+def check_parts(content: bytes, path: Path) -> int:
+    """Refuse a tokenizer that would take forever or grow without bound, before anything is built of it.
 
     Args:
         content: of tokenizer.json.
-        tokenizer: made of it.
         path: for messages.
 
     Returns:
         The largest id of any of its tokens.
 
     Raises:
-        ArtifactError: it would, or it stops on harmless texts.
+        ArtifactError: it would.
     """
     try:
         parts = msgspec.json.decode(content, type=_Parts)
         _check_parts([parts.normalizer, parts.pre_tokenizer, parts.post_processor, parts.decoder])
-        largest = _largest_id(parts)
+        return _largest_id(parts)
     except (msgspec.DecodeError, RecursionError, ValueError, TypeError) as error:
         raise ArtifactError(f"{path} is not a tokenizer that can be trusted: {_line(error)}") from None
-    _try(tokenizer, path)
-    return largest
 
 
 def _largest_id(parts: _Parts) -> int:
@@ -190,8 +187,12 @@ def check_pattern(pattern: str) -> None:
                 raise ValueError(f"a regular expression repeats what repeats: {inside[:40]!a}")
 
 
-def _try(tokenizer: Tokenizer, path: Path) -> None:
-    """Encode texts that a careless pattern is slow on, for a bounded time."""
+def try_tokenizer(tokenizer: Tokenizer, path: Path) -> None:
+    """Encode texts that a careless pattern is slow on, for a bounded time.
+
+    Raises:
+        ArtifactError: it takes longer, or stops on harmless texts.
+    """
     ended: list[BaseException | None] = []
 
     def encode() -> None:

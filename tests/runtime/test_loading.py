@@ -205,6 +205,21 @@ def test_a_tokenizer_that_nobody_should_run_is_refused_at_load(folder: Path, kin
     assert words in refusal(folder)
 
 
+@pytest.mark.parametrize("kind", ["repeats what repeats", "grows", "parts without end"])
+def test_nothing_is_built_of_a_tokenizer_that_is_refused(
+    folder: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Builder:
+        @staticmethod
+        def from_buffer(content: bytes) -> None:
+            raise AssertionError("built")
+
+    monkeypatch.setattr(tokenization, "Tokenizer", Builder)
+    parts, words = TOKENIZERS[kind]
+    change_tokenizer(folder, **parts)
+    assert words in refusal(folder)
+
+
 @pytest.mark.parametrize(
     "pattern",
     [
@@ -244,6 +259,6 @@ def test_other_exceptions_of_the_base_class_pass(folder: Path, monkeypatch: pyte
     def stop(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(tokenization, "_try", stop)
+    monkeypatch.setattr("edgeft.runtime.loading.try_tokenizer", stop)
     with pytest.raises(KeyboardInterrupt):
         load(folder)

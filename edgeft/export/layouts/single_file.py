@@ -30,7 +30,7 @@ from edgeft.progress import track
 from edgeft.runtime import Model
 from edgeft.runtime.engine import pad
 from edgeft.runtime.loading import load_contents
-from edgeft.runtime.tokenization import parse_tokenizer
+from edgeft.runtime.tokenization import check_parts, parse_tokenizer
 from edgeft.runtime.verify import read_golden
 
 LABELS = "labels"
@@ -82,6 +82,7 @@ def write(folder: Path, out: Path, texts: Sequence[str] = ()) -> SingleFile:
     contents = artifact.verify_files(folder, manifest, artifact.REQUIRED)
     _check_kind(folder, manifest)
     tokenizer_path = folder / artifact.TOKENIZER
+    check_parts(contents[artifact.TOKENIZER], tokenizer_path)
     tokenizer = parse_tokenizer(contents[artifact.TOKENIZER], tokenizer_path, manifest.inputs.max_length)
     graph_bytes = contents[artifact.MODEL]
     model = load_contents(folder, manifest, contents, native=False)  # whoever runs a single file has no edgeft kernels
