@@ -16,15 +16,16 @@ import msgspec
 from edgeft.files import file_sha256
 from edgeft.version import __version__
 
-# What a stage declares as `libraries`: distributions whose version changes what it writes. One that is not installed
-# has no part in the key.
-READING = ("numpy", "pyarrow", "datasets", "rensa", "py3langid")
+# What a stage declares as `libraries`: distributions whose version changes what it writes, and Python, whose tables of
+# characters decide how texts are cleaned and compared. One that is not installed has no part in the key.
+PYTHON = "python"
+READING = (PYTHON, "numpy", "pyarrow", "datasets", "rensa", "py3langid")
 CLEANING = ("ftfy", "phonenumberslite", "phonenumbers", "presidio-analyzer", "spacy")
 SCORING = ("numpy", "scikit-learn", "scipy", "seqeval", "sacrebleu", "rouge-score")
-TRAINING = ("torch", "transformers", "tokenizers", "accelerate", *SCORING)
+TRAINING = (PYTHON, "torch", "transformers", "tokenizers", "safetensors", "accelerate", "optimum", *SCORING)
 ADAPTING = ("peft", "bitsandbytes")
-RUNNING = ("onnxruntime", "onnxruntime-gpu", "tokenizers", "numpy", *CLEANING)
-EXPORTING = ("torch", "transformers", "onnx", "onnxscript", "onnx-ir", *RUNNING, *SCORING)
+RUNNING = (PYTHON, "onnxruntime", "onnxruntime-gpu", "tokenizers", "numpy", *CLEANING)
+EXPORTING = ("torch", "transformers", "safetensors", "optimum", "onnx", "onnxscript", "onnx-ir", *RUNNING, *SCORING)
 DRAWING = ("jinja2", "matplotlib")  # the report
 VERSIONED = tuple(dict.fromkeys((*TRAINING, *ADAPTING, "torch-pruning", *EXPORTING, *READING, *CLEANING)))
 
@@ -62,9 +63,12 @@ class Ingredients:
 
 
 def versions_of(packages: Iterable[str]) -> dict[str, str]:
-    """Versions of those packages that are installed."""
+    """Versions of those packages that are installed; of Python without the last number, which changes no table."""
     found = {}
     for package in packages:
+        if package == PYTHON:
+            found[package] = ".".join(platform.python_version_tuple()[:2])
+            continue
         try:
             found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
@@ -74,7 +78,7 @@ def versions_of(packages: Iterable[str]) -> dict[str, str]:
 
 def versions() -> dict[str, str]:
     """Versions of edgeft, Python and the installed libraries that decide some result."""
-    return {"edgeft": __version__, "python": platform.python_version(), **versions_of(VERSIONED)}
+    return {**versions_of(VERSIONED), "edgeft": __version__, PYTHON: platform.python_version()}
 
 
 @functools.cache

@@ -18,6 +18,21 @@ CLEANED = (
     "data.anonymise_kinds=[email,ip_address]",
 )
 
+# A whole run over a tiny model, in code: from rows to an fp32 artifact that nobody compares with a teacher.
+TINY_RUN: dict[str, Any] = {
+    "data.text_column": "review",
+    "data.label_column": "stars",
+    "finetune.method": "full",
+    "finetune.max_length": 16,
+    "distill.num_layers": 2,
+    "prune.enabled": False,
+    "export.precision": "fp32",
+    "export.latency_queries": 10,
+    "bench.queries": 10,
+    "bench.warmup": 1,
+    "bench.against_teacher": False,
+}
+
 QUICK = (
     "finetune.epochs=1",
     "finetune.max_length=32",

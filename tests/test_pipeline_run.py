@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import up_and_down, write_csv
+from support import TINY_RUN, up_and_down, write_csv
 
 from edgeft import artifact, recipe
 from edgeft.pipeline import gates
@@ -19,20 +19,10 @@ from edgeft.stage_folder import COMPLETE, StageResult, read_result
 
 Command = Callable[..., tuple[int, str, str]]
 SETTINGS: dict[str, Any] = {
-    "data.text_column": "review",
-    "data.label_column": "stars",
+    **TINY_RUN,
     "data.test_fraction": 0.3,
     **{f"{stage}.epochs": 1 for stage in ("finetune", "distill")},
     **{f"{stage}.learning_rate": 2e-3 for stage in ("finetune", "distill")},
-    "finetune.method": "full",
-    "finetune.max_length": 16,
-    "distill.num_layers": 2,
-    "prune.enabled": False,
-    "export.precision": "fp32",
-    "export.latency_queries": 10,
-    "bench.queries": 10,
-    "bench.warmup": 1,
-    "bench.against_teacher": False,
 }
 
 

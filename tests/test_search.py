@@ -528,3 +528,34 @@ def test_the_command_checks_its_numbers(run: Any, tmp_path: Path) -> None:
     code, _, err = run("search", "--trials", 2, "--space", tmp_path / "space.yaml")
     assert code == 2
     assert err.count("\n") == 1
+
+
+def test_latencies_of_another_machine_are_refused_with_the_remedy(tmp_path: Path) -> None:
+    here = {"processor": "A", "cores": 2, "instruction_sets": ["avx2"]}
+    there = here | {"processor": "B", "instruction_sets": ["avx2", "avx512f"]}
+    folder = tmp_path / "search"
+    with search_folder(folder, {"seed": 5, "machine": there}, "--out"):
+        pass
+    with pytest.raises(OutputFolderError) as caught, search_folder(folder, {"seed": 5, "machine": here}, "--out"):
+        pass
+    assert "holds latencies of another machine (processor B -> A, instruction_sets " in str(caught.value)
+    assert "give another --out, in which all is measured anew" in str(caught.value)
+    with search_folder(folder, {"seed": 5, "machine": there}, "--out"):
+        pass
+
+
+def test_a_search_of_an_earlier_release_names_no_machine_and_goes_on(tmp_path: Path) -> None:
+    with search_folder(tmp_path / "search", {"seed": 5}, "--out"):
+        pass
+    with search_folder(tmp_path / "search", {"seed": 5, "machine": {"cores": 2}}, "--out"):
+        pass
+
+
+def test_a_search_for_a_budget_says_on_which_machine_it_is(tmp_path: Path) -> None:
+    from types import SimpleNamespace
+
+    from edgeft.runtime.machine import host
+    from edgeft.search.budgeted.run import definition
+
+    job: Any = SimpleNamespace(base=recipe.load(None), run=tmp_path, space={})
+    assert definition(job)["machine"] == host.identity()

@@ -16,7 +16,7 @@ import pytest
 from edgeft import files, keys, stage, stage_folder
 from edgeft.errors import OutputFolderError, UserError
 from edgeft.files import written_whole
-from edgeft.recipe import ReportConfig
+from edgeft.recipe import ReportConfig, StageConfig
 from edgeft.stage_folder import CHECKPOINTS, COMPLETE, UNFINISHED, Inputs, StageResult
 
 Fill = Callable[[Any, Inputs, Path], dict[str, Any]]
@@ -527,3 +527,18 @@ def test_a_file_that_is_written_whole_is_there_at_once_or_not_at_all(tmp_path: P
         file.writelines([b"two\n", None])  # type: ignore[list-item]
     assert (tmp_path / "a.jsonl").read_bytes() == b"one\n"
     assert list(tmp_path.iterdir()) == [tmp_path / "a.jsonl"]
+
+
+def test_python_and_what_writes_weights_are_part_of_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    from edgeft.stage import Stage
+
+    training = Stage(name="finetune", fill=lambda *_: {}, libraries=keys.TRAINING)
+    reading = Stage(name="data", fill=lambda *_: {}, libraries=keys.READING)
+    assert {"python", "safetensors", "optimum"} <= set(training.ingredients(StageConfig(), {}).libraries)
+    before = [one.key(StageConfig(), {}) for one in (training, reading)]
+    minor = keys.platform.python_version_tuple()[:2]
+    monkeypatch.setattr(keys.platform, "python_version_tuple", lambda: (*minor, "99"))
+    assert [one.key(StageConfig(), {}) for one in (training, reading)] == before
+    monkeypatch.setattr(keys.platform, "python_version_tuple", lambda: ("3", "99", "0"))
+    assert not {one.key(StageConfig(), {}) for one in (training, reading)} & set(before)
+    assert keys.versions()["python"] == keys.platform.python_version()

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import last_json, up_and_down, write_csv
+from support import TINY_RUN, last_json, up_and_down, write_csv
 
 import edgeft
 from edgeft import artifact, recipe
@@ -29,24 +29,14 @@ Rows = list[tuple[str, str]]
 Command = Callable[..., tuple[int, str, str]]
 ROWS = up_and_down()
 OLD, NEW, LATER = ROWS[::3], ROWS[1::3], ROWS[2::3]
-COLUMNS = ("review", "stars")
+COLUMNS = (TINY_RUN["data.text_column"], TINY_RUN["data.label_column"])
 TRAINING = {"epochs": 3, "batch_size": 8, "learning_rate": 2e-3}
 SETTINGS: dict[str, Any] = {
-    "data.text_column": COLUMNS[0],
-    "data.label_column": COLUMNS[1],
+    **TINY_RUN,
     "data.validation_fraction": 0.2,
     "data.test_fraction": 0.4,
     "baseline.enabled": False,
     **{f"{stage}.{name}": value for stage in ("finetune", "distill") for name, value in TRAINING.items()},
-    "finetune.method": "full",
-    "finetune.max_length": 16,
-    "distill.num_layers": 2,
-    "prune.enabled": False,
-    "export.precision": "fp32",
-    "export.latency_queries": 10,
-    "bench.queries": 10,
-    "bench.warmup": 1,
-    "bench.against_teacher": False,
     "budget": "size<=900MB",
 }
 

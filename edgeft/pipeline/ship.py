@@ -25,8 +25,7 @@ from edgeft.export.export import precision_reason, precision_speedup
 from edgeft.export.package import ship
 from edgeft.files import write_json
 from edgeft.keys import DRAWING, RUNNING, SCORING
-from edgeft.pipeline import card, gates, licences, scrutiny
-from edgeft.pipeline import limits as checks
+from edgeft.pipeline import budget_latency, card, gates, licences, scrutiny
 from edgeft.pipeline.measure import shipped
 from edgeft.pipeline.update.update import origin
 from edgeft.progress import say
@@ -125,26 +124,26 @@ def check_budget(chosen: Recipe, results: Results, run_dir: Path) -> None:
     if not limits:
         return
     bench, folders = results["bench"].metrics, (run_dir / "package", run_dir / "data")
-    seen = checks.settle(limits, bench, *folders, chosen.bench)
-    problems = broken_limits(limits, {**measured(results), **checks.medians(seen)}, seen)
+    seen = budget_latency.settle(limits, bench, *folders, chosen.bench)
+    problems = broken_limits(limits, {**measured(results), **budget_latency.medians(seen)}, seen)
     if problems:
         earlier = run_dir / "artifact"
         old = f" ({earlier} is that of an earlier run)" if earlier.exists() else ""
         again = "; the same command measures them anew" if seen else ""
         raise GateError(f"budget: {'; '.join(problems)}; no artifact was written{old}, the stages are kept{again}")
-    lines = [checks.describe(limit, seen[limit.quantity]) for limit in limits if limit.quantity in seen]
+    lines = [budget_latency.describe(limit, seen[limit.quantity]) for limit in limits if limit.quantity in seen]
     for line in lines:
         say(f"budget: {line}")
     write_json(file, {"decided_for": decided_for, "seen_ms": seen, "lines": lines})
 
 
-def broken_limits(limits: Sequence[Limit], figures: Mapping[str, float], seen: checks.Seen) -> list[str]:
+def broken_limits(limits: Sequence[Limit], figures: Mapping[str, float], seen: budget_latency.Seen) -> list[str]:
     """One line for each broken limit: what was measured, in each process where there were several."""
     lines = []
     for limit in limits:
         if said := budget.broken((limit,), figures):
             again = seen.get(limit.quantity)
-            lines.append(f"{limit.text}: {checks.describe(limit, again)}" if again else said[0])
+            lines.append(f"{limit.text}: {budget_latency.describe(limit, again)}" if again else said[0])
     return lines
 
 
@@ -156,12 +155,12 @@ def read_budget(run_dir: Path) -> dict[str, Any]:
         return {}
 
 
-def budget_lines(chosen: Recipe, results: Results, seen: checks.Seen) -> list[str]:
+def budget_lines(chosen: Recipe, results: Results, seen: budget_latency.Seen) -> list[str]:
     """One line for each limit of the recipe, with what was measured; in each process where it was measured again."""
     limits = budget.parse(chosen.budget or "")
     figures = measured(results) if limits else {}
     return [
-        f"{limit.text}: {checks.describe(limit, seen[limit.quantity])}"
+        f"{limit.text}: {budget_latency.describe(limit, seen[limit.quantity])}"
         if limit.quantity in seen
         else budget.describe(limit, figures[limit.quantity])
         for limit in limits

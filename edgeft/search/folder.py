@@ -25,6 +25,7 @@ from edgeft.stage import NOT_KEYED
 from edgeft.stage_folder import holds_nothing
 
 MARKER = "search.json"
+MACHINE = "machine"  # in the marker, where latencies decide; earlier releases wrote none
 
 
 def definition(base: Recipe, space: Space, pruner: str) -> dict[str, Any]:
@@ -83,13 +84,28 @@ def _check_same(folder: Path, search: Mapping[str, Any], flag: str) -> None:
         before = msgspec.json.decode((folder / MARKER).read_bytes())
     except msgspec.DecodeError:
         raise OutputFolderError(f"{folder / MARKER} can't be read; give another {flag}") from None
-    old, new = _flat(before), _flat(search)
+    _check_machine(folder, before, search, flag)
+    old, new = (_flat({name: part for name, part in tree.items() if name != MACHINE}) for tree in (before, search))
     changed = [path for path in sorted({*old, *new} - {"edgeft"}) if old.get(path) != new.get(path)]
     if changed:
         shown = ", ".join(f"{path} {old.get(path)!r} -> {new.get(path)!r}" for path in changed[:4])
         more = f" and {len(changed) - 4} more" if len(changed) > 4 else ""
         way = _way({path: old[path] for path in changed if path in old and path in new}, len(changed))
         raise OutputFolderError(f"{folder} holds another search ({shown}{more}); give another {flag}{way}")
+
+
+def _check_machine(folder: Path, before: Mapping[str, Any], search: Mapping[str, Any], flag: str) -> None:
+    """Refuse latencies of another machine.
+
+    Raises:
+        OutputFolderError: names what differs, and how to measure here.
+    """
+    old, new = before.get(MACHINE) or {}, search.get(MACHINE) or {}
+    if changed := [f"{name} {old[name]} -> {new[name]}" for name in new if name in old and old[name] != new[name]]:
+        raise OutputFolderError(
+            f"{folder} holds latencies of another machine ({', '.join(changed)}), which decide nothing here; "
+            f"give another {flag}, in which all is measured anew"
+        )
 
 
 def _way(had: Mapping[str, Any], changed: int) -> str:

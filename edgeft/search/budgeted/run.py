@@ -20,6 +20,7 @@ from edgeft.pipeline.run import alone
 from edgeft.pipeline.stages import in_run
 from edgeft.progress import console, say
 from edgeft.recipe import Recipe
+from edgeft.runtime.machine import host
 from edgeft.search import space as spaces
 from edgeft.search import study as studies
 from edgeft.search.budgeted import front, page, points, results, stages
@@ -28,7 +29,7 @@ from edgeft.search.budgeted.job import SCOPE, Job, default_space, with_own, with
 from edgeft.search.budgeted.results import Found
 from edgeft.search.budgeted.sampler import BudgetSampler, combinations, named
 from edgeft.search.budgeted.trial import constrain, rows_of, work
-from edgeft.search.folder import search_folder
+from edgeft.search.folder import MACHINE, search_folder
 from edgeft.search.space import Space
 from edgeft.search.study import distribution
 from edgeft.stage import NOT_KEYED
@@ -131,7 +132,7 @@ def definition(job: Job) -> dict[str, Any]:
     parts = {name: msgspec.to_builtins(getattr(job.base, name)) for name in SEARCHED}
     kept = {name: {key: one for key, one in part.items() if key not in NOT_KEYED} for name, part in parts.items()}
     read = {name: digest(in_run(job.run)[name]) for name in ("data", "finetune")}
-    return {"kind": "compress", **read, **kept, "space": spaces.plain(job.space)}
+    return {"kind": "compress", MACHINE: host.identity(), **read, **kept, "space": spaces.plain(job.space)}
 
 
 # ----------------------------------------------------------------------------------------------------------- the study

@@ -12,7 +12,7 @@ from support_counts import TEXTS, write_artifact
 
 from edgeft import budget
 from edgeft.errors import GateError
-from edgeft.pipeline import limits, ship
+from edgeft.pipeline import budget_latency, ship
 from edgeft.recipe import BenchConfig, Recipe
 
 LATENCY = {"p50_ms": 2.0, "p90_ms": 3.0, "p99_ms": 11.4, "min_ms": 1.5}
@@ -31,14 +31,16 @@ LATENCY |= {"intervals_ms": {"p50_ms": [1.9, 2.1], "p90_ms": [2.8, 3.3], "p99_ms
     ],
 )
 def test_one_measurement_leaves_open_what_its_own_spread_includes(limit: str, is_open: bool) -> None:
-    assert limits.undecided(budget.parse(limit)[0], LATENCY) is is_open
+    assert budget_latency.undecided(budget.parse(limit)[0], LATENCY) is is_open
 
 
 @pytest.fixture
 def results(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Of a run whose bench gave LATENCY."""
     metrics = {"latency": LATENCY, "threads": 1}
-    monkeypatch.setattr(ship, "measured", lambda _: {**{q: LATENCY[f"{q}_ms"] for q in limits.QUANTILES}, "size": 5e6})
+    monkeypatch.setattr(
+        ship, "measured", lambda _: {**{q: LATENCY[f"{q}_ms"] for q in budget_latency.QUANTILES}, "size": 5e6}
+    )
     return {"bench": SimpleNamespace(metrics=metrics, key="key")}
 
 
@@ -46,8 +48,8 @@ def results(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 def processes(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """p99 of the processes to come, in order; each takes one."""
     values: list[float] = []
-    monkeypatch.setattr(limits, "_texts", lambda *_: ["text"])
-    monkeypatch.setattr(limits, "measure_in_process", lambda *_: {"p50": 2.0, "p90": 3.0, "p99": values.pop(0)})
+    monkeypatch.setattr(budget_latency, "_texts", lambda *_: ["text"])
+    monkeypatch.setattr(budget_latency, "measure_in_process", lambda *_: {"p50": 2.0, "p90": 3.0, "p99": values.pop(0)})
     return values
 
 
@@ -87,5 +89,5 @@ def test_a_broken_budget_says_what_was_seen_and_is_not_final(
 
 def test_a_process_of_its_own_measures_the_artifact(tmp_path: Path) -> None:
     folder = write_artifact(tmp_path / "artifact")
-    found = limits.measure_in_process(folder, TEXTS, BenchConfig(queries=50, threads=1, seed=0))
+    found = budget_latency.measure_in_process(folder, TEXTS, BenchConfig(queries=50, threads=1, seed=0))
     assert 0 < found["p50"] <= found["p90"] <= found["p99"] < 1000
