@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import unicodedata
-from collections.abc import Iterable
 
-from rich.console import Console, ConsoleOptions, RenderableType
-from rich.segment import Segment
+from edgeft import ranks
 
 # Control codes, marks that reorder or hide what follows, halves of a pair, separators of lines.
 ACTING = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
@@ -24,13 +23,8 @@ def _shown(mark: str) -> str:
     return ascii(mark)[1:-1]
 
 
-class WordConsole(Console):
-    """A console that takes words for words: no markup such as [red], no emoji by name, no control sequences in them."""
-
-    def __init__(self, stderr: bool = False) -> None:
-        super().__init__(stderr=stderr, highlight=False, markup=False, emoji=False)
-
-    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """As `Console.render`; colours are not part of a segment's text."""
-        for segment in super().render(renderable, options):
-            yield segment if segment.control else segment._replace(text=printable(segment.text))
+def say(text: str) -> None:
+    """One plain line on stderr; of several processes that train together the first one talks."""
+    if ranks.is_main():
+        sys.stderr.write(f"{printable(text)}\n")  # one write: two threads' prints can share a line
+        sys.stderr.flush()

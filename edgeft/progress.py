@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sized
@@ -21,7 +20,10 @@ from rich.progress import (
 )
 
 from edgeft import ranks
-from edgeft.printing import WordConsole, printable
+from edgeft.console import WordConsole
+from edgeft.printing import say
+
+__all__ = ["Bar", "Whole", "about", "console", "part_of", "say", "track"]
 
 T = TypeVar("T")
 
@@ -32,13 +34,6 @@ WHOLE_SECONDS = 1.0  # between two looks at how long a whole run takes
 def console() -> Console:
     """A console on today's stderr (looked up late, so that a test's capture sees it)."""
     return WordConsole(stderr=True)
-
-
-def say(text: str) -> None:
-    """One plain line on stderr; of several processes that train together the first one talks."""
-    if ranks.is_main():
-        sys.stderr.write(f"{printable(text)}\n")  # one write: two threads' prints can share a line
-        sys.stderr.flush()
 
 
 def about(seconds: float) -> str:

@@ -13,7 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from edgeft.cli.app import stdout
-from edgeft.printing import WordConsole, printable
+from edgeft.console import WordConsole
+from edgeft.printing import printable
 from edgeft.progress import Bar, say
 
 HOSTILE = "good\x1b]0;title\x07\x1b[2J\x9b31m\rbad\u202egnp.exe\u2066\u2028\udc80[red]:smile:"

@@ -8,8 +8,9 @@ import msgspec
 from cyclopts import App, Parameter
 from rich.console import Console
 
+from edgeft.console import WordConsole
 from edgeft.errors import require
-from edgeft.printing import WordConsole, printable
+from edgeft.printing import printable
 from edgeft.progress import console
 from edgeft.version import __version__
 

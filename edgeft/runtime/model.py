@@ -19,7 +19,7 @@ from tokenizers import Encoding, Tokenizer
 
 from edgeft.artifact import TOKENIZER, InputSpec, Manifest
 from edgeft.errors import ArtifactError, UserError
-from edgeft.progress import say
+from edgeft.printing import say
 from edgeft.runtime.answers.windows import Window
 from edgeft.runtime.engine import Engine, Ids
 from edgeft.runtime.tokenization import is_panic

@@ -20,7 +20,7 @@ from litestar.types import ASGIApp, ExceptionHandlersMap, Receive, Scope, Send
 from litestar.types.asgi_types import HTTPReceiveMessage, WebSocketReceiveMessage
 
 from edgeft import __version__
-from edgeft.progress import say
+from edgeft.printing import say
 from edgeft.serve.messages import (
     ErrorMessage,
     Health,

@@ -14,7 +14,7 @@ from types import FrameType
 import uvicorn
 
 from edgeft.errors import EdgeftError, UserError
-from edgeft.progress import say
+from edgeft.printing import say
 from edgeft.serve.app import create_app
 from edgeft.serve.service import ModelProtocol, Service
 from edgeft.serve.settings import ServeSettings

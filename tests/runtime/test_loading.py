@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -262,3 +264,18 @@ def test_other_exceptions_of_the_base_class_pass(folder: Path, monkeypatch: pyte
     monkeypatch.setattr("edgeft.runtime.loading.try_tokenizer", stop)
     with pytest.raises(KeyboardInterrupt):
         load(folder)
+
+
+def test_a_cold_start_imports_neither_recipes_nor_what_draws_tables_and_pages(folder: Path) -> None:
+    code = (
+        "import sys, edgeft; print(edgeft.load(sys.argv[1])('a fine film')[0]['label']);"
+        "print([name for name in sys.argv[2:] if name in sys.modules])"
+    )
+    spared = ("edgeft.recipe", "yaml", "rich", "jinja2", "matplotlib")
+    command = [sys.executable, "-c", code, str(folder), *spared]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    label, imported = done.stdout.splitlines()
+    assert label in artifact.read_manifest(folder).labels
+    assert imported == "[]"
+    spoiled = [*command[:2], f"import edgeft.progress; {code}", *command[3:]]
+    assert "rich" in subprocess.run(spoiled, capture_output=True, text=True, timeout=120, check=True).stdout
