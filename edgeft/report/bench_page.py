@@ -168,15 +168,10 @@ def _bars(one: Document) -> list[tuple[str, str, float, float]]:
 def _physical(found: Document) -> list[tuple[str, str]]:
     """What the machine showed of itself."""
     noise, clock = found["noise"], found["machine"]["clock"]
-    heat = ", ".join(f"{name} {value:.0f} °C" for name, value in found["degrees"]["after"].items()) or "not measured"
-    joules = found["joules"]
-    spent = joules if isinstance(joules, str) else ", ".join(f"{name} {value:.1f} J" for name, value in joules.items())
     return [
         ("caches", ", ".join(f"{name} {size}" for name, size in found["machine"]["caches"].items()) or "not shown"),
         ("governor", str(clock["governor"])),
         ("clock now, at most", f"{clock['now_mhz']}, {clock['max_mhz']} MHz"),
-        ("heat at the end", heat),
-        ("energy of all single streams, with loading", spent),
         ("drift of a fixed piece of work", facts.percent(noise["drift"])),
         ("stolen by the host", facts.percent(noise["stolen"])),
         ("cores kept by others", f"{noise['foreign']:.2f}"),

@@ -107,9 +107,9 @@ def measured(
         for one in subjects:
             quality.check(one, mixed, right.labels)
     known = beginning(subjects, texts, plan)
-    before, listening = _physical(), noise.Listening(any(one.served_here for one in subjects))
+    listening = noise.Listening(any(one.served_here for one in subjects))
     streams = single.stream(subjects, mixed, plan.seconds, plan.rounds, plan.queries)
-    heard, after, first = listening.heard(), _physical(), streams[subjects[0].name]
+    heard, first = listening.heard(), streams[subjects[0].name]
     bound = plan.bound_ms or server.BOUND_TIMES * summary(first.samples_ms).p99_ms
     found = [
         {
@@ -124,8 +124,6 @@ def measured(
         **known,
         "machine": {**known["machine"], "clock": hardware.clock(), "peaks": peak},
         "noise": {**heard.as_dict(), "rounds": noise.describe_rounds(first.noise, first.repeated)},
-        "degrees": {"before": before["degrees"], "after": after["degrees"]},
-        "joules": hardware.spent(before["joules"], after["joules"]),
         "subjects": found,
         "ratios": compared(streams, found, plan),
     }
@@ -141,10 +139,6 @@ def beginning(subjects: Sequence[Subject], texts: Sequence[Any], plan: Plan) -> 
         "machine": {**machine.describe(), "caches": hardware.caches()},
         "subjects": [_named(one) for one in subjects],
     }
-
-
-def _physical() -> dict[str, Any]:
-    return {"degrees": hardware.degrees(), "joules": hardware.joules()}
 
 
 def _named(subject: Subject) -> dict[str, Any]:

@@ -123,6 +123,13 @@ def test_a_figure_that_is_missing_is_an_error_and_never_passes() -> None:
         gate.broken(gate.parse("capacity<0.9x"), document(subject()), document(subject()))
 
 
+def test_a_document_that_still_has_heat_and_energy_is_read(tmp_path: Path) -> None:
+    earlier = document(subject(), degrees={"before": {"soc": 51.5}, "after": {"soc": 60.0}}, joules="not measured")
+    write_json(tmp_path / "base.json", earlier)
+    before = gate.base(tmp_path / "base.json", gate.parse("p99>1.10x"))
+    assert gate.broken(gate.parse("p99>1.10x"), before, document(subject(p99=2.3))) == ["p99 1.15x > 1.1x (2 -> 2.3)"]
+
+
 def test_the_earlier_document_is_read(tmp_path: Path) -> None:
     write_json(tmp_path / "base.json", document(subject()))
     assert gate.base(tmp_path / "base.json", gate.parse("p99>1.1x")) == document(subject())

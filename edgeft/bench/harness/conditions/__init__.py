@@ -1,1 +1,1 @@
-"""What the figures depend on beside the subjects: noise, clock, heat, what is installed."""
+"""What the figures depend on beside the subjects: noise, clock, what is installed."""

@@ -1,8 +1,8 @@
-"""What the machine shows of its clock, heat and power; nothing is ever set."""
+"""What the machine shows of its caches and its clock; nothing is ever set."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,33 +53,3 @@ def fastest(cores: Sequence[int], root: Path = SYSTEM) -> list[int]:
         if len(found) == len(cores):
             return [core for core in cores if found[core] == max(found.values())]
     return list(cores)
-
-
-def degrees(root: Path = SYSTEM) -> dict[str, float]:
-    """Name to degrees Celsius of each thermal zone."""
-    found = {}
-    for zone in sorted((root / "class/thermal").glob("thermal_zone*")):
-        value = _number(zone / "temp")
-        if value is not None:
-            found[_read(zone / "type") or zone.name] = value / 1e3
-    return found
-
-
-def joules(root: Path = SYSTEM) -> dict[str, float]:
-    """Name to the energy counters of RAPL and of batteries that feed the machine; they rise while work is done."""
-    found = {}
-    for domain in sorted((root / "class/powercap").glob("intel-rapl:*")):
-        value = _number(domain / "energy_uj")
-        if value is not None:
-            found[f"rapl {_read(domain / 'name') or domain.name} {domain.name}"] = value / 1e6
-    for supply in sorted((root / "class/power_supply").glob("*")):
-        value = _number(supply / "energy_now")  # microwatt-hours
-        if value is not None and _read(supply / "status") == "Discharging":
-            found[f"battery {supply.name}"] = -value * 3600 / 1e6
-    return found
-
-
-def spent(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, float] | str:
-    """Joules between two readings, by counter; one that stood still, ran over or was charged is left out."""
-    found = {name: after[name] - before[name] for name in before if after.get(name, -1e18) > before[name]}
-    return found or NOT_MEASURED
