@@ -20,7 +20,7 @@ from edgeft.version import __version__
 # characters decide how texts are cleaned and compared. One that is not installed has no part in the key.
 PYTHON = "python"
 READING = (PYTHON, "numpy", "pyarrow", "datasets", "rensa", "py3langid")
-CLEANING = ("ftfy", "phonenumberslite", "phonenumbers", "presidio-analyzer", "spacy")
+CLEANING = ("ftfy", "phonenumberslite", "phonenumbers", "python-stdnum", "presidio-analyzer", "spacy")
 SCORING = ("numpy", "scikit-learn", "scipy", "seqeval", "sacrebleu", "rouge-score")
 TRAINING = (PYTHON, "torch", "transformers", "tokenizers", "safetensors", "accelerate", "optimum", *SCORING)
 ADAPTING = ("peft", "bitsandbytes")

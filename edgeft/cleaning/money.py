@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator
+
+from stdnum import luhn, numdb
+from stdnum.iso7064 import mod_97_10
 
 # --------------------------------------------------------------------------------------------------------------- cards
 
@@ -69,52 +73,29 @@ def _card_from(groups: list[re.Match[str]], first: int) -> int | None:
 
 def _is_card(digits: str) -> bool:
     issued = any(first <= digits[: len(first)] <= last and len(digits) in lengths for first, last, lengths in ISSUERS)
-    return issued and luhn(digits)
-
-
-def luhn(digits: str) -> bool:
-    """Whether the last digit checks: every second digit from the right doubled, the sum of all digits ends in 0."""
-    doubled = "".join(str(2 * int(digit)) for digit in digits[-2::-2])
-    return sum(map(int, digits[::-2] + doubled)) % 10 == 0
+    return issued and luhn.is_valid(digits)
 
 
 # --------------------------------------------------------------------------------------------------------------- ibans
 
 IBAN_HEAD = re.compile(r"(?<![A-Za-z0-9])[A-Za-z]{2}[0-9]{2}(?=[ \u00a0.-]?[A-Za-z0-9])")
-# A country's IBANs all have one length (the registry of ISO 13616).
-IBAN_LENGTHS = {
-    country: int(length)
-    for length, countries in {
-        "15": "NO",
-        "16": "BE",
-        "18": "DK FI FK FO GL NL SD",
-        "19": "MK SI",
-        "20": "AT BA EE KZ LT LU MN XK",
-        "21": "CH HR LI LV",
-        "22": "BG BH CR DE GB GE IE ME RS VA",
-        "23": "AE GI IL IQ OM SO TL",
-        "24": "AD CZ ES MD PK RO SA SE SK TN VG",
-        "25": "LY PT ST",
-        "26": "IS TR",
-        "27": "BI DJ FR GR IT MC MR SM",
-        "28": "AL AZ BY CY DO GT HN HU LB NI PL SV",
-        "29": "BR EG PS QA UA",
-        "30": "JO KW MU YE",
-        "31": "MT SC",
-        "32": "LC",
-        "33": "RU",
-    }.items()
-    for country in countries.split()
-}
+PART_LENGTH = re.compile("[0-9]+(?=!)")  # in the registry of ISO 13616, as in 4!a6!n8!n
 
 
 def ibans(text: str) -> Iterator[tuple[int, int]]:
     """Account numbers of a country's length whose check digits are right (ISO 13616: modulo 97), spaced or not."""
     for head in IBAN_HEAD.finditer(text):
-        length = IBAN_LENGTHS.get(head[0][:2].upper())
+        length = iban_length(head[0][:2].upper())
         end = _iban_end(text, head.start(), length) if length else None
         if end is not None:
             yield head.start(), end
+
+
+@functools.cache
+def iban_length(country: str) -> int | None:
+    """How long every IBAN of a country is; None where the country has none."""
+    _, entry = numdb.get("iban").info(country)[0]
+    return 4 + sum(map(int, PART_LENGTH.findall(entry["bban"]))) if "bban" in entry else None
 
 
 def _iban_end(text: str, start: int, length: int) -> int | None:
@@ -130,12 +111,7 @@ def _iban_end(text: str, start: int, length: int) -> int | None:
         place += 1
     follows = text[place : place + 1]
     ends = not (follows.isascii() and follows.isalnum())
-    return place if ends and mod97("".join(letters)) else None
-
-
-def mod97(iban: str) -> bool:
-    """Whether the check digits are right: the first four behind the rest, A as 10 to Z as 35, leave 1 modulo 97."""
-    return int("".join(str(int(letter, 36)) for letter in iban[4:] + iban[:4])) % 97 == 1
+    return place if ends and mod_97_10.is_valid("".join(letters[4:] + letters[:4])) else None
 
 
 # ---------------------------------------------------------------------------------------------------------------- ssns

@@ -87,6 +87,7 @@ def versions(cleaning: Cleaning) -> dict[str, str]:
     """Versions of the packages that a cleaning rests on: another one may clean otherwise."""
     packages = ["ftfy"] if "unicode" in cleaning.steps else []
     packages += ["phonenumberslite", "phonenumbers"] if "phone" in cleaning.anonymise else []
+    packages += ["python-stdnum"] if {"credit_card", "iban"} & set(cleaning.anonymise) else []
     packages += ["presidio-analyzer", "spacy"] if cleaning.names_model else []
     found = {}
     for package in packages:

@@ -319,7 +319,7 @@ def _cleaner(inputs: InputSpec) -> Callable[[str], str] | None:
 
     clean = cleaner(inputs.cleaning)
     here = versions(inputs.cleaning)
-    if here != inputs.cleaning_versions and inputs.cleaning_versions:
+    if inputs.cleaning_versions.items() - here.items():
         made = ", ".join(f"{name} {version}" for name, version in inputs.cleaning_versions.items())
         mine = ", ".join(f"{name} {version}" for name, version in here.items())
         say(f"cleaning: the model was made with {made}, here is {mine}; odd texts may be cleaned otherwise")

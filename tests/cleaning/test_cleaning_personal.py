@@ -9,12 +9,15 @@ from collections.abc import Callable
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from stdnum import luhn
+from stdnum.iso7064 import mod_97_10
 
-from edgeft.cleaning.money import IBAN_LENGTHS, luhn, mod97
+from edgeft.cleaning.money import iban_length
 from edgeft.cleaning.personal import KINDS, anonymise, count, find
 
 ROWS = 300
 WORD = "abcdefghijklmnopqrstuvwxyz"
+IBAN_LENGTHS = {"BE": 16, "CH": 21, "DE": 22, "FR": 27, "IE": 22, "LC": 32, "MT": 31, "NO": 15, "RU": 33, "SV": 28}
 
 
 def name(generator: random.Random, low: int = 3, high: int = 9) -> str:
@@ -47,7 +50,7 @@ def a_card(generator: random.Random) -> str:
         )
     )
     body = prefix + digits(generator, length - len(prefix) - 1)
-    card = next(body + last for last in "0123456789" if luhn(body + last))
+    card = next(body + last for last in "0123456789" if luhn.is_valid(body + last))
     return written_card(generator, card)
 
 
@@ -61,7 +64,7 @@ def written_card(generator: random.Random, card: str) -> str:
 def an_iban(generator: random.Random) -> str:
     country = generator.choice(sorted(IBAN_LENGTHS))
     body = digits(generator, IBAN_LENGTHS[country] - 4)
-    checked = next(f"{country}{check:02}{body}" for check in range(2, 99) if mod97(f"{country}{check:02}{body}"))
+    checked = f"{country}{mod_97_10.calc_check_digits(body + country)}{body}"
     spaced = " ".join(checked[place : place + 4] for place in range(0, len(checked), 4))
     return generator.choice((checked, spaced, spaced.lower()))
 
@@ -211,12 +214,18 @@ def test_the_region_decides_about_numbers_without_a_prefix() -> None:
     assert anonymise("ring 030 901820 today", ["phone"], "US") == "ring 030 901820 today"
 
 
-def test_luhn_and_modulo_97_by_hand() -> None:
-    """79927398713: doubled 1-4-3-2-9-7 to 2-8-6-4-9-5 as digit sums, 67 + 3 = 70."""
-    assert luhn("79927398713")
-    assert not luhn("79927398710")
-    assert mod97("GB82WEST12345698765432")
-    assert not mod97("GB83WEST12345698765432")
+def test_check_digits_by_hand() -> None:
+    """4111111111111111: of every second digit from the right, 1 is doubled to 2 and 4 to 8; 8 + 7 * 2 + 8 = 30."""
+    assert count(find("4111111111111111", ["credit_card"])) == {"credit_card": 1}
+    assert find("4111111111111112", ["credit_card"]) == []
+    assert find("1411111111111111", ["credit_card"]) == []  # no issuer's
+    assert count(find("GB82WEST12345698765432", ["iban"])) == {"iban": 1}
+    assert find("GB83WEST12345698765432", ["iban"]) == []
+
+
+def test_the_length_of_an_iban_is_its_country_s() -> None:
+    assert {country: iban_length(country) for country in IBAN_LENGTHS} == IBAN_LENGTHS
+    assert iban_length("US") is None
 
 
 @settings(deadline=None, max_examples=200)

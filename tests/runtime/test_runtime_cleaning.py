@@ -112,6 +112,18 @@ def test_another_version_of_what_cleans_is_said(folder: Path, capsys: pytest.Cap
         assert ("made with ftfy 1.0" in capsys.readouterr().err) is said
 
 
+def test_a_package_that_an_earlier_artifact_did_not_name_is_no_other_version(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = artifact.read_manifest(changed(folder, anonymise=["iban", "phone"]))
+    named = versions(CLEANING)  # as before IBANs were checked by python-stdnum
+    assert named != versions(dataclasses.replace(CLEANING, anonymise=["iban", "phone"]))
+    inputs = dataclasses.replace(manifest.inputs, cleaning_versions=named)
+    write_json(folder / artifact.MANIFEST, dataclasses.replace(manifest, inputs=inputs))
+    load(folder)
+    assert capsys.readouterr().err == ""
+
+
 def test_inspect_shows_the_cleaning_where_there_is_any(folder: Path) -> None:
     shown = describe(artifact.read_manifest(folder))
     assert "cleaning      unicode, html, urls, control, whitespace\n" in shown
