@@ -56,7 +56,7 @@ class TrainingConfig(StageConfig):
     ] = 1
     report_to: Annotated[
         list[str] | None,
-        _option("trackers that get the training's figures, as in transformers: tensorboard, wandb, mlflow, ..., all"),
+        _option("trackers that get the training's figures, as accelerate names them: tensorboard, wandb, ..., all"),
     ] = None
 
 

@@ -100,7 +100,8 @@ def test_where_to_report_is_no_reason_to_train_again(
 @pytest.mark.parametrize(
     ("name", "line"),
     [
-        ("tensorbord", "finetune.report_to: 'tensorbord' is no tracker of transformers; did you mean tensorboard?"),
+        ("tensorbord", "finetune.report_to: 'tensorbord' is no tracker of accelerate; did you mean tensorboard?"),
+        ("codecarbon", "finetune.report_to: 'codecarbon' is no tracker of accelerate; one of aim, "),
         ("swanlab", "finetune.report_to: the package of swanlab is not installed: pip install swanlab, or take"),
     ],
 )

@@ -1,15 +1,15 @@
-"""`report_to`: a training's figures go to the trackers that `transformers.Trainer` reports to, by the same callbacks.
+"""`report_to`: a training's figures go to the trackers that accelerate knows, by its own classes.
 
-They call the figures what the Trainer calls them: `train/loss`, `train/learning_rate`, `eval/accuracy` and so on.
+The figures are called what `transformers.Trainer` calls them: `train/loss`, `train/learning_rate`, `eval/accuracy`
+and so on.
 """
 
 from __future__ import annotations
 
 import contextlib
 import difflib
-import importlib.util
 import json
-import sys
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,9 +25,17 @@ from edgeft.train.loop import watch
 from edgeft.train.loop.watch import Training, Watcher
 
 REPORTED = "reported.json"
-ALL, NONE = "all", "none"  # as in transformers
-# Those that transformers doesn't always count among the installed ones: module and package.
-ELSEWHERE = {"azure_ml": ("azureml", "azureml-mlflow"), "flyte": ("flytekit", "flytekit")}
+ALL, NONE = "all", "none"
+TENSORBOARD = "tensorboard"
+PROJECT = "huggingface"  # as in transformers
+# Trackers that keep runs in projects: the variable that names the project, and the argument that names a run.
+PROJECTS = {
+    "comet_ml": ("COMET_PROJECT_NAME", None),
+    "mlflow": ("MLFLOW_EXPERIMENT_NAME", "run_name"),
+    "swanlab": ("SWANLAB_PROJECT", "experiment_name"),
+    "trackio": ("TRACKIO_PROJECT", "name"),
+    "wandb": ("WANDB_PROJECT", "name"),
+}
 
 
 def check(stage: str, config: TrainingConfig) -> None:
@@ -41,68 +49,46 @@ def check(stage: str, config: TrainingConfig) -> None:
 
 
 def _check_name(where: str, name: str) -> None:
-    from transformers.integrations import integration_utils as known
+    from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 
-    if name not in known.INTEGRATION_TO_CALLBACK:
-        names = [*known.INTEGRATION_TO_CALLBACK, ALL, NONE]
+    if name not in LOGGER_TYPE_TO_CLASS:
+        names = [*LOGGER_TYPE_TO_CLASS, ALL, NONE]
         close = difflib.get_close_matches(name, names, n=1)
         hint = f"did you mean {close[0]}?" if close else f"one of {', '.join(names)}"
-        raise RecipeError(f"{where}: {name!r} is no tracker of transformers; {hint}")
-    module = ELSEWHERE.get(name, ("", ""))[0]
-    if name in known.get_available_reporting_integrations() or (module and importlib.util.find_spec(module)):
-        return
-    package = ELSEWHERE.get(name, ("", name))[1]
-    raise RecipeError(
-        f"{where}: the package of {name} is not installed: pip install {package}, or take {name} off the list"
-    )
+        raise RecipeError(f"{where}: {name!r} is no tracker of accelerate; {hint}")
+    if name not in _installed():
+        raise RecipeError(
+            f"{where}: the package of {name} is not installed: pip install {name}, or take {name} off the list"
+        )
+
+
+def _installed() -> list[str]:
+    from accelerate.tracking import get_available_trackers
+
+    return list(map(str, get_available_trackers()))
 
 
 def trackers(report_to: Sequence[str] | None) -> list[str]:
     """The trackers by name: `all` are those that are installed, `none` are none."""
-    from transformers.integrations import get_available_reporting_integrations
-
-    found: list[str] = []
+    names: list[str] = []
     for name in report_to or ():
-        found += get_available_reporting_integrations() if name == ALL else [] if name == NONE else [name]
-    return list(dict.fromkeys(found))
+        names += _installed() if name == ALL else [] if name == NONE else [name]
+    return list(dict.fromkeys(names))
 
 
 @contextlib.contextmanager
 def followed(training: Training) -> Iterator[None]:
     """Tell the trackers of `report_to`, and whoever else watches, of a training."""
-    own = [Reporter()] if training.config.report_to and _first_process() and trackers(training.config.report_to) else []
-    with watch.watching(*own), watch.following(training):
+    reporters = (
+        [Reporter()] if training.config.report_to and _first_process() and trackers(training.config.report_to) else []
+    )
+    with watch.watching(*reporters), watch.following(training):
         yield
 
 
 def _first_process() -> bool:
     distributed = torch.distributed
     return not (distributed.is_available() and distributed.is_initialized()) or distributed.get_rank() == 0
-
-
-def _arguments(training: Training) -> Any:
-    """What the callbacks read: where files go, the run's name, and the stage's options as its hyper-parameters."""
-    from transformers import TrainingArguments
-
-    class Arguments(TrainingArguments):
-        def __post_init__(self) -> None:
-            """Devices and processes are none of this one's business."""
-
-        def to_dict(self) -> dict[str, Any]:
-            options: dict[str, Any] = msgspec.to_builtins(training.config)
-            return {"stage": _stage(training), **options}
-
-    config = training.config
-    return Arguments(
-        output_dir=str(_logs(training)),
-        run_name=_run_name(training),
-        report_to=trackers(config.report_to),
-        num_train_epochs=config.epochs,
-        per_device_train_batch_size=config.batch_size,
-        gradient_accumulation_steps=config.gradient_accumulation,
-        seed=config.seed or 0,
-        logging_steps=1,
-    )
 
 
 def _stage(training: Training) -> str:
@@ -122,7 +108,7 @@ def _run_name(training: Training) -> str:
 
 
 class Reporter(Watcher):
-    """Hands a training to the callbacks of `transformers`.
+    """Hands a training to the trackers of `report_to`.
 
     A training that goes on from a checkpoint repeats some steps; what was reported before the kill is not reported
     again, so that no curve doubles back.
@@ -135,62 +121,57 @@ class Reporter(Watcher):
             RecipeError: a tracker isn't known or installed.
         """
         check(_stage(training), training.config)
-        from transformers.trainer_callback import CallbackHandler, DefaultFlowCallback, TrainerControl, TrainerState
-
         self.training, self.reported = training, Reported(_logs(training) / REPORTED)
-        self.arguments, self.control = _arguments(training), TrainerControl()
-        self.state = TrainerState(global_step=training.done, max_steps=training.steps, logging_steps=1)
-        self.run_before = _wandb_run()
-        self.handler = CallbackHandler([DefaultFlowCallback, *_callbacks(training)], None, None, None, None)
-        self.handler.on_init_end(self.arguments, self.state, self.control)
-        self.handler.on_train_begin(self.arguments, self.state, self.control)
+        self.trackers = [_start_tracker(name, training) for name in trackers(training.config.report_to)]
 
     def logged(self, step: int, values: Mapping[str, float]) -> None:
         """Report the loss and the learning rate of a step."""
-        self._at(step)
-        self.handler.on_step_end(self.arguments, self.state, self.control)
-        if self.reported.news("step", step):
-            self._log({name: value for name, value in values.items() if name != "step"})
-            self.reported.add("step", step)
+        self._log("step", step, {f"train/{name}": value for name, value in values.items() if name != "step"})
 
     def looked(self, step: int, metrics: Mapping[str, float]) -> None:
         """Report the metrics of a look at the validation split."""
-        self._at(step)
-        if self.reported.news("look", step):
-            named = {f"eval_{name}": value for name, value in metrics.items()}
-            self._log(named)
-            self.handler.on_evaluate(self.arguments, self.state, self.control, named)
-            self.reported.add("look", step)
+        self._log("look", step, {f"eval/{name}": value for name, value in metrics.items()})
 
     def ended(self) -> None:
         """Close the trackers, however the training ended."""
-        self.handler.on_train_end(self.arguments, self.state, self.control)
-        run = _wandb_run()
-        if run is not None and run is not self.run_before:
-            run.finish()  # transformers leaves it open, and the next stage would report into it
+        for tracker in self.trackers:
+            tracker.finish()
 
-    def _at(self, step: int) -> None:
-        self.state.global_step, self.state.epoch = step, step / self.training.steps_per_epoch
-
-    def _log(self, values: dict[str, float]) -> None:
-        self.handler.on_log(self.arguments, self.state, self.control, {**values, "epoch": self.state.epoch})
+    def _log(self, kind: str, step: int, values: dict[str, float]) -> None:
+        if self.reported.news(kind, step):
+            for tracker in self.trackers:
+                tracker.log({**values, "train/epoch": step / self.training.steps_per_epoch}, step=step)
+            self.reported.add(kind, step)
 
 
-def _callbacks(training: Training) -> list[Any]:
-    """The trackers' callbacks; TensorBoard's files of one training lie together, before and after a kill."""
-    from transformers.integrations import TensorBoardCallback, get_reporting_integration_callbacks
+def _start_tracker(name: str, training: Training) -> Any:
+    """An open tracker of accelerate that knows the run's name and the stage's options."""
+    from accelerate import PartialState
 
-    made = [callback() for callback in get_reporting_integration_callbacks(trackers(training.config.report_to))]
-    for callback in made:
-        if isinstance(callback, TensorBoardCallback):
-            elsewhere = callback.logging_dir and Path(callback.logging_dir) / _run_name(training)
-            callback.logging_dir = str(elsewhere or _logs(training) / "tensorboard")
-    return made
+    PartialState()  # accelerate's log lines want it
+    tracker = _tracker(name, training)
+    tracker.start()
+    options = {"stage": _stage(training), **msgspec.to_builtins(training.config)}
+    if name == TENSORBOARD:  # its hyper-parameters take no lists and would lie in another folder
+        tracker.log({"args": json.dumps(options, indent=2)})
+    else:
+        tracker.store_init_configuration(options)
+    return tracker
 
 
-def _wandb_run() -> Any:
-    """The open run of wandb, where that was imported."""
-    return getattr(sys.modules.get("wandb"), "run", None)
+def _tracker(name: str, training: Training) -> Any:
+    from accelerate.tracking import LOGGER_TYPE_TO_CLASS
+
+    tracker_class, run_name = LOGGER_TYPE_TO_CLASS[name], _run_name(training)
+    if name == TENSORBOARD:
+        shared = os.environ.get("TENSORBOARD_LOGGING_DIR")
+        return tracker_class(run_name, shared) if shared else tracker_class(TENSORBOARD, _logs(training))
+    if name in PROJECTS:
+        variable, argument = PROJECTS[name]
+        return tracker_class(os.environ.get(variable, PROJECT), **({argument: run_name} if argument else {}))
+    return tracker_class(
+        run_name, **({"logging_dir": _logs(training)} if tracker_class.requires_logging_directory else {})
+    )
 
 
 class Reported:
