@@ -171,7 +171,7 @@ def test_commands_carry_what_was_set(tmp_path: Path, monkeypatch: pytest.MonkeyP
     things = [
         {"level": "set", "option": "data.clean", "value": "duplicates", "why": ""},
         {"level": "set", "option": "data.anonymise", "value": True, "why": ""},
-        {"level": "look", "option": "data.clean", "value": "label_errors", "why": ""},
+        {"level": "look", "option": "data.clean", "value": "conflicts", "why": ""},
     ]
     assert lines.data_line(config, things) == (
         "edgeft data 'a b.csv' c.csv --task text-regression --text-column body --clean html --clean duplicates "

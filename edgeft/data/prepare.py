@@ -122,10 +122,7 @@ def drop_rows(parts: Parts, config: DataConfig) -> dict[str, int]:
     """Take the rows out that the recipe doesn't want in their split; near duplicates are counted in any case."""
     clean.drop_duplicates(parts, config)
     with Bar("near duplicates", sum(map(len, parts.splits().values()))) as bar:
-        near = clean.near_duplicates(parts, config, bar)
-    if "label_errors" in (config.clean or ()):
-        clean.label_errors(parts, config)
-    return near
+        return clean.near_duplicates(parts, config, bar)
 
 
 def read_all(config: DataConfig) -> dict[str, Rows]:

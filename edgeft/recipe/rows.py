@@ -21,7 +21,6 @@ CleanStep = Literal[
     "duplicates",
     "near_duplicates",
     "conflicts",
-    "label_errors",
 ]
 PersonalKind = Literal["email", "phone", "credit_card", "iban", "ip_address", "ssn", "secret"]
 Balance = Literal["none", "class_weights", "oversample", "undersample"]

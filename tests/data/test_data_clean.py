@@ -141,22 +141,6 @@ def test_every_exact_leak_is_found_with_its_row(write, tmp_path):
     assert all(row["other_row"] == row["row"] for row in rows)
 
 
-def test_likely_label_errors_leave_training(write, tmp_path):
-    """Forty wrong labels among 2,000 rows that two words tell apart; of those in training most go, and no other row."""
-    kinds = [("dull and awful", "bad"), ("warm and lovely", "good")]
-    pairs = [(f"{text} {kinds[i % 2][0]}", kinds[(i + (i % 50 == 7)) % 2][1]) for i, text in enumerate(texts(2000))]
-    path = write("a.csv", pairs)
-    found = run(DataConfig(file=path, clean=["label_errors"]), tmp_path / "out").metrics
-    before = run(DataConfig(file=path), tmp_path / "before").metrics
-    wrong = {row["row"] for row in removed_rows(tmp_path / "out")}
-    train = set(dataset.load(tmp_path / "before").train.rows.tolist())
-    assert wrong < {row for row in train if (row - 1) % 50 == 7}
-    assert len(wrong) > 10
-    assert found["removed"] == {"label error": len(wrong)}
-    for split in ("validation", "test"):
-        assert found["rows"][split] == before["rows"][split]
-
-
 # ------------------------------------------------------------------------------------------------------------- balance
 
 

@@ -125,8 +125,8 @@ def test_both_pages_have_one_style() -> None:
 
 
 def test_what_is_not_rehearsed_is_said() -> None:
-    assert "Not rehearsed: the step label_errors" in profile_page.render(document())
-    assert "before label_errors and balance" in terminal(document(), 100)
+    assert "Not rehearsed: balance" in profile_page.render(document())
+    assert "before balance" in terminal(document(), 100)
 
 
 def test_a_profile_with_nothing_to_say_renders() -> None:

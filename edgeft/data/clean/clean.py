@@ -28,7 +28,7 @@ from edgeft.recipe import DataConfig, spell_option
 # (split of a row, split of an earlier one) to places of the rows and of the earlier ones
 Pairs = dict[tuple[str, str], tuple[Places, Places]]
 EMPTY, DUPLICATE, CONFLICT = "nothing left after cleaning", "duplicate", "conflict"
-NEAR_DUPLICATE, LABEL_ERROR = "near duplicate", "label error"
+NEAR_DUPLICATE = "near duplicate"
 
 
 def cleaning_of(config: DataConfig) -> Cleaning:
@@ -281,16 +281,3 @@ def _take_out(parts: Parts, name: str, found: Pairs) -> None:
 
 def _at(items: list[str], places: Places) -> list[str]:
     return [items[i] for i in places.tolist()]
-
-
-def label_errors(parts: Parts, config: DataConfig) -> int:
-    """Take the training rows out whose label is likely wrong; how many they are."""
-    from edgeft.data.profile import label_errors  # scikit-learn takes a second
-
-    rows = parts.train
-    ids = {label: place for place, label in enumerate(parts.labels)}
-    labels = np.array([ids[label] for label in rows.columns["label"]], dtype=np.int64)
-    found = np.flatnonzero(label_errors.label_errors(rows.inputs, labels, config.seed or 0).suspicious)
-    parts.removed.add(LABEL_ERROR, rows, found)
-    parts.train = rows.without(found)
-    return len(found)

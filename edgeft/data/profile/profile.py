@@ -38,8 +38,7 @@ def profile(config: DataConfig, counting: Counting | None = None, judged: int = 
     """Measure the rows that a config names, as its cleaning leaves them.
 
     Rows that can't be used are counted instead of refused, so that one look shows everything. The splits are those that
-    the data stage would make, but for two things that are not rehearsed: the step `label_errors`, which takes rows out
-    of training, and `balance`, which repeats or leaves out some.
+    the data stage would make before `balance`, which repeats or leaves out some.
 
     Args:
         config: the sources, how to clean and how to split.

@@ -107,9 +107,7 @@ def _splits(document: Mapping[str, Any], console: Console) -> None:
     if counts:
         console.print()
         said = ", ".join(f"{name} {count:,}" for name, count in counts.items())
-        console.print(
-            Text.assemble(("Splits", "bold"), f"  {said} rows", (" (before label_errors and balance)", "dim"))
-        )
+        console.print(Text.assemble(("Splits", "bold"), f"  {said} rows", (" (before balance)", "dim")))
     shares = document["languages"].get("shares")
     if shares:
         said = ", ".join(f"{name} {share:.0%}" for name, share in list(shares.items())[:6])

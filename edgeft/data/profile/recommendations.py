@@ -179,10 +179,9 @@ def _suspects(found: Document, config: DataConfig) -> Things:
         share = errors["count"] / max(1, errors["judged"])
         why = (
             f"{rows(errors['count'])} ({share:.1%}) with a label that the other rows speak against: wrong or just "
-            "hard. Look at them and mend the file; the step only leaves them out of training"
+            "hard. Look at them and mend the file"
         )
-        if "label_errors" not in (config.clean or ()):
-            yield _thing(LOOK, why, "data.clean", "label_errors")
+        yield _thing(LOOK, why)
 
 
 def _cleaning(found: Document, config: DataConfig) -> Things:
