@@ -17,7 +17,7 @@ from typing import Any
 from edgeft.bench import machine
 from edgeft.data.profile.lengths import STEPS
 from edgeft.data.profile.recommendations import FEW_OF_LABEL
-from edgeft.pipeline.advise.sizes import MULTILINGUAL, OPERATIONS, SIZES, Method, Size, family
+from edgeft.pipeline.advise.sizes import OPERATIONS, Method, Size, family, read_table
 from edgeft.report import facts
 from edgeft.train import defaults
 from edgeft.train.defaults import BATCH, GENERATION_EPOCHS, MAX_EPOCHS, MIN_EPOCHS, WANTED_STEPS
@@ -148,7 +148,7 @@ class Candidate:
 
 def candidates(problem: Problem, here: Machine) -> list[Candidate]:
     """Each size by its best method, the smallest first."""
-    return [_candidate(size, problem, here) for size in SIZES[family(problem.task)]]
+    return [_candidate(size, problem, here) for size in read_table().sizes[family(problem.task)]]
 
 
 def _candidate(size: Size, problem: Problem, here: Machine) -> Candidate:
@@ -255,7 +255,8 @@ def _set(option: str, value: Any, why: str) -> dict[str, Any]:
 
 def _model(size: Size, problem: Problem) -> str:
     many = not problem.english and family(problem.task) == "encoder"
-    return MULTILINGUAL.get(size.name, MULTILINGUAL["base"]) if many else size.model
+    multilingual = read_table().multilingual
+    return multilingual.get(size.name, multilingual["base"]) if many else size.model
 
 
 def _why_size(chosen: Candidate, problem: Problem, here: Machine) -> str:

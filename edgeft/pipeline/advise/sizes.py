@@ -16,8 +16,13 @@ Every figure here is a rule of thumb, good to a factor of two:
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
+from importlib import resources
 from typing import Literal
+
+import msgspec
+import yaml
 
 Method = Literal["full", "lora", "qlora"]
 Family = Literal["encoder", "decoder", "encoder-decoder"]
@@ -76,126 +81,24 @@ class Size:
         return OPERATIONS[method] * self.body * tokens
 
 
-TINY = Size(
-    name="tiny",
-    span="4-15M",
-    model="google/bert_uncased_L-4_H-256_A-4",
-    parameters=11.3e6,
-    body=3.2e6,
-    layers=4,
-    width=256,
-    others="google/bert_uncased_L-2_H-128_A-2 4.4M",
-)
-SMALL = Size(
-    name="small",
-    span="20-35M",
-    model="sentence-transformers/all-MiniLM-L6-v2",
-    parameters=22.7e6,
-    body=10.6e6,
-    layers=6,
-    width=384,
-)
-BASE = Size(
-    name="base",
-    span="65-150M",
-    model="google-bert/bert-base-uncased",
-    parameters=110e6,
-    body=85e6,
-    layers=12,
-    width=768,
-    others="distilbert/distilbert-base-uncased 66M, answerdotai/ModernBERT-base 149M",
-)
-LARGE = Size(
-    name="large",
-    span="300-400M",
-    model="google-bert/bert-large-uncased",
-    parameters=336e6,
-    body=302e6,
-    layers=24,
-    width=1024,
-)
-SIZES: dict[Family, tuple[Size, ...]] = {
-    "encoder": (TINY, SMALL, BASE, LARGE),
-    "decoder": (
-        Size(
-            name="base",
-            span="100-150M",
-            model="HuggingFaceTB/SmolLM2-135M",
-            parameters=135e6,
-            body=106e6,
-            layers=30,
-            width=576,
-            generates=True,
-        ),
-        Size(
-            name="large",
-            span="300-400M",
-            model="HuggingFaceTB/SmolLM2-360M",
-            parameters=362e6,
-            body=315e6,
-            layers=32,
-            width=960,
-            generates=True,
-        ),
-        Size(
-            name="1B+",
-            span="1-3B",
-            model="HuggingFaceTB/SmolLM2-1.7B",
-            parameters=1.71e9,
-            body=1.61e9,
-            layers=24,
-            width=2048,
-            generates=True,
-        ),
-        Size(
-            name="7B",
-            span="7-8B",
-            model="mistralai/Mistral-7B-v0.1",
-            parameters=7.24e9,
-            body=6.98e9,
-            layers=32,
-            width=4096,
-            generates=True,
-        ),
-    ),
-    "encoder-decoder": (
-        Size(
-            name="small",
-            span="60M",
-            model="google-t5/t5-small",
-            parameters=60.5e6,
-            body=44e6,
-            layers=12,
-            width=512,
-            generates=True,
-        ),
-        Size(
-            name="base",
-            span="220M",
-            model="google-t5/t5-base",
-            parameters=223e6,
-            body=198e6,
-            layers=24,
-            width=768,
-            generates=True,
-        ),
-        Size(
-            name="large",
-            span="740M",
-            model="google-t5/t5-large",
-            parameters=738e6,
-            body=705e6,
-            layers=48,
-            width=1024,
-            generates=True,
-        ),
-    ),
-}
-# Encoders that read many languages, by size class, with their parameters.
-MULTILINGUAL = {
-    "small": "sentence-transformers/paraphrase-multilingual-MiniLM-L12-v2",
-    "base": "FacebookAI/xlm-roberta-base",
-}
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """What sizes.yaml holds.
+
+    Attributes:
+        sizes: of each family, the smallest first.
+        multilingual: the name of a size to an encoder that reads many languages.
+    """
+
+    sizes: dict[Family, tuple[Size, ...]]
+    multilingual: dict[str, str]
+
+
+@functools.cache
+def read_table() -> Table:
+    """The known sizes."""
+    text = (resources.files("edgeft.pipeline.advise") / "sizes.yaml").read_text(encoding="utf-8")
+    return msgspec.convert(yaml.safe_load(text), Table)
 
 
 def family(task: str) -> Family:
