@@ -21,7 +21,7 @@ import numpy as np
 from edgeft.data import prepare
 from edgeft.data.dataset import load as load_dataset
 from edgeft.data.read import sources
-from edgeft.pipeline.update.kept import old_and_new
+from edgeft.pipeline.update.compare_teachers import old_and_new
 from edgeft.recipe import DataConfig, FinetuneConfig
 from edgeft.train.evaluate import read_predictions
 from edgeft.train.finetune import run as finetune

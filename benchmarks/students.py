@@ -36,7 +36,7 @@ from edgeft.compress.prune import latency_table
 from edgeft.compress.prune.latency_table import FILE
 from edgeft.data.dataset import load
 from edgeft.files import write_json
-from edgeft.pipeline import measure
+from edgeft.pipeline import bench_stage
 from edgeft.pipeline.latency import IN_A_ROW
 from edgeft.pipeline.stages import steps
 from edgeft.stage_folder import RUN_MARKER, StageResult, read_result
@@ -156,7 +156,7 @@ def required(folder: Path) -> StageResult:
 def shipped(results: Results, teacher: Path) -> dict[str, float]:
     """What a student has to hold: points of test accuracy, share of the teacher's bytes, times its speed."""
     export, bench, error = (results[name].metrics for name in ("export", "bench", "calibrate"))
-    graph, ratio = measure.shipped(results)["test"], bench["against_teacher"]["ratio"]
+    graph, ratio = bench_stage.shipped(results)["test"], bench["against_teacher"]["ratio"]
     teachers = 100 * results["finetune"].metrics["test"]["accuracy"]
     artifact = 100 * graph["accuracy"]
     size = results["package"].metrics["bytes"]

@@ -30,9 +30,9 @@ from edgeft.models.shapes import structure_of
 from edgeft.pipeline import run as pipeline
 from edgeft.pipeline.stages import steps
 from edgeft.recipe import DistillConfig, Recipe
-from edgeft.search.budgeted import candidate, front, job, page, results, run, sampler
-from edgeft.search.budgeted.front import Row
+from edgeft.search.budgeted import candidate, job, page, ranking, results, run, sampler
 from edgeft.search.budgeted.job import Job
+from edgeft.search.budgeted.ranking import Row
 from edgeft.search.budgeted.results import Found
 from edgeft.search.budgeted.trial import Follower, optimistic
 from edgeft.search.space import Choices, Range
@@ -333,7 +333,7 @@ def slow_pareto(rows: list[Row]) -> set[int]:
     """All pairs: a trial is out where another is no worse in anything and better in one, or an earlier twin."""
     out = set()
     for one, other in itertools.permutations(rows, 2):
-        a, b = front.costs(one, ["p99"]), front.costs(other, ["p99"])
+        a, b = ranking.costs(one, ["p99"]), ranking.costs(other, ["p99"])
         no_worse = all(y <= x for x, y in zip(a, b, strict=True))
         if no_worse and (a != b or other.number < one.number):
             out.add(one.number)
@@ -345,7 +345,7 @@ def test_the_pareto_set_is_that_of_all_pairs(seed: int) -> None:
     draw = random.Random(seed)
     count, most = draw.randint(0, 40), draw.choice((2, 5, 100))
     rows = [row(n, draw.randint(0, most), draw.randint(1, most), draw.randint(1, most)) for n in range(count)]
-    found = front.pareto(rows, ["p99"])
+    found = ranking.pareto(rows, ["p99"])
     assert set(found) == slow_pareto(rows)
     assert [rows[n].quality["validation"] for n in found] == sorted(
         (rows[n].quality["validation"] for n in found), reverse=True
@@ -360,9 +360,9 @@ def test_the_best_is_worth_keeping_whatever_the_budget_limits(seed: int) -> None
     for one in rows:
         one.measured["p50"] = float(draw.randint(1, 5))
         one.broken.extend(budget.broken(budget.parse(text), one.measured))
-    best = front.best(rows, ["p99", "p50"])
+    best = ranking.best(rows, ["p99", "p50"])
     assert best is not None
-    assert best.number in front.pareto(rows, ["p99", "p50"])
+    assert best.number in ranking.pareto(rows, ["p99", "p50"])
     assert best.quality == max((one.quality for one in rows if one.fits), key=lambda found: found["validation"])
 
 
@@ -375,10 +375,10 @@ def test_the_best_fits_and_of_equals_it_is_the_smaller_then_the_faster() -> None
         row(3, 0.88, 1.4, 6e6, limits=limits),
         row(4, 0.80, 0.1, 1e6, limits=limits),
     ]
-    best = front.best(rows, ["p99"])
+    best = ranking.best(rows, ["p99"])
     assert best is not None
     assert best.number == 3
-    assert front.best(rows[:1], ["p99"]) is None
+    assert ranking.best(rows[:1], ["p99"]) is None
 
 
 def test_the_least_relaxation_of_each_limit_alone() -> None:
@@ -390,9 +390,9 @@ def test_the_least_relaxation_of_each_limit_alone() -> None:
         row(2, 0.80, 1.8, 6e6, 5.5, text),  # loses too much alone
         row(3, 0.86, 4.0, 9e6, 0.0, text),  # two limits
     ]
-    found = [(one.limit, one.instead, one.trial) for one in front.relaxations(rows, limits)]
+    found = [(one.limit, one.instead, one.trial) for one in ranking.relaxations(rows, limits)]
     assert found == [("size<=8MB", "size<=9.12MB", 0), ("drop<=1pt", "drop<=5.50pt", 2)]
-    nearest = front.nearest(rows, limits)
+    nearest = ranking.nearest(rows, limits)
     assert nearest is not None
     assert nearest.number == 0  # 14% over, against 19%, 450% and 112.5%
 

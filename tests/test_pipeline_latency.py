@@ -11,7 +11,7 @@ import pytest
 from support_kinds import dataset_of, trained
 
 from edgeft import recipe
-from edgeft.compress.distill.lesson import with_bits
+from edgeft.compress.distill.distillation_data import with_bits
 from edgeft.compress.prune import latency_table
 from edgeft.compress.prune.structure import Cut
 from edgeft.data import dataset as datasets

@@ -340,8 +340,8 @@ def _write_table(out: Path, subjects: list[str], data: Path | None, plan: Protoc
         with tempfile.TemporaryDirectory(prefix="edgeft-texts-") as scratch:
             file = Path(scratch) / "texts.jsonl"
             file.write_bytes(b"".join(msgspec.json.encode({"text": text}) + b"\n" for text in texts))
-            places = [str(bed.folder / name) for bed, name in graphs.values()]
-            cut = next(bed.manifest.inputs.max_length for bed, _ in graphs.values())
+            places = [str(candidates.folder / name) for candidates, name in graphs.values()]
+            cut = next(candidates.manifest.inputs.max_length for candidates, _ in graphs.values())
             asked = replace(plan, stream_alone=True, max_length=cut)
             found = _found(Asked(places, file, InputColumns(), None, asked), place)
         if seen := found["noise"]["seen"]:

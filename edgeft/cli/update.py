@@ -43,7 +43,7 @@ def update(
     settings = {path: value for path, value in given.items() if value is not None}
     need_training()
     from edgeft.pipeline import run as room
-    from edgeft.pipeline.update import update as making
+    from edgeft.pipeline.update import update_recipe as making
 
     chosen = making.recipe_of(run, data, {**settings, **recipe.parse_settings(set or [])})
     folder = run_dir or run.resolve().with_name(f"{run.resolve().name}-update")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edgeft.data.dataset import Dataset
-from edgeft.export.bed import FP32, Bed, lay
+from edgeft.export.candidates import FP32, ExportCandidates, capture_candidates
 from edgeft.export.onnx import graph
 from edgeft.export.onnx.files import save
 from edgeft.export.quantize.precisions import PRECISIONS, source_of
@@ -22,7 +22,7 @@ TRIAL = "draft.onnx"
 
 def drafts(
     config: ExportConfig, model: Path, dataset: Dataset, precisions: Sequence[str], scratch: Path
-) -> tuple[Bed, list[str]]:
+) -> tuple[ExportCandidates, list[str]]:
     """A model's graph in some precisions, no gate asked.
 
     Args:
@@ -33,20 +33,20 @@ def drafts(
         scratch: an empty folder, which gets the graphs and the tokenizer.
 
     Returns:
-        The bed that runs them, and their files in `scratch`.
+        The candidates that runs them, and their files in `scratch`.
     """
     config = dataclasses.replace(config, parity_tolerance=ANY_DIFFERENCE, parity_rows=ROWS)
-    bed = lay(config, model, few(dataset), scratch)
-    rows = bed.task.given(bed.dataset.train)[:CALIBRATION_ROWS]
-    windows = [window for own in bed.model(FP32).windows(rows) for window in own]
-    source = source_of(bed, windows)
+    candidates = capture_candidates(config, model, few(dataset), scratch)
+    rows = candidates.task.given(candidates.dataset.train)[:CALIBRATION_ROWS]
+    windows = [window for own in candidates.model(FP32).windows(rows) for window in own]
+    source = source_of(candidates, windows)
     files = []
     for name in precisions:
         files.append(f"{name}.onnx")
         if files[-1] != FP32:
-            save(PRECISIONS[name].build(source, STRENGTH, config.float_layers or ()), bed.folder / TRIAL)
-            graph.finish(bed.folder / TRIAL, bed.folder / files[-1], *bed.post)
-    return bed, files
+            save(PRECISIONS[name].build(source, STRENGTH, config.float_layers or ()), candidates.folder / TRIAL)
+            graph.finish(candidates.folder / TRIAL, candidates.folder / files[-1], *candidates.post)
+    return candidates, files
 
 
 def few(dataset: Dataset) -> Dataset:

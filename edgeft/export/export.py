@@ -13,10 +13,10 @@ from edgeft import artifact
 from edgeft.bench.forms import FP32_GRAPH, graph_name, raced_forms
 from edgeft.data.dataset import load as load_dataset
 from edgeft.errors import RecipeError
-from edgeft.export.bed import FP32, gate, lay
+from edgeft.export.candidates import FP32, capture_candidates, gate
 from edgeft.export.capture.texts import texts_of
 from edgeft.export.package import write_golden
-from edgeft.export.quantize import ladder, rounding
+from edgeft.export.quantize import precision_search, rounding
 from edgeft.keys import EXPORTING
 from edgeft.models import model_folder
 from edgeft.progress import say
@@ -54,24 +54,24 @@ def fill(config: ExportConfig, inputs: Inputs, out_dir: Path) -> Metrics:
     scratch = out_dir / CHECKPOINTS
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir()
-    bed = lay(config, inputs["model"], dataset, scratch)
-    found: dict[str, Any] = {"parity": bed.parity, "fp32": gate(bed, FP32, bed.reference)}
-    quantization, chosen = ladder.choose(bed, found)
+    candidates = capture_candidates(config, inputs["model"], dataset, scratch)
+    found: dict[str, Any] = {"parity": candidates.parity, "fp32": gate(candidates, FP32, candidates.reference)}
+    quantization, chosen = precision_search.choose(candidates, found)
     if quantization.precision == "fp16":
         say("export: fp16 is for onnxruntime-gpu; it was checked on the CPU, where it would be slow and is not loaded")
-    for split, made in bed.asked(chosen).items():
-        if (array := bed.task.array(made)) is not None:
+    for split, made in candidates.asked(chosen).items():
+        if (array := candidates.task.array(made)) is not None:
             evaluate.write_predictions(out_dir, split, array)
     shutil.copyfile(scratch / chosen, out_dir / artifact.MODEL)
     shutil.copyfile(scratch / artifact.TOKENIZER, out_dir / artifact.TOKENIZER)
     if chosen != FP32 and (out_dir.parent / RUN_MARKER).exists():
         shutil.copyfile(scratch / FP32, out_dir / FP32)  # the run's bench races it; the package leaves it behind
-    manifest = dataclasses.replace(bed.manifest, quantization=quantization, parity=bed.parity)
+    manifest = dataclasses.replace(candidates.manifest, quantization=quantization, parity=candidates.parity)
     # What no calibration follows ships as it is.
     files = list(artifact.REQUIRED)
     if headless:
-        candidates = [*bed.task.given(dataset.test), *bed.task.given(dataset.validation)]
-        manifest = dataclasses.replace(manifest, golden=write_golden(out_dir, manifest, candidates))
+        asked = [*candidates.task.given(dataset.test), *candidates.task.given(dataset.validation)]
+        manifest = dataclasses.replace(manifest, golden=write_golden(out_dir, manifest, asked))
         files.append(artifact.GOLDEN)
     artifact.write_manifest(out_dir, manifest, files)
     return {**found, "precision": quantization.precision, "quantization": dataclasses.asdict(quantization)}

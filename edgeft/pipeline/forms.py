@@ -9,7 +9,7 @@ from typing import Any
 from edgeft import artifact
 from edgeft.bench.forms import FP32_GRAPH, PART, SLOW_PART, Form, graph_name
 from edgeft.data.dataset import Dataset
-from edgeft.export.bed import FP32
+from edgeft.export.candidates import FP32
 from edgeft.models import model_folder
 from edgeft.recipe import BenchConfig, TrainingConfig
 from edgeft.runtime import load

@@ -18,7 +18,7 @@ from edgeft.compress.prune.latency_table import FILE, LatencyTable
 from edgeft.compress.prune.structure import Cut, by_ratios, prune
 from edgeft.data.dataset import Dataset
 from edgeft.data.dataset import load as load_dataset
-from edgeft.export.bed import Bed
+from edgeft.export.candidates import ExportCandidates
 from edgeft.export.draft import drafts
 from edgeft.files import write_json
 from edgeft.keys import EXPORTING
@@ -38,7 +38,7 @@ SHARES = (0, 0.4, 0.8)  # that go, of the heads and of the channels
 PRECISION = "int8"
 WHOLE, ONE_LAYER = "whole", "one layer"
 
-Graphs: TypeAlias = Mapping[str, tuple[Bed, str]]  # a form's name to its graph
+Graphs: TypeAlias = Mapping[str, tuple[ExportCandidates, str]]  # a form's name to its graph
 Ask: TypeAlias = Callable[[Graphs, list[Any]], tuple[dict[str, float], dict[str, Any]]]
 
 
@@ -55,7 +55,9 @@ def fill(config: BenchConfig, inputs: Inputs, out_dir: Path) -> Metrics:
     """
 
     def raced(graphs: Graphs, texts: list[Any]) -> tuple[dict[str, float], dict[str, Any]]:
-        contenders = {name: bed.model(file, threads=config.threads) for name, (bed, file) in graphs.items()}
+        contenders = {
+            name: candidates.model(file, threads=config.threads) for name, (candidates, file) in graphs.items()
+        }
         found = race(contenders, texts, max(config.queries, LEAST_QUERIES), config.warmup, IN_A_ROW)
         return {name: one.p50_ms for name, one in found.items()}, machine.describe()
 
@@ -98,14 +100,14 @@ def points(model: PreTrainedModel) -> dict[str, Cut]:
     return found
 
 
-def drawn(source: Path, cut: Cut, dataset: Dataset, scratch: Path) -> tuple[Bed, str]:
+def drawn(source: Path, cut: Cut, dataset: Dataset, scratch: Path) -> tuple[ExportCandidates, str]:
     """The graph of a cut model beside its tokenizer; which units go makes no difference to its speed."""
     model = model_folder.load(source, tasks.class_of(dataset.kind).head(dataset.labels))
     tokenizer = model_folder.load_tokenizer(source)
     prune(model, cut, "magnitude")
     model_folder.save(model, tokenizer, scratch / "model", tokenizer.model_max_length)
-    bed, files = drafts(ExportConfig(), scratch / "model", dataset, [PRECISION], scratch)
-    return bed, files[0]
+    candidates, files = drafts(ExportConfig(), scratch / "model", dataset, [PRECISION], scratch)
+    return candidates, files[0]
 
 
 def table(

@@ -15,10 +15,10 @@ from edgeft import artifact, recipe
 from edgeft.data.formats import form_of
 from edgeft.errors import OutputFolderError, RecipeError, UserError
 from edgeft.files import make_folder, sweep, take_lock, write_atomically, write_json
-from edgeft.pipeline import early, scrutiny, ship
-from edgeft.pipeline.course import Course
+from edgeft.pipeline import report_without_artifact, scrutiny, ship
 from edgeft.pipeline.preflight import feasible, left_out, preflight
 from edgeft.pipeline.stages import in_run, steps
+from edgeft.pipeline.time_left import Course
 from edgeft.progress import part_of, say
 from edgeft.recipe import Recipe, StageConfig
 from edgeft.stage_folder import RUN_MARKER, Inputs, StageResult, holds_nothing, read_result
@@ -83,7 +83,7 @@ def _run(whole: Recipe, run_dir: Path, names: list[str]) -> dict[str, StageResul
     if ARTIFACT in names:
         (run_dir / artifact.REPORT).unlink(missing_ok=True)  # of an earlier run that ended before
     else:
-        write_atomically(run_dir / artifact.REPORT, early.report(whole, results, run_dir).encode())
+        write_atomically(run_dir / artifact.REPORT, report_without_artifact.report(whole, results, run_dir).encode())
     return results
 
 

@@ -26,8 +26,8 @@ from edgeft.export.package import ship
 from edgeft.files import write_json
 from edgeft.keys import DRAWING, RUNNING, SCORING
 from edgeft.pipeline import budget_latency, card, gates, licences, scrutiny
-from edgeft.pipeline.measure import shipped
-from edgeft.pipeline.update.update import origin
+from edgeft.pipeline.bench_stage import shipped
+from edgeft.pipeline.update.update_recipe import origin
 from edgeft.progress import say
 from edgeft.recipe import PruneConfig, Recipe
 from edgeft.report import plots

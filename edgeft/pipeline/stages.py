@@ -18,7 +18,7 @@ MODULES = {
     "data": "edgeft.data.prepare",
     "baseline": "edgeft.train.baseline",
     "finetune": "edgeft.train.finetune",
-    "update": "edgeft.pipeline.update.kept",
+    "update": "edgeft.pipeline.update.compare_teachers",
     "augment": "edgeft.train.augment.augment",
     "distill": "edgeft.compress.distill.distill",
     "latency": "edgeft.pipeline.latency",
@@ -26,8 +26,8 @@ MODULES = {
     "export": "edgeft.export.export",
     "calibrate": "edgeft.compress.calibrate.calibrate",
     "package": "edgeft.export.package",
-    "bench": "edgeft.pipeline.measure",
-    "update_artifact": "edgeft.pipeline.update.kept_artifact",
+    "bench": "edgeft.pipeline.bench_stage",
+    "update_artifact": "edgeft.pipeline.update.compare_artifacts",
 }
 
 

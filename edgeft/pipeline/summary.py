@@ -11,7 +11,7 @@ from rich.table import Table
 
 from edgeft.artifact import Selective
 from edgeft.pipeline import gates, scrutiny
-from edgeft.pipeline.update.kept import NEW
+from edgeft.pipeline.update.compare_teachers import NEW
 from edgeft.report import facts
 from edgeft.report.race_text import describe_speedup
 from edgeft.stage_folder import StageResult

@@ -77,7 +77,7 @@ class ReportInputs:
         scrutiny: `teacher`, and `artifact`, to intervals, slices and counterfactual swaps on the test split.
         flips: examples of answers that change with an identity term.
         shipped: whether there is an artifact; else the report is about the trained model.
-        rungs: precisions that were tried, as of `edgeft.export.quantize.ladder`.
+        rungs: precisions that were tried, as of `edgeft.export.quantize.precision_search`.
         precision: the one that ships.
         update: of an update, teacher and artifact to `metric`, `max_old_drop_points` and `rows` before and after.
     """

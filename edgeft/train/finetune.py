@@ -22,7 +22,7 @@ from edgeft.recipe import FinetuneConfig, Recipe
 from edgeft.stage import GateLine, Work, stage
 from edgeft.stage_folder import Inputs, Metrics, StageResult
 from edgeft.train import defaults, evaluate, forgetting, lengths, methods, mitigation, scrutiny, swapped, tasks
-from edgeft.train.forgetting import Lesson
+from edgeft.train.forgetting import RowsToLearn
 from edgeft.train.loop import memory, optim, processes, reporting
 from edgeft.train.loop.loop import Evaluate, Loss, Progress, Trainer, plan
 from edgeft.train.loop.work import LOOKS, TRAINED_PASSES, check_training
@@ -69,8 +69,8 @@ def fill(config: FinetuneConfig, inputs: Inputs, out_dir: Path) -> Metrics:
     source = str(inputs["model"]) if "model" in inputs else config.model
     if source is None:
         raise RecipeError("finetune.model: no model; give --model FOLDER, a Hugging Face id or demo:all-minilm-l6-v2")
-    lesson = forgetting.lesson(config, load_dataset(inputs["data"]), earlier_rows(inputs["data"]))
-    config, dataset = lesson.config, lesson.dataset
+    to_learn = forgetting.choose_rows(config, load_dataset(inputs["data"]), earlier_rows(inputs["data"]))
+    config, dataset = to_learn.config, to_learn.dataset
     facts, tokenizer = model_folder.facts(source), model_folder.load_tokenizer(source)
     methods.check(config, facts, tasks.class_of(dataset.kind))
     mitigation.check(config, dataset.kind)
@@ -87,17 +87,17 @@ def fill(config: FinetuneConfig, inputs: Inputs, out_dir: Path) -> Metrics:
     task = tasks.of(dataset, tokenizer, config.max_length, config)
     with memory.explained(config, device, "load"):
         model = methods.load(config, source, task.head(dataset.labels), device)
-        forgetting.check_model(lesson, model)
+        forgetting.check_model(to_learn, model)
         task.prepare(model)
         model = methods.prepare(config, model, task.adapter)
     optim.freeze(model, config.freeze_layers)
     counts = methods.parameter_counts(model)
-    progress = train(task, model, config, out_dir, lesson)
+    progress = train(task, model, config, out_dir, to_learn)
     if not ranks.is_main():
         return {}
     found = keep(task, model, config, source, out_dir)
     steps = {"best_step": progress.best_step, "steps": progress.step, "device": str(device)}
-    return {**found, **counts, **added, "decided": decided, **lesson.figures(), **steps}
+    return {**found, **counts, **added, "decided": decided, **to_learn.figures(), **steps}
 
 
 def unfreezing(model: torch.nn.Module, config: FinetuneConfig, items: int) -> optim.BeforeStep:
@@ -105,7 +105,7 @@ def unfreezing(model: torch.nn.Module, config: FinetuneConfig, items: int) -> op
     return optim.gradual_unfreezing(model, plan(config, items).steps) if config.gradual_unfreezing else optim.as_it_is
 
 
-def train(task: TrainingTask, model: Any, config: FinetuneConfig, out_dir: Path, lesson: Lesson) -> Progress:
+def train(task: TrainingTask, model: Any, config: FinetuneConfig, out_dir: Path, to_learn: RowsToLearn) -> Progress:
     """Train on the labelled rows; the model ends with its best weights.
 
     Raises:
@@ -115,7 +115,7 @@ def train(task: TrainingTask, model: Any, config: FinetuneConfig, out_dir: Path,
     items = task.items(task.dataset.train, training=True)
     device = next(model.parameters()).device
     with memory.explained(config, device, "earlier rows"):
-        penalty = forgetting.penalty_of(lesson, task, model)
+        penalty = forgetting.penalty_of(to_learn, task, model)
     loss = replace(loss_on(task, items), penalty=penalty)
     rate = config.learning_rate or defaults.LEARNING_RATES[config.method]
     before_step = unfreezing(model, config, len(items))

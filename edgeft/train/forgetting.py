@@ -61,7 +61,7 @@ def filled(config: FinetuneConfig) -> FinetuneConfig:
 
 
 @dataclass(frozen=True, eq=False)
-class Lesson:
+class RowsToLearn:
     """What a training learns, and from which earlier rows it must not depart.
 
     Attributes:
@@ -89,7 +89,7 @@ class Lesson:
         return {"update": {**rows, "ewc_rows": len(self.earlier), "ewc_weight": self.config.ewc_weight}}
 
 
-def lesson(config: FinetuneConfig, dataset: Dataset, earlier: Mapping[str, int] | None) -> Lesson:
+def choose_rows(config: FinetuneConfig, dataset: Dataset, earlier: Mapping[str, int] | None) -> RowsToLearn:
     """What to learn of a data folder.
 
     Args:
@@ -102,14 +102,14 @@ def lesson(config: FinetuneConfig, dataset: Dataset, earlier: Mapping[str, int] 
     """
     check(config, earlier is not None)
     if earlier is None:
-        return Lesson(config, dataset)
+        return RowsToLearn(config, dataset)
     config = filled(config)
     count, seed = earlier["train"], config.seed or 0
     rehearsed = some(count, round((config.rehearsal_fraction or 0) * count), [seed, 1])
     new = range(count, len(dataset.train))
     train = dataset.train.take([*new, *rehearsed])
     sample = some(count, config.ewc_rows or 0, [seed, 2])
-    return Lesson(config, replace(dataset, train=train), dataset.train.take(sample), len(rehearsed))
+    return RowsToLearn(config, replace(dataset, train=train), dataset.train.take(sample), len(rehearsed))
 
 
 def some(count: int, wanted: int, seed: Sequence[int]) -> list[int]:
@@ -118,13 +118,13 @@ def some(count: int, wanted: int, seed: Sequence[int]) -> list[int]:
     return sorted(drawn.tolist())
 
 
-def check_model(lesson: Lesson, model: Any) -> None:
+def check_model(to_learn: RowsToLearn, model: Any) -> None:
     """EWC holds on to what the loaded model knows, so it must be the earlier one.
 
     Raises:
         ModelError: its head is new.
     """
-    if lesson.consolidates and model.edgeft_new_head:
+    if to_learn.consolidates and model.edgeft_new_head:
         raise ModelError(
             "finetune.ewc_weight: the model's head is new, so it is not the model of the earlier rows; "
             "give the folder `finetune` of their run as finetune.model"
@@ -188,23 +188,23 @@ def consolidation(model: torch.nn.Module, information: Diagonal, weight: float) 
     return penalty
 
 
-def penalty_of(lesson: Lesson, task: TrainingTask, model: torch.nn.Module) -> Penalty | None:
-    """The penalty of a lesson; None where EWC is off.
+def penalty_of(to_learn: RowsToLearn, task: TrainingTask, model: torch.nn.Module) -> Penalty | None:
+    """The penalty for departing from earlier rows; None where EWC is off.
 
     Args:
-        lesson: whose sample of earlier rows is asked.
+        to_learn: whose sample of earlier rows is asked.
         task: how they become items and losses.
         model: as it starts to learn; a resumed training computes the same again.
     """
-    if lesson.earlier is None or not lesson.consolidates:
+    if to_learn.earlier is None or not to_learn.consolidates:
         return None
     likely = likelihood_of(task)
-    items = likely.items(lesson.earlier)  # not packed: each text's gradient is squared for itself
+    items = likely.items(to_learn.earlier)  # not packed: each text's gradient is squared for itself
 
     def objective(model: torch.nn.Module, places: list[int]) -> torch.Tensor:
         return likely.losses(model, items, places)
 
-    return consolidation(model, fisher(model, objective, items.weights.tolist()), lesson.config.ewc_weight or 0)
+    return consolidation(model, fisher(model, objective, items.weights.tolist()), to_learn.config.ewc_weight or 0)
 
 
 def likelihood_of(task: TrainingTask) -> TrainingTask:

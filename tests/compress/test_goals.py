@@ -13,7 +13,7 @@ import pytest
 import torch
 from support_kinds import dataset_of, trained
 
-from edgeft.compress.distill import lesson
+from edgeft.compress.distill import distillation_data
 from edgeft.compress.prune import goals, latency_table
 from edgeft.compress.prune.latency_table import LatencyTable, interpolated
 from edgeft.compress.prune.prune import described, run
@@ -158,8 +158,8 @@ def test_what_went_in_words(options: dict[str, Any], said: str) -> None:
 
 def test_bits_that_no_training_reads_are_refused() -> None:
     with pytest.raises(RecipeError, match=r"^prune.weight_bits: decides nothing without prune.int8_epochs"):
-        lesson.check(PruneConfig(weight_bits=4), "prune")
-    lesson.check(PruneConfig(weight_bits=4, int8_epochs=0.1), "prune")
+        distillation_data.check(PruneConfig(weight_bits=4), "prune")
+    distillation_data.check(PruneConfig(weight_bits=4, int8_epochs=0.1), "prune")
 
 
 def test_rounds_by_hand() -> None:

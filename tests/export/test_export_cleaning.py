@@ -11,7 +11,7 @@ import pytest
 from edgeft import artifact
 from edgeft.cleaning import Cleaning, cleaner
 from edgeft.data.dataset import Dataset, Split
-from edgeft.export.bed import FP32, Bed, lay
+from edgeft.export.candidates import FP32, ExportCandidates, capture_candidates
 from edgeft.export.package import write_golden
 from edgeft.models import model_folder
 from edgeft.recipe import ExportConfig
@@ -22,7 +22,7 @@ DIRTY = ["A <b>Good</b>  film", "so<br/>poor,\nwrite to Joe@x.org", "the plot &a
 
 
 @pytest.fixture
-def bed(tiny_model: Path, tmp_path: Path) -> Bed:
+def candidates(tiny_model: Path, tmp_path: Path) -> ExportCandidates:
     """A tiny classifier captured for rows that were cleaned."""
     folder, scratch = tmp_path / "model", tmp_path / "scratch"
     scratch.mkdir()
@@ -33,15 +33,15 @@ def bed(tiny_model: Path, tmp_path: Path) -> Bed:
     numbers = np.arange(len(texts), dtype=np.int64)
     split = Split(columns={"text": texts}, labels=numbers % 2, rows=numbers + 1)
     dataset = Dataset("text-classification", ["bad", "good"], split, split, split, [], cleaning=CLEANING)
-    return lay(ExportConfig(), folder, dataset, scratch)
+    return capture_candidates(ExportConfig(), folder, dataset, scratch)
 
 
-def test_the_artifact_cleans_as_the_dataset_was_cleaned(bed: Bed, tmp_path: Path) -> None:
-    assert bed.manifest.inputs.cleaning == CLEANING
-    assert bed.parity["rows"] == len(DIRTY)
-    shutil.copyfile(bed.folder / FP32, bed.folder / artifact.MODEL)
-    write_golden(bed.folder, bed.manifest, bed.dataset.test.texts)
-    artifact.write_manifest(bed.folder, bed.manifest, [*artifact.REQUIRED, artifact.GOLDEN])
-    model = load(bed.folder)
-    np.testing.assert_allclose(model.logits(DIRTY), bed.reference["test"], atol=1e-4)
+def test_the_artifact_cleans_as_the_dataset_was_cleaned(candidates: ExportCandidates, tmp_path: Path) -> None:
+    assert candidates.manifest.inputs.cleaning == CLEANING
+    assert candidates.parity["rows"] == len(DIRTY)
+    shutil.copyfile(candidates.folder / FP32, candidates.folder / artifact.MODEL)
+    write_golden(candidates.folder, candidates.manifest, candidates.dataset.test.texts)
+    artifact.write_manifest(candidates.folder, candidates.manifest, [*artifact.REQUIRED, artifact.GOLDEN])
+    model = load(candidates.folder)
+    np.testing.assert_allclose(model.logits(DIRTY), candidates.reference["test"], atol=1e-4)
     assert replay(model).passed

@@ -14,7 +14,7 @@ import torch
 from edgeft.artifact import Calibration
 from edgeft.data.dataset import Dataset, Split
 from edgeft.errors import ArtifactError, GateError, ModelError
-from edgeft.export.bed import CAPTURED, Bed, comes_from_onnxruntime, lay
+from edgeft.export.candidates import CAPTURED, ExportCandidates, capture_candidates, comes_from_onnxruntime
 from edgeft.export.capture import capture as capturing
 from edgeft.export.capture import parity
 from edgeft.export.capture.capture import capture
@@ -139,10 +139,10 @@ def test_a_capture_whose_numbers_are_wrong_is_followed_by_the_next(
         return made
 
     monkeypatch.setattr(capturing, "_with_attention", _with_attention)
-    bed = laid(tiny_model, tmp_path)
+    candidates = laid(tiny_model, tmp_path)
     assert "differ from torch" in capsys.readouterr().err
-    assert bed.parity["max_logit_difference"] < 1e-4
-    assert not any(node.domain == operators.DOMAIN for node in onnx.load(bed.folder / CAPTURED).graph.node)
+    assert candidates.parity["max_logit_difference"] < 1e-4
+    assert not any(node.domain == operators.DOMAIN for node in onnx.load(candidates.folder / CAPTURED).graph.node)
 
 
 def test_a_capture_that_does_not_run_is_followed_by_the_next(
@@ -156,11 +156,11 @@ def test_a_capture_that_does_not_run_is_followed_by_the_next(
         return made
 
     monkeypatch.setattr(capturing, "_with_attention", broken)
-    bed = laid(tiny_model, tmp_path)
+    candidates = laid(tiny_model, tmp_path)
     said = capsys.readouterr().err
     assert "export: the captured graph doesn't run: " in said
     assert "INVALID_GRAPH" in said
-    assert bed.parity["rows"] == 6
+    assert candidates.parity["rows"] == 6
 
 
 @pytest.mark.parametrize("error", [MemoryError("no room"), AttributeError("a mistake of ours")])
@@ -194,7 +194,7 @@ def test_errors_are_told_from_those_of_onnxruntime(tmp_path: Path) -> None:
     assert not comes_from_onnxruntime(MemoryError())
 
 
-def laid(tiny_model: Path, folder: Path) -> Bed:
+def laid(tiny_model: Path, folder: Path) -> ExportCandidates:
     """A classifier of large weights, captured."""
     torch.manual_seed(0)
     model = model_folder.load_classifier(tiny_model, ["a", "b", "c"])
@@ -207,4 +207,4 @@ def laid(tiny_model: Path, folder: Path) -> Bed:
     split = Split(columns={"text": texts}, labels=numbers % 3, rows=numbers + 1)
     (folder / "scratch").mkdir()
     dataset = Dataset("text-classification", ["a", "b", "c"], split, split, split, [])
-    return lay(ExportConfig(), folder / "model", dataset, folder / "scratch")
+    return capture_candidates(ExportConfig(), folder / "model", dataset, folder / "scratch")

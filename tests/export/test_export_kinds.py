@@ -23,7 +23,7 @@ from edgeft.compress.distill.distill import run as distill
 from edgeft.data import dataset as datasets
 from edgeft.errors import ArtifactError, DataError, ModelError, RecipeError, UserError
 from edgeft.export.export import run as export
-from edgeft.export.quantize import ladder
+from edgeft.export.quantize import precision_search
 from edgeft.models import model_folder
 from edgeft.recipe import CalibrateConfig, DistillConfig, ExportConfig, TrainingConfig
 from edgeft.runtime import replay
@@ -185,7 +185,7 @@ def test_int8_of_every_kind(
     kind: str, kind_root: Any, tmp_path: Path, tiny_tokenizer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The whole path of int8; speed is left out, as tiny models gain none."""
-    monkeypatch.setattr(ladder, "objections", lambda *_: [])
+    monkeypatch.setattr(precision_search, "objections", lambda *_: [])
     root = kind_root(kind)
     config = ExportConfig(precision="int8", seed=0, latency_queries=10, min_agreement=0.9)
     done = export(config, {"data": root / "data", "model": root / "teacher"}, tmp_path / "out")
@@ -254,7 +254,7 @@ def test_embeddings(own: str, way: str, longest: int, request: pytest.FixtureReq
 
 
 def test_int8_embeddings(encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ladder, "objections", lambda *_: [])
+    monkeypatch.setattr(precision_search, "objections", lambda *_: [])
     datasets.save(dataset_of("single-label"), tmp_path / "data")
     config = ExportConfig(precision="int8", seed=0, latency_queries=10, min_agreement=0.5)
     done = export(config, {"data": tmp_path / "data", "model": encoder}, tmp_path / "out")

@@ -14,7 +14,7 @@ from support_kinds import LABELS, MINILM, TASKS
 import edgeft
 from edgeft import artifact
 from edgeft.data.dataset import Dataset, split_of
-from edgeft.export.bed import FP32, lay
+from edgeft.export.candidates import FP32, capture_candidates
 from edgeft.models import model_folder
 from edgeft.recipe import ExportConfig
 from edgeft.runtime.loading import assemble
@@ -56,7 +56,7 @@ def laid(kind: str, texts: list[str], root: Path) -> Any:
     (root / "bed").mkdir()
     split = split_of(columns_of(kind, texts), np.arange(len(texts)) + 1, LABELS[kind])
     dataset = Dataset(TASKS[kind], LABELS[kind], split, split, split, unlabelled=[], kind=kind)
-    return lay(ExportConfig(), root / "teacher", dataset, root / "bed")
+    return capture_candidates(ExportConfig(), root / "teacher", dataset, root / "bed")
 
 
 def close(found: Any, expected: Any) -> float:
@@ -81,15 +81,15 @@ PIPES: dict[str, tuple[str, str, list[dict[str, Any]]]] = {
 
 @pytest.mark.parametrize("kind", [*PIPES, "squad"])
 def test_a_real_encoder_of_every_kind(kind: str, texts: list[str], tmp_path: Path) -> None:
-    bed = laid(kind, texts, tmp_path)
-    parity = bed.parity
+    candidates = laid(kind, texts, tmp_path)
+    parity = candidates.parity
     assert (parity["rows"], parity["rows_with_other_tokens"]) == (ROWS, 0)
     assert parity["max_logit_difference"] <= CLOSE
-    model: Any = assemble(bed.folder, bed.manifest, bed.folder / FP32, threads=1)
-    asked = bed.task.asked(model, bed.dataset.test)
-    assert bed.task.agreement(bed.reference["test"], asked) == 1.0
+    model: Any = assemble(candidates.folder, candidates.manifest, candidates.folder / FP32, threads=1)
+    asked = candidates.task.asked(model, candidates.dataset.test)
+    assert candidates.task.agreement(candidates.reference["test"], asked) == 1.0
     if kind not in PIPES:
-        assert len({answer["answer"] for answer in map(model, bed.inputs())}) > 3
+        assert len({answer["answer"] for answer in map(model, candidates.inputs())}) > 3
         return
     name, auto, options = PIPES[kind]
     source = getattr(transformers, auto).from_pretrained(tmp_path / "teacher")

@@ -1,4 +1,4 @@
-"""Every rung of the ladder, built from a graph with attention operators and from one without."""
+"""Every trial of the ladder, built from a graph with attention operators and from one without."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from edgeft.export.onnx import graph, operators
 from edgeft.export.onnx.files import save
 from edgeft.export.onnx.net import Net
 from edgeft.export.quantize import token_int8
-from edgeft.export.quantize.precisions import LADDER, PRECISIONS, Source
+from edgeft.export.quantize.precisions import IN_ORDER, PRECISIONS, Source
 from edgeft.export.quantize.ranges import Method, channel_ranges, tensor_ranges, watch
 from edgeft.recipe import ExportConfig
 from edgeft.runtime.answers.windows import Window
@@ -28,7 +28,7 @@ IDS = token_ids([12] * 16, seed=1)
 # The mean difference from fp32 as a part of the deviation of its answers.
 BOUNDS = {"fp32": 1e-5, "int8": 0.06, "int8-tensor": 0.1, "int8-static": 0.15, "int8-blocks": 0.06, "int4-blocks": 0.5}
 BOUNDS["fp16"] = 0.01
-# What each rung's products become.
+# What each trial's products become.
 PRODUCTS = {
     "fp32": set(),
     "int8": {"Linear"},
@@ -93,7 +93,7 @@ def test_fp16_is_half_the_size_and_takes_and_gives_fp32(source: Source) -> None:
     assert 0.45 < made.ByteSize() / source.copy().ByteSize() < 0.6
 
 
-@pytest.mark.parametrize("name", [rung.name for rung in LADDER if rung.layers])
+@pytest.mark.parametrize("name", [trial.name for trial in IN_ORDER if trial.layers])
 def test_layers_that_stay_fp32(source: Source, name: str) -> None:
     kept, other = source.weights[:2]
     found = values_of(PRECISIONS[name].build(source, 0.5, [kept]))

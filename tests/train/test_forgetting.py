@@ -134,9 +134,9 @@ def rows(count: int) -> Dataset:
     return Dataset(task="text-classification", labels=names, train=split, validation=split, test=split, unlabelled=[])
 
 
-def test_a_lesson_is_all_new_rows_and_a_share_of_the_old_ones() -> None:
+def test_rows_to_learn_are_all_new_rows_and_a_share_of_the_old_ones() -> None:
     config = FinetuneConfig(seed=3, rehearsal_fraction=0.3, ewc_rows=15)
-    found = forgetting.lesson(config, rows(50), {"train": 40, "validation": 40, "test": 40})
+    found = forgetting.choose_rows(config, rows(50), {"train": 40, "validation": 40, "test": 40})
     texts = found.dataset.train.texts
     assert texts[:10] == [f"t{i}" for i in range(40, 50)]
     again = [int(text[1:]) for text in texts[10:]]
@@ -153,7 +153,7 @@ def test_a_lesson_is_all_new_rows_and_a_share_of_the_old_ones() -> None:
 
     def texts_at(seed: int) -> list[str]:
         config = FinetuneConfig(seed=seed, rehearsal_fraction=0.3)
-        return forgetting.lesson(config, rows(50), {"train": 40}).dataset.train.texts
+        return forgetting.choose_rows(config, rows(50), {"train": 40}).dataset.train.texts
 
     assert texts_at(3) == texts
     assert texts_at(4) != texts
@@ -161,10 +161,10 @@ def test_a_lesson_is_all_new_rows_and_a_share_of_the_old_ones() -> None:
 
 def test_without_earlier_rows_nothing_changes_and_both_can_be_off() -> None:
     data = rows(6)
-    plain = forgetting.lesson(FinetuneConfig(), data, None)
+    plain = forgetting.choose_rows(FinetuneConfig(), data, None)
     assert plain.dataset is data
     assert plain.figures() == {}
-    off = forgetting.lesson(FinetuneConfig(ewc_weight=0, rehearsal_fraction=0), data, {"train": 4})
+    off = forgetting.choose_rows(FinetuneConfig(ewc_weight=0, rehearsal_fraction=0), data, {"train": 4})
     assert off.dataset.train.texts == ["t4", "t5"]
     assert not off.consolidates
     assert len(off.earlier or []) == 0

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from edgeft import artifact
-from edgeft.bench.harness.subjects.openers import cutting
+from edgeft.bench.harness.subjects.adapters import cutting
 from edgeft.bench.harness.subjects.subject import Subject
 from edgeft.errors import UserError
 from edgeft.runtime import load

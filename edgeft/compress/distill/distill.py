@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from edgeft.compress.distill import lesson, recover
+from edgeft.compress.distill import distillation_data, recover
 from edgeft.compress.distill.narrow import narrow
 from edgeft.compress.distill.teacher import cache_of
 from edgeft.data.formats import form_of
@@ -66,7 +66,7 @@ def fill(config: DistillConfig, inputs: Inputs, out_dir: Path) -> Metrics:
     Returns:
         Metrics of the student; `agreement` is with the teacher.
     """
-    lesson.check(config, "distill")
+    distillation_data.check(config, "distill")
     dataset = recover.teachable(inputs["data"], "distill")
     device, _ = model_folder.device(config.device)
     teacher = inputs["teacher"]
@@ -77,7 +77,7 @@ def fill(config: DistillConfig, inputs: Inputs, out_dir: Path) -> Metrics:
     task = tasks.of(dataset, tokenizer, max_length, config)
     task.prepare(student)
     narrowed(config, task, student)
-    taught = lesson.lesson(config, task, student, teacher, cache_of(out_dir))
+    taught = distillation_data.prepare_data(config, task, student, teacher, cache_of(out_dir))
     progress = recover.learn(config, task, student, taught, out_dir, "distill")
     task.finish(student)
     found = evaluate.gate(task, student, out_dir, before)
@@ -99,7 +99,7 @@ def check(recipe: Recipe) -> None:
         ModelError: a student without a head for the rows, or without the layers.
     """
     config = recipe.distill
-    lesson.check(config, "distill")
+    distillation_data.check(config, "distill")
     if config.student:
         model_folder.load_tokenizer(config.student)
         task = tasks.class_of(form_of(recipe))
@@ -134,7 +134,7 @@ run = stage(
     libraries=TRAINING,
     reads=lambda recipe: {"data": "rows", "teacher": "teacher"},
     gives=("model",),
-    config=lambda recipe: lesson.with_bits(recipe.distill, recipe.export),
+    config=lambda recipe: distillation_data.with_bits(recipe.distill, recipe.export),
     wanted=lambda recipe: recipe.distill.enabled,
     named_files=named_files,
     takes=lambda form: tasks.class_of(form).distills,

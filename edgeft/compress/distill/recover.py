@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from edgeft.compress.distill.lesson import Lesson, objective
+from edgeft.compress.distill.distillation_data import DistillationData, objective
 from edgeft.compress.distill.states import HIDDEN, PROJECTION
 from edgeft.compress.quantization_aware.int8 import int8, settle
 from edgeft.data.dataset import Dataset
@@ -48,7 +48,7 @@ def teachable(folder: Path, stage: str) -> Dataset:
 
 
 def learn(
-    config: DistillationConfig, task: TrainingTask, student: Any, lesson: Lesson, out_dir: Path, title: str
+    config: DistillationConfig, task: TrainingTask, student: Any, data: DistillationData, out_dir: Path, title: str
 ) -> Progress:
     """Train the student under the teacher, the last epochs in int8 where that is asked for.
 
@@ -56,37 +56,37 @@ def learn(
         config: losses, epochs, rates.
         task: of the student.
         student: ends with its best weights.
-        lesson: what it learns from.
+        data: what it learns from.
         out_dir: for checkpoints and history.
         title: of the progress bar.
 
     Returns:
         Of the training before int8.
     """
-    with projected(student, lesson):
-        progress = _trainer(config, task, student, lesson, out_dir, title).fit()
+    with projected(student, data):
+        progress = _trainer(config, task, student, data, out_dir, title).fit()
         if config.int8_epochs:
-            _learn_int8(config, task, student, lesson, out_dir, title)
+            _learn_int8(config, task, student, data, out_dir, title)
     return progress
 
 
 def _trainer(
-    config: DistillationConfig, task: TrainingTask, student: Any, lesson: Lesson, out_dir: Path, title: str
+    config: DistillationConfig, task: TrainingTask, student: Any, data: DistillationData, out_dir: Path, title: str
 ) -> Trainer:
-    items = lesson.items
+    items = data.items
 
     def names(places: Sequence[int]) -> str:
-        labelled = [int(items.rows[place]) for place in places if place < lesson.labelled]
+        labelled = [int(items.rows[place]) for place in places if place < data.labelled]
         return task.dataset.train.where(labelled) if labelled else "unlabelled texts"
 
-    loss = Loss(objective(config, task, student, lesson), items.lengths, items.weights.tolist(), names)
+    loss = Loss(objective(config, task, student, data), items.lengths, items.weights.tolist(), names)
     rate = config.learning_rate or DEFAULT_RATE
     scored = task.scored(task.dataset.labels)
     return Trainer(student, loss, validation(task, student), config, rate, out_dir, title, scored=scored)
 
 
 def _learn_int8(
-    config: DistillationConfig, task: TrainingTask, student: Any, lesson: Lesson, out_dir: Path, title: str
+    config: DistillationConfig, task: TrainingTask, student: Any, data: DistillationData, out_dir: Path, title: str
 ) -> None:
     """Further epochs in which every product is int8; the best weights are those that are best in int8."""
     if not shapes.prunable(kind := student.config.model_type):
@@ -100,12 +100,12 @@ def _learn_int8(
 
     def run() -> None:
         student.eval()
-        for place in range(min(INT8_ROWS, lesson.labelled)):  # one at a time: padding has sizes of its own
-            task.targets(student, lesson.items, [place])
+        for place in range(min(INT8_ROWS, data.labelled)):  # one at a time: padding has sizes of its own
+            task.targets(student, data.items, [place])
 
     bits = {"embedding_bits": config.embedding_bits or 8, "weight_bits": config.weight_bits or 8}
     with int8(student, run, **bits):
-        trainer = _trainer(late, task, student, lesson, folder, f"{title}, int8")
+        trainer = _trainer(late, task, student, data, folder, f"{title}, int8")
         before = trainer.evaluate()["score"]
         started = copies(trainer.parameters)
         found = trainer.fit()
@@ -116,10 +116,10 @@ def _learn_int8(
 
 
 @contextmanager
-def projected(student: Any, lesson: Lesson) -> Iterator[None]:
+def projected(student: Any, data: DistillationData) -> Iterator[None]:
     """Give a student of another width a projection of its hidden states to the teacher's, which learns with it."""
     width = shapes.width(student)
-    arrays = lesson.taught.arrays if lesson.taught is not None else {}
+    arrays = data.taught.arrays if data.taught is not None else {}
     of_teacher = arrays[HIDDEN].shape[1] if HIDDEN in arrays else width
     if width != of_teacher:
         device = next(student.parameters()).device

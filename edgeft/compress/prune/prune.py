@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from edgeft.compress.distill import lesson, recover
+from edgeft.compress.distill import distillation_data, recover
 from edgeft.compress.distill.teacher import cache_of
 from edgeft.compress.prune import goals, latency_table, structure, vocabulary
 from edgeft.compress.prune.latency_table import LatencyTable
@@ -93,7 +93,7 @@ def prune_and_recover(
         title = "prune: recovery" + (f" {round_} of {rounds}" if rounds > 1 else "")
         place = folder if round_ == rounds else folder / f"round-{round_}"
         place.mkdir(parents=True, exist_ok=True)
-        taught = lesson.lesson(config, task, model, inputs["teacher"], cache)
+        taught = distillation_data.prepare_data(config, task, model, inputs["teacher"], cache)
         recover.learn(of_round(config, round_), task, model, taught, place, title)
         if place != folder:
             shutil.copyfile(place / HISTORY, folder / f"history-round-{round_}.jsonl")
@@ -170,7 +170,7 @@ def fill(config: PruneConfig, inputs: Inputs, out_dir: Path) -> Metrics:
         of the one that stayed, None where pruning was left out; `structure` what is left, `vocabulary` what the
         smaller one does to test rows.
     """
-    lesson.check(config, "prune")
+    distillation_data.check(config, "prune")
     dataset = recover.teachable(inputs["data"], "prune")
     goals.check(config, dataset.kind)
     tokenizer = model_folder.load_tokenizer(str(inputs["model"]))
@@ -248,7 +248,7 @@ def check(recipe: Recipe) -> None:
         ModelError: pruning doesn't know the model.
     """
     config = recipe.prune
-    lesson.check(config, "prune")
+    distillation_data.check(config, "prune")
     goals.check(config, form_of(recipe))
     if goals.needs_table(recipe) and recipe.export.precision not in ("auto", "int8"):
         raise RecipeError(
@@ -282,7 +282,7 @@ run = stage(
     libraries=(*TRAINING, "torch-pruning"),
     reads=reads,
     gives=("model",),
-    config=lambda recipe: lesson.with_bits(recipe.prune, recipe.export),
+    config=lambda recipe: distillation_data.with_bits(recipe.prune, recipe.export),
     wanted=lambda recipe: recipe.prune.enabled,
     named_files=named_files,
     takes=lambda form: tasks.class_of(form).distills,

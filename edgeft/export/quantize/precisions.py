@@ -1,4 +1,4 @@
-"""The ladder of precisions: how a captured fp32 graph becomes each of them."""
+"""The precisions in the order in which they are tried, and how a captured fp32 graph becomes each of them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from onnx import inliner
 from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 from onnxruntime.transformers import float16
 
-from edgeft.export.bed import CAPTURED, Bed
+from edgeft.export.candidates import CAPTURED, ExportCandidates
 from edgeft.export.onnx import operators
 from edgeft.export.onnx.files import load
 from edgeft.export.onnx.net import Net
@@ -78,13 +78,13 @@ class Source:
         return self.calibrated[strength]
 
 
-def source_of(bed: Bed, rows: Sequence[Window]) -> Source:
-    """What the graphs of a bed are made of, calibrated on some training rows."""
-    config = bed.config
+def source_of(candidates: ExportCandidates, rows: Sequence[Window]) -> Source:
+    """What the graphs of a candidates are made of, calibrated on some training rows."""
+    config = candidates.config
     return Source(
-        bed.folder / CAPTURED,
+        candidates.folder / CAPTURED,
         rows,
-        bed.folder,
+        candidates.folder,
         config.calibration,
         embedding_bits=config.embedding_bits,
         weight_bits=config.weight_bits,
@@ -96,7 +96,7 @@ Build = Callable[[Source, float, Collection[str]], onnx.ModelProto]
 
 @dataclass(frozen=True)
 class Precision:
-    """One rung.
+    """One trial.
 
     Attributes:
         name: as a recipe names it.
@@ -164,7 +164,7 @@ def _blocks(bits: int) -> Build:
 
 
 BY_CHANNEL = "int8 weights, a scale for each channel; activations rounded with"
-LADDER = (
+IN_ORDER = (
     Precision("fp32", "none", _fp32, layers=False),
     Precision("int8", f"{BY_CHANNEL} a scale for each token", _int8(by_token=True), smoothed_as="int8"),
     Precision(
@@ -175,7 +175,7 @@ LADDER = (
     Precision("int4-blocks", f"int4 weights in blocks of {BLOCK}", _blocks(4)),
     Precision("fp16", "float16 but for inputs and outputs", _fp16, "CUDAExecutionProvider", layers=False),
 )
-PRECISIONS = {found.name: found for found in LADDER}
+PRECISIONS = {found.name: found for found in IN_ORDER}
 
 
 @contextlib.contextmanager

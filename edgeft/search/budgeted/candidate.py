@@ -14,9 +14,9 @@ from edgeft.compress.distill import distill
 from edgeft.compress.prune import goals, prune, structure
 from edgeft.data.dataset import Dataset
 from edgeft.data.dataset import load as load_dataset
-from edgeft.export.bed import Bed
+from edgeft.export.candidates import ExportCandidates
 from edgeft.export.draft import drafts
-from edgeft.export.quantize.precisions import LADDER
+from edgeft.export.quantize.precisions import IN_ORDER
 from edgeft.models import model_folder
 from edgeft.recipe import ExportConfig, Recipe
 from edgeft.runtime.engine import CPU
@@ -57,8 +57,8 @@ def figures(job: Job, whole: Recipe) -> list[Figures]:
     with tempfile.TemporaryDirectory(prefix="edgeft-candidate-") as scratch:
         place = Path(scratch) / "model"
         untrained(whole, data, job.run / "finetune", place)
-        bed, files = drafts(whole.export, place, data, wanted(whole.export), Path(scratch))
-        return [_timed(bed, file, whole.bench.threads) for file in files]
+        candidates, files = drafts(whole.export, place, data, wanted(whole.export), Path(scratch))
+        return [_timed(candidates, file, whole.bench.threads) for file in files]
 
 
 def untrained(whole: Recipe, dataset: Dataset, teacher: Path, out_dir: Path) -> None:
@@ -83,12 +83,15 @@ def _max_length(folder: Path) -> int:
 
 def wanted(config: ExportConfig) -> list[str]:
     """The precisions that may ship."""
-    return [one.name for one in LADDER if one.provider == CPU] if config.precision == "auto" else [config.precision]
+    return [one.name for one in IN_ORDER if one.provider == CPU] if config.precision == "auto" else [config.precision]
 
 
-def _timed(bed: Bed, file: str, threads: int) -> Figures:
+def _timed(candidates: ExportCandidates, file: str, threads: int) -> Figures:
     """Bytes of graph and tokenizer; the least of a few short races, so that another process's work doesn't count."""
-    model, given = bed.model(file, threads=threads), bed.task.given(bed.dataset.test)
+    model, given = candidates.model(file, threads=threads), candidates.task.given(candidates.dataset.test)
     races = [race({file: model}, given, QUERIES, WARMUP)[file].as_dict() for _ in range(RACES)]
     least = {name: min(one[f"{name}_ms"] for one in races) for name in ("p50", "p90", "p99")}
-    return {**least, "size": float(sum((bed.folder / name).stat().st_size for name in (file, artifact.TOKENIZER)))}
+    return {
+        **least,
+        "size": float(sum((candidates.folder / name).stat().st_size for name in (file, artifact.TOKENIZER))),
+    }

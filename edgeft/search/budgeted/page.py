@@ -7,9 +7,9 @@ from typing import Any
 
 from edgeft.report import facts, page, plots
 from edgeft.report.plots import FIRST, MUTED, SECOND
-from edgeft.search.budgeted import front, results
-from edgeft.search.budgeted.front import Row
+from edgeft.search.budgeted import ranking, results
 from edgeft.search.budgeted.job import tightest
+from edgeft.search.budgeted.ranking import Row
 from edgeft.search.budgeted.results import Found
 from edgeft.search.results import cell, short
 
@@ -51,7 +51,7 @@ def _headlines(found: Found) -> list[tuple[str, str, str]]:
     note = ", ".join(f"{states.count(state)} {name}" for state, name in STATES.items() if state in states)
     fit = sum(row.fits for row in found.rows)
     trials = ("trials", str(len(states)), f"{note}; {fit} inside the budget")
-    row = found.best or front.nearest(found.rows, found.limits)
+    row = found.best or ranking.nearest(found.rows, found.limits)
     if row is None:
         return [trials]
     what = f"trial {row.number}" if found.best else f"trial {row.number}, the nearest; nothing fits"

@@ -13,8 +13,8 @@ from rich.table import Table
 from edgeft.budget import Limit
 from edgeft.pipeline.run import ARTIFACT
 from edgeft.report import facts
-from edgeft.search.budgeted import front
-from edgeft.search.budgeted.front import Row
+from edgeft.search.budgeted import ranking
+from edgeft.search.budgeted.ranking import Row
 from edgeft.search.results import cell, short
 
 RESULTS = "results.json"
@@ -59,7 +59,7 @@ class Found:
     @property
     def best(self) -> Row | None:
         """The best trial inside the budget; None: nothing fits."""
-        return front.best(self.rows, self.latencies)
+        return ranking.best(self.rows, self.latencies)
 
     @property
     def latency(self) -> str:
@@ -99,7 +99,7 @@ def document(found: Found) -> dict[str, Any]:
         "artifact": str(found.folder / ARTIFACT) if best and found.finished else None,
         "finished": found.finished,
         "nothing_fits": None if best else nothing_fits(found),
-        "relaxations": [] if best else [asdict(one) for one in front.relaxations(found.rows, found.limits)],
+        "relaxations": [] if best else [asdict(one) for one in ranking.relaxations(found.rows, found.limits)],
         "kept_bytes": found.kept_bytes,
     }
 
@@ -118,14 +118,14 @@ def package(found: Found, number: int) -> Path:
 
 def nothing_fits(found: Found) -> str:
     """Which limits the nearest trial breaks, and what each limit alone would have to be."""
-    near = front.nearest(found.rows, found.limits)
+    near = ranking.nearest(found.rows, found.limits)
     if near is None:
         said = next((row.error for row in found.rows if row.error), "none was completed")
         return f"nothing fits {found.budget}: no trial could be measured: {said}"
     line = f"nothing fits {found.budget}: the nearest, trial {near.number}, breaks {'; '.join(near.broken)}"
     ways = [
         f"{one.instead} instead of {one.limit} lets trial {one.trial} fit: {figures(found, found.rows[one.trial])}"
-        for one in front.relaxations(found.rows, found.limits)
+        for one in ranking.relaxations(found.rows, found.limits)
     ]
     ended = sum(bool(row.candidate) for row in found.rows)
     more = [f"{ended} trials were ended before training, as they were too large or too slow"] if ended else []

@@ -23,9 +23,9 @@ from edgeft.recipe import Recipe
 from edgeft.runtime.machine import host
 from edgeft.search import space as spaces
 from edgeft.search import study as studies
-from edgeft.search.budgeted import front, page, points, results, stages
-from edgeft.search.budgeted.front import MEASURED
+from edgeft.search.budgeted import page, points, ranking, results, stages
 from edgeft.search.budgeted.job import SCOPE, Job, default_space, with_own, without_idle
+from edgeft.search.budgeted.ranking import MEASURED
 from edgeft.search.budgeted.results import Found
 from edgeft.search.budgeted.sampler import BudgetSampler, combinations, named
 from edgeft.search.budgeted.trial import constrain, rows_of, work
@@ -179,8 +179,8 @@ def _take_over(job: Job, study: optuna.Study) -> None:
 def written(job: Job, study: optuna.Study, limits: str) -> Found:
     """Keep what is worth keeping, ship the best, and write results.json and the page."""
     rows = rows_of(job, study)
-    points.keep(job, study, front.pareto(rows, job.latencies))  # what ships is one of them
-    if (best := front.best(rows, job.latencies)) is not None:
+    points.keep(job, study, ranking.pareto(rows, job.latencies))  # what ships is one of them
+    if (best := ranking.best(rows, job.latencies)) is not None:
         points.ship(job, study, best.number)
     return summed_up(job, study, limits)
 
@@ -188,7 +188,7 @@ def written(job: Job, study: optuna.Study, limits: str) -> Found:
 def summed_up(job: Job, study: optuna.Study, limits: str, finished: bool = True) -> Found:
     """Write results.json and the page of the trials as they are."""
     rows = rows_of(job, study)
-    numbers = front.pareto(rows, job.latencies)
+    numbers = ranking.pareto(rows, job.latencies)
     points.keep(job, study, numbers)
     teacher = read_result(in_run(job.run)["finetune"])
     assert teacher is not None  # `base_of` has seen it

@@ -15,9 +15,9 @@ from edgeft.pipeline.stages import in_run
 from edgeft.progress import about, say
 from edgeft.report import facts
 from edgeft.search import study as studies
-from edgeft.search.budgeted import candidate, front, stages
-from edgeft.search.budgeted.front import CANDIDATE, FOLDERS, MEASURED, QUALITY, Row
+from edgeft.search.budgeted import candidate, ranking, stages
 from edgeft.search.budgeted.job import STAGES, Job
+from edgeft.search.budgeted.ranking import CANDIDATE, FOLDERS, MEASURED, QUALITY, Row
 from edgeft.search.trial import WHY, described, give_back_memory
 from edgeft.stage_folder import read_result
 from edgeft.train import tasks
@@ -135,13 +135,13 @@ def follower(job: Job) -> Follower:
 
 def constrain(job: Job, trial: Trial | FrozenTrial, figures: Mapping[str, float]) -> None:
     """Tell the sampler by which share a trial breaks each limit."""
-    for limit, share in zip(job.limits, front.excesses(figures, job.limits), strict=True):
+    for limit, share in zip(job.limits, ranking.excesses(figures, job.limits), strict=True):
         trial.set_constraint(limit.text, share)
 
 
 def rows_of(job: Job, study: optuna.Study) -> list[Row]:
     """All trials, by number."""
-    return [front.row_of(trial, job.limits) for trial in study.get_trials(deepcopy=False)]
+    return [ranking.row_of(trial, job.limits) for trial in study.get_trials(deepcopy=False)]
 
 
 def folders(job: Job, study: optuna.Study, number: int) -> dict[str, Path]:
@@ -152,7 +152,7 @@ def folders(job: Job, study: optuna.Study, number: int) -> dict[str, Path]:
 
 def _say(job: Job, study: optuna.Study, told: FrozenTrial) -> None:
     rows = rows_of(job, study)
-    row, best = rows[told.number], front.best(rows, job.latencies)
+    row, best = rows[told.number], ranking.best(rows, job.latencies)
     shown = [f"compress: trial {row.number} of {job.trials}: {row.became}"]
     if row.measured:
         shown += [f"validation {row.quality['validation']:.4f}", facts.size(row.measured["size"])]
@@ -169,5 +169,5 @@ def work(job: Job, study: optuna.Study) -> None:
         with claim.lock:
             run_trial(job, study, claim.trial)
         rows = rows_of(job, study)
-        numbers = front.pareto(rows, job.latencies)
+        numbers = ranking.pareto(rows, job.latencies)
         stages.tidy(job, {place.name for number in numbers for place in folders(job, study, number).values()})

@@ -13,7 +13,7 @@ from edgeft.bench.measure import names_of
 from edgeft.errors import UserError
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
-OPENERS = "edgeft.bench.harness.subjects.openers"
+OPENERS = "edgeft.bench.harness.subjects.adapters"
 IMPORTS = {"artifact": ("edgeft.runtime",), "onnx": ("edgeft.runtime.engine",), "http": (), "callable": ()}
 
 
@@ -86,7 +86,7 @@ def _subject(place: str, name: str, threads: int, tokenizer: Path | None, max_le
         options = {"path": place, **sized}
         return Subject(name=name, kind="artifact", place=place, opener=f"{OPENERS}:Artifact", options=options)
     if (path / "config.json").is_file():
-        folder = "edgeft.pipeline.folder:Folder"  # torch is not of this room
+        folder = "edgeft.pipeline.transformers_folder:Folder"  # torch is not of this room
         return Subject(name=name, kind="callable", place=place, opener=folder, options={"path": place, **sized})
     raise UserError(
         f"{place}: neither an artifact, an .onnx file, a transformers folder, http://..., nor file.py:function"

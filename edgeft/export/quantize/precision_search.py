@@ -1,4 +1,4 @@
-"""Which precision ships: every rung of the ladder is tried on this machine, and the fastest that holds wins."""
+"""Which precision ships: each is tried on this machine, and the fastest that passes every gate wins."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from edgeft.artifact import Quantization
 from edgeft.bench import machine
 from edgeft.bench.race import Ratio, race, ratio
 from edgeft.errors import GateError, RecipeError
-from edgeft.export.bed import CAPTURED, FP32, Bed, gate
+from edgeft.export.candidates import CAPTURED, FP32, ExportCandidates, gate
 from edgeft.export.onnx import graph
 from edgeft.export.onnx.files import save
-from edgeft.export.quantize.precisions import LADDER, PRECISIONS, Precision, source_of
+from edgeft.export.quantize.precisions import IN_ORDER, PRECISIONS, Precision, source_of
 from edgeft.export.quantize.rounding import BLOCK
 from edgeft.progress import say, track
 from edgeft.recipe import ExportConfig
@@ -37,7 +37,7 @@ PORTABLE_AGREEMENT = 0.98  # of the answers of edgeft's kernels with those of th
 
 
 @dataclass(kw_only=True)
-class Rung:
+class PrecisionTrial:
     """One precision on this machine.
 
     Attributes:
@@ -48,7 +48,7 @@ class Rung:
         bytes: of the graph.
         latency_ms: median of one input, one thread.
         speedup: over fp32, of one race.
-        agreement: share of validation answers as of fp32; None: a rung that lost before anyone asked.
+        agreement: share of validation answers as of fp32; None: a trial that lost before anyone asked.
         proved_on: what ran when the answers were seen to be equal, see `prove`.
         reason: why it ships or doesn't.
     """
@@ -71,7 +71,7 @@ class Rung:
 
     @property
     def file(self) -> str:
-        """Its graph, in the bed's folder."""
+        """Its graph, in the candidates' folder."""
         return f"{self.name}.onnx"
 
     def as_dict(self) -> dict[str, Any]:
@@ -89,93 +89,96 @@ class Rung:
         }
 
 
-def choose(bed: Bed, found: dict[str, Any]) -> tuple[Quantization, str]:
-    """Try the rungs that the recipe allows; their figures go into `found`.
+def choose(candidates: ExportCandidates, found: dict[str, Any]) -> tuple[Quantization, str]:
+    """Try the precisions that the recipe allows; their figures go into `found`.
 
     Args:
-        bed: with the captured and the fp32 graph.
+        candidates: with the captured and the fp32 graph.
         found: gets `rungs`, and the gate's figures of what ships under its name.
 
     Returns:
-        What ships, and its file in the bed's folder.
+        What ships, and its file in the candidates' folder.
 
     Raises:
         GateError: the recipe names a precision that doesn't hold.
     """
-    size = (bed.folder / FP32).stat().st_size
-    if bed.config.precision == "fp32":
+    size = (candidates.folder / FP32).stat().st_size
+    if candidates.config.precision == "fp32":
         return Quantization(precision="fp32", scheme="none", fp32_bytes=size, reason="the recipe asks for fp32"), FP32
-    ladder = Ladder(bed, size)
-    winner = ladder.climb()
-    found["rungs"] = [rung.as_dict() for rung in ladder.rungs]
+    search = PrecisionSearch(candidates, size)
+    winner = search.run()
+    found["rungs"] = [trial.as_dict() for trial in search.trials]
     if winner is None:
-        reason = "; ".join(f"{rung.name}: {rung.reason}" for rung in ladder.rungs)
-        if bed.config.precision != "auto":
+        reason = "; ".join(f"{trial.name}: {trial.reason}" for trial in search.trials)
+        if candidates.config.precision != "auto":
             raise GateError(f"export: {reason}; no artifact was written")
         say(f"export: fp32 ships, because of {reason}")
         return Quantization(precision="fp32", scheme="none", fp32_bytes=size, reason=reason), FP32
-    found[winner.name] = {**gate(bed, winner.file, ladder.reference), "speedup": ladder.ratio_of(winner).as_dict()}
-    return ladder.quantization(winner, found[winner.name]), winner.file
+    found[winner.name] = {
+        **gate(candidates, winner.file, search.reference),
+        "speedup": search.ratio_of(winner).as_dict(),
+    }
+    return search.quantization(winner, found[winner.name]), winner.file
 
 
-class Ladder:
-    """The rungs of one model.
+class PrecisionSearch:
+    """The trials of one model.
 
     Attributes:
-        rungs: what was tried, in the order of the ladder.
+        trials: what was tried, in the order of `precisions.IN_ORDER`.
         reference: what the fp32 graph answers on each split.
     """
 
-    def __init__(self, bed: Bed, fp32_bytes: int) -> None:
-        self.bed, self.fp32_bytes = bed, fp32_bytes
-        self.reference = bed.asked(FP32)
-        rows = bed.task.given(bed.dataset.train)[: bed.config.calibration_rows]
+    def __init__(self, candidates: ExportCandidates, fp32_bytes: int) -> None:
+        self.candidates, self.fp32_bytes = candidates, fp32_bytes
+        self.reference = candidates.asked(FP32)
+        rows = candidates.task.given(candidates.dataset.train)[: candidates.config.calibration_rows]
         if not rows:
             raise GateError("export: no training rows to take the ranges of activations from; use --precision fp32")
-        windows = [window for own in bed.model(FP32).windows(rows) for window in own]
-        self.source = source_of(bed, windows)
-        self.rungs: list[Rung] = []
+        windows = [window for own in candidates.model(FP32).windows(rows) for window in own]
+        self.source = source_of(candidates, windows)
+        self.trials: list[PrecisionTrial] = []
         self._strengths: dict[str, float] = {}
 
-    def climb(self) -> Rung | None:
-        """Build and time every rung, then take the fastest that holds; None: none does."""
+    def run(self) -> PrecisionTrial | None:
+        """Build and time every trial, then take the fastest that holds; None: none does."""
         self._build()
-        self._time(self.rungs)
-        waiting = [rung for rung in self.rungs if not self._loses(rung)]
+        self._time_trials(self.trials)
+        waiting = [trial for trial in self.trials if not self._is_refused(trial)]
         while waiting:
-            rung = self._first(waiting)
-            waiting.remove(rung)
-            rung.agreement = self._agreement(rung)
-            if rung.agreement >= self.bed.config.min_agreement:
-                if self._proved(rung):
-                    return self._won(rung, waiting)
+            trial = self._first(waiting)
+            waiting.remove(trial)
+            trial.agreement = self._agreement(trial)
+            if trial.agreement >= self.candidates.config.min_agreement:
+                if self._passes_proof(trial):
+                    return self._describe_winner(trial, waiting)
                 continue
-            if self._settle(rung) and not self._loses(rung):
-                waiting.append(rung)
+            if self._keep_layers_in_float(trial) and not self._is_refused(trial):
+                waiting.append(trial)
         return None
 
     def _build(self) -> None:
-        for precision in self._wanted():
-            rung = Rung(precision=precision)
-            rung.strength = self._strength(precision)
-            kept = self.bed.config.float_layers
+        for precision in self._precisions_to_try():
+            trial = PrecisionTrial(precision=precision)
+            trial.strength = self._strength(precision)
+            kept = self.candidates.config.float_layers
             if kept:
                 check_names(kept, self.source.weights)
-                rung.float_layers = list(kept)
-            self._write(rung)
-            self.rungs.append(rung)
+                trial.float_layers = list(kept)
+            self._write(trial)
+            self.trials.append(trial)
 
-    def _wanted(self) -> list[Precision]:
-        if self.bed.config.precision != "auto":
-            return [PRECISIONS[self.bed.config.precision]]
-        return [one for one in LADDER if one.provider == CPU and one.name != "fp32"]
+    def _precisions_to_try(self) -> list[Precision]:
+        if self.candidates.config.precision != "auto":
+            return [PRECISIONS[self.candidates.config.precision]]
+        return [one for one in IN_ORDER if one.provider == CPU and one.name != "fp32"]
 
     def _strength(self, precision: Precision) -> float:
         """How much to smooth for a precision."""
         if not precision.smoothed_as:
             return 0.0
-        if self.bed.config.smoothing is not None:
-            return self.bed.config.smoothing
+        if self.candidates.config.smoothing is not None:
+            return self.candidates.config.smoothing
         if precision.smoothed_as not in self._strengths:
             self._strengths[precision.smoothed_as] = self._measured_strength(PRECISIONS[precision.smoothed_as])
         return self._strengths[precision.smoothed_as]
@@ -187,108 +190,108 @@ class Ladder:
         """
         away = {}
         for strength in STRENGTHS:
-            save(precision.build(self.source, strength, ()), self.bed.folder / TRIAL)
-            away[strength] = self._away(TRIAL)
+            save(precision.build(self.source, strength, ()), self.candidates.folder / TRIAL)
+            away[strength] = self._mean_difference(TRIAL)
         return min(away, key=lambda strength: away[strength])
 
-    def _away(self, file: str) -> float:
+    def _mean_difference(self, file: str) -> float:
         """Mean difference of a graph's numbers from fp32's."""
-        return float(np.abs(self._raw(file) - self._captured).mean())
+        return float(np.abs(self._raw_outputs(file) - self._captured).mean())
 
     @cached_property
     def _captured(self) -> NDArray[np.float32]:
-        return self._raw(CAPTURED)
+        return self._raw_outputs(CAPTURED)
 
-    def _raw(self, file: str) -> NDArray[np.float32]:
+    def _raw_outputs(self, file: str) -> NDArray[np.float32]:
         """Every number that a graph, finished or not, answers to some validation rows; one flat row."""
-        model = self.bed.model(file, threads=1)
-        found = model.run(model.windows(self.bed.inputs(SENSITIVITY_ROWS)), model.engine.output_names, 1)
+        model = self.candidates.model(file, threads=1)
+        found = model.run(model.windows(self.candidates.inputs(SENSITIVITY_ROWS)), model.engine.output_names, 1)
         return np.concatenate([array.ravel() for own in found for arrays in own for array in arrays])
 
-    def _write(self, rung: Rung) -> None:
-        made = rung.precision.build(self.source, rung.strength, rung.float_layers)
-        rung.scheme = scheme_of(rung.precision, made)
-        save(made, self.bed.folder / TRIAL)
+    def _write(self, trial: PrecisionTrial) -> None:
+        made = trial.precision.build(self.source, trial.strength, trial.float_layers)
+        trial.scheme = scheme_of(trial.precision, made)
+        save(made, self.candidates.folder / TRIAL)
         del made
-        graph.finish(self.bed.folder / TRIAL, self.bed.folder / rung.file, *self.bed.post)
-        self.bed.forget(rung.file)
-        rung.bytes = (self.bed.folder / rung.file).stat().st_size
+        graph.finish(self.candidates.folder / TRIAL, self.candidates.folder / trial.file, *self.candidates.post)
+        self.candidates.forget(trial.file)
+        trial.bytes = (self.candidates.folder / trial.file).stat().st_size
 
-    def _time(self, rungs: list[Rung]) -> None:
-        """Race rungs against fp32, a few at once."""
-        for start in range(0, len(rungs), RACED_AT_ONCE):
-            self._race(rungs[start : start + RACED_AT_ONCE])
+    def _time_trials(self, trials: list[PrecisionTrial]) -> None:
+        """Race trials against fp32, a few at once."""
+        for start in range(0, len(trials), RACED_AT_ONCE):
+            self._race(trials[start : start + RACED_AT_ONCE])
 
-    def _race(self, rungs: list[Rung]) -> None:
+    def _race(self, trials: list[PrecisionTrial]) -> None:
         """One thread, one input at a time, in turns; a function of its own, so that what raced is gone afterwards."""
-        contenders = {FP32: self.bed.model(FP32, threads=1)}
-        contenders |= {rung.name: self.bed.model(rung.file, threads=1) for rung in rungs}
-        times = race(contenders, self.bed.inputs(), self.bed.config.latency_queries, RACE_WARMUP)
-        for rung in rungs:
-            rung.latency_ms = times[rung.name].p50_ms
-            rung.speedup = ratio(times[FP32], times[rung.name])
+        contenders = {FP32: self.candidates.model(FP32, threads=1)}
+        contenders |= {trial.name: self.candidates.model(trial.file, threads=1) for trial in trials}
+        times = race(contenders, self.candidates.inputs(), self.candidates.config.latency_queries, RACE_WARMUP)
+        for trial in trials:
+            trial.latency_ms = times[trial.name].p50_ms
+            trial.speedup = ratio(times[FP32], times[trial.name])
 
-    def _loses(self, rung: Rung) -> bool:
-        problems = objections(self.bed.config, rung.bytes, self.fp32_bytes, self.ratio_of(rung))
-        if rung.precision.provider != CPU:  # a race on a processor says nothing of it
+    def _is_refused(self, trial: PrecisionTrial) -> bool:
+        problems = objections(self.candidates.config, trial.bytes, self.fp32_bytes, self.ratio_of(trial))
+        if trial.precision.provider != CPU:  # a race on a processor says nothing of it
             problems = []
-        rung.reason = "; ".join(problems)
+        trial.reason = "; ".join(problems)
         return bool(problems)
 
-    def ratio_of(self, rung: Rung) -> Ratio:
+    def ratio_of(self, trial: PrecisionTrial) -> Ratio:
         """How many times as fast as fp32 it is."""
-        assert rung.speedup is not None
-        return rung.speedup
+        assert trial.speedup is not None
+        return trial.speedup
 
-    def _proved(self, rung: Rung) -> bool:
+    def _passes_proof(self, trial: PrecisionTrial) -> bool:
         """Whether it answers alike in every way in which this machine can run it."""
         try:
-            rung.proved_on = prove(self.bed, rung.file)
+            trial.proved_on = prove(self.candidates, trial.file)
         except GateError as error:
-            rung.reason = str(error)
-        return bool(rung.proved_on)
+            trial.reason = str(error)
+        return bool(trial.proved_on)
 
-    def _first(self, waiting: list[Rung]) -> Rung:
-        """The fastest; of those that are as good as equal, the one that comes first on the ladder."""
-        bound = max(self.ratio_of(rung).median for rung in waiting) / self.bed.config.min_speedup
-        return next(rung for rung in self.rungs if rung in waiting and self.ratio_of(rung).median >= bound)
+    def _first(self, waiting: list[PrecisionTrial]) -> PrecisionTrial:
+        """The fastest; of those that are as good as equal, the one that is tried first."""
+        bound = max(self.ratio_of(trial).median for trial in waiting) / self.candidates.config.min_speedup
+        return next(trial for trial in self.trials if trial in waiting and self.ratio_of(trial).median >= bound)
 
-    def _agreement(self, rung: Rung) -> float:
-        before, now = (self.bed.asked_on(file, "validation") for file in (FP32, rung.file))
-        return self.bed.task.agreement(before, now)
+    def _agreement(self, trial: PrecisionTrial) -> float:
+        before, now = (self.candidates.asked_on(file, "validation") for file in (FP32, trial.file))
+        return self.candidates.task.agreement(before, now)
 
-    def _settle(self, rung: Rung) -> bool:
+    def _keep_layers_in_float(self, trial: PrecisionTrial) -> bool:
         """Leave 1, 2, 4, ... of the weights that hurt most in fp32, up to half of them; whether that is enough."""
-        wanted = self.bed.config.min_agreement
-        rung.reason = f"{rung.agreement:.1%} of the answers agree with fp32, wanted are {wanted:.1%}"
-        if self.bed.config.float_layers is not None or not rung.precision.layers:
+        wanted = self.candidates.config.min_agreement
+        trial.reason = f"{trial.agreement:.1%} of the answers agree with fp32, wanted are {wanted:.1%}"
+        if self.candidates.config.float_layers is not None or not trial.precision.layers:
             return False
-        ranked = self._ranked(rung)
-        while ranked and 2 * len(rung.float_layers) <= len(ranked) // 2:
-            rung.float_layers = ranked[: max(1, 2 * len(rung.float_layers))]
-            self._write(rung)
-            rung.agreement = self._agreement(rung)
-            if rung.agreement >= wanted:
-                self._time([rung])
+        ranked = self._ranked(trial)
+        while ranked and 2 * len(trial.float_layers) <= len(ranked) // 2:
+            trial.float_layers = ranked[: max(1, 2 * len(trial.float_layers))]
+            self._write(trial)
+            trial.agreement = self._agreement(trial)
+            if trial.agreement >= wanted:
+                self._time_trials([trial])
                 return True
-        rung.reason += f"; {rung.agreement:.1%} with {len(rung.float_layers)} layers in fp32"
+        trial.reason += f"; {trial.agreement:.1%} with {len(trial.float_layers)} layers in fp32"
         return False
 
-    def _ranked(self, rung: Rung) -> list[str]:
+    def _ranked(self, trial: PrecisionTrial) -> list[str]:
         """Weights by how near to fp32 the graph comes when each alone is left in fp32, the most harmful first."""
         away = {}
-        for name in track(self.source.weights, f"{rung.name} sensitivity"):
-            save(rung.precision.build(self.source, rung.strength, [name]), self.bed.folder / TRIAL)
-            away[name] = self._away(TRIAL)
+        for name in track(self.source.weights, f"{trial.name} sensitivity"):
+            save(trial.precision.build(self.source, trial.strength, [name]), self.candidates.folder / TRIAL)
+            away[name] = self._mean_difference(TRIAL)
         return sorted(away, key=lambda name: away[name])
 
-    def _won(self, winner: Rung, waiting: list[Rung]) -> Rung:
-        for rung in waiting:
-            mine, others = self.ratio_of(rung).median, self.ratio_of(winner).median
+    def _describe_winner(self, winner: PrecisionTrial, waiting: list[PrecisionTrial]) -> PrecisionTrial:
+        for trial in waiting:
+            mine, others = self.ratio_of(trial).median, self.ratio_of(winner).median
             both = f"{mine:.2f} times the speed of fp32, {winner.name} {others:.2f} times"
-            tie = mine >= others / self.bed.config.min_speedup
-            rung.reason = f"as fast as what comes first: {both}" if tie else f"slower: {both}"
-            rung.agreement = self._agreement(rung)
+            tie = mine >= others / self.candidates.config.min_speedup
+            trial.reason = f"as fast as what comes first: {both}" if tie else f"slower: {both}"
+            trial.agreement = self._agreement(trial)
         speedup = self.ratio_of(winner).median
         winner.reason = (
             f"{self.fp32_bytes / winner.bytes:.1f} times smaller and {speedup:.2f} times faster than fp32 here, "
@@ -296,10 +299,10 @@ class Ladder:
         )
         return winner
 
-    def quantization(self, winner: Rung, figures: dict[str, Any]) -> Quantization:
+    def quantization(self, winner: PrecisionTrial, figures: dict[str, Any]) -> Quantization:
         """What the manifest says of it."""
-        task = self.bed.task
-        numbers = [task.compared(self.bed.asked_on(file, "validation")) for file in (winner.file, FP32)]
+        task = self.candidates.task
+        numbers = [task.compared(self.candidates.asked_on(file, "validation")) for file in (winner.file, FP32)]
         return Quantization(
             precision=winner.name,
             scheme=winner.scheme,
@@ -368,20 +371,20 @@ class Way:
     model: Model
 
 
-def ways_of(bed: Bed, file: str) -> list[Way]:
+def ways_of(candidates: ExportCandidates, file: str) -> list[Way]:
     """The ways in which this machine can run a candidate, the one that it would choose by itself first."""
     own = "edgeft's kernels" if kernels.library() else "onnxruntime's own kernels, as edgeft's don't run here"
     ways = [
-        Way(own, bed.model(file)),
-        Way("onnxruntime's own kernels, edgeft's switched off", bed.model(file, native=False)),
+        Way(own, candidates.model(file)),
+        Way("onnxruntime's own kernels, edgeft's switched off", candidates.model(file, native=False)),
     ]
     if processor.is_x86():
-        exact = bed.model(file, native=False, exact=True)
+        exact = candidates.model(file, native=False, exact=True)
         ways.append(Way("onnxruntime's exact u8u8 kernels, which it takes on x86 without VNNI", exact))
     return ways
 
 
-def prove(bed: Bed, file: str) -> list[str]:
+def prove(candidates: ExportCandidates, file: str) -> list[str]:
     """Ask a candidate some validation rows in every way in which this machine can run it.
 
     Returns:
@@ -390,11 +393,11 @@ def prove(bed: Bed, file: str) -> list[str]:
     Raises:
         GateError: another way gives other answers.
     """
-    split = bed.dataset.validation.take(range(min(PROOF_ROWS, len(bed.dataset.validation))))
-    first, *others = ways_of(bed, file)
-    here = bed.task.asked(first.model, split)
+    split = candidates.dataset.validation.take(range(min(PROOF_ROWS, len(candidates.dataset.validation))))
+    first, *others = ways_of(candidates, file)
+    here = candidates.task.asked(first.model, split)
     for way in others:
-        alike = bed.task.agreement(here, bed.task.asked(way.model, split))
+        alike = candidates.task.agreement(here, candidates.task.asked(way.model, split))
         if alike < min(PORTABLE_AGREEMENT, 1 - 1.5 / len(split)):  # one answer of few may change
             raise GateError(f"export: only {alike:.1%} of {len(split)} answers are the same with {way.name}")
     where = describe_machine(machine.describe())

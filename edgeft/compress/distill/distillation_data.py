@@ -36,7 +36,7 @@ MIN_SHARED = 0.5  # of the tokens, for states to be compared
 
 
 @dataclass(frozen=True, eq=False)
-class Lesson:
+class DistillationData:
     """What a student learns from.
 
     Attributes:
@@ -91,7 +91,9 @@ def check(config: DistillationConfig, stage: str) -> None:
             )
 
 
-def lesson(config: DistillationConfig, task: TrainingTask, student: Any, folder: Path, cache: Path) -> Lesson:
+def prepare_data(
+    config: DistillationConfig, task: TrainingTask, student: Any, folder: Path, cache: Path
+) -> DistillationData:
     """The training items with the teacher's outputs.
 
     Args:
@@ -110,7 +112,7 @@ def lesson(config: DistillationConfig, task: TrainingTask, student: Any, folder:
     labelled = len(items) - len(extra)
     targets = np.concatenate([[0], np.cumsum(task.target_counts(items))])
     if not asks:
-        return Lesson(items, labelled, targets, None, np.full(targets[-1], -1), none_shared(items), (), {})
+        return DistillationData(items, labelled, targets, None, np.full(targets[-1], -1), none_shared(items), (), {})
     tokenizer = model_folder.load_tokenizer(str(folder))
     own = tasks.of(task.dataset, tokenizer, tokenizer.model_max_length, config)
     read = with_texts(own, extra)
@@ -122,7 +124,7 @@ def lesson(config: DistillationConfig, task: TrainingTask, student: Any, folder:
     states = _states(config, student, shared)
     taught = teacher.outputs(question, states, cache, next(student.parameters()).device)
     heads = {name: _heads(student, name, taught) for name in states if name != HIDDEN}
-    return Lesson(items, labelled, targets, taught, rows, shared, states, heads)
+    return DistillationData(items, labelled, targets, taught, rows, shared, states, heads)
 
 
 def matched(keys: NDArray[np.int64], of_teacher: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -210,44 +212,44 @@ def _heads(student: Any, name: str, taught: TeacherOutputs) -> int:
 # ------------------------------------------------------------------------------------------------------------ the loss
 
 
-def objective(config: DistillationConfig, task: TrainingTask, student: Any, lesson: Lesson) -> Objective:
+def objective(config: DistillationConfig, task: TrainingTask, student: Any, data: DistillationData) -> Objective:
     """The weighted sum of the losses, for each item.
 
     Args:
         config: the weights.
         task: of the student.
         student: the model itself, inside of whatever wraps it in training.
-        lesson: for this student.
+        data: for this student.
     """
 
     def loss(model: torch.nn.Module, places: list[int]) -> torch.Tensor:
-        with watched(student, lesson.states) as seen:
-            found = task.targets(model, lesson.items, places)
+        with watched(student, data.states) as seen:
+            found = task.targets(model, data.items, places)
         with torch.autocast(found.logits.device.type, enabled=False):  # half precision has too few digits for these
-            total = found.summed(_of_targets(config, task, lesson, found, places), len(places))
+            total = found.summed(_of_targets(config, task, data, found, places), len(places))
             if not seen:
                 return total
-            weights = torch.as_tensor(lesson.items.weights[places], device=total.device)
-            return total + _of_states(config, lesson, seen, places) * weights.to(total.dtype)
+            weights = torch.as_tensor(data.items.weights[places], device=total.device)
+            return total + _of_states(config, data, seen, places) * weights.to(total.dtype)
 
     return loss
 
 
 def _of_targets(
-    config: DistillationConfig, task: TrainingTask, lesson: Lesson, found: Targets, places: list[int]
+    config: DistillationConfig, task: TrainingTask, data: DistillationData, found: Targets, places: list[int]
 ) -> torch.Tensor:
     """(m,) labels, and what the teacher thinks of each target."""
     device = found.logits.device
     total = 0 * found.logits.clamp_min(losses.HIDDEN_SCORE).mean(dim=-1)  # the head has a gradient in any case
     if config.hard_weight:
-        labelled = torch.tensor([place < lesson.labelled for place in places], device=device)[found.owners]
+        labelled = torch.tensor([place < data.labelled for place in places], device=device)[found.owners]
         total = total + config.hard_weight * task.target_losses(found) * labelled
-    if lesson.taught is None or not (config.soft_weight or config.reverse_weight):
+    if data.taught is None or not (config.soft_weight or config.reverse_weight):
         return total
-    share = torch.as_tensor(lesson.items.weights[places] / np.diff(lesson.targets)[places], device=device)
-    rows = lesson.rows_of(places)
+    share = torch.as_tensor(data.items.weights[places] / np.diff(data.targets)[places], device=device)
+    rows = data.rows_of(places)
     known = torch.as_tensor(rows >= 0, device=device)
-    each = _of_teacher(config, task, lesson.taught, found.logits, rows)
+    each = _of_teacher(config, task, data.taught, found.logits, rows)
     return total + each * known * share[found.owners].to(each.dtype)
 
 
@@ -271,22 +273,22 @@ SOFT = {"one": losses.soft_labels, "several": losses.soft_bits, "number": losses
 
 
 def _of_states(
-    config: DistillationConfig, lesson: Lesson, seen: dict[str, torch.Tensor], places: list[int]
+    config: DistillationConfig, data: DistillationData, seen: dict[str, torch.Tensor], places: list[int]
 ) -> torch.Tensor:
     """(B,) hidden states and relations of each item, of the tokens that student and teacher share."""
-    assert lesson.taught is not None
+    assert data.taught is not None
     device = next(iter(seen.values())).device
     longest = next(iter(seen.values())).shape[1]
-    shared = [lesson.shared.of(place) for place in places]
+    shared = [data.shared.of(place) for place in places]
     mask = torch.zeros(len(places), longest, dtype=torch.long)
     for index, of_item in enumerate(shared):
         mask[index, : len(of_item)] = torch.from_numpy(of_item != NONE)
     mask = mask.to(device)
     total = torch.zeros(len(places), device=device)
-    for name in lesson.states:
-        wanted = lesson.taught.of_tokens(name, places, shared, longest).to(device)
+    for name in data.states:
+        wanted = data.taught.of_tokens(name, places, shared, longest).to(device)
         if name == HIDDEN:
             total = total + config.hidden_weight * losses.hidden_states(seen[name], wanted, mask)
         else:
-            total = total + config.relation_weight * losses.relations(seen[name], wanted, mask, lesson.heads[name])
+            total = total + config.relation_weight * losses.relations(seen[name], wanted, mask, data.heads[name])
     return total

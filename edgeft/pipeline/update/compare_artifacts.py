@@ -7,8 +7,8 @@ from pathlib import Path
 import edgeft
 from edgeft.data.dataset import Dataset
 from edgeft.keys import RUNNING, SCORING
-from edgeft.pipeline.update import update
-from edgeft.pipeline.update.kept import judged, old_and_new
+from edgeft.pipeline.update import update_recipe
+from edgeft.pipeline.update.compare_teachers import judged, old_and_new
 from edgeft.recipe import UpdateConfig
 from edgeft.stage import graph_answers_s, stage
 from edgeft.stage_folder import Inputs, Metrics
@@ -48,7 +48,7 @@ run = stage(
     kernels=True,
     reads=lambda recipe: {"data": "data", "package": "package"},
     config=lambda recipe: recipe.update,
-    wanted=update.shipped,
+    wanted=update_recipe.shipped,
     named_files=lambda recipe: {"earlier": Path(recipe.update.run or "") / "artifact"},
     fixed_s=3,
     rows_s=graph_answers_s,

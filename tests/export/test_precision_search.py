@@ -18,7 +18,7 @@ from edgeft.bench import machine
 from edgeft.bench.race import Latency, Ratio, summary
 from edgeft.data.dataset import Dataset, Split
 from edgeft.errors import GateError, RecipeError
-from edgeft.export.bed import FP32, Bed, lay
+from edgeft.export.candidates import FP32, ExportCandidates, capture_candidates
 from edgeft.export.package import (
     GOLDEN_ROWS,
     ROUNDED_TOLERANCE,
@@ -28,16 +28,16 @@ from edgeft.export.package import (
     choose_rows,
     tolerance_of,
 )
-from edgeft.export.quantize import ladder, rounding
-from edgeft.export.quantize.ladder import check_names, choose, objections, prove
-from edgeft.export.quantize.precisions import LADDER, PRECISIONS
+from edgeft.export.quantize import precision_search, rounding
+from edgeft.export.quantize.precision_search import check_names, choose, objections, prove
+from edgeft.export.quantize.precisions import IN_ORDER, PRECISIONS
 from edgeft.models import model_folder
 from edgeft.recipe import ExportConfig
 from edgeft.runtime.machine import kernels
 from edgeft.runtime.verify import MOST_TOLERANCE, GoldenRow
 
 LABELS = ["a", "b", "c"]
-CPU = [rung.name for rung in LADDER if rung.provider == "CPUExecutionProvider" and rung.name != "fp32"]
+CPU = [trial.name for trial in IN_ORDER if trial.provider == "CPUExecutionProvider" and trial.name != "fp32"]
 FAST = dict.fromkeys(CPU, 0.5)
 
 
@@ -53,7 +53,7 @@ def split_of(count: int, seed: int) -> Split:
 
 
 @pytest.fixture(scope="module")
-def laid(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Bed:
+def laid(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> ExportCandidates:
     """A captured classifier of which one matrix weighs far more than the others."""
     torch.manual_seed(0)
     root = tmp_path_factory.mktemp("ladder")
@@ -65,11 +65,11 @@ def laid(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Bed:
         model.bert.encoder.layer[3].output.dense.weight.mul_(40)
     model_folder.save(model, model_folder.load_tokenizer(tiny_model), root / "model", 32)
     dataset = Dataset("text-classification", LABELS, split_of(12, 0), split_of(40, 1), split_of(12, 2), [])
-    return lay(ExportConfig(smoothing=0.5), root / "model", dataset, root / "scratch")
+    return capture_candidates(ExportConfig(smoothing=0.5), root / "model", dataset, root / "scratch")
 
 
-def bed_of(laid: Bed, **options: Any) -> Bed:
-    """The same bed with other bounds."""
+def bed_of(laid: ExportCandidates, **options: Any) -> ExportCandidates:
+    """The same candidates with other bounds."""
     return dataclasses.replace(laid, config=dataclasses.replace(laid.config, **options))
 
 
@@ -82,24 +82,24 @@ def times(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
         assert len(inputs) == 40
         return {name: summary([given.get(name, 1.0)] * queries) for name in contenders}
 
-    monkeypatch.setattr(ladder, "race", race)
+    monkeypatch.setattr(precision_search, "race", race)
     return given
 
 
-def agreeing(monkeypatch: pytest.MonkeyPatch, bed: Bed, *shares: float) -> None:
+def agreeing(monkeypatch: pytest.MonkeyPatch, candidates: ExportCandidates, *shares: float) -> None:
     """Let the answers agree by these shares, one after the other; the last one for ever."""
     waiting = list(shares)
-    monkeypatch.setattr(bed.task, "agreement", lambda *_: waiting.pop(0) if len(waiting) > 1 else waiting[0])
+    monkeypatch.setattr(candidates.task, "agreement", lambda *_: waiting.pop(0) if len(waiting) > 1 else waiting[0])
 
 
-def float_products(bed: Bed, file: str) -> int:
-    proto = onnx.load(bed.folder / file).graph
+def float_products(candidates: ExportCandidates, file: str) -> int:
+    proto = onnx.load(candidates.folder / file).graph
     weights = {tensor.name for tensor in proto.initializer}
     return sum(node.op_type in ("MatMul", "Gemm") and node.input[1] in weights for node in proto.node)
 
 
-def test_fp32_is_not_raced(laid: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ladder, "race", None)
+def test_fp32_is_not_raced(laid: ExportCandidates, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision_search, "race", None)
     found: dict[str, Any] = {}
     made, file = choose(bed_of(laid, precision="fp32"), found)
     assert (made.precision, made.reason, file, found) == ("fp32", "the recipe asks for fp32", FP32, {})
@@ -108,7 +108,7 @@ def test_fp32_is_not_raced(laid: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(("name", "packed"), [("int8", "weights and embeddings"), ("int8-static", "embeddings")])
 def test_a_scheme_says_what_the_file_keeps_in_4_bits(
-    laid: Bed, times: dict[str, float], name: Any, packed: str
+    laid: ExportCandidates, times: dict[str, float], name: Any, packed: str
 ) -> None:
     times[name] = 0.5
     found: dict[str, Any] = {}
@@ -135,12 +135,14 @@ def test_bits_that_a_precision_does_not_keep(options: dict[str, Any], message: s
 
 
 @pytest.mark.parametrize("name", [*CPU, "fp16"])
-def test_a_precision_that_the_recipe_names_ships_alone(laid: Bed, times: dict[str, float], name: Any) -> None:
+def test_a_precision_that_the_recipe_names_ships_alone(
+    laid: ExportCandidates, times: dict[str, float], name: Any
+) -> None:
     times[name] = 0.5
     found: dict[str, Any] = {}
     made, file = choose(bed_of(laid, precision=name, min_agreement=0.1), found)
     assert (made.precision, made.scheme, file) == (name, PRECISIONS[name].scheme, f"{name}.onnx")
-    assert [rung["precision"] for rung in found["rungs"]] == [name]
+    assert [trial["precision"] for trial in found["rungs"]] == [name]
     assert found[name]["bytes"] == (laid.folder / file).stat().st_size < made.fp32_bytes
     assert found[name]["speedup"] == {"median": 2.0, "low": 2.0, "high": 2.0}
     assert made.speedup == 2.0
@@ -150,19 +152,19 @@ def test_a_precision_that_the_recipe_names_ships_alone(laid: Bed, times: dict[st
     assert "2.00 times faster than fp32 here" in made.reason
 
 
-def test_auto_takes_the_fastest_that_holds(laid: Bed, times: dict[str, float]) -> None:
+def test_auto_takes_the_fastest_that_holds(laid: ExportCandidates, times: dict[str, float]) -> None:
     times.update(FAST, **{"int8-tensor": 0.2, "int8": 0.4})
     found: dict[str, Any] = {}
     made, _ = choose(bed_of(laid, min_agreement=0.1), found)
     assert made.precision == "int8-tensor"
-    rungs = {rung["precision"]: rung for rung in found["rungs"]}
-    assert list(rungs) == CPU
-    assert rungs["int8"]["reason"] == "slower: 2.50 times the speed of fp32, int8-tensor 5.00 times"
-    assert all(0 < rung["agreement"] <= 1 for rung in rungs.values())
-    assert len({rung["bytes"] for rung in rungs.values()}) == len(CPU)
+    trials = {trial["precision"]: trial for trial in found["rungs"]}
+    assert list(trials) == CPU
+    assert trials["int8"]["reason"] == "slower: 2.50 times the speed of fp32, int8-tensor 5.00 times"
+    assert all(0 < trial["agreement"] <= 1 for trial in trials.values())
+    assert len({trial["bytes"] for trial in trials.values()}) == len(CPU)
 
 
-def test_a_tie_goes_to_the_earlier_rung(laid: Bed, times: dict[str, float]) -> None:
+def test_a_tie_goes_to_the_earlier_rung(laid: ExportCandidates, times: dict[str, float]) -> None:
     times.update(FAST, **{"int8-static": 0.2, "int8": 0.208, "int4-blocks": 0.2})
     assert choose(bed_of(laid, min_agreement=0.1), {})[0].precision == "int8"
     times["int8"] = 0.212
@@ -170,7 +172,7 @@ def test_a_tie_goes_to_the_earlier_rung(laid: Bed, times: dict[str, float]) -> N
 
 
 def test_where_nothing_holds_fp32_ships_and_every_rung_has_its_reason(
-    laid: Bed, times: dict[str, float], capsys: pytest.CaptureFixture[str]
+    laid: ExportCandidates, times: dict[str, float], capsys: pytest.CaptureFixture[str]
 ) -> None:
     times.update(dict.fromkeys(CPU, 1 / 1.04))
     found: dict[str, Any] = {}
@@ -178,56 +180,56 @@ def test_where_nothing_holds_fp32_ships_and_every_rung_has_its_reason(
     assert (made.precision, made.scheme, file) == ("fp32", "none", FP32)
     wanted = "1.04 times the speed of fp32 (1.04 to 1.04), wanted is 1.05"
     assert made.reason == "; ".join(f"{name}: {wanted}" for name in CPU)
-    assert [rung["reason"] for rung in found["rungs"]] == [wanted] * len(CPU)
+    assert [trial["reason"] for trial in found["rungs"]] == [wanted] * len(CPU)
     assert "export: fp32 ships, because of int8: 1.04 times" in capsys.readouterr().err
 
 
 def test_a_fast_rung_that_disagrees_gives_way_to_the_next(
-    laid: Bed, times: dict[str, float], monkeypatch: pytest.MonkeyPatch
+    laid: ExportCandidates, times: dict[str, float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     times.update(FAST, **{"int4-blocks": 0.1})
-    bed = bed_of(laid, float_layers=[])
-    agreeing(monkeypatch, bed, 0.9, 0.99)
+    candidates = bed_of(laid, float_layers=[])
+    agreeing(monkeypatch, candidates, 0.9, 0.99)
     found: dict[str, Any] = {}
-    assert choose(bed, found)[0].precision == "int8"
-    reasons = {rung["precision"]: rung["reason"] for rung in found["rungs"]}
+    assert choose(candidates, found)[0].precision == "int8"
+    reasons = {trial["precision"]: trial["reason"] for trial in found["rungs"]}
     assert reasons["int4-blocks"] == "90.0% of the answers agree with fp32, wanted are 98.0%"
 
 
 def test_layers_stay_fp32_until_the_answers_agree(
-    laid: Bed, times: dict[str, float], monkeypatch: pytest.MonkeyPatch
+    laid: ExportCandidates, times: dict[str, float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     times["int8"] = 0.5
-    bed = bed_of(laid, precision="int8")
-    agreeing(monkeypatch, bed, 0.5, 0.6, 0.97, 0.99)
+    candidates = bed_of(laid, precision="int8")
+    agreeing(monkeypatch, candidates, 0.5, 0.6, 0.97, 0.99)
     found: dict[str, Any] = {}
-    made, file = choose(bed, found)
+    made, file = choose(candidates, found)
     assert found["rungs"][0]["float_layers"] == made.float_layers
     assert len(made.float_layers) == 4  # after 1 and 2
     heaviest = max(
-        (tensor for tensor in onnx.load(bed.folder / FP32).graph.initializer if list(tensor.dims) == [128, 64]),
+        (tensor for tensor in onnx.load(candidates.folder / FP32).graph.initializer if list(tensor.dims) == [128, 64]),
         key=lambda tensor: np.abs(onnx.numpy_helper.to_array(tensor)).max(),
     )
     assert heaviest.name in made.float_layers[:2]  # the other one may be what goes into it
-    assert float_products(bed, file) - 4 == float_products(bed, FP32) - len(onnx_weights(bed))
+    assert float_products(candidates, file) - 4 == float_products(candidates, FP32) - len(onnx_weights(candidates))
     assert made.agreement == 0.99
 
 
-def onnx_weights(bed: Bed) -> list[str]:
+def onnx_weights(candidates: ExportCandidates) -> list[str]:
     """The weights that int8 is for."""
-    return list(ladder.Ladder(bed, 0).source.weights)
+    return list(precision_search.PrecisionSearch(candidates, 0).source.weights)
 
 
 def test_half_of_the_layers_is_the_most_that_stays_fp32(
-    laid: Bed, times: dict[str, float], monkeypatch: pytest.MonkeyPatch
+    laid: ExportCandidates, times: dict[str, float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     times["int8-blocks"] = 0.5
-    bed = bed_of(laid, precision="int8-blocks")
-    agreeing(monkeypatch, bed, 0.5, 0.6)
-    count = len(onnx_weights(bed))
+    candidates = bed_of(laid, precision="int8-blocks")
+    agreeing(monkeypatch, candidates, 0.5, 0.6)
+    count = len(onnx_weights(candidates))
     most = 2 ** int(np.log2(count // 2))
     with pytest.raises(GateError) as refused:
-        choose(bed, {})
+        choose(candidates, {})
     assert str(refused.value) == (
         "export: int8-blocks: 50.0% of the answers agree with fp32, wanted are 98.0%; "
         f"60.0% with {most} layers in fp32; no artifact was written"
@@ -235,10 +237,10 @@ def test_half_of_the_layers_is_the_most_that_stays_fp32(
 
 
 def test_layers_that_make_a_rung_too_slow_rule_it_out(
-    laid: Bed, times: dict[str, float], monkeypatch: pytest.MonkeyPatch
+    laid: ExportCandidates, times: dict[str, float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     times.update(FAST, **{"int8": 0.4})
-    bed = bed_of(laid)
+    candidates = bed_of(laid)
     answered = []
 
     def agreement(*_: Any) -> float:
@@ -247,9 +249,9 @@ def test_layers_that_make_a_rung_too_slow_rule_it_out(
             times["int8"] = 0.99
         return 0.5 if len(answered) == 1 else 0.99
 
-    monkeypatch.setattr(bed.task, "agreement", agreement)
+    monkeypatch.setattr(candidates.task, "agreement", agreement)
     found: dict[str, Any] = {}
-    assert choose(bed, found)[0].precision == "int8-tensor"
+    assert choose(candidates, found)[0].precision == "int8-tensor"
     assert "1.01 times the speed of fp32" in found["rungs"][0]["reason"]
 
 
@@ -261,17 +263,22 @@ def test_layers_that_make_a_rung_too_slow_rule_it_out(
     ],
 )
 def test_a_named_precision_that_doesnt_hold_is_one_line(
-    laid: Bed, times: dict[str, float], monkeypatch: pytest.MonkeyPatch, took: float, share: float, line: str
+    laid: ExportCandidates,
+    times: dict[str, float],
+    monkeypatch: pytest.MonkeyPatch,
+    took: float,
+    share: float,
+    line: str,
 ) -> None:
     times["int8"] = took
-    bed = bed_of(laid, precision="int8", float_layers=[])
-    agreeing(monkeypatch, bed, share)
+    candidates = bed_of(laid, precision="int8", float_layers=[])
+    agreeing(monkeypatch, candidates, share)
     with pytest.raises(GateError) as refused:
-        choose(bed, {})
+        choose(candidates, {})
     assert str(refused.value) == f"export: int8: {line}; no artifact was written"
 
 
-def test_layers_that_a_recipe_names_stay_fp32(laid: Bed, times: dict[str, float]) -> None:
+def test_layers_that_a_recipe_names_stay_fp32(laid: ExportCandidates, times: dict[str, float]) -> None:
     times["int8"] = 0.5
     kept = onnx_weights(laid)[2:4]
     made, file = choose(bed_of(laid, precision="int8", float_layers=kept, min_agreement=0.1), {})
@@ -281,12 +288,12 @@ def test_layers_that_a_recipe_names_stay_fp32(laid: Bed, times: dict[str, float]
         choose(bed_of(laid, precision="int8", float_layers=[f"{kept[0]}x"]), {})
 
 
-def test_smoothing_is_measured_where_the_recipe_leaves_it_open(laid: Bed, times: dict[str, float]) -> None:
+def test_smoothing_is_measured_where_the_recipe_leaves_it_open(laid: ExportCandidates, times: dict[str, float]) -> None:
     times.update(FAST)
     found: dict[str, Any] = {}
     choose(bed_of(laid, smoothing=None, min_agreement=0.1), found)
-    strengths = {rung["precision"]: rung["smoothing"] for rung in found["rungs"]}
-    assert {strengths["int8"], strengths["int8-tensor"]} <= set(ladder.STRENGTHS)
+    strengths = {trial["precision"]: trial["smoothing"] for trial in found["rungs"]}
+    assert {strengths["int8"], strengths["int8-tensor"]} <= set(precision_search.STRENGTHS)
     assert strengths["int8-static"] == strengths["int8"]
     assert strengths["int8-blocks"] == strengths["int4-blocks"] == 0.0
 
@@ -322,7 +329,7 @@ def test_a_weight_that_the_graph_has_not_is_named() -> None:
 # ---------------------------------------------------------------------------------------- the same answers everywhere
 
 
-def test_the_answers_of_a_real_graph_are_proved_on_three_kinds_of_kernel(laid: Bed) -> None:
+def test_the_answers_of_a_real_graph_are_proved_on_three_kinds_of_kernel(laid: ExportCandidates) -> None:
     here, portable, exact = prove(laid, FP32)
     assert here.startswith(
         "edgeft's kernels: " if kernels.library() else "onnxruntime's own kernels, as edgeft's don't"
@@ -338,7 +345,7 @@ def test_the_answers_of_a_real_graph_are_proved_on_three_kinds_of_kernel(laid: B
 
 def test_a_machine_of_which_little_is_known_is_described_all_the_same() -> None:
     facts = {"processor": "arm", "architecture": "arm64", "instruction_sets": [], "os": "Darwin 24", "versions": {}}
-    assert ladder.describe_machine(facts) == "Darwin 24 on arm64, arm, onnxruntime of an unknown version"
+    assert precision_search.describe_machine(facts) == "Darwin 24 on arm64, arm, onnxruntime of an unknown version"
 
 
 @pytest.mark.parametrize(
@@ -350,21 +357,21 @@ def test_a_machine_of_which_little_is_known_is_described_all_the_same() -> None:
     ],
 )
 def test_answers_that_differ_elsewhere_are_refused(portable: int, exact: int, line: str | None) -> None:
-    """A bed whose model answers rightly to so many rows on each kind of kernel; 64 of its 100 are asked."""
+    """A candidates whose model answers rightly to so many rows on each kind of kernel; 64 of its 100 are asked."""
     right = {(True, None): 64, (False, None): portable, (False, True): exact}
     task = SimpleNamespace(
         asked=lambda model, split: np.arange(len(split)) < model, agreement=lambda one, other: (one == other).mean()
     )
-    bed: Any = SimpleNamespace(
+    candidates: Any = SimpleNamespace(
         task=task,
         dataset=SimpleNamespace(validation=split_of(100, 0)),
         model=lambda file, native=True, exact=None: right[native, exact],
     )
     if line is None:
-        assert len(prove(bed, "int8.onnx")) == 3
+        assert len(prove(candidates, "int8.onnx")) == 3
         return
     with pytest.raises(GateError, match=line):
-        prove(bed, "int8.onnx")
+        prove(candidates, "int8.onnx")
 
 
 def pair(label: str, here: list[float], elsewhere: list[float], other: str | None = None) -> Pair:

@@ -27,7 +27,7 @@ CAPTURED, FP32 = "captured.onnx", "fp32.onnx"
 
 
 @dataclass(frozen=True)
-class Bed:
+class ExportCandidates:
     """What candidate graphs are tested on.
 
     Attributes:
@@ -79,7 +79,7 @@ class Bed:
             self.answers.pop((file, split), None)
 
 
-def lay(config: ExportConfig, folder: Path, dataset: Dataset, scratch: Path) -> Bed:
+def capture_candidates(config: ExportConfig, folder: Path, dataset: Dataset, scratch: Path) -> ExportCandidates:
     """Capture the fp32 graph, save the tokenizer, and collect torch's answers; the torch model is gone then.
 
     Raises:
@@ -115,22 +115,22 @@ def lay(config: ExportConfig, folder: Path, dataset: Dataset, scratch: Path) -> 
         inputs=spec,
         quantization=Quantization(precision="fp32", scheme="none"),
     )
-    bed = Bed(scratch, manifest, dataset, config, evaluate.on_splits(task, model), task)
-    bed.parity.update(_write_fp32(bed, model, types))
-    return bed
+    candidates = ExportCandidates(scratch, manifest, dataset, config, evaluate.on_splits(task, model), task)
+    candidates.parity.update(_write_fp32(candidates, model, types))
+    return candidates
 
 
-def _write_fp32(bed: Bed, source: Any, types: bool) -> dict[str, Any]:
+def _write_fp32(candidates: ExportCandidates, source: Any, types: bool) -> dict[str, Any]:
     """Capture until a graph runs and its numbers are torch's; its parity."""
     problem = ""
-    for captured in captures(source, bed.config.opset, types):
+    for captured in captures(source, candidates.config.opset, types):
         give_back()
-        files.save(operators.add_bodies(captured), bed.folder / CAPTURED)
+        files.save(operators.add_bodies(captured), candidates.folder / CAPTURED)
         del captured
         give_back()
         try:
-            graph.finish(bed.folder / CAPTURED, bed.folder / FP32, *bed.post)
-            found = parity.compare(bed.task, bed.model(FP32), source, bed.config.parity_rows)
+            graph.finish(candidates.folder / CAPTURED, candidates.folder / FP32, *candidates.post)
+            found = parity.compare(candidates.task, candidates.model(FP32), source, candidates.config.parity_rows)
         except Exception as error:
             if not comes_from_onnxruntime(error):
                 raise
@@ -138,14 +138,14 @@ def _write_fp32(bed: Bed, source: Any, types: bool) -> dict[str, Any]:
             say(f"export: {problem}")
             continue
         say(f"export: parity on {found.rows} rows, largest logit difference {found.difference:.1e}")
-        if found.other_tokens and not bed.task.loose:
+        if found.other_tokens and not candidates.task.loose:
             raise GateError(
                 f"export: {found.other_tokens} of {found.rows} rows have other tokens in the runtime than in training; "
                 "no artifact was written"
             )
-        problem = found.objection(bed.config.parity_tolerance)
+        problem = found.objection(candidates.config.parity_tolerance)
         if not problem:
-            return found.as_dict(bed.config.parity_tolerance)
+            return found.as_dict(candidates.config.parity_tolerance)
         say(f"export: {problem}")
     raise GateError(f"export: {problem}; no artifact was written")
 
@@ -160,9 +160,9 @@ def comes_from_onnxruntime(error: Exception) -> bool:
     return origin is None or type(origin).__module__.partition(".")[0] == "onnxruntime"
 
 
-def gate(bed: Bed, file: str, before: dict[str, Any]) -> dict[str, Any]:
+def gate(candidates: ExportCandidates, file: str, before: dict[str, Any]) -> dict[str, Any]:
     """Metrics of a candidate through the runtime, its bytes, and the share of answers as before."""
-    found = evaluate.scores(bed.task, bed.asked(file), before)
-    found["bytes"] = (bed.folder / file).stat().st_size
-    found["latency_ms"] = evaluate.latency_ms(bed.model(file, threads=1), bed.inputs())
+    found = evaluate.scores(candidates.task, candidates.asked(file), before)
+    found["bytes"] = (candidates.folder / file).stat().st_size
+    found["latency_ms"] = evaluate.latency_ms(candidates.model(file, threads=1), candidates.inputs())
     return found

@@ -11,7 +11,7 @@ import pytest
 import torch
 from tiny_language import dataset, language_folder
 
-from edgeft.compress.distill import lesson, losses
+from edgeft.compress.distill import distillation_data, losses
 from edgeft.errors import RecipeError
 from edgeft.models import model_folder
 from edgeft.recipe import DistillConfig
@@ -37,9 +37,9 @@ def setting(kind: str, folder: Path, config: DistillConfig) -> tuple[Any, Any]:
 
 
 def loss_of(config: DistillConfig, task: Any, student: Any, folder: Path, places: list[int]) -> list[float]:
-    taught = lesson.lesson(config, task, student, folder, folder.parent / "cache")
+    taught = distillation_data.prepare_data(config, task, student, folder, folder.parent / "cache")
     with torch.no_grad():
-        found: list[float] = lesson.objective(config, task, student, taught)(student.eval(), places).tolist()
+        found: list[float] = distillation_data.objective(config, task, student, taught)(student.eval(), places).tolist()
     return found
 
 
@@ -83,7 +83,7 @@ def test_another_tokenizer_is_refused(tmp_path: Path) -> None:
     task, student = setting("text", tmp_path / "teacher", config)
     other = tasks.of(task.dataset, task.tokenizer, 4, config)  # cuts the texts elsewhere
     with pytest.raises(RecipeError, match="token by token"):
-        lesson.lesson(config, other, student, tmp_path / "teacher", tmp_path / "cache")
+        distillation_data.prepare_data(config, other, student, tmp_path / "teacher", tmp_path / "cache")
 
 
 def test_other_ids_of_the_same_tokens_are_refused(tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_other_ids_of_the_same_tokens_are_refused(tmp_path: Path) -> None:
         task.tokenizer.tokenize(text) for text in few.train.texts
     ]
     with pytest.raises(RecipeError, match="token by token"):
-        lesson.lesson(config, other, student, tmp_path / "teacher", tmp_path / "cache")
+        distillation_data.prepare_data(config, other, student, tmp_path / "teacher", tmp_path / "cache")
 
 
 def test_a_language_model_is_distilled_into_fewer_layers(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from edgeft.bench.harness.subjects.openers import Artifact
+from edgeft.bench.harness.subjects.adapters import Artifact
 from edgeft.errors import UserError
 from edgeft.models import model_folder
 

@@ -9,7 +9,7 @@ import pytest
 
 from edgeft import recipe
 from edgeft.models import model_folder
-from edgeft.pipeline.course import Course
+from edgeft.pipeline.time_left import Course
 from edgeft.progress import Bar, about, part_of
 from edgeft.search.trial import described
 from edgeft.stage_folder import StageResult

@@ -15,7 +15,7 @@ import torch
 import transformers
 from support_kinds import KINDS, dataset_of, pair_tokenizer, trained
 
-from edgeft.compress.distill import lesson, losses
+from edgeft.compress.distill import distillation_data, losses
 from edgeft.compress.distill.shared_tokens import none_shared
 from edgeft.compress.distill.states import RELATIONS, watched
 from edgeft.compress.distill.teacher import Question, outputs
@@ -54,8 +54,8 @@ def setting(kind: str, tokenizer: Any, folder: Path, config: DistillConfig, **ot
 
 
 def loss_of(config: DistillConfig, task: Any, student: Any, folder: Path, places: list[int]) -> torch.Tensor:
-    taught = lesson.lesson(config, task, student, folder, folder.parent / "cache")
-    return lesson.objective(config, task, student, taught)(student.eval(), places)
+    taught = distillation_data.prepare_data(config, task, student, folder, folder.parent / "cache")
+    return distillation_data.objective(config, task, student, taught)(student.eval(), places)
 
 
 @torch.no_grad()
@@ -123,7 +123,7 @@ def test_texts_without_label_teach_by_the_teacher_alone(kind: str, tiny_tokenize
     hard, soft = config_of(hard_weight=1.0, soft_weight=1e-12), config_of(soft_weight=1.0)
     task, student = setting(kind, tiny_tokenizer, folder, hard, unlabelled=UNLABELLED)
     rows = len(task.dataset.train)
-    taught = lesson.lesson(hard, task, student, folder, folder.parent / "cache")
+    taught = distillation_data.prepare_data(hard, task, student, folder, folder.parent / "cache")
     assert len(taught.items) == rows + 3
     assert taught.labelled == rows
     with torch.no_grad():
@@ -131,7 +131,7 @@ def test_texts_without_label_teach_by_the_teacher_alone(kind: str, tiny_tokenize
         assert loss_of(hard, task, student, folder, [rows, rows + 2]).max() < 1e-6
         assert (loss_of(soft, task, student, folder, [rows, rows + 2]) > 0).all()
         without = dataclasses.replace(soft, unlabelled=False)
-    assert len(lesson.lesson(without, task, student, folder, folder.parent / "cache").items) == rows
+    assert len(distillation_data.prepare_data(without, task, student, folder, folder.parent / "cache").items) == rows
 
 
 def test_tags_say_that_they_cant_learn_from_texts(
@@ -145,8 +145,8 @@ def test_tags_say_that_they_cant_learn_from_texts(
 
 def test_nothing_to_learn_is_refused() -> None:
     with pytest.raises(RecipeError, match="are all 0"):
-        lesson.check(config_of(), "distill")
-    lesson.check(config_of(relation_weight=1.0), "distill")
+        distillation_data.check(config_of(), "distill")
+    distillation_data.check(config_of(relation_weight=1.0), "distill")
 
 
 # ------------------------------------------------------------------------------------------------------------ the cache
@@ -211,11 +211,11 @@ def test_a_narrower_student_learns_a_projection(tiny_tokenizer: Any, folder: Pat
         vocab_size=len(task.tokenizer), hidden_size=24, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32
     )
     student = transformers.BertForSequenceClassification(narrow)
-    taught = lesson.lesson(config, task, student, folder, folder.parent / "cache")
+    taught = distillation_data.prepare_data(config, task, student, folder, folder.parent / "cache")
     assert taught.heads == {"query": 8, "key": 8, "value": 8}  # the nearest to 12 that divides 24 and 64
     names = {name for name, _ in student.named_parameters()}
     with projected(student, taught):
-        lesson.objective(config, task, student, taught)(student, [0, 1]).sum().backward()
+        distillation_data.objective(config, task, student, taught)(student, [0, 1]).sum().backward()
         grad = student.edgeft_projection.weight.grad
         assert (grad.shape, bool(grad.abs().sum() > 0)) == ((64, 24), True)
     assert {name for name, _ in student.named_parameters()} == names
@@ -228,13 +228,13 @@ def test_states_are_compared_at_the_tokens_that_both_read(tiny_tokenizer: Any, f
     cut = vocabulary.cut(task.tokenizer, ["the film is great a plot bad so"])  # neither `actor` nor `unfilmed` stay
     vocabulary.cut_embeddings(student, cut.kept)
     smaller = tasks.of(task.dataset, cut.tokenizer, task.max_length, config)
-    taught = lesson.lesson(config, smaller, student, folder, folder.parent / "cache")
+    taught = distillation_data.prepare_data(config, smaller, student, folder, folder.parent / "cache")
     whole = taught.shared.whole.tolist()
     assert 0 < sum(whole) < len(whole)
     places = [whole.index(True), whole.index(False)]
     shaken(student).eval()
     with torch.no_grad():
-        found = lesson.objective(config, smaller, student, taught)(student, places)
+        found = distillation_data.objective(config, smaller, student, taught)(student, places)
         slow = [_compared(smaller, student, task, teacher, place) for place in places]
     assert found.tolist() == pytest.approx(slow, rel=1e-3)
 
@@ -261,7 +261,7 @@ def test_questions_need_the_same_tokens(tiny_tokenizer: Any, folder: Path) -> No
     vocabulary.cut_embeddings(student, cut.kept)
     smaller = tasks.of(task.dataset, cut.tokenizer, task.max_length, config)
     with pytest.raises(RecipeError, match="must have the same tokenizer"):
-        lesson.lesson(config, smaller, student, folder, folder.parent / "cache")
+        distillation_data.prepare_data(config, smaller, student, folder, folder.parent / "cache")
 
 
 def test_tags_are_matched_by_their_words(tiny_tokenizer: Any, folder: Path) -> None:
@@ -270,11 +270,11 @@ def test_tags_are_matched_by_their_words(tiny_tokenizer: Any, folder: Path) -> N
 
     config = config_of(soft_weight=1.0)
     task, student = setting("tokens", tiny_tokenizer, folder, config)
-    whole = lesson.lesson(config, task, student, folder, folder.parent / "cache")
+    whole = distillation_data.prepare_data(config, task, student, folder, folder.parent / "cache")
     task.tokenizer.backend_tokenizer.normalizer = normalizers.Sequence(
         [normalizers.Replace("plot", ""), task.tokenizer.backend_tokenizer.normalizer]
     )
-    taught = lesson.lesson(config, task, student, folder, folder.parent / "cache")
+    taught = distillation_data.prepare_data(config, task, student, folder, folder.parent / "cache")
     words = [word for row in task.dataset.train.columns["tokens"] for word in row]
     kept = [place for place, word in enumerate(words) if word != "plot"]
     assert 0 < len(kept) < len(words) == len(whole.rows)
@@ -284,10 +284,10 @@ def test_tags_are_matched_by_their_words(tiny_tokenizer: Any, folder: Path) -> N
 def test_labels_alone_ask_no_teacher(tiny_tokenizer: Any, folder: Path) -> None:
     config = config_of(hard_weight=1.0)
     task, student = setting("single-label", tiny_tokenizer, folder, config, unlabelled=UNLABELLED)
-    taught = lesson.lesson(config, task, student, folder / "nowhere", folder.parent / "cache")
+    taught = distillation_data.prepare_data(config, task, student, folder / "nowhere", folder.parent / "cache")
     assert taught.taught is None
     assert len(taught.items) == len(task.dataset.train)
-    found = lesson.objective(config, task, student, taught)(student, [0, 1])
+    found = distillation_data.objective(config, task, student, taught)(student, [0, 1])
     torch.testing.assert_close(found, task.losses(student, taught.items, [0, 1]))
 
 
@@ -296,17 +296,17 @@ def test_a_batch_that_nothing_is_compared_in_has_a_gradient(
 ) -> None:
     config = config_of(hidden_weight=1.0)
     task, student = setting("single-label", tiny_tokenizer, folder, config)
-    taught = lesson.lesson(config, task, student, folder, folder.parent / "cache")
+    taught = distillation_data.prepare_data(config, task, student, folder, folder.parent / "cache")
     none = dataclasses.replace(taught, shared=none_shared(taught.items))
-    lesson.objective(config, task, student, none)(student, [0, 1]).sum().backward()
+    distillation_data.objective(config, task, student, none)(student, [0, 1]).sum().backward()
     assert all(value.grad.abs().sum() == 0 for value in student.parameters() if value.grad is not None)
     assert student.classifier.weight.grad is not None
     characters = vocabulary.cut(task.tokenizer, ["a"]).tokenizer
     odd = tasks.of(task.dataset, characters, task.max_length, config)
     with pytest.raises(RecipeError, match="nothing of the teacher"):
-        lesson.lesson(config, odd, student, folder, folder.parent / "cache")
+        distillation_data.prepare_data(config, odd, student, folder, folder.parent / "cache")
     soft = dataclasses.replace(config, soft_weight=1.0)
-    assert lesson.lesson(soft, odd, student, folder, folder.parent / "cache").states == ()
+    assert distillation_data.prepare_data(soft, odd, student, folder, folder.parent / "cache").states == ()
     assert "left out of the loss: student and teacher share" in capsys.readouterr().err
 
 
@@ -316,8 +316,8 @@ def test_questions_of_unequal_length_at_any_temperature(temperature: float, tiny
     task, student = setting("squad", tiny_tokenizer, folder, config)
     lengths = task.items(task.dataset.train).lengths
     places = [lengths.index(max(lengths)), lengths.index(min(lengths))]
-    taught = lesson.lesson(config, task, shaken(student), folder, folder.parent / "cache")
-    lesson.objective(config, task, student, taught)(student, places).sum().backward()
+    taught = distillation_data.prepare_data(config, task, shaken(student), folder, folder.parent / "cache")
+    distillation_data.objective(config, task, student, taught)(student, places).sum().backward()
     assert all(value.grad.isfinite().all() for value in student.parameters() if value.grad is not None)
 
 
@@ -325,8 +325,8 @@ def test_questions_of_unequal_length_at_any_temperature(temperature: float, tiny
 def test_half_precision_compares_in_full(dtype: torch.dtype, tiny_tokenizer: Any, folder: Path) -> None:
     config = config_of(relation_weight=1.0, soft_weight=1.0, hidden_weight=1.0)
     task, student = setting("single-label", tiny_tokenizer, folder, config)
-    taught = lesson.lesson(config, task, shaken(student).eval(), folder, folder.parent / "cache")
-    loss = lesson.objective(config, task, student, taught)
+    taught = distillation_data.prepare_data(config, task, shaken(student).eval(), folder, folder.parent / "cache")
+    loss = distillation_data.objective(config, task, student, taught)
     with torch.no_grad():
         exact = loss(student, [0, 1, 2])
         with torch.autocast("cpu", dtype=dtype):
