@@ -46,7 +46,7 @@ def test_a_demo_model_has_the_licence_of_its_card_else_of_its_package(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert licences.of_model("demo:all-minilm-l6-v2") == "apache-2.0"
-    monkeypatch.setattr(licences.models, "find", lambda _: model_folder(tmp_path / "bare", None))
+    monkeypatch.setattr(licences.model_folder, "find", lambda _: model_folder(tmp_path / "bare", None))
     assert licences.of_model("demo:all-minilm-l6-v2") == "MIT"
 
 

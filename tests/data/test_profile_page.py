@@ -115,7 +115,7 @@ def test_the_page_is_one_file_without_network_and_escapes_names() -> None:
 
 
 def test_both_pages_have_one_style() -> None:
-    templates = resources.files("edgeft.bench")
+    templates = resources.files("edgeft.report") / "templates"
     shared, *pages = (
         (templates / name).read_text(encoding="utf-8") for name in ("style.html", "rows.html", "report.html")
     )

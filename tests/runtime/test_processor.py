@@ -86,6 +86,6 @@ def test_a_library_of_an_older_edgeft_knows_nothing(monkeypatch: pytest.MonkeyPa
 
 
 def test_each_bit_is_the_one_that_c_sets() -> None:
-    header = (Path(built.__file__).parent / "native" / "platform.h").read_text(encoding="utf-8")
+    header = (Path(built.__file__).parents[1] / "native" / "platform.h").read_text(encoding="utf-8")
     for bit, name in processor.CPUID_BITS.items():
         assert f"CPU_{name.upper()} = {bit}," in header
