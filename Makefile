@@ -1,5 +1,6 @@
 # Two commands do everything on a fresh machine: `make demo` and `make test`. `make install` only installs; `make bench`
-# measures, beside other engines, and rewrites its parts of README.md and docs/benchmarks.md.
+# measures, beside other engines, and rewrites its parts of README.md and docs/benchmarks.md. `make test-fast` answers
+# while one works: the linters but mypy, and the tests that train, capture and start nothing.
 PYTHON ?= python3
 # Processes of the tests; each takes about 3 GB.
 WORKERS ?= 2
@@ -10,7 +11,11 @@ NAMES := .venv-names
 BIN := $(VENV)/bin
 PIP := pip install --quiet --constraint constraints.txt
 
-.PHONY: install demo test check sanitize bench clean
+# Hundreds of processes of the tests would compile edgeft anew where Python may not keep what it compiled.
+export PYTHONDONTWRITEBYTECODE :=
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder
+
+.PHONY: install demo test test-fast check sanitize bench clean
 
 install: $(VENV)/.ready
 
@@ -23,7 +28,13 @@ bench: $(VENV)/.ready
 test: check $(VENV)/.ready $(DEVICE)/.ready $(SERVE)/.ready $(NAMES)/.ready
 	$(NAMES)/bin/pytest tests/cleaning/test_cleaning_names.py
 	EDGEFT_DEVICE_PYTHON=$(CURDIR)/$(DEVICE)/bin/python EDGEFT_SERVE_PYTHON=$(CURDIR)/$(SERVE)/bin/python \
-		OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder --durations=30
+		$(PYTEST) --durations=30
+
+test-fast: $(VENV)/.ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(PYTEST) -m 'not slow' -q
 
 check: $(VENV)/.ready
 	$(BIN)/ruff check .

@@ -51,12 +51,17 @@ def write_rows(path: Path) -> Path:
     return path
 
 
-def command(data: Path, run: Path) -> list[str]:
-    """The pipeline over the rows into a run folder."""
+def command(data: Path, run: Path, model: str = "demo:all-minilm-l6-v2") -> list[str]:
+    """Arguments of edgeft: the pipeline over the rows into a run folder."""
     flags = ["--data", data, "--text-column", "review", "--label-column", "stars", "--run-dir", run]
     settings = [argument for setting in SETTINGS for argument in ("--set", setting)]
-    model = ["--model", "demo:all-minilm-l6-v2"]
-    return [sys.executable, "-m", "edgeft", "pipeline", *map(str, flags), *model, *settings]
+    return ["pipeline", *map(str, flags), "--model", model, *settings]
+
+
+def start(data: Path, run: Path) -> subprocess.Popen[str]:
+    """The pipeline in a process of its own."""
+    line = [sys.executable, "-m", "edgeft", *command(data, run)]
+    return subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 
 def finish(data: Path, run: Path) -> str:
@@ -65,9 +70,10 @@ def finish(data: Path, run: Path) -> str:
     Raises:
         RuntimeError: the pipeline failed.
     """
-    done = subprocess.run(command(data, run), capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(done.stderr[-3000:])
+    with start(data, run) as child:
+        said = child.communicate()[1]
+    if child.returncode:
+        raise RuntimeError(said[-3000:])
     return hashlib.sha256((run / "artifact" / "model.onnx").read_bytes()).hexdigest()
 
 
@@ -77,9 +83,9 @@ def kill_at(data: Path, run: Path, seconds: float) -> str | None:
     Returns:
         The stage that was under way; None where the pipeline had ended by itself.
     """
-    with subprocess.Popen(command(data, run), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as child:
+    with start(data, run) as child:
         try:
-            child.wait(timeout=seconds)
+            child.communicate(timeout=seconds)
             return None
         except subprocess.TimeoutExpired:
             child.kill()

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import csv
 import functools
+import gc
 import os
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support import CLEANED, QUICK, dirty, edgeft, last_json, write_csv
+import support_shared
+from support import CLEANED, QUICK, dirty, last_json, write_csv
+from support_processes import edgeft
+from support_quick import shortcuts
+from support_slow import slowness
 
 # The tests reach no network; a hub id must fail at once rather than after retries.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -37,9 +43,20 @@ WORDS = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with slow tests come first, so that no process is left alone with one at the end."""
-    slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+    """Slow tests are marked; files with the slowest come first, so that no process is left alone at the end."""
+    slowest: dict[Path, int] = {}
+    for item in items:
+        work = slowness(item)
+        slowest[item.path] = max(work, slowest.get(item.path, 0))
+        if work:
+            item.add_marker(pytest.mark.slow)
+    items.sort(key=lambda item: -slowest[item.path])
+
+
+def pytest_collection_finish() -> None:
+    """torch's and pytest's own objects are no longer scanned: a collection then takes a hundredth of the time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -57,6 +74,21 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             return group(nodeid.partition("::")[0])
 
     return ByFile(config, log)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def shared_folder(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> None:
+    """Where the processes of the tests put what they all read."""
+    support_shared.begin(tmp_path_factory, hasattr(request.config, "workerinput"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick() -> Iterator[None]:
+    """The shortcuts of all tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        for shortcut in shortcuts():
+            patch.setattr(*shortcut)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -97,6 +129,14 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: Any) ->
     return folder
 
 
+@pytest.fixture
+def repeats_of_noisy_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rounds are measured again as a user's are."""
+    from edgeft.bench.harness.conditions import noise
+
+    monkeypatch.setattr(noise, "REPEATED_SHARE", 0.5)
+
+
 @pytest.fixture(scope="session")
 def movie_rows() -> list[tuple[str, str]]:
     """Real Rotten Tomatoes rows as (text, label), the two labels in turn."""
@@ -112,8 +152,8 @@ def movie_rows() -> list[tuple[str, str]]:
 
 @pytest.fixture(scope="session")
 def reviews(tmp_path_factory: pytest.TempPathFactory, movie_rows: list[tuple[str, str]]) -> Path:
-    """500 real rows with string labels, some of them dirty."""
-    rows = [(dirty(number, text), label) for number, (text, label) in enumerate(movie_rows[:500])]
+    """320 real rows with string labels, some of them dirty."""
+    rows = [(dirty(number, text), label) for number, (text, label) in enumerate(movie_rows[:320])]
     return write_csv(tmp_path_factory.mktemp("data") / "reviews.csv", rows)
 
 
@@ -159,16 +199,12 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 
 
 @pytest.fixture(scope="session")
-def kind_root(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: Any) -> Any:
-    """Kind to a folder with `data`, `teacher`, `export` (temperature 1) and `artifact`, of a tiny model; made once."""
+def kind_root(tiny_tokenizer: Any) -> Any:
+    """Kind to a folder with `data`, `teacher`, `export` (temperature 1) and `artifact`, of a tiny model; built once."""
     from support_kinds import artifact_of, pair_tokenizer
 
-    made: dict[str, Path] = {}
-
     def root(kind: str) -> Path:
-        if kind not in made:
-            made[kind] = tmp_path_factory.mktemp(kind)
-            artifact_of(kind, pair_tokenizer(tiny_tokenizer) if kind == "squad" else tiny_tokenizer, made[kind])
-        return made[kind]
+        tokenizer = pair_tokenizer(tiny_tokenizer) if kind == "squad" else tiny_tokenizer
+        return support_shared.built(f"kind-{kind}", lambda folder: artifact_of(kind, tokenizer, folder))
 
     return root

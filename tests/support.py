@@ -1,11 +1,9 @@
-"""What several tests use: the command line in a process of its own, small files, quick settings."""
+"""What several tests use: small files, quick settings, a training that is killed."""
 
 from __future__ import annotations
 
 import csv
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -65,14 +63,6 @@ def up_and_down() -> list[tuple[str, str]]:
         for filler in fillers
         for word, label in words.items()
     ]
-
-
-def edgeft(
-    *arguments: object, cwd: Path | None = None, timeout: float = 600, stdin: str | None = None
-) -> subprocess.CompletedProcess[str]:
-    """Run the command line in a process of its own."""
-    command = [sys.executable, "-m", "edgeft", *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=timeout, check=False, input=stdin)
 
 
 def last_json(text: str) -> Any:

@@ -41,6 +41,13 @@ def tiny_encoder(kind: str, tokenizer: Any, folder: Path) -> Path:
     return folder
 
 
+def keep_layers(model: Any, count: int) -> None:
+    """Leave the first layers of a BERT: each takes a second to capture."""
+    body = getattr(model, "bert", model)
+    body.encoder.layer = body.encoder.layer[:count]
+    model.config.num_hidden_layers = count
+
+
 def byte_level_bpe(words: list[str]) -> Any:
     """A tokenizer like RoBERTa's: to it a word with a space before it is another word."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers

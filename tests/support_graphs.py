@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import io
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import support_shared
 from numpy.typing import NDArray
 from onnx import numpy_helper, parser
 
@@ -61,25 +64,31 @@ def model_of(auto: Any, kind: str, labels: int) -> Any:
 
 
 @functools.cache
-def classifier(kind: str) -> tuple[Any, bytes, str]:
-    """A classifier of three labels, its captured graph, and what its capture wrote to standard error."""
-    import contextlib
-    import io
-
+def classifier(kind: str) -> Any:
+    """A classifier of three labels."""
     from transformers import AutoModelForSequenceClassification
 
-    from edgeft.export.capture.capture import capture
-
-    model = model_of(AutoModelForSequenceClassification, kind, 3)
-    said = io.StringIO()
-    with contextlib.redirect_stderr(said):
-        graph = capture(model, 20)
-    return model, graph.SerializeToString(), said.getvalue()
+    return model_of(AutoModelForSequenceClassification, kind, 3)
 
 
 def captured(kind: str) -> onnx.ModelProto:
     """The captured graph of `classifier`, to change."""
-    return onnx.load_from_string(classifier(kind)[1])
+    return onnx.load(capture_of(kind) / "model.onnx")
+
+
+def capture_of(kind: str) -> Path:
+    """The folder of `model.onnx`, and of what its capture wrote to standard error and left of the configuration."""
+
+    def capture_classifier(folder: Path) -> None:
+        from edgeft.export.capture.capture import capture
+
+        model, said = classifier(kind), io.StringIO()
+        with contextlib.redirect_stderr(said):
+            onnx.save(capture(model, 20), folder / "model.onnx")
+        (folder / "said.txt").write_text(said.getvalue(), encoding="utf-8")
+        (folder / "attention.txt").write_text(str(model.config._attn_implementation), encoding="utf-8")
+
+    return support_shared.built(f"capture-{kind}", capture_classifier)
 
 
 def token_ids(lengths: Sequence[int], seed: int = 0) -> list[list[int]]:

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import edgeft, last_json, write_csv
+from support import last_json, write_csv
+from support_processes import edgeft
 
 GOOD = [(f"a {word} film number {index}", word) for index in range(40) for word in ("good", "bad")]
 

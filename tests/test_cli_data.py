@@ -221,7 +221,7 @@ def listed(config: DataConfig) -> DataConfig:
 @given(TEXTS, TEXTS, TEXTS, st.lists(TEXTS, min_size=1, max_size=3), st.lists(TEXTS, min_size=1, max_size=3))
 @example("yes", "#", "2024-01-20", ["a, b.csv", "[c].csv"], ["-d.csv"])
 @example("a\nb", "\t", "x" * 200 + " " + "y" * 200, ["-a.csv", "b.csv"], ["null", "1"])
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=40)
 def test_every_printed_value_comes_back(
     column: str, delimiter: str, group: str, files: list[str], tests: list[str]
 ) -> None:

@@ -8,11 +8,7 @@ import itertools
 import json
 import random
 import shutil
-import signal
 import sqlite3
-import subprocess
-import sys
-import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +16,7 @@ from typing import Any
 import optuna
 import pytest
 from support import last_json, up_and_down, write_csv
+from support_processes import Forked
 
 import edgeft
 from edgeft import budget, recipe
@@ -39,8 +36,6 @@ from edgeft.search.space import Choices, Range
 from edgeft.stage_folder import read_result
 from edgeft.train import tasks
 from edgeft.train.loop.watch import Training
-
-pytestmark = pytest.mark.slow
 
 BUDGET = "p99<=50ms,size<=145kB,drop<=5pt"
 SPACE = "{distill.num_layers: [2, 3], prune.channel_ratio: [0.25, 0.5]}"
@@ -95,23 +90,15 @@ def taught(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
 @pytest.fixture(scope="module")
 def search(taught: Path, tmp_path_factory: pytest.TempPathFactory) -> Search:
     out = tmp_path_factory.mktemp("search") / "out"
-    line = [sys.executable, "-m", "edgeft", "compress", str(taught), "--budget", BUDGET, "--space", SPACE]
-    with subprocess.Popen([*line, "--out", str(out), "--trials", "3"], stderr=subprocess.DEVNULL) as process:
-        wait_for(lambda: any(out.glob("stages/prune-*/stage.unfinished.json")), process)
-        process.send_signal(signal.SIGKILL)
+    line = ["compress", taught, "--budget", BUDGET, "--space", SPACE, "--out", out, "--trials", 3]
+    with Forked(*line) as process:
+        process.wait_until(lambda: any(out.glob("stages/prune-*/stage.unfinished.json")))
+        process.kill()
     states = states_of(out)
     heard = io.StringIO()
     with contextlib.redirect_stderr(heard):
         found = run.compress(taught, BUDGET, out, 3, SPACE)
     return Search(taught, found, heard.getvalue(), states)
-
-
-def wait_for(ready: Any, process: subprocess.Popen[Any]) -> None:
-    end = time.monotonic() + 240
-    while not ready():
-        assert process.poll() is None
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 def states_of(out: Path) -> list[str]:
@@ -517,15 +504,11 @@ def test_before_training_layers_compete_as_they_will(taught: Path, tmp_path: Pat
     assert all(count % 32 == 0 for count in counts)
 
 
-def test_no_options_are_tried_twice_and_the_seed_decides(tmp_path: Path) -> None:
+def test_no_options_are_tried_twice_and_the_seed_decides() -> None:
     where = {"a": Choices((1, 2, 3)), "b": Choices((None, 5)), "c": Range(0.0, 1.0, False, 0.5, False)}
     courses = []
-    for name in ("one", "two"):
-        study = optuna.create_study(
-            storage=f"sqlite:///{tmp_path / name}.db",
-            directions=run.DIRECTIONS,
-            sampler=sampler.BudgetSampler(7, where),
-        )
+    for _ in range(2):
+        study = optuna.create_study(directions=run.DIRECTIONS, sampler=sampler.BudgetSampler(7, where))
         there = {path: run.distribution(options) for path, options in where.items()}
         for number in range(18):
             trial = study.ask(there)

@@ -6,6 +6,8 @@ import json
 import os
 import shutil
 import struct
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,6 @@ import psutil
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from support import edgeft
 from test_models import tiny, words
 
 from edgeft.errors import ModelError
@@ -586,7 +587,9 @@ def test_a_hub_out_of_reach_is_one_line_at_once(rows: Path, tmp_path: Path, monk
     """A real process without HF_HUB_OFFLINE, against a port that nobody listens on; retries took 23 s."""
     for name, value in (("OFFLINE", "0"), ("ENDPOINT", "http://127.0.0.1:9"), ("HOME", str(tmp_path / "home"))):
         monkeypatch.setenv(f"HF_HUB_{name}" if name == "OFFLINE" else f"HF_{name}", value)
-    done = edgeft("pipeline", "--data", rows, "--run-dir", tmp_path / "run", "--model", "org/name")
+    line = ("pipeline", "--data", rows, "--run-dir", tmp_path / "run", "--model", "org/name")
+    command = [sys.executable, "-m", "edgeft", *map(str, line)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "org/name: not in the local cache, and http://127.0.0.1:9 can't be reached" in done.stderr
 

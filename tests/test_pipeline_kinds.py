@@ -23,8 +23,6 @@ from edgeft.pipeline.run import run_pipeline
 from edgeft.serve import ServeSettings, create_app
 from edgeft.train import tasks
 
-pytestmark = pytest.mark.slow
-
 QUICK = {
     "finetune.method": "full",
     "finetune.epochs": 2.0,

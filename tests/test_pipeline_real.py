@@ -15,7 +15,8 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from support import CLEANED, QUICK, edgeft, last_json
+from support import CLEANED, QUICK, last_json
+from support_processes import edgeft
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import edgeft as package
@@ -29,8 +30,6 @@ from edgeft.report.race_text import describe_speedup
 from edgeft.runtime import replay
 from edgeft.stage_folder import read_result
 from edgeft.train.loop.batches import encode
-
-pytestmark = pytest.mark.slow
 
 STAGES = ["data", "baseline", "finetune", "distill", "prune", "export", "calibrate", "package", "bench", "artifact"]
 

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shlex
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +12,7 @@ from typing import Any
 import optuna
 import pytest
 from support import last_json, up_and_down, write_csv
+from support_processes import Forked
 
 from edgeft import recipe
 from edgeft.errors import OutputFolderError, RecipeError, TrainingError, UserError
@@ -30,8 +26,6 @@ from edgeft.search.trial import Follower, Job, work
 from edgeft.stage_folder import read_result
 from edgeft.train.finetune import run as finetune
 from edgeft.train.loop.watch import Watcher, watching
-
-pytestmark = pytest.mark.slow
 
 SPACE = """
 finetune.learning_rate: {low: 1e-6, high: 1e-2, log: true}
@@ -71,28 +65,10 @@ def whole(folder: Path, chosen: Recipe) -> Found:
     return run.search(chosen, folder / "space.yaml", folder / "whole", 8)
 
 
-def command(folder: Path, model: Path, run_dir: Path, trials: int, *further: object) -> list[str]:
+def command(folder: Path, model: Path, run_dir: Path, trials: int, *further: object) -> list[object]:
     settings = [part for path, value in SETTINGS.items() for part in ("--set", f"{path}={value}")]
     flags = ["--data", folder / "rows.csv", "--model", model, "--space", folder / "space.yaml", "--run-dir", run_dir]
-    line = [sys.executable, "-m", "edgeft", "search", *flags, "--trials", trials, *settings, *further]
-    return list(map(str, line))
-
-
-@contextlib.contextmanager
-def started(line: list[str]) -> Iterator[subprocess.Popen[str]]:
-    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
-def wait_for(ready: Callable[[], bool], process: subprocess.Popen[str]) -> None:
-    end = time.monotonic() + 240
-    while not ready():
-        assert process.poll() is None, process.communicate()[1][-2000:]
-        assert time.monotonic() < end
-        time.sleep(0.02)
+    return ["search", *flags, "--trials", trials, *settings, *further]
 
 
 def outcomes(found: Found) -> list[tuple[Any, ...]]:
@@ -192,10 +168,9 @@ def test_a_search_that_was_killed_goes_on_as_if_it_had_not_been(
 ) -> None:
     there = folder / "killed"
     checkpoint = there / "trials" / "0001" / "checkpoints" / "last.pt"
-    with started(command(folder, tiny_model, there, 4)) as process:
-        wait_for(checkpoint.exists, process)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+    with Forked(*command(folder, tiny_model, there, 4)) as process:
+        process.wait_until(checkpoint.exists)
+        process.kill()
     states = [trial.state.name for trial in opened(there).trials]
     assert states[:2] == ["COMPLETE", "RUNNING"]
     found = run.search(chosen, folder / "space.yaml", there, 4)
@@ -223,12 +198,11 @@ def test_a_kill_after_the_training_and_before_the_study_knew(
 
 def test_workers_share_one_study_with_whoever_else_joins(chosen: Recipe, folder: Path, tiny_model: Path) -> None:
     there = folder / "together"
-    with started(command(folder, tiny_model, there, 6, "--workers", 2, "--json")) as process:
-        wait_for((there / "study.db").exists, process)
+    with Forked(*command(folder, tiny_model, there, 6, "--workers", 2, "--json")) as process:
+        process.wait_until(lambda: any("search: trial" in log.read_text() for log in there.glob("workers/*.log")))
         found = run.search(chosen, folder / "space.yaml", there, 6)  # the same command in another terminal
-        out, err = process.communicate(timeout=240)
-    assert process.returncode == 0, err
-    theirs = last_json(out)
+        assert process.wait() == 0, process.stderr
+        theirs = last_json(process.stdout)
     assert len(theirs["trials"]) == len(found.rows) == 6
     ended = opened(there).trials
     assert all(trial.state.is_finished() for trial in ended)

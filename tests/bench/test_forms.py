@@ -16,6 +16,8 @@ from edgeft.bench.harness.conditions.noise import Ticks
 from edgeft.errors import UserError
 from edgeft.report.race_text import describe_noise, describe_speedup
 
+pytestmark = pytest.mark.usefixtures("repeats_of_noisy_rounds")
+
 Clock = Callable[[int], float]  # number of a query to how slow the machine is
 
 

@@ -88,7 +88,6 @@ def test_no_line_under_a_table_takes_its_figures_back() -> None:
     assert "; not reported as faster: noise can explain it |" in side_by_side.engine_table(unclear)[-1]
 
 
-@pytest.mark.slow
 def test_the_readme_s_table_and_sentence_are_of_one_race(real_run: dict[str, Any]) -> None:
     *table, _, said = side_by_side.demo_table(real_run["folder"])
     latency = {row.split("|")[1].strip(): row.split("|")[-2].strip() for row in table[2:]}

@@ -22,7 +22,7 @@ HEAD = Head("AutoModelForSequenceClassification", ["a", "b", "c"])
 @pytest.fixture
 def folder(tiny_tokenizer: Any, tmp_path: Path) -> str:
     """A model folder of two layers."""
-    model_folder.save(copy.deepcopy(classifier("bert")[0]), copy.deepcopy(tiny_tokenizer), tmp_path / "bert", 64)
+    model_folder.save(copy.deepcopy(classifier("bert")), copy.deepcopy(tiny_tokenizer), tmp_path / "bert", 64)
     return str(tmp_path / "bert")
 
 
@@ -31,7 +31,7 @@ def weights_of(layer: Any) -> torch.Tensor:
 
 
 def test_a_checkpoint_is_taken_whole_or_by_layers(folder: str) -> None:
-    whole = classifier("bert")[0].bert.encoder.layer
+    whole = classifier("bert").bert.encoder.layer
     for layers, kept in ((None, [0, 1]), ([1], [1]), ([1, 0], [1, 0])):
         config = DistillConfig(student=folder, layers=layers, num_layers=1)
         student, _ = make_student(config, "no teacher is read", HEAD, torch.device("cpu"))

@@ -46,7 +46,7 @@ FORMS += [("bert", bits) for bits in ((4, 8), (8, 4), (4, 4))]
 
 @pytest.mark.parametrize(("kind", "bits"), FORMS)
 def test_the_model_answers_as_the_int8_graph(kind: str, bits: tuple[int, int], tmp_path: Path) -> None:
-    model, fp32 = classifier(kind)[0], captured(kind)
+    model, fp32 = classifier(kind), captured(kind)
     save(operators.add_bodies(captured(kind)), tmp_path / "fp32.onnx")
     names = [site.linear.x for site in token_int8.sites(Net(captured(kind)))]
     ranges = channel_ranges(tmp_path / "fp32.onnx", names, [Window(ids, [0] * len(ids)) for ids in IDS], tmp_path / "r")
@@ -86,7 +86,7 @@ def test_tables_of_4_bits_are_rounded_as_the_graph_keeps_them() -> None:
 
 @pytest.mark.parametrize("bits", [8, 4])
 def test_settled_tables_are_what_the_graph_keeps(bits: int) -> None:
-    model = copy.deepcopy(classifier("bert")[0])
+    model = copy.deepcopy(classifier("bert"))
     before = model.bert.embeddings.word_embeddings.weight.detach().clone()
     settle(model, bits, 8)
     settled = model.bert.embeddings.word_embeddings.weight.detach()
@@ -96,7 +96,7 @@ def test_settled_tables_are_what_the_graph_keeps(bits: int) -> None:
 
 
 def test_settled_weights_are_what_the_graph_keeps() -> None:
-    model = copy.deepcopy(classifier("bert")[0])
+    model = copy.deepcopy(classifier("bert"))
     before = {name: value.clone() for name, value in model.state_dict().items()}
     settle(model, 8, 4)
     name = "bert.encoder.layer.0.output.dense.weight"
@@ -137,7 +137,7 @@ def test_a_product_is_near_the_exact_one_and_has_its_gradient(after_gelu: bool) 
 
 
 def test_small_layers_stay_exact_and_the_run_decides_which_take_part() -> None:
-    model = classifier("bert")[0]
+    model = classifier("bert")
     head = model.classifier
     with int8(model, lambda: logits(model)):
         assert "forward" not in vars(head)

@@ -35,7 +35,7 @@ def units_of(model: Any) -> Any:
 
 
 def test_a_turned_model_with_plain_rms_norms_answers_the_same() -> None:
-    model = copy.deepcopy(classifier("llama")[0])
+    model = copy.deepcopy(classifier("llama"))
     before = logits(model)
     turn(units_of(model), torch.linalg.qr(torch.randn(SIZE, SIZE, dtype=torch.float64)).Q)
     torch.testing.assert_close(logits(model), before, atol=1e-5, rtol=1e-5)
@@ -43,7 +43,7 @@ def test_a_turned_model_with_plain_rms_norms_answers_the_same() -> None:
 
 @pytest.mark.parametrize("kind", ["bert", "distilbert", "roberta", "modernbert", "llama"])
 def test_the_identity_turns_nothing(kind: str) -> None:
-    model = copy.deepcopy(classifier(kind)[0])
+    model = copy.deepcopy(classifier(kind))
     before = logits(model)
     turn(units_of(model), torch.eye(SIZE, dtype=torch.float64))
     torch.testing.assert_close(logits(model), before, atol=1e-6, rtol=1e-6)
@@ -51,7 +51,7 @@ def test_the_identity_turns_nothing(kind: str) -> None:
 
 def test_states_in_few_directions_lose_nothing() -> None:
     """A Llama whose hidden states lie in 24 of 64 directions, turned anyhow, is the same with a width of 24."""
-    model = copy.deepcopy(classifier("llama")[0])
+    model = copy.deepcopy(classifier("llama"))
     units, q = units_of(model), torch.linalg.qr(torch.randn(SIZE, SIZE, dtype=torch.float64)).Q
     flat = q[:, :24] @ q[:, :24].T
     with torch.no_grad():
@@ -88,7 +88,7 @@ def test_turning_by_hand() -> None:
 
 @pytest.mark.parametrize("kind", ["bert", "modernbert", "llama"])
 def test_a_narrower_model_is_saved_and_loaded(kind: str, tiny_tokenizer: Any, tmp_path: Path) -> None:
-    model = copy.deepcopy(classifier(kind)[0])
+    model = copy.deepcopy(classifier(kind))
     narrow(model, 40, lambda: logits(model))
     model_folder.save(model, copy.deepcopy(tiny_tokenizer), tmp_path, 32)
     loaded = model_folder.load_classifier(tmp_path, None)
@@ -99,7 +99,7 @@ def test_a_narrower_model_is_saved_and_loaded(kind: str, tiny_tokenizer: Any, tm
 @pytest.mark.parametrize("wanted", [0, SIZE + 1])
 def test_a_width_that_is_not_there_is_refused(wanted: int) -> None:
     with pytest.raises(ModelError, match=f"a width of {wanted} is wanted of a model that has {SIZE}"):
-        narrow(copy.deepcopy(classifier("bert")[0]), wanted, lambda: None)
+        narrow(copy.deepcopy(classifier("bert")), wanted, lambda: None)
 
 
 def test_a_narrower_student_learns_from_its_teacher(tiny_tokenizer: Any, tmp_path: Path) -> None:
@@ -119,23 +119,27 @@ def test_a_narrower_student_learns_from_its_teacher(tiny_tokenizer: Any, tmp_pat
     )  # of the pooler's output
 
 
-def test_a_narrower_student_learns_alike_in_two_processes(tiny_tokenizer: Any, tmp_path: Path) -> None:
-    from support import edgeft
+def test_a_narrower_student_learns_alike_in_two_processes(tiny_tokenizer: Any, tmp_path: Path, run: Any) -> None:
     from support_kinds import dataset_of, trained
+    from support_processes import together
 
     from edgeft.data import dataset as datasets
 
     datasets.save(dataset_of("single-label", (24, 8, 8)), tmp_path / "data")
     teacher = trained("single-label", copy.deepcopy(tiny_tokenizer), tmp_path / "teacher", dropout=0.0)
-    losses = []
-    for processes in (1, 2):
-        out = tmp_path / f"student-{processes}"
-        done = edgeft(
-            *("distill", "--data", tmp_path / "data", "--teacher", teacher, "--out", out, "--device", "cpu"),
-            *("--num-layers", 1, "--width", 48, "--epochs", 1, "--batch-size", 8, "--processes", processes),
-            *("--soft-weight", 0, "--hard-weight", 0, "--learning-rate", 1e-3, "--seed", 0),
-        )
-        assert done.returncode == 0, done.stderr[-2000:]
-        rows = map(json.loads, (out / "history.jsonl").read_text().splitlines())
-        losses.append([row["loss"] for row in rows if "loss" in row])
-    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+    line = (
+        *("distill", "--data", tmp_path / "data", "--teacher", teacher, "--device", "cpu", "--num-layers", 1),
+        *("--width", 48, "--epochs", 1, "--batch-size", 8, "--soft-weight", 0, "--hard-weight", 0),
+        *("--learning-rate", 1e-3, "--seed", 0, "--out"),
+    )
+    code, _, err = run(*line, tmp_path / "one")
+    assert code == 0, err
+    with together(*line, tmp_path / "two") as processes:
+        for process in processes:
+            assert process.wait() == 0, process.stderr[-2000:]
+    assert losses(tmp_path / "one") == pytest.approx(losses(tmp_path / "two"), rel=1e-3)
+
+
+def losses(folder: Path) -> list[float]:
+    rows = map(json.loads, (folder / "history.jsonl").read_text().splitlines())
+    return [row["loss"] for row in rows if "loss" in row]

@@ -14,8 +14,6 @@ import sklearn.metrics as sklearn
 
 import edgeft
 
-pytestmark = pytest.mark.slow
-
 WITHOUT_TORCH = """
 import sys
 
@@ -41,7 +39,7 @@ def test_the_artifact_knows_its_columns_and_needs_no_torch(real_artifact: Path, 
     model = edgeft.load(real_artifact)
     said = [model(row["review"])[0]["label"] for row in rows]
     truth = [row["stars"] for row in rows]
-    assert found["rows"] == len(rows) == 500
+    assert found["rows"] == len(rows) == 320
     assert found["metrics"]["accuracy"] == pytest.approx(sklearn.accuracy_score(truth, said))
     assert found["metrics"]["macro_f1"] == pytest.approx(sklearn.f1_score(truth, said, average="macro"))
     assert found["recorded"]["accuracy"] == model.manifest.metrics["artifact"]["intervals"]["accuracy"]

@@ -10,10 +10,12 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from support_encoders import keep_layers
 
 from edgeft.artifact import Calibration
 from edgeft.data.dataset import Dataset, Split
 from edgeft.errors import ArtifactError, GateError, ModelError
+from edgeft.export import candidates as candidates_module
 from edgeft.export.candidates import CAPTURED, ExportCandidates, capture_candidates, comes_from_onnxruntime
 from edgeft.export.capture import capture as capturing
 from edgeft.export.capture import parity
@@ -33,6 +35,7 @@ def captured(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> tupl
     """A tiny classifier and its captured graph."""
     torch.manual_seed(0)
     model = model_folder.load_classifier(tiny_model, ["a", "b", "c"])
+    keep_layers(model, 1)
     with torch.no_grad():
         model.classifier.weight.normal_()
     path = tmp_path_factory.mktemp("graph") / "captured.onnx"
@@ -118,8 +121,14 @@ def test_finished_graph_has_probabilities_that_follow_the_temperature(
     ],
 )
 def test_a_parity_failure_has_both_numbers(
-    found: Parity, line: str, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    found: Parity,
+    line: str,
+    captured: tuple[Any, Path],
+    tiny_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(candidates_module, "captures", lambda *_: iter([onnx.load(captured[1])] * 2))
     monkeypatch.setattr(parity, "compare", lambda *_: found)
     with pytest.raises(GateError, match=line):
         laid(tiny_model, tmp_path)
@@ -166,6 +175,7 @@ def test_a_capture_that_does_not_run_is_followed_by_the_next(
 @pytest.mark.parametrize("error", [MemoryError("no room"), AttributeError("a mistake of ours")])
 def test_an_error_inside_the_parity_check_goes_on_as_itself(
     error: Exception,
+    captured: tuple[Any, Path],
     tiny_model: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -174,6 +184,7 @@ def test_an_error_inside_the_parity_check_goes_on_as_itself(
     def fail(*_: object) -> None:
         raise error
 
+    monkeypatch.setattr(candidates_module, "captures", lambda *_: iter([onnx.load(captured[1])] * 2))
     monkeypatch.setattr(parity, "torch_arrays", fail)
     with pytest.raises(type(error), match=str(error)):
         laid(tiny_model, tmp_path)
@@ -198,6 +209,7 @@ def laid(tiny_model: Path, folder: Path) -> ExportCandidates:
     """A classifier of large weights, captured."""
     torch.manual_seed(0)
     model = model_folder.load_classifier(tiny_model, ["a", "b", "c"])
+    keep_layers(model, 1)
     with torch.no_grad():
         for weight in model.parameters():
             weight.mul_(8)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from support_encoders import keep_layers
 from support_kinds import LABELS, MINILM, TASKS
 
 import edgeft
@@ -46,10 +48,11 @@ def columns_of(kind: str, texts: list[str]) -> dict[str, list[Any]]:
 
 
 def laid(kind: str, texts: list[str], root: Path) -> Any:
-    """The encoder with a random head of large weights, captured, fused and finished."""
+    """Two layers of the encoder with a random head of large weights, captured, fused and finished."""
     torch.manual_seed(0)
     tokenizer = model_folder.load_tokenizer(MINILM)
     model = model_folder.load(MINILM, tasks.class_of(kind).head(LABELS[kind]))
+    keep_layers(model, 2)
     with torch.no_grad():
         model_folder.last_linear(model).weight.mul_(20)
     model_folder.save(model, tokenizer, root / "teacher", MAX_LENGTH)
@@ -107,14 +110,18 @@ def test_real_embeddings_are_those_of_mean_pooling(texts: list[str], tmp_path: P
     from edgeft.export.export import run
 
     (tmp_path / "texts.txt").write_text("\n".join(texts), encoding="utf-8")
-    run(ExportConfig(precision="fp32", seed=0), {"data": tmp_path / "texts.txt", "model": MINILM}, tmp_path / "out")
+    source = Path(shutil.copytree(MINILM, tmp_path / "model"))
+    encoder = transformers.AutoModel.from_pretrained(MINILM)
+    keep_layers(encoder, 2)
+    encoder.save_pretrained(source)
+    run(ExportConfig(precision="fp32", seed=0), {"data": tmp_path / "texts.txt", "model": source}, tmp_path / "out")
     model: Any = edgeft.load(tmp_path / "out")
     assert (model.manifest.decoding, model.manifest.inputs.max_length) == ({"pooling": "mean", "width": 384}, 256)
     assert artifact.GOLDEN in model.manifest.files
     pipe = transformers.pipeline(
         "feature-extraction",
-        model=transformers.AutoModel.from_pretrained(MINILM),
-        tokenizer=model_folder.load_tokenizer(MINILM),
+        model=transformers.AutoModel.from_pretrained(source),
+        tokenizer=model_folder.load_tokenizer(source),
     )
     means = [np.array(pipe(text)[0]).mean(axis=0) for text in texts]
     expected = np.array([mean / np.linalg.norm(mean) for mean in means])

@@ -15,7 +15,7 @@ ROWS = {"bert": 20, "distilbert": 20, "electra": 20, "roberta": 21}  # RoBERTa c
 
 @pytest.mark.parametrize("kind", ROWS)
 def test_answers_stay_up_to_the_longest_input(kind: str) -> None:
-    model = classifier(kind)[0]
+    model = classifier(kind)
     shorter = copy.deepcopy(model)
     trim(shorter, 20)
     (ids,) = token_ids([20])
@@ -30,7 +30,7 @@ def test_answers_stay_up_to_the_longest_input(kind: str) -> None:
 
 @pytest.mark.parametrize(("kind", "tokens"), [("bert", 64), ("bert", 500), ("llama", 20)])
 def test_what_is_read_or_computed_stays(kind: str, tokens: int) -> None:
-    model = copy.deepcopy(classifier(kind)[0])
+    model = copy.deepcopy(classifier(kind))
     before = {name: value.shape for name, value in model.state_dict().items()}
     trim(model, tokens)
     assert {name: value.shape for name, value in model.state_dict().items()} == before

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import re
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from support import edgeft
+from support_processes import Forked, edgeft
 
 from edgeft.errors import GateError
 from edgeft.models import model_folder
 from edgeft.recipe import DistillConfig, FinetuneConfig, PruneConfig
+from edgeft.stage import read_result
 from edgeft.train import methods
 from edgeft.train.finetune import run as finetune
 from edgeft.train.tasks import SingleLabel
@@ -25,18 +23,32 @@ from edgeft.train.tasks import SingleLabel
 QUICK: dict[str, Any] = {"epochs": 10.0, "batch_size": 8, "max_length": 16, "seed": 1, "early_stopping_patience": 0}
 
 
+RATES = {"full": 2e-3, "lora": 4e-3, "qlora": 4e-3}
+
+
+def config_of(method: Any, model: Path) -> FinetuneConfig:
+    return FinetuneConfig(model=str(model), method=method, learning_rate=RATES[method], **QUICK)
+
+
+@pytest.fixture(scope="module")
+def teacher(data: Path, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that was trained in full."""
+    folder = tmp_path_factory.mktemp("full") / "out"
+    finetune(config_of("full", tiny_model), {"data": data, "model": tiny_model}, folder)
+    return folder
+
+
 @pytest.mark.parametrize("method", ["full", "lora", "qlora"])
 def test_a_method_learns_and_ends_as_a_plain_model_folder(
-    method: Any, data: Path, tiny_model: Path, tmp_path: Path
+    method: Any, data: Path, tiny_model: Path, teacher: Path, tmp_path: Path
 ) -> None:
-    rates = {"full": 2e-3, "lora": 4e-3, "qlora": 4e-3}
-    config = FinetuneConfig(model=str(tiny_model), method=method, learning_rate=rates[method], **QUICK)
-    result = finetune(config, {"data": data, "model": tiny_model}, tmp_path / "out")
+    out = teacher if method == "full" else tmp_path / "out"  # that of the fixture is complete, and kept
+    result = finetune(config_of(method, tiny_model), {"data": data, "model": tiny_model}, out)
     assert result.metrics["test"]["accuracy"] >= 0.85
     if method != "full":
         assert result.metrics["merge_difference"] <= 1e-4
         assert result.metrics["test"]["agreement"] == 1.0
-    model = model_folder.load_classifier(tmp_path / "out", None)
+    model = model_folder.load_classifier(out, None)
     assert not any("lora" in name or "4bit" in type(module).__name__ for name, module in model.named_modules())
     assert model.config.id2label == {0: "down", 1: "up"}
 
@@ -80,14 +92,12 @@ def test_merging_into_the_original_weights_would_be_another_model(data: Path, ti
         torch.testing.assert_close(quantized.get_submodule(name)(x), plain.get_submodule(name)(x), atol=1e-5, rtol=1e-4)
 
 
-def test_distilling_and_pruning_alone_on_folders(data: Path, tiny_model: Path, tmp_path: Path) -> None:
+def test_distilling_and_pruning_alone_on_folders(data: Path, teacher: Path, tmp_path: Path) -> None:
     from edgeft.compress.distill.distill import run as distill
     from edgeft.compress.prune.prune import run as prune
 
-    config = FinetuneConfig(model=str(tiny_model), method="full", learning_rate=2e-3, **QUICK)
-    finetune(config, {"data": data, "model": tiny_model}, tmp_path / "teacher")
     learning: dict[str, Any] = {"epochs": 8.0, "batch_size": 8, "seed": 0, "learning_rate": 2e-3}
-    inputs = {"data": data, "teacher": tmp_path / "teacher"}
+    inputs = {"data": data, "teacher": teacher}
     student = distill(DistillConfig(num_layers=2, **learning), inputs, tmp_path / "student")
     assert student.metrics["test"]["accuracy"] >= 0.85
     assert len(model_folder.load_classifier(tmp_path / "student", None).bert.encoder.layer) == 2
@@ -101,12 +111,11 @@ def test_distilling_and_pruning_alone_on_folders(data: Path, tiny_model: Path, t
     assert (tmp_path / "pruned" / "structure.json").exists()
 
 
-def test_pruning_that_costs_too_much_is_retried_and_left_out(data: Path, tiny_model: Path, tmp_path: Path) -> None:
+def test_pruning_that_costs_too_much_is_retried_and_left_out(data: Path, teacher: Path, tmp_path: Path) -> None:
     from edgeft.compress.prune.prune import run as prune
 
-    config = FinetuneConfig(model=str(tiny_model), method="full", learning_rate=2e-3, **QUICK)
-    teacher = tmp_path / "teacher"
-    before = finetune(config, {"data": data, "model": tiny_model}, teacher)
+    before = read_result(teacher)
+    assert before is not None
     result = prune(
         # Hardly any recovery, and no loss allowed at all.
         PruneConfig(head_ratio=0.75, channel_ratio=0.9, max_drop_points=0, epochs=0.1, learning_rate=1e-9, seed=0),
@@ -127,21 +136,11 @@ def test_a_stop_and_the_way_on_are_said(
     out = tmp_path / "out"
     flags = ["--model", tiny_model, "--method", "full", "--max-length", 16, "--batch-size", 8, "--checkpoint-steps", 2]
     line = ["finetune", "--data", data, "--out", out, *flags]
-    command = [sys.executable, "-m", "edgeft", *map(str, line), "--epochs", "20"]
-    with subprocess.Popen(
-        command,
-        stderr=subprocess.PIPE,
-        text=True,
-        # A shell's background jobs ignore it, and their children with them.
-        preexec_fn=lambda: signal.signal(stop, signal.SIG_DFL),
-    ) as one:
-        while not (out / "checkpoints" / "last.pt").exists():
-            assert one.poll() is None
-            time.sleep(0.01)
+    with Forked(*line, "--epochs", 20) as one:
+        one.wait_until((out / "checkpoints" / "last.pt").exists)
         one.send_signal(stop)
-        said = one.communicate()[1]
-    assert one.returncode == code
-    assert said.splitlines()[-1] == "edgeft: stopped; the same command goes on where it was"
+        assert one.wait() == code
+        assert one.stderr.splitlines()[-1] == "edgeft: stopped; the same command goes on where it was"
     again = edgeft(*line, "--epochs", 20)
     assert again.returncode == 0
     assert re.search(r"^finetune: goes on after step [2-9]", again.stderr, re.MULTILINE)

@@ -1,4 +1,7 @@
-"""Two real processes on gloo: the same loss as one, resumable, started by torchrun, accelerate or the recipe."""
+"""Two real processes on gloo: the same loss as one, resumable, started by torchrun, accelerate or the recipe.
+
+Where it doesn't matter who starts them, they are forked with torch already imported.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,13 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 import torch
+from support_processes import Forked, together
 from tiny_language import data_folder, language_folder, pairs_folder
 
 from edgeft.data.prepare import run as prepare
@@ -24,8 +27,6 @@ from edgeft.recipe import BaselineConfig, DataConfig, FinetuneConfig
 from edgeft.stage_folder import read_result
 from edgeft.train.baseline import run as baseline
 from edgeft.train.loop.processes import Processes
-
-pytestmark = pytest.mark.slow
 
 WORDS = ("good", "bad", "fine", "awful", "great", "poor")
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
@@ -61,20 +62,36 @@ def steady(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: Any) -> Pat
     return folder
 
 
-def command(start: tuple[str, ...], data: Path, model: Path, out: Path, **options: Any) -> list[str]:
+def words(data: Path, model: Path, out: Path, **options: Any) -> list[str]:
+    """The command line of a training."""
     flags = [
         part
         for name, value in {**SGD, **options}.items()
         for part in ([f"--{name}"] if value is True else [f"--{name}", str(value)])
     ]
-    places = ["--data", str(data), "--model", str(model), "--out", str(out)]
-    return [sys.executable, *start, "-m", "edgeft", "finetune", *places, *flags]
+    return ["finetune", "--data", str(data), "--model", str(model), "--out", str(out), *flags]
 
 
-def finetune(start: tuple[str, ...], data: Path, model: Path, out: Path, **options: Any) -> str:
+def config_of(model: Path, **options: Any) -> FinetuneConfig:
+    """The same as a config."""
+    named = {name.replace("-", "_"): value for name, value in {**SGD, **options}.items()}
+    return FinetuneConfig(model=str(model), **named)
+
+
+def train_alone(data: Path, model: Path, out: Path, **options: Any) -> None:
+    launch.run(stage_of("finetune"), config_of(model, **options), {"data": data, "model": model}, out)
+
+
+def train_in_two(data: Path, model: Path, out: Path, **options: Any) -> None:
+    with together(*words(data, model, out, **options)) as processes:
+        for process in processes:
+            assert process.wait() == 0, process.stderr[-3000:]
+
+
+def start_by(start: tuple[str, ...], data: Path, model: Path, out: Path) -> str:
     """Standard error of a run that ended well."""
     done = subprocess.run(
-        command(start, data, model, out, **options),
+        [sys.executable, *start, "-m", "edgeft", *words(data, model, out)],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
@@ -93,7 +110,7 @@ def losses(folder: Path) -> list[float]:
 def alone(tmp_path_factory: pytest.TempPathFactory, data: Path, steady: Path) -> Path:
     """The training in one process."""
     out = tmp_path_factory.mktemp("alone") / "out"
-    finetune((), data, steady, out)
+    train_alone(data, steady, out)
     return out
 
 
@@ -101,7 +118,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory, data: Path, steady: Path) ->
 def test_two_processes_have_the_loss_curve_of_one(
     start: tuple[str, ...], data: Path, steady: Path, alone: Path, tmp_path: Path
 ) -> None:
-    said = finetune(start, data, steady, tmp_path / "out")
+    said = start_by(start, data, steady, tmp_path / "out")
     assert losses(tmp_path / "out") == pytest.approx(losses(alone), rel=1e-5)
     assert len(losses(alone)) == 8
     assert losses(alone)[-1] != losses(alone)[0]
@@ -122,8 +139,8 @@ def test_two_processes_take_any_rows(kind: str, steady: Path, tmp_path: Path) ->
     length = 24 if kind == "squad" else 16
     options: dict[str, Any] = {"max-length": length, "batch-size": 3, "learning-rate": 0.01}
     options |= {"packing": True} if kind == "text" else {}
-    finetune((), made, model, tmp_path / "one", **options)
-    finetune(TORCHRUN, made, model, tmp_path / "two", **options)
+    train_alone(made, model, tmp_path / "one", **options)
+    train_in_two(made, model, tmp_path / "two", **options)
     # T5 draws dropout, so that its processes differ after the first step; the others have none.
     steps = 1 if kind == "pairs" else None
     assert losses(tmp_path / "two")[:steps] == pytest.approx(
@@ -151,22 +168,14 @@ def questions(folder: Path) -> Path:
 
 def test_killed_and_resumed_two_processes_end_in_the_same_bits(data: Path, steady: Path, tmp_path: Path) -> None:
     options = {"epochs": 3, "checkpoint-steps": 3, "optimizer": "adamw"}
-    finetune(TORCHRUN, data, steady, tmp_path / "whole", **options)
+    train_in_two(data, steady, tmp_path / "whole", **options)
     out = tmp_path / "killed"
-    started = subprocess.Popen(
-        command(TORCHRUN, data, steady, out, **options),
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    while not (out / "checkpoints" / "last.pt").exists():
-        assert started.poll() is None
-        time.sleep(0.02)
-    for process in (*psutil.Process(started.pid).children(recursive=True), started):
-        process.kill()
-    started.wait()
+    with together(*words(data, steady, out, **options)) as processes:
+        processes[0].wait_until((out / "checkpoints" / "last.pt").exists)
+        for process in processes:
+            process.kill()
     assert not (out / "stage.json").exists()
-    finetune(TORCHRUN, data, steady, out, **options)
+    train_in_two(data, steady, out, **options)
     whole, killed = read_result(tmp_path / "whole"), read_result(out)
     assert whole
     assert killed
@@ -178,8 +187,8 @@ def test_split_frozen_weights_have_the_loss_curve_of_whole_ones(
     method: str, data: Path, steady: Path, tmp_path: Path
 ) -> None:
     options = {"method": method, "lora-dropout": 0, "learning-rate": 0.5, "precision": "fp32"}
-    finetune((), data, steady, tmp_path / "whole", **options)
-    finetune((*TORCHRUN,), data, steady, tmp_path / "split", **options, **{"shard-frozen": True})
+    train_alone(data, steady, tmp_path / "whole", **options)
+    train_in_two(data, steady, tmp_path / "split", **options, **{"shard-frozen": True})
     assert losses(tmp_path / "split") == pytest.approx(losses(tmp_path / "whole"), rel=1e-5)
     whole, split = read_result(tmp_path / "whole"), read_result(tmp_path / "split")
     assert whole
@@ -196,26 +205,30 @@ def test_splitting_what_is_whole_anyway_is_refused(data: Path, steady: Path, tmp
         launch.run(
             stage_of("finetune"), FinetuneConfig(model=str(steady), shard_frozen=True), {"data": data}, tmp_path / "out"
         )
-    config = FinetuneConfig(model=str(steady), method="full", shard_frozen=True, processes=2)
-    with pytest.raises(UserError, match=r"^finetune.shard_frozen: nothing is frozen"):
-        launch.run(stage_of("finetune"), config, {"data": data, "model": steady}, tmp_path / "out")
+    said = refusal(words(data, steady, tmp_path / "out", **{"shard-frozen": True}))
+    assert said.startswith("edgeft: finetune.shard_frozen: nothing is frozen")
+
+
+def refusal(line: list[str]) -> str:
+    """The line with which two processes refuse a command; the second has no more to say than that it is the second."""
+    with together(*line) as processes:
+        assert [process.wait() for process in processes] == [2, 2]
+        first, second = (process.stderr.splitlines() for process in processes)
+    assert second == [first[-1].replace("edgeft:", "edgeft (process 1):")]
+    return first[-1]
 
 
 def test_the_recipe_starts_processes(data: Path, steady: Path, alone: Path, tmp_path: Path) -> None:
-    options = {name.replace("-", "_"): value for name, value in SGD.items()}
-    config = FinetuneConfig(model=str(steady), processes=2, **options)  # type: ignore[arg-type]
+    config = config_of(steady, processes=2)
     result = launch.run(stage_of("finetune"), config, {"data": data, "model": steady}, tmp_path / "out")
     assert losses(tmp_path / "out") == pytest.approx(losses(alone), rel=1e-5)
     assert result.metrics["steps"] == 8
 
 
 def test_processes_end_with_the_one_that_started_them(data: Path, steady: Path, tmp_path: Path) -> None:
-    line = command((), data, steady, tmp_path / "out", processes=2, **{"epochs": 500, "checkpoint-steps": 3})
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(line, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as started:
-        while not (tmp_path / "out" / "checkpoints" / "last.pt").exists():
-            assert started.poll() is None
-            time.sleep(0.05)
+    line = words(data, steady, tmp_path / "out", processes=2, epochs=500, **{"checkpoint-steps": 3})
+    with Forked(*line) as started:
+        started.wait_until((tmp_path / "out" / "checkpoints" / "last.pt").exists)
         others = psutil.Process(started.pid).children(recursive=True)
         assert len(others) >= 3  # torchrun and two that train
         started.kill()
@@ -224,17 +237,15 @@ def test_processes_end_with_the_one_that_started_them(data: Path, steady: Path, 
 
 
 def test_what_the_user_did_wrong_is_one_line(data: Path, steady: Path, tmp_path: Path) -> None:
-    config = FinetuneConfig(model=str(steady), processes=2, freeze_layers=9)
-    with pytest.raises(UserError, match=r"^finetune.freeze_layers: 9 layers are to be frozen, and the model has 2"):
-        launch.run(stage_of("finetune"), config, {"data": data, "model": steady}, tmp_path / "out")
+    said = refusal(words(data, steady, tmp_path / "out", **{"freeze-layers": 9}))
+    assert said.startswith("edgeft: finetune.freeze_layers: 9 layers are to be frozen, and the model has 2")
     assert not (tmp_path / "out").exists()
 
 
 def test_a_training_that_can_not_go_on_is_one_line(
     data: Path, steady: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    options = {name.replace("-", "_"): value for name, value in SGD.items()}
-    config = FinetuneConfig(model=str(steady), processes=2, **{**options, "learning_rate": 1e30})  # type: ignore[arg-type]
+    config = config_of(steady, processes=2, **{"learning-rate": 1e30})
     with pytest.raises(
         TrainingError, match=r"^the loss became nan at step \d+, batch \d+ of \d+ \(rows? .*; lower learning_rate$"
     ):

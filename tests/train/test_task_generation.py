@@ -37,7 +37,9 @@ from edgeft.train.loop.precision import Arithmetic
 from edgeft.train.loop.processes import Processes
 
 CPU = torch.device("cpu")
-METHODS = ("full", "lora", "dora", "rslora", "qlora", "ia3")
+# GPT-2's layers are Conv1D, which adapters and 4 bits treat in another way than Llama's Linear.
+PAIRS = [("full", "llama"), ("lora", "gpt2"), ("dora", "llama"), ("rslora", "gpt2")]
+PAIRS += [(method, kind) for method in ("qlora", "ia3") for kind in ("llama", "gpt2")]
 RATES = {"full": 5e-3, "ia3": 5e-2}
 END, START = 0, 1
 QUICK: dict[str, Any] = {"epochs": 2.0, "batch_size": 4, "max_length": 32, "seed": 1, "early_stopping_patience": 0}
@@ -302,8 +304,7 @@ def test_a_row_without_targets_has_no_figure() -> None:
 # ------------------------------------------------------------------------------------------------------------- methods
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(("method", "kind"), PAIRS)
 def test_a_method_trains_resumes_and_ends_as_a_plain_model(
     method: Any, kind: str, folder: Any, data: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

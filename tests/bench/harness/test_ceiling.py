@@ -139,10 +139,10 @@ def test_what_this_machine_reaches(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found["bytes_per_s"] > 1e8
     monkeypatch.setattr(ceiling, "PEAKS", "raise MemoryError")
     assert ceiling.peaks(1) is None
-    monkeypatch.undo()
+    monkeypatch.setattr(ceiling, "PEAKS", 'print(\'{"fp32_macs_per_s": 2e9, "bytes_per_s": 1e9}\')')
     for sets, by, times in ((["avx2", "avx512_vnni"], "avx512_vnni", 4), ([], "fp32", 1), (["avx512f"], "avx512f", 1)):
         monkeypatch.setattr(ceiling, "instruction_sets", lambda sets=sets: sets)
         found = ceiling.peaks(1)
         assert found is not None
         assert found["int8_by"] == by
-        assert found["int8_macs_per_s"] == times * found["fp32_macs_per_s"]
+        assert found["int8_macs_per_s"] == times * 2e9

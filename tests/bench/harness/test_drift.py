@@ -60,7 +60,9 @@ class Process:
 
 
 @pytest.fixture
-def race(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[dict[str, Stream], str, Any]]:
+def race(
+    repeats_of_noisy_rounds: None, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., tuple[dict[str, Stream], str, Any]]:
     """Race a subject against one that takes so many times as long; the streams, the verdict and the ratio."""
     monkeypatch.setattr(ratios, "RESAMPLES", 150)
 

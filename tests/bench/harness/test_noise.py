@@ -111,6 +111,7 @@ def moved(drift: float) -> noise.Noise:
     return noise.judged(1.0, 1 + drift, START, Ticks(busy=110.0, stolen=1.0, own=20.0, wall=60.0))
 
 
+@pytest.mark.usefixtures("repeats_of_noisy_rounds")
 def test_a_disturbed_round_is_measured_again_and_the_calmer_one_counts() -> None:
     drifts = {0: [0.0], 1: [0.1, 0.0], 2: [0.2, 0.3], 3: [0.5]}  # two repeats in four rounds: none is left for the last
     left, done = {number: iter(own) for number, own in drifts.items()}, []

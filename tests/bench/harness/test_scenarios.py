@@ -89,8 +89,9 @@ def test_students_quantile() -> None:
         assert ratios.student(freedom) == pytest.approx(wanted, rel=0.01)
 
 
-def test_intervals_of_equal_streams_hold_one() -> None:
+def test_intervals_of_equal_streams_hold_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """1% between processes, 10% between queries: 95% intervals hold 1 in about 19 of 20, and show 5% in nearly all."""
+    monkeypatch.setattr(ratios, "RESAMPLES", 200)
     generator = np.random.default_rng(0)
 
     def drawn(times: float = 1.0) -> Stream:
