@@ -68,7 +68,7 @@ def test_the_stage_measures_each_form_side_by_side(tiny_tokenizer: Any, tmp_path
     model = trained("single-label", copy.deepcopy(tiny_tokenizer), tmp_path / "model")
     inputs = {"data": tmp_path / "data", "model": model}
     done = latency.run(BenchConfig(queries=10, warmup=1, seed=0), inputs, tmp_path / "latency")
-    found = latency_table.read(tmp_path / "latency" / latency.TABLE)
+    found = latency_table.read(tmp_path / "latency" / latency_table.FILE)
     assert done.metrics["forms"] == 1 + 2 * 2
     assert (found.width, found.precision, found.texts, found.threads) == (64, "int8", 12, 1)
     assert {heads: set(row) for heads, row in found.layers_ms.items()} == {heads: {16, 64} for heads in (1, 2)}
