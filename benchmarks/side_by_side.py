@@ -33,8 +33,7 @@ from edgeft.files import write_atomically, write_json
 from edgeft.models import model_folder
 from edgeft.pipeline import gates
 from edgeft.pipeline.stages import in_run
-from edgeft.report import bench_table, facts
-from edgeft.report.bench_page import write as write_page
+from edgeft.report import bench_report, bench_text, facts, page
 from edgeft.report.race_text import describe_noise, describe_speedup
 from edgeft.runtime import load as load_artifact
 from edgeft.stage_folder import read_result
@@ -226,8 +225,9 @@ def notes(found: Mapping[str, Any], missing: Mapping[str, str]) -> list[str]:
     """Under a table: how it was measured, and what wasn't."""
     return [
         "",
-        f"`make bench`, {time.strftime('%Y-%m-%d')}; text to answer, one thread each; {bench_table.conditions(found)}.",
-        *(f"{line[0].upper()}{line[1:]}." for line in bench_table.noisy(found)),
+        f"`make bench`, {time.strftime('%Y-%m-%d')}; text to answer, one thread each; "
+        f"{bench_text.describe_conditions(found)}.",
+        *(f"{line[0].upper()}{line[1:]}." for line in bench_text.describe_disturbances(found)),
         *(f"{name}: not measured: {why}" for name, why in missing.items()),
     ]
 
@@ -235,7 +235,7 @@ def notes(found: Mapping[str, Any], missing: Mapping[str, str]) -> list[str]:
 def kept(folder: Path, name: str, found: Mapping[str, Any]) -> None:
     """Leave the document and its page."""
     write_json(folder / f"{name}.json", found)
-    write_page(folder / f"{name}.html", found)
+    page.write(folder / f"{name}.html", bench_report.report(found))
 
 
 def classifiers(run: Path, dataset: Dataset, folder: Path) -> list[str]:
@@ -258,7 +258,7 @@ def classifiers(run: Path, dataset: Dataset, folder: Path) -> list[str]:
     labels = [dataset.labels[int(label)] for label in dataset.test.labels]
     found = harness.measured([first, second, *peers, last], dataset.test.texts, PLAN, labels)
     kept(folder, "classifiers", found)
-    said = [f"{versions(peers, PACKAGES)}.", f"{bench_table.machine_line(found['machine'])}."]
+    said = [f"{versions(peers, PACKAGES)}.", f"{bench_text.describe_machine(found['machine'])}."]
     return [*engine_table(found), *notes(found, missing), *said]
 
 

@@ -23,6 +23,11 @@ def _shown(mark: str) -> str:
     return ascii(mark)[1:-1]
 
 
+def visible(text: str) -> str:
+    """A text as one line whose every mark is seen: what would be acted on or not be seen is written as an escape."""
+    return "".join(mark if mark.isprintable() else ascii(mark)[1:-1] for mark in text)
+
+
 def say(text: str) -> None:
     """One plain line on stderr; of several processes that train together the first one talks."""
     if ranks.is_main():

@@ -7,6 +7,7 @@ import io
 import itertools
 import json
 import random
+import re
 import shutil
 import sqlite3
 from dataclasses import dataclass, replace
@@ -27,7 +28,8 @@ from edgeft.models.shapes import structure_of
 from edgeft.pipeline import run as pipeline
 from edgeft.pipeline.stages import steps
 from edgeft.recipe import DistillConfig, Recipe
-from edgeft.search.budgeted import candidate, job, page, ranking, results, run, sampler
+from edgeft.report import page, terminal
+from edgeft.search.budgeted import candidate, compress_report, job, ranking, results, run, sampler
 from edgeft.search.budgeted.job import Job
 from edgeft.search.budgeted.ranking import Row
 from edgeft.search.budgeted.results import Found
@@ -216,13 +218,13 @@ def test_results_table_and_page_say_the_same(search: Search, capsys: pytest.Capt
     assert document["nothing_fits"] is None
     assert [trial["number"] for trial in document["trials"] if trial["pareto"]] == sorted(found.pareto)
     assert all(("command" in trial) == trial["pareto"] for trial in document["trials"])
-    results.show(found, stdout())
+    terminal.show(compress_report.report(found), stdout())
     shown = capsys.readouterr().out
     assert all(found.commands[number] in shown for number in found.pareto)
     assert shown.count("(ended early: before training") == 1
     text = found.page.read_text(encoding="utf-8")
     assert text.count("<svg") == 2
-    assert text.count("<pre>") == len(found.pareto)
+    assert text.count('<pre class="block">') == len(found.pareto)
     assert "http://" not in text.replace("http://www.w3.org", "")
 
 
@@ -276,7 +278,7 @@ def test_a_stopped_search_shows_the_trials_so_far(
     with pytest.raises(KeyboardInterrupt):
         run.compress(search.taught, BUDGET, tmp_path / "out", 4, SPACE)
     said = capsys.readouterr().err
-    assert f"{search.found.best.number} best" in said  # type: ignore[union-attr]
+    assert re.search(rf"^{search.found.best.number} +best ", said, re.M)  # type: ignore[union-attr]
     assert f"compress: the trials so far: {tmp_path / 'out' / 'report.html'}" in said
     document = json.loads((tmp_path / "out" / "results.json").read_text())
     assert (document["finished"], document["artifact"]) == (False, None)
@@ -569,4 +571,4 @@ def test_where_nothing_could_be_measured_the_line_says_why(search: Search) -> No
     found = replace(search.found, rows=[failed], pareto=[], commands={})
     with pytest.raises(GateError, match=r"^compress: nothing fits .*: no trial could be measured: no memory$"):
         run.check(found)
-    assert "<svg" not in page.render(found)
+    assert "<svg" not in page.render(compress_report.report(found))

@@ -18,7 +18,8 @@ from edgeft import recipe
 from edgeft.errors import OutputFolderError, RecipeError, TrainingError, UserError
 from edgeft.pipeline import run as pipeline
 from edgeft.recipe import Recipe
-from edgeft.search import results, run, space, study, trial
+from edgeft.report import terminal
+from edgeft.search import results, run, search_report, space, study, trial
 from edgeft.search.folder import search_folder
 from edgeft.search.results import Found
 from edgeft.search.space import Choices, Range
@@ -141,7 +142,7 @@ def test_the_best_recipe_reads_back_and_makes_the_same_model(whole: Found, chose
 def test_the_table_and_the_page_show_every_trial(whole: Found, capsys: pytest.CaptureFixture[str]) -> None:
     from edgeft.cli.app import stdout
 
-    results.show(whole, stdout())
+    terminal.show(search_report.report(whole), stdout())
     shown = capsys.readouterr().out
     assert f"best: trial {whole.best.number}, validation accuracy" in shown
     assert f"edgeft pipeline {whole.recipe}" in shown
@@ -150,7 +151,7 @@ def test_the_table_and_the_page_show_every_trial(whole: Found, capsys: pytest.Ca
     assert max(whole.importance, key=lambda path: whole.importance[path]) == "finetune.learning_rate"
     page = whole.page.read_text(encoding="utf-8")
     assert page.count("<svg") == 3
-    assert page.count('<th scope="row">') == len(whole.rows) + len(whole.importance)
+    assert page.count('<th scope="row" dir="auto">') == len(whole.rows) + len(whole.importance)
     assert "http://" not in page.replace("http://www.w3.org", "")
 
 
@@ -300,7 +301,7 @@ def test_options_that_do_not_go_together_fail_their_trial_alone(
     assert failed
     assert all(row.options["finetune.freeze_layers"] == 9 and row.score is None for row in failed)
     assert found.best.options["finetune.freeze_layers"] == 0
-    results.show(found, stdout())
+    terminal.show(search_report.report(found), stdout())
     assert f"trial {failed[0].number} failed: finetune.freeze_layers" in capsys.readouterr().out
     # Of a completed trial that isn't the best, the trackers' logs stay.
     others = [row.number for row in found.rows if row.state == "complete" and row != found.best]

@@ -24,7 +24,7 @@ def test_a_sigterm_is_answered_with_the_trials_so_far(tiny_model: Path, tmp_path
         code, said = process.wait(), process.stderr
     assert code == 128 + signal.SIGTERM
     assert any(one.startswith("search: trial 0 of 40: the recipe itself") for one in said.splitlines())
-    assert "trials by validation accuracy" in said
+    assert "The score is the validation accuracy" in said
     assert f"search: the trials so far: {tmp_path / 'run' / 'search.html'}" in said
     assert said.endswith("edgeft: stopped; the same command goes on where it was\n")
     assert (tmp_path / "run" / "best.yaml").exists()

@@ -97,7 +97,7 @@ def bench(
         html: write a page.
     """
     from edgeft.bench.harness import gate
-    from edgeft.report import bench_table
+    from edgeft.report import bench_report, bench_text, page, terminal
 
     if (against is None) != (fail_if is None):
         raise UserError("bench: --against and --fail-if go together")
@@ -116,17 +116,16 @@ def bench(
     before = gate.base(against, rules) if against else {}
     gate.check(rules, before, label_column is not None, plan.scenario)
     if html:
-        from edgeft.report import bench_page
-
-        bench_page.check(html)
+        page.check(html, "bench: --html")
     found = _found(asked, place, partial(gate.comparable, rules, before) if rules else None)
-    bench_table.show(found, stdout())
+    report = bench_report.report(found)
+    terminal.show(report, stdout())
     if json:
-        for line in bench_table.noisy(found):
+        for line in bench_text.describe_disturbances(found):
             say(f"bench: {line}")
         print_json(found)
     if html:
-        bench_page.write(html, found)
+        page.write(html, report)
     if rules:
         _judge(rules, before, found)
 

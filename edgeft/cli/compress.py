@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -41,12 +42,14 @@ def compress(
     settings = recipe.parse_settings(set or [])
     need_training()
     require("optuna", "to search")
-    from edgeft.search.budgeted import results
+    from edgeft.report import terminal
+    from edgeft.search.budgeted import compress_report, results
     from edgeft.search.budgeted.run import check
     from edgeft.search.budgeted.run import compress as search
 
     found = search(run, budget, out, trials, space, settings)
-    results.show(found, stdout())
+    report = compress_report.report(found)
+    terminal.show(replace(report, warnings=()), stdout())  # `check` says that nothing fits
     if json:
         print_json(results.document(found))
     check(found)

@@ -100,39 +100,29 @@ def _write(config: DataConfig, out: Path, json: bool) -> None:
 
 
 def _profile(config: DataConfig, counter: Counting, thorough: bool, html: Path | None, json: bool) -> None:
-    from edgeft.data.profile import profile_table, recommendations
+    from edgeft.data.profile import profile_report, recommendations
     from edgeft.data.profile.profile import JUDGED, THOROUGH, profile
+    from edgeft.report import page, terminal
 
     if html is not None:
-        _check_page(html)
+        page.check(html, "data: --html")
     document = profile(config, counter, THOROUGH if thorough else JUDGED)
     document["command"] = None if recommendations.is_fatal(document["todo"]) else data_line(config, document["todo"])
-    profile_table.show(document, stdout())
+    report = profile_report.report(document)
+    terminal.show(report, stdout())
     if document["command"]:
         print_words(f"\nNext:\n  {document['command']}\n  {advise_line(config)}")
     if html is not None:
-        from edgeft.data.profile import profile_page
-
-        html.write_text(profile_page.render(document), encoding="utf-8")
+        page.write(html, report)
         say(f"data: page written to {html}")
     if json:
         print_json(document)
 
 
-def _check_page(html: Path) -> None:
-    """What would fail after the work is said before it."""
-    for module in ("jinja2", "matplotlib"):
-        require(module, "to write the page")
-    if not html.parent.is_dir():
-        raise UserError(f"{html}: there is no folder {html.parent}")
-    if html.is_dir():
-        raise UserError(f"{html} is a folder; --html takes the name of a page, as in rows.html")
-
-
 def _preview(config: DataConfig, count: int, json: bool) -> None:
     from edgeft.data import prepare
     from edgeft.data.clean import clean
-    from edgeft.data.profile import profile_table
+    from edgeft.data.profile import cleaning_preview
     from edgeft.data.profile.scan import REPAIRS
 
     if not clean.cleaning_of(config):
@@ -144,7 +134,7 @@ def _preview(config: DataConfig, count: int, json: bool) -> None:
     for rows in read.values():
         found = clean.preview(rows, cleaning, count - len(changes))
         changes += [dataclasses.asdict(change) for change in found]
-    profile_table.show_preview(changes, count, stdout())
+    cleaning_preview.show(changes, count, stdout())
     if json:
         shown = _without_personal(changes, config.anonymise_region)
         print_json({"schema_version": 1, "steps": cleaning.steps, "anonymise": cleaning.anonymise, "changes": shown})
@@ -221,14 +211,15 @@ def _measured(config: DataConfig, counter: Counting) -> tuple[Problem, list[dict
 
 def _show_advice(problem: Problem, things: list[dict[str, Any]], config: DataConfig, json: bool) -> None:
     from edgeft.data.profile import recommendations
-    from edgeft.pipeline.advise import advice_table
+    from edgeft.pipeline.advise import advice_report
     from edgeft.pipeline.advise import advise as room
+    from edgeft.report import terminal
 
     document = room.advise(problem, room.this_machine())
     fatal = recommendations.is_fatal(things)
     document["command"] = None if fatal else pipeline_line(config, document["advice"], things)
     document["notes"] += [thing["why"] for thing in things if thing["level"] == "must" and not thing["option"]]
-    advice_table.show(document, stdout())
+    terminal.show(advice_report.report(document), stdout())
     if not fatal:
         print_words(f"\nNext:\n  {document['command']}")
     if json:

@@ -51,18 +51,20 @@ def evaluate(
         html: write a page.
     """
     import edgeft
-    from edgeft.evaluation import measure, page, table
+    from edgeft.evaluation import evaluation_report, measure
+    from edgeft.report import page, terminal
 
     if html:
-        page.check(html)
+        page.check(html, "evaluate: --html", plots=False)
     chosen = {name: value for name, value in asdict(columns or LabelledColumns()).items() if value is not None}
     if slice_column:
         chosen["slice_columns"] = list(slice_column)
     if skip_bad_rows:
         chosen["skip_bad_rows"] = True
     found = measure.evaluate(edgeft.load(artifact, threads=threads), file, chosen)
-    table.show(found, stdout())
+    report = evaluation_report.report(found)
+    terminal.show(report, stdout())
     if html:
-        page.write(html, found)
+        page.write(html, report)
     if json:
         print_json(found)

@@ -58,10 +58,11 @@ def search(
     chosen = recipe.load(name, {**settings, **recipe.parse_settings(set or [])})
     need_training()
     require("optuna", "to search")
-    from edgeft.search import results, run
+    from edgeft.report import terminal
+    from edgeft.search import results, run, search_report
 
     folder = run_dir or Path("runs") / f"{chosen.name}-search"
     found = run.search(chosen, space, folder, trials, workers, pruner, keep_all)
-    results.show(found, stdout())
+    terminal.show(search_report.report(found), stdout())
     if json:
         print_json(results.document(found))

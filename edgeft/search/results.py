@@ -1,4 +1,4 @@
-"""What a search found: the table, the best recipe, which options mattered; test figures of the best alone."""
+"""What a search found: the trials, the best recipe, which options mattered; test figures of the best alone."""
 
 from __future__ import annotations
 
@@ -9,16 +9,14 @@ from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
-from rich import box
-from rich.console import Console
-from rich.table import Table
 
 from edgeft import recipe
 from edgeft.data.dataset import load as load_dataset
 from edgeft.errors import TrainingError
 from edgeft.files import write_atomically
-from edgeft.report import facts
+from edgeft.report import facts, page
 from edgeft.search import study as studies
+from edgeft.search.space import Space
 from edgeft.search.trial import DATA, WHY, Job, score_of, with_options
 from edgeft.stage_folder import read_result
 from edgeft.train.tasks import class_of
@@ -56,6 +54,8 @@ class Found:
     """What a search found.
 
     Attributes:
+        name: of the recipe.
+        space: what was searched.
         folder: of the search.
         metric: which leads the task; the score is this one, the lower loss deciding between equals.
         rows: of all trials, by number.
@@ -65,6 +65,8 @@ class Found:
         test: metrics of the best model, which decided nothing.
     """
 
+    name: str
+    space: Space
     folder: Path
     metric: str
     rows: list[Row]
@@ -95,7 +97,7 @@ def write(job: Job, study: optuna.Study) -> Found:
     Raises:
         TrainingError: no trial was completed; names the first reason.
     """
-    from edgeft.search import page
+    from edgeft.search import search_report
 
     best = studies.best(study)
     rows = [row_of(trial) for trial in study.get_trials(deepcopy=False)]
@@ -107,6 +109,8 @@ def write(job: Job, study: optuna.Study) -> Found:
     result = read_result(job.place(best.number))
     metrics: Mapping[str, Any] = result.metrics if result else {}
     found = Found(
+        name=job.base.name,
+        space=job.space,
         folder=job.folder,
         metric=scored(job.folder / DATA),
         rows=rows,
@@ -115,7 +119,7 @@ def write(job: Job, study: optuna.Study) -> Found:
         validation=dict(metrics.get("validation", {})),
         test=dict(metrics.get("test", {})),
     )
-    write_atomically(found.page, page.render(found, job).encode())
+    page.write(found.page, search_report.report(found))
     return found
 
 
@@ -167,9 +171,6 @@ def document(found: Found) -> dict[str, Any]:
     }
 
 
-# --------------------------------------------------------------------------------------------------------------- table
-
-
 def short(path: str) -> str:
     """An option without its stage."""
     return path.split(".", 1)[1]
@@ -180,47 +181,3 @@ def cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.3g}"
     return facts.MISSING if value is None else str(value)
-
-
-def ranked(rows: list[Row]) -> list[Row]:
-    """Completed trials by score, the best first, then pruned ones by score, then the others."""
-    order = {"complete": 0, "pruned": 1}
-    return sorted(rows, key=lambda row: (order.get(row.state, 2), -(row.score or 0.0), row.number))
-
-
-def show(found: Found, console: Console) -> None:
-    """The table, the best trial with its test figure, and what to do next."""
-    show_table(found, console)
-    _show_best(found, console)
-
-
-def show_table(found: Found, console: Console) -> None:
-    """The table, and why trials failed."""
-    options = list(dict.fromkeys(path for row in found.rows for path in row.options))
-    table = Table("trial", "state", "score", "looks", "seconds", box=box.SIMPLE_HEAD)
-    for path in options:
-        table.add_column(short(path), overflow="fold")
-    table.title, table.title_justify = f"trials by validation {found.metric}", "left"
-    for row in ranked(found.rows):
-        score = facts.MISSING if row.score is None else f"{row.score:.4f}"
-        seconds = facts.MISSING if row.seconds is None else f"{row.seconds:.0f}"
-        values = [cell(row.options.get(path)) for path in options]
-        table.add_row(str(row.number), row.state, score, str(row.looks), seconds, *values)
-    console.print(table)
-    for row in found.rows:
-        if row.error:
-            console.print(f"trial {row.number} failed: {row.error}", soft_wrap=True, markup=False)
-
-
-def _show_best(found: Found, console: Console) -> None:
-    if found.importance:
-        shares = ", ".join(f"{short(path)} {share:.0%}" for path, share in found.importance.items())
-        console.print(f"what mattered: {shares}", soft_wrap=True)
-    line = f"best: trial {found.best.number}, validation {found.metric} {found.validation.get(found.metric, 0.0):.4f}"
-    test = found.test.get(found.metric, 0.0)
-    console.print(f"{line}; on test, which decided nothing, {test:.4f}", soft_wrap=True)
-    running = [str(row.number) for row in found.rows if row.state == "running"]
-    if running:
-        console.print(f"still running in other processes: trial {', '.join(running)}")
-    console.print(f"\nPage: {found.page}\nModel: {found.model}\nNext:", soft_wrap=True)
-    console.print(f"  edgeft pipeline {found.recipe}", soft_wrap=True)

@@ -15,7 +15,8 @@ from edgeft.models import model_folder
 from edgeft.pipeline.preflight import preflight
 from edgeft.progress import console, say
 from edgeft.recipe import Recipe
-from edgeft.search import results, trial
+from edgeft.report import terminal
+from edgeft.search import results, search_report, trial
 from edgeft.search import space as spaces
 from edgeft.search import study as studies
 from edgeft.search.folder import definition, search_folder
@@ -80,7 +81,7 @@ def report_so_far(job: Job, study: optuna.Study) -> None:
     with studies.exclusive(job.folder):
         trial.tidy(job, study)
         found = results.write(job, study)
-    results.show_table(found, console())
+    terminal.show_section(search_report.trials(found), console())
     say(f"search: the trials so far: {found.page}")
 
 

@@ -14,11 +14,12 @@ import pytest
 from edgeft.data import cited, prepare
 from edgeft.data.formats import NAMED
 from edgeft.data.formats.rows import Rows
-from edgeft.data.profile import lengths, profile_page, recommendations, scan, targets
+from edgeft.data.profile import lengths, profile_report, recommendations, scan, targets
 from edgeft.data.profile.lengths import Counting
 from edgeft.data.profile.profile import profile
 from edgeft.errors import DataError, missing_extra
 from edgeft.recipe import DataConfig
+from edgeft.report import page
 
 WORDS = {
     "billing": ["invoice", "charge", "refund", "payment", "card", "fee", "amount", "price"],
@@ -202,7 +203,7 @@ def test_targets_of_any_32_bits_have_a_profile_and_a_page(write: Callable[..., s
     path = write("a.csv", [(f"text {n}", str((-1) ** n * 3.4e38)) for n in range(40)])
     found = profile(DataConfig(file=path, task="text-regression", target_column="label"), judged=0)
     assert sum(found["targets"]["histogram"]["counts"]) == 40
-    profile_page.render(found)
+    page.render(profile_report.report(found))
 
 
 def test_a_tokenizer_counts_in_the_order_of_the_rows(write: Callable[..., str]) -> None:

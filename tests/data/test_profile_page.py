@@ -9,7 +9,11 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from edgeft.data.profile import profile_facts, profile_page, profile_table
+from edgeft.data.profile import cleaning_preview, profile_facts
+from edgeft.data.profile.profile_report import report
+from edgeft.printing import visible
+from edgeft.report import terminal
+from edgeft.report.page import render
 
 
 def counted(count: int, *rows: tuple[int, ...], file: str = "a.csv") -> dict[str, Any]:
@@ -84,15 +88,15 @@ def document(**changes: Any) -> dict[str, Any]:
     return made | changes
 
 
-def terminal(found: dict[str, Any], width: int) -> str:
+def printed(found: dict[str, Any], width: int) -> str:
     stream = io.StringIO()
-    profile_table.show(found, Console(file=stream, width=width, highlight=False))
+    terminal.show(report(found), Console(file=stream, width=width, highlight=False))
     return stream.getvalue()
 
 
 @pytest.mark.parametrize("width", [80, 120])
 def test_the_terminal_shows_everything_in_its_width(width: int) -> None:
-    shown = terminal(document(), width)
+    shown = printed(document(), width)
     assert max(map(len, shown.splitlines())) <= width
     for words in ("11 rows", "7–9 as 1–3", "label x, likely y", "personal data: email", "--clean duplicates", "<0.1%"):
         assert words in shown
@@ -101,8 +105,8 @@ def test_the_terminal_shows_everything_in_its_width(width: int) -> None:
 
 
 def test_the_page_is_one_file_without_network_and_escapes_names() -> None:
-    page = profile_page.render(document())
-    assert page == profile_page.render(document())
+    page = render(report(document()))
+    assert page == render(report(document()))
     assert "http://" not in page.replace("http://www.w3.org", "")
     assert "https://" not in page
     assert "<script" not in page
@@ -117,16 +121,16 @@ def test_the_page_is_one_file_without_network_and_escapes_names() -> None:
 def test_both_pages_have_one_style() -> None:
     templates = resources.files("edgeft.report") / "templates"
     shared, *pages = (
-        (templates / name).read_text(encoding="utf-8") for name in ("style.html", "rows.html", "report.html")
+        (templates / name).read_text(encoding="utf-8") for name in ("style.html", "page.html", "report.html")
     )
     rules = {line for line in shared.splitlines() if line.startswith((".", "body", "h1", "table"))}
     assert all('{% include "style.html" %}' in page and not rules & set(page.splitlines()) for page in pages)
-    assert shared in profile_page.render(document())
+    assert shared in render(report(document()))
 
 
 def test_what_is_not_rehearsed_is_said() -> None:
-    assert "Not rehearsed: balance" in profile_page.render(document())
-    assert "before balance" in terminal(document(), 100)
+    assert "Not rehearsed: balance" in render(report(document()))
+    assert "before balance" in printed(document(), 100)
 
 
 def test_a_profile_with_nothing_to_say_renders() -> None:
@@ -144,14 +148,14 @@ def test_a_profile_with_nothing_to_say_renders() -> None:
     )
     empty["rows"]["skipped"] = {}
     empty["texts"] |= {"would_change": {}, "personal": {}}
-    assert "Nothing: train" in profile_page.render(empty)
-    assert "nothing: train" in terminal(empty, 80)
+    assert "Nothing: train" in render(report(empty))
+    assert "Nothing: train" in printed(empty, 80)
 
 
 def test_numbers_have_a_histogram() -> None:
     histogram = {"edges": [0.0, 1.0, 2.0], "counts": [1, 2], "beyond": 0}
     targets = {"numbers": {"min": 0.0, "median": 1.0, "max": 2.0}, "different": 3, "histogram": histogram}
-    assert profile_page.render(document(targets=targets)).count("<svg") == 3
+    assert render(report(document(targets=targets))).count("<svg") == 3
 
 
 def test_many_labels_are_shortened() -> None:
@@ -170,7 +174,7 @@ def test_rows_of_another_file_are_named_with_it() -> None:
 
 
 def test_what_a_terminal_would_act_on_is_escaped() -> None:
-    assert profile_facts.visible("é \x1b[2J\u202e\u200b") == "é \\x1b[2J\\u202e\\u200b"
+    assert visible("é \x1b[2J\u202e\u200b") == "é \\x1b[2J\\u202e\\u200b"
 
 
 def test_options_are_shown_as_they_are_typed() -> None:
@@ -185,12 +189,12 @@ def test_shares_are_short() -> None:
 
 
 def test_a_preview_shows_the_difference() -> None:
-    before, after = profile_table.around("x" * 100 + "cafÃ© and on", "x" * 100 + "café and on")
+    before, after = cleaning_preview.around("x" * 100 + "cafÃ© and on", "x" * 100 + "café and on")
     assert before.plain == "…" + "x" * 37 + "cafÃ© and on"
     assert after.plain == "…" + "x" * 37 + "café and on"
     stream = io.StringIO()
     change = {"file": "a.csv", "row": 3, "steps": ["control"], "before": "a\x1bb", "after": "ab"}
-    profile_table.show_preview([change], 2, Console(file=stream, width=80, highlight=False))
+    cleaning_preview.show([change], 2, Console(file=stream, width=80, highlight=False))
     assert "- a\\x1bb" in stream.getvalue()
     assert "1 rows change, no more" not in stream.getvalue()
     assert "1 row changes, no more" in stream.getvalue()

@@ -16,8 +16,9 @@ from support_kinds import KINDS, LABELS, columns_of
 import edgeft
 from edgeft import artifact, recipe
 from edgeft.artifact import Calibration, Selective
-from edgeft.evaluation import measure, page
+from edgeft.evaluation import evaluation_report, measure
 from edgeft.evaluation.measure import columns_of_choices, evaluate
+from edgeft.report import page
 from edgeft.train.judges import KNOWN
 
 ROWS = 60
@@ -179,7 +180,7 @@ def test_the_page_shows_slices_and_confusions_and_no_text(kind_root: Any, tmp_pa
     assert "&lt;b&gt;Rome&lt;/b&gt;\\x1b[31m" in shown
     assert "Confusions" in shown
     assert not any(row["text"] in shown for row in rows if len(row["text"]) > 20)
-    assert page.render(found) == shown
+    assert page.render(evaluation_report.report(found)) == shown
 
 
 def test_the_artifact_of_earlier_versions_is_evaluated_without_its_recipe(kind_root: Any, tmp_path: Path) -> None:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
+from edgeft.printing import visible
+
 Document = Mapping[str, Any]
 SHOWN = 10  # rows named in one finding
 FLAGGED = "data."  # options of this stage are flags of `edgeft data`
@@ -56,11 +58,6 @@ class Finding:
     name: str
     count: int
     where: str
-
-
-def visible(text: str) -> str:
-    """A text that a terminal shows as it stands: what would be acted on or not be seen is written as an escape."""
-    return "".join(mark if mark.isprintable() else ascii(mark)[1:-1] for mark in text)
 
 
 def findings(document: Document) -> list[Finding]:

@@ -1,4 +1,4 @@
-"""What a budget search found: the document, the table, and the line that says why nothing fits."""
+"""What a budget search found: the document, and the line that says why nothing fits."""
 
 from __future__ import annotations
 
@@ -6,16 +6,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
-
 from edgeft.budget import Limit
 from edgeft.pipeline.run import ARTIFACT
 from edgeft.report import facts
 from edgeft.search.budgeted import ranking
 from edgeft.search.budgeted.ranking import Row
-from edgeft.search.results import cell, short
 
 RESULTS = "results.json"
 PAGE = "report.html"
@@ -140,93 +135,6 @@ def figures(found: Found, row: Row) -> str:
     latency = facts.milliseconds(row.measured[found.latency])
     drop, size = f"{row.measured['drop']:+z.2f} points lost", facts.size(row.measured["size"])
     return f"{facts.name(found.metric)} {quality} ({drop}), {found.latency} {latency}, {size}"
-
-
-# --------------------------------------------------------------------------------------------------------------- table
-
-
-def options_of(found: Found) -> list[str]:
-    """The options that differ between trials."""
-    paths = dict.fromkeys(path for row in found.rows for path in row.options)
-    return [path for path in paths if len({str(row.options.get(path)) for row in found.rows}) > 1]
-
-
-def ranked(found: Found) -> list[Row]:
-    """What fits by quality, then what was measured, then what was ended or failed."""
-
-    def order(row: Row) -> tuple[int, float, int]:
-        return (0 if row.fits else 1 if row.measured else 2), -row.quality.get("validation", 0.0), row.number
-
-    return sorted(found.rows, key=order)
-
-
-def mark(found: Found, row: Row) -> str:
-    """What a trial is: the best, a Pareto point, or what else became of it, in a word."""
-    if found.best is not None and row.number == found.best.number:
-        return "best"
-    if row.number in found.pareto:
-        return "pareto"
-    return "" if row.measured else row.became.split()[0]
-
-
-def columns(found: Found, row: Row) -> list[str]:
-    """The figures of a trial as text: quality on validation and test, drop, p50, p99, size, whether it fits."""
-    if not row.measured:
-        sizes = [facts.size(row.candidate["size"]), "no"] if row.candidate else [facts.MISSING, facts.MISSING]
-        return [*[facts.MISSING] * 5, *sizes]
-    quality = [facts.figure(found.metric, row.quality[split]) for split in ("validation", "test")]
-    times = [facts.significant(row.measured[name], 3) for name in ("p50", "p99")]
-    drop = f"{row.measured['drop']:+z.2f}"
-    return [*quality, drop, *times, facts.size(row.measured["size"]), "yes" if row.fits else "no"]
-
-
-HEADINGS = ("valid", "test", "drop", "p50 ms", "p99 ms", "size", "fits")
-
-
-def show(found: Found, console: Console) -> None:
-    """The table, the commands of the Pareto points, and what ships."""
-    console.print(_table(found))
-    for row in found.rows:
-        console.print(f"trial {row.number}: {_tried(found, row)}", soft_wrap=True, markup=False)
-    console.print("\nPareto points:")
-    for number in found.pareto:
-        console.print(f"  trial {number}: {figures(found, found.rows[number])}", soft_wrap=True, markup=False)
-        console.print(f"    {found.commands[number]}", soft_wrap=True, markup=False)
-    _show_best(found, console)
-
-
-def _table(found: Found) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, title_justify="left", padding=(0, 1, 0, 0), pad_edge=False)
-    table.add_column("trial", no_wrap=True)
-    table.title = f"{facts.name(found.metric)} under {found.budget}; drop in points under the teacher"
-    for name in HEADINGS:
-        table.add_column(name, justify="right", no_wrap=True)
-    for row in ranked(found):
-        name = f"{row.number} {mark(found, row)}".strip()
-        table.add_row(name, *columns(found, row), style="bold" if row == found.best else None)
-    return table
-
-
-def show_so_far(found: Found, console: Console) -> None:
-    """The table of a search that was stopped."""
-    console.print(_table(found))
-
-
-def _tried(found: Found, row: Row) -> str:
-    """The options of a trial, and why it was not measured."""
-    options = " ".join(f"{short(path)}={cell(row.options.get(path))}" for path in options_of(found))
-    return f"{options} ({row.became}: {row.error})" if row.error else options
-
-
-def _show_best(found: Found, console: Console) -> None:
-    kept = f"Stages of the search: {facts.size(found.kept_bytes)} in {found.folder / 'stages'}"
-    console.print(f"\nPage: {found.page}\n{kept}", soft_wrap=True)
-    if (best := found.best) is None:
-        return
-    test = facts.figure(found.metric, best.quality["test"])
-    console.print(f"best inside the budget: trial {best.number}, {figures(found, best)}", soft_wrap=True)
-    console.print(f"on test, which decided nothing, {test}; the teacher's is {teacher(found)}", soft_wrap=True)
-    console.print(f"Artifact: {found.folder / ARTIFACT}", soft_wrap=True)
 
 
 def teacher(found: Found) -> str:

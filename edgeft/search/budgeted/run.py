@@ -13,17 +13,18 @@ from optuna.trial import TrialState
 
 from edgeft import artifact, budget, recipe
 from edgeft.errors import GateError, RecipeError, UserError
-from edgeft.files import write_atomically, write_json
+from edgeft.files import write_json
 from edgeft.pipeline import gates
 from edgeft.pipeline.preflight import check_ships, feasible
 from edgeft.pipeline.run import alone
 from edgeft.pipeline.stages import in_run
 from edgeft.progress import console, say
 from edgeft.recipe import Recipe
+from edgeft.report import page, terminal
 from edgeft.runtime.machine import host
 from edgeft.search import space as spaces
 from edgeft.search import study as studies
-from edgeft.search.budgeted import page, points, ranking, results, stages
+from edgeft.search.budgeted import compress_report, points, ranking, results, stages
 from edgeft.search.budgeted.job import SCOPE, Job, default_space, with_own, without_idle
 from edgeft.search.budgeted.ranking import MEASURED
 from edgeft.search.budgeted.results import Found
@@ -88,7 +89,7 @@ def report_so_far(job: Job, study: optuna.Study, limits: str) -> None:
     """The table and the page of a search that was stopped; nothing ships, and no trial says nothing."""
     if any(row.measured for row in rows_of(job, study)):
         found = summed_up(job, study, limits, finished=False)
-        results.show_so_far(found, console())
+        terminal.show_section(compress_report.trials(found), console())
         say(f"compress: the trials so far: {found.page}")
 
 
@@ -209,7 +210,7 @@ def summed_up(job: Job, study: optuna.Study, limits: str, finished: bool = True)
         finished=finished,
     )
     write_json(job.folder / results.RESULTS, results.document(found))
-    write_atomically(found.page, page.render(found).encode())
+    page.write(found.page, compress_report.report(found))
     return found
 
 

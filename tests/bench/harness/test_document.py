@@ -26,7 +26,9 @@ from edgeft.bench.harness.scenarios.single import Stream
 from edgeft.bench.harness.subjects.subject import Subject, subjects
 from edgeft.bench.race import Ratio
 from edgeft.errors import UserError
-from edgeft.report import bench_page, bench_table
+from edgeft.report import page, terminal
+from edgeft.report.bench_report import report
+from edgeft.report.bench_text import describe_ratio
 
 SUBJECTS = Path(__file__).parent / "subjects.py"
 LABELS = ["positive", "negative", "negative"]
@@ -124,7 +126,7 @@ def test_the_document_has_what_its_description_says(found: dict[str, Any], folde
 
 def test_the_table_and_the_page_show_it(found: dict[str, Any]) -> None:
     stream = io.StringIO()
-    bench_table.show(found, Console(file=stream, width=200))
+    terminal.show(report(found), Console(file=stream, width=200))
     text = stream.getvalue()
     assert "counts                    0.6667  0.208 to 0.939" in text
     assert ("noise: " in text) == bool(found["noise"]["seen"])
@@ -138,14 +140,14 @@ def test_the_table_and_the_page_show_it(found: dict[str, Any]) -> None:
         "capacity, queries/s",
     ):
         assert wanted in text
-    html = bench_page.render(found)
+    html = page.render(report(found))
     assert html.count("<svg") == 2
     for wanted in ("Beside the first", "Where the time goes", "tokenize", "queue, at capacity", "governor"):
         assert wanted in html
     assert "<script" not in html
     alone = {**found, "subjects": found["subjects"][3:], "ratios": {}}
     del alone["subjects"][0]["server"]
-    assert bench_page.render(alone).count("<svg") == 1
+    assert page.render(report(alone)).count("<svg") == 1
 
 
 @pytest.mark.parametrize(
@@ -241,10 +243,10 @@ def test_points_lost_have_an_interval() -> None:
     assert found["drop_points"] == 3.0
     assert found["drop_interval"] == pytest.approx([0.0631, 6.1449], abs=1e-4)
     ratio = {"median": 0.5, "low": 0.4, "high": 0.6, "verdict": "faster"}
-    assert bench_table.said({**ratio, **found}) == "faster; accuracy -3.0 points [-6.1, -0.1]"
-    assert bench_table.said({**ratio, **quality.lost(other, first)}) == "faster; accuracy +3.0 points [+0.1, +6.1]"
-    assert bench_table.said({**ratio, **quality.lost(first, first)}) == "faster; accuracy +0.0 points [-1.0, +1.0]"
-    assert bench_table.said({**ratio, "drop_points": None, "drop_interval": None}) == "faster"
+    assert describe_ratio({**ratio, **found}) == "faster; accuracy -3.0 points [-6.1, -0.1]"
+    assert describe_ratio({**ratio, **quality.lost(other, first)}) == "faster; accuracy +3.0 points [+0.1, +6.1]"
+    assert describe_ratio({**ratio, **quality.lost(first, first)}) == "faster; accuracy +0.0 points [-1.0, +1.0]"
+    assert describe_ratio({**ratio, "drop_points": None, "drop_interval": None}) == "faster"
 
 
 def test_the_command_measures_writes_and_judges(run: Any, folder: Path, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from rich.console import Console
 
 from edgeft.errors import EdgeftError, UserError
 from edgeft.progress import say
-from edgeft.report import bench_table
+from edgeft.report import bench_report, terminal
 from edgeft.version import __version__
 
 HARNESS = Path(__file__).parent / "device.py"
@@ -184,7 +184,7 @@ def _document(result: object, there: Target) -> dict[str, Any]:
     if not isinstance(result, dict):
         raise EdgeftError(f"{there.host}: its document is no object: {shortened(result)}")
     try:
-        bench_table.show(result, Console(file=io.StringIO(), width=200))
+        terminal.show(bench_report.report(result), Console(file=io.StringIO(), width=200))
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise EdgeftError(
             f"{there.host}: its document is no measurement: {type(error).__name__}: {shortened(error)}"

@@ -1,4 +1,4 @@
-"""The page of a search: one HTML file that needs no network."""
+"""The plots of a search."""
 
 from __future__ import annotations
 
@@ -6,53 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from edgeft.errors import require
-from edgeft.report import facts, page, plots
+from edgeft.report import plots
 from edgeft.report.plots import FIRST, MUTED, SECOND
-from edgeft.search import results
-from edgeft.search.results import Found, Row
+from edgeft.search.results import Row
 from edgeft.search.space import Choices, Range
-from edgeft.search.trial import Job
-
-PURPOSE = "to write the page of a search"
-TEMPLATE = "search.html"
-
-
-def render(found: Found, job: Job) -> str:
-    """The page; equal searches give equal bytes but for the seconds.
-
-    Args:
-        found: the trials and the best one.
-        job: has the recipe's name and the space.
-
-    Raises:
-        MissingExtraError: jinja2 or matplotlib is not installed.
-    """
-    made = page.template(TEMPLATE, PURPOSE, cell=results.cell, short=results.short, percent=facts.percent)
-    return str(
-        made.render(
-            name=job.base.name,
-            found=found,
-            headlines=_headlines(found),
-            rows=results.ranked(found.rows),
-            options=list(job.space),
-            course=course(found.rows, found.metric),
-            slices=[(path, scatter(path, job.space[path], found.rows, found.metric)) for path in job.space],
-        )
-    )
-
-
-def _headlines(found: Found) -> list[tuple[str, str, str]]:
-    """Name, value and note of the figures at the top."""
-    states = [row.state for row in found.rows]
-    seconds = sum(row.seconds or 0.0 for row in found.rows)
-    done, pruned, failed = (states.count(state) for state in ("complete", "pruned", "failed"))
-    best, test = (facts.cell("", split.get(found.metric)) for split in (found.validation, found.test))
-    return [
-        (f"validation {found.metric}", best, f"trial {found.best.number}"),
-        (f"test {found.metric}", test, "of that model; decided nothing"),
-        ("trials", str(len(states)), f"{done} complete, {pruned} ended early, {failed} failed"),
-        ("time", f"{seconds / 60:.1f} min", "of all trials, in whatever process"),
-    ]
 
 
 def _scored(rows: Sequence[Row], state: str) -> list[Row]:

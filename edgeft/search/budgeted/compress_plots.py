@@ -1,79 +1,18 @@
-"""The page of a budget search: one HTML file that needs no network."""
+"""The plots of a budget search."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from edgeft.report import facts, page, plots
+from edgeft.report import facts, plots
 from edgeft.report.plots import FIRST, MUTED, SECOND
-from edgeft.search.budgeted import ranking, results
 from edgeft.search.budgeted.job import tightest
 from edgeft.search.budgeted.ranking import Row
 from edgeft.search.budgeted.results import Found
-from edgeft.search.results import cell, short
 
-PURPOSE = "to write the page of a search"
-TEMPLATE = "compress.html"
 MAX_AREA_PT2, MIN_AREA_PT2 = 420.0, 12.0
 DASHED = (0, (4, 3))
-
-
-def render(found: Found) -> str:
-    """The page.
-
-    Raises:
-        MissingExtraError: jinja2 or matplotlib is not installed.
-    """
-    made = page.template(TEMPLATE, PURPOSE, cell=cell, short=short)
-    return str(
-        made.render(
-            found=found,
-            name=found.run.resolve().name,
-            headlines=_headlines(found),
-            nothing_fits=None if found.best else results.nothing_fits(found),
-            plots=[by_latency(found), by_size(found)] if any(row.measured for row in found.rows) else [],
-            options=results.options_of(found),
-            headings=results.HEADINGS,
-            rows=[(row, results.mark(found, row), results.columns(found, row)) for row in results.ranked(found)],
-            points=[
-                (number, results.figures(found, found.rows[number]), found.commands[number], str(place))
-                for number in found.pareto
-                for place in [results.package(found, number)]
-            ],
-        )
-    )
-
-
-def _headlines(found: Found) -> list[tuple[str, str, str]]:
-    """Name, value and note of the figures at the top."""
-    states = [row.state for row in found.rows]
-    note = ", ".join(f"{states.count(state)} {name}" for state, name in STATES.items() if state in states)
-    fit = sum(row.fits for row in found.rows)
-    trials = ("trials", str(len(states)), f"{note}; {fit} inside the budget")
-    row = found.best or ranking.nearest(found.rows, found.limits)
-    if row is None:
-        return [trials]
-    what = f"trial {row.number}" if found.best else f"trial {row.number}, the nearest; nothing fits"
-    quality = (facts.figure(found.metric, row.quality[split]) for split in ("validation", "test"))
-    validation, test = quality
-    drop = f"{row.measured['drop']:+z.2f} points under the teacher; {test} on test"
-    return [
-        (f"validation {facts.name(found.metric)}", validation, f"{what}, {drop}"),
-        (
-            f"latency, {found.latency}",
-            facts.milliseconds(row.measured[found.latency]),
-            "of one text, with tokenization",
-        ),
-        ("size", facts.size(row.measured["size"]), "graph and tokenizer"),
-        trials,
-    ]
-
-
-STATES = {"complete": "complete", "pruned": "ended early", "failed": "failed"}
-
-
-# --------------------------------------------------------------------------------------------------------------- plots
 
 
 def by_latency(found: Found) -> str:
