@@ -10,6 +10,7 @@ from edgeft.data.formats import NAMED, form_of
 from edgeft.errors import RecipeError, require
 from edgeft.models.hub import OutOfReachError
 from edgeft.pipeline.stages import MODULES, stage_of, wanted_stages
+from edgeft.pipeline.update import update_recipe
 from edgeft.progress import say
 from edgeft.recipe import Recipe
 from edgeft.stage import Stage
@@ -32,6 +33,7 @@ def preflight(recipe: Recipe, names: Collection[str] | None = None, needs_hub: b
         MissingExtraError: a package that a later stage needs.
     """
     names = {*MODULES} if names is None else set(names)
+    update_recipe.check(recipe)  # also where options of an update are set and there is none
     check_ships(recipe, names)
     unreachable: list[OutOfReachError] = []
     for stage in wanted_stages(recipe):

@@ -18,7 +18,6 @@ from edgeft.errors import DataError, GateError
 from edgeft.files import write_json
 from edgeft.keys import TRAINING
 from edgeft.models import model_folder
-from edgeft.pipeline.update import update_recipe
 from edgeft.pipeline.update.update_recipe import MAX_OLD_DROP_POINTS
 from edgeft.progress import say
 from edgeft.recipe import DataConfig, TrainingConfig, UpdateConfig
@@ -281,7 +280,6 @@ run = stage(
     reads=lambda recipe: {"data": "data", "model": "teacher"},
     wanted=lambda recipe: recipe.update.run is not None,
     named_files=lambda recipe: {"earlier": Path(recipe.update.run or "") / "finetune"},
-    check=update_recipe.check,
     is_shared=True,
     fixed_s=5,
     rows_s=rows_s,
