@@ -41,6 +41,7 @@ from edgeft.stage_folder import (
     read_result,
     tidy,
 )
+from edgeft.tasks import RowForm
 
 NOT_KEYED = ("report_to",)  # options that change nothing of what a stage writes
 
@@ -189,7 +190,7 @@ class Stage:
     config: Callable[[Recipe], StageConfig] | None = None
     wanted: Callable[[Recipe], bool] = _always
     named_files: Callable[[Recipe], Inputs] = _names_no_files
-    takes: Callable[[str], bool] | None = None
+    takes: Callable[[RowForm], bool] | None = None
     check: Callable[[Recipe], None] = _checks_nothing
     modules: Mapping[str, str] = field(default_factory=dict)
     gate_lines: Callable[[Mapping[str, StageResult]], list[GateLine]] = _shows_nothing

@@ -18,11 +18,12 @@ import numpy.typing as npt
 
 from edgeft import tasks
 from edgeft.cleaning import Cleaning
-from edgeft.data.formats import NAMED, Columns
+from edgeft.data.formats import Columns, class_of
 from edgeft.data.read.table import located, where
 from edgeft.data.split.slicing import PREFIX, Slices
 from edgeft.errors import DataError, RecipeError, require
 from edgeft.files import write_json
+from edgeft.tasks import RowForm
 
 INDEX = "dataset.json"
 SPLITS = ("train", "validation", "test")
@@ -100,6 +101,11 @@ class Dataset:
     cleaning: Cleaning = field(default_factory=Cleaning)
     class_weights: list[float] = field(default_factory=list)
 
+    @property
+    def form(self) -> RowForm:
+        """What is declared of the form of the rows."""
+        return tasks.find_form(self.kind)
+
     def split(self, name: str) -> Split:
         """The split called train, validation or test."""
         return {"train": self.train, "validation": self.validation, "test": self.test}[name]
@@ -158,7 +164,7 @@ def _labels(columns: Columns, names: list[str]) -> npt.NDArray[Any]:
 def save(dataset: Dataset, folder: Path) -> None:
     """Write a dataset into a folder, dataset.json last; the same dataset gives the same bytes."""
     folder.mkdir(parents=True, exist_ok=True)
-    types = NAMED[dataset.kind].types
+    types = class_of(dataset.form).types
     for name in SPLITS:
         split = dataset.split(name)
         more: dict[str, Any] = {"file": split.files} if split.files else {}
@@ -248,14 +254,15 @@ def _read_index(folder: Path) -> _Index:
         tasks.known(index.task)
     except (msgspec.DecodeError, RecipeError) as error:
         raise DataError(f"{path}: not the index of a dataset folder: {error}") from None
-    if index.kind not in NAMED:
-        raise DataError(f"{path}: {index.kind!r} is no form of rows; the forms are {', '.join(NAMED)}")
+    forms = tasks.name_forms(lambda form: form.has_rows)
+    if index.kind not in forms:
+        raise DataError(f"{path}: {index.kind!r} is no form of rows; the forms are {', '.join(forms)}")
     return index
 
 
 def _read_split(folder: Path, name: str, index: _Index) -> Split:
     path = folder / f"{name}.parquet"
-    kind = NAMED[index.kind]
+    kind = class_of(tasks.find_form(index.kind))
     stored = {column: PREFIX + column for column in index.slices}
     found = _read(path, (*kind.types, "row", *stored.values()), index.rows.get(name, 0), ("file",))
     columns = {column: found[column] for column in kind.types}

@@ -19,7 +19,7 @@ from edgeft.data.clean.clean import cleaning_of
 from edgeft.data.clean.content import hashes
 from edgeft.data.clean.overlap import NONE
 from edgeft.data.dataset import Dataset, Split
-from edgeft.data.formats import NAMED
+from edgeft.data.formats import class_of
 from edgeft.data.formats.rows import Rows, joined
 from edgeft.data.prepare import assemble, measure, prepare, write_removed
 from edgeft.data.split import balance, splits
@@ -194,7 +194,7 @@ def _rows(old: Dataset, name: str, config: DataConfig) -> Rows:
     files = list(dict.fromkeys(names)) or [old.source]
     places = {file: place for place, file in enumerate(files)}
     return Rows(
-        kind=NAMED[old.kind](config),
+        kind=class_of(old.form)(config),
         columns=split.columns,
         rows=split.rows,
         files=files,

@@ -16,7 +16,7 @@ from edgeft.data.clean import checks, clean
 from edgeft.data.clean.clean import Counts
 from edgeft.data.clean.overlap import Removed
 from edgeft.data.dataset import Dataset, Split, split_of
-from edgeft.data.formats import NAMED, task_of
+from edgeft.data.formats import stored_kind, task_of
 from edgeft.data.formats.rows import Rows, all_skipped
 from edgeft.data.read import sources, unlabelled
 from edgeft.data.read.table import located, where
@@ -154,7 +154,7 @@ def assemble(parts: Parts, config: DataConfig) -> Dataset:
     kind = parts.train.kind
     weights = balance.class_weights(parts.train, parts.labels) if config.balance == "class_weights" else []
     train = balance.resample(parts.train, config.balance)
-    rest = parts.rest.columns["text"] if "text" in kind.types and kind.name != "text" else []
+    rest = parts.rest.columns["text"] if kind.form.has_lone_text else []
     known = [text for rows in (*parts.splits().values(), parts.rest) for text in rows.columns.get("text", ())]
     return Dataset(
         task=task_of(config),
@@ -252,7 +252,7 @@ def write_removed(removed: Removed, folder: Path) -> None:
 def measure(data: Dataset) -> Metrics:
     """What a dataset is like: rows and labels of each split, and lengths."""
     held = {name: data.split(name) for name in dataset.SPLITS}
-    kind = NAMED[data.kind](DataConfig())
+    kind = stored_kind(data.kind)
     texts = [text for split in held.values() for text in kind.inputs(split.columns)] + data.unlabelled
     return {
         "task": data.task,
@@ -265,7 +265,7 @@ def measure(data: Dataset) -> Metrics:
 
 def _label_counts(held: dict[str, Split], data: Dataset) -> dict[str, dict[str, int]]:
     """Label to its number of rows (tags: of tokens) in each split."""
-    kind = NAMED[data.kind](DataConfig())
+    kind = stored_kind(data.kind)
     counts = {
         name: Counter(label for of_row in kind.labels_of(split.columns) or () for label in of_row)
         for name, split in held.items()

@@ -16,7 +16,7 @@ from edgeft.evaluation import rows
 from edgeft.progress import say
 from edgeft.report import scores
 from edgeft.runtime import Model
-from edgeft.train.judges import KNOWN, Judge
+from edgeft.train.judges import Judge, judge_of
 from edgeft.train.judges.look import intervals_and_slices
 from edgeft.train.metrics.bootstrap import interval
 
@@ -51,7 +51,7 @@ def evaluate(model: Model, file: str, columns: Mapping[str, Any], resamples: int
     for module in ("sklearn", "scipy", "seqeval"):
         require(module, PURPOSE)
     dataset, left_out = rows.read_dataset(model, file, columns)
-    judge, split = KNOWN[dataset.kind](dataset), dataset.test
+    judge, split = judge_of(dataset), dataset.test
     say(f"evaluate: {len(split):,} rows of {file}")
     started = time.perf_counter()
     predictions, probabilities = judge.asked_with_probabilities(model, split)
@@ -69,7 +69,7 @@ def evaluate(model: Model, file: str, columns: Mapping[str, Any], resamples: int
         "metrics": figures,
         **intervals_and_slices(judge, predictions, split, resamples, SEED),
         "calibration": _calibration(judge, predictions, probabilities, split, model, resamples),
-        "confusion": _confusion(predictions, dataset) if dataset.kind == "single-label" else None,
+        "confusion": _confusion(predictions, dataset) if dataset.form.has_one_label else None,
         "recorded": model.manifest.metrics.get("artifact", {}).get("intervals", {}),
         "seconds": time.perf_counter() - started,
     }

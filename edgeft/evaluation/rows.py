@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from edgeft import artifact, recipe
+from edgeft import artifact, recipe, tasks
 from edgeft.artifact import Manifest
 from edgeft.data.clean import checks, clean
 from edgeft.data.clean.overlap import Removed
@@ -22,7 +22,6 @@ from edgeft.errors import EdgeftError, UserError
 from edgeft.progress import Bar
 from edgeft.recipe import DataConfig
 from edgeft.runtime import Model
-from edgeft.train.judges import KNOWN
 
 # What an artifact's recipe says of a file beside the columns' names; how a file is written, the file itself says.
 MEANING = ("multi_label", "label_delimiter")
@@ -35,10 +34,10 @@ def check_kind(manifest: Manifest) -> None:
     Raises:
         UserError: the artifact's answers have none.
     """
-    if manifest.kind not in KNOWN:
+    if not tasks.find_form(manifest.kind).can_be_judged:
         raise UserError(
             f"evaluate: {manifest.task} ({manifest.kind}) has no right answers to compare with; what can be evaluated: "
-            f"{', '.join(KNOWN)}"
+            f"{', '.join(tasks.name_forms(lambda form: form.can_be_judged))}"
         )
 
 
@@ -85,7 +84,7 @@ def read_dataset(model: Model, file: str, columns: Mapping[str, Any]) -> tuple[D
 
 
 def _given(manifest: Manifest) -> dict[str, Any]:
-    return {"multi_label": manifest.kind == "multi-label"}
+    return {"multi_label": tasks.find_form(manifest.kind).has_several_labels}
 
 
 def _of_recipe(folder: Path, manifest: Manifest) -> dict[str, Any]:

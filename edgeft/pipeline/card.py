@@ -16,8 +16,6 @@ from edgeft.report.race_text import describe_noise, describe_speedup
 from edgeft.stage_folder import StageResult
 
 ORDER = ("baseline", "teacher", "student", "artifact")
-TEXT = '"some text"'
-ASKED = {"question-answering": 'question="who?", context="some text"'}
 
 
 def render(recipe: Recipe, results: Mapping[str, StageResult], known: Mapping[str, Any]) -> str:
@@ -35,7 +33,7 @@ def render(recipe: Recipe, results: Mapping[str, StageResult], known: Mapping[st
         f"# {recipe.name}",
         f"A `{recipe.task}` model made by edgeft from `{known['lineage']['teacher']}`. It runs without PyTorch, "
         f"where edgeft is installed from a checkout by `{_install(clean.cleaning_of(recipe.data))}`:",
-        f'```python\nimport edgeft\n\nmodel = edgeft.load("artifact")\nmodel({ASKED.get(recipe.task, TEXT)})\n```',
+        f'```python\nimport edgeft\n\nmodel = edgeft.load("artifact")\nmodel({tasks.get(recipe.task).example})\n```',
         f"It answers `{tasks.get(recipe.task).prediction}`{named}.",
         "## Quality, on the same test rows",
         _quality(known["metrics"], *gates.measures(results)),

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection
 
-from edgeft import budget
-from edgeft.data.formats import NAMED, form_of
+from edgeft import budget, tasks
+from edgeft.data.formats import form_of
 from edgeft.errors import RecipeError, require
 from edgeft.models.hub import OutOfReachError
 from edgeft.pipeline.stages import MODULES, stage_of, wanted_stages
@@ -14,7 +14,6 @@ from edgeft.pipeline.update import update_recipe
 from edgeft.progress import say
 from edgeft.recipe import Recipe
 from edgeft.stage import Stage
-from edgeft.train import tasks
 
 REPORT_MODULES = {"jinja2": "for the report", "matplotlib": "for the report's plots"}
 
@@ -72,11 +71,11 @@ def check_ships(recipe: Recipe, names: Collection[str]) -> None:
     """
     form = form_of(recipe)
     runs_graphs = any(name not in MODULES or stage_of(name).kernels for name in names)
-    if runs_graphs and not tasks.class_of(form).ships:
+    if runs_graphs and not form.can_ship:
         last = "update" if recipe.update.run else "finetune"
-        can = ", ".join(name for name in NAMED if tasks.class_of(name).ships)
+        can = ", ".join(tasks.name_forms(lambda other: other.has_rows and other.can_ship))
         raise RecipeError(
-            f"task: {form} rows can be trained on, but what is trained can't become an artifact yet "
+            f"task: {form.name} rows can be trained on, but what is trained can't become an artifact yet "
             f"({can} rows can); --until {last} trains the model"
         )
 

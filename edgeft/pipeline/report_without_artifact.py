@@ -56,7 +56,7 @@ def report(chosen: Recipe, results: Results, run_dir: Path) -> str:
 
 def _answers(dataset: Dataset, teacher: Path | None, texts: bool) -> dict[str, Any]:
     """What the teacher says of the test rows, where each has one label; `texts` is whether they may be quoted."""
-    if dataset.kind != "single-label" or teacher is None:
+    if not dataset.form.has_one_label or teacher is None:
         return {}
     return {
         "test_texts": dataset.test.texts if texts else [],

@@ -49,7 +49,7 @@ def run_pipeline(chosen: Recipe, run_dir: Path, until: str | None = None) -> dic
     preflight(whole, names)
     left = left_out(asked)
     if left and ARTIFACT in names:
-        say(f"pipeline: {', '.join(left)}: nothing for {form_of(asked)} rows, left out")
+        say(f"pipeline: {', '.join(left)}: nothing for {form_of(asked).name} rows, left out")
     with run_folder(run_dir):
         write_atomically(run_dir / artifact.RECIPE, recipe.to_yaml(whole).encode())
         return _run(whole, run_dir, names)

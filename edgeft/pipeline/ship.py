@@ -251,7 +251,7 @@ def answers(chosen: Recipe, run_dir: Path) -> Answers:
     dataset, package = load_dataset(run_dir / "data"), edgeft.load(run_dir / "package")
     task = train_tasks.of_artifact(dataset, package.manifest, chosen.finetune)
     found = task.asked(package, dataset.test)
-    one_label = dataset.kind == "single-label"
+    one_label = dataset.form.has_one_label
     return Answers(
         dataset=dataset,
         probabilities=package.probabilities(dataset.test.texts, batch_size=1) if one_label else None,

@@ -134,16 +134,25 @@ def _data_checks(data: DataConfig) -> Iterator[str]:
     for option in ("anonymise_kinds", "anonymise_names"):
         if getattr(data, option) is not None and not data.anonymise:
             yield f"data.{option}: nothing is anonymised; set data.anonymise=true"
-    steps, task = data.clean or [], data.task or "text-classification"
-    if "conflicts" in steps and task in ("text-generation", "text2text-generation"):
-        yield f"data.clean: conflicts: in {task} one input may well have several answers"
-    if data.multi_label and task != "text-classification":
-        yield f"data.multi_label: is for text-classification, and the task is {task}"
+    yield from _task_checks(data)
     if data.slice_columns is not None and len(set(data.slice_columns)) < max(1, len(data.slice_columns)):
         problem = "one column stands there twice" if data.slice_columns else "the list is empty"
         yield f"data.slice_columns: {problem}; name each column once, or leave it unset"
     if data.delimiter is not None and len(data.delimiter) != 1:
         yield f"data.delimiter: {data.delimiter!r} is not one character"
+
+
+def _task_checks(data: DataConfig) -> Iterator[str]:
+    """Rules of the rows that the task decides."""
+    task = tasks.TASKS.get(data.task or tasks.DEFAULT)
+    if task is None:  # which is said elsewhere
+        return
+    steps, several_labels = data.clean or [], any(form.has_several_labels for form in task.forms)
+    if "conflicts" in steps and task.generates:
+        yield f"data.clean: conflicts: in {task.tag} one input may well have several answers"
+    if data.multi_label and not several_labels:
+        can = ", ".join(other.tag for other in tasks.TASKS.values() if any(f.has_several_labels for f in other.forms))
+        yield f"data.multi_label: is for {can}, and the task is {task.tag}"
 
 
 def _cross_checks(recipe: Recipe) -> Iterator[str]:

@@ -8,13 +8,9 @@ from pathlib import Path
 import msgspec
 from tokenizers import Tokenizer
 
-from edgeft import artifact
+from edgeft import artifact, tasks
 from edgeft.artifact import Manifest
 from edgeft.errors import ArtifactError
-from edgeft.runtime.answers.classification import Classifier
-from edgeft.runtime.answers.embeddings import Embedder
-from edgeft.runtime.answers.questions import Reader
-from edgeft.runtime.answers.tags import Tagger
 from edgeft.runtime.engine import CPU, INPUTS, Engine
 from edgeft.runtime.graph_check import check_graph
 from edgeft.runtime.machine.memory import give_back
@@ -23,15 +19,18 @@ from edgeft.runtime.model import Model
 from edgeft.runtime.tokenization import check_parts, load_tokenizer, parse_tokenizer, try_tokenizer
 from edgeft.signing import PublicKey, Trusted, check_signature, read_trusted
 
-# As the manifest names them; the forms of rows that training knows, and embeddings.
-KINDS: dict[str, type[Model]] = {
-    "single-label": Classifier,
-    "multi-label": Classifier,
-    "regression": Classifier,
-    "tokens": Tagger,
-    "squad": Reader,
-    "embeddings": Embedder,
-}
+
+def class_of(kind: str) -> type[Model]:
+    """What answers as artifacts of this kind do.
+
+    Args:
+        kind: as the manifest names it.
+
+    Raises:
+        DataError: no artifact is of this kind.
+    """
+    model: type[Model] = tasks.load_part(tasks.find_form(kind), "model")
+    return model
 
 
 def assemble(
@@ -73,10 +72,11 @@ def _check_kind(folder: Path, manifest: Manifest) -> None:
     Raises:
         ArtifactError: it doesn't, or isn't.
     """
-    if manifest.kind not in KINDS:
-        raise ArtifactError(f"{folder}: its kind {manifest.kind[:80]!r} is none of {', '.join(KINDS)}")
+    kinds = tasks.name_forms(lambda form: form.can_ship)
+    if manifest.kind not in kinds:
+        raise ArtifactError(f"{folder}: its kind {manifest.kind[:80]!r} is none of {', '.join(kinds)}")
     try:
-        msgspec.convert(manifest.decoding, KINDS[manifest.kind].Decoding)
+        msgspec.convert(manifest.decoding, class_of(manifest.kind).Decoding)
     except msgspec.ValidationError as error:
         raise ArtifactError(f"{folder}: decoding, of its {artifact.MANIFEST}: {error}") from None
 
@@ -84,7 +84,7 @@ def _check_kind(folder: Path, manifest: Manifest) -> None:
 def _build(folder: Path, manifest: Manifest, engine: Engine, tokenizer: Tokenizer) -> Model:
     if unknown := set(engine.input_names) - set(INPUTS):
         raise ArtifactError(f"{folder}: its graph asks for {', '.join(sorted(unknown))}; given are {', '.join(INPUTS)}")
-    return KINDS[manifest.kind](folder, manifest, engine, tokenizer)
+    return class_of(manifest.kind)(folder, manifest, engine, tokenizer)
 
 
 def _truncation(manifest: Manifest) -> int | None:

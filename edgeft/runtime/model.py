@@ -1,6 +1,6 @@
 """A loaded artifact: text in, answer out, in the shape of `transformers.pipeline` for its task.
 
-What all kinds have in common is here; a kind's own part is one file beside this one (see `loading.KINDS`).
+What all kinds have in common is here; a kind's own part is one file beside this one (see `edgeft/tasks.py`).
 """
 
 from __future__ import annotations

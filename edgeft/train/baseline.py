@@ -196,7 +196,7 @@ run = stage(
     machine=host.identity,  # its latency stands beside the artifact's
     reads=lambda recipe: {"data": "data"},
     wanted=lambda recipe: recipe.baseline.enabled,
-    takes=lambda form: form == "single-label",
+    takes=lambda form: form.has_baseline,
     modules={"sklearn": PURPOSE},
     gate_lines=gate_lines,
     is_shared=True,

@@ -168,7 +168,7 @@ def check(recipe: Recipe) -> None:
         RecipeError: no model, or options that don't.
         ModelError: a model that can't be used.
     """
-    config, form = recipe.finetune, form_of(recipe)
+    config, form = recipe.finetune, form_of(recipe).name
     if config.model is None:
         raise RecipeError("finetune.model: no model; give --model FOLDER, a Hugging Face id or demo:all-minilm-l6-v2")
     forgetting.check(config, recipe.update.run is not None)

@@ -6,11 +6,11 @@ from typing import Any
 
 from edgeft.data.cited import sample
 from edgeft.data.dataset import Dataset
-from edgeft.data.formats import NAMED
 from edgeft.data.profile.lengths import CHUNK, SAMPLED
 from edgeft.models.model_folder import Facts
-from edgeft.recipe import DataConfig, FinetuneConfig
+from edgeft.recipe import FinetuneConfig
 from edgeft.train.defaults import Setting
+from edgeft.train.tasks import class_of
 
 
 def setting(config: FinetuneConfig, dataset: Dataset, tokenizer: Any, facts: Facts) -> Setting:
@@ -22,26 +22,21 @@ def setting(config: FinetuneConfig, dataset: Dataset, tokenizer: Any, facts: Fac
         tokenizer: of the model.
         facts: of the model.
     """
-    counted = config.max_length is None or config.packing or dataset.kind == "text"
+    several_items = class_of(dataset.kind).long_texts_become_items
+    counted = config.max_length is None or config.packing or several_items
     return Setting(
         task=dataset.task,
         rows=len(dataset.train),
         tokens=token_lengths(dataset, tokenizer) if counted else [],
         positions=facts.positions,
         width=facts.width,
-        cut=dataset.kind != "text",
+        cut=not several_items,
     )
 
 
 def token_lengths(dataset: Dataset, tokenizer: Any) -> list[int]:
     """Tokens of the training texts (of some, where they are many); of pairs, of their sources and their targets."""
-    columns = dataset.train.columns
-    if dataset.kind == "pairs":
-        sides = [columns["source"], columns["target"]]
-    elif dataset.kind == "messages" and tokenizer.chat_template:
-        sides = [[tokenizer.apply_chat_template(chat, tokenize=False) for chat in columns["messages"]]]
-    else:
-        sides = [NAMED[dataset.kind](DataConfig()).inputs(columns)]
+    sides = class_of(dataset.kind).measured_texts(dataset.train.columns, tokenizer)
     texts = [side[place] for side in sides for place in sample(side, SAMPLED)]
     found: list[int] = []
     for start in range(0, len(texts), CHUNK):

@@ -64,7 +64,7 @@ def closer_look(task: TrainingTask, predictions: Any, split: Split, predict: Pre
         rows with one text: `texts` with a term, `flip_rate`, `by_kind`, `examples`.
     """
     found = intervals_and_slices(task, predictions, split, config.bootstrap_resamples, config.seed or 0)
-    if task.dataset.kind in swapped.KINDS:
+    if task.form.has_lone_text:
         found["counterfactual"] = flips(task, predictions, split, predict, config)
     return found
 

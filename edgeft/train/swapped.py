@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from edgeft import tasks
 from edgeft.data.dataset import Split
 from edgeft.errors import RecipeError
 from edgeft.train.augment.row_filter import Candidate
@@ -12,8 +13,6 @@ from edgeft.train.metrics import counterfactual
 from edgeft.train.metrics.counterfactual import Terms
 
 METHOD = "counterfactual"
-# The forms of rows with one text, whose label doesn't point into it.
-KINDS = ("single-label", "multi-label", "regression")
 
 
 def terms_of(path: str | None) -> Terms:
@@ -36,8 +35,9 @@ def check(stage: str, option: str, kind: str) -> None:
     Raises:
         RecipeError: they can't.
     """
-    if kind not in KINDS:
-        raise RecipeError(f"{stage}.{option}: is for {', '.join(KINDS)} rows, not for {kind} rows; leave it unset")
+    if not tasks.find_form(kind).has_lone_text:
+        names = ", ".join(tasks.name_forms(lambda form: form.has_lone_text))
+        raise RecipeError(f"{stage}.{option}: is for {names} rows, not for {kind} rows; leave it unset")
 
 
 def candidates(split: Split, places: Sequence[int], terms: Terms) -> list[Candidate]:

@@ -8,7 +8,7 @@ import pytest
 
 from edgeft.data import prepare
 from edgeft.data.clean import checks
-from edgeft.data.formats import SingleLabel
+from edgeft.data.formats.classification import SingleLabel
 from edgeft.data.formats.rows import check
 from edgeft.data.read import sources
 from edgeft.data.read.table import Table, some, where

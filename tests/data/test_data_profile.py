@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from edgeft.data import cited, prepare
-from edgeft.data.formats import NAMED
+from edgeft.data.formats import stored_kind
 from edgeft.data.formats.rows import Rows
 from edgeft.data.profile import lengths, profile_report, recommendations, scan, targets
 from edgeft.data.profile.lengths import Counting
@@ -236,7 +236,7 @@ def test_a_sample_depends_on_content_alone() -> None:
 
 def rows_of(name: str, **columns: Any) -> Rows:
     count = len(next(iter(columns.values())))
-    kind = NAMED[name](DataConfig())
+    kind = stored_kind(name)
     return Rows(kind, columns, np.arange(1, count + 1), ["f"], np.zeros(count, dtype=np.int32))
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeft.data.clean.content import content, hashes, uniform
-from edgeft.data.formats import SingleLabel
+from edgeft.data.formats.classification import SingleLabel
 from edgeft.data.formats.rows import Rows
 from edgeft.data.split import splits
 from edgeft.recipe import DataConfig

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from edgeft.data import dataset, prepare
+from edgeft.data.formats import class_of
 from edgeft.data.read import sources
 from edgeft.errors import DataError
 from edgeft.recipe import DataConfig
@@ -65,7 +66,7 @@ def test_every_task_from_file_to_folder_and_back(name, tmp_path):
     data = dataset.load(tmp_path / "out")
     assert sum(result.metrics["rows"].values()) == 200
     assert data.task == (options.get("task") or "text-classification")
-    kind = dataset.NAMED[data.kind](config)
+    kind = class_of(data.form)(config)
     for split in dataset.SPLITS:
         for number, *cells in zip(data.split(split).rows, *data.split(split).columns.values(), strict=True):
             source = row(int(number) - 1)

@@ -14,12 +14,11 @@ import sklearn.metrics as sklearn
 from support_kinds import KINDS, LABELS, columns_of
 
 import edgeft
-from edgeft import artifact, recipe
+from edgeft import artifact, recipe, tasks
 from edgeft.artifact import Calibration, Selective
 from edgeft.evaluation import evaluation_report, measure
 from edgeft.evaluation.measure import columns_of_choices, evaluate
 from edgeft.report import page
-from edgeft.train.judges import KNOWN
 
 ROWS = 60
 
@@ -152,7 +151,7 @@ def test_what_has_no_right_answer_is_refused(kind_root: Any, tmp_path: Path) -> 
     model.manifest = dataclasses.replace(model.manifest, task="feature-extraction", kind="embeddings")
     with pytest.raises(edgeft.errors.UserError, match=r"feature-extraction \(embeddings\) has no right answers"):
         evaluate(model, "rows.csv", {})
-    assert "embeddings" not in KNOWN
+    assert not tasks.EMBEDDINGS.can_be_judged
 
 
 def test_a_page_that_cannot_be_written_is_said_before_anything_is_asked(

@@ -18,7 +18,7 @@ from edgeft.recipe import DistillConfig, FinetuneConfig, PruneConfig
 from edgeft.stage import read_result
 from edgeft.train import methods
 from edgeft.train.finetune import run as finetune
-from edgeft.train.tasks import SingleLabel
+from edgeft.train.tasks.sequences import SingleLabel
 
 QUICK: dict[str, Any] = {"epochs": 10.0, "batch_size": 8, "max_length": 16, "seed": 1, "early_stopping_patience": 0}
 

@@ -15,7 +15,7 @@ from edgeft.errors import RecipeError
 from edgeft.models import model_folder
 from edgeft.recipe import FinetuneConfig
 from edgeft.train.finetune import run as finetune
-from edgeft.train.tasks import SingleLabel
+from edgeft.train.tasks.sequences import SingleLabel
 
 QUICK: dict[str, Any] = {"epochs": 1.0, "batch_size": 8, "max_length": 16, "seed": 1, "early_stopping_patience": 0}
 

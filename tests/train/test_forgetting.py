@@ -24,7 +24,7 @@ from edgeft.train.loop import checkpoints
 from edgeft.train.loop.loop import Loss, accumulate
 from edgeft.train.loop.precision import Arithmetic
 from edgeft.train.loop.processes import Processes
-from edgeft.train.tasks import SingleLabel
+from edgeft.train.tasks.sequences import SingleLabel
 
 SHARES: dict[str, Any] = {"validation_fraction": 0.2, "test_fraction": 0.2, "seed": 0}
 QUICK: dict[str, Any] = {"epochs": 1.0, "batch_size": 8, "max_length": 16, "seed": 1, "early_stopping_patience": 0}

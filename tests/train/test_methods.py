@@ -24,8 +24,7 @@ from edgeft.train import methods
 from edgeft.train.evaluate import read_predictions
 from edgeft.train.finetune import run as finetune
 from edgeft.train.loop.batches import encode
-from edgeft.train.tasks import SingleLabel
-from edgeft.train.tasks.sequences import predict
+from edgeft.train.tasks.sequences import SingleLabel, predict
 
 METHODS = ("full", "head", "lora", "dora", "rslora", "qlora", "ia3", "peanut", "prompt", "p_tuning")
 ADAPTERS = METHODS[2:]

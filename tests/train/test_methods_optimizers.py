@@ -14,7 +14,7 @@ from edgeft.recipe import DistillConfig, FinetuneConfig, TrainingConfig
 from edgeft.train import methods
 from edgeft.train.finetune import run as finetune
 from edgeft.train.loop import optim, recompute
-from edgeft.train.tasks import SingleLabel
+from edgeft.train.tasks.sequences import SingleLabel
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 QUICK: dict[str, Any] = {"epochs": 0.5, "batch_size": 16, "max_length": 16, "seed": 1, "learning_rate": 4e-3}

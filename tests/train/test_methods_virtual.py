@@ -22,7 +22,7 @@ from edgeft.train import methods
 from edgeft.train.evaluate import read_predictions
 from edgeft.train.finetune import run as finetune
 from edgeft.train.methods import adapters, virtual
-from edgeft.train.tasks import SingleLabel
+from edgeft.train.tasks.sequences import SingleLabel
 
 SMALL: dict[str, Any] = {
     "hidden_size": 64,
@@ -244,7 +244,7 @@ def test_a_task_that_generates_takes_no_virtual_tokens() -> None:
 def test_questions_take_no_virtual_tokens() -> None:
     class Questions(SingleLabel):
         adapter = "QUESTION_ANS"
-        kinds = ("squad",)
+        lays_windows = True
 
     with pytest.raises(RecipeError, match=r"^finetune.method=prompt: a long context .* windows .* take lora$"):
         methods.check(FinetuneConfig(method="prompt"), Facts("bert", 2, 64), Questions)

@@ -157,7 +157,7 @@ run = stage(
     libraries=(*RUNNING, *SCORING),
     kernels=True,
     reads=lambda recipe: {"data": "data", "artifact": "export"},
-    check=lambda recipe: selective.check(recipe.calibrate, form_of(recipe)),
+    check=lambda recipe: selective.check(recipe.calibrate, form_of(recipe).name),
     fixed_s=1,
     rows_s=graph_answers_s,
 )(fill)

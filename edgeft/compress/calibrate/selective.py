@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binom
 
+from edgeft import tasks
 from edgeft.errors import RecipeError
 from edgeft.recipe import CalibrateConfig
 
@@ -28,7 +29,7 @@ def check(config: CalibrateConfig, kind: str) -> None:
     """
     if config.max_error is None:
         return
-    if kind != "single-label":
+    if not tasks.find_form(kind).has_one_label:
         raise RecipeError(
             f"calibrate.max_error: an answer to {kind} rows is not one label that is right or wrong; leave it unset"
         )

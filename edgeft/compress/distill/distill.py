@@ -102,7 +102,7 @@ def check(recipe: Recipe) -> None:
     distillation_data.check(config, "distill")
     if config.student:
         model_folder.load_tokenizer(config.student)
-        task = tasks.class_of(form_of(recipe))
+        task = tasks.class_of(form_of(recipe).name)
         methods.check_head(model_folder.facts(config.student), task, "distill.student")
     check_layers(config, config.student or recipe.finetune.model or "")
     check_training("distill", config)
@@ -137,7 +137,7 @@ run = stage(
     config=lambda recipe: distillation_data.with_bits(recipe.distill, recipe.export),
     wanted=lambda recipe: recipe.distill.enabled,
     named_files=named_files,
-    takes=lambda form: tasks.class_of(form).distills,
+    takes=lambda form: form.can_be_distilled,
     check=check,
     gate_lines=lambda results: [GateLine(name="distilled", metrics=results["distill"].metrics)],
     is_shared=True,

@@ -140,7 +140,7 @@ def matched(keys: NDArray[np.int64], of_teacher: NDArray[np.int64]) -> NDArray[n
 
 def texts(task: TrainingTask) -> list[str]:
     """The unlabelled texts that this task can learn from."""
-    if task.dataset.unlabelled and not type(task).unlabelled:
+    if task.dataset.unlabelled and not task.form.has_lone_text:
         say(f"unlabelled text: {task.dataset.kind} rows can't learn from it; it is left out")
         return []
     return task.dataset.unlabelled

@@ -23,7 +23,6 @@ from edgeft.progress import say
 from edgeft.recipe import DistillationConfig
 from edgeft.stage import Work
 from edgeft.stage_folder import CHECKPOINTS
-from edgeft.train import tasks
 from edgeft.train.finetune import validation
 from edgeft.train.loop.loop import HISTORY, Loss, Progress, Trainer, copies, put_back
 from edgeft.train.loop.work import LOOKS, TRAINED_PASSES
@@ -42,7 +41,7 @@ def teachable(folder: Path, stage: str) -> Dataset:
         RecipeError: they are of another kind.
     """
     dataset = load_dataset(folder)
-    if not tasks.class_of(dataset.kind).distills:
+    if not dataset.form.can_be_distilled:
         raise RecipeError(f"{stage}: takes no {dataset.kind} rows; the model itself can go on")
     return dataset
 

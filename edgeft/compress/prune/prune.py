@@ -18,13 +18,13 @@ from edgeft.compress.distill.teacher import cache_of
 from edgeft.compress.prune import goals, latency_table, structure, vocabulary
 from edgeft.compress.prune.latency_table import LatencyTable
 from edgeft.data.dataset import Split
-from edgeft.data.formats import NAMED, form_of
+from edgeft.data.formats import form_of, stored_kind
 from edgeft.errors import ModelError, RecipeError
 from edgeft.keys import TRAINING
 from edgeft.models import model_folder, shapes
 from edgeft.models.shapes import structure_of
 from edgeft.progress import say
-from edgeft.recipe import DataConfig, PruneConfig, Recipe
+from edgeft.recipe import PruneConfig, Recipe
 from edgeft.stage import GateLine, stage
 from edgeft.stage_folder import CHECKPOINTS, Inputs, Metrics, StageResult
 from edgeft.train import evaluate, tasks
@@ -46,7 +46,7 @@ def attempts(config: PruneConfig) -> Iterator[PruneConfig]:
 
 def texts_in(task: TrainingTask, split: Split) -> list[str]:
     """All texts of the rows of a split."""
-    kind = NAMED[task.dataset.kind](DataConfig())
+    kind = stored_kind(task.dataset.kind)
     return [text for row in range(len(split)) for text in kind.texts_of(split.columns, row)]
 
 
@@ -249,7 +249,7 @@ def check(recipe: Recipe) -> None:
     """
     config = recipe.prune
     distillation_data.check(config, "prune")
-    goals.check(config, form_of(recipe))
+    goals.check(config, form_of(recipe).name)
     if goals.needs_table(recipe) and recipe.export.precision not in ("auto", "int8"):
         raise RecipeError(
             f"prune.max_latency_ms: the table is measured in int8, and export.precision is {recipe.export.precision}; "
@@ -285,7 +285,7 @@ run = stage(
     config=lambda recipe: distillation_data.with_bits(recipe.prune, recipe.export),
     wanted=lambda recipe: recipe.prune.enabled,
     named_files=named_files,
-    takes=lambda form: tasks.class_of(form).distills,
+    takes=lambda form: form.can_be_distilled,
     check=check,
     modules={"torch_pruning": "to prune"},
     gate_lines=gate_lines,

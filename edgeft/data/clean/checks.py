@@ -132,19 +132,19 @@ def enough_of_each_label(rows: Rows) -> None:
         counts.update(list(dict.fromkeys(labels)))
         for label in labels:
             first.setdefault(label, index)
-    if len(counts) < 2 and rows.kind.name != "multi-label":
+    if not counts:
+        fail(rows.name, ["no row has a label"])
+    if len(counts) < rows.kind.fewest_labels:
         fail(
             rows.name, [f"all {len(rows):,} rows have the label {next(iter(counts))!r}; a classifier needs two or more"]
         )
-    if not counts:
-        fail(rows.name, ["no row has a label"])
-    if len(counts) > MANY_LABELS and len(counts) > len(rows) / 3 and rows.kind.name != "tokens":
+    if rows.kind.form.labels_tokens:  # a tag that stands in one row is no reason to refuse a corpus
+        return
+    if len(counts) > MANY_LABELS and len(counts) > len(rows) / 3:
         what = f"{len(counts):,} different labels in {len(rows):,} rows"
         numbers = are_numbers(counts)
         seems = f"they are numbers; {as_numbers(rows)}" if numbers else "the label column looks like free text or a key"
         fail(rows.name, [f"{what}: {seems}" + ("" if numbers else "; is it the right one?")])
-    if rows.kind.name == "tokens":  # a tag that stands in one row is no reason to refuse a corpus
-        return
     single = [label for label, count in counts.items() if count == 1]
     if single:
         listed = some([f"label {shown(label)} has one row ({rows.where([first[label]])})" for label in single])
@@ -170,7 +170,7 @@ def as_numbers(rows: Rows) -> str:
 
 def numbers_as_classes(rows: Rows) -> str | None:
     """A line where more than two labels are all numbers, which may well be meant as numbers; None where not."""
-    if rows.kind.name != "single-label":
+    if not rows.kind.form.has_one_label:
         return None
     labels = sort_labels({label for of_row in rows.kind.labels_of(rows.columns) or () for label in of_row})
     if len(labels) < FEWEST_VALUES or not are_numbers(labels):
@@ -180,7 +180,7 @@ def numbers_as_classes(rows: Rows) -> str | None:
 
 def _several_labels(rows: Rows, labels: Sequence[str]) -> str:
     """A hint where labels look like several labels in one cell."""
-    mark = rows.kind.config.label_delimiter if rows.kind.name == "multi-label" else ""
+    mark = rows.kind.config.label_delimiter if rows.kind.form.has_several_labels else ""
     found = next((m for m in "|;," if m != mark and sum(m in label for label in labels) > len(labels) / 2), None)
     if found is None:
         return ""

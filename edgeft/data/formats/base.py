@@ -13,6 +13,7 @@ from edgeft.errors import DataError
 from edgeft.inputs import json_text
 from edgeft.inputs.limits import LIMITS, Limits
 from edgeft.recipe import DataConfig, name_option
+from edgeft.tasks import RowForm
 
 Columns = dict[str, list[Any]]
 Cleaner = Callable[[str], str]
@@ -30,22 +31,48 @@ class Kind(ABC):
     """One form of rows of one task; a subclass a form.
 
     Attributes:
-        name: stands in dataset.json.
+        form: what is declared of it.
         roles: what a row consists of in the source; `<role>_column` of the recipe names the column.
         types: canonical column to the type it is stored with (`text`, `texts`, `number`, `answers`, `messages`).
         text_columns: canonical columns whose cells are plain texts.
         near_within: whether two rows of one split can be near duplicates; else only splits are held apart.
+        label_column: canonical column with the names of labels; empty where the task has none.
+        fewest_labels: that there must be to learn from.
+        target_follows_length: whether a long text has a long target.
     """
 
-    name: ClassVar[str]
+    form: ClassVar[RowForm]
     roles: ClassVar[tuple[str, ...]]
     types: ClassVar[dict[str, str]]
     text_columns: ClassVar[tuple[str, ...]] = ()
     near_within: ClassVar[bool] = True
+    label_column: ClassVar[str] = ""
+    fewest_labels: ClassVar[int] = 2
+    target_follows_length: ClassVar[bool] = False
 
     def __init__(self, config: DataConfig) -> None:
         self.config = config
         self.limits = config.limits()
+
+    @classmethod
+    def matches(cls, config: DataConfig, present: Sequence[str]) -> bool:
+        """Whether the rows of a source are of this form, and of no form of its task that is tried before.
+
+        Args:
+            config: names the columns; its task is this form's.
+            present: the columns of the source.
+        """
+        return True
+
+    @classmethod
+    def of_source(cls, config: DataConfig, present: Sequence[str]) -> Kind:
+        """What reads the rows of a source that matches; arguments as of `matches`."""
+        return cls(config)
+
+    @property
+    def name(self) -> str:
+        """Of the form, as it stands in dataset.json."""
+        return self.form.name
 
     def sources(self) -> dict[str, str]:
         """Role to the source's column.
@@ -85,6 +112,10 @@ class Kind(ABC):
     def compared(self, columns: Columns) -> list[str]:
         """What two rows that are nearly the same have nearly in common."""
         return self.inputs(columns)
+
+    def measured(self, columns: Columns) -> dict[str, list[str]]:
+        """The texts whose length matters, (n,) each by name; the first are those that `max_length` is about."""
+        return {"text": self.inputs(columns)}
 
     def texts_of(self, columns: Columns, index: int) -> list[str]:
         """The texts of one row, as cleaning sees them."""

@@ -8,7 +8,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from edgeft import tasks
 from edgeft.data.formats.base import BadRow, Columns, Kind, label_name, label_problem, names, need, text_problem
+from edgeft.recipe import DataConfig
 
 LARGEST = float(np.finfo(np.float32).max)
 
@@ -16,10 +18,15 @@ LARGEST = float(np.finfo(np.float32).max)
 class SingleLabel(Kind):
     """A text and its label."""
 
-    name = "single-label"
+    form = tasks.SINGLE_LABEL
     roles = ("text", "label")
     types: ClassVar = {"text": "text", "label": "text"}
     text_columns = ("text",)
+    label_column = "label"
+
+    @classmethod
+    def matches(cls, config: DataConfig, present: Sequence[str]) -> bool:
+        return not config.multi_label
 
     def parse(self, *values: Any) -> tuple[Any, ...]:
         text, label = values
@@ -36,10 +43,12 @@ class SingleLabel(Kind):
 class MultiLabel(Kind):
     """A text and any number of labels, sorted, each once."""
 
-    name = "multi-label"
+    form = tasks.MULTI_LABEL
     roles = ("text", "label")
     types: ClassVar = {"text": "text", "labels": "texts"}
     text_columns = ("text",)
+    label_column = "labels"
+    fewest_labels = 1
 
     def parse(self, *values: Any) -> tuple[Any, ...]:
         text, value = values
@@ -62,7 +71,7 @@ class MultiLabel(Kind):
 class Regression(Kind):
     """A text and a number."""
 
-    name = "regression"
+    form = tasks.REGRESSION
     roles = ("text", "target")
     types: ClassVar = {"text": "text", "target": "number"}
     text_columns = ("text",)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
+from edgeft import tasks
 from edgeft.cleaning import clean_row
 from edgeft.data.formats.base import BadRow, Cleaner, Columns, Kind, is_unicode, need, structure, text_problem
+from edgeft.recipe import DataConfig
 
 ROLES = ("system", "user", "assistant", "tool")
 
@@ -13,7 +16,7 @@ ROLES = ("system", "user", "assistant", "tool")
 class PlainText(Kind):
     """A text to be continued."""
 
-    name = "text"
+    form = tasks.TEXT
     roles = ("text",)
     types: ClassVar = {"text": "text"}
     text_columns = ("text",)
@@ -26,10 +29,14 @@ class PlainText(Kind):
 class PromptCompletion(Kind):
     """A prompt and its completion."""
 
-    name = "prompt-completion"
+    form = tasks.PROMPT_COMPLETION
     roles = ("prompt", "completion")
     types: ClassVar = {"prompt": "text", "completion": "text"}
     text_columns = ("prompt", "completion")
+
+    @classmethod
+    def matches(cls, config: DataConfig, present: Sequence[str]) -> bool:
+        return config.prompt_column in present or config.completion_column in present
 
     def parse(self, *values: Any) -> tuple[Any, ...]:
         need(*(text_problem(value, role) for value, role in zip(values, self.roles, strict=True)))
@@ -39,6 +46,10 @@ class PromptCompletion(Kind):
         first, second = self.text_columns
         return [f"{a}\n{b}" for a, b in zip(columns[first], columns[second], strict=True)]
 
+    def measured(self, columns: Columns) -> dict[str, list[str]]:
+        alone = {name: columns[name] for name in self.text_columns}
+        return {"prompt and completion": self.inputs(columns), **alone}
+
     def places(self, columns: Columns) -> list[str]:
         """The prompt: all its completions stay together."""
         return columns[self.text_columns[0]]
@@ -47,18 +58,30 @@ class PromptCompletion(Kind):
 class Pairs(PromptCompletion):
     """A source text and its target text."""
 
-    name = "pairs"
+    form = tasks.PAIRS
     roles = ("source", "target")
     types: ClassVar = {"source": "text", "target": "text"}
     text_columns = ("source", "target")
+    target_follows_length = True
+
+    @classmethod
+    def matches(cls, config: DataConfig, present: Sequence[str]) -> bool:
+        return True
+
+    def measured(self, columns: Columns) -> dict[str, list[str]]:
+        return {name: columns[name] for name in self.text_columns}
 
 
 class Messages(Kind):
     """A chat: messages with role and content, of which the assistant's are learnt."""
 
-    name = "messages"
+    form = tasks.MESSAGES
     roles = ("messages",)
     types: ClassVar = {"messages": "messages"}
+
+    @classmethod
+    def matches(cls, config: DataConfig, present: Sequence[str]) -> bool:
+        return config.messages_column in present
 
     def parse(self, *values: Any) -> tuple[Any, ...]:
         messages = structure(values[0], "messages", self.limits)
@@ -73,6 +96,9 @@ class Messages(Kind):
 
     def inputs(self, columns: Columns) -> list[str]:
         return [_joined(messages) for messages in columns["messages"]]
+
+    def measured(self, columns: Columns) -> dict[str, list[str]]:
+        return {"whole chat": self.inputs(columns)}
 
     def places(self, columns: Columns) -> list[str]:
         """What stands before the last answer: all answers to one question stay together."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from edgeft import tasks
 from edgeft.cleaning import clean_row
 from edgeft.data.formats.base import BadRow, Cleaner, Columns, Kind, is_unicode, need, structure, text_problem
 
@@ -11,7 +12,7 @@ from edgeft.data.formats.base import BadRow, Cleaner, Columns, Kind, is_unicode,
 class Squad(Kind):
     """A question, a context, and answers that stand in it; no answer at all says that it can't be answered."""
 
-    name = "squad"
+    form = tasks.SQUAD
     roles = ("question", "context", "answers")
     types: ClassVar = {"question": "text", "context": "text", "answers": "answers"}
     text_columns = ("question", "context")
@@ -25,6 +26,10 @@ class Squad(Kind):
     def inputs(self, columns: Columns) -> list[str]:
         pairs = zip(columns["question"], columns["context"], strict=True)
         return [f"{question}\n{context}" for question, context in pairs]
+
+    def measured(self, columns: Columns) -> dict[str, list[str]]:
+        alone = {name: columns[name] for name in self.text_columns}
+        return {"question and context": self.inputs(columns), **alone}
 
     def places(self, columns: Columns) -> list[str]:
         """The context: all questions about one text stay together."""

@@ -8,6 +8,7 @@ from difflib import SequenceMatcher
 from itertools import pairwise
 from typing import Any, ClassVar
 
+from edgeft import tasks
 from edgeft.data.formats.base import (
     BadRow,
     Cleaner,
@@ -21,6 +22,7 @@ from edgeft.data.formats.base import (
     structure,
     text_problem,
 )
+from edgeft.recipe import DataConfig
 
 OUTSIDE = "O"
 WORD = re.compile(r"\w+|[^\w\s]")
@@ -29,9 +31,15 @@ WORD = re.compile(r"\w+|[^\w\s]")
 class Tokens(Kind):
     """Tokens, and the tag of each."""
 
-    name = "tokens"
+    form = tasks.TOKENS
     roles = ("tokens", "tags")
     types: ClassVar = {"tokens": "texts", "tags": "texts"}
+    label_column = "tags"
+
+    @classmethod
+    def of_source(cls, config: DataConfig, present: Sequence[str]) -> Tokens:
+        spans = config.spans_column in present and config.tokens_column not in present
+        return Spans(config) if spans else Tokens(config)
 
     def parse(self, *values: Any) -> tuple[Any, ...]:
         tokens, tags = (names(value, what, None, self.limits) for value, what in zip(values, self.roles, strict=True))
@@ -92,9 +100,11 @@ def _token_problem(value: Any) -> str | None:
 
 
 class Spans(Tokens):
-    """A text and spans over it, each with start, end (characters, end not included) and label."""
+    """A text and spans over it, each with start, end (characters, end not included) and label.
 
-    name = "tokens"
+    They are stored as the tokens that they become.
+    """
+
     roles = ("text", "spans")
 
     def parse(self, *values: Any) -> tuple[Any, ...]:

@@ -48,25 +48,6 @@ class Counting:
     limit: int | None = None
 
 
-def parts(rows: Rows) -> dict[str, list[str]]:
-    """The texts whose length matters, (n,) each; the first are those that `max_length` is about."""
-    columns = rows.columns
-    match rows.kind.name:
-        case "squad":
-            return {"question and context": rows.inputs, "question": columns["question"], "context": columns["context"]}
-        case "pairs":
-            return {name: columns[name] for name in ("source", "target")}
-        case "prompt-completion":
-            return {"prompt and completion": rows.inputs, "prompt": columns["prompt"], **_only(columns, "completion")}
-        case "messages":
-            return {"whole chat": rows.inputs}
-    return {"text": rows.inputs}
-
-
-def _only(columns: dict[str, list[str]], name: str) -> dict[str, list[str]]:
-    return {name: columns[name]}
-
-
 def measure(rows: Rows, counting: Counting) -> Document:
     """Lengths of every part of a row.
 
@@ -75,7 +56,7 @@ def measure(rows: Rows, counting: Counting) -> Document:
         `max_length`: the smallest usual step that cuts at most 2% of the first part; None where no step is enough.
     """
     chosen = sample(rows.inputs, SAMPLED)
-    texts = parts(rows.pick(chosen) if len(chosen) < len(rows) else rows)
+    texts = rows.kind.measured((rows.pick(chosen) if len(chosen) < len(rows) else rows).columns)
     with Bar(f"count {counting.unit}", len(chosen) * len(texts)) as bar:
         counted = {name: _count(of_part, counting, bar) for name, of_part in texts.items()}
     first = next(iter(counted.values()))

@@ -243,7 +243,7 @@ def _taken_out(removed: Removed, reason: str) -> Document:
 
 def _label_errors(given: Rows, limit: int, seed: int) -> Document:
     """Rows of one label each whose label the other rows speak against, the clearest first."""
-    if given.kind.name != "single-label" or not limit:
+    if not given.kind.form.has_one_label or not limit:
         return {}
     from edgeft.data.profile import label_errors  # scikit-learn takes a second
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from edgeft import tasks
 from edgeft.data.profile import profile_facts, profile_plots
 from edgeft.printing import visible
 from edgeft.report import facts
@@ -82,7 +83,7 @@ def _headlines(document: Document) -> Iterator[Headline]:
 
 
 def _label_word(document: Document) -> str:
-    return "tags" if document["kind"] == "tokens" else "labels"
+    return "tags" if tasks.find_form(document["kind"]).labels_tokens else "labels"
 
 
 # ------------------------------------------------------------------------------------------------------ rows, targets
@@ -123,7 +124,7 @@ def _labels(document: Document, count: int, shown: Shown) -> Iterator[Block]:
     labels, left_out = profile_facts.most(profile_facts.label_rows(document["targets"]), count)
     largest = max((share for _, _, share in labels), default=0.0) or 1.0
     word = _label_word(document)
-    counted = "tokens" if document["kind"] == "tokens" else "rows"
+    counted = "tokens" if tasks.find_form(document["kind"]).labels_tokens else "rows"
     columns = (Column(word.removesuffix("s")), Column(counted, "number"), Column("share", "number"))
     rows = (
         Row((_label_cell(name, shown), f"{rows:,}", facts.percent(share)), bar=Bar(share / largest))

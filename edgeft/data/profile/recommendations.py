@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from edgeft import tasks
 from edgeft.data.cited import Document
 from edgeft.data.profile.lengths import STEPS
 from edgeft.recipe import DataConfig, name_option
@@ -148,7 +149,8 @@ def _near(found: Document, config: DataConfig) -> Things:
 def _labels(found: Document, config: DataConfig) -> Things:
     counts = found["splits"].get("labels", {})
     training = {label: count["train"] for label, count in counts.items()}
-    if found["kind"] in ("single-label", "multi-label") and training:
+    form = tasks.find_form(found["kind"])
+    if (form.has_one_label or form.has_several_labels) and training:
         rarest = min(training, key=lambda label: training[label])
         if training[rarest] < FEW_OF_LABEL:
             why = (
@@ -157,7 +159,7 @@ def _labels(found: Document, config: DataConfig) -> Things:
             )
             yield _thing(LOOK, why)
     imbalance = found["targets"].get("imbalance", 1.0)
-    if imbalance >= IMBALANCE and found["kind"] == "single-label" and config.balance == "none":
+    if imbalance >= IMBALANCE and form.has_one_label and config.balance == "none":
         why = f"the most frequent label has {imbalance:.0f} times the rows of the rarest; judge by macro F1"
         yield _thing(SET, why, "data.balance", "class_weights")
     if (instead := found.get("numbers_instead")) and "unlisted_labels" not in found["targets"]:
@@ -234,7 +236,7 @@ def _sizes(found: Document, config: DataConfig) -> Things:
     if 0 < test < FEW_TEST:
         points = 196 * math.sqrt(LIKELY * (1 - LIKELY) / test)
         said = f"an accuracy of {LIKELY:.0%} is known to +-{points:.1f} points (95%)"
-        if found["kind"] != "single-label":
+        if not tasks.find_form(found["kind"]).has_one_label:
             said = "figures will move by points from one such split to another"
         yield _thing(LOOK, f"the test split has {rows(test)}: {said}")
     languages = found["languages"].get("shares", {})

@@ -14,14 +14,14 @@ from edgeft.data.clean import checks
 from edgeft.data.formats.rows import Rows
 from edgeft.data.formats.tags import OUTSIDE
 from edgeft.data.profile.lengths import histogram, marks
+from edgeft.tasks import Target
 
-LABEL_COLUMNS = {"single-label": "label", "multi-label": "labels", "tokens": "tags"}  # form of rows to column
 ROWS_OF_LABEL = 3  # where there are fewer on average, the column is hardly one of labels
 FAR_RATIO = 3.0  # a target so many times longer or shorter than is usual is worth a look
 
 
 def describe(rows: Rows, unlisted: int = 0) -> Document:
-    """What is to be learnt, by the form of the rows; empty for plain text.
+    """What is to be learnt, by the rows' target; empty for plain text.
 
     Args:
         rows: with names of labels that may be shown.
@@ -29,17 +29,17 @@ def describe(rows: Rows, unlisted: int = 0) -> Document:
     """
     if unlisted:
         return {"unlisted_labels": unlisted}
-    describers: dict[str, Callable[[Rows], Document]] = {
-        "single-label": labels,
-        "multi-label": labels,
-        "tokens": tags,
-        "regression": numbers,
-        "squad": answers,
+    describers: dict[Target, Callable[[Rows], Document]] = {
+        "label": labels,
+        "labels": labels,
+        "tags": tags,
+        "number": numbers,
+        "answers": answers,
         "messages": chat,
-        "pairs": pairs,
-        "prompt-completion": pairs,
+        "translation": pairs,
+        "completion": pairs,
     }
-    describer = describers.get(rows.kind.name)
+    describer = describers.get(rows.kind.form.target)
     return describer(rows) if describer else {}
 
 
@@ -83,8 +83,8 @@ def _short(names: Iterable[str], kinds: Collection[str], region: str) -> dict[st
 
 
 def _renamed(rows: Rows, names: Mapping[str, str]) -> Rows:
-    column = LABEL_COLUMNS.get(rows.kind.name)
-    if column is None:
+    column = rows.kind.label_column
+    if not column:
         return rows
     cells = rows.columns[column]
     made = [names[cell] if isinstance(cell, str) else [names[name] for name in cell] for cell in cells]
@@ -105,7 +105,7 @@ def labels(rows: Rows) -> Document:
     of_row = [set(names) for names in rows.kind.labels_of(rows.columns) or ()]
     counts = Counter(name for names in of_row for name in names)
     found: Document = {"labels": _shares(counts, len(rows)), "imbalance": _imbalance(counts)}
-    if rows.kind.name == "multi-label":
+    if rows.kind.form.has_several_labels:
         each = np.array([len(names) for names in of_row])
         found["labels_per_row"] = {"mean": float(each.mean()), "max": int(each.max())}
         found["without_label"] = cited(rows, np.flatnonzero(each == 0))
@@ -205,7 +205,7 @@ def pairs(rows: Rows) -> Document:
     ratio = np.array(marks(second), dtype=np.float64) / np.maximum(1, marks(first))
     median = float(np.median(ratio))
     found: Document = {"length_ratio": _percentiles(ratio.tolist())}
-    if rows.kind.name == "pairs":  # the length of a completion is free
+    if rows.kind.target_follows_length:
         far = (ratio > median * FAR_RATIO) | (ratio * FAR_RATIO < median)
         found["odd_ratio"] = cited(rows, np.flatnonzero(far))
     same = [i for i, (a, b) in enumerate(zip(first, second, strict=True)) if a.strip() == b.strip()]

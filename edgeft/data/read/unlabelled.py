@@ -10,6 +10,7 @@ from edgeft.cleaning import cleaner
 from edgeft.data.clean.clean import cleaning_of
 from edgeft.data.clean.content import hashes
 from edgeft.data.formats import Kind
+from edgeft.data.formats.generation import PlainText
 from edgeft.data.read import sources
 from edgeft.errors import DataError
 from edgeft.progress import Bar
@@ -24,7 +25,7 @@ def check(config: DataConfig, kind: Kind) -> None:
     Raises:
         DataError: they don't.
     """
-    if config.unlabelled_file and (kind.name == "text" or "text" not in kind.types):
+    if config.unlabelled_file and not kind.form.has_lone_text:
         raise DataError(f"{name_option(f'data.{FIELD}')}: for rows of a text and its label, not for {kind.name} rows")
 
 
@@ -36,10 +37,12 @@ def read(config: DataConfig) -> list[str]:
     """
     if config.unlabelled_file is None:
         return []
-    plain = dataclasses.replace(config, task="text-generation", group_column=None, time_column=None, slice_columns=None)
+    plain = dataclasses.replace(
+        config, task=PlainText.form.task, group_column=None, time_column=None, slice_columns=None
+    )
     with Bar("read", None) as bar:
         found = sources.read_rows(plain, FIELD, bar)
-    if found.kind.name != "text":
+    if not isinstance(found.kind, PlainText):
         option, column = name_option(f"data.{FIELD}"), name_option("data.text_column")
         raise DataError(f"{option}: these are {found.kind.name} rows, not texts ({column})")
     cleaned = map(cleaner(cleaning_of(config)), found.columns["text"])

@@ -6,6 +6,7 @@ from collections import Counter
 
 import numpy as np
 
+from edgeft import tasks
 from edgeft.data.formats.rows import Rows
 from edgeft.data.split.splits import by_choice
 from edgeft.errors import RecipeError
@@ -18,7 +19,7 @@ def check(balance: str, kind: str) -> None:
     Raises:
         RecipeError: they can't.
     """
-    takes = ("single-label", *(("multi-label", "tokens") if balance == "class_weights" else ()))
+    takes = tasks.name_forms(lambda form: balance in form.balanced_by)
     if balance != "none" and kind not in takes:
         option = name_option("data.balance")
         raise RecipeError(f"{option}: {balance} is for {', '.join(takes)} rows, and these are {kind} rows")
@@ -28,7 +29,7 @@ def class_weights(rows: Rows, labels: list[str]) -> list[float]:
     """(L,) weight of each label, n / (L * n_label) as scikit-learn's `balanced`; multi-label negatives / positives,
     one negative at least, so that a label of every row is learnt."""
     counts = Counter(label for of_row in rows.kind.labels_of(rows.columns) or () for label in of_row)
-    if rows.kind.name == "multi-label":
+    if rows.kind.form.has_several_labels:
         return [max(len(rows) - counts[label], 1) / counts[label] for label in labels]
     total = sum(counts.values())
     return [total / (len(labels) * counts[label]) for label in labels]

@@ -281,7 +281,7 @@ def _larger(split: str) -> str:
 def _check_labels(parts: Parts, name: str) -> None:
     counts = {split: _label_counts(part) for split, part in parts.splits().items()}
     absent = missing_labels(parts.labels, counts["train"])
-    if absent and parts.train.kind.name == "tokens":
+    if absent and parts.train.kind.form.labels_tokens:
         say(f"data: warning: no training row has the tag {some([checks.shown(tag) for tag in absent])}")
     elif absent:
         total = sum(counts.values(), Counter[str]())

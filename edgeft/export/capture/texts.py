@@ -9,10 +9,10 @@ import numpy as np
 
 from edgeft.data.dataset import Dataset, Split, split_of
 from edgeft.data.dataset import load as load_dataset
-from edgeft.data.formats import NAMED
+from edgeft.data.formats import stored_kind
 from edgeft.errors import DataError
-from edgeft.recipe import DataConfig
 from edgeft.runtime.texts import texts
+from edgeft.tasks import EMBEDDINGS
 
 FEWEST = 2
 MOST = 500  # of each half
@@ -38,7 +38,7 @@ def texts_of(place: Path) -> Dataset:
 
 
 def _of_folder(dataset: Dataset) -> Dataset:
-    kind = NAMED[dataset.kind](DataConfig())
+    kind = stored_kind(dataset.kind)
     splits = (dataset.train, dataset.validation, dataset.test)
     train, validation, test = (kind.inputs(split.columns)[:MOST] for split in splits)
     return dataclasses.replace(_dataset(train, validation, test), cleaning=dataset.cleaning)
@@ -46,13 +46,13 @@ def _of_folder(dataset: Dataset) -> Dataset:
 
 def _dataset(train: list[str], validation: list[str], test: list[str]) -> Dataset:
     return Dataset(
-        task="feature-extraction",
+        task=EMBEDDINGS.task,
         labels=[],
         train=_split(train),
         validation=_split(validation),
         test=_split(test),
         unlabelled=[],
-        kind="embeddings",
+        kind=EMBEDDINGS.name,
     )
 
 

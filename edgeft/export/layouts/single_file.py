@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, inliner
 from tokenizers import Tokenizer
 
-from edgeft import artifact
+from edgeft import artifact, tasks
 from edgeft.artifact import Manifest
 from edgeft.errors import ArtifactError, GateError, ModelError, UserError, require
 from edgeft.export.layouts import text_graph
@@ -110,7 +110,7 @@ def _check_out(out: Path) -> None:
 
 
 def _check_kind(folder: Path, manifest: Manifest) -> None:
-    if manifest.task != "text-classification":
+    if not tasks.find_form(manifest.kind).can_be_single_file:
         raise ArtifactError(f"{folder}: a single file is made of text-classification artifacts, not of {manifest.task}")
     cleaning = manifest.inputs.cleaning
     if cleaning:

@@ -12,6 +12,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from edgeft import tasks
 from edgeft.artifact import Calibration
 from edgeft.export.onnx.files import load, save
 from edgeft.runtime.engine import SLOW_FUSIONS
@@ -19,12 +20,6 @@ from edgeft.runtime.engine import SLOW_FUSIONS
 CALIBRATION = "calibration"  # how the names begin of what stands between logits and probabilities
 Function = Literal["Softmax", "Sigmoid"]
 HIDDEN, EMBEDDINGS = "last_hidden_state", "embeddings"
-# What makes probabilities of logits, by kind; a number, and the ends of an answer, stay as they are.
-FUNCTIONS: dict[str, Function] = {
-    "single-label": "Softmax",
-    "multi-label": "Sigmoid",
-    "tokens": "Softmax",
-}
 
 
 def add_probabilities(graph: onnx.ModelProto, function: Function = "Softmax") -> onnx.ModelProto:
@@ -176,10 +171,11 @@ def finish(made: Path, target: Path, kind: str = "single-label", pooling: str = 
         del model
         model = fused(made, target)
     # After the fusion, so that what is calibrated later stands alone at the end.
-    if kind == "embeddings":
+    form = tasks.find_form(kind)
+    if form.answers_with_embedding:
         add_embeddings(model, pooling)
-    elif kind in FUNCTIONS:
-        add_probabilities(model, function=FUNCTIONS[kind])
+    elif form.probabilities:
+        add_probabilities(model, function=form.probabilities)
     save(model, target)
 
 

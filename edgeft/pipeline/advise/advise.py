@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from edgeft import tasks
 from edgeft.bench import machine
 from edgeft.data.profile.lengths import STEPS
 from edgeft.data.profile.recommendations import FEW_OF_LABEL
@@ -23,7 +24,6 @@ from edgeft.train import defaults
 from edgeft.train.defaults import BATCH, GENERATION_EPOCHS, MAX_EPOCHS, MIN_EPOCHS, WANTED_STEPS
 
 SCHEMA_VERSION = 1
-GENERATES = ("text-generation", "text2text-generation")
 USABLE = 0.7  # share of the memory that training may take
 CORE_FLOPS = 20e9  # operations that a CPU core does in a second of training in fp32
 GPU_FLOPS = 20e12  # and a GPU in bfloat16
@@ -285,10 +285,8 @@ def _why_method(chosen: Candidate, problem: Problem) -> str:
 
 
 def _notes(chosen: Candidate, problem: Problem) -> Iterator[str]:
-    if problem.task in GENERATES:
+    if not tasks.known(problem.task).can_ship:
         yield f"{problem.task} ends with the trained model (--until finetune); no artifact is made of it"
-    elif problem.task != "text-classification":
-        yield f"{problem.task} ships as its teacher: distillation and pruning take one label a text so far"
     if chosen.problem:
         yield f"even the smallest class {chosen.problem}; take a machine with a GPU or more memory"
     if problem.rarest is not None and problem.rarest < FEW_OF_LABEL:
@@ -321,6 +319,6 @@ def problem_of(profile: dict[str, Any]) -> Problem:
         tokens=tokens,
         max_length=None if words else profile["lengths"]["max_length"],
         labels=len(counts),
-        rarest=min(counts, default=None) if profile["kind"] != "tokens" else None,
+        rarest=min(counts, default=None) if not tasks.find_form(profile["kind"]).labels_tokens else None,
         english=not shares or shares.get("en", 0.0) >= 0.9,
     )

@@ -24,8 +24,10 @@ from typing import Literal
 import msgspec
 import yaml
 
+from edgeft import tasks
+from edgeft.tasks import Architecture
+
 Method = Literal["full", "lora", "qlora"]
-Family = Literal["encoder", "decoder", "encoder-decoder"]
 
 OPTIMIZED_BYTES = 16.0  # of a parameter that trains
 WEIGHT_BYTES = 4.0
@@ -90,7 +92,7 @@ class Table:
         multilingual: the name of a size to an encoder that reads many languages.
     """
 
-    sizes: dict[Family, tuple[Size, ...]]
+    sizes: dict[Architecture, tuple[Size, ...]]
     multilingual: dict[str, str]
 
 
@@ -101,7 +103,6 @@ def read_table() -> Table:
     return msgspec.convert(yaml.safe_load(text), Table)
 
 
-def family(task: str) -> Family:
+def family(task: str) -> Architecture:
     """What is usually fine-tuned for a task."""
-    families: dict[str, Family] = {"text-generation": "decoder", "text2text-generation": "encoder-decoder"}
-    return families.get(task, "encoder")
+    return tasks.known(task).architecture

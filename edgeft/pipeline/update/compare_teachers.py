@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from edgeft.data.dataset import Dataset, Split
 from edgeft.data.dataset import load as load_dataset
-from edgeft.data.formats import NAMED
+from edgeft.data.formats import stored_kind
 from edgeft.data.merge import earlier_rows
 from edgeft.errors import DataError, GateError
 from edgeft.files import write_json
@@ -20,7 +20,7 @@ from edgeft.keys import TRAINING
 from edgeft.models import model_folder
 from edgeft.pipeline.update.update_recipe import MAX_OLD_DROP_POINTS
 from edgeft.progress import say
-from edgeft.recipe import DataConfig, TrainingConfig, UpdateConfig
+from edgeft.recipe import TrainingConfig, UpdateConfig
 from edgeft.stage import Work, stage
 from edgeft.stage_folder import Inputs, Metrics
 from edgeft.train import tasks
@@ -213,7 +213,7 @@ def parts(dataset: Dataset, count: int) -> dict[str, Places]:
 def slices(dataset: Dataset, count: int) -> dict[str, Places]:
     """The earlier test rows of each label (a row of several counts for each), and of each value of a slice column."""
     split = first(dataset.test, count)
-    labels = NAMED[dataset.kind](DataConfig()).labels_of(split.columns) or ()
+    labels = stored_kind(dataset.kind).labels_of(split.columns) or ()
     found = by_value([set(row) for row in labels], len(dataset.labels))
     for column, values in getattr(split, "slices", {}).items():
         named = by_value([{MISSING if value is None else str(value)} for value in values])

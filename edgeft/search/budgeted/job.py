@@ -108,7 +108,7 @@ class Job:
             cut = dataclasses.replace(made.prune, enabled=cuts(made.prune), **judged)
             made = dataclasses.replace(made, prune=cut)
         if made.prune.enabled:
-            goals.check(made.prune, form_of(made))
+            goals.check(made.prune, form_of(made).name)
         return feasible(made)
 
     def place(self, options: Mapping[str, Any]) -> Path:
@@ -145,7 +145,7 @@ def default_space(base: Recipe, teacher: Path) -> dict[str, Choices | Range]:
     """Layers, shares of heads and channels and whether layers compete, vocabulary and bits, as far as teacher, rows and
     precision allow.
     """
-    facts, distills = model_folder.facts(str(teacher)), tasks.class_of(form_of(base)).distills
+    facts, distills = model_folder.facts(str(teacher)), form_of(base).can_be_distilled
     precision = base.export.precision
     read = [option for option, precisions in rounding.OPTIONS.items() if precision in precisions]
     found: dict[str, tuple[Any, ...]] = {f"export.{option}": (getattr(base.export, option), 4) for option in read}
@@ -156,7 +156,7 @@ def default_space(base: Recipe, teacher: Path) -> dict[str, Choices | Range]:
         tokens = len(model_folder.load_tokenizer(base.distill.student or str(teacher)))
         found |= {"prune.head_ratio": SHARES, "prune.channel_ratio": SHARES}
         found["prune.across_layers"] = (False,) if base.prune.layer_ratio else (False, True)
-        if not tasks.class_of(form_of(base)).of_tokens:
+        if not tasks.class_of(form_of(base).name).of_tokens:
             found["prune.vocabulary_size"] = (None, *(size for size in VOCABULARIES if size < tokens))
     space: dict[str, Choices | Range] = {path: Choices(tuple(dict.fromkeys(found[path]))) for path in sorted(found)}
     return {path: one for path, one in with_own(base, space).items() if len(values_of(one)) > 1}
@@ -196,10 +196,10 @@ def check_read(base: Recipe, space: Space) -> None:
     for path in space:
         if path.startswith("distill.") and not base.distill.enabled:
             raise RecipeError(f"--space: {path}: the recipe doesn't distill; take it out")
-        if path.startswith("prune.") and not tasks.class_of(form_of(base)).distills:
-            raise RecipeError(f"--space: {path}: pruning takes no {form_of(base)} rows; take it out")
-        if path.startswith("prune.vocabulary") and tasks.class_of(form_of(base)).of_tokens:
-            raise RecipeError(f"--space: {path}: {form_of(base)} rows are learnt token by token; take it out")
+        if path.startswith("prune.") and not form_of(base).can_be_distilled:
+            raise RecipeError(f"--space: {path}: pruning takes no {form_of(base).name} rows; take it out")
+        if path.startswith("prune.vocabulary") and tasks.class_of(form_of(base).name).of_tokens:
+            raise RecipeError(f"--space: {path}: {form_of(base).name} rows are learnt token by token; take it out")
         option = path.removeprefix("export.")
         if option in rounding.OPTIONS and "export.precision" not in space:
             four: dict[str, Any] = {option: 4}

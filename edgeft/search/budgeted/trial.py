@@ -36,7 +36,7 @@ class Follower(Watcher):
     """
 
     def __init__(self, job: Job, lead: str, teacher: float) -> None:
-        self.points, self.lead, self.teacher = tasks.class_of(form_of(job.base)).points, lead, teacher
+        self.points, self.lead, self.teacher = tasks.class_of(form_of(job.base).name).points, lead, teacher
         self.drop = job.bound("drop")
 
     def start(self, training: Training) -> None:

@@ -57,7 +57,7 @@ def check(config: AugmentConfig, kind: str) -> None:
         ModelError: a model of another kind than its method needs.
         MissingExtraError: a package that a method needs.
     """
-    row_filter.judge_of(kind)
+    row_filter.check_form(kind)
     if problems := list(_problems(config)):
         raise RecipeError("\n".join(problems))
     if swapped.METHOD in methods_of(config):
@@ -246,7 +246,7 @@ def teacher_of(config: AugmentConfig, inputs: Inputs, dataset: Dataset) -> Path 
         why = "no teacher was given" if config.teacher_agrees else "augment.teacher_agrees is off"
         say(f"augment: new rows are kept without a look at their labels ({why})")
         return None
-    row_filter.judge_of(dataset.kind).check(teacher, dataset)
+    row_filter.check_labels(teacher, dataset)
     return teacher
 
 
@@ -273,6 +273,6 @@ run = stage(
     gives=("rows",),
     wanted=lambda recipe: recipe.augment.enabled,
     named_files=lambda recipe: local_models(recipe.augment),
-    check=lambda recipe: check(recipe.augment, form_of(recipe)),
+    check=lambda recipe: check(recipe.augment, form_of(recipe).name),
     is_shared=True,
 )(fill)

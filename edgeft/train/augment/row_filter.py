@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeft import tasks
 from edgeft.data.dataset import Dataset
 from edgeft.errors import ModelError, RecipeError
 from edgeft.models import model_folder
@@ -68,21 +69,8 @@ def outcomes(made: Sequence[Candidate], dataset: Dataset) -> list[Outcome]:
 # ---------------------------------------------------------------------------------------------------------- the teacher
 
 
-@dataclass(frozen=True)
-class Judge:
-    """What a teacher's agreement means for one form of rows.
-
-    Attributes:
-        check: refuses a teacher of other labels before anything is made.
-        agrees: whether the teacher gives each candidate the answer of its original, bool (candidates,).
-    """
-
-    check: Callable[[Path, Dataset], None]
-    agrees: Callable[[Sequence[Candidate], Dataset, Path, AugmentConfig], NDArray[np.bool_]]
-
-
 def same_label(made: Sequence[Candidate], dataset: Dataset, teacher: Path, config: AugmentConfig) -> NDArray[np.bool_]:
-    """Whether the teacher gives a candidate the label that it gives its original.
+    """(candidates,) whether the teacher gives a candidate the label that it gives its original.
 
     It is not asked whether that label is right: a row that it takes wrongly would lose all its copies, whatever they
     mean.
@@ -124,22 +112,18 @@ def check_labels(teacher: Path, dataset: Dataset) -> None:
         )
 
 
-# The forms of rows that can be augmented, regression would compare two numbers.
-JUDGES: dict[str, Judge] = {"single-label": Judge(check_labels, same_label)}
-
-
-def judge_of(kind: str) -> Judge:
-    """How a teacher agrees on rows of a form.
+def check_form(kind: str) -> None:
+    """Whether rows of a form can be augmented.
 
     Raises:
-        RecipeError: rows of this form can't be augmented.
+        RecipeError: they can't.
     """
-    if kind not in JUDGES:
+    if not tasks.find_form(kind).can_be_augmented:
         raise RecipeError(
-            f"augment: {kind} rows can't be augmented yet ({', '.join(JUDGES)} rows can); "
+            f"augment: {kind} rows can't be augmented yet "
+            f"({', '.join(tasks.name_forms(lambda form: form.can_be_augmented))} rows can); "
             "use --set augment.enabled=false"
         )
-    return JUDGES[kind]
 
 
 def judged(
@@ -154,7 +138,7 @@ def judged(
     places = [place for place, outcome in enumerate(so_far) if outcome == "kept" and made[place].method not in HOLDS]
     found = list(so_far)
     if places:
-        agreed = judge_of(dataset.kind).agrees([made[place] for place in places], dataset, teacher, config)
+        agreed = same_label([made[place] for place in places], dataset, teacher, config)
         for place, same in zip(places, agreed.tolist(), strict=True):
             found[place] = "kept" if same else "disagreed"
     return found

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from edgeft import tasks
+from edgeft.data.dataset import Dataset
 from edgeft.train.judges.base import Judge
-from edgeft.train.judges.questions import QuestionsJudge
-from edgeft.train.judges.sequences import MultiLabelJudge, RegressionJudge, SingleLabelJudge
-from edgeft.train.judges.tags import TagsJudge
 
-__all__ = ["KNOWN", "Judge"]
+__all__ = ["Judge", "judge_of"]
 
-KNOWN: dict[str, type[Judge]] = {
-    kind: judge
-    for judge in (SingleLabelJudge, MultiLabelJudge, RegressionJudge, TagsJudge, QuestionsJudge)
-    for kind in judge.kinds
-}
+
+def judge_of(dataset: Dataset) -> Judge:
+    """What judges predictions of a dataset's rows.
+
+    Raises:
+        DataError: nothing can be compared with rows of this form.
+    """
+    judge: type[Judge] = tasks.load_part(dataset.form, "judge")
+    return judge(dataset)

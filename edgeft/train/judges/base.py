@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 
 from edgeft.data.dataset import Dataset, Split
 from edgeft.runtime import Model
+from edgeft.tasks import RowForm
 from edgeft.train.metrics import Figures
 from edgeft.train.metrics.bootstrap import Measure
 
 
 class Judge(ABC):
-    """Judges predictions on one dataset; a subclass a form of rows, named by `kinds`.
+    """Judges predictions on one dataset; a subclass a form of rows.
 
     What predictions are is the subclass's own; the methods turn them into what everybody understands.
 
@@ -28,12 +29,12 @@ class Judge(ABC):
         dataset: the rows and the labels.
 
     Attributes:
-        kinds: the forms of rows, as dataset.json names them.
+        form: what is declared of the form of rows.
         unit: what differences of its numbers are measured in.
         lead: the figure that decides between two models; higher is better.
     """
 
-    kinds: ClassVar[tuple[str, ...]]
+    form: ClassVar[RowForm]
     unit: float = 1.0
     lead: str
 

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from edgeft.data.dataset import Split
-from edgeft.data.formats import NAMED
-from edgeft.recipe import DataConfig
+from edgeft.data.formats import stored_kind
 from edgeft.report.facts import is_share
 from edgeft.train.judges.base import Judge
 from edgeft.train.metrics import slices
@@ -58,7 +57,7 @@ def sliced(judge: Judge, measure: Measure, split: Split, resamples: int, seed: i
         "unit": unit,
         "by_length": _of(slices.by_length(lengths, measure, **options)),
     }
-    if judge.dataset.kind == "single-label":
+    if judge.dataset.form.has_one_label:
         names = [judge.dataset.labels[label] for label in split.labels]
         found["by_label"] = _of(slices.by_value(names, measure, **options))
     columns = {name: _of(slices.by_value(values, measure, **options)) for name, values in split.slices.items()}
@@ -71,7 +70,7 @@ def _of(found: Sequence[Slice]) -> dict[str, Plain]:
 
 def lengths_of(kind: str, split: Split) -> tuple[list[int], str]:
     """(n,) lengths of the inputs, and their unit: words, or characters where no spaces stand between words."""
-    texts = NAMED[kind](DataConfig()).inputs(split.columns)
+    texts = stored_kind(kind).inputs(split.columns)
     words, characters = [len(text.split()) for text in texts], [len(text) for text in texts]
     if sum(characters) > CHARACTERS_OF_WORD * sum(words):
         return characters, "characters"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeft import tasks
 from edgeft.data.dataset import Split
 from edgeft.runtime import Model
 from edgeft.train import metrics
@@ -41,7 +42,7 @@ class Answers:
 class QuestionsJudge(Judge):
     """Predictions are `Answers`."""
 
-    kinds = ("squad",)
+    form = tasks.SQUAD
     lead = "token_f1"
 
     def figures(self, predictions: Answers, split: Split) -> Figures:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeft import tasks
 from edgeft.data.dataset import Split
 from edgeft.runtime import Model
 from edgeft.train import metrics
@@ -41,7 +42,7 @@ class SequenceJudge(Judge):
 class SingleLabelJudge(SequenceJudge):
     """One label a text."""
 
-    kinds = ("single-label",)
+    form = tasks.SINGLE_LABEL
     lead = "accuracy"
 
     def figures(self, predictions: Logits, split: Split) -> Figures:
@@ -63,7 +64,7 @@ class SingleLabelJudge(SequenceJudge):
 class MultiLabelJudge(SequenceJudge):
     """Any number of labels a text."""
 
-    kinds = ("multi-label",)
+    form = tasks.MULTI_LABEL
     lead = "micro_f1"
 
     def figures(self, predictions: Logits, split: Split) -> Figures:
@@ -98,7 +99,7 @@ class RegressionJudge(SequenceJudge):
         deviation: of the training targets from there; 1 where there is none.
     """
 
-    kinds = ("regression",)
+    form = tasks.REGRESSION
     lead = "pearson"
 
     def __init__(self, *arguments: Any) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeft import tasks
 from edgeft.data.dataset import Split
 from edgeft.errors import require
 from edgeft.runtime import Model
@@ -29,7 +30,7 @@ class TagsJudge(Judge):
     tags in the training rows for logits: it gets the most frequent tag.
     """
 
-    kinds = ("tokens",)
+    form = tasks.TOKENS
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)

@@ -90,7 +90,7 @@ def check(config: FinetuneConfig, facts: Facts, task: type[TrainingTask]) -> Non
         require(module, f"for method {config.method}")
     check_memory(config, facts)
     if config.packing and not task.packs:
-        raise RecipeError(f"finetune.packing: does nothing for {', '.join(task.kinds)} rows; leave it off")
+        raise RecipeError(f"finetune.packing: does nothing for {task.form.name} rows; leave it off")
     check_refused(config, task)
     check_head(facts, task)
     if (config.max_length or 0) > facts.positions:
@@ -99,7 +99,7 @@ def check(config: FinetuneConfig, facts: Facts, task: type[TrainingTask]) -> Non
             "that the model has positions for"
         )
     if config.label_smoothing and not task.smooths:
-        raise RecipeError(f"finetune.label_smoothing: does nothing for {', '.join(task.kinds)} rows; leave it at 0")
+        raise RecipeError(f"finetune.label_smoothing: does nothing for {task.form.name} rows; leave it at 0")
     if config.dropout is not None and not facts.drops:
         raise ModelError(f"finetune.dropout: a {facts.kind} model has none that edgeft can set; leave it unset")
     if config != without_idle(config):
@@ -130,7 +130,7 @@ def check_head(facts: Facts, task: type[TrainingTask], option: str = "finetune.m
     Raises:
         ModelError: an encoder is to write, a decoder to read a source, or transformers has no such head for it.
     """
-    rows = ", ".join(task.kinds)
+    rows = task.form.name
     if task.auto == "AutoModelForCausalLM" and (facts.reads_only or task.auto not in facts.heads):
         what = "an encoder, which reads and can't write" if facts.reads_only else "no causal language model"
         raise ModelError(
@@ -177,7 +177,7 @@ def check_virtual(config: FinetuneConfig, facts: Facts, task: type[TrainingTask]
         if config.virtual_tokens is not None:
             raise RecipeError(f"finetune.virtual_tokens: method {config.method} has none; leave it unset")
         return
-    if "squad" in task.kinds:
+    if task.lays_windows:
         raise RecipeError(
             f"finetune.method={config.method}: a long context is laid into windows by max_length, in which virtual "
             "tokens count once they are words: the windows would be others than in training; take lora"
@@ -212,7 +212,7 @@ def check_refused(config: FinetuneConfig, task: type[TrainingTask]) -> None:
     for name, shown in asked.items():
         if name in task.refuses:
             raise RecipeError(
-                f"finetune.{shown}: a model for {', '.join(task.kinds)} rows has no head apart from its word "
+                f"finetune.{shown}: a model for {task.form.name} rows has no head apart from its word "
                 "embeddings that could train first or alone; take full, lora, dora, rslora, qlora or ia3"
             )
 

@@ -8,25 +8,10 @@ from edgeft.artifact import Manifest
 from edgeft.data.dataset import Dataset
 from edgeft.errors import ArtifactError
 from edgeft.recipe import TrainingConfig
+from edgeft.tasks import find_form, load_part
 from edgeft.train.tasks.base import Items, TrainingTask
-from edgeft.train.tasks.chats import Messages
-from edgeft.train.tasks.embeddings import Embeddings
-from edgeft.train.tasks.generation import PlainText, PromptCompletion
-from edgeft.train.tasks.pairs import Pairs
-from edgeft.train.tasks.questions import Questions
-from edgeft.train.tasks.sequences import MultiLabel, Regression, SingleLabel
-from edgeft.train.tasks.tags import Tags
 
-__all__ = ["Items", "SingleLabel", "TrainingTask", "class_of", "of", "of_artifact"]
-
-KNOWN: dict[str, type[TrainingTask]] = {
-    kind: task
-    for task in (
-        *(SingleLabel, MultiLabel, Regression, Tags, Questions, Embeddings),
-        *(PlainText, PromptCompletion, Messages, Pairs),
-    )
-    for kind in task.kinds
-}
+__all__ = ["Items", "TrainingTask", "class_of", "of", "of_artifact"]
 
 
 def class_of(kind: str) -> type[TrainingTask]:
@@ -35,7 +20,8 @@ def class_of(kind: str) -> type[TrainingTask]:
     Args:
         kind: as dataset.json names it.
     """
-    return KNOWN[kind]
+    task: type[TrainingTask] = load_part(find_form(kind), "training")
+    return task
 
 
 def of_artifact(dataset: Dataset, manifest: Manifest, config: TrainingConfig | None = None) -> TrainingTask:

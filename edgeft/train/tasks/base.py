@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from edgeft.data.dataset import Dataset, Split
+from edgeft.data.formats import Columns, stored_kind
 from edgeft.models import model_folder
 from edgeft.recipe import TrainingConfig
 from edgeft.train.judges import Judge
@@ -45,7 +46,7 @@ class Items:
 
 
 class TrainingTask(Judge):
-    """One task on one dataset; a subclass a form of rows, named by `kinds`, beside the judge of its predictions.
+    """One task on one dataset; a subclass a form of rows, beside the judge of its predictions.
 
     Args:
         dataset: the rows and the labels.
@@ -60,13 +61,12 @@ class TrainingTask(Judge):
         packs: whether several rows can share an item.
         timed: whether `predict` does what an answer takes, and no more.
         refuses: methods and options that mean nothing for it.
-        ships: whether what is trained can become an artifact.
         answer: what logits are about: one of several, several at once, a number.
         vocabulary: whether it is one of all tokens.
         of_tokens: whether targets are tokens, or places among them, so that another tokenizer has other targets.
-        unlabelled: whether a text without label can be an item.
-        distills: whether a student can learn from a teacher of this task.
         pairs: whether a row is two texts.
+        lays_windows: whether a long context is laid into windows by max_length.
+        long_texts_become_items: whether what is longer than max_length becomes further items, so that nothing is cut.
         loose: whether training cuts a row otherwise than the runtime, which may cost a row a token or two.
     """
 
@@ -76,13 +76,12 @@ class TrainingTask(Judge):
     packs: ClassVar[bool] = False
     timed: ClassVar[bool] = True
     refuses: ClassVar[tuple[str, ...]] = ()
-    ships: ClassVar[bool] = False
     answer: ClassVar[Literal["one", "several", "number"]] = "one"
     vocabulary: ClassVar[bool] = False
     of_tokens: ClassVar[bool] = False
-    unlabelled: ClassVar[bool] = False
-    distills: ClassVar[bool] = True
     pairs: ClassVar[bool] = False
+    lays_windows: ClassVar[bool] = False
+    long_texts_become_items: ClassVar[bool] = False
     loose: ClassVar[bool] = False
 
     def __init__(self, dataset: Dataset, tokenizer: Any, max_length: int, config: TrainingConfig) -> None:
@@ -93,6 +92,11 @@ class TrainingTask(Judge):
     def head(cls, labels: Sequence[str]) -> model_folder.Head:
         """What the model answers with; `labels` are the dataset's, of which some tasks have none."""
         return model_folder.Head(cls.auto, list(labels) or None)
+
+    @classmethod
+    def measured_texts(cls, columns: Columns, tokenizer: Any) -> list[list[str]]:
+        """The texts whose tokens decide `max_length`, one list for each side of a row."""
+        return [stored_kind(cls.form.name).inputs(columns)]
 
     @classmethod
     def scored(cls, labels: Sequence[str]) -> str:
@@ -172,7 +176,7 @@ class TrainingTask(Judge):
         """How good a look was; higher is better. The lower loss decides between equals."""
         return figures[self.lead] - TIE * figures.get("nll", 0.0)
 
-    # --------------------------------------------------------------------------- of an artifact, where the task `ships`
+    # --------------------------------------------------------------------------- of an artifact, where the form can ship
 
     def outputs(self, model: Any, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, ...]:
         """What torch has for the `numbers` of the runtime's model, first axis the batch."""

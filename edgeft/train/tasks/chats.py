@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from edgeft import tasks
 from edgeft.data.dataset import Split
+from edgeft.data.formats import Columns
 from edgeft.errors import ModelError, require
 from edgeft.train.tasks.generation import Document, LanguageModel
 
@@ -13,7 +15,7 @@ from edgeft.train.tasks.generation import Document, LanguageModel
 class Messages(LanguageModel):
     """Chats in the model's own template; what the assistant says is learnt, with what the template ends it with."""
 
-    kinds = ("messages",)
+    form = tasks.MESSAGES
     cut = "they lose their end"
 
     def __init__(self, *arguments: Any) -> None:
@@ -24,6 +26,12 @@ class Messages(LanguageModel):
                 "the model's tokenizer has no chat template, which messages need; take a chat model, "
                 "or turn the rows into prompt and completion"
             )
+
+    @classmethod
+    def measured_texts(cls, columns: Columns, tokenizer: Any) -> list[list[str]]:
+        if not tokenizer.chat_template:
+            return super().measured_texts(columns, tokenizer)
+        return [[tokenizer.apply_chat_template(chat, tokenize=False) for chat in columns["messages"]]]
 
     def documents(self, split: Split) -> list[Document]:
         found = [self._rendered(chat, row) for row, chat in zip(split.rows, split.columns["messages"], strict=True)]

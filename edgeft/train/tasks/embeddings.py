@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch.nn.functional import normalize
 
+from edgeft import tasks
 from edgeft.data.dataset import Split
 from edgeft.models import shapes
 from edgeft.runtime import Model
@@ -26,11 +27,9 @@ NEAR = 0.98  # a cosine from which on two embeddings of a text are taken for the
 class Embeddings(TrainingTask):
     """Texts without labels; predictions are vectors of length 1, float32 (n, width)."""
 
-    kinds = ("embeddings",)
+    form = tasks.EMBEDDINGS
     auto = "AutoModel"
     adapter = None
-    ships = True
-    distills = False
     lead = "spearman"
 
     def items(self, split: Split, training: bool = False) -> Items:

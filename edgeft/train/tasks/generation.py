@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.functional import cross_entropy
 
+from edgeft import tasks
 from edgeft.data.dataset import SPLITS, Split
 from edgeft.errors import DataError, ModelError
 from edgeft.progress import say
@@ -204,8 +205,9 @@ class PlainText(LanguageModel):
     `max_length` is.
     """
 
-    kinds = ("text",)
+    form = tasks.TEXT
     cut = "they are cut into several items"
+    long_texts_become_items = True
 
     def documents(self, split: Split) -> list[Document]:
         found = [[*self.start, *ids, self.tokenizer.eos_token_id] for ids in self.ids(split.texts)]
@@ -223,7 +225,7 @@ class PromptCompletion(LanguageModel):
     the seam, the completion's alone, because in use the prompt will be a text of its own.
     """
 
-    kinds = ("prompt-completion",)
+    form = tasks.PROMPT_COMPLETION
     cut = "the prompt loses its beginning, down to a quarter of max_length, then the completion its end"
 
     def documents(self, split: Split) -> list[Document]:

@@ -11,7 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.functional import cross_entropy
 
+from edgeft import tasks
 from edgeft.data.dataset import Split
+from edgeft.data.formats import Columns
 from edgeft.errors import require
 from edgeft.models import model_folder
 from edgeft.progress import say
@@ -50,16 +52,19 @@ class Pairs(TrainingTask):
     texts are written and scored when the training is over.
     """
 
-    kinds = ("pairs",)
+    form = tasks.PAIRS
     auto = "AutoModelForSeq2SeqLM"
     adapter = "SEQ_2_SEQ_LM"
     smooths = True
     vocabulary = True
-    distills = False
     of_tokens = True
     timed = False
     refuses = ("head", "gradual_unfreezing")
     lead = "chrf"
+
+    @classmethod
+    def measured_texts(cls, columns: Columns, tokenizer: Any) -> list[list[str]]:
+        return [columns["source"], columns["target"]]
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)

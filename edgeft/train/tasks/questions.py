@@ -55,9 +55,9 @@ class Questions(QuestionsJudge, TrainingTask):
 
     auto = "AutoModelForQuestionAnswering"
     adapter = None  # peft's class for QUESTION_ANS drops the token type ids, without a word; its plain one passes them
-    ships = True
     of_tokens = True
     pairs = True
+    lays_windows = True
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)

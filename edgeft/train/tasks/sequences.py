@@ -42,8 +42,6 @@ class SequenceTask(TrainingTask):
 
     auto = "AutoModelForSequenceClassification"
     adapter = "SEQ_CLS"
-    ships = True
-    unlabelled = True
     problem: ClassVar[str]
 
     @classmethod

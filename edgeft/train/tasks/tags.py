@@ -47,7 +47,6 @@ class Tags(TagsJudge, TrainingTask):
     auto = "AutoModelForTokenClassification"
     adapter = "TOKEN_CLS"
     smooths = True
-    ships = True
     loose = True
 
     def items(self, split: Split, training: bool = False) -> TagItems:
