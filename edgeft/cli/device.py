@@ -132,10 +132,11 @@ def predict(
 def asks_pairs(artifact: Path) -> bool:
     """Whether an artifact is asked questions with contexts, not texts."""
     from edgeft.artifact import read_manifest
-    from edgeft.runtime.loading import KINDS
+    from edgeft.runtime.loading import class_of
+    from edgeft.tasks import FORMS
 
-    kind = KINDS.get(read_manifest(artifact).kind)
-    return kind is not None and kind.pairs
+    form = FORMS.get(read_manifest(artifact).kind)
+    return form is not None and form.can_ship and class_of(form.name).pairs
 
 
 def _with_context(questions: list[str], context: str | None) -> list[Given]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from edgeft import tasks
 from edgeft.data.profile import profile_facts, profile_plots
+from edgeft.data.profile.lengths import WORDS
 from edgeft.printing import visible
 from edgeft.report import facts
 from edgeft.report.blocks import (
@@ -76,7 +77,7 @@ def _headlines(document: Document) -> Iterator[Headline]:
         yield Headline("characters", f"{document['texts']['characters']['median']:,.0f}", "median of the texts")
     name, part = next(iter(document["lengths"]["parts"].items()))
     median = f"{name}, median {part['percentiles']['p50']:,.0f}"
-    yield Headline("p95 tokens" if unit == "tokens" else "p95 words", f"{part['percentiles']['p95']:,.0f}", median)
+    yield Headline("p95 words" if unit == WORDS else f"p95 {unit}", f"{part['percentiles']['p95']:,.0f}", median)
     near = document["near_duplicates"].get("found", {})
     repeats = document["duplicates"]["count"] + sum(part["count"] for part in near.values())
     yield Headline("repeats", f"{repeats:,}", "duplicates and near duplicates")

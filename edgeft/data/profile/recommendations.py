@@ -8,7 +8,7 @@ from typing import Any
 
 from edgeft import tasks
 from edgeft.data.cited import Document
-from edgeft.data.profile.lengths import STEPS
+from edgeft.data.profile.lengths import STEPS, WORDS
 from edgeft.recipe import DataConfig, name_option
 
 MUST, SET, LOOK = "must", "set", "look"  # the data stage refuses; an option; nothing an option can do
@@ -207,7 +207,7 @@ def _personal(found: Document, config: DataConfig) -> Things:
 
 def _lengths(found: Document, config: DataConfig) -> Things:
     measured = found["lengths"]
-    if measured["unit"] != "tokens":
+    if measured["unit"] == WORDS:
         yield _thing(LOOK, "no tokenizer counted the lengths; give --model to know what max_length cuts")
         return
     name, part = next(iter(measured["parts"].items()))

@@ -110,7 +110,8 @@ def _check_out(out: Path) -> None:
 
 
 def _check_kind(folder: Path, manifest: Manifest) -> None:
-    if not tasks.find_form(manifest.kind).can_be_single_file:
+    form = tasks.FORMS.get(manifest.kind)
+    if form is not None and not form.can_be_single_file:
         raise ArtifactError(f"{folder}: a single file is made of text-classification artifacts, not of {manifest.task}")
     cleaning = manifest.inputs.cleaning
     if cleaning:

@@ -16,7 +16,7 @@ from typing import Any
 
 from edgeft import tasks
 from edgeft.bench import machine
-from edgeft.data.profile.lengths import STEPS
+from edgeft.data.profile.lengths import STEPS, WORDS
 from edgeft.data.profile.recommendations import FEW_OF_LABEL
 from edgeft.pipeline.advise.sizes import OPERATIONS, Method, Size, family, read_table
 from edgeft.report import facts
@@ -308,7 +308,7 @@ def problem_of(profile: dict[str, Any]) -> Problem:
         profile: as `edgeft.data.profile.profile` makes it.
     """
     part = next(iter(profile["lengths"]["parts"].values()))
-    words = profile["lengths"]["unit"] != "tokens"
+    words = profile["lengths"]["unit"] == WORDS
     tokens = part["percentiles"]["p95"] * (TOKENS_PER_WORD if words else 1)
     split = profile["splits"]
     counts = [count["train"] for count in split.get("labels", {}).values()]

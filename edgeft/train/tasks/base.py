@@ -176,7 +176,7 @@ class TrainingTask(Judge):
         """How good a look was; higher is better. The lower loss decides between equals."""
         return figures[self.lead] - TIE * figures.get("nll", 0.0)
 
-    # --------------------------------------------------------------------------- of an artifact, where the form can ship
+    # -------------------------------------------------------------------------- of an artifact, where the form can ship
 
     def outputs(self, model: Any, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, ...]:
         """What torch has for the `numbers` of the runtime's model, first axis the batch."""
