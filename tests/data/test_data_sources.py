@@ -95,7 +95,7 @@ def saved(rows, tmp_path):
 def test_a_saved_dataset_with_splits(saved, rows, capsys):
     found = read(f"{saved}/d")
     assert list(zip(found.texts, found.labels, strict=True)) == rows()[:50]
-    assert f"read train, not test; to use one: data.test_file={saved}/d#test" in capsys.readouterr().err
+    assert f"read train, not test; to use one: --set 'data.test_file={saved}/d#test'" in capsys.readouterr().err
     assert read(f"{saved}/d#test").texts == [text for text, _ in rows()[50:]]
     assert sources.local_files(DataConfig(file=f"{saved}/d", test_file=f"{saved}/d#test")) == {
         "file": saved / "d",

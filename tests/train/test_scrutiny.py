@@ -76,10 +76,10 @@ def test_slices_of_one_label_a_row(single: TrainingTask) -> None:
     assert lengths["1-1"] == {"rows": 2, "value": 0.5, "low": 0.0, "high": 1.0, "small": True}
 
 
-def test_a_slice_of_one_row_has_no_width(single: TrainingTask) -> None:
+def test_a_slice_of_one_row_has_the_width_of_wilson(single: TrainingTask) -> None:
     found = look(single, logits(1, 0, 0, 1, 1, 1), all_up)
     assert found["slices"]["by_column"]["country"]["(missing)"] == {
-        "rows": 1, "value": 1.0, "low": 1.0, "high": 1.0, "small": True,
+        "rows": 1, "value": 1.0, "low": pytest.approx(1 / (1 + 1.959964**2)), "high": 1.0, "small": True,
     }  # fmt: skip
 
 
