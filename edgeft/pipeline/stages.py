@@ -13,7 +13,7 @@ from edgeft.recipe import Recipe, StageConfig
 from edgeft.stage import Stage
 from edgeft.stage_folder import Inputs, StageResult
 
-# Name of a stage -> the module whose `run` it is. A module is imported when its stage is asked for.
+# Name of a stage -> the module whose `run` it is, so that a command that runs one stage imports no other.
 MODULES = {
     "data": "edgeft.data.prepare",
     "baseline": "edgeft.train.baseline",
