@@ -42,26 +42,28 @@ def unwrapped(model: Any) -> Any:
     return inside.get_base_model() if hasattr(inside, "get_base_model") else inside
 
 
-def split_frozen(model: torch.nn.Module) -> list[Any]:
-    """Split the weights that don't train among the processes, layer by layer; weights in 4 bits as their bytes.
+def parts_to_split(model: torch.nn.Module) -> list[Any]:
+    """The layers and, last, the model around them, whose frozen weights can be split among processes.
 
     Raises:
         ModelError: the layers aren't found.
         RecipeError: nothing is frozen.
     """
+    if all(parameter.requires_grad for parameter in model.parameters()):
+        raise RecipeError("finetune.shard_frozen: nothing is frozen, so there is nothing to split; take lora or qlora")
+    return [*layers_of(model), unwrapped(model)]
+
+
+def split_frozen(parts: list[Any]) -> None:
+    """Split the weights that don't train among the processes, part by part; weights in 4 bits as their bytes."""
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
-    trains = {parameter for parameter in model.parameters() if parameter.requires_grad}
-    if len(trains) == len(list(model.parameters())):
-        raise RecipeError("finetune.shard_frozen: nothing is frozen, so there is nothing to split; take lora or qlora")
-    device = next(model.parameters()).device.type
-    mesh = init_device_mesh(device, (ranks.world(),))
-    base: Any = model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
-    parts = [*layers_of(model), base]
+    parameters = list(parts[-1].parameters())
+    trains = {parameter for parameter in parameters if parameter.requires_grad}
+    mesh = init_device_mesh(parameters[0].device.type, (ranks.world(),))
     for part in parts:
         fully_shard(part, mesh=mesh, ignored_params=trains)
-    return parts
 
 
 class Processes:
@@ -81,14 +83,17 @@ class Processes:
         self._accelerator: Any = None
         self._sharded: list[Any] = []
         if ranks.world() > 1:
+            # Refused before the processes meet: one that ends then would end those that still join without a word.
+            parts = parts_to_split(model) if shard else []
             from accelerate import Accelerator, DistributedDataParallelKwargs
 
             # Frozen and later unfrozen layers are parameters without a gradient in some steps.
             options = DistributedDataParallelKwargs(find_unused_parameters=True)
             on_cpu = next(model.parameters()).device.type == "cpu"
             self._accelerator = Accelerator(cpu=on_cpu, mixed_precision="no", kwargs_handlers=[options])
-            if shard:
-                self._sharded = split_frozen(model)
+            if parts:
+                split_frozen(parts)
+                self._sharded = parts
             else:
                 self.model = self._accelerator.prepare_model(model)
             torch.manual_seed(seed * ranks.world() + ranks.rank())
