@@ -1,12 +1,16 @@
 """Which tests are slow: those that reach a training, a capture or a process by their fixtures and helpers.
 
-Nobody keeps a list. What a test and its fixtures name is looked up, through the helpers in tests/; a stage says itself
-that torch decides what it writes.
+Nobody keeps a list. What a test and its fixtures name is looked up, through the helpers in tests/ and benchmarks/; a
+stage says itself that torch decides what it writes, and a module of edgeft shows whether it starts processes. A test
+that runs a command in this process names it in words.
 """
 
 from __future__ import annotations
 
 import dis
+import functools
+import multiprocessing
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,10 +23,13 @@ from support_processes import Forked
 
 from edgeft.stage import Stage
 
-TESTS = Path(__file__).parent
-PROCESSES = (subprocess.Popen, subprocess.run)
-# What trains, captures or runs many stages without being a stage.
-PARTS, WHOLES = ("capture", "capture_candidates", "captures"), ("compress", "run_pipeline", "search")
+HELPERS = (Path(__file__).parent, Path(__file__).parents[1] / "benchmarks")
+PROCESSES = (subprocess.Popen, subprocess.run, multiprocessing.get_context, os.fork)
+# What trains, captures, compares thousands of texts or runs many stages without being a stage, by module.
+PARTS = ("capture.capture", "capture.captures", "candidates.capture_candidates", "single_file.write")
+WHOLES = ("run.compress", "run.run_pipeline", "run.search")
+# Commands that train, capture or start processes.
+COMMANDS = {"bench", "compress", "distill", "export", "finetune", "latency", "pipeline", "prune", "search", "update"}
 
 
 def slowness(item: pytest.Item) -> int:
@@ -30,7 +37,18 @@ def slowness(item: pytest.Item) -> int:
     if not isinstance(item, pytest.Function):
         return 0
     fixtures = [one.func for several in item._fixtureinfo.name2fixturedefs.values() for one in several]
-    return max(map(_work_of, (item.function, *fixtures)))
+    runs_command = "run" in item.fixturenames and bool(COMMANDS & set(_words(item.function.__code__)))
+    return max(int(runs_command), *map(_work_of, (item.function, *fixtures)))
+
+
+def _words(constant: Any) -> Iterator[str]:
+    """The strings in a function's code, also those in tuples."""
+    if isinstance(constant, str):
+        yield constant
+    for inside in (
+        constant.co_consts if isinstance(constant, CodeType) else constant if isinstance(constant, tuple) else ()
+    ):
+        yield from _words(inside)
 
 
 _known: dict[FunctionType, int] = {}
@@ -72,15 +90,36 @@ def _work(value: Any) -> int:
     """How much it is to call something."""
     if isinstance(value, Stage):
         return int("torch" in value.libraries)
-    if isinstance(value, FunctionType) and value.__module__.startswith("edgeft."):
-        return 2 * (value.__name__ in WHOLES) or int(value.__name__ in PARTS)
+    module, name = getattr(value, "__module__", None) or "", getattr(value, "__name__", "")
+    if module.startswith("edgeft.") and isinstance(value, FunctionType | type):
+        known = f"{module.rpartition('.')[2]}.{name}"
+        return 2 * (known in WHOLES) or int(known in PARTS or _starts_a_process(value))
     return 2 * (value is Forked) or int(any(value is one for one in PROCESSES))
 
 
+@functools.cache
+def _starts_a_process(value: FunctionType | type) -> bool:
+    """Whether something of edgeft, with what it calls of its own module, starts a process."""
+    known: set[Any] = set()
+    waiting: list[Any] = [value]
+    while waiting:
+        part = waiting.pop()
+        if part in known or getattr(part, "__module__", None) != value.__module__:
+            continue
+        known.add(part)
+        for function in vars(part).values() if isinstance(part, type) else [part]:
+            if isinstance(function, FunctionType):
+                values = [named for named in _named(function) if callable(named)]
+                if any(named is process for named in values for process in PROCESSES):
+                    return True
+                waiting += [named for named in values if isinstance(named, FunctionType | type)]
+    return False
+
+
 def _helpers(value: Any) -> list[Any]:
-    """The functions of something that is defined in tests/."""
+    """The functions of something that is defined in tests/ or benchmarks/."""
     value = getattr(value, "__wrapped__", value)
     file = getattr(sys.modules.get(getattr(value, "__module__", "")), "__file__", None)
-    if file is None or TESTS not in Path(file).parents:
+    if file is None or not set(HELPERS) & set(Path(file).parents):
         return []
     return list(vars(value).values()) if isinstance(value, type) else [value]
