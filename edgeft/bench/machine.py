@@ -8,13 +8,9 @@ import platform
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from edgeft.runtime.machine import threads
+from edgeft.runtime.machine.memory import memory_bytes
 from edgeft.runtime.machine.processor import CPUINFO, cpuinfo, instruction_sets
-
-CGROUP = Path("/sys/fs/cgroup")
-MEMORY_LIMITS = ("memory.max", "memory/memory.limit_in_bytes")  # cgroup v2 and v1
 
 
 def describe() -> dict[str, Any]:
@@ -35,13 +31,6 @@ def describe() -> dict[str, Any]:
     }
 
 
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
-
-
 def processor(path: Path) -> str:
     """The processor's name as the kernel has it, else the architecture."""
     name = cpuinfo(path, "model name", "Model", "Hardware") or platform.processor() or platform.machine()
@@ -57,16 +46,6 @@ def cores() -> dict[str, Any]:
         "quota": threads.container_share(),
         "usable": threads.usable_cores(),
     }
-
-
-def memory_bytes(cgroup: Path = CGROUP) -> int:
-    """Bytes of memory this process may use: the machine's, or its container's where that is less."""
-    limits = [psutil.virtual_memory().total]
-    for file in MEMORY_LIMITS:
-        text = _read(cgroup / file).strip()
-        if text.isdigit() and int(text) > 0:
-            limits.append(int(text))
-    return min(limits)
 
 
 def _versions() -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from edgeft.errors import ArtifactError, UserError, require
 from edgeft.runtime.machine import kernels, processor
-from edgeft.runtime.machine.memory import give_back
+from edgeft.runtime.machine.memory import give_back, memory_bytes
 from edgeft.runtime.machine.threads import container_share, usable_cores
 
 Ids = Sequence[Sequence[int]]
@@ -21,6 +22,8 @@ INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 SLOW_FUSIONS = ("SkipLayerNormFusion",)
 # Of a pass on a CPU, for each thread; the activations of more fall out of the second cache.
 PASS_TOKENS = 128
+# Of the memory this process may use, what all graphs together may take on a CPU; a file from elsewhere could ask for all.
+MEMORY_SHARE = 0.5
 
 
 class Engine:
@@ -69,6 +72,7 @@ class Engine:
                 str(path) if content is None else content,
                 _options(
                     ort,
+                    provider,
                     self.threads,
                     kernels.library() if native and provider == CPU else None,
                     processor.saturates() if exact is None else exact,
@@ -79,8 +83,7 @@ class Engine:
                 disabled_optimizers=list(SLOW_FUSIONS) if provider == CPU else None,
             )
         except Exception as error:  # noqa: BLE001 - its exceptions share no public base class
-            detail = " ".join(str(error).split())[:200]
-            raise ArtifactError(f"{path} can't be loaded by onnxruntime {ort.__version__}: {detail}") from None
+            raise ArtifactError(f"{path} can't be loaded by onnxruntime {ort.__version__}: {_detail(error)}") from None
         self.path = path
         self._session._model_bytes = None  # which it would hold as long as it lives, to start anew on another provider
         give_back()  # what loading took beside the model, several times its bytes where its weights are of 4 bits
@@ -116,18 +119,46 @@ class Engine:
         try:
             return list(self._session.run(outputs, pad(ids, self.pad_token_id, types, longest, self.input_names)))
         except Exception as error:
-            detail = " ".join(str(error).split())[:200]
+            detail = _detail(error)
             batch = f"{len(ids)} x {longest} tokens up to number {max(max(row, default=0) for row in ids)}"
             raise ArtifactError(f"{self.path} can't answer {batch}: {detail}") from error
 
 
-def _options(ort: Any, threads: int, library: Path | None, exact: bool, spinning: bool, profile: Path | None) -> Any:
+def _detail(error: Exception) -> str:
+    """What onnxruntime says, in one line of bounded length."""
+    line = " ".join(str(error).split())
+    if "smaller than requested bytes" in line:
+        return f"it asks for more than {memory_limit_bytes() / 1e9:.1f} GB, what a graph may take of the memory here"
+    return line[:200]
+
+
+def memory_limit_bytes() -> int:
+    """What the graphs of this process may take together, on a CPU."""
+    return int(memory_bytes() * MEMORY_SHARE)
+
+
+@functools.cache
+def _limit_memory(ort: Any) -> bool:
+    """Let onnxruntime refuse what is over the limit, once for the process; False: it has an arena of somebody else's."""
+    arena = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
+    try:
+        ort.create_and_register_allocator(arena, ort.OrtArenaCfg({"max_mem": memory_limit_bytes()}))
+    except Exception:  # noqa: BLE001 - its exceptions share no public base class
+        return False
+    return True
+
+
+def _options(
+    ort: Any, provider: str, threads: int, library: Path | None, exact: bool, spinning: bool, profile: Path | None
+) -> Any:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 4  # what is wrong is said once, by the exception
     options.add_session_config_entry("session.load_model_format", "ONNX")  # what was checked, never guessed from bytes
     options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spinning)))
+    if provider == CPU and _limit_memory(ort):
+        options.add_session_config_entry("session.use_env_allocators", "1")
     if exact:  # u8u8 kernels, which take 1.3 to 1.8 times as long where u8s8 ones are exact too
         options.add_session_config_entry("session.x64quantprecision", "1")
     if library:

@@ -60,7 +60,7 @@ Field = tuple[int, int, int, int]  # number, wire type, then of a varint its val
 def check_graph(content: bytes, name: str) -> None:
     """Refuse a graph that reads other files, has an operator that repeats, or functions that edgeft didn't write.
 
-    What it allocates while it runs isn't bounded.
+    What it allocates while it runs is for the engine to bound.
 
     Args:
         content: of an ONNX file.

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
+import psutil
 import pytest
 from onnx import TensorProto, helper, numpy_helper, parser
 from support_counts import write_artifact
@@ -19,6 +20,7 @@ from edgeft.export.onnx import files, operators
 from edgeft.runtime import graph_check
 from edgeft.runtime.engine import Engine
 from edgeft.runtime.graph_check import BODY_SHA256, body_sha256, check_graph
+from edgeft.runtime.machine.memory import memory_bytes
 
 WEIGHT = np.arange(6, dtype=np.float32).reshape(3, 2)
 
@@ -190,6 +192,24 @@ def test_depth_and_number_of_fields_are_bounded(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(graph_check, "MAX_FIELDS", 20)
     with pytest.raises(ArtifactError, match="has more than 20 fields"):
         check_graph(graph().SerializeToString(), "model.onnx")
+
+
+BOMBS = {
+    "that a file says": "big = Identity(size)",
+    "that grows with the text": "s = Shape(input_ids) \n p = ReduceProd(s) \n big = Mul(p, size)",
+}
+
+
+@pytest.mark.parametrize("kind", BOMBS)
+def test_a_graph_that_asks_for_all_of_the_memory_is_refused_before_it_has_it(kind: str, tmp_path: Path) -> None:
+    lines = f"{BOMBS[kind]} \n c = Expand(weight, big) \n r = ReduceSum(c) \n y = Mul(weight, r)"
+    model = small(lines, "float[one] y", weight=np.ones(1, np.float32), size=np.array([memory_bytes() // 4]))
+    check_graph(model.SerializeToString(), "model.onnx")
+    engine = Engine(tmp_path / "model.onnx", 0, content=model.SerializeToString())
+    before = psutil.Process().memory_info().rss
+    with pytest.raises(ArtifactError, match=r"can't answer 1 x 3 tokens .* asks for more than [\d.]+ GB, what a graph may"):
+        engine.run([[1, 2, 3]], ["y"])
+    assert psutil.Process().memory_info().rss < before + 2**28
 
 
 def test_the_format_of_onnxruntime_is_refused() -> None:
