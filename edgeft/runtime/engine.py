@@ -22,7 +22,7 @@ INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 SLOW_FUSIONS = ("SkipLayerNormFusion",)
 # Of a pass on a CPU, for each thread; the activations of more fall out of the second cache.
 PASS_TOKENS = 128
-# Of the memory this process may use, what all graphs together may take on a CPU; a file from elsewhere could ask for all.
+# Of the memory this process may use, what its graphs together may take on a CPU; a file from elsewhere could take all.
 MEMORY_SHARE = 0.5
 
 
@@ -139,7 +139,7 @@ def memory_limit_bytes() -> int:
 
 @functools.cache
 def _limit_memory(ort: Any) -> bool:
-    """Let onnxruntime refuse what is over the limit, once for the process; False: it has an arena of somebody else's."""
+    """Let onnxruntime refuse what is over the limit, once for the process; False: an application set up its own arena."""
     arena = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
     try:
         ort.create_and_register_allocator(arena, ort.OrtArenaCfg({"max_mem": memory_limit_bytes()}))

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from edgeft.bench import machine
+from edgeft.runtime.machine import memory
 
 
 def test_describes_without_naming() -> None:
@@ -48,10 +49,10 @@ def test_a_machine_without_cpuinfo_still_has_a_name(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("file", ["memory.max", "memory/memory.limit_in_bytes"])
 def test_memory_limit_of_the_container(tmp_path: Path, file: str) -> None:
-    whole = machine.memory_bytes(tmp_path)
+    whole = memory.memory_bytes(tmp_path)
     (tmp_path / file).parent.mkdir(exist_ok=True)
     (tmp_path / file).write_text("64000000\n")
-    assert machine.memory_bytes(tmp_path) == 64_000_000
+    assert memory.memory_bytes(tmp_path) == 64_000_000
     for unlimited in ("max", "9223372036854771712"):
         (tmp_path / file).write_text(unlimited)
-        assert machine.memory_bytes(tmp_path) == whole
+        assert memory.memory_bytes(tmp_path) == whole

@@ -207,7 +207,9 @@ def test_a_graph_that_asks_for_all_of_the_memory_is_refused_before_it_has_it(kin
     check_graph(model.SerializeToString(), "model.onnx")
     engine = Engine(tmp_path / "model.onnx", 0, content=model.SerializeToString())
     before = psutil.Process().memory_info().rss
-    with pytest.raises(ArtifactError, match=r"can't answer 1 x 3 tokens .* asks for more than [\d.]+ GB, what a graph may"):
+    with pytest.raises(
+        ArtifactError, match=r"can't answer 1 x 3 tokens .* asks for more than [\d.]+ GB, what a graph may"
+    ):
         engine.run([[1, 2, 3]], ["y"])
     assert psutil.Process().memory_info().rss < before + 2**28
 

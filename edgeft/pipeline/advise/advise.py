@@ -20,6 +20,7 @@ from edgeft.data.profile.lengths import STEPS, WORDS
 from edgeft.data.profile.recommendations import FEW_OF_LABEL
 from edgeft.pipeline.advise.sizes import OPERATIONS, Method, Size, family, read_table
 from edgeft.report import facts
+from edgeft.runtime.machine.memory import memory_bytes
 from edgeft.train import defaults
 from edgeft.train.defaults import BATCH, GENERATION_EPOCHS, MAX_EPOCHS, MIN_EPOCHS, WANTED_STEPS
 
@@ -92,7 +93,7 @@ class Machine:
 
 def this_machine() -> Machine:
     """Cores, memory and GPU, the latter where torch is installed and finds one."""
-    found = Machine(cores=machine.cores()["usable"], memory_bytes=machine.memory_bytes())
+    found = Machine(cores=machine.cores()["usable"], memory_bytes=memory_bytes())
     if importlib.util.find_spec("torch") is None:
         return found
     import torch
