@@ -139,7 +139,7 @@ def memory_limit_bytes() -> int:
 
 @functools.cache
 def _limit_memory(ort: Any) -> bool:
-    """Let onnxruntime refuse what is over the limit, once for the process; False: an application set up its own arena."""
+    """Let onnxruntime refuse what is over the limit, once for the process; False: the application set up an arena."""
     arena = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
     try:
         ort.create_and_register_allocator(arena, ort.OrtArenaCfg({"max_mem": memory_limit_bytes()}))
