@@ -71,7 +71,7 @@ def selections(logits: Any, labels: Any, options: argparse.Namespace) -> None:
     print("| method | wanted error | held | answered | error of them | nothing answered |\n|---|---|---|---|---|---|")
     for method in ("auto", "vector", "isotonic"):  # the last one is refused in a recipe, and this shows why
         for wanted in options.max_error:
-            config = CalibrateConfig(method=method, max_error=wanted, seed=0)  # type: ignore[arg-type]
+            config = CalibrateConfig(method=method, max_error=wanted, seed=0)
             seen = []
             for places in resplits(len(labels), options.rows, options.resplits):
                 choices = {split: (logits[rows], labels[rows]) for split, rows in places.items()}

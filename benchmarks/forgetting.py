@@ -78,7 +78,7 @@ def accuracies(folder: Path, data: Path, truth: dict[str, str]) -> list[float]:
     return [100 * float(share.mean()) for share in shares]
 
 
-def variants(weight: float, fraction: float) -> dict[str, dict[str, float]]:
+def variants(weight: float, fraction: float) -> dict[str, dict[str, Any]]:
     """The four ways."""
     return {
         "plain": {"ewc_weight": 0.0, "rehearsal_fraction": 0.0},

@@ -98,7 +98,7 @@ def swap_file(folder: Path, random: random.Random, name: str) -> None:
     elif kind == "pipe":
         os.mkfifo(path)
     elif kind != "nothing":
-        path.symlink_to({"link": away, "broken link": "nowhere", "device": "/dev/zero", "itself": name}[kind])
+        path.symlink_to({"link": str(away), "broken link": "nowhere", "device": "/dev/zero", "itself": name}[kind])
 
 
 def change_json(folder: Path, random: random.Random, name: str) -> None:

@@ -21,7 +21,7 @@ import time
 import traceback
 import zipfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pyarrow
@@ -81,7 +81,7 @@ def tables() -> dict[str, bytes]:
         for name, rows in (("plain", plain), ("asked", asked), ("tagged", tagged), ("chats", chats), ("pairs", pairs))
     }
     for ending, mark in (("csv", ","), ("tsv", "\t"), ("csv", ";")):
-        lines = [plain[0].keys(), *(row.values() for row in plain)]
+        lines: list[Iterable[object]] = [plain[0].keys(), *(row.values() for row in plain)]
         made[f"plain{ord(mark)}.{ending}"] = "".join(mark.join(map(str, line)) + "\n" for line in lines).encode()
     made["cells.csv"] = b'tokens,tags\n"[""a"", ""b""]","[""X"", ""O""]"\n' * 1 + b'"[""c""]","[""O""]"\n' * 5
     sink = pyarrow.BufferOutputStream()

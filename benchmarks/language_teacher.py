@@ -29,7 +29,7 @@ def pipeline(folder: Path, files: dict[str, str], model: Path, *settings: str) -
     chosen = [word for setting in (*rows, *TEACHER, *STUDENT, *settings) for word in ("--set", setting)]
     command = ["pipeline", "--data", files["train"], "--model", str(model), "--run-dir", str(folder), *chosen]
     edgeft(*command)
-    return msgspec.json.decode((folder / "artifact" / "manifest.json").read_bytes())
+    return msgspec.json.decode((folder / "artifact" / "manifest.json").read_bytes(), type=dict[str, Any])
 
 
 def row(name: str, manifest: dict[str, Any]) -> str:

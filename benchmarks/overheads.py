@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +118,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--only", nargs="+", choices=("text", "cold", "disk", "memory"))
     chosen = parser.parse_args()
-    parts = {
+    parts: dict[str, Callable[[], object]] = {
         "text": lambda: text_to_answer(chosen.artifact),
         "cold": lambda: cold_start(chosen.artifact, movies.rows()[0][0], 1),
         "disk": lambda: disk(chosen.folder / "environments"),

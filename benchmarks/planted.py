@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import functools
 import json
 import random
 import string
@@ -122,7 +123,7 @@ def duplicates_found(rows: Sequence[Row], rng: random.Random) -> dict[str, Any]:
     similar = [pair for pair in pairs if jaccard(texts[pair[0]], texts[pair[1]]) >= SIMILARITY]
 
     def share(of: Sequence[tuple[int, int]]) -> float:
-        return sum(earlier[max(pair)] >= 0 for pair in of) / len(of)
+        return float(sum(earlier[max(pair)] >= 0 for pair in of) / len(of))
 
     return {
         "planted": len(pairs),
@@ -209,7 +210,7 @@ def _digits(rng: random.Random, count: int) -> str:
 
 def _grouped(value: str, rng: random.Random, separators: str) -> str:
     """In groups of four, or not."""
-    separator = rng.choice(["", *separators])
+    separator: str = rng.choice(["", *separators])
     return separator.join(value[i : i + 4] for i in range(0, len(value), 4))
 
 
@@ -340,6 +341,10 @@ def main() -> None:
     print(json.dumps({"runs": runs, "clean": alarms}))
 
 
+def _personal(kind: str, run: dict[str, Any]) -> str:
+    return f"{run['personal'][kind]:.0%}"
+
+
 def _print(runs: Sequence[dict[str, Any]], alarms: dict[str, Any]) -> None:
     columns: dict[str, Callable[[dict[str, Any]], str]] = {
         "seed": lambda run: str(run["seed"]),
@@ -352,7 +357,7 @@ def _print(runs: Sequence[dict[str, Any]], alarms: dict[str, Any]) -> None:
             f"{run['label_errors']['found']:.0%} at {run['label_errors']['precision']:.0%} precision"
         ),
         "leaks": lambda run: f"{run['leaks']['found']} of {run['leaks']['planted']}",
-        **{kind: lambda run, kind=kind: f"{run['personal'][kind]:.0%}" for kind in [*KINDS, "decoy"]},
+        **{kind: functools.partial(_personal, kind) for kind in [*KINDS, "decoy"]},
     }
     print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
     for run in runs:

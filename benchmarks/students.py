@@ -110,7 +110,7 @@ def sentences(count: int, seed: int) -> list[str]:
 
 def data_of(seed: int, options: argparse.Namespace) -> Path:
     """The data folder of a seed: the teacher's rows, and the sentences beside them."""
-    folder = options.folder / f"data-{options.sentences}-{seed}"
+    folder: Path = options.folder / f"data-{options.sentences}-{seed}"
     if read_result(folder / "data") is None:
         folder.mkdir(parents=True, exist_ok=True)
         texts = movies.write_texts(folder / "sentences.csv", sentences(options.sentences, seed))
@@ -233,7 +233,7 @@ def learnt(settings: Mapping[str, Any], seed: int, options: argparse.Namespace) 
     return 100 * results["prune"].metrics["test"]["accuracy"], alike, divergence(of_teacher, own)
 
 
-def divergence(of_teacher: NDArray[np.float64], own: NDArray[np.float64]) -> float:
+def divergence(of_teacher: NDArray[np.floating], own: NDArray[np.floating]) -> float:
     """The mean KL(teacher || student) of two models' logits, (n, C)."""
     given, wanted = (log_softmax(logits, axis=-1) for logits in (own, of_teacher))
     return float((np.exp(wanted) * (wanted - given)).sum(axis=-1).mean())

@@ -69,7 +69,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
         text = (config.rootpath / file).read_text(encoding="utf-8")
         return "real_run" if re.search(r"\breal_(run|artifact)\b", text) else file
 
-    class ByFile(LoadScopeScheduling):
+    class ByFile(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
         def _split_scope(self, nodeid: str) -> str:
             return group(nodeid.partition("::")[0])
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
+
+T = TypeVar("T")
 
 # Cleaning that a device repeats without any package of an extra.
 CLEANED = (
@@ -63,6 +66,16 @@ def up_and_down() -> list[tuple[str, str]]:
         for filler in fillers
         for word, label in words.items()
     ]
+
+
+def in_turn(*changes: Callable[[T], object]) -> Callable[[T], None]:
+    """Several changes of the same thing as one."""
+
+    def change(thing: T) -> None:
+        for make in changes:
+            make(thing)
+
+    return change
 
 
 def last_json(text: str) -> Any:

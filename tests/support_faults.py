@@ -19,7 +19,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 ROOT = 0
 CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.truncate", "shutil.copyfile")
@@ -76,7 +76,7 @@ class Recorder:
     def __enter__(self) -> Recorder:
         assert not _ACTIVE
         self._look()
-        self._fsync, os.fsync = os.fsync, self._synced
+        self._fsync, os.fsync = os.fsync, cast(Any, self._synced)
         _ACTIVE.append(self)
         return self
 

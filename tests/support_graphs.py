@@ -15,7 +15,7 @@ import onnx
 import pytest
 import support_shared
 from numpy.typing import NDArray
-from onnx import numpy_helper, parser
+from onnx import TensorProto, helper, numpy_helper, parser
 
 from edgeft.errors import ArtifactError
 from edgeft.runtime.machine import kernels, processor
@@ -145,3 +145,27 @@ def check_refused_here(model: onnx.ModelProto, path: Path) -> bool:
 def kinds_of(model: onnx.ModelProto) -> list[str]:
     """The operators of a graph, in order."""
     return [node.op_type for node in model.graph.node]
+
+
+def bag_of_words(labels: int = 2, vocabulary: int = 200) -> onnx.ModelProto:
+    """logits = sum over the row's tokens of a fixed table; the mask leaves padding out."""
+    table = np.random.default_rng(0).normal(size=(vocabulary, labels)).astype(np.float32)
+    nodes = [
+        helper.make_node("Gather", ["table", "input_ids"], ["vectors"]),
+        helper.make_node("Cast", ["attention_mask"], ["mask"], to=TensorProto.FLOAT),
+        helper.make_node("Unsqueeze", ["mask", "last"], ["column"]),
+        helper.make_node("Mul", ["vectors", "column"], ["masked"]),
+        helper.make_node("ReduceSum", ["masked", "middle"], ["logits"], keepdims=0),
+    ]
+    inputs = [
+        helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "tokens"])
+        for name in ("input_ids", "attention_mask")
+    ]
+    outputs = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", labels])]
+    constants = [
+        numpy_helper.from_array(table, "table"),
+        numpy_helper.from_array(np.array([2], dtype=np.int64), "last"),
+        numpy_helper.from_array(np.array([1], dtype=np.int64), "middle"),
+    ]
+    graph = helper.make_graph(nodes, "bag", inputs, outputs, constants)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)

@@ -55,10 +55,10 @@ def dataset_of(kind: str, sizes: tuple[int, int, int] = (24, 12, 8), **others: A
     """A dataset of a kind."""
     from edgeft.data.dataset import Dataset, split_of
 
-    splits = [
+    training, validation, test = (
         split_of(columns_of(kind, size, seed), np.arange(1, size + 1), LABELS[kind]) for seed, size in enumerate(sizes)
-    ]
-    return Dataset(TASKS[kind], LABELS[kind], *splits, unlabelled=[], kind=kind, **others)
+    )
+    return Dataset(TASKS[kind], LABELS[kind], training, validation, test, unlabelled=[], kind=kind, **others)
 
 
 def pair_tokenizer(tokenizer: Any) -> Any:

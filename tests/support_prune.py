@@ -52,7 +52,8 @@ def inputs(labels: bool = False) -> dict[str, Tensor]:
 @torch.no_grad()
 def logits(model: Any) -> Tensor:
     """Of `inputs`."""
-    return model(**inputs()).logits
+    found: Tensor = model(**inputs()).logits
+    return found
 
 
 def words() -> PreTrainedTokenizerFast:

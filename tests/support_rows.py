@@ -20,4 +20,5 @@ def make_rows(columns: dict[str, list[Any]], name: str = "a.csv", **options: Any
 
 
 def places(found: Any) -> list[int]:
-    return np.asarray(found).tolist()
+    numbers: list[int] = np.asarray(found).tolist()
+    return numbers

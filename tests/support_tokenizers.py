@@ -70,7 +70,7 @@ def _plain_bytes(made: Tokenizer) -> Tokenizer:
 
 def _marked() -> tuple[Tokenizer, Any]:
     """BPE that marks a word's inside and its end."""
-    marks = {"continuing_subword_prefix": "##", "end_of_word_suffix": "</w>"}
+    marks: dict[str, Any] = {"continuing_subword_prefix": "##", "end_of_word_suffix": "</w>"}
     made = Tokenizer(models.BPE(unk_token="<unk>", **marks))
     made.pre_tokenizer = pre_tokenizers.Whitespace()
     return made, trainers.BpeTrainer(vocab_size=900, special_tokens=SPECIAL, show_progress=False, **marks)

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from edgeft import artifact, listed_files
+from edgeft import artifact
 from edgeft.artifact import MANIFEST, MODEL, TOKENIZER, InputSpec, Manifest, Quantization
 from edgeft.cleaning import Cleaning
 from edgeft.errors import ArtifactError
+from edgeft.files import file_sha256, open_regular
 
 MINIMAL = Manifest(
     task="text-classification",
@@ -44,7 +45,7 @@ def test_what_was_written_is_read(folder: Path) -> None:
     manifest = check(folder)
     assert manifest.labels == ["a", "b"]
     assert {name: file.bytes for name, file in manifest.files.items()} == {MODEL: 5, TOKENIZER: 2, "golden.json": 2}
-    assert manifest.files[MODEL].sha256 == artifact.file_sha256(folder / MODEL)
+    assert manifest.files[MODEL].sha256 == file_sha256(folder / MODEL)
     assert artifact.total_bytes(manifest) == 7
     assert not list(folder.glob("*.tmp"))
 
@@ -62,6 +63,16 @@ def replace(old: bytes, new: bytes) -> Callable[[Path], object]:
         content = (folder / MANIFEST).read_bytes()
         assert old in content
         (folder / MANIFEST).write_bytes(content.replace(old, new, 1))
+
+    return damage
+
+
+def instead(name: str, make: Callable[[Path], object]) -> Callable[[Path], object]:
+    """Another thing in the place of a file."""
+
+    def damage(folder: Path) -> None:
+        (folder / name).unlink()
+        make(folder / name)
 
     return damage
 
@@ -87,7 +98,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "short graph": (lambda f: (f / MODEL).write_bytes(b"gra"), "model.onnx has 3 bytes instead of 5"),
     "changed graph": (lambda f: (f / MODEL).write_bytes(b"grapf"), r"model.onnx was changed \(its SHA-256 differs\)"),
     "changed extra": (lambda f: (f / "golden.json").write_bytes(b"{}"), "golden.json was changed"),
-    "graph is a folder": (lambda f: ((f / MODEL).unlink(), (f / MODEL).mkdir()), "model.onnx is missing"),
+    "graph is a folder": (instead(MODEL, Path.mkdir), "model.onnx is missing"),
     "unlisted graph": (
         lambda f: artifact.write_manifest(f, MINIMAL, [TOKENIZER]),
         "model.onnx is not listed in the manifest",
@@ -95,32 +106,29 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
 }
 
 
+def linked_manifest(folder: Path) -> None:
+    (folder / MANIFEST).rename(folder / "other")
+    (folder / MANIFEST).symlink_to("other")
+
+
 def link_to_a_copy(folder: Path) -> None:
     (folder / MODEL).rename(folder.parent / "elsewhere")
     (folder / MODEL).symlink_to(folder.parent / "elsewhere")
 
 
-def a_fifo(name: str) -> Callable[[Path], object]:
-    def damage(folder: Path) -> None:
-        (folder / name).unlink()
-        os.mkfifo(folder / name)
-
-    return damage
-
-
 DAMAGES |= {
     "graph is a link to the same bytes": (link_to_a_copy, "model.onnx is a link, and links aren't followed"),
     "graph is a link to nothing": (
-        lambda f: ((f / MODEL).unlink(), (f / MODEL).symlink_to("nothing")),
+        instead(MODEL, lambda path: path.symlink_to("nothing")),
         "model.onnx is a link",
     ),
-    "graph is a pipe": (a_fifo(MODEL), "model.onnx is not a regular file"),
-    "manifest is a pipe": (a_fifo(MANIFEST), "its manifest.json is not a regular file"),
+    "graph is a pipe": (instead(MODEL, os.mkfifo), "model.onnx is not a regular file"),
+    "manifest is a pipe": (instead(MANIFEST, os.mkfifo), "its manifest.json is not a regular file"),
     "manifest is a link": (
-        lambda f: ((f / MANIFEST).rename(f / "other"), (f / MANIFEST).symlink_to("other")),
+        linked_manifest,
         "its manifest.json is a link, and links aren't followed",
     ),
-    "manifest is a folder": (lambda f: ((f / MANIFEST).unlink(), (f / MANIFEST).mkdir()), "its manifest.json is miss"),
+    "manifest is a folder": (instead(MANIFEST, Path.mkdir), "its manifest.json is miss"),
     "manifest without end": (
         lambda f: (f / MANIFEST).write_bytes(b" " * (artifact.MANIFEST_BYTES + 1)),
         "has more than 8,388,608 bytes",
@@ -205,13 +213,13 @@ def test_a_name_that_is_not_of_a_file_beside_the_manifest_is_refused(folder: Pat
 
 
 def test_what_was_compared_is_what_is_given(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    read, open_regular = [], listed_files.open_regular
+    read: list[str] = []
 
     def note(path: Path) -> Any:
         read.append(path.name)
         return open_regular(path)
 
-    monkeypatch.setattr(listed_files, "open_regular", note)
+    monkeypatch.setattr("edgeft.listed_files.open_regular", note)
     contents = artifact.verify_files(folder, artifact.read_manifest(folder), (MODEL,))
     assert contents == {MODEL: b"graph"}
     assert sorted(read) == sorted([MODEL, TOKENIZER, "golden.json"])  # each once

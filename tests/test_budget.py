@@ -23,7 +23,9 @@ from edgeft.errors import RecipeError
     ],
 )
 def test_units(text: str, quantity: str, bound: float) -> None:
-    assert budget.parse(text) == (Limit(quantity=quantity, bound=pytest.approx(bound), text=text.strip()),)
+    (limit,) = budget.parse(text)
+    assert limit == Limit(quantity=quantity, bound=limit.bound, text=text.strip())
+    assert limit.bound == pytest.approx(bound)
 
 
 def test_several_limits_in_their_order() -> None:

@@ -21,6 +21,7 @@ from edgeft.cli import lines
 from edgeft.data.profile import scan
 from edgeft.errors import missing_extra
 from edgeft.recipe import DataConfig
+from edgeft.recipe.spelling import setting
 
 WORDS = (
     "actor ending plot music camera story comedy drama audience director screen silence laughter script evening summer "
@@ -168,7 +169,7 @@ def test_advice_for_a_file_and_for_a_problem_that_is_told(run: Any, rows: Path, 
 def test_commands_carry_what_was_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     config = DataConfig(file=["a b.csv", "c.csv"], task="text-regression", clean=["html"], text_column="body")
-    things = [
+    things: list[dict[str, Any]] = [
         {"level": "set", "option": "data.clean", "value": "duplicates", "why": ""},
         {"level": "set", "option": "data.anonymise", "value": True, "why": ""},
         {"level": "look", "option": "data.clean", "value": "conflicts", "why": ""},
@@ -177,6 +178,7 @@ def test_commands_carry_what_was_set(tmp_path: Path, monkeypatch: pytest.MonkeyP
         "edgeft data 'a b.csv' c.csv --task text-regression --text-column body --clean html --clean duplicates "
         "--anonymise --out data"
     )
+    advice: list[dict[str, Any]]
     advice = [{"option": "finetune.model", "value": "org/m"}, {"option": "finetune.epochs", "value": 3}]
     assert lines.pipeline_line(config, advice, things) == (
         "edgeft pipeline --data 'a b.csv' --data c.csv --model org/m --set task=text-regression "
@@ -185,7 +187,7 @@ def test_commands_carry_what_was_set(tmp_path: Path, monkeypatch: pytest.MonkeyP
     )
 
 
-THINGS = [{"level": "set", "option": "data.balance", "value": "class_weights", "why": ""}]
+THINGS: list[dict[str, Any]] = [{"level": "set", "option": "data.balance", "value": "class_weights", "why": ""}]
 NASTY = (
     *("yes", "null", "~", "2024-01-20", "#", ",", "'", '"', "a: b", "- a", "-x", "--json", "[a]", '["a"]', "{a: 1}"),
     *("1e3", "0x10", "$HOME", "a\nb", "\t", " a ", "!!int 3", "*a", "&a", "%a", "@a", "...", "---", "=", "a b, c", "é"),
@@ -214,6 +216,7 @@ def recipe_back(line: str) -> recipe.Recipe:
 def listed(config: DataConfig) -> DataConfig:
     """With files in lists, as one file in a list is that file."""
     names = ("file", "validation_file", "test_file")
+    files: dict[str, Any]
     files = {name: [value] if isinstance(value := getattr(config, name), str) else value for name in names}
     return dataclasses.replace(config, **files)
 
@@ -242,16 +245,17 @@ def test_every_printed_value_comes_back(
     wanted = dataclasses.replace(config, balance="class_weights")
     assert listed(read_back(lines.advise_line(config))[0]) == config
     assert listed(read_back(lines.data_line(config, THINGS))[0]) == wanted
+    advice: list[dict[str, Any]]
     advice = [{"option": "finetune.model", "value": column}, {"option": "finetune.epochs", "value": 3}]
     found = recipe_back(lines.pipeline_line(config, advice, THINGS))
     assert (listed(found.data), found.finetune.model, found.finetune.epochs) == (wanted, column, 3)
 
 
 def test_texts_are_quoted_so_that_a_person_can_read_them() -> None:
-    assert lines.setting("data.text_column", "yes") == 'data.text_column="yes"'
-    assert lines.setting("data.test_file", ["a, b.csv", "c.csv"]) == 'data.test_file=["a, b.csv", "c.csv"]'
-    assert lines.setting("data.anonymise", True) == "data.anonymise=true"
-    assert "\n" not in lines.setting("data.text_column", "a\nb")
+    assert setting("data.text_column", "yes") == 'data.text_column="yes"'
+    assert setting("data.test_file", ["a, b.csv", "c.csv"]) == 'data.test_file=["a, b.csv", "c.csv"]'
+    assert setting("data.anonymise", True) == "data.anonymise=true"
+    assert "\n" not in setting("data.text_column", "a\nb")
 
 
 def test_the_folder_that_is_suggested_is_a_new_one(

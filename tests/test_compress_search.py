@@ -35,6 +35,7 @@ from edgeft.search.budgeted.ranking import Row
 from edgeft.search.budgeted.results import Found
 from edgeft.search.budgeted.trial import Follower, optimistic
 from edgeft.search.space import Choices, Range
+from edgeft.search.study import distribution
 from edgeft.stage_folder import read_result
 from edgeft.train import tasks
 from edgeft.train.loop.watch import Training
@@ -507,11 +508,12 @@ def test_before_training_layers_compete_as_they_will(taught: Path, tmp_path: Pat
 
 
 def test_no_options_are_tried_twice_and_the_seed_decides() -> None:
+    where: dict[str, Choices | Range]
     where = {"a": Choices((1, 2, 3)), "b": Choices((None, 5)), "c": Range(0.0, 1.0, False, 0.5, False)}
     courses = []
     for _ in range(2):
         study = optuna.create_study(directions=run.DIRECTIONS, sampler=sampler.BudgetSampler(7, where))
-        there = {path: run.distribution(options) for path, options in where.items()}
+        there = {path: distribution(options) for path, options in where.items()}
         for number in range(18):
             trial = study.ask(there)
             # A process of its own for each trial chooses the same.

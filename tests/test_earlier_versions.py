@@ -68,7 +68,7 @@ def test_the_result_of_an_earlier_stage_is_read(earlier: Path, stage: str) -> No
 
 
 def test_an_earlier_recipe_is_read(earlier: Path) -> None:
-    chosen = recipe.load(earlier / "run" / "recipe.yaml")
+    chosen = recipe.load(str(earlier / "run" / "recipe.yaml"))
     assert chosen.finetune.method == "lora"
     assert chosen.data.text_column == "review"
 

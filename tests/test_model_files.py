@@ -16,6 +16,7 @@ import psutil
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from support import in_turn
 from test_models import tiny, words
 
 from edgeft.errors import ModelError
@@ -219,7 +220,7 @@ ELEMENTS = sum(parameter.numel() for parameter in tiny().parameters())
         ),
         (sharded(lambda index: index.update(weight_map=[1])), "not an index of weights"),
         (sharded(lambda index: index.update(weight_map={})), "names no weights"),
-        (lambda place: (sharded(twice=True)(place), other_values(place)), "with other values; .* names model-1"),
+        (in_turn(sharded(twice=True), other_values), "with other values; .* names model-1"),
         (lambda place: (sharded()(place), file(model_files.INDEX, "{")(place)), "not an index of weights"),
         (lambda place: (sharded()(place), (place / model_files.INDEX).unlink()), "is one part of the weights"),
         (file(model_files.WEIGHTS, struct.pack("<Q", 10**15) + b"{}"), "its head is said to be 1,000,000,000,000,000"),

@@ -54,7 +54,8 @@ def words(**special: str) -> PreTrainedTokenizerFast:
 @torch.no_grad()
 def logits(model: Any) -> torch.Tensor:
     ids = torch.tensor([[3, 4, 5, 6, 7, 8], [9, 10, 11, 12, 0, 0]])
-    return model(input_ids=ids, attention_mask=(ids != 0).long()).logits
+    found: torch.Tensor = model(input_ids=ids, attention_mask=(ids != 0).long()).logits
+    return found
 
 
 def content(folder: Path) -> dict[str, bytes]:

@@ -77,7 +77,9 @@ def test_the_run_says_its_own_metric_everywhere(shipped: tuple[str, Path, str]) 
     lead, second = tasks.class_of(kind).lead_of(names), SECONDS[kind]
     assert f"pipeline: baseline: nothing for {kind} rows, left out" in said
     assert not (folder / "baseline").exists()
-    assert edgeft.stage_folder.read_result(folder / "prune").metrics["kept"] == 0
+    pruned = edgeft.stage_folder.read_result(folder / "prune")
+    assert pruned is not None
+    assert pruned.metrics["kept"] == 0
     manifest = edgeft.load(folder / "artifact").manifest
     for name in ("teacher", "artifact"):
         assert {lead, second} <= set(manifest.metrics[name])

@@ -264,7 +264,7 @@ def test_workers_end_with_the_process_that_started_them(whole: Found, chosen: Re
     work(job)  # takes no trial
     assert len(opened(whole.folder).trials) == 8
     with pytest.raises(KeyboardInterrupt):
-        Follower(opened(whole.folder).trials[0], set(), job).logged(1, {})  # type: ignore[arg-type]
+        Follower(opened(whole.folder).trials[0], set(), job).logged(1, {})
 
 
 # ----------------------------------------------------------------------------------------------- what must not decide

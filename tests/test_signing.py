@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import in_turn
 from support_counts import write_artifact
 
 import edgeft
@@ -20,6 +21,7 @@ from edgeft import artifact, signing, stage_folder
 from edgeft.artifact import MANIFEST
 from edgeft.bench.harness.subjects import remote
 from edgeft.errors import ArtifactError, EdgeftError, MissingExtraError, UserError
+from edgeft.files import file_sha256
 from edgeft.serve import ServeSettings
 from edgeft.serve.fake import FakeModel
 from edgeft.serve.service import Service
@@ -87,7 +89,7 @@ def test_keys_and_signatures_are_openssls(signed: Signed) -> None:
     assert "Verified Successfully" in openssl(*check, signed.root / "theirs.pub")
     model = edgeft.load(signed.folder, trusted=[signed.root / "theirs.pub"])
     openssl("pkey", "-in", theirs, "-pubout", "-outform", "DER", "-out", signed.root / "theirs.der")
-    assert model.signer == artifact.file_sha256(signed.root / "theirs.der")
+    assert model.signer == file_sha256(signed.root / "theirs.der")
 
 
 def test_a_key_is_its_owners_alone_and_never_written_over(signed: Signed) -> None:
@@ -149,7 +151,7 @@ def flipped_signature(signed: Signed) -> None:
 REFUSED: dict[str, tuple[Callable[[Signed], object], str]] = {
     "no signature": (without_signature, r"is not signed: it has no manifest.sig.*edgeft sign .* --key FILE$"),
     "a link": (linked_signature, "is a link, and links aren't followed"),
-    "a folder": (lambda s: (without_signature(s), (s.folder / SIGNATURE).mkdir()), "manifest.sig"),
+    "a folder": (in_turn(without_signature, lambda s: (s.folder / SIGNATURE).mkdir()), "manifest.sig"),
     "empty": (lambda s: (s.folder / SIGNATURE).write_bytes(b""), "has 0 bytes, and an Ed25519 signature has 64"),
     "too long": (lambda s: (s.folder / SIGNATURE).write_bytes(bytes(10**6)), "has more than 64 bytes"),
     "a stranger's": (lambda s: s.sign(s.stranger), "is not by a trusted key"),

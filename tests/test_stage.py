@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import shutil
 import signal
 import subprocess
@@ -247,11 +248,12 @@ def test_the_stages_declare_what_decides_them() -> None:
 def test_a_tampered_output_runs_again(counted: Fixture, damage: str) -> None:
     counted.run()
     model = counted.out / "model.txt"
-    {
+    damages: dict[str, Callable[[], object]] = {
         "change": lambda: model.write_text("x"),
         "remove": model.unlink,
         "add": lambda: (counted.out / "more.txt").write_text("x"),
-    }[damage]()
+    }
+    damages[damage]()
     counted.run()
     assert counted.runs == 2
     assert names(counted.out) == {"model.txt", COMPLETE}
@@ -536,9 +538,9 @@ def test_python_and_what_writes_weights_are_part_of_the_key(monkeypatch: pytest.
     reading = Stage(name="data", fill=lambda *_: {}, libraries=keys.READING)
     assert {"python", "safetensors", "optimum"} <= set(training.ingredients(StageConfig(), {}).libraries)
     before = [one.key(StageConfig(), {}) for one in (training, reading)]
-    minor = keys.platform.python_version_tuple()[:2]
-    monkeypatch.setattr(keys.platform, "python_version_tuple", lambda: (*minor, "99"))
+    minor = platform.python_version_tuple()[:2]
+    monkeypatch.setattr(platform, "python_version_tuple", lambda: (*minor, "99"))
     assert [one.key(StageConfig(), {}) for one in (training, reading)] == before
-    monkeypatch.setattr(keys.platform, "python_version_tuple", lambda: ("3", "99", "0"))
+    monkeypatch.setattr(platform, "python_version_tuple", lambda: ("3", "99", "0"))
     assert not {one.key(StageConfig(), {}) for one in (training, reading)} & set(before)
-    assert keys.versions()["python"] == keys.platform.python_version()
+    assert keys.versions()["python"] == platform.python_version()

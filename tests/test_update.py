@@ -24,6 +24,7 @@ from edgeft.stage_folder import digest, read_result
 from edgeft.train.forgetting import REHEARSAL_FRACTION
 from edgeft.train.loop import checkpoints
 from edgeft.train.metrics import bootstrap
+from edgeft.train.metrics.slices import MOST
 
 Rows = list[tuple[str, str]]
 Command = Callable[..., tuple[int, str, str]]
@@ -399,7 +400,7 @@ def test_parts_by_value_are_the_most_frequent_ones() -> None:
     assert {value: places.tolist() for value, places in found.items()} == {"b": [1, 3, 4], "a": [0, 1]}
     assert list(found) == ["b", "a"]
     many = compare_teachers.by_value([{str(number)} for number in range(100)] + [{"99"}])
-    assert len(many) == compare_teachers.MOST
+    assert len(many) == MOST
     assert many["99"].tolist() == [99, 100]
 
 

@@ -137,9 +137,9 @@ def dataset(kind: str, columns: dict[str, list[Any]] | None = None, repeats: int
     columns = columns or rows_of(kind)
     count = len(next(iter(columns.values())))
     training = split_of({name: cells * repeats for name, cells in columns.items()}, np.arange(count * repeats) + 1, [])
-    others = [split_of(columns, np.arange(count) + 1, []) for _ in range(2)]
+    validation, test = (split_of(columns, np.arange(count) + 1, []) for _ in range(2))
     task = "text2text-generation" if kind == "pairs" else "text-generation"
-    return Dataset(task, [], training, *others, unlabelled=[], kind=kind)
+    return Dataset(task, [], training, validation, test, unlabelled=[], kind=kind)
 
 
 def data_folder(folder: Path, kind: str, repeats: int = 1) -> Path:

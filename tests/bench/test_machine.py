@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from edgeft.bench import machine
-from edgeft.runtime.machine import memory
+from edgeft.runtime.machine import memory, processor
 
 
 def test_describes_without_naming() -> None:
@@ -39,12 +39,12 @@ def test_reads_the_processor(tmp_path: Path, cpuinfo: str, name: str, sets: list
     file = tmp_path / "cpuinfo"
     file.write_text(cpuinfo)
     assert machine.processor(file) == name
-    assert machine.instruction_sets(file) == sets
+    assert processor.instruction_sets(file) == sets
 
 
 def test_a_machine_without_cpuinfo_still_has_a_name(tmp_path: Path) -> None:
     assert machine.processor(tmp_path / "none")
-    assert machine.instruction_sets(tmp_path / "none") == []
+    assert processor.instruction_sets(tmp_path / "none") == []
 
 
 @pytest.mark.parametrize("file", ["memory.max", "memory/memory.limit_in_bytes"])

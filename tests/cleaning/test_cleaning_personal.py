@@ -91,7 +91,8 @@ def a_phone(generator: random.Random) -> str:
     )
     formats = phonenumbers.PhoneNumberFormat
     national = [formats.NATIONAL] if region == "US" else []
-    written = phonenumbers.format_number(varied, generator.choice((formats.INTERNATIONAL, formats.E164, *national)))
+    form = generator.choice((formats.INTERNATIONAL, formats.E164, *national))
+    written: str = phonenumbers.format_number(varied, form)
     return generator.choice((written, written.replace(" ", "-"), written.replace("-", ".")))
 
 

@@ -154,6 +154,7 @@ def test_markup_without_end_settles_and_stays_settled() -> None:
         assert WHOLE(WHOLE(text)) == WHOLE(text)
 
 
+HOSTILE: tuple[str, ...]
 HOSTILE = ("<", "&", "&amp;", "amp;", "<a ", '<a "', "<!--", "<script>", "<b>", "http://", "www.", ")", "http://a)")
 HOSTILE += ("\x1b[1", "\u200d", "\x00", "\ud83d", "\u00c3", "\u00c3\u0192\u00c2\u00a9", "\u0301", "[", "\u0130", " ")
 HOSTILE += ("1", "1 ", "4111 ", "1.1.1.1 ", "a@", "a@b.", "(", "+", "::", "f:", "GB82 ", "sk-", "eyJa.", "password=")

@@ -25,7 +25,7 @@ from edgeft.export.onnx import graph, operators
 from edgeft.models import model_folder
 from edgeft.recipe import ExportConfig
 from edgeft.runtime.engine import Engine
-from edgeft.runtime.loading import load_tokenizer
+from edgeft.runtime.tokenization import load_tokenizer
 
 TEXT_IDS = [[2, 5, 9, 11, 3], [2, 7, 3]]
 

@@ -148,7 +148,9 @@ def ranges_of(model: onnx.ModelProto, path: Path, ids: list[list[int]]) -> dict[
 
 
 def gelu(values: NDArray[Any]) -> NDArray[np.float64]:
-    return np.vectorize(lambda value: 0.5 * value * (1 + math.erf(value / math.sqrt(2))))(values.astype(np.float64))
+    slow = np.vectorize(lambda value: 0.5 * value * (1 + math.erf(value / math.sqrt(2))))
+    found: NDArray[np.float64] = slow(values.astype(np.float64))
+    return found
 
 
 def slow_int8(
@@ -304,7 +306,7 @@ def test_rounding_to_4_bits_by_hand() -> None:
     table[0, :4] = [-8, 7, 2.6, -0.4]
     table[0, 32:36] = [4, -4, 1.2, 0.1]  # the first of the largest is -8 steps, so a step is -0.5
     values, scale = rounded_blocks(table)
-    assert (values.dtype, scale.dtype) == (np.int8, np.float16)
+    assert (values.dtype, scale.dtype) == (np.dtype(np.int8), np.dtype(np.float16))
     assert scale.tolist() == [[1, -0.5], [0, 0]]
     assert values[0, :4].tolist() == [-8, 7, 3, 0]
     assert values[0, 32:36].tolist() == [-8, 7, -2, 0]  # 8 steps up is one more than there are

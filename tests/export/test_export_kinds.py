@@ -312,7 +312,7 @@ def test_a_kind_of_tomorrow_is_refused(kind_root: Any, tmp_path: Path) -> None:
 
 
 def test_agreement_of_numbers_is_within_a_tenth_of_their_deviation(tiny_tokenizer: Any) -> None:
-    task = tasks.of(dataset_of("regression"), tiny_tokenizer, MAX_LENGTH, TrainingConfig())
+    task: Any = tasks.of(dataset_of("regression"), tiny_tokenizer, MAX_LENGTH, TrainingConfig())
     before = np.zeros((4, 1), np.float32)
     now = np.array([[0.0], [0.09], [0.11], [-0.2]], np.float32) * np.float32(task.deviation)
     assert task.agreement(before, now) == 0.5

@@ -68,7 +68,7 @@ def close(found: Any, expected: Any) -> float:
         assert len(found) == len(expected)
         return max((close(*pair) for pair in zip(found, expected, strict=True)), default=0.0)
     assert {**found, "score": 0} == {**expected, "score": 0}
-    return abs(found["score"] - float(expected["score"]))
+    return abs(float(found["score"]) - float(expected["score"]))
 
 
 PIPES: dict[str, tuple[str, str, list[dict[str, Any]]]] = {

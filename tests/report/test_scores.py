@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
@@ -30,7 +32,7 @@ def test_the_error_by_chance_is_that_of_drawn_truths() -> None:
     expected = 0.0
     for truth in range(8):
         right = [bool(truth >> place & 1) for place in range(3)]
-        chance = np.prod([own if hit else 1 - own for own, hit in zip(confidence, right, strict=True)])
+        chance = math.prod([own if hit else 1 - own for own, hit in zip(confidence, right, strict=True)])
         expected += chance * abs(sum(right) - sum(confidence)) / 3
     probabilities = np.array([[own, 1 - own] for own in confidence])
     assert scores.chance_error(probabilities, 1, draws=20_000) == pytest.approx(expected, abs=0.003)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_report import NOBODY, make, parse
+from support_report import NOBODY, make, parse
 
 from edgeft.report import facts, run_report, slice_sections
 from edgeft.report.run_report import render

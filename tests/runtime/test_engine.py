@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper, parser
+from onnx import parser
+from support_graphs import bag_of_words
 
 from edgeft import artifact
 from edgeft.artifact import Calibration, InputSpec, Manifest, Quantization, Selective
@@ -25,30 +26,6 @@ from edgeft.runtime.engine import Engine, pad
 from edgeft.runtime.loading import assemble
 from edgeft.runtime.machine import threads
 from edgeft.runtime.model import length_sorted
-
-
-def bag_of_words(labels: int = 2, vocabulary: int = 200) -> onnx.ModelProto:
-    """logits = sum over the row's tokens of a fixed table; the mask leaves padding out."""
-    table = np.random.default_rng(0).normal(size=(vocabulary, labels)).astype(np.float32)
-    nodes = [
-        helper.make_node("Gather", ["table", "input_ids"], ["vectors"]),
-        helper.make_node("Cast", ["attention_mask"], ["mask"], to=TensorProto.FLOAT),
-        helper.make_node("Unsqueeze", ["mask", "last"], ["column"]),
-        helper.make_node("Mul", ["vectors", "column"], ["masked"]),
-        helper.make_node("ReduceSum", ["masked", "middle"], ["logits"], keepdims=0),
-    ]
-    inputs = [
-        helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "tokens"])
-        for name in ("input_ids", "attention_mask")
-    ]
-    outputs = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", labels])]
-    constants = [
-        numpy_helper.from_array(table, "table"),
-        numpy_helper.from_array(np.array([2], dtype=np.int64), "last"),
-        numpy_helper.from_array(np.array([1], dtype=np.int64), "middle"),
-    ]
-    graph = helper.make_graph(nodes, "bag", inputs, outputs, constants)
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
 
 
 @pytest.fixture
@@ -206,7 +183,7 @@ def test_many_texts_are_answered_as_they_are_read(folder: Path, monkeypatch: pyt
 
 def test_a_text_that_is_none_is_named(folder: Path) -> None:
     with pytest.raises(UserError, match="text 1 is NoneType, expected str"):
-        load(folder)(["a", None])  # type: ignore[list-item]
+        load(folder)(["a", None])
 
 
 def test_a_truncated_graph_and_an_absent_provider_are_one_line_errors(folder: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 from edgeft.errors import ArtifactError
 from edgeft.export.onnx import operators
 from edgeft.runtime.engine import Engine
-from edgeft.runtime.machine import built, kernels
+from edgeft.runtime.machine import kernels
 
 Floats = NDArray[np.float32]
 
@@ -250,7 +251,7 @@ def test_as_many_numbers_in_another_shape_are_refused(
         if value.name == name:
             value.CopyFrom(helper.make_tensor_value_info(name, TensorProto.FLOAT, [None] * len(shape)))
     onnx.save(model, operator.path)
-    feeds = {name: numbers(shape, 0)} if name in operator.feeds else {}
+    feeds: dict[str, Any] = {name: numbers(shape, 0)} if name in operator.feeds else {}
     with pytest.raises(Exception, match=f"edgeft: .*{line}") as caught:
         operator.run(True, **feeds)
     assert "\n" not in str(caught.value)
@@ -354,5 +355,5 @@ def test_heads_that_no_model_has_are_refused(tmp_path: Path, heads: int) -> None
 def test_a_library_that_is_none_of_ours_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "other.so").write_bytes(b"no library")
     found = SimpleNamespace(origin=str(tmp_path / "other.so"))
-    monkeypatch.setattr(built.importlib.util, "find_spec", lambda _: found)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: found)
     assert kernels.library.__wrapped__() is None

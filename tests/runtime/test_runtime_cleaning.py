@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 import onnx
 import pytest
-from test_engine import bag_of_words
+from support_graphs import bag_of_words
 
 from edgeft import artifact
 from edgeft.artifact import InputSpec, Manifest, Quantization

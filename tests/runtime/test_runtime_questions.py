@@ -60,7 +60,7 @@ def test_one_window_is_decoded_as_transformers_does(
     window = Window(ids=[0] * 7, text=CONTEXT, first=3, offsets=OFFSETS)
     found = reader(longest, impossible).decode([window], [tuple(sides)])
     own = [True, False, False, True, True, True, True]
-    score, begins, ends = of_transformers(*sides, own, longest, impossible)
+    score, begins, ends = of_transformers(sides[0], sides[1], own, longest, impossible)
     assert found["score"] == pytest.approx(score, rel=1e-6)
     sums = sums_of(sides, longest)
     if impossible and max(sums) == sides[0][0] + sides[1][0]:  # as good as no answer: either of them is right

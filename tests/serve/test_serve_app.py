@@ -214,7 +214,7 @@ def test_unknown_route_and_method() -> None:
 
 @pytest.mark.parametrize("given", [None, "", "Bearer", "Bearer wrong", "hunter2", "Basic hunter2", "Bearer hünter2"])
 def test_wrong_or_missing_token(given: str | None) -> None:
-    headers = {"Authorization": given.encode()} if given is not None else {}
+    headers = {b"Authorization": given.encode()} if given is not None else {}
     with client_of(token="hunter2") as client:
         for response in (
             client.post("/v1/predict", json={"text": SECRET}, headers=headers),
@@ -226,7 +226,7 @@ def test_wrong_or_missing_token(given: str | None) -> None:
 
 def test_right_token_and_open_probes() -> None:
     with client_of(token="hünter2") as client:
-        headers = {"Authorization": "Bearer hünter2".encode()}
+        headers = {b"Authorization": "Bearer hünter2".encode()}
         assert client.post("/v1/predict", json={"text": "x"}, headers=headers).status_code == 200
         assert client.get("/v1/model", headers=headers).status_code == 200
         assert client.get("/healthz").status_code == 200

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import re
 import threading
 import time
@@ -25,7 +26,8 @@ def until_free(worker: Worker) -> None:
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         try:
-            return worker.submit(lambda: None).result(30)
+            worker.submit(lambda: None).result(30)
+            return
         except OverloadedError:
             time.sleep(0.01)
     raise AssertionError("no slot came back")
@@ -33,7 +35,7 @@ def until_free(worker: Worker) -> None:
 
 def test_answers_in_order_of_submission() -> None:
     worker = started()
-    futures = [worker.submit(lambda number=number: number) for number in range(4)]
+    futures = [worker.submit(functools.partial(int, number)) for number in range(4)]
     assert [future.result(30) for future in futures] == [0, 1, 2, 3]
     assert worker.stop(5)
 

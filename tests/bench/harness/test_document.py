@@ -310,6 +310,7 @@ def test_the_gate_passes_what_is_equal(found: dict[str, Any]) -> None:
 
 def test_what_answers_otherwise_than_recorded_is_no_win() -> None:
     quick, slow = (Stream(rounds=[[np.full(3, ms)] for _ in range(3)]) for ms in (1.0, 2.0))
+    rows: list[dict[str, Any]]
     rows = [{"name": "a"}, {"name": "b", "replay": {"passed": False}}, {"name": "c", "replay": {"passed": True}}]
     found = compared({"a": slow, "b": quick, "c": quick}, rows, Plan())
     assert found["b"]["verdict"] == "not a win: it doesn't answer as recorded"

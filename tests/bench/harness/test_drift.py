@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
@@ -76,7 +77,7 @@ def race(
 
         monkeypatch.setattr(single, "Child", child)
         monkeypatch.setattr(single, "warm", lambda one: Warm(windows=2, settled=True, median_ms=ANSWER_MS))
-        monkeypatch.setattr(single.time, "perf_counter", lambda: machine.now)
+        monkeypatch.setattr(time, "perf_counter", lambda: machine.now)
         monkeypatch.setattr(noise, "kernel_ms", machine.kernel_ms)
         monkeypatch.setattr(noise, "ticks", machine.ticks)
         both = [
@@ -134,7 +135,12 @@ def test_rounds_in_which_the_clock_moved_are_measured_again(race: Any, monkeypat
     """One step in the third round: its quiet repeat counts, and nothing is left to widen the interval."""
     moments: list[float] = []
     timed = Machine.kernel_ms
-    monkeypatch.setattr(Machine, "kernel_ms", lambda self: moments.append(self.now) or timed(self))
+
+    def noted(self: Machine) -> float:
+        moments.append(self.now)
+        return timed(self)
+
+    monkeypatch.setattr(Machine, "kernel_ms", noted)
     race(quiet, 1 / 14.8, 0)
     step = (moments[4] + moments[5]) / 2  # between the two timings of the third round
 

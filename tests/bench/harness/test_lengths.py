@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from support_counts import write_artifact
@@ -11,6 +11,7 @@ from support_counts import write_artifact
 from edgeft.bench.harness import lengths
 from edgeft.bench.harness.conditions import installed
 from edgeft.bench.harness.scenarios.sustained import sustained
+from edgeft.bench.harness.subjects.child import Child
 from edgeft.bench.harness.subjects.subject import Subject, subjects
 from edgeft.errors import UserError
 
@@ -73,7 +74,7 @@ class Slowing:
 
 def test_the_last_pace_stands_beside_the_first() -> None:
     child = Slowing()
-    found = sustained(child, 1.0, 6.0)
+    found = sustained(cast(Child, child), 1.0, 6.0)
     assert child.counts == [500] * 12
     assert (found.burst_ms, found.sustained_ms) == (1.0, 12.0)
     assert found.windows_ms == [float(place) for place in range(1, 13)]

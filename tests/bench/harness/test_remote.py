@@ -142,7 +142,7 @@ def _python() -> str:
     """An interpreter that anybody may run, of this one's version."""
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     found = shutil.which(version, path="/usr/bin:/usr/local/bin")
-    return found or getattr(sys, "_base_executable", sys.executable)
+    return found or str(getattr(sys, "_base_executable", sys.executable))
 
 
 @pytest.fixture

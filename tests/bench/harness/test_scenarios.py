@@ -6,7 +6,7 @@ import contextlib
 import os
 import random
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import pytest
@@ -52,6 +52,11 @@ def test_warm_up_ends_when_two_windows_agree(subject: Make) -> None:
     assert found.median_ms >= 2.0
 
 
+def as_child(fake: object) -> Child:
+    """A fake answers what it is asked; that is all of a child that is used."""
+    return cast(Child, fake)
+
+
 class Paced:
     """A child whose windows have given medians."""
 
@@ -63,8 +68,8 @@ class Paced:
 
 
 def test_warm_up_goes_on_until_two_windows_agree_within_2_percent() -> None:
-    assert warm(Paced([4.0, 3.0, 2.9, 2.85])) == Warm(windows=4, settled=True, median_ms=2.85)
-    never = warm(Paced([1.0, 2.0] * 10))
+    assert warm(as_child(Paced([4.0, 3.0, 2.9, 2.85]))) == Warm(windows=4, settled=True, median_ms=2.85)
+    never = warm(as_child(Paced([1.0, 2.0] * 10)))
     assert (never.windows, never.settled) == (20, False)
 
 
@@ -146,7 +151,7 @@ def test_before_a_block_another_text_is_asked() -> None:
     child, other = Asked(), Asked()
     settled = Warm(windows=2, settled=True, median_ms=20.0)
     parts = {name: single.Part(begin=0, started={}, warm=settled) for name in "ab"}
-    single._take_turns({"a": child, "b": other}, parts, 0.0, 8)
+    single._take_turns({"a": as_child(child), "b": as_child(other)}, parts, 0.0, 8)
     assert child.firsts[:3] == [-1, 0, 1]  # refreshed by one, then two that are timed
 
 
@@ -211,16 +216,17 @@ class Stalling(Queue):
 def test_capacity_is_the_highest_rate_that_holds() -> None:
     """Queries of 2 ms: with p99 under 20 ms an M/D/1 queue carries about 0.8 of its 500 a second."""
     alone = summary([2.0] * 100)
-    found = server.capacity(Queue(0.002), alone, bound_ms=20.0, seconds=20.0, least=200, seed=0)
+    found = server.capacity(as_child(Queue(0.002)), alone, bound_ms=20.0, seconds=20.0, least=200, seed=0)
+    assert found.rate is not None
     assert 350 < found.rate < 480
     assert [load.rate for load in found.loads] == sorted(load.rate for load in found.loads)
     broken = [load.rate for load in found.loads if load.p99_ms > 20]
     assert found.rate < min(broken) < 1.1 * found.rate
-    long = server.capacity(Queue(0.002), alone, bound_ms=1e4, seconds=1.0, least=200, seed=0)
+    long = server.capacity(as_child(Queue(0.002)), alone, bound_ms=1e4, seconds=1.0, least=200, seed=0)
     assert long.rate == 475  # at 500 queues would grow without end, and no short run would show it
-    none = server.capacity(Queue(0.002), alone, bound_ms=1.0, seconds=1.0, least=662, seed=0)
+    none = server.capacity(as_child(Queue(0.002)), alone, bound_ms=1.0, seconds=1.0, least=662, seed=0)
     assert none.rate == 0  # a query by itself takes longer than the bound
-    slow = server.capacity(Queue(0.05), summary([50.0] * 100), bound_ms=60.0, seconds=1.0, least=662, seed=0)
+    slow = server.capacity(as_child(Queue(0.05)), summary([50.0] * 100), bound_ms=60.0, seconds=1.0, least=662, seed=0)
     assert slow.rate is None  # what might hold, fewer than 11 a second, wasn't asked
     assert all(662 / load.rate <= server.LONGEST_SECONDS for load in none.loads)
 
@@ -233,7 +239,9 @@ def test_brackets() -> None:
 
 def test_one_stall_is_no_limit() -> None:
     alone = summary([2.0] * 100)
-    plain = server.capacity(Queue(0.002), alone, bound_ms=20.0, seconds=5.0, least=200, seed=0)
-    stalls = server.capacity(Stalling(0.002), alone, bound_ms=20.0, seconds=5.0, least=200, seed=0)
+    plain = server.capacity(as_child(Queue(0.002)), alone, bound_ms=20.0, seconds=5.0, least=200, seed=0)
+    stalls = server.capacity(as_child(Stalling(0.002)), alone, bound_ms=20.0, seconds=5.0, least=200, seed=0)
+    assert plain.rate is not None
+    assert stalls.rate is not None
     assert stalls.rate >= 0.9 * plain.rate
     assert len({load.rate for load in stalls.loads}) == len(stalls.loads)
