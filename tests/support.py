@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -83,7 +83,7 @@ def last_json(text: str) -> Any:
     return json.loads(text.strip().splitlines()[-1])
 
 
-def write_csv(path: Path, rows: list[tuple[str, str]], columns: tuple[str, str] = ("review", "stars")) -> Path:
+def write_csv(path: Path, rows: Sequence[tuple[str, ...]], columns: tuple[str, ...] = ("review", "stars")) -> Path:
     """Write a labelled CSV file."""
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)

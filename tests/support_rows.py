@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,12 @@ from edgeft.data.formats import kind_of
 from edgeft.data.formats.rows import Rows, check
 from edgeft.data.read.table import Table
 from edgeft.recipe import DataConfig
+
+Pairs = Sequence[tuple[Any, Any]]
+# Fixtures of the data's tests.
+ExampleRows = Callable[..., list[tuple[str, str]]]
+Raw = Callable[[str, bytes], str]
+Write = Callable[[str, Pairs], str]
 
 
 def make_rows(columns: dict[str, list[Any]], name: str = "a.csv", **options: Any) -> Rows:

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import pyarrow
 import pyarrow.parquet
 import pytest
-
-Pairs = Sequence[tuple[Any, Any]]
+from support_rows import ExampleRows, Pairs, Raw, Write
 
 
 def example_rows(count: int = 60) -> list[tuple[str, str]]:
@@ -42,18 +39,18 @@ def write_rows(path: Path, pairs: Pairs) -> Path:
 
 
 @pytest.fixture
-def rows() -> Callable[..., list[tuple[str, str]]]:
+def rows() -> ExampleRows:
     return example_rows
 
 
 @pytest.fixture
-def write(tmp_path: Path) -> Callable[[str, Pairs], str]:
+def write(tmp_path: Path) -> Write:
     """`write("a.csv", rows)` makes the file and gives its path."""
     return lambda name, pairs: str(write_rows(tmp_path / name, pairs))
 
 
 @pytest.fixture
-def raw(tmp_path: Path) -> Callable[[str, bytes], str]:
+def raw(tmp_path: Path) -> Raw:
     """`raw("a.csv", content)` makes a file of these bytes and gives its path."""
 
     def make(name: str, content: bytes) -> str:

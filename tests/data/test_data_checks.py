@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+from support_rows import Raw
 
 from edgeft.data import prepare
 from edgeft.data.clean import checks
@@ -112,7 +114,7 @@ def fails(config: DataConfig, out: Path) -> str:
 
 
 @pytest.mark.parametrize("name", BAD_FILES)
-def test_a_bad_file_is_one_line(name, raw, tmp_path):
+def test_a_bad_file_is_one_line(name: str, raw: Raw, tmp_path: Path) -> None:
     file, content, expected = BAD_FILES[name]
     path = raw(file, content)
     message = fails(DataConfig(file=path), tmp_path / "out")
@@ -120,69 +122,70 @@ def test_a_bad_file_is_one_line(name, raw, tmp_path):
     assert expected in message
 
 
-def test_a_json_row_with_half_a_surrogate_pair(raw, tmp_path):
+def test_a_json_row_with_half_a_surrogate_pair(raw: Raw, tmp_path: Path) -> None:
     path = raw("a.jsonl", b'{"text": "x", "label": 1}\n{"text": "\\ud800 and more", "label": 1}\n')
     assert "row 2 (line 2)" in fails(DataConfig(file=path), tmp_path / "out")
 
 
-def test_a_text_that_is_not_unicode_is_named():
+def test_a_text_that_is_not_unicode_is_named() -> None:
     table = Table("a", {"text": ["fine", "\ud800"], "label": ["x", "\ud800"]}, [1, 2])
     with pytest.raises(DataError, match="a text that is not valid Unicode in row 2; a label that is not valid"):
         check(table, SingleLabel(DataConfig()), DataConfig())
 
 
-def test_a_bad_file_leaves_an_older_complete_folder_incomplete(raw, tmp_path):
+def test_a_bad_file_leaves_an_older_complete_folder_incomplete(raw: Raw, tmp_path: Path) -> None:
     good = raw("good.csv", b"text,label\n" + GOOD)
     prepare.run(DataConfig(file=good), {"file": Path(good)}, tmp_path / "out")
     bad = raw("bad.csv", b"text,label\nx,a\n")
     fails(DataConfig(file=bad), tmp_path / "out")
 
 
-def test_one_column_for_both(raw, tmp_path):
+def test_one_column_for_both(raw: Raw, tmp_path: Path) -> None:
     config = DataConfig(file=raw("a.csv", b"text,label\n" + GOOD), label_column="text")
     assert "are both 'text'; name two columns" in fails(config, tmp_path / "out")
 
 
 @pytest.mark.parametrize("field", ["validation_file", "test_file"])
-def test_a_label_that_training_does_not_know(field, raw, tmp_path):
+def test_a_label_that_training_does_not_know(field: str, raw: Raw, tmp_path: Path) -> None:
     own = raw("own.csv", b"text,label\nx,a\ny,new\nz,new\n")
-    config = DataConfig(file=raw("a.csv", b"text,label\n" + GOOD), **{field: own})
+    files: dict[str, Any] = {"file": raw("a.csv", b"text,label\n" + GOOD), field: own}
+    config = DataConfig(**files)
     message = fails(config, tmp_path / "out")
     assert message == f"{own}: not among the training labels: label 'new' (rows 2, 3); those are a, b"
 
 
-def test_a_test_file_that_is_missing(raw, tmp_path):
+def test_a_test_file_that_is_missing(raw: Raw, tmp_path: Path) -> None:
     config = DataConfig(file=raw("a.csv", b"text,label\n" + GOOD), test_file=str(tmp_path / "b.csv"))
     assert "b.csv: no such file (did you mean" in fails(config, tmp_path / "out")
 
 
-def test_a_test_file_that_holds_all_of_training(raw, tmp_path):
+def test_a_test_file_that_holds_all_of_training(raw: Raw, tmp_path: Path) -> None:
     path = raw("a.csv", b"text,label\n" + GOOD)
     copy = raw("copy.csv", b"text,label\n" + GOOD)
     message = fails(DataConfig(file=path, test_file=copy), tmp_path / "out")
     assert "the training split is empty after splitting 40 rows and taking out 40 that" in message
 
 
-def test_a_label_without_training_row(raw, tmp_path):
+def test_a_label_without_training_row(raw: Raw, tmp_path: Path) -> None:
     own = raw("own.csv", b"text,label\nrare 1,c\nrare 2,c\ncommon,a\n")
     config = DataConfig(file=raw("a.csv", b"text,label\n" + GOOD + b"rare 1,c\nrare 2,c\n"), test_file=own)
     assert "no training row left for label 'c' (2 rows)" in fails(config, tmp_path / "out")
 
 
-def test_fewer_rows_than_labels(raw, tmp_path):
+def test_fewer_rows_than_labels(raw: Raw, tmp_path: Path) -> None:
     path = raw("a.csv", b"text,label\n" + b"".join(b"text %d,%d\n" % (i, i % 5) for i in range(200)))
     message = fails(DataConfig(file=path, max_train_rows=3), tmp_path / "out")
     assert message == "data.max_train_rows 3 is less than the 5 labels; every label needs a row"
 
 
-def test_label_order():
+def test_label_order() -> None:
     assert checks.sort_labels(["10", "9", "-1"]) == ["-1", "9", "10"]
     assert checks.sort_labels(["10", "9", "x"]) == ["10", "9", "x"]
     assert checks.sort_labels(["nan", "inf", "1"]) == ["1", "inf", "nan"]
     assert checks.sort_labels({"positive", "negative"}) == ["negative", "positive"]
 
 
-def test_words_for_rows():
+def test_words_for_rows() -> None:
     assert where([7]) == "row 7"
     assert where([7], 9) == "row 7 (line 9)"
     assert where(range(1, 11)) == "rows 1, 2, 3, 4, 5, 6, 7, 8, 9, 10"

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow.parquet
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support_rows import make_rows
+from support_rows import Raw, Write, make_rows
 
 from edgeft.cleaning import Cleaning
 from edgeft.cleaning.steps import STEPS
@@ -24,20 +26,22 @@ from edgeft.data.read import sources
 from edgeft.data.split.splits import LEAKS, Parts
 from edgeft.errors import DataError, RecipeError
 from edgeft.recipe import DataConfig
+from edgeft.stage_folder import StageResult
 
 
-def run(config: DataConfig, out: Path):
+def run(config: DataConfig, out: Path) -> StageResult:
     return prepare.run(config, sources.local_files(config), out)
 
 
-def removed_rows(folder: Path):
-    return pyarrow.parquet.read_table(folder / prepare.REMOVED).to_pylist()
+def removed_rows(folder: Path) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = pyarrow.parquet.read_table(folder / prepare.REMOVED).to_pylist()
+    return rows
 
 
 LONG = "a sentence with the number {} that is long enough to have many five-grams of its own, and an end"
 
 
-def texts(count):
+def texts(count: int) -> list[str]:
     """Texts that are no near duplicates of one another."""
     rng = random.Random(0)
     letters = "abcdefghijklmnopqrstuvwxyz"
@@ -47,7 +51,7 @@ def texts(count):
 # --------------------------------------------------------------------------------------------------------------- texts
 
 
-def test_steps_run_in_one_order_and_are_counted():
+def test_steps_run_in_one_order_and_are_counted() -> None:
     config = DataConfig(clean=["lowercase", "whitespace", "html"])
     cleaning = clean.cleaning_of(config)
     assert cleaning == Cleaning(steps=["html", "whitespace", "lowercase"])
@@ -63,7 +67,9 @@ def test_steps_run_in_one_order_and_are_counted():
     assert (removed.reason, removed.row) == ([clean.EMPTY], [("a.csv", 3)])
 
 
-def test_personal_data_is_counted_and_not_quoted(write, tmp_path, capsys):
+def test_personal_data_is_counted_and_not_quoted(
+    write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     pairs = [(f"{text} me{i}@example.org", "ab"[i % 2]) for i, text in enumerate(texts(60))]
     out = tmp_path / "out"
     result = run(DataConfig(file=write("a.csv", pairs), anonymise=True), out)
@@ -74,7 +80,7 @@ def test_personal_data_is_counted_and_not_quoted(write, tmp_path, capsys):
     assert dataset.load(out).cleaning.anonymise == clean.cleaning_of(DataConfig(anonymise=True)).anonymise
 
 
-def test_a_preview_shows_before_and_after_and_the_step():
+def test_a_preview_shows_before_and_after_and_the_step() -> None:
     rows = make_rows({"text": ["fine", "a  b", "<i>"], "label": list("xyx")})
     found = clean.preview(rows, Cleaning(steps=["html", "whitespace"]), 5)
     assert [(change.row, change.before, change.after) for change in found] == [
@@ -87,7 +93,7 @@ def test_a_preview_shows_before_and_after_and_the_step():
 
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.text(alphabet=st.characters(exclude_categories=["Cs"]), min_size=1), min_size=1, max_size=8))
-def test_cleaning_never_joins_or_splits_rows(found):
+def test_cleaning_never_joins_or_splits_rows(found: list[str]) -> None:
     usable = [text for text in found if text.strip()] or ["x"]
     rows = make_rows({"text": usable, "label": ["x"] * len(usable)})
     removed = Removed()
@@ -98,7 +104,7 @@ def test_cleaning_never_joins_or_splits_rows(found):
 # ---------------------------------------------------------------------------------------------------------------- rows
 
 
-def test_duplicates_and_conflicts_go_where_the_recipe_says_so(write, tmp_path):
+def test_duplicates_and_conflicts_go_where_the_recipe_says_so(write: Write, tmp_path: Path) -> None:
     base = texts(40)
     pairs = [(text, "ab"[i % 2]) for i, text in enumerate(base)]
     pairs += [(f" {base[0]} ", "a"), (base[2], "b")]
@@ -114,7 +120,7 @@ def test_duplicates_and_conflicts_go_where_the_recipe_says_so(write, tmp_path):
     assert [row["row"] for row in rows[:-1]] == [3, 42]
 
 
-def test_near_duplicates_leave_training_and_the_test_wins(write, tmp_path):
+def test_near_duplicates_leave_training_and_the_test_wins(write: Write, tmp_path: Path) -> None:
     base = texts(60)
     own = write("test.csv", [(base[0] + " indeed", "a"), ("alone in the world", "b")])
     pairs = [(text, "ab"[i % 2]) for i, text in enumerate([*base, base[1] + "!", base[2].upper()])]
@@ -130,7 +136,7 @@ def test_near_duplicates_leave_training_and_the_test_wins(write, tmp_path):
     assert without["removed"] == {}
 
 
-def test_every_exact_leak_is_found_with_its_row(write, tmp_path):
+def test_every_exact_leak_is_found_with_its_row(write: Write, tmp_path: Path) -> None:
     base = texts(100)
     own = write("test.csv", [(text, "ab"[i % 2]) for i, text in enumerate(base[:50])])
     path = write("a.csv", [(text, "ab"[i % 2]) for i, text in enumerate(base)])
@@ -144,12 +150,14 @@ def test_every_exact_leak_is_found_with_its_row(write, tmp_path):
 # ------------------------------------------------------------------------------------------------------------- balance
 
 
-def test_balance(write, tmp_path):
+def test_balance(write: Write, tmp_path: Path) -> None:
     pairs = [(text, "a" if i % 4 else "b") for i, text in enumerate(texts(200))]
     path = write("a.csv", pairs)
     plain = run(DataConfig(file=path), tmp_path / "plain").metrics["labels"]
     rare, many = plain["b"]["train"], plain["a"]["train"]
-    for balance, expected in {"oversample": (many, many), "undersample": (rare, rare)}.items():
+    counts: dict[Literal["oversample", "undersample"], tuple[int, int]]
+    counts = {"oversample": (many, many), "undersample": (rare, rare)}
+    for balance, expected in counts.items():
         found = run(DataConfig(file=path, balance=balance), tmp_path / balance).metrics["labels"]
         assert (found["a"]["train"], found["b"]["train"]) == expected
         assert found["a"]["test"] == plain["a"]["test"]
@@ -158,7 +166,7 @@ def test_balance(write, tmp_path):
     assert weights == pytest.approx([(rare + many) / (2 * many), (rare + many) / (2 * rare)])
 
 
-def test_oversampling_repeats_every_rare_row():
+def test_oversampling_repeats_every_rare_row() -> None:
     rows = make_rows({"text": ["a", "b", "c", "d", "e"], "label": list("xxxxy")})
     from edgeft.data.split.balance import resample
 
@@ -166,14 +174,14 @@ def test_oversampling_repeats_every_rare_row():
     assert sorted(found.columns["text"]) == ["a", "b", "c", "d", "e", "e", "e", "e"]
 
 
-def test_balance_that_rows_cannot_take(raw, tmp_path):
+def test_balance_that_rows_cannot_take(raw: Raw, tmp_path: Path) -> None:
     path = raw("a.csv", b"text,target\n" + b"".join(b"text %d,%d\n" % (i, i) for i in range(60)))
     config = DataConfig(file=path, task="text-regression", balance="oversample")
     with pytest.raises(RecipeError, match=r"data\.balance: oversample is for single-label rows, and these are"):
         run(config, tmp_path / "out")
 
 
-def test_multi_label_weights_by_hand():
+def test_multi_label_weights_by_hand() -> None:
     from edgeft.data.split.balance import class_weights
 
     rows = make_rows({"text": list("abcd"), "label": [["x"], ["x", "y"], ["x"], []]}, multi_label=True)
@@ -182,7 +190,7 @@ def test_multi_label_weights_by_hand():
     assert class_weights(every, ["x"]) == [0.5]  # as if one row didn't have it
 
 
-def test_label_ids_of_several_labels(raw, tmp_path):
+def test_label_ids_of_several_labels(raw: Raw, tmp_path: Path) -> None:
     lines = b"".join(b'{"text": "text %d", "label": [%s]}\n' % (i, (b'"x"', b'"x", "y"')[i % 2]) for i in range(80))
     config = DataConfig(file=raw("a.jsonl", lines), multi_label=True)
     run(config, tmp_path / "out")
@@ -194,12 +202,12 @@ def test_label_ids_of_several_labels(raw, tmp_path):
 # ---------------------------------------------------------------------------------------- rows of several texts, groups
 
 
-def jsonl(path: Path, rows) -> str:
+def jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> str:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return str(path)
 
 
-def test_chats_that_begin_with_the_same_instructions_are_no_near_duplicates(tmp_path):
+def test_chats_that_begin_with_the_same_instructions_are_no_near_duplicates(tmp_path: Path) -> None:
     system = {"role": "system", "content": "You are a helpful assistant of a shop. " * 5}
     chats = [
         {"messages": [system, {"role": "user", "content": text}, {"role": "assistant", "content": text[::-1]}]}
@@ -213,7 +221,7 @@ def test_chats_that_begin_with_the_same_instructions_are_no_near_duplicates(tmp_
     assert sum(found["rows"].values()) == 120
 
 
-def test_questions_about_nearly_equal_contexts_are_held_apart_between_splits_only(tmp_path):
+def test_questions_about_nearly_equal_contexts_are_held_apart_between_splits_only(tmp_path: Path) -> None:
     rows = [
         {"question": f"{question}?", "context": f"{context}{more}", "answers": {"text": [], "answer_start": []}}
         for number, context in enumerate(texts(60))
@@ -232,7 +240,7 @@ def test_questions_about_nearly_equal_contexts_are_held_apart_between_splits_onl
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_duplicates_of_other_groups_move_no_row(seed, tmp_path):
+def test_duplicates_of_other_groups_move_no_row(seed: int, tmp_path: Path) -> None:
     base = texts(200)
     rows = [{"text": text, "label": "ab"[i % 2], "who": f"g{i % 30}"} for i, text in enumerate(base)]
     rows += [{**row, "who": f"g{29 - i % 30}"} for i, row in enumerate(rows[:80])]
@@ -246,7 +254,7 @@ def test_duplicates_of_other_groups_move_no_row(seed, tmp_path):
     assert where["one"] == where["two"]
 
 
-def test_a_row_is_not_taken_out_because_of_one_that_is_gone():
+def test_a_row_is_not_taken_out_because_of_one_that_is_gone() -> None:
     """T is like V and V like X, but X is not like T: V leaves validation, and X may stay."""
     words = texts(1)[0].split()
     t, v, x = (" ".join(words[i:] + ["different", "endings"][: 1 + i // 2] * i) for i in range(3))
@@ -260,7 +268,8 @@ def test_a_row_is_not_taken_out_because_of_one_that_is_gone():
     assert (len(parts.validation), len(parts.train)) == (0, 1)
 
 
-def test_what_was_replaced_is_counted_once(tmp_path):
+def test_what_was_replaced_is_counted_once(tmp_path: Path) -> None:
+    rows: list[dict[str, Any]]
     rows = [{"tokens": [f"write{i}", f"me{i}@x.com", "!"], "tags": ["A", "B", "C"]} for i in range(60)]
     config = DataConfig(file=jsonl(tmp_path / "a.jsonl", rows), task="token-classification", anonymise=True)
     assert run(config, tmp_path / "out").metrics["cleaning"]["personal"] == {"email": 60}
@@ -285,12 +294,14 @@ def test_what_was_replaced_is_counted_once(tmp_path):
         ({"clean": ["conflicts"]}, [("x", "a"), ("x", "b")], "none of 2 rows is left: each contradicts another"),
     ],
 )
-def test_a_file_of_which_nothing_is_left(options, rows, expected, write, tmp_path):
+def test_a_file_of_which_nothing_is_left(
+    options: dict[str, Any], rows: list[tuple[str, str]], expected: str, write: Write, tmp_path: Path
+) -> None:
     with pytest.raises(DataError, match=expected):
         run(DataConfig(file=write("a.csv", rows), **options), tmp_path / "out")
 
 
-def test_a_label_column_that_is_free_text_is_not_quoted(write, tmp_path):
+def test_a_label_column_that_is_free_text_is_not_quoted(write: Write, tmp_path: Path) -> None:
     pairs = [("a", f"{text} me{i}@example.org") for i, text in enumerate(texts(90))]
     with pytest.raises(
         DataError, match="90 different labels in 90 rows: the label column looks like free text"
@@ -299,13 +310,13 @@ def test_a_label_column_that_is_free_text_is_not_quoted(write, tmp_path):
     assert "example" not in str(caught.value)
 
 
-def test_several_labels_in_a_cell_get_a_hint(write, tmp_path):
+def test_several_labels_in_a_cell_get_a_hint(write: Write, tmp_path: Path) -> None:
     pairs = [(text, f"x{i}|y{i % 3}") for i, text in enumerate(texts(30))]
     with pytest.raises(DataError, match=r"--set data\.multi_label=true --set 'data\.label_delimiter=\"\|\"'"):
         run(DataConfig(file=write("a.csv", pairs)), tmp_path / "out")
 
 
-def test_a_rare_tag_without_training_row_is_a_warning(tmp_path, capsys):
+def test_a_rare_tag_without_training_row_is_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [{"tokens": [f"w{i}", "x"], "tags": ["A", "B"]} for i in range(60)]
     rare = [{"tokens": ["odd"], "tags": ["RARE"]}]
     path, own = jsonl(tmp_path / "a.jsonl", rows + rare), jsonl(tmp_path / "t.jsonl", rare)

@@ -2,22 +2,25 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from edgeft.data import dataset
-from edgeft.data.dataset import Dataset, split_of
+from edgeft.data.dataset import Dataset, Split, split_of
 from edgeft.errors import DataError
 
 
-def split(*pairs):
+def split(*pairs: tuple[str, int]) -> Split:
     columns = {"text": [text for text, _ in pairs], "label": [("bad", "good")[label] for _, label in pairs]}
     return split_of(columns, np.arange(1, len(pairs) + 1, dtype=np.int64), ["bad", "good"])
 
 
 @pytest.fixture
-def example():
+def example() -> Dataset:
     return Dataset(
         task="text-classification",
         labels=["bad", "good"],
@@ -30,7 +33,7 @@ def example():
     )
 
 
-def test_round_trip(example, tmp_path):
+def test_round_trip(example: Dataset, tmp_path: Path) -> None:
     dataset.save(example, tmp_path / "d")
     found = dataset.load(tmp_path / "d")
     for name in dataset.SPLITS:
@@ -42,7 +45,7 @@ def test_round_trip(example, tmp_path):
     assert (found.source, found.columns) == (example.source, example.columns)
 
 
-def test_rows_are_named_once_with_their_file_where_there_are_several():
+def test_rows_are_named_once_with_their_file_where_there_are_several() -> None:
     split = dataset.Split({"text": ["x"] * 12}, np.zeros(12, dtype=np.int64), np.array([9, 3, 3, *range(20, 29)]))
     assert split.where([0, 1, 2]) == "rows 3, 9"
     assert split.where(np.array([0])) == "row 9"
@@ -51,7 +54,7 @@ def test_rows_are_named_once_with_their_file_where_there_are_several():
     assert several.where([0, 1, 2, 2]) == "a.csv row 3, b.csv row 3, b.csv row 9"
 
 
-def test_the_index(example, tmp_path):
+def test_the_index(example: Dataset, tmp_path: Path) -> None:
     dataset.save(example, tmp_path)
     assert json.loads((tmp_path / "dataset.json").read_text()) == {
         "task": "text-classification",
@@ -66,7 +69,7 @@ def test_the_index(example, tmp_path):
     }
 
 
-def test_the_same_dataset_gives_the_same_bytes(example, tmp_path):
+def test_the_same_dataset_gives_the_same_bytes(example: Dataset, tmp_path: Path) -> None:
     dataset.save(example, tmp_path / "a")
     dataset.save(dataset.load(tmp_path / "a"), tmp_path / "b")
     first = {path.name: path.read_bytes() for path in (tmp_path / "a").iterdir()}
@@ -80,7 +83,7 @@ def test_the_same_dataset_gives_the_same_bytes(example, tmp_path):
     ]
 
 
-def test_no_unlabelled_text_no_file(example, tmp_path):
+def test_no_unlabelled_text_no_file(example: Dataset, tmp_path: Path) -> None:
     dataset.save(example, tmp_path)
     example.unlabelled.clear()
     dataset.save(example, tmp_path)
@@ -88,17 +91,17 @@ def test_no_unlabelled_text_no_file(example, tmp_path):
     assert dataset.load(tmp_path).unlabelled == []
 
 
-def _truncate(folder):
+def _truncate(folder: Path) -> None:
     content = (folder / "test.parquet").read_bytes()
     (folder / "test.parquet").write_bytes(content[: len(content) // 2])
 
 
-def _edit(folder, **changes):
+def _edit(folder: Path, **changes: Any) -> None:
     index = json.loads((folder / "dataset.json").read_text())
     (folder / "dataset.json").write_text(json.dumps(index | changes))
 
 
-BROKEN = {
+BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "kind": (lambda d: _edit(d, kind="chess"), "'chess' is no form of rows; the forms are single-label"),
     "no index": (lambda d: (d / "dataset.json").unlink(), r"not a dataset folder \(dataset\.json is missing\)"),
     "not JSON": (lambda d: (d / "dataset.json").write_text("{"), "not the index of a dataset folder"),
@@ -116,7 +119,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_a_broken_folder_is_one_line(name, example, tmp_path):
+def test_a_broken_folder_is_one_line(name: str, example: Dataset, tmp_path: Path) -> None:
     spoil, expected = BROKEN[name]
     dataset.save(example, tmp_path)
     spoil(tmp_path)
@@ -125,6 +128,6 @@ def test_a_broken_folder_is_one_line(name, example, tmp_path):
     assert "\n" not in str(caught.value)
 
 
-def test_a_folder_that_is_not_there(tmp_path):
+def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="not a dataset folder"):
         dataset.load(tmp_path / "nowhere")

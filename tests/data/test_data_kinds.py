@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,6 +14,7 @@ from support_rows import make_rows
 
 from edgeft.cleaning import Cleaning, cleaner
 from edgeft.data.formats import BadRow, kind_of
+from edgeft.data.formats.rows import Rows
 from edgeft.data.formats.tags import tagged
 from edgeft.errors import DataError, RecipeError
 from edgeft.recipe import DataConfig
@@ -20,7 +23,7 @@ CHAT = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hel
 SQUAD = {"text": ["Rome"], "answer_start": [10]}
 CONTEXT = "I went to Rome."
 
-GOOD = {
+GOOD: dict[str, tuple[dict[str, Any], dict[str, list[Any]], dict[str, list[Any]]]] = {
     "multi-label list": (
         {"multi_label": True},
         {"text": ["a", "b"], "label": [["x", "y", "x"], []]},
@@ -73,7 +76,7 @@ GOOD = {
     ),
 }
 
-BAD = {
+BAD: dict[str, tuple[dict[str, Any], dict[str, list[Any]], str]] = {
     "labels": ({"multi_label": True}, {"text": ["a", "b"], "label": [[[1]], None]}, "a label of type list"),
     "no labels": (
         {"multi_label": True},
@@ -164,13 +167,13 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", GOOD)
-def test_what_rows_become(name):
+def test_what_rows_become(name: str) -> None:
     options, columns, expected = GOOD[name]
     assert make_rows(columns, **options).columns == expected
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_a_bad_row_is_one_line_with_its_number(name):
+def test_a_bad_row_is_one_line_with_its_number(name: str) -> None:
     options, columns, expected = BAD[name]
     with pytest.raises(DataError) as caught:
         make_rows(columns, **options)
@@ -180,7 +183,7 @@ def test_a_bad_row_is_one_line_with_its_number(name):
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_bad_rows_can_be_left_out_and_are_counted(name):
+def test_bad_rows_can_be_left_out_and_are_counted(name: str) -> None:
     options, columns, _ = BAD[name]
     good = next(c for o, c, _ in GOOD.values() if o == options and columns.keys() <= c.keys())
     both = {column: [good[column][0], *cells, good[column][0]] for column, cells in columns.items()}
@@ -194,13 +197,13 @@ def test_bad_rows_can_be_left_out_and_are_counted(name):
     assert not bad & set(found.rows.tolist())
 
 
-def test_one_column_cannot_be_two():
+def test_one_column_cannot_be_two() -> None:
     kind = kind_of(DataConfig(task="question-answering", context_column="question"), [])
     with pytest.raises(DataError, match="are both 'question'; name two columns"):
         kind.sources()
 
 
-def test_tasks_that_have_no_rows():
+def test_tasks_that_have_no_rows() -> None:
     with pytest.raises(RecipeError, match="'chess' is not a task"):
         kind_of(DataConfig(task="chess"), [])
     with pytest.raises(RecipeError, match="feature-extraction has no labelled rows"):
@@ -211,7 +214,7 @@ def test_tasks_that_have_no_rows():
 
 
 @given(st.text(max_size=60), st.data())
-def test_tokens_of_spans_cover_every_word_once(text, data):
+def test_tokens_of_spans_cover_every_word_once(text: str, data: st.DataObject) -> None:
     cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=6, unique=True)))
     spans = [(a, b, "x") for a, b in zip(cuts[::2], cuts[1::2], strict=False)]
     try:
@@ -223,7 +226,7 @@ def test_tokens_of_spans_cover_every_word_once(text, data):
     assert len(tokens) == len(tags)
 
 
-def _pieces(text, spans):
+def _pieces(text: str, spans: list[tuple[int, int, str]]) -> list[tuple[int, int]]:
     borders = sorted({0, len(text), *(place for a, b, _ in spans for place in (a, b))})
     return list(pairwise(borders))
 
@@ -231,13 +234,13 @@ def _pieces(text, spans):
 # ------------------------------------------------------------------------------------------------- what stays together
 
 
-def test_questions_about_one_context_stay_together():
+def test_questions_about_one_context_stay_together() -> None:
     rows = make_rows(GOOD["squad"][1], task="question-answering")
     assert rows.kind.places(rows.columns) == [CONTEXT] * 3
     assert rows.inputs[0] == f"where?\n{CONTEXT}"
 
 
-def test_answers_to_one_prompt_stay_together():
+def test_answers_to_one_prompt_stay_together() -> None:
     rows = make_rows({"messages": [CHAT, [CHAT[0], {"role": "assistant", "content": "go"}]]}, task="text-generation")
     assert rows.kind.places(rows.columns) == ["user: hi"] * 2
     assert rows.kind.targets(rows.columns) is None
@@ -246,17 +249,17 @@ def test_answers_to_one_prompt_stay_together():
 # ---------------------------------------------------------------------------------------------------------- cleaning
 
 
-def clean(rows, step):
+def clean(rows: Rows, step: Callable[[str], str]) -> Any:
     return rows.kind.clean(rows.columns, step)
 
 
-def test_a_text_of_which_nothing_is_left_is_lost():
+def test_a_text_of_which_nothing_is_left_is_lost() -> None:
     rows = make_rows({"text": ["<b>", "x<b>"], "label": ["a", "b"]})
     made, lost = clean(rows, lambda text: text.replace("<b>", ""))
     assert (made["text"], lost) == (["", "x"], [0])
 
 
-def test_a_token_of_which_nothing_is_left_goes_with_its_tag():
+def test_a_token_of_which_nothing_is_left_goes_with_its_tag() -> None:
     rows = make_rows(
         {"tokens": [["a", "-", "b"], ["-"]], "tags": [["X", "Y", "Z"], ["Y"]]}, task="token-classification"
     )
@@ -266,7 +269,7 @@ def test_a_token_of_which_nothing_is_left_goes_with_its_tag():
     assert lost == [1]
 
 
-def test_several_tokens_that_become_one_have_the_tag_of_the_first():
+def test_several_tokens_that_become_one_have_the_tag_of_the_first() -> None:
     rows = make_rows(
         {"tokens": [["call", "555", "0100", "now"]], "tags": [["V", "B", "I", "A"]]}, task="token-classification"
     )
@@ -274,7 +277,7 @@ def test_several_tokens_that_become_one_have_the_tag_of_the_first():
     assert made == {"tokens": [["call", "[PHONE_1]", "now"]], "tags": [["V", "B", "A"]]}
 
 
-def test_an_answer_is_found_again_in_the_cleaned_context():
+def test_an_answer_is_found_again_in_the_cleaned_context() -> None:
     context = "x" * 5 + "  Rome, Rome and  Rome"
     answers = {"text": ["Rome"], "answer_start": [context.rindex("Rome")]}
     rows = make_rows({"question": ["q"], "context": [context], "answers": [answers]}, task="question-answering")
@@ -284,12 +287,12 @@ def test_an_answer_is_found_again_in_the_cleaned_context():
     assert lost == []
 
 
-def test_a_row_whose_answer_is_cleaned_away_is_lost():
+def test_a_row_whose_answer_is_cleaned_away_is_lost() -> None:
     rows = make_rows({"question": ["q"], "context": [CONTEXT], "answers": [SQUAD]}, task="question-answering")
     assert clean(rows, lambda text: text.replace("to Rome", "there"))[1] == [0]
 
 
-def test_every_message_is_cleaned():
+def test_every_message_is_cleaned() -> None:
     rows = make_rows({"messages": [CHAT]}, task="text-generation")
     made, lost = clean(rows, str.upper)
     assert [message["content"] for message in made["messages"][0]] == ["HI", "HELLO"]
@@ -301,7 +304,7 @@ def test_every_message_is_cleaned():
 HIDE = cleaner(Cleaning(anonymise=["email"]))
 
 
-def test_one_value_has_one_placeholder_in_all_texts_of_a_row():
+def test_one_value_has_one_placeholder_in_all_texts_of_a_row() -> None:
     said = ["my mail is a@x.com", "I wrote to b@y.org, not a@x.com"]
     messages = [{"role": role, "content": text} for role, text in zip(("user", "assistant"), said, strict=True)]
     rows = make_rows({"messages": [messages, messages]}, task="text-generation")
@@ -324,7 +327,9 @@ def test_one_value_has_one_placeholder_in_all_texts_of_a_row():
         ("ask anna or mail bob@y.org, anna", "anna", "anna"),
     ],
 )
-def test_an_answer_stays_the_same_answer_when_its_context_is_anonymised(context, answer, expected):
+def test_an_answer_stays_the_same_answer_when_its_context_is_anonymised(
+    context: str, answer: str, expected: str | None
+) -> None:
     answers = {"text": [answer], "answer_start": [context.index(answer)]}
     rows = make_rows({"question": ["q"], "context": [context], "answers": [answers]}, task="question-answering")
     made, lost = clean(rows, HIDE)
@@ -338,13 +343,13 @@ def test_an_answer_stays_the_same_answer_when_its_context_is_anonymised(context,
     assert made["context"][0][:start].count(expected) == context[: context.index(answer)].count(answer)
 
 
-def test_a_deeply_nested_cell_is_a_bad_row():
+def test_a_deeply_nested_cell_is_a_bad_row() -> None:
     said = r"labels that are no JSON within limits \(lists or objects nest more than 32 deep: .*\) in row 1"
     with pytest.raises(DataError, match=said):
         make_rows({"text": ["a"], "label": ["[" * 100_000]}, multi_label=True)
 
 
-def test_what_differs_from_row_to_row_makes_no_further_problem():
+def test_what_differs_from_row_to_row_makes_no_further_problem() -> None:
     columns = {"tokens": [["a"] * i for i in range(2, 60)], "tags": [["x"]] * 58}
     found = make_rows(
         {**columns, "tokens": [["a"], *columns["tokens"][1:]]}, task="token-classification", skip_bad_rows=True

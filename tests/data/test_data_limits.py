@@ -11,6 +11,7 @@ import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow
 import pyarrow.parquet
@@ -146,6 +147,7 @@ def test_a_dictionary_of_parquet_that_stands_for_more_than_the_memory(tmp_path: 
 
 # --------------------------------------------------------------------------------------------------- limits of a recipe
 
+PACK: dict[str, Callable[[bytes], bytes]]
 PACK = {"": bytes, ".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress}
 ROWS = HEADER + b"".join(b"text number %d,%s\n" % (i, (b"x", b"y")[i % 2]) for i in range(50))
 JSON = b"".join(b'{"text": "text number %d", "label": [[%d]]}\n' % (i, 10**i) for i in range(50))
@@ -163,13 +165,17 @@ LOW = {
 def test_each_limit_is_exact_and_can_be_raised(option: str, packed: str, raw: Callable[[str, bytes], str]) -> None:
     name, content, limit, said = LOW[option]
     path = raw(name + packed, PACK[packed](content))
+
+    def options(number: int) -> dict[str, Any]:
+        return {option: number}
+
     with pytest.raises(DataError) as caught:
-        sources.read_rows(DataConfig(file=path, **{option: limit}))
+        sources.read_rows(DataConfig(file=path, **options(limit)))
     assert f"{path}: {said}" in str(caught.value)
     assert f"--set data.{option}=N" in str(caught.value)
     if name == "a.csv":
         enough = {"max_file_bytes": len(content), "max_line_bytes": 16, "max_file_rows": 50}[option]
-        assert len(sources.read_rows(DataConfig(file=path, **{option: enough}))) == 50
+        assert len(sources.read_rows(DataConfig(file=path, **options(enough)))) == 50
 
 
 def test_a_record_over_several_lines_is_as_long_as_they_are(raw: Callable[[str, bytes], str]) -> None:

@@ -159,27 +159,28 @@ def test_counts_that_are_none_are_named(old: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["multi-label", "regression", "tokens", "squad"])
 def test_rows_of_any_form_are_merged(kind: str, tmp_path: Path) -> None:
-    more: dict[str, Any] = {
+    options: dict[str, dict[str, Any]] = {
         "multi-label": {"multi_label": True, "label_column": "labels"},
         "regression": {"task": "text-regression"},
         "tokens": {"task": "token-classification"},
         "squad": {"task": "question-answering"},
-    }[kind]
+    }
 
     def row(number: int) -> dict[str, Any]:
         text = f"words that say {number * 7919} things of {number}"
-        return {
+        forms: dict[str, dict[str, Any]] = {
             "multi-label": {"text": text, "labels": ["a", "b"][: number % 3]},
             "regression": {"text": text, "target": number / 7},
             "tokens": {"tokens": text.split(), "tags": ["X", "Y", "X", "Y", "X", "X", "Y"]},
             "squad": {"question": "how many?", "context": text, "answers": {"text": ["words"], "answer_start": [0]}},
-        }[kind]
+        }
+        return forms[kind]
 
     files = {}
     for name, numbers in (("old", range(60)), ("new", range(50, 120))):
         files[name] = tmp_path / f"{name}.jsonl"
         files[name].write_text("".join(json.dumps(row(number)) + "\n" for number in numbers))
-    before, after = (config(file, **more) for file in files.values())
+    before, after = (config(file, **options[kind]) for file in files.values())
     prepare(before, sources.local_files(before), tmp_path / "old")
     done = prepare(after, {**sources.local_files(after), "earlier": tmp_path / "old"}, tmp_path / "both")
     assert sum(done.metrics["rows"].values()) == 120
@@ -192,7 +193,7 @@ def test_rows_of_any_form_are_merged(kind: str, tmp_path: Path) -> None:
 
 def test_a_slice_column_that_one_side_lacks_is_kept(old: Path, tmp_path: Path) -> None:
     rows = [(text, label, "north") for text, label in NEW]
-    file = write_csv(tmp_path / "new.csv", rows, ("text", "label", "region"))  # type: ignore[arg-type]
+    file = write_csv(tmp_path / "new.csv", rows, ("text", "label", "region"))
     chosen = config(file, slice_columns=["region"])
     prepare(chosen, {**sources.local_files(chosen), "earlier": old}, tmp_path / "both")
     before, both = len(load(old).test), load(tmp_path / "both").test.slices["region"]

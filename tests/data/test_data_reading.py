@@ -5,13 +5,17 @@ from __future__ import annotations
 import bz2
 import gzip
 import lzma
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow
 import pytest
+from support_rows import Raw
 
 from edgeft.data import dataset, prepare
+from edgeft.data.formats.rows import Rows
 from edgeft.data.read import sources
 from edgeft.errors import DataError
 from edgeft.recipe import DataConfig
@@ -23,25 +27,27 @@ def zstd(content: bytes) -> bytes:
     sink = pyarrow.BufferOutputStream()
     with pyarrow.CompressedOutputStream(sink, "zstd") as stream:
         stream.write(content)
-    return sink.getvalue().to_pybytes()
+    packed: bytes = sink.getvalue().to_pybytes()
+    return packed
 
 
+COMPRESS: dict[str, Callable[[bytes], bytes]]
 COMPRESS = {".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress, ".zst": zstd}
 
 
-def read(spec, **options):
+def read(spec: Any, **options: Any) -> Rows:
     return sources.read_rows(DataConfig(file=spec, **options))
 
 
 @pytest.mark.parametrize("suffix", COMPRESS)
-def test_a_compressed_file_reads_like_a_plain_one(suffix, raw):
+def test_a_compressed_file_reads_like_a_plain_one(suffix: str, raw: Raw) -> None:
     plain, packed = read(raw("a.csv", CSV)), read(raw(f"b.csv{suffix}", COMPRESS[suffix](CSV)))
     assert packed.columns == plain.columns
     np.testing.assert_array_equal(packed.rows, plain.rows)
 
 
 @pytest.mark.parametrize("suffix", COMPRESS)
-def test_a_damaged_compressed_file_is_one_line(suffix, raw):
+def test_a_damaged_compressed_file_is_one_line(suffix: str, raw: Raw) -> None:
     content = COMPRESS[suffix](CSV)
     for name, broken in {"half": content[: len(content) // 2], "other": b"not compressed"}.items():
         path = raw(f"{name}.csv{suffix}", broken)
@@ -51,7 +57,7 @@ def test_a_damaged_compressed_file_is_one_line(suffix, raw):
         assert "\n" not in str(caught.value)
 
 
-def test_compressed_jsonl_and_what_can_be_read(raw):
+def test_compressed_jsonl_and_what_can_be_read(raw: Raw) -> None:
     assert len(read(raw("a.jsonl.gz", gzip.compress(b'{"text": "x", "label": 1}\n')))) == 1
     with pytest.raises(DataError, match=r"suffix '\.gz': can't tell the format"):
         read(raw("a.gz", gzip.compress(CSV)))
@@ -59,7 +65,7 @@ def test_compressed_jsonl_and_what_can_be_read(raw):
         read(raw("a.parquet.gz", b"x"))
 
 
-def test_several_files_are_one_and_rows_know_their_file(raw, tmp_path):
+def test_several_files_are_one_and_rows_know_their_file(raw: Raw, tmp_path: Path) -> None:
     one, two = raw("one.csv", CSV), raw("two.jsonl", b'{"text": "new", "label": "a"}\n')
     found = read([one, two])
     assert (len(found), found.name) == (61, f"{one} and 1 more file")
@@ -70,7 +76,7 @@ def test_several_files_are_one_and_rows_know_their_file(raw, tmp_path):
     assert data.source == "one.csv and 1 more"
 
 
-def test_a_pattern_names_files_in_order(raw, tmp_path):
+def test_a_pattern_names_files_in_order(raw: Raw, tmp_path: Path) -> None:
     for name in ("b.csv", "a.csv"):
         raw(name, b"text,label\n%s,x\n" % name.encode())
     raw("c.txt", b"something else")
@@ -81,13 +87,13 @@ def test_a_pattern_names_files_in_order(raw, tmp_path):
     assert len(read([str(tmp_path / "*.csv"), str(tmp_path / "a.csv")])) == 2  # each file once
 
 
-def test_a_bad_row_of_the_second_file_names_that_file(raw):
+def test_a_bad_row_of_the_second_file_names_that_file(raw: Raw) -> None:
     one, two = raw("one.csv", CSV), raw("two.csv", b"text,label\nx,\n")
     with pytest.raises(DataError, match=r"two\.csv: no label in row 1 \(line 2\)"):
         read([one, two])
 
 
-def test_files_of_different_forms(raw):
+def test_files_of_different_forms(raw: Raw) -> None:
     one, two = raw("a.jsonl", b'{"text": "x"}\n'), raw("b.jsonl", b'{"prompt": "x", "completion": "y"}\n')
     with pytest.raises(DataError, match=r"b\.jsonl: prompt-completion rows, but .*a\.jsonl has text rows"):
         read([one, two], task="text-generation")
@@ -108,7 +114,7 @@ BAD_ROWS = {
 
 
 @pytest.mark.parametrize("name", BAD_ROWS)
-def test_bad_rows_are_left_out_and_counted(name, raw):
+def test_bad_rows_are_left_out_and_counted(name: str, raw: Raw) -> None:
     file, content, expected = BAD_ROWS[name]
     found = read(raw(file, content), skip_bad_rows=True)
     counts = {problem: len(rows) for problem, rows in found.skipped.items()}
@@ -117,7 +123,7 @@ def test_bad_rows_are_left_out_and_counted(name, raw):
         read(raw(file, content))
 
 
-def test_the_stage_says_what_was_left_out(raw, tmp_path, capsys):
+def test_the_stage_says_what_was_left_out(raw: Raw, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = DataConfig(file=raw("a.csv", CSV + b"x,a,b\n ,a\n"), skip_bad_rows=True)
     result = prepare.run(config, sources.local_files(config), tmp_path / "out")
     assert result.metrics["skipped"] == {"another number of fields than the header": 1, "an empty text": 1}
@@ -125,7 +131,7 @@ def test_the_stage_says_what_was_left_out(raw, tmp_path, capsys):
     assert "data: 1 row left out: an empty text (row 62)" in capsys.readouterr().err
 
 
-def test_a_file_of_bad_rows_alone(raw):
+def test_a_file_of_bad_rows_alone(raw: Raw) -> None:
     with pytest.raises(DataError, match=r"a\.jsonl: no row can be read"):
         read(raw("a.jsonl", b"[1]\n"), skip_bad_rows=True)
 
@@ -133,7 +139,7 @@ def test_a_file_of_bad_rows_alone(raw):
 # ------------------------------------------------------------------------------------------------ how files are written
 
 
-def test_another_delimiter_and_another_encoding(raw):
+def test_another_delimiter_and_another_encoding(raw: Raw) -> None:
     path = raw("a.csv", "text;label\ncafé, noir;a\n".encode("cp1252"))
     found = read(path, delimiter=";", encoding="cp1252")
     assert found.columns == {"text": ["café, noir"], "label": ["a"]}
@@ -148,12 +154,12 @@ def test_another_delimiter_and_another_encoding(raw):
     assert read(raw("a.tsv", b'text|label\n"x|y"|a\n'), delimiter="|").columns["text"] == ["x|y"]
 
 
-def test_a_compressed_file_of_a_plain_name(raw):
+def test_a_compressed_file_of_a_plain_name(raw: Raw) -> None:
     with pytest.raises(DataError, match=r"the file is compressed; name it a\.csv\.gz"):
         read(raw("a.csv", gzip.compress(CSV)))
 
 
-def test_columns_of_another_task_get_a_hint(raw):
+def test_columns_of_another_task_get_a_hint(raw: Raw) -> None:
     path = raw("a.jsonl", b'{"tokens": ["a"], "tags": ["x"]}\n')
     with pytest.raises(DataError, match=r"those of token-classification: --set task=token-classification$"):
         read(path)
@@ -162,19 +168,19 @@ def test_columns_of_another_task_get_a_hint(raw):
 
 
 @pytest.mark.parametrize("spec", ["", [], [""], " "])
-def test_no_file_is_named(spec):
+def test_no_file_is_named(spec: Any) -> None:
     with pytest.raises(DataError, match=r"data\.file(: no file is named| is not set)"):
         sources.local_files(DataConfig(file=spec))
 
 
-def test_a_folder_of_our_own_is_not_rows(raw, tmp_path):
+def test_a_folder_of_our_own_is_not_rows(raw: Raw, tmp_path: Path) -> None:
     config = DataConfig(file=raw("a.csv", CSV))
     prepare.run(config, sources.local_files(config), tmp_path / "out")
     with pytest.raises(DataError, match="a data folder of edgeft, not rows"):
         read(str(tmp_path / "out"))
 
 
-def test_equal_files_in_other_folders_give_the_same_bytes(tmp_path):
+def test_equal_files_in_other_folders_give_the_same_bytes(tmp_path: Path) -> None:
     digests = []
     for folder in ("here", "there"):
         (tmp_path / folder).mkdir()
@@ -187,7 +193,7 @@ def test_equal_files_in_other_folders_give_the_same_bytes(tmp_path):
     assert digests[0] == digests[1]
 
 
-def test_short_names_tell_files_apart():
+def test_short_names_tell_files_apart() -> None:
     assert prepare.short_names(["/x/one/a.csv", "/x/two/a.csv"]) == {
         "/x/one/a.csv": "one/a.csv",
         "/x/two/a.csv": "two/a.csv",
@@ -195,7 +201,7 @@ def test_short_names_tell_files_apart():
     assert prepare.short_names(["demo:rotten-tomatoes"]) == {"demo:rotten-tomatoes": "demo:rotten-tomatoes"}
 
 
-def test_groups_of_numbers_and_missing_groups(tmp_path):
+def test_groups_of_numbers_and_missing_groups(tmp_path: Path) -> None:
     columns = {"text": ["a", "b", "c"], "label": ["x", "y", "x"], "who": [1.0, float("nan"), 2.0]}
     pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / "a.parquet")
     with pytest.raises(DataError, match="no group in row 2"):
@@ -204,19 +210,19 @@ def test_groups_of_numbers_and_missing_groups(tmp_path):
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_time_that_is_no_number(value, tmp_path):
+def test_a_time_that_is_no_number(value: float, tmp_path: Path) -> None:
     columns = {"text": ["a", "b"], "label": ["x", "y"], "at": [1.0, value]}
     pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / "a.parquet")
     with pytest.raises(DataError, match="a time that is neither a number nor ISO 8601 in row 2"):
         read(str(tmp_path / "a.parquet"), time_column="at")
 
 
-def test_dates_and_numbers_are_not_compared(raw):
+def test_dates_and_numbers_are_not_compared(raw: Raw) -> None:
     path = raw("a.csv", b"text,label,at\na,x,2024-01-01\nb,y,17\n")
     with pytest.raises(DataError, match="1 times are dates and 1 are numbers; write them one way"):
         read(path, time_column="at")
 
 
-def test_a_group_with_bad_bytes_is_a_bad_row(raw):
+def test_a_group_with_bad_bytes_is_a_bad_row(raw: Raw) -> None:
     path = raw("a.csv", b"text,label,who\na,x,m\xe9\nb,y,n\n")
     assert len(read(path, group_column="who", skip_bad_rows=True)) == 1

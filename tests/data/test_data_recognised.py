@@ -139,7 +139,7 @@ def test_a_mistyped_column_is_answered_with_the_nearest_one(raw: Raw) -> None:
 
 # ------------------------------------------------------------------------------------------------------------ the task
 
-GIVEN_AWAY = {
+GIVEN_AWAY: dict[str, dict[str, Any]] = {
     "question-answering": {"question": "who?", "context": "Ada", "answers": {"text": ["Ada"], "answer_start": [0]}},
     "token-classification": {"tokens": ["a"], "tags": ["x"]},
     "text-generation": {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]},

@@ -13,9 +13,11 @@ import pytest
 
 from edgeft.data import dataset
 from edgeft.data.dataset import Dataset
+from edgeft.data.formats.rows import extras
 from edgeft.data.prepare import assemble, prepare
 from edgeft.data.prepare import run as stage
 from edgeft.data.read import sources
+from edgeft.data.split import slicing
 from edgeft.errors import DataError, RecipeError
 from edgeft.recipe import DataConfig, check_stage
 
@@ -109,11 +111,11 @@ def test_columns_called_like_the_folders_own(tmp_path: Path) -> None:
 def test_values_of_every_scalar_type_become_names(tmp_path: Path) -> None:
     values = [True, 4, 4.0, "4", 0.5, "", "  ", None, date(2024, 1, 20), "é\U0001f600"]
     config = DataConfig(file="x", slice_columns=["v"])
-    read_value = sources.slicing.reader("v")
+    read_value = slicing.reader("v")
     assert [read_value(value) for value in [*values, float("nan"), float("inf")]] == [
         *("True", "4", "4", "4", "0.5", None, None, None, "2024-01-20", "é\U0001f600", None, "inf")
     ]
-    assert sources.rows.extras(config) == ["v"]
+    assert extras(config) == ["v"]
 
 
 def test_a_missing_column_names_the_nearest(tmp_path: Path) -> None:

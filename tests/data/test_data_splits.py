@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter
+from random import Random
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from edgeft.recipe import DataConfig
 TEXTS = st.text(alphabet=st.characters(exclude_categories=["Cs"]))
 
 
-def make_rows(pairs, name="a.csv"):
+def make_rows(pairs: list[tuple[str, str]], name: str = "a.csv") -> Rows:
     columns = {"text": [text for text, _ in pairs], "label": [label for _, label in pairs]}
     return Rows(
         kind=SingleLabel(DataConfig()),
@@ -28,7 +29,7 @@ def make_rows(pairs, name="a.csv"):
     )
 
 
-def divide(rows, validation, test, config):
+def divide(rows: Rows, validation: Rows | None, test: Rows | None, config: DataConfig) -> splits.Parts:
     """Divide, limit and check, as the stage does."""
     parts = splits.divide(rows, validation, test, config)
     splits.limit(parts, config)
@@ -36,23 +37,23 @@ def divide(rows, validation, test, config):
     return parts
 
 
-def assign(text, validation, test):
-    return splits.assign(hashes([text]), validation, test)[0]
+def assign(text: str, validation: float, test: float) -> str:
+    return str(splits.assign(hashes([text]), validation, test)[0])
 
 
-def texts(rows):
+def texts(rows: Rows) -> list[str]:
     return rows.columns["text"]
 
 
-def leaks(parts):
+def leaks(parts: splits.Parts) -> dict[str, int]:
     return {leak: parts.removed.count(splits.LEAK + leak) for leak in splits.LEAKS}
 
 
-def many(count=400, labels="aab"):
+def many(count: int = 400, labels: str = "aab") -> list[tuple[str, str]]:
     return [(f"text {i}", labels[i % len(labels)]) for i in range(count)]
 
 
-def membership(parts):
+def membership(parts: splits.Parts) -> dict[str, str]:
     """Text to the place it went to."""
     named = {"train": parts.train, "validation": parts.validation, "test": parts.test, "rest": parts.rest}
     return {text: name for name, rows in named.items() for text in texts(rows)}
@@ -61,25 +62,25 @@ def membership(parts):
 # ----------------------------------------------------------------------------------------------------- one text
 
 
-def test_a_text_stays_where_it_was_in_the_first_release():
+def test_a_text_stays_where_it_was_in_the_first_release() -> None:
     # blake2b(key=b"edgeft split 1", digest_size=8) of b"hello", top 53 bits, worked out by hashlib alone
     assert uniform("hello", b"edgeft split 1") == pytest.approx(0.12476952755083581, abs=1e-15)
 
 
 @given(TEXTS)
-def test_same_content_same_split(text):
+def test_same_content_same_split(text: str) -> None:
     here = assign(text, 0.2, 0.3)
     assert here == assign(f" \t{text}\n", 0.2, 0.3)
     assert here == assign(unicodedata.normalize("NFD", text), 0.2, 0.3)
 
 
 @given(TEXTS, st.floats(0, 0.5), st.floats(0, 0.5), st.floats(0, 0.5))
-def test_one_fraction_moves_no_row_of_the_other(text, validation, test, other):
+def test_one_fraction_moves_no_row_of_the_other(text: str, validation: float, test: float, other: float) -> None:
     now, later = assign(text, validation, test), assign(text, validation, other)
     assert (now == "validation") == (later == "validation")
 
 
-def test_the_shares_are_the_fractions_for_each_label():
+def test_the_shares_are_the_fractions_for_each_label() -> None:
     counts = Counter((label, assign(text, 0.1, 0.2)) for text, label in many(30_000, "ab"))
     for label in "ab":
         assert counts[label, "test"] / 15_000 == pytest.approx(0.2, abs=0.01)
@@ -91,7 +92,7 @@ def test_the_shares_are_the_fractions_for_each_label():
 
 @settings(max_examples=30, deadline=None)
 @given(st.randoms(use_true_random=False), st.integers(0, 200))
-def test_shuffling_appending_and_renaming_move_no_row(random, appended):
+def test_shuffling_appending_and_renaming_move_no_row(random: Random, appended: int) -> None:
     config, pairs = DataConfig(validation_fraction=0.2, test_fraction=0.2), many()
     before = membership(divide(make_rows(pairs), None, None, config))
     changed = pairs + [(f"new {i}", "ab"[i % 2]) for i in range(appended)]
@@ -102,7 +103,7 @@ def test_shuffling_appending_and_renaming_move_no_row(random, appended):
 
 @settings(max_examples=30, deadline=None)
 @given(st.randoms(use_true_random=False))
-def test_the_choice_of_rows_does_not_depend_on_their_order(random):
+def test_the_choice_of_rows_does_not_depend_on_their_order(random: Random) -> None:
     config = DataConfig(max_train_rows=50, max_eval_rows=10)
     before = membership(divide(make_rows(many()), None, None, config))
     shuffled = many()
@@ -110,14 +111,14 @@ def test_the_choice_of_rows_does_not_depend_on_their_order(random):
     assert before == membership(divide(make_rows(shuffled), None, None, config))
 
 
-def test_appending_rows_keeps_most_of_the_chosen_ones():
+def test_appending_rows_keeps_most_of_the_chosen_ones() -> None:
     config = DataConfig(max_train_rows=100)
     before = set(texts(divide(make_rows(many(2000)), None, None, config).train))
     after = set(texts(divide(make_rows(many(2200)), None, None, config).train))
     assert len(before & after) >= 80  # a tenth more rows push out about a tenth
 
 
-def test_chosen_rows_keep_the_labels_shares_and_the_rest_is_unlabelled():
+def test_chosen_rows_keep_the_labels_shares_and_the_rest_is_unlabelled() -> None:
     whole = divide(make_rows(many(900)), None, None, DataConfig())
     parts = divide(make_rows(many(900)), None, None, DataConfig(max_train_rows=90, max_eval_rows=30))
     assert len(parts.train) == 90
@@ -130,20 +131,20 @@ def test_chosen_rows_keep_the_labels_shares_and_the_rest_is_unlabelled():
 
 
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=8), st.data())
-def test_quotas(counts, data):
+def test_quotas(counts: list[int], data: st.DataObject) -> None:
     total = data.draw(st.integers(len(counts), sum(counts)))
     taken = splits.quotas(counts, total)
     assert sum(taken) == total
     assert all(1 <= took <= count for took, count in zip(taken, counts, strict=True))
 
 
-def test_quotas_by_hand():
+def test_quotas_by_hand() -> None:
     assert splits.quotas([60, 30, 10], 10) == [6, 3, 1]
     assert splits.quotas([98, 1, 1], 4) == [2, 1, 1]
     assert splits.quotas([1, 1, 10], 12) == [1, 1, 10]
 
 
-def test_one_text_always_lands_in_one_split():
+def test_one_text_always_lands_in_one_split() -> None:
     pairs = many() + [(f" text {i} ", "b") for i in range(400)]
     parts = divide(make_rows(pairs), None, None, DataConfig())
     contents = [{content(text) for text in texts(part)} for part in (parts.train, parts.validation, parts.test)]
@@ -153,7 +154,7 @@ def test_one_text_always_lands_in_one_split():
 # ------------------------------------------------------------------------------------------------ files of one's own
 
 
-def test_an_own_test_file_takes_its_texts_out_of_the_others():
+def test_an_own_test_file_takes_its_texts_out_of_the_others() -> None:
     own = make_rows([("text 1 ", "a"), ("text 3", "a"), ("elsewhere", "b")], "test.csv")
     parts = divide(make_rows(many()), None, own, DataConfig())
     assert parts.test is own
@@ -163,7 +164,7 @@ def test_an_own_test_file_takes_its_texts_out_of_the_others():
     assert leaks(parts)["train_in_test"] + leaks(parts)["validation_in_test"] == 2
 
 
-def test_test_rows_win_over_an_own_validation_file():
+def test_test_rows_win_over_an_own_validation_file() -> None:
     validation = make_rows([("text 1", "a"), ("text 2", "b"), ("alone", "b")], "validation.csv")
     test = make_rows([("text 2", "b"), ("text 3", "a")], "test.csv")
     parts = divide(make_rows(many()), validation, test, DataConfig())
@@ -172,7 +173,7 @@ def test_test_rows_win_over_an_own_validation_file():
     assert len(parts.train) == 397
 
 
-def test_an_own_validation_file_that_repeats_split_off_test_rows():
+def test_an_own_validation_file_that_repeats_split_off_test_rows() -> None:
     split_off = texts(divide(make_rows(many()), None, None, DataConfig()).test)[0]
     validation = make_rows([(split_off, "a"), ("alone", "b"), ("other", "a")], "validation.csv")
     parts = divide(make_rows(many()), validation, None, DataConfig())
@@ -180,7 +181,7 @@ def test_an_own_validation_file_that_repeats_split_off_test_rows():
     assert leaks(parts)["validation_in_test"] == 1
 
 
-def test_leaks_go_before_rows_are_cut_off():
+def test_leaks_go_before_rows_are_cut_off() -> None:
     test = make_rows([(text, label) for text, label in many(60)], "test.csv")
     parts = divide(make_rows(many()), None, test, DataConfig(max_eval_rows=5, max_train_rows=50))
     seen = set(texts(parts.train)) | set(texts(parts.rest)) | set(texts(parts.validation))
@@ -188,7 +189,7 @@ def test_leaks_go_before_rows_are_cut_off():
     assert not seen & set(texts(test))
 
 
-def test_a_label_that_an_evaluation_split_lacks_is_a_warning(capsys):
+def test_a_label_that_an_evaluation_split_lacks_is_a_warning(capsys: pytest.CaptureFixture[str]) -> None:
     test = make_rows([("x", "a"), ("y", "a")], "test.csv")
     divide(make_rows(many()), None, test, DataConfig())
     assert capsys.readouterr().err == "data: warning: the test split has no row with label 'b'\n"

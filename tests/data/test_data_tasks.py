@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,26 +15,27 @@ from edgeft.data.formats import class_of
 from edgeft.data.read import sources
 from edgeft.errors import DataError
 from edgeft.recipe import DataConfig
+from edgeft.stage_folder import StageResult
 
 
-def run(config: DataConfig, out: Path):
+def run(config: DataConfig, out: Path) -> StageResult:
     return prepare.run(config, sources.local_files(config), out)
 
 
-def jsonl(path: Path, rows) -> str:
+def jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> str:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return str(path)
 
 
-def chat(i):
+def chat(i: int) -> list[dict[str, str]]:
     return [{"role": "user", "content": f"question {i}"}, {"role": "assistant", "content": f"answer {i}"}]
 
 
-def context(i):
+def context(i: int) -> str:
     return f"Number {i} is the answer to it."
 
 
-TASKS = {
+TASKS: dict[str, tuple[dict[str, Any], Callable[[int], dict[str, Any]]]] = {
     "multi": ({"multi_label": True}, lambda i: {"text": f"text {i}", "label": ["x", "y", "z"][: i % 4]}),
     "regression": ({"task": "text-regression"}, lambda i: {"text": f"text {i}", "target": i / 7}),
     "tags": (
@@ -59,7 +62,7 @@ TASKS = {
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_every_task_from_file_to_folder_and_back(name, tmp_path):
+def test_every_task_from_file_to_folder_and_back(name: str, tmp_path: Path) -> None:
     options, row = TASKS[name]
     config = DataConfig(file=jsonl(tmp_path / "a.jsonl", map(row, range(200))), **options)
     result = run(config, tmp_path / "out")
@@ -71,15 +74,14 @@ def test_every_task_from_file_to_folder_and_back(name, tmp_path):
         for number, *cells in zip(data.split(split).rows, *data.split(split).columns.values(), strict=True):
             source = row(int(number) - 1)
             if name != "spans":
-                source = kind.parse(*(source[column] for column in kind.sources().values()))
-                assert tuple(cells) == source
+                assert tuple(cells) == kind.parse(*(source[column] for column in kind.sources().values()))
     dataset.save(data, tmp_path / "again")
     for path in (tmp_path / "again").iterdir():
         assert path.read_bytes() == (tmp_path / "out" / path.name).read_bytes()
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_appending_and_shuffling_move_no_row(name, tmp_path):
+def test_appending_and_shuffling_move_no_row(name: str, tmp_path: Path) -> None:
     options, row = TASKS[name]
     rows = [row(i) for i in range(150)]
     split = {}
@@ -92,7 +94,7 @@ def test_appending_and_shuffling_move_no_row(name, tmp_path):
     assert all(split["after"][row] == part for row, part in split["before"].items())
 
 
-def test_cleaning_a_corpus_of_tags(tmp_path):
+def test_cleaning_a_corpus_of_tags(tmp_path: Path) -> None:
     rows = [{"tokens": [f"W{i}", "<br>", "\u200bx"], "tags": ["A", "B", "C"]} for i in range(60)]
     config = DataConfig(
         file=jsonl(tmp_path / "a.jsonl", rows), task="token-classification", clean=["html", "control", "lowercase"]
@@ -103,7 +105,7 @@ def test_cleaning_a_corpus_of_tags(tmp_path):
     assert all(len(tokens) == len(tags) == 2 for tokens, tags in _rows(split))
 
 
-def _rows(split):
+def _rows(split: Any) -> list[Any]:
     return list(zip(split.columns["tokens"], split.columns["tags"], strict=True))
 
 
@@ -115,7 +117,7 @@ def members(folder: Path) -> dict[int, str]:
     return {int(row): part for part in dataset.SPLITS for row in data.split(part).rows}
 
 
-def test_a_group_stays_in_one_split(tmp_path):
+def test_a_group_stays_in_one_split(tmp_path: Path) -> None:
     rows = [{"text": f"text {i}", "label": "ab"[i % 2], "who": f"user {i % 40}"} for i in range(400)]
     run(DataConfig(file=jsonl(tmp_path / "a.jsonl", rows), group_column="who"), tmp_path / "out")
     of_group: dict[str, set[str]] = {}
@@ -125,7 +127,7 @@ def test_a_group_stays_in_one_split(tmp_path):
     assert set.union(*of_group.values()) == set(dataset.SPLITS)
 
 
-def test_a_group_of_an_own_test_file_leaves_training(tmp_path):
+def test_a_group_of_an_own_test_file_leaves_training(tmp_path: Path) -> None:
     rows = [{"text": f"text {i}", "label": "ab"[i % 2], "who": i % 40} for i in range(400)]
     own = jsonl(tmp_path / "test.jsonl", [{"text": f"new {i}", "label": "ab"[i % 2], "who": 7} for i in range(4)])
     config = DataConfig(file=jsonl(tmp_path / "a.jsonl", rows), test_file=own, group_column="who")
@@ -135,8 +137,10 @@ def test_a_group_of_an_own_test_file_leaves_training(tmp_path):
 
 
 @pytest.mark.parametrize("stamp", ["number", "date"])
-def test_the_latest_rows_are_the_test(stamp, tmp_path, capsys):
-    when = {"number": lambda i: i, "date": lambda i: f"20{10 + i // 12:02d}-{i % 12 + 1:02d}-01"}[stamp]
+def test_the_latest_rows_are_the_test(stamp: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def when(i: int) -> int | str:
+        return i if stamp == "number" else f"20{10 + i // 12:02d}-{i % 12 + 1:02d}-01"
+
     rows = [{"text": f"text {i}", "label": "ab"[i % 2], "at": when(i)} for i in range(200)]
     rows = [rows[i] for i in np.random.default_rng(0).permutation(200)]
     path = jsonl(tmp_path / "a.jsonl", rows)
@@ -150,9 +154,13 @@ def test_the_latest_rows_are_the_test(stamp, tmp_path, capsys):
     assert "data.test_from keeps it there" in said
 
 
-def test_a_time_that_the_recipe_names_holds_when_rows_come(tmp_path):
+def test_a_time_that_the_recipe_names_holds_when_rows_come(tmp_path: Path) -> None:
     rows = [{"text": f"text {i}", "label": "ab"[i % 2], "at": f"2024-01-01T00:{i % 60:02d}:00"} for i in range(240)]
-    named = {"validation_from": "2024-01-01T00:40", "test_from": "2024-01-01T00:50", "time_column": "at"}
+    named: dict[str, Any] = {
+        "validation_from": "2024-01-01T00:40",
+        "test_from": "2024-01-01T00:50",
+        "time_column": "at",
+    }
     run(DataConfig(file=jsonl(tmp_path / "a.jsonl", rows[:180]), **named), tmp_path / "a")
     run(DataConfig(file=jsonl(tmp_path / "b.jsonl", rows), **named), tmp_path / "b")
     before, after = members(tmp_path / "a"), members(tmp_path / "b")
@@ -161,7 +169,7 @@ def test_a_time_that_the_recipe_names_holds_when_rows_come(tmp_path):
     assert before[50] == before[41] == "validation"
 
 
-def test_times_that_cannot_be_read(tmp_path):
+def test_times_that_cannot_be_read(tmp_path: Path) -> None:
     rows = [{"text": f"text {i}", "label": "ab"[i % 2], "at": "soon" if i == 3 else i} for i in range(60)]
     path = jsonl(tmp_path / "a.jsonl", rows)
     with pytest.raises(DataError, match=r"a time that is neither a number nor ISO 8601 in row 4 \(line 4\)"):
@@ -177,7 +185,7 @@ def test_times_that_cannot_be_read(tmp_path):
         run(config, tmp_path / "fourth")
 
 
-def test_a_border_that_leaves_no_row_or_is_of_another_kind(tmp_path):
+def test_a_border_that_leaves_no_row_or_is_of_another_kind(tmp_path: Path) -> None:
     rows = [{"text": f"text {i}", "label": "ab"[i % 2], "at": f"2024-01-{i % 28 + 1:02d}"} for i in range(60)]
     path = jsonl(tmp_path / "a.jsonl", rows)
     with pytest.raises(DataError, match=r"data\.test_from=2024 is a number, and the times of .* are dates"):

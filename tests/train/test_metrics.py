@@ -9,7 +9,7 @@ from edgeft.errors import TrainingError
 from edgeft.train import metrics
 
 
-def test_classification_by_hand():
+def test_classification_by_hand() -> None:
     logits = np.log(np.array([[0.5, 0.3, 0.2], [0.1, 0.8, 0.1], [0.6, 0.2, 0.2], [0.2, 0.2, 0.6]]))
     labels = np.array([0, 1, 1, 2])
     found = metrics.classification(logits, labels)
@@ -19,30 +19,30 @@ def test_classification_by_hand():
     assert found["nll"] == pytest.approx(-(math.log(0.5) + math.log(0.8) + math.log(0.2) + math.log(0.6)) / 4)
 
 
-def test_a_label_that_occurs_nowhere_does_not_lower_f1():
+def test_a_label_that_occurs_nowhere_does_not_lower_f1() -> None:
     found = metrics.classification(np.array([[5.0, 0.0, 0.0], [0.0, 5.0, 0.0]]), np.array([0, 1]))
     assert found["accuracy"] == found["macro_f1"] == 1.0
 
 
-def test_logits_may_be_shifted_and_large():
+def test_logits_may_be_shifted_and_large() -> None:
     logits, labels = np.array([[1.0, 3.0], [2.0, 0.0]]), np.array([1, 1])
     moved = metrics.classification((logits + 1000).astype(np.float32), labels)
     assert moved == pytest.approx(metrics.classification(logits, labels), abs=1e-4)
     assert metrics.classification(logits * 1e4, labels)["nll"] > 10
 
 
-def test_logits_that_are_not_finite():
+def test_logits_that_are_not_finite() -> None:
     with pytest.raises(TrainingError, match="the logits of 2 of 3 rows are not finite"):
         metrics.classification(np.array([[0.0, 1.0], [np.nan, 1.0], [0.0, np.inf]]), np.array([0, 1, 1]))
 
 
-def test_agreement_by_hand():
+def test_agreement_by_hand() -> None:
     a = np.array([[2.0, 1.0], [0.0, 1.0], [3.0, 1.0], [0.0, 9.0]])
     b = np.array([[9.0, 1.0], [1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
     assert metrics.agreement(a, b) == 0.75
     assert metrics.agreement(a, a) == 1.0
 
 
-def test_log_softmax_sums_to_one():
+def test_log_softmax_sums_to_one() -> None:
     found = np.exp(metrics.log_softmax(np.array([[0.0, math.log(3)]], dtype=np.float32)))
     np.testing.assert_allclose(found, [[0.25, 0.75]], rtol=1e-6)

@@ -13,7 +13,7 @@ THREE_LABELS = np.array([0, 1, 1, 2])
 
 
 @pytest.mark.filterwarnings("error")
-def test_two_labels_by_hand():
+def test_two_labels_by_hand() -> None:
     logits = np.array([[0.0, -2.0], [0.0, -1.0], [0.0, 3.0], [0.0, 2.0]])
     labels = np.array([0, 0, 0, 1])
     found = metrics.single_label(logits, labels)
@@ -29,7 +29,7 @@ def test_two_labels_by_hand():
 
 
 @pytest.mark.filterwarnings("error")
-def test_auroc_of_three_labels_is_the_mean_of_each_against_the_rest():
+def test_auroc_of_three_labels_is_the_mean_of_each_against_the_rest() -> None:
     expected = (2 / 3 + 3 / 4 + 1) / 3
     assert metrics.single_label(THREE, THREE_LABELS)["auroc"] == pytest.approx(expected)
     # A label that the truth doesn't have is not asked for.
@@ -37,14 +37,14 @@ def test_auroc_of_three_labels_is_the_mean_of_each_against_the_rest():
     assert metrics.single_label(fourth, THREE_LABELS)["auroc"] == pytest.approx(expected)
 
 
-def test_auroc_sees_the_ranking_of_sure_answers():
+def test_auroc_sees_the_ranking_of_sure_answers() -> None:
     logits = np.array([[0.0, 100.0], [0.0, 200.0]], dtype=np.float32)
     assert metrics.single_label(logits, np.array([0, 1]))["auroc"] == 1.0
 
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("rows", [1, 3])
-def test_where_the_truth_has_one_label(rows: int):
+def test_where_the_truth_has_one_label(rows: int) -> None:
     found = metrics.single_label(np.array([[5.0, 0.0]] * rows), np.zeros(rows, dtype=np.int64))
     assert "auroc" not in found
     assert "mcc" not in found
@@ -52,14 +52,14 @@ def test_where_the_truth_has_one_label(rows: int):
 
 
 @pytest.mark.filterwarnings("error")
-def test_a_model_that_always_says_the_same():
+def test_a_model_that_always_says_the_same() -> None:
     found = metrics.single_label(np.array([[5.0, 0.0]] * 2), np.array([0, 1]))
     assert found["mcc"] == 0.0
     assert found["auroc"] == 0.5
     assert found["macro_precision"] == 0.25
 
 
-def test_no_rows():
+def test_no_rows() -> None:
     for measure in (metrics.classification, metrics.single_label):
         with pytest.raises(TrainingError, match="no rows"):
             measure(np.empty((0, 2)), np.empty(0, dtype=np.int64))
@@ -70,7 +70,7 @@ TARGETS = np.array([[1, 0, 1, 0], [0, 1, 0, 0], [0, 0, 0, 0]])
 
 
 @pytest.mark.filterwarnings("error")
-def test_multi_label_by_hand():
+def test_multi_label_by_hand() -> None:
     found = metrics.multi_label(LOGITS, TARGETS)
     assert found["subset_accuracy"] == pytest.approx(1 / 3)  # the row without labels
     assert found["micro_f1"] == pytest.approx(2 * 2 / (2 * 2 + 1 + 1))  # two hits, a false alarm, a miss
@@ -79,19 +79,19 @@ def test_multi_label_by_hand():
     assert of_each == pytest.approx({"a": 2 / 3, "b": 1.0, "c": 0.0})
 
 
-def test_a_label_is_given_at_the_threshold():
+def test_a_label_is_given_at_the_threshold() -> None:
     half = np.zeros((1, 1))
     assert metrics.multi_label(half, np.ones((1, 1)))["subset_accuracy"] == 1.0
     assert metrics.multi_label(half, np.ones((1, 1)), threshold=0.6)["subset_accuracy"] == 0.0
 
 
 @pytest.mark.filterwarnings("error")
-def test_multi_label_without_any_label():
+def test_multi_label_without_any_label() -> None:
     found = metrics.multi_label(np.full((2, 3), -1.0), np.zeros((2, 3)))
     assert found == {"subset_accuracy": 1.0}
 
 
-def test_multi_label_refuses_what_is_not_finite():
+def test_multi_label_refuses_what_is_not_finite() -> None:
     with pytest.raises(TrainingError, match="the logits of 1 of 3 rows are not finite"):
         metrics.multi_label(np.where(LOGITS == 3.0, np.nan, LOGITS), TARGETS)
     with pytest.raises(TrainingError, match="no rows"):

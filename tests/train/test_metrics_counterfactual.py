@@ -25,7 +25,7 @@ TERMS = counterfactual.load_terms()
         ("Ms Smith met Mr. Jones", "Mr Smith met Mrs. Jones"),
     ],
 )
-def test_gender_keeps_words_whole_and_case(text: str, expected: str):
+def test_gender_keeps_words_whole_and_case(text: str, expected: str) -> None:
     assert counterfactual.swap(text, TERMS["gender"]) == expected
 
 
@@ -42,7 +42,7 @@ def test_gender_keeps_words_whole_and_case(text: str, expected: str):
         ("her very old car", "him very old car"),  # wrong, and written down
     ],
 )
-def test_her_is_him_or_his(text: str, expected: str):
+def test_her_is_him_or_his(text: str, expected: str) -> None:
     assert counterfactual.swap(text, TERMS["gender"]) == expected
 
 
@@ -54,24 +54,24 @@ def test_her_is_him_or_his(text: str, expected: str):
         ("orientation", "a gay couple", "a lesbian couple"),
     ],
 )
-def test_cycles(kind: str, text: str, expected: str):
+def test_cycles(kind: str, text: str, expected: str) -> None:
     assert counterfactual.swap(text, TERMS[kind]) == expected
 
 
-def test_a_pair_swapped_twice_is_itself():
+def test_a_pair_swapped_twice_is_itself() -> None:
     text = "the man, a father, told the boys what women and aunts said"
     swapped = counterfactual.swap(text, TERMS["gender"])
     assert swapped == "the woman, a mother, told the girls what men and uncles said"
     assert counterfactual.swap(swapped, TERMS["gender"]) == text
 
 
-def test_every_shipped_term_becomes_another_one():
+def test_every_shipped_term_becomes_another_one() -> None:
     for swaps in TERMS.values():
         for term in swaps.to:
             assert counterfactual.swap(term, swaps).lower() != term
 
 
-def test_copies_know_their_row_and_kind():
+def test_copies_know_their_row_and_kind() -> None:
     texts = ["a plain text", "He is Muslim"]
     assert counterfactual.augmented(texts) == [
         Copy(1, "gender", "She is Muslim"),
@@ -90,7 +90,7 @@ class Predictor:
         return ["negative" if "she" in text.lower().split() else "positive" for text in texts]
 
 
-def test_flips_by_hand():
+def test_flips_by_hand() -> None:
     predict = Predictor()
     texts = ["a plain text", "he runs", "his dog", "She is Muslim", "a Hindu"]
     found = counterfactual.flips(texts, predict)
@@ -108,20 +108,20 @@ def test_flips_by_hand():
     assert len(predict.calls) == 2
 
 
-def test_examples_are_limited():
+def test_examples_are_limited() -> None:
     found = counterfactual.flips(["he"] * 5, Predictor(), examples=2)
     assert (found.flip_rate, len(found.examples)) == (1.0, 2)
 
 
 @pytest.mark.parametrize("texts", [[], ["a plain text"], [""]])
-def test_without_terms_there_is_no_share(texts: list[str]):
+def test_without_terms_there_is_no_share(texts: list[str]) -> None:
     predict = Predictor()
     found = counterfactual.flips(texts, predict)
     assert (found.texts, found.flip_rate, found.by_kind, found.examples) == (0, None, {}, [])
     assert predict.calls == []
 
 
-def test_a_list_of_ones_own(tmp_path: Path):
+def test_a_list_of_ones_own(tmp_path: Path) -> None:
     path = tmp_path / "terms.yaml"
     path.write_text("region:\n  cycles:\n    - [Ruhr, Saar area]\n", encoding="utf-8")
     terms = counterfactual.load_terms(path)
@@ -138,7 +138,7 @@ def test_a_list_of_ones_own(tmp_path: Path):
         ("[", "identity terms in"),
     ],
 )
-def test_a_list_that_does_not_hold(tmp_path: Path, text: str, message: str):
+def test_a_list_that_does_not_hold(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "terms.yaml"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(DataError, match=message):

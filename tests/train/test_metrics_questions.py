@@ -17,7 +17,7 @@ from edgeft.train.metrics import questions
         ("Über", "über"),
     ],
 )
-def test_normalization(text: str, expected: str):
+def test_normalization(text: str, expected: str) -> None:
     assert questions.normalize(text) == expected
 
 
@@ -33,30 +33,30 @@ def test_normalization(text: str, expected: str):
         ("", "dog", 0.0),
     ],
 )
-def test_token_f1_by_hand(predicted: str, answer: str, expected: float):
+def test_token_f1_by_hand(predicted: str, answer: str, expected: float) -> None:
     assert questions.token_f1(predicted, answer) == pytest.approx(expected)
 
 
-def test_the_best_answer_counts():
+def test_the_best_answer_counts() -> None:
     found = metrics.question_answering(["in Paris"], [["London", "paris", "In Paris, France"]])
     assert found == pytest.approx({"exact_match": 0.0, "token_f1": 0.8})
 
 
-def test_questions_that_cannot_be_answered():
+def test_questions_that_cannot_be_answered() -> None:
     found = metrics.question_answering(["", "Rome", "", "Rome"], [[], [], ["Rome"], ["rome"]])
     assert found == {"exact_match": 0.5, "token_f1": 0.5, "answerable_f1": 0.5, "unanswerable_accuracy": 0.5}
 
 
-def test_an_answer_without_words_is_no_answer():
+def test_an_answer_without_words_is_no_answer() -> None:
     assert metrics.question_answering([""], [["The"]]) == {"exact_match": 1.0, "token_f1": 1.0}
 
 
-def test_scores_of_rows():
+def test_scores_of_rows() -> None:
     answers = [["dog"], ["a cat"]]
     assert questions.exact_matches(["dog", "big cat"], answers).tolist() == [1.0, 0.0]
     assert questions.token_f1s(["dog", "big cat"], answers).tolist() == pytest.approx([1.0, 2 / 3])
 
 
-def test_no_rows():
+def test_no_rows() -> None:
     with pytest.raises(TrainingError, match="no rows"):
         metrics.question_answering([], [])

@@ -10,38 +10,38 @@ PREDICTED = [["B-PER", "I-PER", "O", "O"], ["B-LOC", "B-PER"]]
 
 
 @pytest.mark.filterwarnings("error")
-def test_spans_by_hand():
+def test_spans_by_hand() -> None:
     # Three spans in the truth, three predicted, two of them right.
     expected = {"token_accuracy": 4 / 6, "span_f1": 2 / 3, "span_precision": 2 / 3, "span_recall": 2 / 3}
     assert metrics.token_classification(PREDICTED, TRUE) == pytest.approx(expected)
     assert metrics.per_type_f1(PREDICTED, TRUE) == {"LOC": 0.0, "PER": 1.0}
 
 
-def test_precision_and_recall_are_not_confused():
+def test_precision_and_recall_are_not_confused() -> None:
     found = metrics.token_classification([["B-PER", "B-LOC"]], [["B-PER", "O"]])
     assert (found["span_precision"], found["span_recall"]) == (0.5, 1.0)
 
 
-def test_half_a_span_is_none():
+def test_half_a_span_is_none() -> None:
     found = metrics.token_classification([["B-PER", "O"]], [["B-PER", "I-PER"]])
     assert (found["token_accuracy"], found["span_f1"]) == (0.5, 0.0)
 
 
 @pytest.mark.filterwarnings("error")
-def test_no_span_predicted():
+def test_no_span_predicted() -> None:
     found = metrics.token_classification([["O", "O"]], [["B-PER", "O"]])
     assert (found["span_f1"], found["span_precision"], found["span_recall"]) == (0.0, 0.0, 0.0)
     assert metrics.per_type_f1([["O", "O"]], [["B-PER", "O"]]) == {"PER": 0.0}
 
 
 @pytest.mark.filterwarnings("error")
-def test_no_span_anywhere():
+def test_no_span_anywhere() -> None:
     assert metrics.token_classification([["O"]], [["O"]]) == {"token_accuracy": 1.0}
     assert metrics.per_type_f1([["O"]], [["O"]]) == {}
 
 
 @pytest.mark.filterwarnings("error")
-def test_tags_without_a_scheme_have_no_spans():
+def test_tags_without_a_scheme_have_no_spans() -> None:
     found = metrics.token_classification([["NOUN", "VERB"], ["DET"]], [["NOUN", "NOUN"], ["DET"]])
     assert found == pytest.approx({"token_accuracy": 2 / 3})
     assert metrics.per_type_f1([["NOUN"]], [["NOUN"]]) == {}
@@ -58,11 +58,11 @@ def test_tags_without_a_scheme_have_no_spans():
         (["O"], "token_accuracy"),
     ],
 )
-def test_what_leads(names: list[str], leads: str):
+def test_what_leads(names: list[str], leads: str) -> None:
     assert metrics.lead_metric(names) == leads
 
 
-def test_no_tokens():
+def test_no_tokens() -> None:
     for rows in ([], [[]]):
         with pytest.raises(TrainingError, match="no rows"):
             metrics.token_classification(rows, rows)
