@@ -27,7 +27,8 @@ def folder(tiny_tokenizer: Any, tmp_path: Path) -> str:
 
 
 def weights_of(layer: Any) -> torch.Tensor:
-    return layer.attention.self.query.weight
+    weights: torch.Tensor = layer.attention.self.query.weight
+    return weights
 
 
 def test_a_checkpoint_is_taken_whole_or_by_layers(folder: str) -> None:

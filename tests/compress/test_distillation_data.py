@@ -37,7 +37,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "teacher"
 
 
-def config_of(**weights: float) -> DistillConfig:
+def config_of(**weights: Any) -> DistillConfig:
     return DistillConfig(seed=0, **{**NONE, **weights})
 
 

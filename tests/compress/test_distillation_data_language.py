@@ -20,7 +20,7 @@ from edgeft.train import tasks
 SIZE, LENGTH = 345, 48
 
 
-def config_of(top_k: int, **weights: float) -> DistillConfig:
+def config_of(top_k: int, **weights: Any) -> DistillConfig:
     none = {"soft_weight": 0.0, "hard_weight": 0.0, "hidden_weight": 0.0}
     return DistillConfig(seed=0, teacher_top_k=top_k, temperature=1.5, **{**none, **weights})
 
@@ -108,7 +108,7 @@ def test_a_language_model_is_distilled_into_fewer_layers(tmp_path: Path) -> None
 
     setting("text", tmp_path / "teacher", DistillConfig())
     datasets.save(dataset("text"), tmp_path / "data")
-    rates = {"epochs": 40, "batch_size": 4, "learning_rate": 1e-2, "early_stopping_patience": 0}
+    rates: dict[str, Any] = {"epochs": 40, "batch_size": 4, "learning_rate": 1e-2, "early_stopping_patience": 0}
     config = DistillConfig(num_layers=1, hard_weight=0, device="cpu", seed=0, **rates)
     inputs = {"data": tmp_path / "data", "teacher": tmp_path / "teacher"}
     metrics = run(config, inputs, tmp_path / "student").metrics

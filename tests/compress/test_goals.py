@@ -132,7 +132,9 @@ def test_a_table_is_read_again_and_other_files_are_refused(tmp_path: Path) -> No
     assert latency_table.read(tmp_path / "latency.json") == TABLE
     (tmp_path / "odd.json").write_text('{"base_ms": "a"}')
     bare = "has no milliseconds, or not the same channels"
-    for name, layers in {"none": {}, "empty": {4: {}}, "ragged": {4: {8: 1.0}, 2: {16: 1.0}}}.items():
+    tables: dict[str, dict[int, dict[int, float]]]
+    tables = {"none": {}, "empty": {4: {}}, "ragged": {4: {8: 1.0}, 2: {16: 1.0}}}
+    for name, layers in tables.items():
         write_json(tmp_path / f"{name}.json", dataclasses.replace(TABLE, layers_ms=layers))
     refused = {"odd.json": "is no latency table", "missing.json": "can't be read"}
     refused |= dict.fromkeys(("none.json", "empty.json", "ragged.json"), bare)
@@ -178,8 +180,15 @@ def test_layers_compete_in_every_round(tiny_tokenizer: Any, tmp_path: Path) -> N
     teacher = trained("single-label", copy.deepcopy(tiny_tokenizer), tmp_path / "teacher")
     inputs = {"data": tmp_path / "data", "model": teacher, "teacher": teacher}
     config = PruneConfig(
-        **{"head_ratio": 0.5, "channel_ratio": 0.5, "across_layers": True, "rounds": 2, "epochs": 0.2},
-        **{"max_drop_points": 100.0, "device": "cpu", "seed": 0, "importance_rows": 16},
+        head_ratio=0.5,
+        channel_ratio=0.5,
+        across_layers=True,
+        rounds=2,
+        epochs=0.2,
+        max_drop_points=100.0,
+        device="cpu",
+        seed=0,
+        importance_rows=16,
     )
     found = run(config, inputs, tmp_path / "pruned").metrics["structure"]
     start = structure_of(model_folder.load_classifier(teacher, None)).layers
@@ -198,9 +207,19 @@ def test_the_stage_cuts_everything_in_rounds_and_what_it_writes_loads(tiny_token
     teacher = trained("single-label", copy.deepcopy(tiny_tokenizer), tmp_path / "teacher")
     inputs = {"data": tmp_path / "data", "model": teacher, "teacher": teacher}
     config = PruneConfig(
-        **{"head_ratio": 0.5, "channel_ratio": 0.5, "width_ratio": 0.25, "layer_ratio": 0.5, "vocabulary_size": 70},
-        **{"rounds": 2, "epochs": 2.0, "int8_epochs": 1.0, "relation_weight": 1.0, "max_drop_points": 100.0},
-        **{"device": "cpu", "seed": 0, "importance_rows": 16},
+        head_ratio=0.5,
+        channel_ratio=0.5,
+        width_ratio=0.25,
+        layer_ratio=0.5,
+        vocabulary_size=70,
+        rounds=2,
+        epochs=2.0,
+        int8_epochs=1.0,
+        relation_weight=1.0,
+        max_drop_points=100.0,
+        device="cpu",
+        seed=0,
+        importance_rows=16,
     )
     metrics = run(config, inputs, tmp_path / "pruned").metrics
     assert metrics["structure"]["width"] == 48
@@ -223,14 +242,16 @@ def test_numbers_are_recovered_in_their_own_unit_whatever_the_vocabulary(tiny_to
     teacher = trained("regression", copy.deepcopy(tiny_tokenizer), tmp_path / "teacher")
     inputs = {"data": tmp_path / "data", "model": teacher, "teacher": teacher}
     config = PruneConfig(
-        **{
-            "head_ratio": 0.0,
-            "channel_ratio": 0.0,
-            "vocabulary_min_count": 1,
-            "hard_weight": 0.0,
-            "hidden_weight": 0.0,
-        },
-        **{"epochs": 1.0, "learning_rate": 1e-9, "max_drop_points": 100.0, "device": "cpu", "seed": 0},
+        head_ratio=0.0,
+        channel_ratio=0.0,
+        vocabulary_min_count=1,
+        hard_weight=0.0,
+        hidden_weight=0.0,
+        epochs=1.0,
+        learning_rate=1e-9,
+        max_drop_points=100.0,
+        device="cpu",
+        seed=0,
     )
     metrics = run(config, inputs, tmp_path / "pruned").metrics
     assert metrics["test"]["agreement"] == 1.0

@@ -20,16 +20,18 @@ class Tiny(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.reader = nn.Linear(2, 1, bias=False)
+        self.reader: Any = nn.Linear(2, 1, bias=False)
         self.reader.weight.data = torch.tensor([[3.0, -1.0]])
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.reader(x)
+        y: torch.Tensor = self.reader(x)
+        return y
 
 
 def tiny_loss(model: nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
     """Mean over the rows of the signed sum of the row's outputs."""
-    return (model(batch["x"]).sum((1, 2)) * batch["sign"]).mean()
+    sums: torch.Tensor = model(batch["x"]).sum((1, 2))
+    return (sums * batch["sign"]).mean()
 
 
 def test_taylor_by_hand() -> None:
@@ -181,11 +183,12 @@ def test_taylor_leaves_the_model_alone(bert: BertForSequenceClassification) -> N
 
 
 def test_magnitude_by_hand(bert: BertForSequenceClassification) -> None:
+    layers: Any = encoder_layers(bert)
     block, found = blocks(bert)[0], units_of(bert)
     squares = sum(writer.weight.detach().square().sum(1) for writer in block.writers)
     squares = squares + block.output.weight.detach().square().sum(0)
     torch.testing.assert_close(importance.magnitude(found[0]), squares.view(4, 8).sum(1))
-    up = encoder_layers(bert)[1].intermediate.dense.weight
+    up = layers[1].intermediate.dense.weight
     twin = up.detach().square().sum(1) + blocks(bert)[1].down.weight.detach().square().sum(0)
     torch.testing.assert_close(importance.magnitude(found[3]), twin)
 

@@ -65,7 +65,7 @@ def test_soft_bits_of_one_label_are_soft_labels_of_two() -> None:
     torch.manual_seed(1)
     student, teacher = torch.randn(6, 1), torch.randn(6, 1)
     two = [torch.cat([torch.zeros(6, 1), logits], dim=1) for logits in (student, teacher)]
-    torch.testing.assert_close(losses.soft_bits(student, teacher, 1.5), losses.soft_labels(*two, 1.5))
+    torch.testing.assert_close(losses.soft_bits(student, teacher, 1.5), losses.soft_labels(two[0], two[1], 1.5))
 
 
 def test_soft_numbers_by_hand() -> None:
@@ -96,7 +96,7 @@ def test_folded_to_all_classes_loses_nothing() -> None:
     student, teacher = torch.randn(4, 5), torch.randn(4, 5)
     ids = teacher.argsort(dim=-1)
     folded = [losses.folded(logits, ids, 2.0) for logits in (student, teacher)]
-    torch.testing.assert_close(losses.soft_labels(*folded, 2.0), losses.soft_labels(student, teacher, 2.0))
+    torch.testing.assert_close(losses.soft_labels(folded[0], folded[1], 2.0), losses.soft_labels(student, teacher, 2.0))
 
 
 def test_relations_equal_the_slow_sum_and_ignore_padding() -> None:

@@ -69,7 +69,7 @@ def test_no_step_away_from_the_fitted_vector_is_better() -> None:
             -math.log(softmax([z * s + b for z, s, b in zip(row, parameters[:3], parameters[3:], strict=True)])[label])
             for row, label in zip(logits, labels, strict=True)
         )
-        return total + 0.5 * sum((parameters - [1, 1, 1, 0, 0, 0]) ** 2)
+        return float(total + 0.5 * sum((parameters - [1, 1, 1, 0, 0, 0]) ** 2))
 
     at = loss(values)
     for place in range(6):

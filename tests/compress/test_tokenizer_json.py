@@ -140,6 +140,7 @@ def test_everything_but_the_vocabulary_is_as_before(pairs: Callable[[str], Pair]
 
 def hand_made(model: dict[str, Any], **parts: Any) -> PreTrainedTokenizerFast:
     """From parts of a tokenizer.json."""
+    tree: dict[str, Any]
     tree = {"version": "1.0", "truncation": None, "padding": None, "added_tokens": [], "normalizer": None}
     tree |= {"pre_tokenizer": {"type": "Whitespace"}, "post_processor": None, "decoder": None, **parts, "model": model}
     return PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json.dumps(tree)))

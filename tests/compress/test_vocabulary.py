@@ -57,7 +57,8 @@ def classifier(kind: str, tokenizer: Any) -> Any:
 @torch.no_grad()
 def logits(model: Any, tokenizer: Any, texts: list[str]) -> torch.Tensor:
     batch = tokenizer(texts, padding=True, truncation=True, return_tensors="pt")
-    return model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+    found: torch.Tensor = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+    return found
 
 
 def close(found: torch.Tensor, wanted: torch.Tensor) -> None:
@@ -260,7 +261,7 @@ def test_report_by_hand(tiny_tokenizer: Any) -> None:
 
 def test_unknown_characters_of_unigram_are_counted(texts: list[str]) -> None:
     whole = trained("unigram", texts)
-    found = report(whole, cut(whole, texts[:50]).tokenizer, ["\u2603", "the"])
+    found: dict[str, Any] = report(whole, cut(whole, texts[:50]).tokenizer, ["\u2603", "the"])
     assert found["unknown_tokens_share"]["before"] == pytest.approx(1 / 3)  # and a space before each text
     assert report(whole, whole, [""])["covered_tokens_share"] == 0
 
@@ -271,7 +272,7 @@ def test_minilm_on_real_rows(movie_rows: list[tuple[str, str]]) -> None:
     small = cut(whole, texts)
     assert type(small.tokenizer) is type(whole)
     assert report(whole, small.tokenizer, texts)["alike_texts_share"] == 1
-    found = report(whole, small.tokenizer, held_out)
+    found: dict[str, Any] = report(whole, small.tokenizer, held_out)
     assert 0.6 < found["covered_tokens_share"] < 0.95
     assert (
         found["tokens_per_text"]["before"] < found["tokens_per_text"]["after"] < 2 * found["tokens_per_text"]["before"]

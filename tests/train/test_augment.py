@@ -239,9 +239,12 @@ def test_a_run_remembers_for_another_setting(data: Path, tmp_path: Path, monkeyp
     augment(first, {"data": data, **local_models(first)}, tmp_path / "run" / "augment")
     asked: list[str] = []
     real = translate.translate
-    monkeypatch.setattr(
-        translate, "translate", lambda m, t, texts, *rest: asked.extend(texts) or real(m, t, texts, *rest)
-    )
+
+    def note(model: Any, tokenizer: Any, texts: list[str], *rest: Any) -> Any:
+        asked.extend(texts)
+        return real(model, tokenizer, texts, *rest)
+
+    monkeypatch.setattr(translate, "translate", note)
     second = AugmentConfig(copies=2, **options)
     augment(second, {"data": data, **local_models(second)}, tmp_path / "run" / "augment")
     assert len(asked) == 4

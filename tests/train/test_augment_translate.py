@@ -44,7 +44,7 @@ def loaded(marian: Path) -> tuple[Any, Any]:
 
 
 def config(marian: Path, back: Path, **more: Any) -> AugmentConfig:
-    models = {"translate_to": str(marian), "translate_back": str(back)}
+    models: dict[str, Any] = {"translate_to": str(marian), "translate_back": str(back)}
     return AugmentConfig(methods=["back_translation"], batch_size=2, seed=0, **models, **more)
 
 

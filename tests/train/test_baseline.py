@@ -75,7 +75,8 @@ def test_two_labels_give_two_columns() -> None:
     data = toy()
     keep = [i for i, label in enumerate(data.train.labels) if label < 2]
     texts, labels = [data.train.texts[i] for i in keep], data.train.labels[keep].tolist()
-    two = Dataset(data.task, ["bad", "good"], *[split(texts, labels)] * 3, [])
+    part = split(texts, labels)
+    two = Dataset(data.task, ["bad", "good"], part, part, part, [])
     assert baseline.fit(two, 100, 0).logits(texts).shape == (len(texts), 2)
 
 

@@ -15,7 +15,7 @@ from support_processes import Forked, edgeft
 from edgeft.errors import GateError
 from edgeft.models import model_folder
 from edgeft.recipe import DistillConfig, FinetuneConfig, PruneConfig
-from edgeft.stage import read_result
+from edgeft.stage_folder import read_result
 from edgeft.train import methods
 from edgeft.train.finetune import run as finetune
 from edgeft.train.tasks.sequences import SingleLabel

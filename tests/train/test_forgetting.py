@@ -42,8 +42,8 @@ class Logistic(torch.nn.Module):
 X, Y = torch.tensor([2.0, 4.0]), torch.tensor([1.0, 0.0])
 
 
-def objective(model: torch.nn.Module, places: list[int]) -> torch.Tensor:
-    logits = model.w * X[places] + model.b
+def objective(model: Any, places: list[int]) -> torch.Tensor:
+    logits: torch.Tensor = model.w * X[places] + model.b
     return torch.nn.functional.binary_cross_entropy_with_logits(logits, Y[places], reduction="none")
 
 
@@ -69,28 +69,38 @@ def test_rows_are_squared_one_by_one() -> None:
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
+def gradient(parameter: torch.nn.Parameter) -> float:
+    assert parameter.grad is not None
+    return parameter.grad.item()
+
+
 def test_the_penalty_by_hand() -> None:
     """Half of 8, times 4.625 * 0.1 ** 2 + 0.3125 * 0.2 ** 2."""
     model = Logistic()
     penalty = forgetting.consolidation(model, forgetting.fisher(model, objective, [1.0, 1.0]), 8.0)
     assert penalty().item() == 0.0
     penalty().backward()
-    assert [parameter.grad.item() for parameter in model.parameters()] == [0.0, 0.0]
+    assert [gradient(parameter) for parameter in model.parameters()] == [0.0, 0.0]
     with torch.no_grad():
-        model.w += 0.1
-        model.b -= 0.2
+        model.w.add_(0.1)
+        model.b.sub_(0.2)
     assert penalty().item() == pytest.approx(4 * (4.625 * 0.01 + 0.3125 * 0.04))
     model.zero_grad()
     penalty().backward()
-    assert model.w.grad.item() == pytest.approx(8 * 4.625 * 0.1)
-    assert model.b.grad.item() == pytest.approx(-8 * 0.3125 * 0.2)
+    assert gradient(model.w) == pytest.approx(8 * 4.625 * 0.1)
+    assert gradient(model.b) == pytest.approx(-8 * 0.3125 * 0.2)
 
 
 def test_where_new_rows_and_old_ones_disagree_the_weight_decides() -> None:
     """A quadratic loss (w - 3)^2 / 2 under EWC around 0 ends at 3 / (1 + weight * F)."""
     model = Logistic()
     penalty = forgetting.consolidation(model, {"w": torch.tensor([2.0]), "b": torch.tensor([0.0])}, 1.5)
-    loss = Loss(lambda model, places: (model.w - 3) ** 2 / 2 + 0 * model.b, [1], [1.0], str, penalty)
+
+    def quadratic(model: Any, places: list[int]) -> torch.Tensor:
+        loss: torch.Tensor = (model.w - 3) ** 2 / 2 + 0 * model.b
+        return loss
+
+    loss = Loss(quadratic, [1], [1.0], str, penalty)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.2)
     for step in range(100):
         optimizer.zero_grad()
@@ -109,7 +119,8 @@ def test_information_knows_neither_smoothing_nor_weights_of_labels() -> None:
     task = SingleLabel(dataclasses.replace(rows(4), class_weights=[1.0, 7.0]), None, 8, config)
     logits, targets = torch.tensor([[1.0, -2.0], [0.5, 0.0]]), torch.tensor([0, 1])
     plain = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
-    assert torch.allclose(forgetting.likelihood_of(task).loss(logits, targets), plain)
+    likelihood: Any = forgetting.likelihood_of(task)
+    assert torch.allclose(likelihood.loss(logits, targets), plain)
     assert not torch.allclose(task.loss(logits, targets), plain)
 
 
@@ -120,7 +131,7 @@ def test_what_does_not_train_costs_nothing_and_what_does_is_held_wherever_it_is(
     assert list(found) == ["w"]
     penalty = forgetting.consolidation(model, found, 1.0)
     with torch.no_grad():
-        model.b += 5
+        model.b.add_(5)
     assert penalty().item() == 0.0
 
 
@@ -202,8 +213,8 @@ def halves(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
             prepare(config, inputs, folder / "old")
         else:
             prepare(config, {**inputs, "earlier": folder / "old"}, folder / "both")
-    config = FinetuneConfig(model=str(tiny_model), method="full", learning_rate=2e-3, **{**QUICK, "epochs": 3.0})
-    finetune(config, {"data": folder / "old", "model": tiny_model}, folder / "teacher")
+    training = FinetuneConfig(model=str(tiny_model), method="full", learning_rate=2e-3, **{**QUICK, "epochs": 3.0})
+    finetune(training, {"data": folder / "old", "model": tiny_model}, folder / "teacher")
     return folder
 
 

@@ -30,7 +30,7 @@ class Problem:
         self.inputs = torch.randn(ROWS, 5, generator=generator)
         self.targets = torch.randint(0, 3, (ROWS,), generator=generator)
         torch.manual_seed(0)
-        self.model = torch.nn.Sequential(torch.nn.Linear(5, 8), torch.nn.Dropout(0.2), torch.nn.Linear(8, 3))
+        self.model: Any = torch.nn.Sequential(torch.nn.Linear(5, 8), torch.nn.Dropout(0.2), torch.nn.Linear(8, 3))
 
     def objective(self, model: torch.nn.Module, rows: list[int]) -> torch.Tensor:
         return cross_entropy(model(self.inputs[rows]), self.targets[rows], reduction="none")
@@ -54,7 +54,7 @@ class Texts(Problem):
         self.ids = torch.randint(0, 30, (ROWS, 6), generator=torch.Generator().manual_seed(2))
         sizes = {"hidden_size": 8, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 16}
         config = BertConfig(vocab_size=30, max_position_embeddings=8, num_labels=3, **sizes)
-        self.model: Any = BertForSequenceClassification(config)
+        self.model = BertForSequenceClassification(config)
 
     def objective(self, model: torch.nn.Module, rows: list[int]) -> torch.Tensor:
         return cross_entropy(model(self.ids[rows]).logits.float(), self.targets[rows], reduction="none")
@@ -128,7 +128,7 @@ def other_weights(problem: Problem) -> Problem:
     """So that what is right after a resume came from the checkpoint."""
     with torch.no_grad():
         for parameter in problem.model.parameters():
-            parameter += 1
+            parameter.add_(1)
     return problem
 
 
@@ -212,7 +212,7 @@ def test_bf16_on_a_cpu_learns_something_near_fp32(tmp_path: Path) -> None:
     losses = {}
     for precision in ("fp32", "bf16"):
         problem = Texts()
-        config = TrainingConfig(epochs=2, batch_size=4, precision=precision, early_stopping_patience=0)  # type: ignore[arg-type]
+        config = TrainingConfig(epochs=2, batch_size=4, precision=precision, early_stopping_patience=0)
         torch.manual_seed(7)
         progress = problem.trainer(config, tmp_path).fit()
         losses[precision] = [row["loss"] for row in progress.history if "loss" in row]

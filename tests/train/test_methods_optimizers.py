@@ -76,7 +76,8 @@ def gradients(method: Any, source: Path, checkpointing: bool) -> tuple[float, di
     model = methods.prepare(config, model, SingleLabel.adapter)
     recompute.switch(model, config, CPU)
     passes: list[int] = []
-    optim.layers_of(model)[0].attention.register_forward_hook(lambda *_: passes.append(1))
+    layers: Any = optim.layers_of(model)
+    layers[0].attention.register_forward_hook(lambda *_: passes.append(1))
     torch.manual_seed(5)
     ids = torch.randint(5, 40, (4, 9))
     loss = torch.nn.functional.cross_entropy(model.train()(input_ids=ids).logits, torch.tensor([0, 1, 1, 0]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +109,7 @@ def test_why_a_decoder_that_classifies_is_refused() -> None:
 def processor(name: str) -> Any:
     from tokenizers import processors
 
-    return {
+    makers: dict[str, Callable[[], Any]] = {
         "none": lambda: None,
         "bert": lambda: processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2)),
         "roberta": lambda: processors.RobertaProcessing(("[SEP]", 3), ("[CLS]", 2)),
@@ -122,7 +123,8 @@ def processor(name: str) -> Any:
                 processors.TemplateProcessing(single="$A [SEP]", pair="$A $B:1 [SEP]:1", special_tokens=[("[SEP]", 3)]),
             ]
         ),
-    }[name]()
+    }
+    return makers[name]()
 
 
 @pytest.mark.parametrize("name", ["none", "bert", "roberta", "bytes", "template", "sequence"])

@@ -63,6 +63,7 @@ def test_what_leads(names: list[str], leads: str) -> None:
 
 
 def test_no_tokens() -> None:
-    for rows in ([], [[]]):
+    nothing: list[list[list[str]]] = [[], [[]]]
+    for rows in nothing:
         with pytest.raises(TrainingError, match="no rows"):
             metrics.token_classification(rows, rows)

@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from edgeft.errors import RecipeError
 from edgeft.recipe import DistillConfig, FinetuneConfig, PruneConfig, TrainingConfig
 from edgeft.train.finetune import run as finetune
-from edgeft.train.loop import reporting
+from edgeft.train.loop import reporting, watch
 from edgeft.train.loop.watch import Training, Watcher, watching
 
 QUICK: dict[str, Any] = {"epochs": 0.5, "batch_size": 16, "max_length": 16, "seed": 1, "method": "full"}
@@ -38,7 +38,7 @@ def curve(events: EventAccumulator, name: str) -> list[tuple[int, float]]:
     return [(event.step, event.value) for event in events.Scalars(name)]
 
 
-def history(folder: Path, key: str) -> list[tuple[int, float]]:
+def history(folder: Path, key: str) -> list[tuple[int, Any]]:
     rows = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
     return [(row["step"], pytest.approx(row[key], rel=1e-6)) for row in rows if key in row]
 
@@ -61,7 +61,7 @@ def test_tensorboard_gets_every_figure_under_the_trainers_names_and_the_result_s
     assert curve(events, "train/loss") == history(tmp_path / "out", "loss")
     assert curve(events, "train/learning_rate") == history(tmp_path / "out", "learning_rate")
     assert curve(events, "eval/accuracy") == history(tmp_path / "out", "validation_accuracy")
-    assert curve(events, "train/epoch")[-1] == (done.metrics["steps"], pytest.approx(0.5, abs=0.05))
+    assert curve(events, "train/epoch")[-1] == pytest.approx((done.metrics["steps"], 0.5), abs=0.05)
     shown = events.Tensors("args/text_summary")[0].tensor_proto.string_val[0]
     options = json.loads(shown)
     assert options["method"] == "full"
@@ -126,7 +126,7 @@ def test_a_recovery_of_pruning_logs_where_its_checkpoints_are_not(
 ) -> None:
     def trained(folder: Path, title: str, config: TrainingConfig) -> None:
         with reporting.followed(Training(title, config, 4, 2, 2, 0, folder)):
-            reporting.watch.logged(1, {"step": 1, "loss": 0.5})
+            watch.logged(1, {"step": 1, "loss": 0.5})
 
     config = PruneConfig(report_to=["tensorboard"])
     trained(tmp_path / "run" / "prune" / "checkpoints" / "attempt-0", "prune: recovery", config)

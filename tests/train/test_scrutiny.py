@@ -117,6 +117,7 @@ def test_a_copy_that_is_a_row_itself_is_not_asked_again() -> None:
 
 
 def test_several_labels() -> None:
+    columns: dict[str, list[Any]]
     columns = {"text": ["he is", "she is", "it is"], "labels": [["a", "b"], [], ["b"]]}
     data = dataset("multi-label", columns, ["a", "b"], {"source": ["x", "y", "x"]})
     predictions = np.array([[1, 1], [-1, -1], [1, -1]], dtype=np.float32)

@@ -151,6 +151,7 @@ def test_chrf_of_rows_is_that_of_their_corpus() -> None:
     written = ["the cat eats", "", "mice at home", "grass grass"]
     right = ["the cat eats mice", "the dog", "mice here", "grass"]
     of_rows = chrf_of(written, right)
+    assert callable(of_rows)
     for rows in ([0, 1, 2, 3], [2, 2, 0], [1]):
         expected = metrics.generation([written[row] for row in rows], [right[row] for row in rows])["chrf"]
         assert of_rows(np.array(rows)) == pytest.approx(expected)
@@ -176,7 +177,7 @@ def test_a_method_trains_resumes_and_ends_as_a_plain_model(
 ) -> None:
     from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
-    more = {"checkpoint_steps": 3, "learning_rate": RATES.get(method, 1e-2)}
+    more: dict[str, Any] = {"checkpoint_steps": 3, "learning_rate": RATES.get(method, 1e-2)}
     config = FinetuneConfig(model=str(folder[kind]), method=method, **QUICK, **more)
     inputs = {"data": data, "model": folder[kind]}
     result = finetune(config, inputs, tmp_path / "out")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -45,17 +45,18 @@ def rows_of(count: int, seed: int) -> list[Row]:
 
 
 def split_from(rows: Sequence[Row]) -> Split:
-    answers = [
+    answers: list[dict[str, list[Any]]] = [
         {"text": [answer], "answer_start": [context.index(answer)]} if answer else {"text": [], "answer_start": []}
         for _, context, answer in rows
     ]
+    columns: dict[str, list[Any]]
     columns = {"question": [row[0] for row in rows], "context": [row[1] for row in rows], "answers": answers}
     return split_of(columns, np.arange(1, len(rows) + 1), [])
 
 
 def dataset_of(train: Sequence[Row], test: Sequence[Row] | None = None) -> Dataset:
-    splits = [split_from(rows) for rows in (train, test or train, test or train)]
-    return Dataset("question-answering", [], *splits, [], kind="squad", source="rows.jsonl")
+    training, held_out = (split_from(rows) for rows in (train, test or train))
+    return Dataset("question-answering", [], training, held_out, held_out, [], kind="squad", source="rows.jsonl")
 
 
 def task_of(dataset: Dataset, tokenizer: Any, max_length: int = 16) -> Questions:
@@ -266,7 +267,7 @@ def test_a_loss_by_hand() -> None:
     assert nll(start, end, (1, 0)) == pytest.approx((np.log(4 / 3) + np.log(2)) / 2)
 
 
-def window_logits(task: Questions, marked: dict[int, dict[int, tuple[float, float]]]) -> list[Any]:
+def window_logits(task: Questions, marked: Mapping[int, Mapping[int, tuple[float, float]]]) -> list[Any]:
     """Logits of every window: -5 but where window and token are named."""
     items = task.items(task.dataset.train)
     found = [np.full((len(item["input_ids"]), 2), -5, np.float32) for item in items.inputs]

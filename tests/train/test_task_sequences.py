@@ -201,7 +201,8 @@ def test_a_head_without_bias_learns_around_zero(tmp_path: Path, tiny_tokenizer: 
     items = task.items(made.test)
     before = task.predict(model, items)
     task.prepare(model)
-    assert (task.mean, task.deviation) == (0.0, pytest.approx(math.sqrt(500)))
+    assert task.mean == 0.0
+    assert task.deviation == pytest.approx(math.sqrt(500))
     np.testing.assert_allclose(task.predict(model, items), before, rtol=1e-5)
     task.finish(model)
     np.testing.assert_allclose(task.predict(model, items), before, rtol=1e-5)

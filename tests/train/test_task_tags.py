@@ -23,8 +23,9 @@ from edgeft.train.finetune import loss_on
 from edgeft.train.finetune import run as finetune
 from edgeft.train.judges.tags import span_counts
 from edgeft.train.loop.loop import Trainer
+from edgeft.train.loop.packing import IGNORED
 from edgeft.train.metrics import bootstrap
-from edgeft.train.tasks.tags import IGNORED, Tags, encode_words, frame, keeps_space, windows
+from edgeft.train.tasks.tags import Tags, encode_words, frame, keeps_space, windows
 
 BIO = ["B-ACT", "I-ACT", "O"]
 QUICK: dict[str, Any] = {"epochs": 1.0, "batch_size": 8, "max_length": 16, "seed": 1, "early_stopping_patience": 0}
@@ -53,8 +54,8 @@ def split_from(rows: Sequence[Row], names: list[str]) -> Split:
 
 
 def dataset_of(train: Sequence[Row], names: list[str], test: Sequence[Row] | None = None, **others: Any) -> Dataset:
-    splits = [split_from(rows, names) for rows in (train, test or train, test or train)]
-    return Dataset("token-classification", names, *splits, [], kind="tokens", **others)
+    training, held_out = (split_from(rows, names) for rows in (train, test or train))
+    return Dataset("token-classification", names, training, held_out, held_out, [], kind="tokens", **others)
 
 
 def task_of(dataset: Dataset, tokenizer: Any, max_length: int = 16, **options: Any) -> Tags:
