@@ -175,6 +175,14 @@ def test_decoding_is_checked_against_its_kind(folder: Path, monkeypatch: pytest.
     assert class_of("squad") is Reader
 
 
+@pytest.mark.parametrize(
+    ("deviation", "words"), [({}, "Expected `float`"), (0.0, "Expected `float` > 0"), (1e99, "<= 1e")]
+)
+def test_the_unit_of_a_number_is_a_bounded_number(deviation: object, words: str, folder: Path) -> None:
+    repair(folder, kind="regression", task="text-regression", decoding={"deviation": deviation})
+    assert words in refusal(folder)
+
+
 def split(pattern: str) -> dict[str, Any]:
     return {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
 

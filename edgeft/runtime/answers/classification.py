@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Sequence
-from typing import Any, NotRequired, TypedDict, overload
+from dataclasses import dataclass
+from typing import Annotated, Any, NotRequired, TypedDict, overload
 
 import numpy as np
+from msgspec import Meta
 
 from edgeft.runtime.answers.windows import Window
 from edgeft.runtime.model import BATCH_SIZE, Arrays, Floats, Model
@@ -38,6 +40,17 @@ def decode(probabilities: Sequence[float], labels: Sequence[str], top_k: int | N
     return [Prediction(label=labels[column], score=probabilities[column]) for column in best]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Decoding:
+    """What reading the outputs needs, of `Manifest.decoding`.
+
+    Attributes:
+        deviation: of a number, the standard deviation of the training targets.
+    """
+
+    deviation: Annotated[float, Meta(gt=0, le=1e30)] = 1.0
+
+
 class Classifier(Model):
     """An artifact of one label, several labels or a number a text.
 
@@ -46,6 +59,7 @@ class Classifier(Model):
     """
 
     takes = ("top_k",)
+    Decoding = Decoding
 
     def __init__(self, *parts: Any) -> None:
         super().__init__(*parts)
