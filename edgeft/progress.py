@@ -20,8 +20,8 @@ from rich.progress import (
 )
 
 from edgeft import ranks
-from edgeft.console import WordConsole
-from edgeft.printing import say
+from edgeft.terminal.console import WordConsole
+from edgeft.terminal.printing import say
 
 __all__ = ["Bar", "Whole", "about", "console", "part_of", "say", "track"]
 

@@ -18,7 +18,7 @@ from typing import Any, NoReturn, TypeAlias
 from edgeft.errors import ArtifactError, UserError, require
 from edgeft.files import open_regular, write_atomically
 from edgeft.listed_files import describe_problem
-from edgeft.printing import say
+from edgeft.terminal.printing import say
 
 SIGNATURE = "manifest.sig"
 SIGNATURE_BYTES = 64

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from edgeft import budget
-from edgeft.budget import Limit
 from edgeft.errors import RecipeError
+from edgeft.recipe import budget
+from edgeft.recipe.budget import Limit
 
 
 @pytest.mark.parametrize(

@@ -20,14 +20,14 @@ from support import last_json, up_and_down, write_csv
 from support_processes import Forked
 
 import edgeft
-from edgeft import budget, recipe
+from edgeft import recipe
 from edgeft.data.dataset import load as load_dataset
 from edgeft.errors import GateError, OutputFolderError, RecipeError, UserError
 from edgeft.models import model_folder
 from edgeft.models.shapes import structure_of
 from edgeft.pipeline import run as pipeline
 from edgeft.pipeline.stages import steps
-from edgeft.recipe import DistillConfig, Recipe
+from edgeft.recipe import DistillConfig, Recipe, budget
 from edgeft.report import page, terminal
 from edgeft.search.budgeted import candidate, compress_report, job, ranking, results, run, sampler
 from edgeft.search.budgeted.job import Job

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 BLOCKED = ("torch", "transformers", "datasets", "peft", "accelerate", "sklearn", "onnx", "optimum", "pyarrow", "pandas")
-FLOOR_0 = ("errors", "progress", "tasks", "budget", "recipe", "stage", "artifact")
+FLOOR_0 = ("errors", "progress", "tasks", "terminal", "recipe", "stage", "artifact")
 ROOMS = (
     "edgeft",
     *(f"edgeft.{name}" for name in FLOOR_0),

@@ -10,10 +10,9 @@ from typing import Any
 import pytest
 from support_counts import TEXTS, write_artifact
 
-from edgeft import budget
 from edgeft.errors import GateError
-from edgeft.pipeline import budget_latency, ship
-from edgeft.recipe import BenchConfig, Recipe
+from edgeft.pipeline.shipping import budget_check, budget_latency
+from edgeft.recipe import BenchConfig, Recipe, budget
 
 LATENCY = {"p50_ms": 2.0, "p90_ms": 3.0, "p99_ms": 11.4, "min_ms": 1.5}
 LATENCY |= {"intervals_ms": {"p50_ms": [1.9, 2.1], "p90_ms": [2.8, 3.3], "p99_ms": [9.8, 13.1]}}  # type: ignore[dict-item]
@@ -39,7 +38,9 @@ def results(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Of a run whose bench gave LATENCY."""
     metrics = {"latency": LATENCY, "threads": 1}
     monkeypatch.setattr(
-        ship, "measured", lambda _: {**{q: LATENCY[f"{q}_ms"] for q in budget_latency.QUANTILES}, "size": 5e6}
+        budget_check,
+        "measure_quantities",
+        lambda _: {**{q: LATENCY[f"{q}_ms"] for q in budget_latency.QUANTILES}, "size": 5e6},
     )
     return {"bench": SimpleNamespace(metrics=metrics, key="key")}
 
@@ -59,11 +60,11 @@ def chosen(limit: str) -> Recipe:
 
 def test_one_noisy_process_doesnt_decide(results: Any, processes: list[float], tmp_path: Path) -> None:
     processes += [11.2, 14.9, 11.3, 11.6, 11.8]  # on both sides of 12, so five are asked
-    ship.check_budget(chosen("p99<=12ms,size<=6MB"), results, tmp_path)
-    held = json.loads((tmp_path / ship.BUDGET).read_text())
+    budget_check.check_budget(chosen("p99<=12ms,size<=6MB"), results, tmp_path)
+    held = json.loads((tmp_path / budget_check.BUDGET).read_text())
     assert held["lines"] == ["p99 11.2, 14.9, 11.3, 11.6, 11.8 ms in five processes; the budget is 12 ms"]
     assert held["seen_ms"] == {"p99": [11.2, 14.9, 11.3, 11.6, 11.8]}
-    ship.check_budget(chosen("p99<=12ms,size<=6MB"), results, tmp_path)  # what held isn't measured again
+    budget_check.check_budget(chosen("p99<=12ms,size<=6MB"), results, tmp_path)  # what held isn't measured again
     assert processes == []
 
 
@@ -76,15 +77,15 @@ def test_a_broken_budget_says_what_was_seen_and_is_not_final(
         r"written, the stages are kept; the same command measures them anew$"
     )
     with pytest.raises(GateError, match=said):
-        ship.check_budget(chosen("p99<=12ms"), results, tmp_path)
-    assert not (tmp_path / ship.BUDGET).exists()
+        budget_check.check_budget(chosen("p99<=12ms"), results, tmp_path)
+    assert not (tmp_path / budget_check.BUDGET).exists()
     processes += [11.1, 11.2, 11.3]
-    ship.check_budget(chosen("p99<=12ms"), results, tmp_path)  # the very same stages, kept
-    assert json.loads((tmp_path / ship.BUDGET).read_text())["seen_ms"] == {"p99": [11.1, 11.2, 11.3]}
-    ship.check_budget(chosen("p99<=20ms"), results, tmp_path)  # another budget, which one measurement decides
-    assert json.loads((tmp_path / ship.BUDGET).read_text())["seen_ms"] == {}
-    ship.check_budget(Recipe(), results, tmp_path)
-    assert not (tmp_path / ship.BUDGET).exists()
+    budget_check.check_budget(chosen("p99<=12ms"), results, tmp_path)  # the very same stages, kept
+    assert json.loads((tmp_path / budget_check.BUDGET).read_text())["seen_ms"] == {"p99": [11.1, 11.2, 11.3]}
+    budget_check.check_budget(chosen("p99<=20ms"), results, tmp_path)  # another budget, which one measurement decides
+    assert json.loads((tmp_path / budget_check.BUDGET).read_text())["seen_ms"] == {}
+    budget_check.check_budget(Recipe(), results, tmp_path)
+    assert not (tmp_path / budget_check.BUDGET).exists()
 
 
 def test_a_process_of_its_own_measures_the_artifact(tmp_path: Path) -> None:

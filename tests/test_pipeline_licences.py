@@ -9,7 +9,7 @@ import pytest
 
 from edgeft.data.read import sources
 from edgeft.models import model_folder as folders
-from edgeft.pipeline import licences
+from edgeft.pipeline.shipping import licences
 from edgeft.recipe import DataConfig
 
 

@@ -24,7 +24,8 @@ from edgeft import artifact, recipe
 from edgeft.cleaning import Cleaning
 from edgeft.data.dataset import load as load_dataset
 from edgeft.models import model_folder
-from edgeft.pipeline import ship, summary
+from edgeft.pipeline import summary
+from edgeft.pipeline.shipping import ship
 from edgeft.report import facts
 from edgeft.report.race_text import describe_speedup
 from edgeft.runtime import replay

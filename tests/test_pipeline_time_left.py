@@ -9,7 +9,7 @@ import pytest
 
 from edgeft import recipe
 from edgeft.models import model_folder
-from edgeft.pipeline.time_left import Course
+from edgeft.pipeline.time_left import RunProgress
 from edgeft.progress import Bar, about, part_of
 from edgeft.search.trial import described
 from edgeft.stage_folder import StageResult
@@ -30,60 +30,62 @@ def result(stage: str, seconds: float = 0.0, **metrics: Any) -> StageResult:
 
 
 @pytest.fixture
-def course(monkeypatch: pytest.MonkeyPatch) -> Course:
+def progress(monkeypatch: pytest.MonkeyPatch) -> RunProgress:
     """A run over a teacher of six layers."""
     monkeypatch.setattr(model_folder, "facts", lambda source: model_folder.Facts(kind="bert", layers=6, positions=64))
-    return Course(recipe.resolve(recipe.load(None, SETTINGS)), NAMES)
+    return RunProgress(recipe.resolve(recipe.load(None, SETTINGS)), NAMES)
 
 
 def test_nothing_is_said_of_the_time_before_a_training_has_been_timed(
-    course: Course, capsys: pytest.CaptureFixture[str]
+    progress: RunProgress, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    course.begin("data")
-    course.end("data", result("data", 1.0, rows=ROWS))
-    course.begin("finetune")
+    progress.begin("data")
+    progress.end("data", result("data", 1.0, rows=ROWS))
+    progress.begin("finetune")
     assert capsys.readouterr().err == "stage 1 of 5: data\nstage 2 of 5: finetune\n"
-    assert course.left("finetune", 2, 125, 60.0) == ""  # too few steps
-    assert course.left("finetune", 9, 1000, 10.0) == ""  # too small a share
-    assert course.left("finetune", 9, 1000, 40.0) != ""
-    assert course.left("another bar", 50, 125, 60.0) == ""
+    assert progress.left("finetune", 2, 125, 60.0) == ""  # too few steps
+    assert progress.left("finetune", 9, 1000, 10.0) == ""  # too small a share
+    assert progress.left("finetune", 9, 1000, 40.0) != ""
+    assert progress.left("another bar", 50, 125, 60.0) == ""
 
 
-def test_the_estimate_by_hand(course: Course, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_estimate_by_hand(progress: RunProgress, capsys: pytest.CaptureFixture[str]) -> None:
     """Fine-tuning is 6 layers x (3 x 2 x 1000 + 4 x 200) = 40,800 units; at 408 s, a unit takes 10 ms."""
-    course.begin("data")
-    course.end("data", result("data", 1.0, rows=ROWS))
-    course.begin("finetune")
+    progress.begin("data")
+    progress.end("data", result("data", 1.0, rows=ROWS))
+    progress.begin("finetune")
     # Distilling: 6 x 1000 for the teacher's outputs + 3 x (3 x 4 x 1000 + 800) = 44,400 units, 444 s.
     # Export: 12 s + 3 x 200 rows x the student's 60 ms (a text alone takes the teacher 2 x 60 ms, the runtime half
     # of it, half the layers) = 12 + 18 s; artifact: 3 + 6 s. With 204 s of fine-tuning to go: 687 s.
-    assert course.left("finetune", 50, 100, 204.0) == "about 11 min left"
-    course.end("finetune", result("finetune", 408.0, latency_ms=120.0))
-    course.begin("distill")
-    assert course.pace_s == pytest.approx(0.01)
+    assert progress.left("finetune", 50, 100, 204.0) == "about 11 min left"
+    progress.end("finetune", result("finetune", 408.0, latency_ms=120.0))
+    progress.begin("distill")
+    assert progress.pace_s == pytest.approx(0.01)
     assert capsys.readouterr().err.splitlines()[-1] == "stage 3 of 5: distill, about 8 min left"
-    course.end("distill", result("distill", 44.4))
-    course.begin("export")
+    progress.end("distill", result("distill", 44.4))
+    progress.begin("export")
     assert capsys.readouterr().err.splitlines()[-1] == "stage 4 of 5: export, less than a minute left"
 
 
-def test_what_an_earlier_run_left_takes_no_time_until_something_is_computed_again(course: Course) -> None:
+def test_what_an_earlier_run_left_takes_no_time_until_something_is_computed_again(progress: RunProgress) -> None:
     done = {name: result(name, 500.0, rows=ROWS) for name in ("data", "finetune", "distill")}
-    course.before = done
+    progress.before = done
     for name in ("data", "finetune"):
-        course.begin(name)
-        course.end(name, done[name])
-    assert course.seconds("distill", course.pace_s) == 0
-    course.end("finetune", result("finetune", 400.0))
-    assert course.seconds("distill", course.pace_s) == pytest.approx(435, abs=1)
+        progress.begin(name)
+        progress.end(name, done[name])
+    assert progress.seconds("distill", progress.pace_s) == 0
+    progress.end("finetune", result("finetune", 400.0))
+    assert progress.seconds("distill", progress.pace_s) == pytest.approx(435, abs=1)
 
 
-def test_a_stage_of_unknown_length_ahead_is_no_reason_to_guess(monkeypatch: pytest.MonkeyPatch, course: Course) -> None:
-    course.names = ["data", "finetune", "augment", "distill", "export", "artifact"]
-    course.begin("data")
-    course.end("data", result("data", 1.0, rows=ROWS))
-    course.begin("finetune")
-    assert course.left("finetune", 50, 100, 204.0) == ""
+def test_a_stage_of_unknown_length_ahead_is_no_reason_to_guess(
+    monkeypatch: pytest.MonkeyPatch, progress: RunProgress
+) -> None:
+    progress.names = ["data", "finetune", "augment", "distill", "export", "artifact"]
+    progress.begin("data")
+    progress.end("data", result("data", 1.0, rows=ROWS))
+    progress.begin("finetune")
+    assert progress.left("finetune", 50, 100, 204.0) == ""
 
 
 def test_lengths_of_time() -> None:
@@ -92,13 +94,13 @@ def test_lengths_of_time() -> None:
 
 
 def test_a_bar_says_where_the_whole_run_stands(
-    course: Course, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    progress: RunProgress, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    course.begin("data")
-    course.end("data", result("data", 1.0, rows=ROWS))
-    course.begin("finetune")
+    progress.begin("data")
+    progress.end("data", result("data", 1.0, rows=ROWS))
+    progress.begin("finetune")
     monkeypatch.setattr("edgeft.progress.PLAIN_SECONDS", -1.0)
-    with part_of(course), Bar("finetune", 100) as bar:
+    with part_of(progress), Bar("finetune", 100) as bar:
         bar.resume(40)  # by a process that was killed: no pace of this one
         bar.advance()
         bar._begun = time.monotonic() - 102

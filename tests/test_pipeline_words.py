@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from edgeft.pipeline import ship, summary
+from edgeft.pipeline import summary
 from edgeft.pipeline.preflight import modules_needed
+from edgeft.pipeline.shipping import budget_check
 from edgeft.pipeline.stages import MODULES
 from edgeft.recipe import Recipe
 
@@ -55,11 +56,11 @@ def test_threads_are_counted(threads: int, words: str) -> None:
 
 
 def test_a_report_shows_each_limit_with_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ship, "measured", lambda results: {"p99": 3.2, "size": 2.1e6, "drop": 0.25})
+    monkeypatch.setattr(budget_check, "measure_quantities", lambda results: {"p99": 3.2, "size": 2.1e6, "drop": 0.25})
     chosen = Recipe(budget="p99<=4ms,size<=3MB,drop<=1pt")
-    assert ship.budget_lines(chosen, {}, {"p99": [3.9, 4.1, 3.8]}) == [
+    assert budget_check.budget_lines(chosen, {}, {"p99": [3.9, 4.1, 3.8]}) == [
         "p99<=4ms: p99 3.9, 4.1, 3.8 ms in three processes; the budget is 4 ms",
         "size<=3MB: measured 2.1MB",
         "drop<=1pt: measured 0.25pt",
     ]
-    assert ship.budget_lines(Recipe(), {}, {}) == []
+    assert budget_check.budget_lines(Recipe(), {}, {}) == []

@@ -13,9 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from edgeft.cli.app import stdout
-from edgeft.console import WordConsole
-from edgeft.printing import printable
 from edgeft.progress import Bar, say
+from edgeft.terminal.console import WordConsole
+from edgeft.terminal.printing import printable
 
 HOSTILE = "good\x1b]0;title\x07\x1b[2J\x9b31m\rbad\u202egnp.exe\u2066\u2028\udc80[red]:smile:"
 SHOWN = "good\\x1b]0;title\\x07\\x1b[2J\\x9b31m\\rbad\\u202egnp.exe\\u2066\\u2028\\udc80[red]:smile:"

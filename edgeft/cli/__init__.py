@@ -20,7 +20,7 @@ from edgeft.cli import bench, compress, data, device, evaluate, recipes, run, se
 from edgeft.cli.app import app
 from edgeft.cli.flags import flags_of
 from edgeft.errors import EdgeftError
-from edgeft.printing import printable
+from edgeft.terminal.printing import printable
 
 __all__ = [
     "app",

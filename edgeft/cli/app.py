@@ -8,10 +8,10 @@ import msgspec
 from cyclopts import App, Parameter
 from rich.console import Console
 
-from edgeft.console import WordConsole
 from edgeft.errors import require
-from edgeft.printing import printable
 from edgeft.progress import console
+from edgeft.terminal.console import WordConsole
+from edgeft.terminal.printing import printable
 from edgeft.version import __version__
 
 app = App(

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from edgeft.printing import visible
 from edgeft.report import facts
 from edgeft.report.blocks import Column, Headline, Paragraph, Report, Row, Section, Table, number_table
 from edgeft.report.slice_sections import groups, lowest
+from edgeft.terminal.printing import visible
 
 CONFUSIONS = 20
 WEAKEST = 8  # slices on a terminal, which doesn't show them all

@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection
 
-from edgeft import budget, tasks
+from edgeft import tasks
 from edgeft.data.formats import form_of
 from edgeft.errors import RecipeError, require
 from edgeft.models.hub import OutOfReachError
 from edgeft.pipeline.stages import MODULES, stage_of, wanted_stages
 from edgeft.pipeline.update import update_recipe
 from edgeft.progress import say
-from edgeft.recipe import Recipe
+from edgeft.recipe import Recipe, budget
 from edgeft.stage import Stage
 
 REPORT_MODULES = {"jinja2": "for the report", "matplotlib": "for the report's plots"}

@@ -15,10 +15,13 @@ from edgeft import artifact, recipe
 from edgeft.data.formats import form_of
 from edgeft.errors import OutputFolderError, RecipeError, UserError
 from edgeft.files import make_folder, sweep, take_lock, write_atomically, write_json
-from edgeft.pipeline import report_without_artifact, scrutiny, ship
+from edgeft.pipeline import scrutiny
 from edgeft.pipeline.preflight import feasible, left_out, preflight
+from edgeft.pipeline.shipping import ship
+from edgeft.pipeline.shipping.budget_check import BUDGET, check_budget
+from edgeft.pipeline.shipping.report import report_trained_model
 from edgeft.pipeline.stages import in_run, steps
-from edgeft.pipeline.time_left import Course
+from edgeft.pipeline.time_left import RunProgress
 from edgeft.progress import part_of, say
 from edgeft.recipe import Recipe, StageConfig
 from edgeft.stage_folder import RUN_MARKER, Inputs, StageResult, holds_nothing, read_result
@@ -69,21 +72,21 @@ def stages(whole: Recipe, run_dir: Path, until: str | None) -> list[str]:
 
 def _run(whole: Recipe, run_dir: Path, names: list[str]) -> dict[str, StageResult]:
     before = {name: read_result(run_dir / name) for name in names}
-    course = Course(whole, names, {name: done for name, done in before.items() if done is not None})
-    with part_of(course):
+    progress = RunProgress(whole, names, {name: done for name, done in before.items() if done is not None})
+    with part_of(progress):
         for step in steps(whole, in_run(run_dir)):
             if step.name in names:
-                course.begin(step.name)
-                course.end(step.name, step.run(run_dir / step.name))
-        results = course.results
+                progress.begin(step.name)
+                progress.end(step.name, step.run(run_dir / step.name))
+        results = progress.results
         if ARTIFACT in names:
-            course.begin(ARTIFACT)
-            ship.check_budget(whole, results, run_dir)
+            progress.begin(ARTIFACT)
+            check_budget(whole, results, run_dir)
             results[ARTIFACT] = finish(whole, results, run_dir)
     if ARTIFACT in names:
         (run_dir / artifact.REPORT).unlink(missing_ok=True)  # of an earlier run that ended before
     else:
-        write_atomically(run_dir / artifact.REPORT, report_without_artifact.report(whole, results, run_dir).encode())
+        write_atomically(run_dir / artifact.REPORT, report_trained_model(whole, results, run_dir).encode())
     return results
 
 
@@ -98,8 +101,8 @@ def finish(whole: Recipe, results: dict[str, StageResult], run_dir: Path) -> Sta
     config = StageConfig(seed=whole.seed)
     inputs = {"recipe": run_dir / artifact.RECIPE, **{name: run_dir / name for name in results}}
     inputs |= swapped.terms_file(whole.finetune.identity_terms)
-    if (run_dir / ship.BUDGET).exists():
-        inputs["budget"] = run_dir / ship.BUDGET
+    if (run_dir / BUDGET).exists():
+        inputs["budget"] = run_dir / BUDGET
     # Its manifest names the keys, and shows figures that stand in no file of theirs.
     facts = {name: result.key for name, result in results.items()}
     return dataclasses.replace(ship.SHIPPING, fill=fill, facts=facts)(config, inputs, run_dir / ARTIFACT)

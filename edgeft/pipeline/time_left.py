@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from edgeft.errors import EdgeftError
 from edgeft.models import model_folder
 from edgeft.pipeline import stages
-from edgeft.pipeline.ship import SHIPPING
+from edgeft.pipeline.shipping.ship import SHIPPING
 from edgeft.progress import Whole, about, say
 from edgeft.recipe import Recipe
 from edgeft.stage import Stage, Work
@@ -33,7 +33,7 @@ NO_WORK = Work(
 
 
 @dataclass
-class Course(Whole):
+class RunProgress(Whole):
     """The stages of a run, and what is known of their pace.
 
     Attributes:

@@ -13,8 +13,9 @@ from typing import Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_
 
 import msgspec
 
-from edgeft import budget, tasks
+from edgeft import tasks
 from edgeft.errors import RecipeError
+from edgeft.recipe import budget
 from edgeft.recipe.base import StageConfig
 from edgeft.recipe.options import is_config, leaves
 from edgeft.recipe.rows import DataConfig

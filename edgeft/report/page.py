@@ -11,8 +11,8 @@ from typing import Any
 
 from edgeft.errors import UserError, require
 from edgeft.files import write_atomically
-from edgeft.printing import printable
 from edgeft.report.blocks import Block, Report, Row, Section, Table
+from edgeft.terminal.printing import printable
 
 PURPOSE = "to write the page"
 MANY_SECTIONS = 4  # from which on a page begins with links to them

@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.table import Table as Grid
 from rich.text import Text
 
-from edgeft.printing import printable
 from edgeft.report.blocks import Bar, Block, Column, Command, Figure, Paragraph, Report, Row, Section, Table, Tone
+from edgeft.terminal.printing import printable
 
 WIDTH = 100  # wider prose is hard to read
 BAR = 24  # characters of the widest bar

@@ -19,10 +19,10 @@ from tokenizers import Encoding, Tokenizer
 
 from edgeft.artifact import TOKENIZER, InputSpec, Manifest
 from edgeft.errors import ArtifactError, UserError
-from edgeft.printing import say
 from edgeft.runtime.answers.windows import Window
 from edgeft.runtime.engine import Engine, Ids
 from edgeft.runtime.tokenization import is_panic
+from edgeft.terminal.printing import say
 
 BATCH_SIZE = 8
 CHUNK = 1024  # texts that `predict_many` holds at once

@@ -16,7 +16,7 @@ from edgeft.inputs import json_text
 from edgeft.inputs.delimited import Record, long_fields, place, reader_of, sniff
 from edgeft.inputs.limits import Limits, command_flag
 from edgeft.inputs.opening import DAMAGED, BoundedBytes, bad_byte, open_text, refuse_workbook, suffix
-from edgeft.printing import say
+from edgeft.terminal.printing import say
 
 TABLES = (".csv", ".tsv")
 OBJECTS = (".jsonl", ".ndjson")

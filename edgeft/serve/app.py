@@ -20,7 +20,6 @@ from litestar.types import ASGIApp, ExceptionHandlersMap, Receive, Scope, Send
 from litestar.types.asgi_types import HTTPReceiveMessage, WebSocketReceiveMessage
 
 from edgeft import __version__
-from edgeft.printing import say
 from edgeft.serve.messages import (
     ErrorMessage,
     Health,
@@ -35,6 +34,7 @@ from edgeft.serve.messages import (
 from edgeft.serve.service import ModelProtocol, Service
 from edgeft.serve.settings import ServeSettings
 from edgeft.serve.worker import InferenceError, OverloadedError, place
+from edgeft.terminal.printing import say
 
 Connection = ASGIConnection[Any, Any, Any, Any]
 

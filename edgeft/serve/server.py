@@ -14,10 +14,10 @@ from types import FrameType
 import uvicorn
 
 from edgeft.errors import EdgeftError, UserError
-from edgeft.printing import say
 from edgeft.serve.app import create_app
 from edgeft.serve.service import ModelProtocol, Service
 from edgeft.serve.settings import ServeSettings
+from edgeft.terminal.printing import say
 
 BACKLOG = 128
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-from edgeft.printing import say
+from edgeft.terminal.printing import say
 
 UNHEALTHY_FAILURES = 3  # failures in a row
 

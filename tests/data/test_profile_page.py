@@ -11,9 +11,9 @@ from rich.console import Console
 
 from edgeft.data.profile import cleaning_preview, profile_facts
 from edgeft.data.profile.profile_report import report
-from edgeft.printing import visible
 from edgeft.report import terminal
 from edgeft.report.page import render
+from edgeft.terminal.printing import visible
 
 
 def counted(count: int, *rows: tuple[int, ...], file: str = "a.csv") -> dict[str, Any]:

@@ -14,7 +14,7 @@ from edgeft import recipe
 from edgeft.data.dataset import load as load_dataset
 from edgeft.errors import RecipeError
 from edgeft.models.model_folder import Facts, load_tokenizer
-from edgeft.pipeline import ship
+from edgeft.pipeline.shipping.decided_recipe import decided_recipe, decided_yaml
 from edgeft.recipe import FinetuneConfig, TrainingConfig
 from edgeft.train import defaults, lengths
 from edgeft.train.defaults import Setting, decide
@@ -218,12 +218,12 @@ def test_the_resolved_recipe_says_what_was_decided_and_why() -> None:
         ),
         "finetune": SimpleNamespace(metrics={"decided": defaults.described(config, reasons)}),
     }
-    text = ship.decided_yaml(chosen, results)
+    text = decided_yaml(chosen, results)
     assert f"\n  epochs: 3.0  # {reasons['epochs']}\n" in text
     assert text.count("  # ") == len(reasons) == 5
     assert "\n  epochs: 3.0\n" in text  # distill's own, without a reason
     repeated = recipe.from_tree(yaml.safe_load(text))
-    assert repeated == ship.decided(chosen, results)
+    assert repeated == decided_recipe(chosen, results)
     assert decide(repeated.finetune, setting()) == (config, {})
 
 

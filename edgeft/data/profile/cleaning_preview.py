@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from edgeft.printing import visible
+from edgeft.terminal.printing import visible
 
 AROUND = 200  # characters shown after the first difference
 LEAD = 40  # and before it

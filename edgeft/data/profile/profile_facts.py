@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
-from edgeft.printing import visible
+from edgeft.terminal.printing import visible
 
 Document = Mapping[str, Any]
 SHOWN = 10  # rows named in one finding

@@ -10,7 +10,6 @@ from typing import Any
 from edgeft import tasks
 from edgeft.data.profile import profile_facts, profile_plots
 from edgeft.data.profile.lengths import WORDS
-from edgeft.printing import visible
 from edgeft.report import facts
 from edgeft.report.blocks import (
     Bar,
@@ -28,6 +27,7 @@ from edgeft.report.blocks import (
     number_table,
     pair_table,
 )
+from edgeft.terminal.printing import visible
 
 PAGE_LABELS, TERMINAL_LABELS = 60, 24  # that are shown, the most frequent ones
 READ_A_PLOT = "a dashed line is a max_length and the share of the texts that it cuts; the longest 0.5% are off the edge"

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from edgeft import artifact, budget
+from edgeft import artifact
 from edgeft.bench.race import race
 from edgeft.compress.distill import distill
 from edgeft.compress.prune import goals, prune, structure
@@ -18,7 +18,7 @@ from edgeft.export.candidates import ExportCandidates
 from edgeft.export.draft import drafts
 from edgeft.export.quantize.precisions import IN_ORDER
 from edgeft.models import model_folder
-from edgeft.recipe import ExportConfig, Recipe
+from edgeft.recipe import ExportConfig, Recipe, budget
 from edgeft.runtime.engine import CPU
 from edgeft.search.budgeted.job import Job
 from edgeft.train import tasks

@@ -14,7 +14,6 @@ from typing import Any
 import msgspec
 
 from edgeft import artifact, recipe
-from edgeft.budget import Limit
 from edgeft.compress.prune import goals, prune
 from edgeft.data.formats import form_of
 from edgeft.errors import RecipeError
@@ -22,6 +21,7 @@ from edgeft.export.quantize import rounding
 from edgeft.models import model_folder, shapes
 from edgeft.pipeline.preflight import feasible
 from edgeft.recipe import PruneConfig, Recipe
+from edgeft.recipe.budget import Limit
 from edgeft.search import space as spaces
 from edgeft.search.space import Choices, Range, Scope, Space
 from edgeft.search.trial import value_at

@@ -8,8 +8,8 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
-from edgeft import budget
-from edgeft.budget import Limit
+from edgeft.recipe import budget
+from edgeft.recipe.budget import Limit
 from edgeft.search import study as studies
 from edgeft.search.trial import WHY
 

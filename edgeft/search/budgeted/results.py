@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from edgeft.budget import Limit
 from edgeft.pipeline.run import ARTIFACT
+from edgeft.recipe.budget import Limit
 from edgeft.report import facts
 from edgeft.search.budgeted import ranking
 from edgeft.search.budgeted.ranking import Row

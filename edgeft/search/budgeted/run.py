@@ -11,7 +11,7 @@ import msgspec
 import optuna
 from optuna.trial import TrialState
 
-from edgeft import artifact, budget, recipe
+from edgeft import artifact, recipe
 from edgeft.errors import GateError, RecipeError, UserError
 from edgeft.files import write_json
 from edgeft.pipeline import gates
@@ -19,7 +19,7 @@ from edgeft.pipeline.preflight import check_ships, feasible
 from edgeft.pipeline.run import alone
 from edgeft.pipeline.stages import in_run
 from edgeft.progress import console, say
-from edgeft.recipe import Recipe
+from edgeft.recipe import Recipe, budget
 from edgeft.report import page, terminal
 from edgeft.runtime.machine import host
 from edgeft.search import space as spaces

@@ -10,7 +10,9 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from edgeft.data.formats import form_of
 from edgeft.errors import GateError, ModelError, RecipeError, TrainingError
-from edgeft.pipeline import budget_latency, gates, ship
+from edgeft.pipeline import gates
+from edgeft.pipeline.shipping import budget_latency
+from edgeft.pipeline.shipping.budget_check import measure_quantities
 from edgeft.pipeline.stages import in_run
 from edgeft.progress import about, say
 from edgeft.report import facts
@@ -117,7 +119,7 @@ def _values(job: Job, study: optuna.Study, trial: Trial) -> list[float]:
     results = {name: result for name, (_, result) in made.items()}
     export, (lead, _) = results["export"].metrics, gates.measures(results)
     seen = budget_latency.settle(job.limits, results["bench"].metrics, made["package"][0], made["data"][0], whole.bench)
-    shipped, measured = export[export["precision"]], {**ship.measured(results), **budget_latency.medians(seen)}
+    shipped, measured = export[export["precision"]], {**measure_quantities(results), **budget_latency.medians(seen)}
     trial.set_user_attr(QUALITY, {split: shipped[split][lead] for split in ("validation", "test")})
     trial.set_user_attr(MEASURED, measured)
     constrain(job, trial, measured)

@@ -14,10 +14,10 @@ from edgeft.bench.harness.scenarios.warm import warm
 from edgeft.bench.harness.subjects.child import Child
 from edgeft.bench.harness.subjects.subject import subjects
 from edgeft.bench.race import summary
-from edgeft.budget import Limit
 from edgeft.data.dataset import load as load_dataset
 from edgeft.progress import say
 from edgeft.recipe import BenchConfig
+from edgeft.recipe.budget import Limit
 from edgeft.train import tasks
 
 QUANTILES = ("p50", "p90", "p99")

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
-from edgeft.printing import printable
+from edgeft.terminal.printing import printable
 
 
 class WordConsole(Console):

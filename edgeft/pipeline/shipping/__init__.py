@@ -1,0 +1,1 @@
+"""What ships: the artifact with its report, card and licences, inside its budget."""

@@ -1,0 +1,1 @@
+"""What is shown on a terminal: consoles for tables and bars, and text made printable."""
