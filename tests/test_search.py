@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import optuna
 import pytest
@@ -264,7 +264,7 @@ def test_workers_end_with_the_process_that_started_them(whole: Found, chosen: Re
     work(job)  # takes no trial
     assert len(opened(whole.folder).trials) == 8
     with pytest.raises(KeyboardInterrupt):
-        Follower(opened(whole.folder).trials[0], set(), job).logged(1, {})
+        Follower(cast(optuna.Trial, opened(whole.folder).trials[0]), set(), job).logged(1, {})
 
 
 # ----------------------------------------------------------------------------------------------- what must not decide

@@ -7,10 +7,10 @@ the process ends: a trial that is running without a holder was killed, and goes 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import optuna
@@ -21,6 +21,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from edgeft.files import Lock, take_lock
 from edgeft.search.space import Choices, Range, Space
 
+Direction = Literal["minimize", "maximize"]
 STORAGE = "study.db"
 LOCK = "search.lock"
 LOCKS = "locks"
@@ -83,7 +84,7 @@ def pruner(name: str) -> optuna.pruners.BasePruner:
         name: `median`: its best look so far is below the median of the completed trials at that look, from the sixth
             trial on; `halving`: successive halving; `none`: nothing.
     """
-    made = {
+    made: dict[str, Callable[[], optuna.pruners.BasePruner]] = {
         "median": optuna.pruners.MedianPruner,
         "halving": optuna.pruners.SuccessiveHalvingPruner,
         "none": optuna.pruners.NopPruner,
@@ -118,7 +119,7 @@ def opened(folder: Path, space: Space, seed: int, pruner_name: str, first: dict[
 
 
 def created(
-    folder: Path, name: str, sampler: BaseSampler, pruner: optuna.pruners.BasePruner, directions: Sequence[str]
+    folder: Path, name: str, sampler: BaseSampler, pruner: optuna.pruners.BasePruner, directions: Sequence[Direction]
 ) -> optuna.Study:
     """A study of a folder by its name, made where there is none; hold the folder's lock."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)

@@ -37,7 +37,8 @@ def row_nll(logits: Logits, labels: Labels) -> Floats:
     values = logits.astype(np.float64)
     if labels.ndim == 2:
         of_label: Floats = np.logaddexp(0, values) - values * labels
-        return of_label.mean(axis=1)
+        losses: Floats = of_label.mean(axis=1)
+        return losses
     found: Floats = -log_softmax(values, axis=1)[np.arange(len(labels)), labels]
     return found
 
@@ -57,7 +58,8 @@ def scaled(calibration: Calibration, logits: Logits, several: bool) -> Floats:
         mapped = np.stack([np.interp(column, points[:, 0], points[:, 1]) for column, points in columns], axis=1)
         return logits_of(mapped if several else mapped / mapped.sum(axis=1, keepdims=True), several)
     if calibration.method == "vector":
-        return values * np.array(calibration.scale) + np.array(calibration.bias)
+        moved: Floats = values * np.array(calibration.scale) + np.array(calibration.bias)
+        return moved
     return values / calibration.temperature
 
 

@@ -23,7 +23,8 @@ Scale = Callable[[Tensor], Tensor]
 
 def own_loss(model: PreTrainedModel, batch: Batch) -> Tensor:
     """The model's own loss, for batches that hold `labels`."""
-    return model(**batch).loss
+    loss: Tensor = model(**batch).loss
+    return loss
 
 
 def taylor(model: PreTrainedModel, units: Sequence[Units], batches: Sequence[Batch], loss: Loss) -> list[Tensor]:
@@ -66,7 +67,7 @@ def _gates(units: Sequence[Units]) -> Iterator[dict[int, Tensor]]:
 
     def slices(index: int, unit: Units) -> Scale:
         def scale(given: Tensor) -> Tensor:
-            parted = given.unflatten(-1, (unit.count, -1))  # (B, T, count, width)
+            parted: Tensor = given.unflatten(-1, (unit.count, -1))  # (B, T, count, width)
             return (parted * gate(index, unit, given)[:, None, :, None]).flatten(-2)
 
         return scale

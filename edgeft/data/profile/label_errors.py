@@ -244,7 +244,8 @@ class _Model:
         """Probabilities, (n, L)."""
         logits = np.stack([features @ weights for weights in self.weights], axis=1) + self.biases
         alone = 1 / (1 + np.exp(-np.clip(logits, -30, 30)))
-        return alone / alone.sum(axis=1, keepdims=True)
+        shares: Floats = alone / alone.sum(axis=1, keepdims=True)
+        return shares
 
 
 def _fit(features: Any, given: Labels, labels: int, seed: int) -> _Model:
@@ -278,7 +279,8 @@ def _ratio(features: Any, positive: Flags) -> Floats:
 
     def log_share(rows: Flags) -> Floats:
         counts = 1 + np.bincount(features[np.flatnonzero(rows)].indices, minlength=features.shape[1])
-        return np.log(counts / counts.sum())
+        shares: Floats = np.log(counts / counts.sum())
+        return shares
 
     ratio = log_share(positive) - log_share(~positive)
     return np.sign(ratio) * np.sqrt(np.abs(ratio))

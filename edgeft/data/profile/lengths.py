@@ -115,7 +115,8 @@ def _whole_edges(values: npt.NDArray[Any], bins: int) -> npt.NDArray[np.float64]
     """(b + 1,) edges that are a whole number apart."""
     low, high = float(values.min()), float(np.percentile(values, 99.5)) + 1
     width = max(1.0, np.ceil((high - low) / bins))
-    return low + width * np.arange(max(1, min(bins, int(np.ceil((high - low) / width)))) + 1)
+    edges: npt.NDArray[np.float64] = low + width * np.arange(max(1, min(bins, int(np.ceil((high - low) / width)))) + 1)
+    return edges
 
 
 def _edges(values: npt.NDArray[Any], bins: int) -> npt.NDArray[np.float64]:

@@ -90,9 +90,9 @@ class Nodes:
         return self.add("StringJoin", texts, self.strings(separator), self.numbers(axis), domain=EXTENSIONS)[0]
 
     def _constant(self, tensor: onnx.TensorProto) -> str:
-        tensor.name = f"{PREFIX}constant_{len(self.constants)}"
+        name = tensor.name = f"{PREFIX}constant_{len(self.constants)}"
         self.constants.append(tensor)
-        return tensor.name
+        return name
 
 
 @dataclass(frozen=True)

@@ -124,7 +124,8 @@ class Linear:
     @property
     def product(self) -> str:
         """The product before its bias."""
-        return self.nodes[0].output[0]
+        output: str = self.nodes[0].output[0]
+        return output
 
     @property
     def weight(self) -> NDArray[np.float32]:

@@ -178,8 +178,9 @@ def _stored_probabilities(folder: Path) -> NDArray[np.float64]:
 
 def softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
     """Probabilities, (n, labels) to (n, labels)."""
-    shifted: NDArray[np.float64] = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return shifted / shifted.sum(axis=1, keepdims=True)
+    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+    probabilities: NDArray[np.float64] = shifted / shifted.sum(axis=1, keepdims=True)
+    return probabilities
 
 
 def update_metrics(results: Results) -> dict[str, Any]:

@@ -32,11 +32,11 @@ from edgeft.search.budgeted.sampler import BudgetSampler, combinations, named
 from edgeft.search.budgeted.trial import constrain, rows_of, work
 from edgeft.search.folder import MACHINE, search_folder
 from edgeft.search.space import Space
-from edgeft.search.study import distribution
+from edgeft.search.study import Direction, distribution
 from edgeft.stage import NOT_KEYED
 from edgeft.stage_folder import RUN_MARKER, digest, read_result
 
-DIRECTIONS = ("maximize", "minimize", "minimize")  # points above the teacher, latency, size
+DIRECTIONS: tuple[Direction, ...] = ("maximize", "minimize", "minimize")  # points above the teacher, latency, size
 SEARCHED = ("distill", "prune", "export", "calibrate", "bench")  # stages that a trial runs
 OURS = (*SEARCHED, "report")  # what --set may change: the teacher is there
 

@@ -123,7 +123,7 @@ def mask_logits(model: Any, batch: dict[str, torch.Tensor], mask_token_id: int) 
     hook = head.register_forward_pre_hook(masks_only) if head is not None else None
     try:
         with torch.inference_mode():
-            logits = model(**batch).logits
+            logits: torch.Tensor = model(**batch).logits
     finally:
         if hook is not None:
             hook.remove()

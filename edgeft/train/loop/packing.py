@@ -136,5 +136,5 @@ def _changed(model: Any, place: int, packed: bool) -> torch.Tensor:
     positions = torch.tensor([[0, 1, 2, 0, 1, 2]], device=device).expand(2, 6)
     form = {"position_ids": positions} if packed else {"attention_mask": torch.ones_like(pair)}
     model.eval()
-    logits = model(input_ids=pair, use_cache=False, **form).logits.float()  # (2, 6, V)
+    logits: torch.Tensor = model(input_ids=pair, use_cache=False, **form).logits.float()  # (2, 6, V)
     return (logits[0] - logits[1]).abs().amax(dim=-1) > SAME * logits.abs().max()

@@ -111,7 +111,8 @@ class Processes:
         """The context of a forward and backward pass; gradients are exchanged in the last one of a step."""
         if self._accelerator is None or self._sharded or last:
             return contextlib.nullcontext()
-        return self._accelerator.no_sync(self.model)
+        unsynchronized: AbstractContextManager[Any] = self._accelerator.no_sync(self.model)
+        return unsynchronized
 
     def exchange(self) -> None:
         """Average the gradients that no wrapper averages."""
@@ -155,4 +156,5 @@ class Processes:
             return value
         from accelerate.utils import broadcast_object_list
 
-        return broadcast_object_list([value])[0]
+        agreed: T = broadcast_object_list([value])[0]
+        return agreed

@@ -18,7 +18,8 @@ TINY = 1e-12  # a probability of 0 is taken for this
 def log_softmax(logits: Floats) -> npt.NDArray[np.float64]:
     """Log-probabilities, (n, L) to (n, L)."""
     shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    log_probabilities: npt.NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return log_probabilities
 
 
 def logits_of(probabilities: Floats, several: bool = False) -> npt.NDArray[np.float64]:
