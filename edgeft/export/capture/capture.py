@@ -113,7 +113,8 @@ def _by_transformers(model: Any, sample: dict[str, torch.Tensor], opset: int) ->
 
     config = OnnxConfig(dynamic=True, opset_version=opset)
     program = OnnxExporter().export(model, dict(sample), config=config)
-    return onnx_ir.to_proto(getattr(program, "program", program))
+    captured: onnx.ModelProto = onnx_ir.to_proto(getattr(program, "program", program))
+    return captured
 
 
 def _by_torch(model: Any, sample: dict[str, torch.Tensor], opset: int) -> onnx.ModelProto:

@@ -70,7 +70,8 @@ class Nodes:
 
     def strings(self, *values: str) -> str:
         """A constant string vector."""
-        return self._constant(helper.make_tensor("", TensorProto.STRING, [len(values)], [v.encode() for v in values]))
+        encoded: list[Any] = [value.encode() for value in values]
+        return self._constant(helper.make_tensor("", TensorProto.STRING, [len(values)], encoded))
 
     def switch(self, value: bool) -> str:
         """A constant bool vector of one."""
@@ -90,9 +91,9 @@ class Nodes:
         return self.add("StringJoin", texts, self.strings(separator), self.numbers(axis), domain=EXTENSIONS)[0]
 
     def _constant(self, tensor: onnx.TensorProto) -> str:
-        name = tensor.name = f"{PREFIX}constant_{len(self.constants)}"
+        tensor.name = f"{PREFIX}constant_{len(self.constants)}"
         self.constants.append(tensor)
-        return name
+        return tensor.name
 
 
 @dataclass(frozen=True)

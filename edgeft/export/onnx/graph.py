@@ -36,7 +36,8 @@ def add_probabilities(graph: onnx.ModelProto, function: Function = "Softmax") ->
 
 
 def _function(function: str, given: str, made: str, name: str) -> onnx.NodeProto:
-    return helper.make_node(function, [given], [made], name=name, **({"axis": -1} if function == "Softmax" else {}))
+    options: dict[str, Any] = {"axis": -1} if function == "Softmax" else {}
+    return helper.make_node(function, [given], [made], name=name, **options)
 
 
 def add_embeddings(graph: onnx.ModelProto, pooling: str) -> onnx.ModelProto:
@@ -115,7 +116,7 @@ def _isotonic(calibration: Calibration, function: str) -> Tail:
     constants = {"starts": starts, "speeds": 1 / widths, "rises": rises, "lowest": lowest}
     constants |= {"zero": np.float32(0), "one": np.float32(1), "last": np.array([-1])}
     ends = [*_sum_to_one()] if function == "Softmax" else [("Identity", ["mapped"], "probabilities", {})]
-    chain: list[tuple[str, list[str], str, dict[str, int]]] = [
+    chain: list[tuple[str, list[str], str, dict[str, Any]]] = [
         ("Unsqueeze", ["scores", "last"], "column", {}),  # (..., L, 1)
         ("Sub", ["column", "starts"], "past", {}),  # (..., L, K)
         ("Mul", ["past", "speeds"], "parts", {}),
@@ -134,7 +135,7 @@ def _isotonic(calibration: Calibration, function: str) -> Tail:
     return nodes, {own[name]: np.asarray(value) for name, value in constants.items()}
 
 
-def _sum_to_one() -> list[tuple[str, list[str], str, dict[str, int]]]:
+def _sum_to_one() -> list[tuple[str, list[str], str, dict[str, Any]]]:
     return [
         ("ReduceSum", ["mapped", "last"], "sum", {"keepdims": 1}),
         ("Div", ["mapped", "sum"], "probabilities", {}),

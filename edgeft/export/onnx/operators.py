@@ -17,6 +17,7 @@ at load.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import onnx
 from onnx import helper, parser
@@ -126,7 +127,8 @@ def function(name: str) -> onnx.FunctionProto:
 
 def node(name: str, inputs: Iterable[str], output: str, **attributes: float) -> onnx.NodeProto:
     """A node of domain `edgeft`, named after its output."""
-    return helper.make_node(name, list(inputs), [output], name=output, domain=DOMAIN, **attributes)
+    options: dict[str, Any] = {**attributes}
+    return helper.make_node(name, list(inputs), [output], name=output, domain=DOMAIN, **options)
 
 
 def add_bodies(model: onnx.ModelProto) -> onnx.ModelProto:

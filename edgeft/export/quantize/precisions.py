@@ -122,7 +122,8 @@ def _fp32(source: Source, *_: object) -> onnx.ModelProto:
 def _fp16(source: Source, *_: object) -> onnx.ModelProto:
     whole = inliner.inline_local_functions(operators.add_bodies(source.copy()))
     with _quiet():
-        return float16.convert_float_to_float16(whole, keep_io_types=True, disable_shape_infer=True)
+        halved: onnx.ModelProto = float16.convert_float_to_float16(whole, keep_io_types=True, disable_shape_infer=True)
+    return halved
 
 
 def _int8(by_token: bool) -> Build:

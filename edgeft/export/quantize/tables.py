@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from typing import Any
 
 import numpy as np
 import onnx
@@ -36,7 +37,7 @@ def quantize(net: Net, float_layers: Collection[str], bits: int = 8) -> None:
 def _rows_read(net: Net, node: onnx.NodeProto, values: NDArray[np.float32]) -> Iterable[onnx.NodeProto]:
     table, ids, out = node.input[0], node.input[1], node.output[0]
     whole, scale = rounded(values.T)
-    steps: tuple[tuple[str, list[str], str, dict[str, int]], ...] = (
+    steps: tuple[tuple[str, list[str], str, dict[str, Any]], ...] = (
         ("Gather", [net.add_constant(f"{table}_int8", whole.T), ids], f"{out}_int8", {}),
         ("Cast", [f"{out}_int8"], f"{out}_float", {"to": TensorProto.FLOAT}),
         ("Gather", [net.add_constant(f"{table}_scale", scale[:, None]), ids], f"{out}_scale", {}),
@@ -54,6 +55,6 @@ def _blocks_read(net: Net, node: onnx.NodeProto, values: NDArray[np.float32]) ->
         net.add_constant(f"{table}_scale", scale),
     ]
     half = f"{out}_half"
-    options = {"gather_axis": 0, "quantize_axis": 1, "block_size": BLOCK, "bits": 4}
+    options: dict[str, Any] = {"gather_axis": 0, "quantize_axis": 1, "block_size": BLOCK, "bits": 4}
     read = helper.make_node("GatherBlockQuantized", inputs, [half], name=half, domain="com.microsoft", **options)
     return [read, helper.make_node("Cast", [half], [out], name=out, to=TensorProto.FLOAT)]
