@@ -29,13 +29,13 @@ from edgeft.pipeline import run as pipeline
 from edgeft.pipeline.stages import steps
 from edgeft.recipe import DistillConfig, Recipe, budget
 from edgeft.report import page, terminal
-from edgeft.search.budgeted import candidate, compress_report, job, ranking, results, run, sampler
-from edgeft.search.budgeted.job import Job
+from edgeft.search.budgeted import candidate, default_space, objective, ranking, run, sampler
+from edgeft.search.budgeted.early_stop import TeacherComparison, extrapolate
+from edgeft.search.budgeted.objective import BudgetSearch
 from edgeft.search.budgeted.ranking import Row
-from edgeft.search.budgeted.results import Found
-from edgeft.search.budgeted.trial import Follower, optimistic
-from edgeft.search.space import Choices, Range
-from edgeft.search.study import distribution
+from edgeft.search.budgeted.summary import BudgetSummary
+from edgeft.search.space import Choices, Range, Space
+from edgeft.search.study import to_distribution
 from edgeft.stage_folder import read_result
 from edgeft.train import tasks
 from edgeft.train.loop.watch import Training
@@ -75,7 +75,7 @@ class Search:
     """A search that was killed in the middle of its first trial and went on."""
 
     taught: Path
-    found: Found
+    found: BudgetSummary
     said: str
     states: list[str]  # of the trials when it was killed
 
@@ -109,7 +109,7 @@ def states_of(out: Path) -> list[str]:
         return [state for (state,) in database.execute("select state from trials order by trial_id")]
 
 
-def by_options(found: Found) -> dict[tuple[int, float], Row]:
+def by_options(found: BudgetSummary) -> dict[tuple[int, float], Row]:
     return {(row.options["distill.num_layers"], row.options["prune.channel_ratio"]): row for row in found.rows}
 
 
@@ -161,25 +161,32 @@ def test_what_is_too_large_is_ended_before_it_trains(search: Search) -> None:
 
 
 def test_the_size_before_training_is_that_of_the_artifact(search: Search) -> None:
-    one = Job(search.taught, search.found.folder, base_of(search.taught), budget.parse(BUDGET), {}, 1)
-    ended = candidate.hopeless(replace(one, limits=budget.parse("p99<=1us,size<=900MB")), one.base)
-    assert ended is not None
-    said, found = ended
-    assert said.startswith("before training, p99<=1us: measured ")
-    assert "size" not in said
-    assert found["size"] == pytest.approx(search.found.rows[0].measured["size"], rel=0.01)
-    assert 0 < found["p50"] <= found["p99"]
+    base = base_of(search.taught)
+    misfit = candidate.find_misfit(base, search.taught, budget.parse("p99<=1us,size<=900MB"))
+    assert misfit is not None
+    assert misfit.reason.startswith("before training, p99<=1us: measured ")
+    assert "size" not in misfit.reason
+    assert misfit.figures["size"] == pytest.approx(search.found.rows[0].measured["size"], rel=0.01)
+    assert 0 < misfit.figures["p50"] <= misfit.figures["p99"]
 
 
 def test_only_a_clear_margin_of_time_ends_a_trial() -> None:
     limits = budget.parse("p99<=2ms,size<=8MB")
-    assert budget.broken(limits, candidate.allowed({"p99": 2.39, "size": 8e6})) == []
-    assert budget.broken(limits, candidate.allowed({"p99": 2.41, "size": 8e6}))
-    assert budget.broken(limits, candidate.allowed({"p99": 1.0, "size": 8.01e6}))
+    assert budget.broken(limits, candidate.allow_noise({"p99": 2.39, "size": 8e6})) == []
+    assert budget.broken(limits, candidate.allow_noise({"p99": 2.41, "size": 8e6}))
+    assert budget.broken(limits, candidate.allow_noise({"p99": 1.0, "size": 8.01e6}))
+
+
+def search_of(taught: Path, where: Space) -> BudgetSearch:
+    """A search over a space, of which nothing ran."""
+    limits = budget.parse(BUDGET)
+    return BudgetSearch(
+        base=base_of(taught), space=where, folder=taught, trials=2, run=taught, budget=BUDGET, limits=limits
+    )
 
 
 def base_of(taught: Path) -> Recipe:
-    return run.base_of(taught, {})
+    return run.read_base(taught, {})
 
 
 def test_the_best_one_ships_and_its_command_remakes_it(search: Search, run: Any) -> None:
@@ -198,7 +205,7 @@ def test_the_best_one_ships_and_its_command_remakes_it(search: Search, run: Any)
     code, out, err = run(*found.commands[found.best.number].split()[1:], "--json")
     assert code == 0, err
     assert err.count("complete, kept") == len(last_json(out)["stages"])
-    assert edgeft.load(results.package(found, found.best.number)).manifest.kind == "single-label"
+    assert edgeft.load(found.package(found.best.number)).manifest.kind == "single-label"
 
 
 def test_the_run_is_left_as_it_was(search: Search) -> None:
@@ -213,13 +220,13 @@ def test_results_table_and_page_say_the_same(search: Search, capsys: pytest.Capt
 
     found = search.found
     document = json.loads((found.folder / "results.json").read_text())
-    assert document == json.loads(json.dumps(results.document(found)))
+    assert document == json.loads(json.dumps(found.document()))
     assert document["schema_version"] == 1
     assert document["best"] == (found.best.number if found.best else None)
     assert document["nothing_fits"] is None
     assert [trial["number"] for trial in document["trials"] if trial["pareto"]] == sorted(found.pareto)
     assert all(("command" in trial) == trial["pareto"] for trial in document["trials"])
-    terminal.show(compress_report.report(found), stdout())
+    terminal.show(found.report(), stdout())
     shown = capsys.readouterr().out
     assert all(found.commands[number] in shown for number in found.pareto)
     assert shown.count("(ended early: before training") == 1
@@ -275,7 +282,7 @@ def test_a_stopped_search_shows_the_trials_so_far(
     def stopped(*arguments: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("edgeft.search.budgeted.trial.run_trial", stopped)
+    monkeypatch.setattr("edgeft.search.engine.run_trial", stopped)
     with pytest.raises(KeyboardInterrupt):
         run.compress(search.taught, BUDGET, tmp_path / "out", 4, SPACE)
     said = capsys.readouterr().err
@@ -316,14 +323,24 @@ def test_a_folder_is_one_search_s_own(search: Search, tmp_path: Path) -> None:
 def row(number: int, quality: float, p99: float, size: float, drop: float = 0.0, limits: str = "") -> Row:
     measured = {"p50": p99 / 2, "p90": p99, "p99": p99, "size": size, "drop": drop}
     broken = budget.broken(budget.parse(limits), measured)
-    return Row(number, "complete", {}, {"validation": quality, "test": 0.0}, measured, {}, broken, 1.0, None)
+    return Row(
+        number=number,
+        state="complete",
+        options={},
+        seconds=1.0,
+        error=None,
+        quality={"validation": quality, "test": 0.0},
+        measured=measured,
+        candidate={},
+        broken=broken,
+    )
 
 
 def slow_pareto(rows: list[Row]) -> set[int]:
     """All pairs: a trial is out where another is no worse in anything and better in one, or an earlier twin."""
     out = set()
     for one, other in itertools.permutations(rows, 2):
-        a, b = ranking.costs(one, ["p99"]), ranking.costs(other, ["p99"])
+        a, b = ranking.list_costs(one, ["p99"]), ranking.list_costs(other, ["p99"])
         no_worse = all(y <= x for x, y in zip(a, b, strict=True))
         if no_worse and (a != b or other.number < one.number):
             out.add(one.number)
@@ -335,7 +352,7 @@ def test_the_pareto_set_is_that_of_all_pairs(seed: int) -> None:
     draw = random.Random(seed)
     count, most = draw.randint(0, 40), draw.choice((2, 5, 100))
     rows = [row(n, draw.randint(0, most), draw.randint(1, most), draw.randint(1, most)) for n in range(count)]
-    found = ranking.pareto(rows, ["p99"])
+    found = ranking.find_pareto(rows, ["p99"])
     assert set(found) == slow_pareto(rows)
     assert [rows[n].quality["validation"] for n in found] == sorted(
         (rows[n].quality["validation"] for n in found), reverse=True
@@ -350,9 +367,9 @@ def test_the_best_is_worth_keeping_whatever_the_budget_limits(seed: int) -> None
     for one in rows:
         one.measured["p50"] = float(draw.randint(1, 5))
         one.broken.extend(budget.broken(budget.parse(text), one.measured))
-    best = ranking.best(rows, ["p99", "p50"])
+    best = ranking.find_best(rows, ["p99", "p50"])
     assert best is not None
-    assert best.number in ranking.pareto(rows, ["p99", "p50"])
+    assert best.number in ranking.find_pareto(rows, ["p99", "p50"])
     assert best.quality == max((one.quality for one in rows if one.fits), key=lambda found: found["validation"])
 
 
@@ -365,10 +382,10 @@ def test_the_best_fits_and_of_equals_it_is_the_smaller_then_the_faster() -> None
         row(3, 0.88, 1.4, 6e6, limits=limits),
         row(4, 0.80, 0.1, 1e6, limits=limits),
     ]
-    best = ranking.best(rows, ["p99"])
+    best = ranking.find_best(rows, ["p99"])
     assert best is not None
     assert best.number == 3
-    assert ranking.best(rows[:1], ["p99"]) is None
+    assert ranking.find_best(rows[:1], ["p99"]) is None
 
 
 def test_the_least_relaxation_of_each_limit_alone() -> None:
@@ -380,9 +397,9 @@ def test_the_least_relaxation_of_each_limit_alone() -> None:
         row(2, 0.80, 1.8, 6e6, 5.5, text),  # loses too much alone
         row(3, 0.86, 4.0, 9e6, 0.0, text),  # two limits
     ]
-    found = [(one.limit, one.instead, one.trial) for one in ranking.relaxations(rows, limits)]
+    found = [(one.limit, one.instead, one.trial) for one in ranking.find_relaxations(rows, limits)]
     assert found == [("size<=8MB", "size<=9.12MB", 0), ("drop<=1pt", "drop<=5.50pt", 2)]
-    nearest = ranking.nearest(rows, limits)
+    nearest = ranking.find_nearest(rows, limits)
     assert nearest is not None
     assert nearest.number == 0  # 14% over, against 19%, 450% and 112.5%
 
@@ -420,18 +437,18 @@ def test_relaxed_limits_hold_whatever_they_are_made_for() -> None:
 
 def test_a_training_may_gain_as_much_again_as_in_its_second_quarter() -> None:
     looks = {5: 0.5, 10: 0.6}
-    assert optimistic(looks, 10, 20) == pytest.approx(0.7)
-    assert optimistic({5: 0.6, 10: 0.5}, 10, 20) == pytest.approx(0.6)  # the best look counts
-    assert optimistic(looks, 10, 21) is None  # not half of it yet
-    assert optimistic(looks, 10, 10) is None  # paid for
-    assert optimistic({10: 0.6}, 10, 20) is None  # nothing to compare with
+    assert extrapolate(looks, 10, 20) == pytest.approx(0.7)
+    assert extrapolate({5: 0.6, 10: 0.5}, 10, 20) == pytest.approx(0.6)  # the best look counts
+    assert extrapolate(looks, 10, 21) is None  # not half of it yet
+    assert extrapolate(looks, 10, 10) is None  # paid for
+    assert extrapolate({10: 0.6}, 10, 20) is None  # nothing to compare with
 
 
-def test_a_follower_ends_what_stays_far_below_the_teacher(taught: Path) -> None:
-    one = Job(taught, taught, base_of(taught), budget.parse("drop<=1pt"), {}, 1)
+def test_what_stays_far_below_the_teacher_is_ended(taught: Path) -> None:
+    limits = budget.parse("drop<=1pt")
     training = Training("distill", DistillConfig(), 20, 10, 5, 0, taught)
     for last, hopeless in ((0.85, False), (0.80, True)):  # 0.94 and 0.84 to be had; 0.93 - 0.03 is wanted
-        follower = Follower(one, "accuracy", 0.93)
+        follower = TeacherComparison("single-label", limits, "accuracy", 0.93)
         follower.start(training)
         follower.looked(5, {"accuracy": 0.76, "score": 0.7})
         if hopeless:
@@ -439,7 +456,7 @@ def test_a_follower_ends_what_stays_far_below_the_teacher(taught: Path) -> None:
                 follower.looked(10, {"accuracy": last, "score": 0.7})
         else:
             follower.looked(10, {"accuracy": last, "score": 0.7})
-    free = Follower(replace(one, limits=()), "accuracy", 0.93)
+    free = TeacherComparison("single-label", (), "accuracy", 0.93)
     free.start(training)
     free.looked(5, {"accuracy": 0.1})
     free.looked(10, {"accuracy": 0.1})
@@ -450,7 +467,7 @@ def test_a_follower_ends_what_stays_far_below_the_teacher(taught: Path) -> None:
 
 def test_the_default_space_follows_teacher_and_recipe(taught: Path) -> None:
     base = base_of(taught)
-    found = job.default_space(base, taught / "finetune")
+    found = default_space.default_space(base, taught / "finetune")
     assert found == {
         "distill.num_layers": Choices((1, 2, 3)),
         "export.embedding_bits": Choices((8, 4)),
@@ -460,23 +477,23 @@ def test_the_default_space_follows_teacher_and_recipe(taught: Path) -> None:
         "prune.head_ratio": Choices((0.0, 0.25, 0.5, 0.75)),
     }  # the tokenizer has fewer tokens than any vocabulary of the space
     named = replace(base, distill=replace(base.distill, layers=[0, 2]), prune=replace(base.prune, head_ratio=0.1))
-    found = job.default_space(named, taught / "finetune")
+    found = default_space.default_space(named, taught / "finetune")
     assert "distill.num_layers" not in found
     assert found["prune.head_ratio"] == Choices((0.0, 0.25, 0.5, 0.75, 0.1))
     shallow = replace(base, prune=replace(base.prune, layer_ratio=0.5))
-    assert "prune.across_layers" not in job.default_space(shallow, taught / "finetune")
+    assert "prune.across_layers" not in default_space.default_space(shallow, taught / "finetune")
     asks = replace(base, data=replace(base.data, task="question-answering"))
-    assert "prune.head_ratio" in job.default_space(asks, taught / "finetune")
+    assert "prune.head_ratio" in default_space.default_space(asks, taught / "finetune")
     fewer = {"prune.vocabulary_size": Choices((None, 5000))}
     with pytest.raises(RecipeError, match=r"--space: prune.vocabulary_size: squad rows are learnt token by token"):
-        job.check_read(asks, fewer)
-    bare = job.without_idle(replace(base, prune=replace(base.prune, enabled=False)))
+        default_space.check_options_count(asks, fewer)
+    bare = objective.clear_unused_pruning(replace(base, prune=replace(base.prune, enabled=False)))
     assert (bare.prune.head_ratio, bare.prune.channel_ratio) == (0.0, 0.0)
 
 
 def test_a_trial_that_cuts_nothing_leaves_pruning_out(taught: Path) -> None:
     where = {"prune.head_ratio": Choices((0.0, 0.25)), "prune.channel_ratio": Choices((0.0, 0.25))}
-    one = Job(taught, taught, base_of(taught), budget.parse(BUDGET), where, 2)
+    one = search_of(taught, where)
     assert one.recipe_of(0, {}) is one.base
     nothing = one.recipe_of(1, {"prune.head_ratio": 0.0, "prune.channel_ratio": 0.0})
     assert not nothing.prune.enabled
@@ -489,7 +506,7 @@ def test_a_trial_that_cuts_nothing_leaves_pruning_out(taught: Path) -> None:
 
 
 def test_options_that_do_not_go_together_fail_before_anything_trains(taught: Path) -> None:
-    one = Job(taught, taught, base_of(taught), budget.parse(BUDGET), {"prune.layer_ratio": Choices((0.0, 0.5))}, 2)
+    one = search_of(taught, {"prune.layer_ratio": Choices((0.0, 0.5))})
     with pytest.raises(RecipeError, match=r"^prune.across_layers: whole layers"):
         one.recipe_of(1, {"prune.layer_ratio": 0.5, "prune.across_layers": True})
 
@@ -499,7 +516,7 @@ def test_before_training_layers_compete_as_they_will(taught: Path, tmp_path: Pat
     cut = replace(base.prune, head_ratio=0.0, channel_ratio=0.4, across_layers=True)
     whole = replace(base, prune=cut, distill=replace(base.distill, enabled=False))
     dataset = load_dataset(taught / "data")
-    candidate.untrained(whole, dataset, taught / "finetune", tmp_path / "model")
+    candidate.save_untrained(whole, dataset, taught / "finetune", tmp_path / "model")
     head = tasks.class_of(dataset.kind).head(dataset.labels)
     layers = structure_of(model_folder.load(tmp_path / "model", head)).layers
     counts = [len(layer.channels) for layer in layers]
@@ -512,18 +529,18 @@ def test_no_options_are_tried_twice_and_the_seed_decides() -> None:
     where = {"a": Choices((1, 2, 3)), "b": Choices((None, 5)), "c": Range(0.0, 1.0, False, 0.5, False)}
     courses = []
     for _ in range(2):
-        study = optuna.create_study(directions=run.DIRECTIONS, sampler=sampler.BudgetSampler(7, where))
-        there = {path: distribution(options) for path, options in where.items()}
+        study = optuna.create_study(directions=objective.DIRECTIONS, sampler=sampler.BudgetSampler(7, where))
+        there = {path: to_distribution(options) for path, options in where.items()}
         for number in range(18):
             trial = study.ask(there)
             # A process of its own for each trial chooses the same.
             study.sampler = sampler.BudgetSampler(7, where)
             trial.set_constraint("size", float(trial.params["a"] - 2))
             study.tell(trial, [trial.params["c"] * 2 + trial.params["a"], trial.params["a"], number])
-        courses.append([sampler.named(trial.params) for trial in study.trials])
+        courses.append([sampler.name_options(trial.params) for trial in study.trials])
     assert courses[0] == courses[1]
-    assert len(set(courses[0])) == 18 == sampler.combinations(where)
-    assert sampler.combinations({**where, "d": Range(0.0, 1.0, False, None, False)}) is None
+    assert len(set(courses[0])) == 18 == sampler.count_combinations(where)
+    assert sampler.count_combinations({**where, "d": Range(0.0, 1.0, False, None, False)}) is None
 
 
 # ------------------------------------------------------------------------------------------------------------- errors
@@ -573,4 +590,4 @@ def test_where_nothing_could_be_measured_the_line_says_why(search: Search) -> No
     found = replace(search.found, rows=[failed], pareto=[], commands={})
     with pytest.raises(GateError, match=r"^compress: nothing fits .*: no trial could be measured: no memory$"):
         run.check(found)
-    assert "<svg" not in page.render(compress_report.report(found))
+    assert "<svg" not in page.render(found.report())

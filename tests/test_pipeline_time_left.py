@@ -11,7 +11,7 @@ from edgeft import recipe
 from edgeft.models import model_folder
 from edgeft.pipeline.time_left import RunProgress
 from edgeft.progress import Bar, about, part_of
-from edgeft.search.trial import described
+from edgeft.search.engine import describe_options
 from edgeft.stage_folder import StageResult
 
 NAMES = ["data", "finetune", "distill", "export", "artifact"]
@@ -118,6 +118,6 @@ def test_a_bar_says_where_the_whole_run_stands(
 
 def test_a_trial_is_named_by_what_differs() -> None:
     base = recipe.resolve(recipe.load(None, {"finetune.epochs": 2, "distill.num_layers": 3}))
-    assert described(base, {"finetune.epochs": 2.0, "distill.num_layers": 3}) == "the recipe itself"
-    assert described(base, {"finetune.epochs": 2.0, "distill.num_layers": 1}) == "distill.num_layers 1"
-    assert described(base, {"finetune.learning_rate": 3e-5}) == "finetune.learning_rate 3e-05"
+    assert describe_options(base, {"finetune.epochs": 2.0, "distill.num_layers": 3}) == "the recipe itself"
+    assert describe_options(base, {"finetune.epochs": 2.0, "distill.num_layers": 1}) == "distill.num_layers 1"
+    assert describe_options(base, {"finetune.learning_rate": 3e-5}) == "finetune.learning_rate 3e-05"

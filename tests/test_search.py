@@ -19,11 +19,14 @@ from edgeft.errors import OutputFolderError, RecipeError, TrainingError, UserErr
 from edgeft.pipeline import run as pipeline
 from edgeft.recipe import Recipe
 from edgeft.report import terminal
-from edgeft.search import results, run, search_report, space, study, trial
+from edgeft.search import space, study
+from edgeft.search.engine import run_trials, short_name
+from edgeft.search.finetuning import run
+from edgeft.search.finetuning.objective import STUDY, FinetuningSearch, LookReporter, with_options
+from edgeft.search.finetuning.summary import FinetuningSummary
 from edgeft.search.folder import search_folder
-from edgeft.search.results import Found
+from edgeft.search.sampling import SeededSampler
 from edgeft.search.space import Choices, Range
-from edgeft.search.trial import Follower, Job, work
 from edgeft.stage_folder import read_result
 from edgeft.train.finetune import run as finetune
 from edgeft.train.loop.watch import Watcher, watching
@@ -42,7 +45,7 @@ SETTINGS: dict[str, Any] = {
     "finetune.checkpoint_steps": 2,
     "finetune.learning_rate": 2e-3,
 }
-Search = Callable[..., Found]
+Search = Callable[..., FinetuningSummary]
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +64,7 @@ def chosen(folder: Path, tiny_model: Path) -> Recipe:
 
 
 @pytest.fixture(scope="module")
-def whole(folder: Path, chosen: Recipe) -> Found:
+def whole(folder: Path, chosen: Recipe) -> FinetuningSummary:
     """A search that nothing disturbed."""
     return run.search(chosen, folder / "space.yaml", folder / "whole", 8)
 
@@ -72,21 +75,25 @@ def command(folder: Path, model: Path, run_dir: Path, trials: int, *further: obj
     return ["search", *flags, "--trials", trials, *settings, *further]
 
 
-def outcomes(found: Found) -> list[tuple[Any, ...]]:
+def outcomes(found: FinetuningSummary) -> list[tuple[Any, ...]]:
     """Scores to nine digits: a process of its own may sum with another number of threads."""
     scores = [None if row.score is None else round(row.score, 9) for row in found.rows]
     rows = zip(found.rows, scores, strict=True)
     return [(row.number, row.state, score, row.looks, row.options) for row, score in rows]
 
 
+def open_empty(folder: Path, pruner: str) -> optuna.Study:
+    return study.open_study(folder, STUDY, SeededSampler(0), study.make_pruner(pruner), ["maximize"])
+
+
 def opened(folder: Path) -> optuna.Study:
-    return optuna.load_study(study_name=study.NAME, storage=f"sqlite:///{folder / study.STORAGE}")
+    return optuna.load_study(study_name=STUDY, storage=f"sqlite:///{folder / study.STORAGE}")
 
 
 # ------------------------------------------------------------------------------------------------------ what it finds
 
 
-def test_the_best_completed_trial_wins_and_alone_keeps_its_model(whole: Found) -> None:
+def test_the_best_completed_trial_wins_and_alone_keeps_its_model(whole: FinetuningSummary) -> None:
     assert [row.number for row in whole.rows] == list(range(8))
     done = [row for row in whole.rows if row.state == "complete"]
     assert whole.best.score == max(row.score or 0.0 for row in done)
@@ -98,7 +105,7 @@ def test_the_best_completed_trial_wins_and_alone_keeps_its_model(whole: Found) -
     assert whole.best.score == pytest.approx(whole.validation["accuracy"], abs=1e-5)
 
 
-def test_hopeless_trials_end_early_and_leave_nothing(whole: Found) -> None:
+def test_hopeless_trials_end_early_and_leave_nothing(whole: FinetuningSummary) -> None:
     pruned = [row for row in whole.rows if row.state == "pruned"]
     assert pruned
     for row in pruned:
@@ -115,18 +122,20 @@ def test_hopeless_trials_end_early_and_leave_nothing(whole: Found) -> None:
         assert (row.score or 0.0) < scores[len(scores) // 2]
 
 
-def test_the_search_starts_at_the_recipe_and_stays_in_the_space(whole: Found) -> None:
+def test_the_search_starts_at_the_recipe_and_stays_in_the_space(whole: FinetuningSummary) -> None:
     assert whole.rows[0].options == {"finetune.learning_rate": 2e-3, "finetune.batch_size": 16}
     assert len({row.options["finetune.learning_rate"] for row in whole.rows}) == 8
     assert all(1e-6 <= row.options["finetune.learning_rate"] <= 1e-2 for row in whole.rows)
     assert {row.options["finetune.batch_size"] for row in whole.rows} == {16, 32}
 
 
-def test_the_best_recipe_reads_back_and_makes_the_same_model(whole: Found, chosen: Recipe, tmp_path: Path) -> None:
+def test_the_best_recipe_reads_back_and_makes_the_same_model(
+    whole: FinetuningSummary, chosen: Recipe, tmp_path: Path
+) -> None:
     base = recipe.resolve(chosen)
     expected = replace(
         base,
-        finetune=replace(base.finetune, **{results.short(path): value for path, value in whole.best.options.items()}),
+        finetune=replace(base.finetune, **{short_name(path): value for path, value in whole.best.options.items()}),
     )
     loaded = recipe.load(str(whole.recipe))
     assert loaded == expected == recipe.resolve(loaded)
@@ -139,10 +148,10 @@ def test_the_best_recipe_reads_back_and_makes_the_same_model(whole: Found, chose
     assert (again.key, again.digest) == (kept.key, kept.digest)
 
 
-def test_the_table_and_the_page_show_every_trial(whole: Found, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_table_and_the_page_show_every_trial(whole: FinetuningSummary, capsys: pytest.CaptureFixture[str]) -> None:
     from edgeft.cli.app import stdout
 
-    terminal.show(search_report.report(whole), stdout())
+    terminal.show(whole.report(), stdout())
     shown = capsys.readouterr().out
     assert f"best: trial {whole.best.number}, validation accuracy" in shown
     assert f"edgeft pipeline {whole.recipe}" in shown
@@ -155,7 +164,7 @@ def test_the_table_and_the_page_show_every_trial(whole: Found, capsys: pytest.Ca
     assert "http://" not in page.replace("http://www.w3.org", "")
 
 
-def test_more_trials_are_added_to_those_that_are_there(whole: Found, chosen: Recipe, folder: Path) -> None:
+def test_more_trials_are_added_to_those_that_are_there(whole: FinetuningSummary, chosen: Recipe, folder: Path) -> None:
     again = run.search(chosen, folder / "space.yaml", folder / "whole", 8)
     assert outcomes(again) == outcomes(whole)
     assert again.page.read_bytes() == whole.page.read_bytes()
@@ -165,7 +174,7 @@ def test_more_trials_are_added_to_those_that_are_there(whole: Found, chosen: Rec
 
 
 def test_a_search_that_was_killed_goes_on_as_if_it_had_not_been(
-    whole: Found, chosen: Recipe, folder: Path, tiny_model: Path
+    whole: FinetuningSummary, chosen: Recipe, folder: Path, tiny_model: Path
 ) -> None:
     there = folder / "killed"
     checkpoint = there / "trials" / "0001" / "checkpoints" / "last.pt"
@@ -219,7 +228,7 @@ def test_workers_share_one_study_with_whoever_else_joins(chosen: Recipe, folder:
 def test_a_trial_belongs_to_one_process_until_that_ends(folder: Path, tmp_path: Path) -> None:
     options = space.Range(0.0, 1.0, False, None, False)
     where = {"finetune.weight_decay": options}
-    made = study.opened(tmp_path, where, 0, "none", {})
+    made = open_empty(tmp_path, "none")
     first = study.claim(made, tmp_path, where, 2)
     second = study.claim(made, tmp_path, where, 2)
     assert first is not None
@@ -239,7 +248,7 @@ def test_a_pruner_ends_what_is_below_the_others(name: str, hopeless_from: int | 
     Halving learns from the first trial how long a training is, and compares from the second one on.
     """
     where = {"finetune.weight_decay": Range(0.0, 1.0, False, None, False)}
-    made = study.opened(tmp_path, where, 0, name, {})
+    made = open_empty(tmp_path, name)
     ended_at: list[int | None] = []
     for number in range(8):
         claim = study.claim(made, tmp_path, where, 8)
@@ -255,16 +264,23 @@ def test_a_pruner_ends_what_is_below_the_others(name: str, hopeless_from: int | 
     assert first == hopeless_from
 
 
-def test_workers_end_with_the_process_that_started_them(whole: Found, chosen: Recipe, folder: Path) -> None:
+def test_workers_end_with_the_process_that_started_them(whole: FinetuningSummary, chosen: Recipe, folder: Path) -> None:
     where = space.read(folder / "space.yaml", recipe.resolve(chosen))
-    job = Job(recipe.resolve(chosen), where, whole.folder, 100, "none", parent=os.getppid() + 1)
-    assert job.orphaned()
-    assert not replace(job, parent=os.getppid()).orphaned()
-    assert not replace(job, parent=None).orphaned()
-    work(job)  # takes no trial
+    search = FinetuningSearch(
+        base=recipe.resolve(chosen),
+        space=where,
+        folder=whole.folder,
+        trials=100,
+        pruner="none",
+        parent=os.getppid() + 1,
+    )
+    assert search.is_orphaned()
+    assert not replace(search, parent=os.getppid()).is_orphaned()
+    assert not replace(search, parent=None).is_orphaned()
+    run_trials(search)  # takes no trial
     assert len(opened(whole.folder).trials) == 8
     with pytest.raises(KeyboardInterrupt):
-        Follower(cast(optuna.Trial, opened(whole.folder).trials[0]), set(), job).logged(1, {})
+        LookReporter(cast(optuna.Trial, opened(whole.folder).trials[0]), set(), search).logged(1, {})
 
 
 # ----------------------------------------------------------------------------------------------- what must not decide
@@ -301,7 +317,7 @@ def test_options_that_do_not_go_together_fail_their_trial_alone(
     assert failed
     assert all(row.options["finetune.freeze_layers"] == 9 and row.score is None for row in failed)
     assert found.best.options["finetune.freeze_layers"] == 0
-    terminal.show(search_report.report(found), stdout())
+    terminal.show(found.report(), stdout())
     assert f"trial {failed[0].number} failed: finetune.freeze_layers" in capsys.readouterr().out
     # Of a completed trial that isn't the best, the trackers' logs stay.
     others = [row.number for row in found.rows if row.state == "complete" and row != found.best]
@@ -413,7 +429,7 @@ def enter(there: Path, definition: dict[str, Any]) -> None:
         raise AssertionError("the folder was taken up")
 
 
-def test_a_folder_is_one_search_s_own(whole: Found, chosen: Recipe, folder: Path, tmp_path: Path) -> None:
+def test_a_folder_is_one_search_s_own(whole: FinetuningSummary, chosen: Recipe, folder: Path, tmp_path: Path) -> None:
     file = folder / "space.yaml"
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
@@ -463,8 +479,8 @@ def test_loras_options_follow_the_method(chosen: Recipe, folder: Path, tmp_path:
             run.search(chosen, file, tmp_path / "run", 2)
     file.write_text("finetune.lora_rank: [4, 8]\nfinetune.method: [full, lora]\n")
     tried = {"finetune.method": "full", "finetune.lora_rank": 4}
-    assert trial.with_options(chosen, tried).finetune == replace(chosen.finetune, method="full")
-    assert trial.with_options(chosen, {**tried, "finetune.method": "lora"}).finetune.lora_rank == 4
+    assert with_options(chosen, tried).finetune == replace(chosen.finetune, method="full")
+    assert with_options(chosen, {**tried, "finetune.method": "lora"}).finetune.lora_rank == 4
     ranked = replace(chosen, finetune=replace(chosen.finetune, lora_rank=4))
     run._preflight(ranked, space.read(file, ranked))  # a trial of LoRA reads the rank, one in full leaves it
 
@@ -530,7 +546,7 @@ def test_a_search_for_a_budget_says_on_which_machine_it_is(tmp_path: Path) -> No
     from types import SimpleNamespace
 
     from edgeft.runtime.machine import host
-    from edgeft.search.budgeted.run import definition
+    from edgeft.search.budgeted.run import define
 
-    job: Any = SimpleNamespace(base=recipe.load(None), run=tmp_path, space={})
-    assert definition(job)["machine"] == host.identity()
+    search: Any = SimpleNamespace(base=recipe.load(None), run=tmp_path, space={})
+    assert define(search)["machine"] == host.identity()

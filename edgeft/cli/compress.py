@@ -43,13 +43,11 @@ def compress(
     need_training()
     require("optuna", "to search")
     from edgeft.report import terminal
-    from edgeft.search.budgeted import compress_report, results
     from edgeft.search.budgeted.run import check
     from edgeft.search.budgeted.run import compress as search
 
-    found = search(run, budget, out, trials, space, settings)
-    report = compress_report.report(found)
-    terminal.show(replace(report, warnings=()), stdout())  # `check` says that nothing fits
+    summary = search(run, budget, out, trials, space, settings)
+    terminal.show(replace(summary.report(), warnings=()), stdout())  # `check` says that nothing fits
     if json:
-        print_json(results.document(found))
-    check(found)
+        print_json(summary.document())
+    check(summary)

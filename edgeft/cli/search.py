@@ -59,10 +59,10 @@ def search(
     need_training()
     require("optuna", "to search")
     from edgeft.report import terminal
-    from edgeft.search import results, run, search_report
+    from edgeft.search.finetuning import run
 
     folder = run_dir or Path("runs") / f"{chosen.name}-search"
-    found = run.search(chosen, space, folder, trials, workers, pruner, keep_all)
-    terminal.show(search_report.report(found), stdout())
+    summary = run.search(chosen, space, folder, trials, workers, pruner, keep_all)
+    terminal.show(summary.report(), stdout())
     if json:
-        print_json(results.document(found))
+        print_json(summary.document())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from edgeft.errors import RecipeError
@@ -92,3 +92,8 @@ def relaxed(limit: Limit, value: float) -> str:
 def excess(limit: Limit, value: float) -> float:
     """By which share of its bound a value breaks a limit; under 0: it holds with room."""
     return (value - limit.bound) / (limit.bound or 1.0)
+
+
+def tightest(limits: Sequence[Limit], quantity: str) -> float | None:
+    """The tightest bound of a quantity; None: it has no limit."""
+    return min((limit.bound for limit in limits if limit.quantity == quantity), default=None)

@@ -18,21 +18,11 @@ from edgeft import recipe
 from edgeft.errors import OutputFolderError, UserError
 from edgeft.files import make_folder, write_json
 from edgeft.recipe import Recipe
-from edgeft.search import space as spaces
-from edgeft.search.space import Space
 from edgeft.search.study import LOCK, exclusive
-from edgeft.stage import NOT_KEYED
 from edgeft.stage_folder import holds_nothing
 
 MARKER = "search.json"
 MACHINE = "machine"  # in the marker, where latencies decide; earlier releases wrote none
-
-
-def definition(base: Recipe, space: Space, pruner: str) -> dict[str, Any]:
-    """What must stay the same while trials are added: everything that decides a trial's score."""
-    parts = {name: msgspec.to_builtins(getattr(base, name)) for name in ("task", "seed", "data", "finetune")}
-    parts["finetune"] = {key: value for key, value in parts["finetune"].items() if key not in NOT_KEYED}
-    return {**parts, "space": spaces.plain(space), "pruner": pruner}
 
 
 @contextlib.contextmanager
@@ -85,13 +75,13 @@ def _check_same(folder: Path, search: Mapping[str, Any], flag: str) -> None:
     except msgspec.DecodeError:
         raise OutputFolderError(f"{folder / MARKER} can't be read; give another {flag}") from None
     _check_machine(folder, before, search, flag)
-    old, new = (_flat({name: part for name, part in tree.items() if name != MACHINE}) for tree in (before, search))
+    old, new = (_flatten({name: part for name, part in tree.items() if name != MACHINE}) for tree in (before, search))
     changed = [path for path in sorted({*old, *new} - {"edgeft"}) if old.get(path) != new.get(path)]
     if changed:
         shown = ", ".join(f"{path} {old.get(path)!r} -> {new.get(path)!r}" for path in changed[:4])
         more = f" and {len(changed) - 4} more" if len(changed) > 4 else ""
-        way = _way({path: old[path] for path in changed if path in old and path in new}, len(changed))
-        raise OutputFolderError(f"{folder} holds another search ({shown}{more}); give another {flag}{way}")
+        way_back = _describe_return({path: old[path] for path in changed if path in old and path in new}, len(changed))
+        raise OutputFolderError(f"{folder} holds another search ({shown}{more}); give another {flag}{way_back}")
 
 
 def _check_machine(folder: Path, before: Mapping[str, Any], search: Mapping[str, Any], flag: str) -> None:
@@ -108,7 +98,7 @@ def _check_machine(folder: Path, before: Mapping[str, Any], search: Mapping[str,
         )
 
 
-def _way(had: Mapping[str, Any], changed: int) -> str:
+def _describe_return(had: Mapping[str, Any], changed: int) -> str:
     """How to go on with the search that is there, where --set alone can say it.
 
     Args:
@@ -123,9 +113,9 @@ def _way(had: Mapping[str, Any], changed: int) -> str:
     return f", or go on with it by {words}"
 
 
-def _flat(tree: Mapping[str, Any], path: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
+def _flatten(tree: Mapping[str, Any], path: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
     for key, value in tree.items():
-        where = f"{path}.{key}" if path else str(key)
-        found |= _flat(value, where) if isinstance(value, Mapping) else {where: value}
-    return found
+        inner = f"{path}.{key}" if path else str(key)
+        flat |= _flatten(value, inner) if isinstance(value, Mapping) else {inner: value}
+    return flat

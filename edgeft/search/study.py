@@ -1,4 +1,4 @@
-"""The study: who may take which trial, what it tries, and when it is hopeless.
+"""The study: who may take which trial, and when one is hopeless.
 
 Optuna's SQLite storage holds the trials. Whoever runs a trial holds its lock file, which the system gives back however
 the process ends: a trial that is running without a holder was killed, and goes back to those that wait.
@@ -7,15 +7,15 @@ the process ends: a trial that is running without a holder was killed, and goes 
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.samplers import BaseSampler, TPESampler
+from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from edgeft.files import Lock, take_lock
@@ -25,7 +25,6 @@ Direction = Literal["minimize", "maximize"]
 STORAGE = "study.db"
 LOCK = "search.lock"
 LOCKS = "locks"
-NAME = "search"
 SQLITE_WAIT_S = 60
 PRUNERS = ("median", "halving", "none")
 STATES = {
@@ -37,62 +36,22 @@ STATES = {
 }
 
 
-class Sampler(BaseSampler):
-    """TPE whose draws for a trial depend on the seed, the trial's number and the trials before, not on the process.
-
-    So a search that was killed goes on as if it had not been, and two workers never draw the same numbers.
-
-    Args:
-        seed: of the search.
-    """
-
-    def __init__(self, seed: int) -> None:
-        self.seed, self.number = seed, -1
-        self.own = TPESampler(seed=seed)
-
-    def _of(self, trial: FrozenTrial) -> TPESampler:
-        if trial.number != self.number:
-            self.number, self.own = trial.number, TPESampler(seed=drawn(self.seed, trial.number))
-        return self.own
-
-    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """As TPE."""
-        return self._of(trial).infer_relative_search_space(study, trial)
-
-    def sample_relative(
-        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        """As TPE."""
-        return self._of(trial).sample_relative(study, trial, search_space)
-
-    def sample_independent(
-        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
-    ) -> Any:
-        """As TPE."""
-        return self._of(trial).sample_independent(study, trial, param_name, param_distribution)
-
-
-def drawn(*numbers: int) -> int:
-    """A seed of several numbers."""
-    return int(np.random.SeedSequence(list(numbers)).generate_state(1)[0])
-
-
-def pruner(name: str) -> optuna.pruners.BasePruner:
+def make_pruner(name: str) -> optuna.pruners.BasePruner:
     """What decides that a trial is hopeless, asked at every look at the validation split.
 
     Args:
         name: `median`: its best look so far is below the median of the completed trials at that look, from the sixth
             trial on; `halving`: successive halving; `none`: nothing.
     """
-    made: dict[str, Callable[[], optuna.pruners.BasePruner]] = {
+    kinds: dict[str, Callable[[], optuna.pruners.BasePruner]] = {
         "median": optuna.pruners.MedianPruner,
         "halving": optuna.pruners.SuccessiveHalvingPruner,
         "none": optuna.pruners.NopPruner,
     }
-    return made[name]()
+    return kinds[name]()
 
 
-def distribution(options: Choices | Range) -> BaseDistribution:
+def to_distribution(options: Choices | Range) -> BaseDistribution:
     """One option of the space as Optuna names it."""
     if isinstance(options, Choices):
         return CategoricalDistribution(options.values)
@@ -102,23 +61,7 @@ def distribution(options: Choices | Range) -> BaseDistribution:
     return FloatDistribution(options.low, options.high, log=options.log, step=options.step)
 
 
-def opened(folder: Path, space: Space, seed: int, pruner_name: str, first: dict[str, Any]) -> optuna.Study:
-    """The study of a folder, made where there is none; hold the folder's lock.
-
-    Args:
-        folder: of the search.
-        space: what is searched.
-        seed: of the sampler.
-        pruner_name: one of PRUNERS.
-        first: options with which the first trial starts; the sampler chooses the others.
-    """
-    study = created(folder, NAME, Sampler(seed), pruner(pruner_name), ["maximize"])
-    if first and not study.get_trials(deepcopy=False):
-        study.enqueue_trial(first)
-    return study
-
-
-def created(
+def open_study(
     folder: Path, name: str, sampler: BaseSampler, pruner: optuna.pruners.BasePruner, directions: Sequence[Direction]
 ) -> optuna.Study:
     """A study of a folder by its name, made where there is none; hold the folder's lock."""
@@ -143,7 +86,7 @@ def exclusive(folder: Path) -> Iterator[None]:
         yield
 
 
-def _hold(folder: Path, number: int) -> Lock | None:
+def _take_trial_lock(folder: Path, number: int) -> Lock | None:
     """The lock of a trial; None where a living process has it."""
     (folder / LOCKS).mkdir(exist_ok=True)
     return take_lock(folder / LOCKS / f"{number:04d}")
@@ -167,20 +110,20 @@ def claim(study: optuna.Study, folder: Path, space: Space, trials: int) -> Claim
         trials: how many there are to be, over all workers.
     """
     with exclusive(folder):
-        give_back_the_killed(study, folder)
+        requeue_killed(study, folder)
         states = [trial.state for trial in study.get_trials(deepcopy=False)]
         if sum(state != TrialState.WAITING for state in states) >= trials:
             return None
-        trial = study.ask({path: distribution(options) for path, options in space.items()})
-        lock = _hold(folder, trial.number)
+        trial = study.ask({path: to_distribution(options) for path, options in space.items()})
+        lock = _take_trial_lock(folder, trial.number)
         assert lock is not None  # nobody runs a trial that waited
         return Claim(trial, lock)
 
 
-def give_back_the_killed(study: optuna.Study, folder: Path) -> None:
+def requeue_killed(study: optuna.Study, folder: Path) -> None:
     """Let trials that run without a process wait for one; they keep their options, and their folder its checkpoint."""
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        if (lock := _hold(folder, trial.number)) is None:
+        if (lock := _take_trial_lock(folder, trial.number)) is None:
             continue
         with lock:
             # Its process may have told and let go after the list was read; a finished trial stays as it is.
@@ -188,7 +131,13 @@ def give_back_the_killed(study: optuna.Study, folder: Path) -> None:
                 study._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
 
 
-def best(study: optuna.Study) -> FrozenTrial | None:
+def best_trial(study: optuna.Study) -> FrozenTrial | None:
     """The completed trial with the best validation score, the first of equals."""
     done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     return max(done, key=lambda trial: (trial.value or 0.0, -trial.number), default=None)
+
+
+def score_of(trial: FrozenTrial) -> float | None:
+    """What a trial of one objective reached: its value, or its best look where it was ended early."""
+    looks = [value for value in trial.intermediate_values.values() if not math.isnan(value)]
+    return trial.value if trial.value is not None else max(looks, default=None)

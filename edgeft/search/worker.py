@@ -17,7 +17,7 @@ def main(shared: bytes, threads: int, logs: Path) -> None:
     """Run trials until there are enough; the lines go to a file, where they don't mix with other workers'.
 
     Args:
-        shared: a pickled `Job`.
+        shared: a pickled `Search`.
         threads: of this process.
         logs: folder; the file is named by the process.
     """
@@ -26,7 +26,7 @@ def main(shared: bytes, threads: int, logs: Path) -> None:
     with (logs / f"{os.getpid()}.log").open("w", encoding="utf-8", buffering=1) as log:
         sys.stderr = log
         try:
-            _work(shared, threads)
+            _run(shared, threads)
         except EdgeftError as error:
             say(f"edgeft: {error}")
             sys.exit(error.exit_code)
@@ -39,10 +39,10 @@ def main(shared: bytes, threads: int, logs: Path) -> None:
             sys.stderr = sys.__stderr__
 
 
-def _work(shared: bytes, threads: int) -> None:
+def _run(shared: bytes, threads: int) -> None:
     import torch
 
-    from edgeft.search.trial import work
+    from edgeft.search.engine import run_trials
 
     torch.set_num_threads(threads)
-    work(pickle.loads(shared))
+    run_trials(pickle.loads(shared))

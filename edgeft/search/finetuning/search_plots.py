@@ -8,20 +8,20 @@ from typing import Any
 from edgeft.errors import require
 from edgeft.report import plots
 from edgeft.report.plots import FIRST, MUTED, SECOND
-from edgeft.search.results import Row
+from edgeft.search.finetuning.summary import Row
 from edgeft.search.space import Choices, Range
 
 
-def _scored(rows: Sequence[Row], state: str) -> list[Row]:
+def _rows_with_score(rows: Sequence[Row], state: str) -> list[Row]:
     return [row for row in rows if row.state == state and row.score is not None]
 
 
-def course(rows: Sequence[Row], metric: str) -> str:
+def plot_history(rows: Sequence[Row], metric: str) -> str:
     """Each trial's score over its number; the line is the best so far."""
 
     def paint(figure: Any) -> None:
         axes = figure.subplots()
-        done = _scored(rows, "complete")
+        done = _rows_with_score(rows, "complete")
         best = [max(row.score or 0.0 for row in done[: index + 1]) for index in range(len(done))]
         axes.step([row.number for row in done], best, where="post", color=FIRST, linewidth=1.2)
         _points(axes, rows, [row.number for row in rows])
@@ -32,7 +32,7 @@ def course(rows: Sequence[Row], metric: str) -> str:
     return plots.draw(5.4, 3.2, "course", f"Validation {metric} of every trial; the line is the best so far", paint)
 
 
-def scatter(path: str, options: Choices | Range, rows: Sequence[Row], metric: str) -> str:
+def plot_option(path: str, options: Choices | Range, rows: Sequence[Row], metric: str) -> str:
     """Each trial's score over one option."""
     drawn = [row for row in rows if path in row.options]
 
@@ -61,12 +61,13 @@ def _logarithmic(axes: Any) -> None:
     axes.xaxis.set_minor_formatter(ticker.NullFormatter())
 
 
-def _points(axes: Any, rows: Sequence[Row], places: Sequence[float]) -> None:
+def _points(axes: Any, rows: Sequence[Row], xs: Sequence[float]) -> None:
     """Dots for completed trials, crosses for those that were ended early."""
     for state, colour, marker in (("complete", FIRST, "o"), ("pruned", SECOND, "x")):
-        found = [(place, row.score) for place, row in zip(places, rows, strict=True) if row in _scored(rows, state)]
-        if found:
-            x, y = zip(*found, strict=True)
+        scored = _rows_with_score(rows, state)
+        points = [(x, row.score) for x, row in zip(xs, rows, strict=True) if row in scored]
+        if points:
+            x, y = zip(*points, strict=True)
             axes.scatter(x, y, s=18, color=colour, marker=marker, linewidths=0 if marker == "o" else 1.2, zorder=3)
     axes.margins(0.08, 0.12)
     axes.tick_params(labelcolor=MUTED)

@@ -1,0 +1,1 @@
+"""Options of fine-tuning: the best by the validation split."""
