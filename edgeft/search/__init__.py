@@ -1,1 +1,1 @@
-"""The search over a recipe's fine-tuning options: `edgeft.search.run`."""
+"""Searches: one engine (`engine`), and its objectives in `finetuning` and `budgeted`."""

@@ -1,1 +1,1 @@
-"""The search for the best model inside a budget: `edgeft.search.budgeted.run`."""
+"""The best small model of a teacher inside a budget."""

@@ -1,1 +1,1 @@
-"""Options of fine-tuning: the best by the validation split."""
+"""The best options of a fine-tuning, by the validation split."""
