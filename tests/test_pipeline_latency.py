@@ -50,14 +50,14 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Any:
             graphs[str(cut)] = whole(source, cut, dataset, tmp_path_factory.mktemp("form") / "scratch")
         return graphs[str(cut)]
 
-    whole = latency.drawn
+    whole = latency.export_cut
     return draw
 
 
 @pytest.fixture
 def few_forms(drawn: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Five forms instead of seven, and 50 queries instead of a thousand."""
-    monkeypatch.setattr(latency, "drawn", drawn)
+    monkeypatch.setattr(latency, "export_cut", drawn)
     monkeypatch.setattr(latency, "SHARES", (0, 0.8))
     monkeypatch.setattr(latency, "LEAST_QUERIES", 50)
 

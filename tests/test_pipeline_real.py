@@ -291,6 +291,6 @@ def test_whether_a_transformer_is_worth_it(real_run: dict[str, Any]) -> None:
     low = results["artifact"].metrics["intervals"]["accuracy"]["low"]
     for base, said in ((low, True), (low - 1e-6, False)):
         results["baseline"].metrics["test"]["accuracy"] = base
-        verdict = summary.worth(results)
+        verdict = summary.baseline_warning(results)
         assert (verdict is not None and "within the artifact's 95% interval" in verdict) == said
-    assert summary.worth({"artifact": results["artifact"]}) is None
+    assert summary.baseline_warning({"artifact": results["artifact"]}) is None

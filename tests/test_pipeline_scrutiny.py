@@ -14,7 +14,7 @@ from support import last_json
 
 from edgeft import artifact, recipe
 from edgeft.errors import RecipeError
-from edgeft.pipeline.preflight import check_ships, feasible, left_out, preflight
+from edgeft.pipeline.preflight import check_ships, preflight, stages_left_out, without_unfit_stages
 from edgeft.pipeline.run import plan, run_pipeline
 from edgeft.pipeline.stages import in_run, steps
 from edgeft.stage_folder import read_result
@@ -128,9 +128,9 @@ def test_a_run_until_the_teacher_ends_with_a_report(
     kind: str, options: dict[str, Any], lead: str, second: str, rows: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
     whole = chosen(rows, tiny_model, **options)
-    names = [step.name for step in steps(feasible(recipe.resolve(whole)), in_run(tmp_path))]
+    names = [step.name for step in steps(without_unfit_stages(recipe.resolve(whole)), in_run(tmp_path))]
     assert names == ["data", "finetune", "distill", "prune", "export", "calibrate", "package", "bench"]
-    assert left_out(recipe.resolve(whole)) == ["baseline"]
+    assert stages_left_out(recipe.resolve(whole)) == ["baseline"]
     assert [name for name, _ in plan(whole, tmp_path / "run", "finetune")] == ["data", "finetune"]
     results = run_pipeline(whole, tmp_path / "run", "finetune")
     metrics = results["finetune"].metrics

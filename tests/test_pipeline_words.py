@@ -51,7 +51,7 @@ def test_threads_are_counted(threads: int, words: str) -> None:
         "calibrate": stage(),
     }
     shown = io.StringIO()
-    summary._headline(results, Console(file=shown, width=200))
+    summary._print_headline(results, Console(file=shown, width=200))
     assert words in shown.getvalue()
 
 

@@ -301,7 +301,7 @@ def test_the_table_by_hand() -> None:
     dataset = rows_of([0] * 25 + [1] * 10 + [1] * 5)
     before = np.array([1.0] * 35 + [0.0] * 5)
     after = np.array([0.0] + [1.0] * 24 + [0.0] * 4 + [1.0] * 6 + [1.0] * 5)
-    table = compare_teachers.compared(dataset, 35, before, after, 1)
+    table = compare_teachers.compare_parts(dataset, 35, before, after, 1)
     lost = bootstrap.interval(before[:35] - after[:35], 35)
     assert lost is not None
     # the same draws in the same order
@@ -328,17 +328,17 @@ def test_the_table_by_hand() -> None:
         "level": 0.975,
         "least_loss_points": 0,
     }
-    assert compare_teachers.fallen(table, 14.3) == []
-    assert compare_teachers.fallen(table, 1)[0] == (
+    assert compare_teachers.describe_losses(table, 14.3) == []
+    assert compare_teachers.describe_losses(table, 1)[0] == (
         "earlier rows (35) fell from 1.0000 to 0.8571, by 5 of 35 answers (14.3 points), "
         f"and by at least {100 * lost.low:.1f} points in its 95% interval"
     )
     assert table["earlier rows, b"]["least_loss_points"] == pytest.approx(10)  # a draw with one of the four
-    assert len(compare_teachers.fallen(table, 9.9)) == 1 + (100 * lost.low > 9.9)
-    assert not compare_teachers.fallen(
+    assert len(compare_teachers.describe_losses(table, 9.9)) == 1 + (100 * lost.low > 9.9)
+    assert not compare_teachers.describe_losses(
         {"all": table["earlier rows"]}, table["earlier rows"]["least_loss_points"]
     )  # as allowed
-    assert compare_teachers.unproved(table, 1) == [
+    assert compare_teachers.describe_unproved(table, 1) == [
         "earlier rows, a fell from 1.0000 to 0.9600, by 1 of 25 answers (4.0 points): may be chance"
     ]
 
@@ -348,7 +348,7 @@ def test_one_answer_of_32_refuses_nothing(tmp_path: Path, capsys: pytest.Capture
     dataset = rows_of([0] * 32 + [1] * 32)
     before = np.array([1.0] * 22 + [0.0] * 10 + [1.0] * 32)
     after = np.array([1.0] * 21 + [0.0] * 11 + [1.0] * 32)
-    compare_teachers.judged(UpdateConfig(run="x"), dataset, 64, before, after, tmp_path, "teacher")
+    compare_teachers.judge_update(UpdateConfig(run="x"), dataset, 64, before, after, tmp_path, "teacher")
     line = "on earlier rows, a fell from 0.6875 to 0.6562, by 1 of 32 answers (3.1 points): may be chance"
     assert line in " ".join(capsys.readouterr().err.split())
 
@@ -364,11 +364,11 @@ def test_a_part_in_which_losing_everything_proves_nothing_is_listed_and_not_judg
     for rows, refused in ((6, False), (7, True)):
         dataset = rows_of([0] * 1500 + [1] * rows)
         before, after = np.ones(1500 + rows), np.array([1.0] * 1500 + [0.0] * rows)
-        table = compare_teachers.compared(dataset, len(before), before, after, 1)
+        table = compare_teachers.compare_parts(dataset, len(before), before, after, 1)
         assert table["earlier rows, b"]["judged"] is refused
         assert table["earlier rows, b"]["change_points"] == -100
-        assert bool(compare_teachers.fallen(table, 1)) is refused
-        reasons = [line.rsplit(": ")[-1] for line in compare_teachers.unproved(table, 1)]
+        assert bool(compare_teachers.describe_losses(table, 1)) is refused
+        reasons = [line.rsplit(": ")[-1] for line in compare_teachers.describe_unproved(table, 1)]
         assert reasons == ([] if refused else ["too few rows to judge"])
 
 
@@ -384,9 +384,8 @@ def refusals(true_loss: float, draws: int) -> int:
         before = rng.random(300) < 0.75
         kept_right = rng.random(300) >= (0.02 + true_loss) / 0.75
         after = np.where(before, kept_right, rng.random(300) < 0.02 / 0.25)
-        refused += bool(
-            compare_teachers.fallen(compare_teachers.compared(dataset, 300, before * 1.0, after * 1.0, 1), 1)
-        )
+        table = compare_teachers.compare_parts(dataset, 300, before * 1.0, after * 1.0, 1)
+        refused += bool(compare_teachers.describe_losses(table, 1))
     return refused
 
 
@@ -396,19 +395,19 @@ def test_harmless_updates_pass_and_true_losses_are_caught() -> None:
 
 
 def test_parts_by_value_are_the_most_frequent_ones() -> None:
-    found = compare_teachers.by_value([{"a"}, {"a", "b"}, set(), {"b"}, {"b"}])
+    found = compare_teachers.index_values([{"a"}, {"a", "b"}, set(), {"b"}, {"b"}])
     assert {value: places.tolist() for value, places in found.items()} == {"b": [1, 3, 4], "a": [0, 1]}
     assert list(found) == ["b", "a"]
-    many = compare_teachers.by_value([{str(number)} for number in range(100)] + [{"99"}])
+    many = compare_teachers.index_values([{str(number)} for number in range(100)] + [{"99"}])
     assert len(many) == MOST
     assert many["99"].tolist() == [99, 100]
 
 
 def test_a_metric_that_is_undefined_refuses_nothing(tmp_path: Path) -> None:
     dataset = rows_of([0] * 30 + [1] * 30)
-    table = compare_teachers.compared(dataset, 60, lambda rows: None, lambda rows: 0.5)
+    table = compare_teachers.compare_parts(dataset, 60, lambda rows: None, lambda rows: 0.5)
     assert table["earlier rows"]["change_points"] is None
-    assert compare_teachers.fallen(table, 0) == []
+    assert compare_teachers.describe_losses(table, 0) == []
     assert "new rows" not in table
 
 
@@ -416,12 +415,12 @@ def test_a_refusal_keeps_and_shows_the_figures(tmp_path: Path, capsys: pytest.Ca
     dataset = rows_of([0] * 30)
     config = UpdateConfig(run="x", max_old_drop_points=2.5)
     with pytest.raises(GateError, match=r"^update: accuracy of the teacher on earlier rows \(30\) fell .* at most 2.5"):
-        compare_teachers.judged(config, dataset, 30, np.ones(30), np.zeros(30), tmp_path, "teacher")
+        compare_teachers.judge_update(config, dataset, 30, np.ones(30), np.zeros(30), tmp_path, "teacher")
     assert "update: accuracy of the teacher on earlier rows, a (30): 1.0000 -> 0.0000" in capsys.readouterr().err
     assert json.loads((tmp_path / compare_teachers.FIGURES).read_text())["rows"]["earlier rows"]["after"] == 0
     unset = UpdateConfig(run="x")
     assert (
-        compare_teachers.judged(unset, dataset, 30, np.ones(30), np.ones(30), tmp_path, "teacher")[
+        compare_teachers.judge_update(unset, dataset, 30, np.ones(30), np.ones(30), tmp_path, "teacher")[
             "max_old_drop_points"
         ]
         == 1

@@ -20,15 +20,15 @@ MAX_LOCAL, MAX_DOMAIN = 64, 253
 
 def emails(text: str) -> Iterator[tuple[int, int]]:
     """Addresses, from each @ outwards, so that a long word costs nothing."""
-    at = text.find("@")
-    while at >= 0:
-        local = LOCAL_BACKWARDS.match(text[max(0, at - MAX_LOCAL) : at][::-1])
-        domain = DOMAIN.match(text, at + 1, at + 1 + MAX_DOMAIN)
-        start = at - len(local[0][::-1].lstrip("._%+'-")) if local else at
-        end = at + 1 + (_domain_length(domain[0]) if domain else 0)
-        if start < at < end - 1:
+    at_sign = text.find("@")
+    while at_sign >= 0:
+        local = LOCAL_BACKWARDS.match(text[max(0, at_sign - MAX_LOCAL) : at_sign][::-1])
+        domain = DOMAIN.match(text, at_sign + 1, at_sign + 1 + MAX_DOMAIN)
+        start = at_sign - len(local[0][::-1].lstrip("._%+'-")) if local else at_sign
+        end = at_sign + 1 + (_domain_length(domain[0]) if domain else 0)
+        if start < at_sign < end - 1:
             yield start, end
-        at = text.find("@", at + 1)
+        at_sign = text.find("@", at_sign + 1)
 
 
 def _domain_length(written: str) -> int:
@@ -80,9 +80,9 @@ def _valid_phones(text: str, start: int, end: int, region: str) -> Iterator[tupl
     for other in (MAX_BLOCK, DATE):
         window = other.sub(lambda block: "x" * len(block[0]), window)
     for match in phonenumbers.PhoneNumberMatcher(window, region.upper()):
-        place = first + match.start
-        if not match.raw_string.isdigit() or CALLED.search(text, max(0, place - CONTEXT), place):
-            yield place, first + match.end
+        position = first + match.start
+        if not match.raw_string.isdigit() or CALLED.search(text, max(0, position - CONTEXT), position):
+            yield position, first + match.end
 
 
 def check_region(region: str) -> None:
@@ -92,8 +92,8 @@ def check_region(region: str) -> None:
         MissingExtraError: phonenumbers is not installed.
         RecipeError: no such region.
     """
-    known = require("phonenumbers", PURPOSE).SUPPORTED_REGIONS
-    if region.upper() not in known:
+    regions = require("phonenumbers", PURPOSE).SUPPORTED_REGIONS
+    if region.upper() not in regions:
         raise RecipeError(f"cleaning: unknown region {region!r} for phone numbers; use a country's two letters, as US")
 
 

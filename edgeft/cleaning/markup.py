@@ -73,9 +73,9 @@ def _once(text: str) -> str:
     if "<" not in text:
         return text
     text = _cut(COMMENT, text, text.rfind("-->") + 3, "")
-    for whole, closing in HIDDEN.values():
+    for element, closing in HIDDEN.values():
         ends = [match.end() for match in closing.finditer(text)]
-        text = _cut(whole, text, ends[-1] if ends else 0, " ")
+        text = _cut(element, text, ends[-1] if ends else 0, " ")
     return TAG.sub(_space_or_nothing, DECLARATION.sub(" ", text))
 
 

@@ -101,17 +101,17 @@ def iban_length(country: str) -> int | None:
 def _iban_end(text: str, start: int, length: int) -> int | None:
     """Where so many letters and digits end, single gaps passed over; None where they don't check."""
     letters: list[str] = []
-    place = start
+    position = start
     while len(letters) < length:
-        if place < len(text) and text[place] in " \u00a0.-" and text[place - 1].isalnum():
-            place += 1
-        if place >= len(text) or not (text[place].isascii() and text[place].isalnum()):
+        if position < len(text) and text[position] in " \u00a0.-" and text[position - 1].isalnum():
+            position += 1
+        if position >= len(text) or not (text[position].isascii() and text[position].isalnum()):
             return None
-        letters.append(text[place])
-        place += 1
-    follows = text[place : place + 1]
+        letters.append(text[position])
+        position += 1
+    follows = text[position : position + 1]
     ends = not (follows.isascii() and follows.isalnum())
-    return place if ends and mod_97_10.is_valid("".join(letters[4:] + letters[:4])) else None
+    return position if ends and mod_97_10.is_valid("".join(letters[4:] + letters[:4])) else None
 
 
 # ---------------------------------------------------------------------------------------------------------------- ssns

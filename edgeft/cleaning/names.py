@@ -51,8 +51,8 @@ class Finder:
         """Names and places in order, without overlaps; placeholders are passed over."""
         shown = SURROGATE.sub("\ufffd", text)  # spaCy takes UTF-8 only
         with self._lock:
-            found = [item for window in windows(shown) for item in self._find_in(window, shown)]
-        return placeholders.apart(text, found)
+            entities = [item for window in windows(shown) for item in self._find_in(window, shown)]
+        return placeholders.apart(text, entities)
 
     def _find_in(self, window: slice, text: str) -> list[Found]:
         results = self._analyzer.analyze(text[window], language=self._language, entities=list(KIND_OF))
@@ -106,5 +106,5 @@ def _anonymise(names: Finder, text: str) -> str:
 
 
 def _replaced(names: Finder, text: str) -> str:
-    found = names.find(text) if text and not text.isspace() else []
-    return placeholders.replace(text, found) if found else text
+    entities = names.find(text) if text and not text.isspace() else []
+    return placeholders.replace(text, entities) if entities else text

@@ -59,8 +59,8 @@ def anonymise(text: str, kinds: Collection[str] = KINDS, region: str = "US") -> 
 
 
 def _replaced(text: str, kinds: Collection[str], region: str) -> str:
-    found = find(text, kinds, region)
-    return placeholders.replace(text, found) if found else text
+    items = find(text, kinds, region)
+    return placeholders.replace(text, items) if items else text
 
 
 def anonymiser(kinds: Sequence[str], region: str) -> Step:
@@ -75,6 +75,6 @@ def anonymiser(kinds: Sequence[str], region: str) -> Step:
     return partial(anonymise, kinds=frozenset(kinds), region=region)
 
 
-def count(found: Sequence[Found]) -> dict[str, int]:
+def count(items: Sequence[Found]) -> dict[str, int]:
     """How many places of each kind, kinds without one left out."""
-    return dict(Counter(item.kind for item in found))
+    return dict(Counter(item.kind for item in items))

@@ -55,12 +55,12 @@ def apart(text: str, candidates: Sequence[Found]) -> list[Found]:
     taken = bytearray(len(text))
     for start, end in spans(text):
         taken[start:end] = b"\1" * (end - start)
-    kept = []
+    disjoint = []
     for item in sorted(candidates, key=lambda item: item.start - item.end):
         if taken.find(1, item.start, item.end) < 0:
             taken[item.start : item.end] = b"\1" * (item.end - item.start)
-            kept.append(item)
-    return sorted(kept, key=lambda item: item.start)
+            disjoint.append(item)
+    return sorted(disjoint, key=lambda item: item.start)
 
 
 class Numbering:
@@ -99,16 +99,16 @@ def one_row(texts: Sequence[str]) -> Iterator[None]:
         _of_row.reset(token)
 
 
-def replace(text: str, found: Sequence[Found]) -> str:
+def replace(text: str, items: Sequence[Found]) -> str:
     """Put placeholders in the place of values.
 
     Args:
         text: may have placeholders already; their numbers are not used again.
-        found: in order, without overlaps.
+        items: in order, without overlaps.
     """
     numbering = _of_row.get() or Numbering([text])
     pieces, end = [], 0
-    for item in found:
+    for item in items:
         pieces += [text[end : item.start], numbering.name(item.kind, text[item.start : item.end])]
         end = item.end
     return "".join([*pieces, text[end:]])
@@ -116,8 +116,8 @@ def replace(text: str, found: Sequence[Found]) -> str:
 
 def count(text: str) -> Counter[str]:
     """How many placeholders of each kind of personal data a text has."""
-    found = PLACEHOLDER.finditer(text) if "[" in text else ()
-    return Counter(match[1].lower() for match in found if match[1])
+    matches = PLACEHOLDER.finditer(text) if "[" in text else ()
+    return Counter(match[1].lower() for match in matches if match[1])
 
 
 def _value(kind: str, written: str) -> str:

@@ -42,13 +42,13 @@ def cleaner(cleaning: Cleaning) -> Step:
         ModelError: the model that finds names is not there.
         RecipeError: an unknown region.
     """
-    found = dict(parts(cleaning))
-    if not found:
+    step_of = dict(parts(cleaning))
+    if not step_of:
         return _unchanged
-    if len(found) == 1:
-        return next(iter(found.values()))
-    last = found.pop("lowercase", None)
-    rounds = partial(settle, partial(_once, list(found.values())), last_resort=without_openers)
+    if len(step_of) == 1:
+        return next(iter(step_of.values()))
+    last = step_of.pop("lowercase", None)
+    rounds = partial(settle, partial(_once, list(step_of.values())), last_resort=without_openers)
     return rounds if last is None else partial(settle, partial(_once, [rounds, last]), last_resort=without_openers)
 
 
@@ -73,14 +73,14 @@ def parts(cleaning: Cleaning) -> list[tuple[str, Step]]:
     _check_known("kind of personal data", cleaning.anonymise, KINDS)
     if "unicode" in cleaning.steps:
         require("ftfy", REPAIR)
-    found = [(name, step) for name, step in STEPS.items() if name in cleaning.steps and name != "lowercase"]
+    named_steps = [(name, step) for name, step in STEPS.items() if name in cleaning.steps and name != "lowercase"]
     if cleaning.anonymise:
-        found.append(("anonymise", anonymiser(cleaning.anonymise, cleaning.region)))
+        named_steps.append(("anonymise", anonymiser(cleaning.anonymise, cleaning.region)))
     if cleaning.names_model:
-        found.append(("names", names_anonymiser(cleaning.names_model)))
+        named_steps.append(("names", names_anonymiser(cleaning.names_model)))
     if "lowercase" in cleaning.steps:
-        found.append(("lowercase", STEPS["lowercase"]))
-    return found
+        named_steps.append(("lowercase", STEPS["lowercase"]))
+    return named_steps
 
 
 def versions(cleaning: Cleaning) -> dict[str, str]:
@@ -89,15 +89,15 @@ def versions(cleaning: Cleaning) -> dict[str, str]:
     packages += ["phonenumberslite", "phonenumbers"] if "phone" in cleaning.anonymise else []
     packages += ["python-stdnum"] if {"credit_card", "iban"} & set(cleaning.anonymise) else []
     packages += ["presidio-analyzer", "spacy"] if cleaning.names_model else []
-    found = {}
+    version_of = {}
     for package in packages:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[package] = importlib.metadata.version(package)
-    return found
+            version_of[package] = importlib.metadata.version(package)
+    return version_of
 
 
-def _check_known(what: str, wanted: Iterable[str], known: Iterable[str]) -> None:
-    unknown = next((name for name in wanted if name not in known), None)
+def _check_known(what: str, names: Iterable[str], known: Iterable[str]) -> None:
+    unknown = next((name for name in names if name not in known), None)
     if unknown is not None:
         raise ArtifactError(
             f"cleaning: unknown {what} {unknown!r}; this edgeft knows {', '.join(known)}: install a newer edgeft"

@@ -351,7 +351,7 @@ def _write_table(out: Path, subjects: list[str], data: Path | None, plan: Protoc
     model = model_folder.find(subjects[0])
     if not isinstance(model, Path):
         raise UserError(f"bench: --latency-table: {subjects[0]} is no model folder")
-    found = latency.measured(model, dataset, plan.threads, ask)
+    found = latency.measure_table(model, dataset, plan.threads, ask)
     write_json(out, found)
     print(
         f"{out}: a layer with everything takes {_whole_layer(found):.3f} ms, what isn't in a layer {found.base_ms:.3f}"

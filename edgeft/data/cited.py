@@ -12,37 +12,37 @@ from edgeft.data.clean.content import CHOICE_SALT, hashes
 from edgeft.data.formats.rows import Rows
 
 Document = dict[str, Any]
-Places = npt.NDArray[np.int64]
+IndexArray = npt.NDArray[np.int64]
 MAX_CITED = 1_000
 
 
-def cited(rows: Rows, places: Sequence[int] | Places) -> Document:
+def cite_rows(rows: Rows, indices: Sequence[int] | IndexArray) -> Document:
     """How many rows, and which.
 
     Args:
         rows: where they stand.
-        places: (k,) their places there, the most important first.
+        indices: (k,) their places there, the most important first.
 
     Returns:
         `count`, and `rows` with `file` and `row` of the first thousand.
     """
-    return {"count": len(places), "rows": [one(rows.at(int(i))) for i in places[:MAX_CITED]]}
+    return {"count": len(indices), "rows": [cite_row(rows.at(int(i))) for i in indices[:MAX_CITED]]}
 
 
-def one(at: tuple[str, int]) -> Document:
+def cite_row(at: tuple[str, int]) -> Document:
     """File and number of one row."""
     return {"file": at[0], "row": at[1]}
 
 
-def pairs(rows: Rows, places: Places, others: Rows, twins: Places) -> Document:
-    """As `cited`, each row with `other_file` and `other_row` of its twin."""
-    found = cited(rows, places)
-    for row, twin in zip(found["rows"], twins.tolist(), strict=False):
+def cite_pairs(rows: Rows, indices: IndexArray, others: Rows, twins: IndexArray) -> Document:
+    """As `cite_rows`, each row with `other_file` and `other_row` of its twin."""
+    document = cite_rows(rows, indices)
+    for row, twin in zip(document["rows"], twins.tolist(), strict=False):
         row["other_file"], row["other_row"] = others.at(twin)
-    return found
+    return document
 
 
-def sample(inputs: Sequence[str], limit: int) -> Places:
+def sample(inputs: Sequence[str], limit: int) -> IndexArray:
     """(m,) the places, in order, of at most so many rows: those whose content has the smallest hash.
 
     Args:

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from edgeft import tasks
 from edgeft.cleaning import Cleaning
 from edgeft.data.formats import Columns, class_of
-from edgeft.data.read.table import located, where
+from edgeft.data.read.table import describe_locations, where
 from edgeft.data.split.slicing import PREFIX, Slices
 from edgeft.errors import DataError, RecipeError, require
 from edgeft.files import write_json
@@ -52,21 +52,21 @@ class Split:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def take(self, places: Sequence[int]) -> Split:
-        """Some of the rows, in the order of `places`."""
+    def take(self, indices: Sequence[int]) -> Split:
+        """Some of the rows, in the order of `indices`."""
         return Split(
-            {name: [cells[place] for place in places] for name, cells in self.columns.items()},
-            self.labels[list(places)] if len(self.labels) else self.labels,
-            self.rows[list(places)],
-            [self.files[place] for place in places] if self.files else [],
-            {name: [values[place] for place in places] for name, values in self.slices.items()},
+            {name: [cells[index] for index in indices] for name, cells in self.columns.items()},
+            self.labels[list(indices)] if len(self.labels) else self.labels,
+            self.rows[list(indices)],
+            [self.files[index] for index in indices] if self.files else [],
+            {name: [values[index] for index in indices] for name, values in self.slices.items()},
         )
 
-    def where(self, places: Iterable[int]) -> str:
+    def where(self, indices: Iterable[int]) -> str:
         """The rows at these places as words, each once, with their files where there are several."""
         if not self.files:
-            return where(sorted({int(self.rows[place]) for place in places}))
-        return located(sorted({(self.files[place], int(self.rows[place])) for place in places}))
+            return where(sorted({int(self.rows[index]) for index in indices}))
+        return describe_locations(sorted({(self.files[index], int(self.rows[index])) for index in indices}))
 
     @property
     def texts(self) -> list[str]:
@@ -145,14 +145,14 @@ def split_of(
 
 
 def _labels(columns: Columns, names: list[str]) -> npt.NDArray[Any]:
-    ids = {name: place for place, name in enumerate(names)}
+    ids = {name: column for column, name in enumerate(names)}
     if "label" in columns:
         return np.array([ids[name] for name in columns["label"]], dtype=np.int64)
     if "labels" in columns:
-        found = np.zeros((len(columns["labels"]), len(names)), dtype=np.float32)
+        matrix = np.zeros((len(columns["labels"]), len(names)), dtype=np.float32)
         for row, of_row in enumerate(columns["labels"]):
-            found[row, [ids[name] for name in of_row]] = 1
-        return found
+            matrix[row, [ids[name] for name in of_row]] = 1
+        return matrix
     if "target" in columns and "text" in columns:
         return np.array(columns["target"], dtype=np.float32)
     return np.zeros(0, dtype=np.int64)
@@ -264,11 +264,11 @@ def _read_split(folder: Path, name: str, index: _Index) -> Split:
     path = folder / f"{name}.parquet"
     kind = class_of(tasks.find_form(index.kind))
     stored = {column: PREFIX + column for column in index.slices}
-    found = _read(path, (*kind.types, "row", *stored.values()), index.rows.get(name, 0), ("file",))
-    columns = {column: found[column] for column in kind.types}
+    cells = _read(path, (*kind.types, "row", *stored.values()), index.rows.get(name, 0), ("file",))
+    columns = {column: cells[column] for column in kind.types}
     _known(path, columns, index)
-    rows, slices = np.array(found["row"], dtype=np.int64), {column: found[name] for column, name in stored.items()}
-    return split_of(columns, rows, index.labels, found.get("file"), slices)
+    rows, slices = np.array(cells["row"], dtype=np.int64), {column: cells[name] for column, name in stored.items()}
+    return split_of(columns, rows, index.labels, cells.get("file"), slices)
 
 
 def _known(path: Path, columns: Columns, index: _Index) -> None:

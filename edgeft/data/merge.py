@@ -20,7 +20,7 @@ from edgeft.data.clean.content import hashes
 from edgeft.data.clean.overlap import NONE
 from edgeft.data.dataset import Dataset, Split
 from edgeft.data.formats import class_of
-from edgeft.data.formats.rows import Rows, joined
+from edgeft.data.formats.rows import Rows, join_rows
 from edgeft.data.prepare import assemble, measure, prepare, write_removed
 from edgeft.data.split import balance, splits
 from edgeft.data.split.splits import LEAK, Parts
@@ -56,14 +56,14 @@ def fill(config: DataConfig, inputs: Inputs, out_dir: Path) -> Metrics:
     old = dataset.load(inputs["earlier"])
     check_cleaning(old, config)
     earlier = {name: _rows(old, name, config) for name in dataset.SPLITS}
-    parts, found = prepare(config, lambda rows, *_: divide(rows, earlier, old.labels, config), check)
-    made = merge(old, parts, config)
-    dataset.save(made, out_dir)
+    parts, metrics = prepare(config, lambda rows, *_: divide(rows, earlier, old.labels, config), check)
+    merged = merge(old, parts, config)
+    dataset.save(merged, out_dir)
     counts = {name: len(old.split(name)) for name in dataset.SPLITS}
     write_json(out_dir / EARLIER, counts)
     write_removed(parts.removed, out_dir)
-    rows = {name: {"old": count, "new": len(made.split(name)) - count} for name, count in counts.items()}
-    return measure(made) | found | {"update": rows}
+    rows = {name: {"old": count, "new": len(merged.split(name)) - count} for name, count in counts.items()}
+    return measure(merged) | metrics | {"update": rows}
 
 
 def earlier_rows(folder: Path) -> dict[str, int] | None:
@@ -109,14 +109,14 @@ def divide(rows: Rows, earlier: BySplit, labels: list[str], config: DataConfig) 
     Raises:
         DataError: rows of another form, an unknown label, or nothing new.
     """
-    known = joined(list(earlier.values()))
-    if rows.kind.name != known.kind.name:
-        checks.fail(rows.name, [f"{rows.kind.name} rows, but the earlier run has {known.kind.name} rows"])
+    earlier_rows = join_rows(list(earlier.values()))
+    if rows.kind.name != earlier_rows.kind.name:
+        checks.fail(rows.name, [f"{rows.kind.name} rows, but the earlier run has {earlier_rows.kind.name} rows"])
     _check_labels(rows, labels)
-    fresh, taken = _unknown(rows, known)
+    fresh, taken = _unknown(rows, earlier_rows)
     if not len(fresh):
         checks.fail(rows.name, [f"all {len(rows):,} rows stand in the earlier run already; there is nothing new"])
-    parts = splits.parted(fresh, labels, config, config.validation_fraction, config.test_fraction)
+    parts = splits.split_by_sources(fresh, labels, config, config.validation_fraction, config.test_fraction)
     parts.removed = taken
     _take_out_leaks(parts, earlier)
     if "near_duplicates" in (config.clean or ()):
@@ -133,18 +133,18 @@ def _check_labels(rows: Rows, labels: list[str]) -> None:
         ) from None
 
 
-def _unknown(rows: Rows, known: Rows) -> tuple[Rows, overlap.Removed]:
+def _unknown(rows: Rows, earlier_rows: Rows) -> tuple[Rows, overlap.Removed]:
     """The rows whose input stands nowhere in the earlier run, and those that are gone."""
-    twin = overlap.twins(hashes(rows.inputs), hashes(known.inputs))
-    there = np.flatnonzero(twin != NONE)
-    answers, before = overlap.target_hashes(rows), overlap.target_hashes(known)
+    twin = overlap.twins(hashes(rows.inputs), hashes(earlier_rows.inputs))
+    repeated = np.flatnonzero(twin != NONE)
+    answers, before = overlap.target_hashes(rows), overlap.target_hashes(earlier_rows)
     removed = overlap.Removed()
-    differs = np.zeros(len(there), dtype=bool)
+    differs = np.zeros(len(repeated), dtype=bool)
     if answers is not None and before is not None:
-        differs = answers[there] != before[twin[there]]
-    for reason, chosen in ((KNOWN, there[~differs]), (OTHER, there[differs])):
-        removed.add(reason, rows, chosen, known, twin[chosen])
-    return rows.without(there), removed
+        differs = answers[repeated] != before[twin[repeated]]
+    for reason, chosen in ((KNOWN, repeated[~differs]), (OTHER, repeated[differs])):
+        removed.add(reason, rows, chosen, earlier_rows, twin[chosen])
+    return rows.without(repeated), removed
 
 
 def _take_out_leaks(parts: Parts, earlier: BySplit) -> None:
@@ -153,23 +153,23 @@ def _take_out_leaks(parts: Parts, earlier: BySplit) -> None:
         for other in dataset.SPLITS:
             if split != other:
                 rows: Rows = getattr(parts, split)
-                places, twins = overlap.leaks(rows, earlier[other])
-                parts.removed.add(f"{LEAK}{split}_in_{other}", rows, places, earlier[other], twins)
-                setattr(parts, split, rows.without(places))
+                indices, twins = overlap.leaks(rows, earlier[other])
+                parts.removed.add(f"{LEAK}{split}_in_{other}", rows, indices, earlier[other], twins)
+                setattr(parts, split, rows.without(indices))
 
 
 def _take_out_near(parts: Parts, earlier: BySplit, similarity: float) -> None:
     """Take the new rows out that are nearly one of the earlier run, where two such rows can't stand."""
-    known = joined(list(earlier.values()))
+    earlier_rows = join_rows(list(earlier.values()))
     split_of = np.repeat(list(earlier), [len(rows) for rows in earlier.values()])
     for split in dataset.SPLITS:
         rows: Rows = getattr(parts, split)
-        texts = rows.kind.compared(known.columns) + rows.kind.compared(rows.columns)
-        twin = near.earlier_similar(texts, similarity)[len(known) :]
-        hit = np.flatnonzero((twin != NONE) & (twin < len(known)))
-        places = hit if rows.kind.near_within else hit[split_of[twin[hit]] != split]
-        parts.removed.add(NEAR, rows, places, known, twin[places])
-        setattr(parts, split, rows.without(places))
+        texts = rows.kind.texts_to_compare(earlier_rows.columns) + rows.kind.texts_to_compare(rows.columns)
+        twin = near.earlier_similar(texts, similarity)[len(earlier_rows) :]
+        hit = np.flatnonzero((twin != NONE) & (twin < len(earlier_rows)))
+        indices = hit if rows.kind.near_within else hit[split_of[twin[hit]] != split]
+        parts.removed.add(NEAR, rows, indices, earlier_rows, twin[indices])
+        setattr(parts, split, rows.without(indices))
 
 
 def check(parts: Parts, rows: int, name: str) -> None:
@@ -192,13 +192,13 @@ def _rows(old: Dataset, name: str, config: DataConfig) -> Rows:
     split = old.split(name)
     names = split.files or [old.source] * len(split)
     files = list(dict.fromkeys(names)) or [old.source]
-    places = {file: place for place, file in enumerate(files)}
+    index_of = {file: index for index, file in enumerate(files)}
     return Rows(
         kind=class_of(old.form)(config),
         columns=split.columns,
         rows=split.rows,
         files=files,
-        file=np.array([places[file] for file in names], dtype=np.int32),
+        file=np.array([index_of[file] for file in names], dtype=np.int32),
     )
 
 
@@ -206,17 +206,17 @@ def merge(old: Dataset, parts: Parts, config: DataConfig) -> Dataset:
     """The dataset of both; weights of labels are those of all training rows together."""
     weighted = config.balance == "class_weights"
     new = assemble(parts, dataclasses.replace(config, balance="none") if weighted else config)
-    found = {name: _one_after_the_other(_named(old, name), _named(new, name)) for name in dataset.SPLITS}
-    made = dataclasses.replace(
+    splits = {name: _one_after_the_other(_named(old, name), _named(new, name)) for name in dataset.SPLITS}
+    merged = dataclasses.replace(
         old,
-        train=found["train"],
-        validation=found["validation"],
-        test=found["test"],
-        unlabelled=_unlabelled(old, new, found),
+        train=splits["train"],
+        validation=splits["validation"],
+        test=splits["test"],
+        unlabelled=_unlabelled(old, new, splits),
         source=f"{old.source} and {new.source}",
     )
-    weights = balance.class_weights(_rows(made, "train", config), made.labels) if weighted else []
-    return dataclasses.replace(made, class_weights=weights)
+    weights = balance.class_weights(_rows(merged, "train", config), merged.labels) if weighted else []
+    return dataclasses.replace(merged, class_weights=weights)
 
 
 def _named(data: Dataset, name: str) -> Split:
@@ -230,7 +230,7 @@ def _one_after_the_other(first: Split, second: Split) -> Split:
     names = [field.name for field in dataclasses.fields(Split)]
     sliced = list(dict.fromkeys([*first.slices, *second.slices]))
     sides = [dataclasses.replace(side, slices={name: _of(side, name) for name in sliced}) for side in (first, second)]
-    return Split(**{name: _chained(getattr(sides[0], name), getattr(sides[1], name)) for name in names})
+    return Split(**{name: _chain(getattr(sides[0], name), getattr(sides[1], name)) for name in names})
 
 
 def _of(split: Split, name: str) -> list[str | None]:
@@ -238,21 +238,21 @@ def _of(split: Split, name: str) -> list[str | None]:
     return list(split.slices.get(name) or [None] * len(split))
 
 
-def _chained(first: Any, second: Any) -> Any:
+def _chain(first: Any, second: Any) -> Any:
     if isinstance(first, dict):
-        return {key: _chained(first[key], second[key]) for key in first}
+        return {key: _chain(first[key], second[key]) for key in first}
     return np.concatenate([first, second]) if isinstance(first, np.ndarray) else [*first, *second]
 
 
-def _unlabelled(old: Dataset, new: Dataset, found: dict[str, Split]) -> list[str]:
+def _unlabelled(old: Dataset, new: Dataset, splits: dict[str, Split]) -> list[str]:
     """Unlabelled texts of both, each once, without those that have a label now."""
     texts = [*old.unlabelled, *new.unlabelled]
     if not texts:
         return []
-    seen = {value for split in found.values() for value in hashes(split.texts).tolist()}
-    kept: list[str] = []
+    seen = {value for split in splits.values() for value in hashes(split.texts).tolist()}
+    unlabelled: list[str] = []
     for text, value in zip(texts, hashes(texts).tolist(), strict=True):
         if value not in seen:
             seen.add(value)
-            kept.append(text)
-    return kept
+            unlabelled.append(text)
+    return unlabelled

@@ -17,9 +17,9 @@ from edgeft.data.clean.clean import Counts
 from edgeft.data.clean.overlap import Removed
 from edgeft.data.dataset import Dataset, Split, split_of
 from edgeft.data.formats import stored_kind, task_of
-from edgeft.data.formats.rows import Rows, all_skipped
+from edgeft.data.formats.rows import Rows, join_skipped
 from edgeft.data.read import sources, unlabelled
-from edgeft.data.read.table import located, where
+from edgeft.data.read.table import describe_locations, where
 from edgeft.data.split import balance, splits
 from edgeft.data.split.splits import LEAK, LEAKS, Parts
 from edgeft.errors import DataError, EncodingError, RecipeError, require
@@ -53,11 +53,11 @@ def fill(config: DataConfig, inputs: Inputs, out_dir: Path) -> Metrics:
         from edgeft.data import merge
 
         return merge.fill(config, inputs, out_dir)
-    parts, found = prepare(config)
-    made = assemble(parts, config)
-    dataset.save(made, out_dir)
+    parts, metrics = prepare(config)
+    prepared = assemble(parts, config)
+    dataset.save(prepared, out_dir)
     write_removed(parts.removed, out_dir)
-    return measure(made) | found
+    return measure(prepared) | metrics
 
 
 def prepare(config: DataConfig, divide: Divide = splits.divide, check: Check = splits.check) -> tuple[Parts, Metrics]:
@@ -72,34 +72,34 @@ def prepare(config: DataConfig, divide: Divide = splits.divide, check: Check = s
         DataError: one line, with row numbers.
     """
     read = read_all(config)
-    name, skipped = read["file"].name, all_skipped(read.values())
+    name, skipped = read["file"].name, join_skipped(read.values())
     balance.check(config.balance, read["file"].kind.name)
     unlabelled.check(config, read["file"].kind)
     counts, removed = Counts(), Removed()
     cleaned = _cleaned(read, config, counts, removed)
     rows = len(cleaned["file"])
-    repeats = clean.repeats(cleaned["file"])
+    repeats = clean.count_repeats(cleaned["file"])
     usable = clean.drop_conflicts(cleaned["file"], config, removed)
-    checks.some_left(name, len(usable), rows, clean.all_conflict())
+    checks.check_some_left(name, len(usable), rows, clean.conflicts_reason())
     parts = divide(usable, cleaned.get("validation_file"), cleaned.get("test_file"), config)
     leaks = _leaks(parts)
     near = drop_rows(parts, config)
-    parts.removed = _together(removed, parts.removed)
+    parts.removed = _join_removed(removed, parts.removed)
     splits.limit(parts, config)
     check(parts, rows, name)
     if line := checks.numbers_as_classes(parts.train):
         say(f"data: {line}")
-    found = {
+    metrics = {
         **repeats,
         "near_duplicates": near,
         "leaks": leaks,
         "cleaning": {"changed": dict(counts.changed), "personal": dict(counts.personal)},
         "removed": dict(Counter(parts.removed.reason)),
-        "skipped": {problem: len(places) for problem, places in skipped.items()},
+        "skipped": {problem: len(skipped_rows) for problem, skipped_rows in skipped.items()},
         "split": {"begins": parts.begins},
     }
-    _tell(skipped, parts.removed)
-    return parts, found
+    _print_removed(skipped, parts.removed)
+    return parts, metrics
 
 
 def _cleaned(read: dict[str, Rows], config: DataConfig, counts: Counts, removed: Removed) -> dict[str, Rows]:
@@ -108,14 +108,16 @@ def _cleaned(read: dict[str, Rows], config: DataConfig, counts: Counts, removed:
     Raises:
         DataError: a field of which nothing is left.
     """
-    cleaning, found = clean.cleaning_of(config), dict[str, Rows]()
+    cleaning, cleaned = clean.cleaning_of(config), dict[str, Rows]()
     for field in list(read):
         rows = read.pop(field)
-        checks.some_left(rows.name, len(rows), len(rows) + sum(map(len, rows.skipped.values())), "none can be used")
-        found[field] = clean.clean_texts(rows, cleaning, counts, removed)
+        checks.check_some_left(
+            rows.name, len(rows), len(rows) + sum(map(len, rows.skipped.values())), "none can be used"
+        )
+        cleaned[field] = clean.clean_texts(rows, cleaning, counts, removed)
         why = f"cleaning left none of them a text ({name_option('data.clean')})"
-        checks.some_left(rows.name, len(found[field]), len(rows), why)
-    return found
+        checks.check_some_left(rows.name, len(cleaned[field]), len(rows), why)
+    return cleaned
 
 
 def drop_rows(parts: Parts, config: DataConfig) -> dict[str, int]:
@@ -155,14 +157,14 @@ def assemble(parts: Parts, config: DataConfig) -> Dataset:
     weights = balance.class_weights(parts.train, parts.labels) if config.balance == "class_weights" else []
     train = balance.resample(parts.train, config.balance)
     rest = parts.rest.columns["text"] if kind.form.has_lone_text else []
-    known = [text for rows in (*parts.splits().values(), parts.rest) for text in rows.columns.get("text", ())]
+    known_texts = [text for rows in (*parts.splits().values(), parts.rest) for text in rows.columns.get("text", ())]
     return Dataset(
         task=task_of(config),
         labels=parts.labels,
         train=_split(train, parts.labels),
         validation=_split(parts.validation, parts.labels),
         test=_split(parts.test, parts.labels),
-        unlabelled=[*rest, *unlabelled.unknown(unlabelled.read(config), known)],
+        unlabelled=[*rest, *unlabelled.unknown(unlabelled.read(config), known_texts)],
         kind=kind.name,
         source=sources.source_name(config),
         columns=kind.sources(),
@@ -193,39 +195,40 @@ def short_names(files: Sequence[str]) -> dict[str, str]:
 
 def _leaks(parts: Parts) -> Metrics:
     """How many rows stood in two splits, and the first of them with their twins."""
-    found: Metrics = {leak: parts.removed.count(LEAK + leak) for leak in LEAKS}
-    found["total"] = sum(found.values())
+    leaks: Metrics = {leak: parts.removed.count(LEAK + leak) for leak in LEAKS}
+    leaks["total"] = sum(leaks.values())
     removed = parts.removed
     names = short_names(removed.files())
-    found["rows"] = [
+    leaks["rows"] = [
         f"{names[file]} row {row} is {names[twin[0]]} row {twin[1]}"
         for reason, (file, row), twin in zip(removed.reason, removed.row, removed.because, strict=True)
         if reason.startswith(LEAK) and twin
     ][:SHOWN]
-    return found
+    return leaks
 
 
-def _together(first: Removed, second: Removed) -> Removed:
+def _join_removed(first: Removed, second: Removed) -> Removed:
     return Removed(first.reason + second.reason, first.row + second.row, first.because + second.because)
 
 
-def _tell(skipped: dict[str, list[tuple[str, int]]], removed: Removed) -> None:
+def _print_removed(skipped: dict[str, list[tuple[str, int]]], removed: Removed) -> None:
     """One line for what a user should know of: rows that were left out or taken out."""
     reasons = {
-        reason: [at for name, at in zip(removed.reason, removed.row, strict=True) if name == reason]
+        reason: [location for name, location in zip(removed.reason, removed.row, strict=True) if name == reason]
         for reason in dict.fromkeys(removed.reason)
     }
-    for what, found in (("left out", skipped), ("taken out", reasons)):
-        for reason, places in found.items():
-            say(f"data: {len(places):,} row{'s' if len(places) > 1 else ''} {what}: {reason} ({_where(places)})")
+    for what, rows_of in (("left out", skipped), ("taken out", reasons)):
+        for reason, locations in rows_of.items():
+            rows = f"{len(locations):,} row{'s' if len(locations) > 1 else ''}"
+            say(f"data: {rows} {what}: {reason} ({_where(locations)})")
 
 
-def _where(places: list[tuple[str, int]]) -> str:
+def _where(locations: list[tuple[str, int]]) -> str:
     """Rows as words, with their files where these are several."""
-    names = short_names(list(dict.fromkeys(file for file, _ in places)))
+    names = short_names(list(dict.fromkeys(file for file, _ in locations)))
     if len(names) == 1:
-        return where(sorted(row for _, row in places))
-    return located((names[file], row) for file, row in sorted(places))
+        return where(sorted(row for _, row in locations))
+    return describe_locations((names[file], row) for file, row in sorted(locations))
 
 
 def write_removed(removed: Removed, folder: Path) -> None:
@@ -234,7 +237,7 @@ def write_removed(removed: Removed, folder: Path) -> None:
         return
     arrow, parquet = require("pyarrow", dataset.PURPOSE), require("pyarrow.parquet", dataset.PURPOSE)
     names = short_names(removed.files())
-    others = [(names[at[0]], at[1]) if at else (None, None) for at in removed.because]
+    others = [(names[location[0]], location[1]) if location else (None, None) for location in removed.because]
     columns: dict[str, tuple[list[Any], Any]] = {
         "file": ([names[file] for file, _ in removed.row], arrow.string()),
         "row": ([row for _, row in removed.row], arrow.int64()),
@@ -251,26 +254,26 @@ def write_removed(removed: Removed, folder: Path) -> None:
 
 def measure(data: Dataset) -> Metrics:
     """What a dataset is like: rows and labels of each split, and lengths."""
-    held = {name: data.split(name) for name in dataset.SPLITS}
+    splits = {name: data.split(name) for name in dataset.SPLITS}
     kind = stored_kind(data.kind)
-    texts = [text for split in held.values() for text in kind.inputs(split.columns)] + data.unlabelled
+    texts = [text for split in splits.values() for text in kind.inputs(split.columns)] + data.unlabelled
     return {
         "task": data.task,
         "kind": data.kind,
-        "rows": {name: len(split) for name, split in held.items()} | {"unlabelled": len(data.unlabelled)},
-        "labels": _label_counts(held, data),
+        "rows": {name: len(split) for name, split in splits.items()} | {"unlabelled": len(data.unlabelled)},
+        "labels": _label_counts(splits, data),
         "text_characters": _lengths(texts),
     }
 
 
-def _label_counts(held: dict[str, Split], data: Dataset) -> dict[str, dict[str, int]]:
+def _label_counts(splits: dict[str, Split], data: Dataset) -> dict[str, dict[str, int]]:
     """Label to its number of rows (tags: of tokens) in each split."""
     kind = stored_kind(data.kind)
     counts = {
         name: Counter(label for of_row in kind.labels_of(split.columns) or () for label in of_row)
-        for name, split in held.items()
+        for name, split in splits.items()
     }
-    return {label: {name: found[label] for name, found in counts.items()} for label in data.labels}
+    return {label: {name: count_of[label] for name, count_of in counts.items()} for label in data.labels}
 
 
 def _lengths(texts: list[str]) -> dict[str, float]:

@@ -65,7 +65,7 @@ def read_dataset(model: Model, file: str, columns: Mapping[str, Any]) -> tuple[D
         rows = sources.read_rows(config, "file", bar)
     check_labels(rows, manifest.labels)
     cleaned = clean.clean_texts(rows, manifest.inputs.cleaning, clean.Counts(), Removed())
-    checks.some_left(rows.name, len(cleaned), len(rows), "cleaning left none of them a text")
+    checks.check_some_left(rows.name, len(cleaned), len(rows), "cleaning left none of them a text")
     labels = manifest.labels if rows.kind.labels_of(rows.columns) is not None else []
     split = split_of(cleaned.columns, cleaned.rows, labels, slices=cleaned.slices)
     dataset = Dataset(
@@ -135,7 +135,7 @@ def check_columns(config: DataConfig, file: str, present: Sequence[str], trained
     named = [f"the columns of training were {' and '.join(map(repr, own.values()))}"] if own else []
     flags = " and ".join(f"--{role}-column" for role in kind.roles)
     hint = "; ".join([*named, *hints, f"{flags} name{'' if len(kind.roles) > 1 else 's'} your own"])
-    checks.columns_present(file, [*kind.sources().values(), *(config.slice_columns or ())], present, hint)
+    checks.check_columns(file, [*kind.sources().values(), *(config.slice_columns or ())], present, hint)
 
 
 def _nearest(config: DataConfig, role: str, trained: Mapping[str, str], present: Sequence[str]) -> str | None:

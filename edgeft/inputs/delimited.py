@@ -22,7 +22,7 @@ SNIFFED_CHARACTERS = 2**20
 Record = tuple[int, int, list[str]]  # row (0: the header), line where it starts, fields
 
 
-def place(row: int, line: int) -> str:
+def describe_place(row: int, line: int) -> str:
     """A row as words; row 0 is the header."""
     return f"row {row} (line {line})" if row else f"the header (line {line})"
 
@@ -62,11 +62,10 @@ def csv_records(file: TextIO, name: str, delimiter: str = ",", limits: Limits = 
                 row += 1
             line = reader.line_num + 1
     except csv.Error as error:
-        raise DataError(f"{name}: {place(row, line)}: {_quote_problem(error)}") from None
+        raise DataError(f"{name}: {describe_place(row, line)}: {_quote_problem(error)}") from None
     except _TooLong:
-        what = (
-            f"{place(row, line)} has more than {limits.max_line_bytes:,} characters, as where a quote is never closed"
-        )
+        limit = f"{limits.max_line_bytes:,} characters"
+        what = f"{describe_place(row, line)} has more than {limit}, as where a quote is never closed"
         limits.refuse(name, what, "max_line_bytes")
 
 
@@ -150,10 +149,14 @@ def sniff(file: TextIO, ending: str) -> str | None:
     usual = "\t" if ending == ".tsv" else ","
     sample = file.read(SNIFFED_CHARACTERS)
     lines = list(io.StringIO(sample, newline=""))
-    whole = lines[:-1] if len(sample) == SNIFFED_CHARACTERS and len(lines) > 1 else lines
-    if whole and (named := whole[0].rstrip("\r\n").removeprefix("sep=")) in DELIMITERS and len(whole[0]) > 4:
+    complete_lines = lines[:-1] if len(sample) == SNIFFED_CHARACTERS and len(lines) > 1 else lines
+    if (
+        complete_lines
+        and (named := complete_lines[0].rstrip("\r\n").removeprefix("sep=")) in DELIMITERS
+        and len(complete_lines[0]) > 4
+    ):
         return None if named == usual else named
-    fields = {delimiter: _fields(whole, delimiter) for delimiter in (usual, *DELIMITERS)}
+    fields = {delimiter: _fields(complete_lines, delimiter) for delimiter in (usual, *DELIMITERS)}
     if fields[usual]:
         return None
     best = max(fields, key=lambda delimiter: fields[delimiter])

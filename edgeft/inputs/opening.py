@@ -210,8 +210,8 @@ class BoundedBytes(io.BufferedIOBase):
     @staticmethod
     def _ends(chunk: bytes, mark: bytes) -> list[bytes]:
         """The first and the last line of a chunk that is no longer than a line may be."""
-        first, found, rest = chunk.partition(mark)
-        return [first, rest.rpartition(mark)[2]] if found else [first]
+        first, ending, rest = chunk.partition(mark)
+        return [first, rest.rpartition(mark)[2]] if ending else [first]
 
     def _refuse_line(self, length: int, number: int) -> None:
         if length > self._limits.max_line_bytes:

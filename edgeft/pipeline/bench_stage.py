@@ -47,19 +47,19 @@ def fill(config: BenchConfig, inputs: Inputs, out_dir: Path) -> Metrics:
     task = tasks.of_artifact(dataset, read_manifest(inputs["package"]))
     raced = race_of(config, inputs, dataset, task)
     latency = raced.latency(ARTIFACT)
-    found: dict[str, Any] = measure(inputs["package"], task.given(dataset.test), config, raced=latency)
-    found["latency"]["intervals_ms"] = raced.intervals_ms(ARTIFACT)
-    found["race"] = raced.as_dict()
-    found["quality"] = quality(task, inputs["package"])
+    metrics: dict[str, Any] = measure(inputs["package"], task.given(dataset.test), config, raced=latency)
+    metrics["latency"]["intervals_ms"] = raced.intervals_ms(ARTIFACT)
+    metrics["race"] = raced.as_dict()
+    metrics["quality"] = quality(task, inputs["package"])
     if TEACHER in raced.turns and task.auto in model_folder.PIPELINES:
-        found["against_teacher"] = {
+        metrics["against_teacher"] = {
             "teacher": raced.latency(TEACHER).as_dict(),
             "artifact": latency.as_dict(),
             "ratio": raced.ratio(TEACHER, ARTIFACT).as_dict(),
             "threads": config.threads,
         }
-    write_json(out_dir / "bench.json", found)
-    return found
+    write_json(out_dir / "bench.json", metrics)
+    return metrics
 
 
 def race_of(config: BenchConfig, inputs: Inputs, dataset: Dataset, task: TrainingTask) -> Race:

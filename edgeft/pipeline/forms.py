@@ -52,12 +52,12 @@ def _graphs(config: BenchConfig, inputs: Inputs, rows: list[Any]) -> dict[str, F
     folder = inputs["export"]
     manifest = artifact.read_manifest(folder)
     precision = manifest.quantization.precision
-    found = {graph_name(precision): _of_texts(load(folder, threads=config.threads), rows, PART)}
+    graphs = {graph_name(precision): _of_texts(load(folder, threads=config.threads), rows, PART)}
     if (folder / FP32).is_file():
-        whole = replace(manifest, quantization=artifact.Quantization(precision="fp32", scheme="none"))
-        model = assemble(folder, whole, folder / FP32, config.threads)
-        found = {FP32_GRAPH: _of_texts(model, rows, PART), **found}
-    return found
+        fp32_manifest = replace(manifest, quantization=artifact.Quantization(precision="fp32", scheme="none"))
+        model = assemble(folder, fp32_manifest, folder / FP32, config.threads)
+        graphs = {FP32_GRAPH: _of_texts(model, rows, PART), **graphs}
+    return graphs
 
 
 def _torch(folder: Any, dataset: Dataset, rows: list[Any]) -> Form | None:

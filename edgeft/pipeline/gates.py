@@ -31,10 +31,10 @@ def versions(results: Results) -> dict[str, str]:
         # A folder of an earlier release doesn't say which of them decided.
         for name, version in (always | (result.libraries or result.versions)).items():
             by.setdefault(name, {}).setdefault(version, []).append(stage)
-    return {name: _each(stages) for name, stages in by.items()}
+    return {name: _versions_by_stage(stages) for name, stages in by.items()}
 
 
-def _each(stages: Mapping[str, list[str]]) -> str:
+def _versions_by_stage(stages: Mapping[str, list[str]]) -> str:
     if len(stages) == 1:
         return next(iter(stages))
     return ", ".join(f"{version} ({', '.join(names)})" for version, names in stages.items())
@@ -108,8 +108,8 @@ def show(results: Results, console: Console) -> None:
     other = f", {names[1]} on test" if second else ""
     console.print(f"{names[0]} on validation and test{other}; changed: answers unlike the stage before's")
     console.print(latency_caption(results))
-    if said := describe_noise(results["bench"].metrics.get("race", {}) if "bench" in results else {}):
-        console.print(said)
+    if noise := describe_noise(results["bench"].metrics.get("race", {}) if "bench" in results else {}):
+        console.print(noise)
     for row in rows(results):
         if row.note:
             console.print(f"  {row.stage}: {row.note}")

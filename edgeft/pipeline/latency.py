@@ -58,15 +58,15 @@ def fill(config: BenchConfig, inputs: Inputs, out_dir: Path) -> Metrics:
         contenders = {
             name: candidates.model(file, threads=config.threads) for name, (candidates, file) in graphs.items()
         }
-        found = race(contenders, texts, max(config.queries, LEAST_QUERIES), config.warmup, IN_A_ROW)
-        return {name: one.p50_ms for name, one in found.items()}, machine.describe()
+        races = race(contenders, texts, max(config.queries, LEAST_QUERIES), config.warmup, IN_A_ROW)
+        return {name: result.p50_ms for name, result in races.items()}, machine.describe()
 
-    found = measured(inputs["model"], load_dataset(inputs["data"]), config.threads, raced)
-    write_json(out_dir / FILE, found)
-    return {"base_ms": found.base_ms, "forms": 1 + sum(map(len, found.layers_ms.values()))}
+    latency_table = measure_table(inputs["model"], load_dataset(inputs["data"]), config.threads, raced)
+    write_json(out_dir / FILE, latency_table)
+    return {"base_ms": latency_table.base_ms, "forms": 1 + sum(map(len, latency_table.layers_ms.values()))}
 
 
-def measured(model: Path, dataset: Dataset, threads: int, ask: Ask) -> LatencyTable:
+def measure_table(model: Path, dataset: Dataset, threads: int, ask: Ask) -> LatencyTable:
     """The table of a model.
 
     Args:
@@ -75,32 +75,32 @@ def measured(model: Path, dataset: Dataset, threads: int, ask: Ask) -> LatencyTa
         threads: of the engine.
         ask: the graphs of all forms and the texts, to each form's median milliseconds and the machine that took them.
     """
-    whole = model_folder.load(model, tasks.class_of(dataset.kind).head(dataset.labels))
-    cuts = points(whole)
+    loaded = model_folder.load(model, tasks.class_of(dataset.kind).head(dataset.labels))
+    cuts = cuts_to_measure(loaded)
     say(f"latency: {len(cuts)} forms of the model, in turns, {threads} threads")
     with tempfile.TemporaryDirectory(prefix="edgeft-latency-") as scratch:
         graphs = {
-            name: drawn(model, cut, dataset, Path(scratch) / str(number))
+            name: export_cut(model, cut, dataset, Path(scratch) / str(number))
             for number, (name, cut) in enumerate(cuts.items())
         }
         texts = tasks.of_artifact(dataset, graphs[WHOLE][0].manifest).given(dataset.validation)
-        timed, there = ask(graphs, texts)
-    return table(timed, cuts, threads, len(texts), len(structure_of(whole).width), there)
+        timed, machine_info = ask(graphs, texts)
+    return table(timed, cuts, threads, len(texts), len(structure_of(loaded).width), machine_info)
 
 
-def points(model: PreTrainedModel) -> dict[str, Cut]:
+def cuts_to_measure(model: PreTrainedModel) -> dict[str, Cut]:
     """The cuts to measure, by name, the whole model first; those of a small model that come to the same, once."""
-    found = {WHOLE: by_ratios(model)}
+    cuts = {WHOLE: by_ratios(model)}
     if (layers := len(structure_of(model).layers)) > 1:
-        found[ONE_LAYER] = by_ratios(model, layers=1 - 1 / layers)
+        cuts[ONE_LAYER] = by_ratios(model, layers=1 - 1 / layers)
     for heads, channels in itertools.product(SHARES, SHARES):
         cut = by_ratios(model, heads=heads, channels=channels)
-        if cut not in found.values():
-            found[f"{heads:.0%} of heads, {channels:.0%} of channels gone"] = cut
-    return found
+        if cut not in cuts.values():
+            cuts[f"{heads:.0%} of heads, {channels:.0%} of channels gone"] = cut
+    return cuts
 
 
-def drawn(source: Path, cut: Cut, dataset: Dataset, scratch: Path) -> tuple[ExportCandidates, str]:
+def export_cut(source: Path, cut: Cut, dataset: Dataset, scratch: Path) -> tuple[ExportCandidates, str]:
     """The graph of a cut model beside its tokenizer; which units go makes no difference to its speed."""
     model = model_folder.load(source, tasks.class_of(dataset.kind).head(dataset.labels))
     tokenizer = model_folder.load_tokenizer(source)
@@ -116,7 +116,7 @@ def table(
     threads: int,
     texts: int,
     width: int,
-    there: dict[str, Any],
+    machine_info: dict[str, Any],
 ) -> LatencyTable:
     """The table of measured medians.
 
@@ -126,24 +126,24 @@ def table(
         threads: of the engine.
         texts: how many were asked.
         width: hidden width.
-        there: the machine, as the bench describes it.
+        machine_info: the machine, as the bench describes it.
     """
     layers = len(cuts[WHOLE].heads or ())
     # Of a model of one layer, what isn't in the layer can't be told from it.
     layer = (timed[WHOLE] - timed[ONE_LAYER]) / (layers - 1) if layers > 1 else timed[WHOLE]
-    found: dict[int, dict[int, float]] = {}
+    layers_ms: dict[int, dict[int, float]] = {}
     for name, cut in cuts.items():
         if name != ONE_LAYER:
-            heads, channels = (round(mean(kept or ())) for kept in (cut.heads, cut.channels))
-            found.setdefault(heads, {})[channels] = layer + (timed[name] - timed[WHOLE]) / layers
+            heads, channels = (round(mean(units or ())) for units in (cut.heads, cut.channels))
+            layers_ms.setdefault(heads, {})[channels] = layer + (timed[name] - timed[WHOLE]) / layers
     return LatencyTable(
         base_ms=timed[WHOLE] - layers * layer,
-        layers_ms=found,
+        layers_ms=layers_ms,
         width=width,
         precision=PRECISION,
         threads=threads,
         texts=texts,
-        machine=there,
+        machine=machine_info,
     )
 
 

@@ -53,15 +53,15 @@ def _torchrun(processes: int, name: str, config: StageConfig, inputs: Inputs, ou
     threads = str(max(1, (os.cpu_count() or 1) // processes))
     with tempfile.TemporaryDirectory(prefix="edgeft-launch-") as folder:
         order = Path(folder) / "order.json"
-        places = {label: str(path) for label, path in inputs.items()}
-        order.write_bytes(msgspec.json.encode([name, config, places, str(out_dir)]))
+        paths = {label: str(path) for label, path in inputs.items()}
+        order.write_bytes(msgspec.json.encode([name, config, paths, str(out_dir)]))
         done = subprocess.run(
             [sys.executable, "-m", "edgeft.pipeline.launch", str(order), str(processes)],
             env={"OMP_NUM_THREADS": threads, **os.environ},
             check=False,
         )
-        for said in sorted(Path(folder).glob("error-*.json")):
-            kind, message = msgspec.json.decode(said.read_bytes())
+        for error_file in sorted(Path(folder).glob("error-*.json")):
+            kind, message = msgspec.json.decode(error_file.read_bytes())
             raise getattr(errors, kind)(message)
     if done.returncode:
         raise TrainingError(f"{name}: one of its {processes} processes failed with code {done.returncode}; see above")
@@ -91,14 +91,14 @@ def work(order: Path) -> None:
     from edgeft.pipeline.stages import stage_of
 
     end_with_parent()
-    name, config, places, out_dir = msgspec.json.decode(order.read_bytes())
-    inputs = {label: Path(place) for label, place in places.items()}
-    made: Any = msgspec.convert(config, get_type_hints(Recipe)[name])
+    name, config, paths, out_dir = msgspec.json.decode(order.read_bytes())
+    inputs = {label: Path(path) for label, path in paths.items()}
+    options: Any = msgspec.convert(config, get_type_hints(Recipe)[name])
     try:
-        run(stage_of(name), made, inputs, Path(out_dir))
+        run(stage_of(name), options, inputs, Path(out_dir))
     except EdgeftError as error:
-        said = msgspec.json.encode([type(error).__name__, str(error)])
-        write_atomically(order.with_name(f"error-{ranks.rank()}.json"), said)
+        message = msgspec.json.encode([type(error).__name__, str(error)])
+        write_atomically(order.with_name(f"error-{ranks.rank()}.json"), message)
         sys.exit(error.exit_code)
 
 

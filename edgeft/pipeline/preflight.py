@@ -80,21 +80,21 @@ def check_ships(recipe: Recipe, names: Collection[str]) -> None:
         )
 
 
-def left_out(recipe: Recipe) -> list[str]:
+def stages_left_out(recipe: Recipe) -> list[str]:
     """The stages that the recipe asks for and that don't take its rows; the teacher itself goes on then."""
     form = form_of(recipe)
     return [stage.name for stage in wanted_stages(recipe) if stage.takes is not None and not stage.takes(form)]
 
 
-def feasible(recipe: Recipe) -> Recipe:
+def without_unfit_stages(recipe: Recipe) -> Recipe:
     """The recipe without those stages."""
-    changed = {name: dataclasses.replace(getattr(recipe, name), enabled=False) for name in left_out(recipe)}
+    changed = {name: dataclasses.replace(getattr(recipe, name), enabled=False) for name in stages_left_out(recipe)}
     return with_budget(dataclasses.replace(recipe, **changed))
 
 
 def with_budget(recipe: Recipe) -> Recipe:
     """The recipe, its pruning held to the budget's largest drop; both are against the teacher."""
     drops = [limit.bound for limit in budget.parse(recipe.budget or "") if limit.quantity == "drop"]
-    own = recipe.prune.max_teacher_drop_points
-    bound = min([*drops, *([] if own is None else [own])], default=None)
+    recipe_bound = recipe.prune.max_teacher_drop_points
+    bound = min([*drops, *([] if recipe_bound is None else [recipe_bound])], default=None)
     return dataclasses.replace(recipe, prune=dataclasses.replace(recipe.prune, max_teacher_drop_points=bound))

@@ -16,7 +16,7 @@ from edgeft.data.formats import form_of
 from edgeft.errors import OutputFolderError, RecipeError, UserError
 from edgeft.files import make_folder, sweep, take_lock, write_atomically, write_json
 from edgeft.pipeline import scrutiny
-from edgeft.pipeline.preflight import feasible, left_out, preflight
+from edgeft.pipeline.preflight import preflight, stages_left_out, without_unfit_stages
 from edgeft.pipeline.shipping import ship
 from edgeft.pipeline.shipping.budget_check import BUDGET, check_budget
 from edgeft.pipeline.shipping.report import report_trained_model
@@ -46,61 +46,61 @@ def run_pipeline(chosen: Recipe, run_dir: Path, until: str | None = None) -> dic
         UserError: a recipe, file, model or folder that can't be used; nothing is left half-written.
         GateError: a gate failed; there is no artifact.
     """
-    asked = recipe.resolve(chosen)
-    whole = feasible(asked)
-    names = stages(whole, run_dir, until)
-    preflight(whole, names)
-    left = left_out(asked)
+    resolved = recipe.resolve(chosen)
+    feasible = without_unfit_stages(resolved)
+    names = stages(feasible, run_dir, until)
+    preflight(feasible, names)
+    left = stages_left_out(resolved)
     if left and ARTIFACT in names:
-        say(f"pipeline: {', '.join(left)}: nothing for {form_of(asked).name} rows, left out")
+        say(f"pipeline: {', '.join(left)}: nothing for {form_of(resolved).name} rows, left out")
     with run_folder(run_dir):
-        write_atomically(run_dir / artifact.RECIPE, recipe.to_yaml(whole).encode())
-        return _run(whole, run_dir, names)
+        write_atomically(run_dir / artifact.RECIPE, recipe.to_yaml(feasible).encode())
+        return _run(feasible, run_dir, names)
 
 
-def stages(whole: Recipe, run_dir: Path, until: str | None) -> list[str]:
+def stages(resolved: Recipe, run_dir: Path, until: str | None) -> list[str]:
     """The stages to run, in order.
 
     Raises:
         RecipeError: there is no such stage as the last one.
     """
-    names = [*(step.name for step in steps(whole, in_run(run_dir))), ARTIFACT]
+    names = [*(step.name for step in steps(resolved, in_run(run_dir))), ARTIFACT]
     if until is not None and until not in names:
         raise RecipeError(f"--until {until}: no such stage in this recipe; the stages are {', '.join(names)}")
     return names[: names.index(until) + 1] if until else names
 
 
-def _run(whole: Recipe, run_dir: Path, names: list[str]) -> dict[str, StageResult]:
+def _run(resolved: Recipe, run_dir: Path, names: list[str]) -> dict[str, StageResult]:
     before = {name: read_result(run_dir / name) for name in names}
-    progress = RunProgress(whole, names, {name: done for name, done in before.items() if done is not None})
+    progress = RunProgress(resolved, names, {name: done for name, done in before.items() if done is not None})
     with part_of(progress):
-        for step in steps(whole, in_run(run_dir)):
+        for step in steps(resolved, in_run(run_dir)):
             if step.name in names:
                 progress.begin(step.name)
                 progress.end(step.name, step.run(run_dir / step.name))
         results = progress.results
         if ARTIFACT in names:
             progress.begin(ARTIFACT)
-            check_budget(whole, results, run_dir)
-            results[ARTIFACT] = finish(whole, results, run_dir)
+            check_budget(resolved, results, run_dir)
+            results[ARTIFACT] = finish(resolved, results, run_dir)
     if ARTIFACT in names:
         (run_dir / artifact.REPORT).unlink(missing_ok=True)  # of an earlier run that ended before
     else:
-        write_atomically(run_dir / artifact.REPORT, report_trained_model(whole, results, run_dir).encode())
+        write_atomically(run_dir / artifact.REPORT, report_trained_model(resolved, results, run_dir).encode())
     return results
 
 
-def finish(whole: Recipe, results: dict[str, StageResult], run_dir: Path) -> StageResult:
+def finish(resolved: Recipe, results: dict[str, StageResult], run_dir: Path) -> StageResult:
     """The artifact, as a stage like the others."""
 
     def fill(config: StageConfig, inputs: Inputs, out_dir: Path) -> dict[str, Any]:
-        manifest = ship.write(whole, results, run_dir, out_dir)
+        manifest = ship.write(resolved, results, run_dir, out_dir)
         size = {"bytes": artifact.total_bytes(manifest), "sha256": manifest.files[artifact.MODEL].sha256}
         return {**size, **scrutiny.of_metrics(manifest.metrics["artifact"])}
 
-    config = StageConfig(seed=whole.seed)
+    config = StageConfig(seed=resolved.seed)
     inputs = {"recipe": run_dir / artifact.RECIPE, **{name: run_dir / name for name in results}}
-    inputs |= swapped.terms_file(whole.finetune.identity_terms)
+    inputs |= swapped.terms_file(resolved.finetune.identity_terms)
     if (run_dir / BUDGET).exists():
         inputs["budget"] = run_dir / BUDGET
     # Its manifest names the keys, and shows figures that stand in no file of theirs.
@@ -131,7 +131,7 @@ def run_folder(run_dir: Path) -> Iterator[None]:
     """
     fresh = check_folder(run_dir)
     make_folder(run_dir)
-    with alone(run_dir):
+    with hold_lock(run_dir):
         sweep(run_dir, below=False)
         write_json(run_dir / RUN_MARKER, {"edgeft": edgeft.__version__})
         try:
@@ -143,7 +143,7 @@ def run_folder(run_dir: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def alone(run_dir: Path) -> Iterator[None]:
+def hold_lock(run_dir: Path) -> Iterator[None]:
     """Hold the run folder's lock, which the system gives back however the process ends."""
     if (lock := take_lock(run_dir / LOCK)) is None:
         raise OutputFolderError(f"{run_dir}: another process is running there; wait for it or end it")
@@ -153,16 +153,16 @@ def alone(run_dir: Path) -> Iterator[None]:
 
 def plan(chosen: Recipe, run_dir: Path, until: str | None = None) -> list[tuple[str, str]]:
     """Each stage with its state, for `--dry-run`: nothing is written or computed."""
-    whole = feasible(recipe.resolve(chosen))
-    names = stages(whole, run_dir, until)
-    preflight(whole, names, needs_hub=False)
+    resolved = without_unfit_stages(recipe.resolve(chosen))
+    names = stages(resolved, run_dir, until)
+    preflight(resolved, names, needs_hub=False)
     check_folder(run_dir)
     states: list[tuple[str, str]] = []
-    for step in steps(whole, in_run(run_dir)):
+    for step in steps(resolved, in_run(run_dir)):
         if step.name not in names:
             continue
         sure = all(state == "complete" for _, state in states)
         complete = step.is_complete(run_dir / step.name)
-        kept = "complete" if sure else "kept, if the stages before it come out as they were"
-        states.append((step.name, kept if complete else "would run"))
+        state_if_complete = "complete" if sure else "kept, if the stages before it come out as they were"
+        states.append((step.name, state_if_complete if complete else "would run"))
     return states

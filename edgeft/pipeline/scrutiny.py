@@ -43,17 +43,17 @@ def of_artifact(package: edgeft.Model, task: TrainingTask, predictions: Any, con
 
 def of_metrics(metrics: Plain) -> dict[str, Any]:
     """What is about intervals, slices and swaps among a stage's metrics, without the examples."""
-    found = {key: metrics[key] for key in KEYS if key in metrics}
-    if "counterfactual" in found:
-        found["counterfactual"] = {key: part for key, part in found["counterfactual"].items() if key != "examples"}
-    return found
+    look = {key: metrics[key] for key in KEYS if key in metrics}
+    if "counterfactual" in look:
+        look["counterfactual"] = {key: part for key, part in look["counterfactual"].items() if key != "examples"}
+    return look
 
 
-def examples(found: Plain, split: Split, config: FinetuneConfig) -> list[dict[str, Any]]:
+def examples(look: Plain, split: Split, config: FinetuneConfig) -> list[dict[str, Any]]:
     """The changed answers with their texts, which stage.json and the manifest leave out.
 
     Args:
-        found: of a closer look.
+        look: of a closer look.
         split: the rows that it is about.
         config: names the identity terms.
     """
@@ -65,26 +65,26 @@ def examples(found: Plain, split: Split, config: FinetuneConfig) -> list[dict[st
             "swapped": swap(split.texts[example["place"]], terms[example["kind"]]),
             "row": int(split.rows[example["place"]]),
         }
-        for example in found.get("counterfactual", {}).get("examples", ())
+        for example in look.get("counterfactual", {}).get("examples", ())
     ]
 
 
 # ----------------------------------------------------------------------------------------------------------- for people
 
 
-def show(found: Plain, who: str, console: Console) -> None:
+def show(look: Plain, who: str, console: Console) -> None:
     """Print the intervals, the weakest slices and the swaps; nothing of what wasn't looked at.
 
     Args:
-        found: metrics with some of `KEYS`.
+        look: metrics with some of `KEYS`.
         who: the model, as in `teacher`.
         console: where to.
     """
-    if not found.get("intervals"):
+    if not look.get("intervals"):
         return
-    console.print(f"{who} on test: {'; '.join(lines_of_intervals(found))}")
-    if weakest := list(lowest(found, SHOWN)):
-        metric = found["slices"]["metric"]
+    console.print(f"{who} on test: {'; '.join(lines_of_intervals(look))}")
+    if weakest := list(lowest(look, SHOWN)):
+        metric = look["slices"]["metric"]
         table = Table(title=f"Where the {who} is weakest, on test", title_justify="left", box=box.SIMPLE_HEAD)
         table.add_column("slice", overflow="fold")
         for column in ("texts", facts.name(metric), "95% interval"):
@@ -93,23 +93,23 @@ def show(found: Plain, who: str, console: Console) -> None:
             cells = [facts.figure(metric, part["value"]), facts.interval(metric, part["low"], part["high"])]
             table.add_row(Text(name), facts.integer(part["rows"]), *cells)
         console.print(table)
-    if line := line_of_swaps(found):
+    if line := line_of_swaps(look):
         console.print(line)
 
 
-def lines_of_intervals(found: Plain) -> list[str]:
+def lines_of_intervals(look: Plain) -> list[str]:
     """Each headline metric with its interval."""
     return [
-        f"{facts.name(name)} {facts.figure(name, one['value'])} "
-        f"(95% interval {facts.interval(name, one['low'], one['high'])})"
-        for name, one in found["intervals"].items()
-        if one["value"] is not None
+        f"{facts.name(name)} {facts.figure(name, interval['value'])} "
+        f"(95% interval {facts.interval(name, interval['low'], interval['high'])})"
+        for name, interval in look["intervals"].items()
+        if interval["value"] is not None
     ]
 
 
-def line_of_swaps(found: Plain) -> str:
+def line_of_swaps(look: Plain) -> str:
     """How many answers change with an identity term; empty where that was not looked at."""
-    swaps = found.get("counterfactual")
+    swaps = look.get("counterfactual")
     if swaps is None:
         return ""
     if not swaps["texts"]:
@@ -124,17 +124,17 @@ def line_of_swaps(found: Plain) -> str:
     )
 
 
-def card(found: Plain) -> list[str]:
+def card(look: Plain) -> list[str]:
     """The card's paragraphs: the weakest slices as Markdown, and the swaps."""
     parts: list[str] = []
-    if weakest := list(lowest(found, SHOWN)):
-        metric = found["slices"]["metric"]
+    if weakest := list(lowest(look, SHOWN)):
+        metric = look["slices"]["metric"]
         lines = [f"| the weakest slices | texts | {facts.name(metric)} | 95% interval |", "|---|---|---|---|"]
         for name, part in weakest:
             shown = name.replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
             cells = [facts.figure(metric, part["value"]), facts.interval(metric, part["low"], part["high"])]
             lines.append(f"| {shown} | {part['rows']} | {' | '.join(cells)} |")
         parts.append("\n".join(lines))
-    if line := line_of_swaps(found):
+    if line := line_of_swaps(look):
         parts.append(f"{line[0].upper()}{line[1:]}.")
     return parts

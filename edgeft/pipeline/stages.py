@@ -85,13 +85,13 @@ def steps(recipe: Recipe, folders: Mapping[str, Path]) -> list[Step]:
         recipe: resolved.
         folders: of each stage, as of `in_run`; those after the teacher may be put in while the stages run.
     """
-    found: list[Step] = []
+    listed: list[Step] = []
     givers: dict[str, str] = {}  # role -> the stage whose folder it is
     for stage in wanted_stages(recipe):
         inputs = partial(inputs_of, stage, recipe, dict(givers), folders)
-        found.append(Step(stage, stage.config_of(recipe), inputs))
+        listed.append(Step(stage, stage.config_of(recipe), inputs))
         givers |= dict.fromkeys((stage.name, *stage.gives), stage.name)
-    return found
+    return listed
 
 
 def inputs_of(stage: Stage, recipe: Recipe, givers: Mapping[str, str], folders: Mapping[str, Path]) -> Inputs:

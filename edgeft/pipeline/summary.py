@@ -23,23 +23,23 @@ def show(results: Results, folder: Path, console: Console) -> None:
     """The gate table, the headline and three next commands."""
     gates.show(results, console)
     if "augment" in results:
-        _augmented(results["augment"].metrics, console)
-    looked = {"artifact": "artifact", "finetune": "teacher"}
-    if stage := next((name for name in looked if name in results), None):
-        scrutiny.show(results[stage].metrics, looked[stage], console)
+        _print_augmentation(results["augment"].metrics, console)
+    model_names = {"artifact": "artifact", "finetune": "teacher"}
+    if stage := next((name for name in model_names if name in results), None):
+        scrutiny.show(results[stage].metrics, model_names[stage], console)
     for name in ("update", "update_artifact"):
         if name in results:
-            _updated(results[name].metrics, "teacher" if name == "update" else "artifact", console)
+            _print_update(results[name].metrics, "teacher" if name == "update" else "artifact", console)
     if "artifact" in results:
-        _headline(results, console)
-        _next(folder, console, ' --context "your text"' if "token_f1" in gates.measures(results) else "")
+        _print_headline(results, console)
+        _print_next_commands(folder, console, ' --context "your text"' if "token_f1" in gates.measures(results) else "")
     else:
         console.print(f"\nReport: {folder / 'report.html'}", soft_wrap=True)
 
 
-def _headline(results: Results, console: Console) -> None:
+def _print_headline(results: Results, console: Console) -> None:
     bench, size = results["bench"].metrics, results["artifact"].metrics["bytes"]
-    if verdict := worth(results):
+    if verdict := baseline_warning(results):
         console.print(verdict)
     seconds = sum(result.seconds for result in results.values())
     latency = bench["latency"]
@@ -51,18 +51,18 @@ def _headline(results: Results, console: Console) -> None:
     if abstains := results["calibrate"].metrics.get("selective"):
         console.print(Selective(**abstains).line)
     if race := bench.get("against_teacher"):
-        console.print(f"{describe_speedup(race)}{_calibrated(results['calibrate'].metrics)}")
+        console.print(f"{describe_speedup(race)}{_calibration_text(results['calibrate'].metrics)}")
 
 
-def _calibrated(found: dict[str, Any]) -> str:
+def _calibration_text(calibration: dict[str, Any]) -> str:
     """What the calibration did, where there are probabilities."""
-    if "test" not in found:
+    if "test" not in calibration:
         return ""
-    before, after = (found["test"][when]["ece"] for when in ("before", "after"))
+    before, after = (calibration["test"][when]["ece"] for when in ("before", "after"))
     return f"; calibration error on test {before:.4f} -> {after:.4f}"
 
 
-def worth(results: Results) -> str | None:
+def baseline_warning(results: Results) -> str | None:
     """A word where the artifact is no better than the baseline beyond chance; None where it is, or nobody knows."""
     if "baseline" not in results:
         return None
@@ -77,13 +77,13 @@ def worth(results: Results) -> str | None:
     )
 
 
-def _augmented(metrics: dict[str, Any], console: Console) -> None:
+def _print_augmentation(metrics: dict[str, Any], console: Console) -> None:
     rows, methods = metrics["train_rows"], metrics["methods"]
-    kept = ", ".join(f"{method} kept {counts['kept']} of {counts['made']}" for method, counts in methods.items())
-    console.print(f"training rows: {rows['before']}, after augmentation {rows['after']} ({kept})")
+    by_method = ", ".join(f"{name} kept {counts['kept']} of {counts['made']}" for name, counts in methods.items())
+    console.print(f"training rows: {rows['before']}, after augmentation {rows['after']} ({by_method})")
 
 
-def _updated(metrics: dict[str, Any], what: str, console: Console) -> None:
+def _print_update(metrics: dict[str, Any], what: str, console: Console) -> None:
     title = f"{metrics['metric']} of the {what} on test rows, before and after"
     _print(facts.table(title, metrics["rows"]), console)
     new = metrics["rows"].get(NEW, {})
@@ -93,7 +93,7 @@ def _updated(metrics: dict[str, Any], what: str, console: Console) -> None:
         )
 
 
-def _next(folder: Path, console: Console, more: str) -> None:
+def _print_next_commands(folder: Path, console: Console, more: str) -> None:
     console.print(f"\nReport: {folder / 'artifact' / 'report.html'}\nNext:")
     what = "question" if more else "text"
     console.print(f'  edgeft predict {folder / "artifact"} "your own {what}"{more}', soft_wrap=True)

@@ -80,17 +80,17 @@ class RunProgress(Whole):
             total: steps that it had to do then.
             seconds: since it began.
         """
-        pace, here = self.pace_s, self.seconds(self.name, self.pace_s)
+        pace, current = self.pace_s, self.seconds(self.name, self.pace_s)
         if title == self.name and total and _is_settled(done, total, seconds):
-            whole = seconds * total / done
+            stage_s = seconds * total / done
             passes = self.passes(self.name)
-            pace = pace or (whole / passes if passes else None)
-            here = whole - seconds
-        elif here is not None:
-            here = max(0.0, here - (time.monotonic() - self.started))
+            pace = pace or (stage_s / passes if passes else None)
+            current = stage_s - seconds
+        elif current is not None:
+            current = max(0.0, current - (time.monotonic() - self.started))
         later = [self.seconds(name, pace) for name in self.names[self.names.index(self.name) + 1 :]]
-        known = [one for one in (here, *later) if one is not None]
-        return f"{about(sum(known))} left" if len(known) == 1 + len(later) else ""
+        estimates = [estimate for estimate in (current, *later) if estimate is not None]
+        return f"{about(sum(estimates))} left" if len(estimates) == 1 + len(later) else ""
 
     # -------------------------------------------------------------------------------------------------------- a stage
 
@@ -147,23 +147,23 @@ class RunProgress(Whole):
         if "data" not in self.results or ("augment" in self.names and "augment" not in self.results):
             return None
         counts = self.results["data"].metrics.get("rows", {})
-        found = {name: float(counts.get(name) or 0) for name in ("train", "validation", "test", "unlabelled")}
+        rows = {name: float(counts.get(name) or 0) for name in ("train", "validation", "test", "unlabelled")}
         if "augment" in self.results:
-            found["train"] = float(self.results["augment"].metrics["train_rows"]["after"])
-        return {**found, "evaluated": found["validation"] + found["test"]}
+            rows["train"] = float(self.results["augment"].metrics["train_rows"]["after"])
+        return {**rows, "evaluated": rows["validation"] + rows["test"]}
 
     def _layers(self) -> tuple[int, int] | None:
         """Layers of the teacher and of what is distilled of it."""
         try:
             teacher = model_folder.facts(self.recipe.finetune.model or "").layers
-            named = self.recipe.distill.layers
-            own = self.recipe.distill.student
-            whole = model_folder.facts(own).layers if own else self.recipe.distill.num_layers
+            kept_layers = self.recipe.distill.layers
+            checkpoint = self.recipe.distill.student
+            student = model_folder.facts(checkpoint).layers if checkpoint else self.recipe.distill.num_layers
         except EdgeftError:
             return None
         if not self.recipe.distill.enabled:
             return teacher, teacher
-        return teacher, len(named) if named else whole
+        return teacher, len(kept_layers) if kept_layers else student
 
 
 def _is_settled(done: int, total: int, seconds: float) -> bool:

@@ -30,8 +30,8 @@ class Folder:
             None,
         )
         if auto is None:
-            known = ", ".join(model_folder.PIPELINES)
-            raise UserError(f"{path}: {trained} has no pipeline that can be asked texts; those that have: {known}")
+            supported = ", ".join(model_folder.PIPELINES)
+            raise UserError(f"{path}: {trained} has no pipeline that can be asked texts; those that have: {supported}")
         self.path = Path(path)
         self.labels = list((config.get("id2label") or {}).values())
         self.pipe: Any = model_folder.pipeline(path, model_folder.Head(auto))

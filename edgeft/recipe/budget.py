@@ -45,14 +45,14 @@ def parse(budget: str) -> tuple[Limit, ...]:
 
 
 def _limit(part: str) -> Limit:
-    found = LIMIT.match(part)
-    units = UNITS.get(found["quantity"]) if found else None
-    if not found or not units or found["unit"] not in units:
+    match = LIMIT.match(part)
+    units = UNITS.get(match["quantity"]) if match else None
+    if not match or not units or match["unit"] not in units:
         raise RecipeError(
             f'budget: can\'t read "{part.strip()}"; limits look like p99<=15ms, size<=30MB, drop<=1pt '
             f"(quantities: {', '.join(UNITS)})"
         )
-    return Limit(quantity=found["quantity"], bound=float(found["number"]) * units[found["unit"]], text=part.strip())
+    return Limit(quantity=match["quantity"], bound=float(match["number"]) * units[match["unit"]], text=part.strip())
 
 
 def broken(limits: tuple[Limit, ...], measured: Mapping[str, float]) -> list[str]:
@@ -71,16 +71,16 @@ def describe(limit: Limit, value: float) -> str:
 
 def _shown(limit: Limit, value: float) -> str:
     """A measured quantity in the unit of its limit."""
-    found = LIMIT.match(limit.text)
-    assert found is not None
-    return f"{value / UNITS[limit.quantity][found['unit']]:.4g}{found['unit']}"
+    match = LIMIT.match(limit.text)
+    assert match is not None
+    return f"{value / UNITS[limit.quantity][match['unit']]:.4g}{match['unit']}"
 
 
 def relaxed(limit: Limit, value: float) -> str:
     """The limit as a user would write it so that a measured value just fits: rounded up to three digits."""
-    found = LIMIT.match(limit.text)
-    assert found is not None
-    unit = found["unit"]
+    match = LIMIT.match(limit.text)
+    assert match is not None
+    unit = match["unit"]
     number = value / UNITS[limit.quantity][unit]
     digits = 2 - math.floor(math.log10(number))
     text = f"{math.ceil(number * 10.0**digits - 1e-9) / 10.0**digits:.{max(digits, 0)}f}"

@@ -121,8 +121,8 @@ def resolve(recipe: Recipe) -> Recipe:
             stages[field.name] = dataclasses.replace(stage, seed=recipe.seed)
     stages["data"] = dataclasses.replace(stages.get("data", recipe.data), task=recipe.task)
     if "counterfactual" in (recipe.augment.methods or ()) and recipe.augment.identity_terms is None:
-        own = stages.get("augment", recipe.augment)
-        stages["augment"] = dataclasses.replace(own, identity_terms=recipe.finetune.identity_terms)
+        augment = stages.get("augment", recipe.augment)
+        stages["augment"] = dataclasses.replace(augment, identity_terms=recipe.finetune.identity_terms)
     return dataclasses.replace(recipe, **stages)
 
 
@@ -135,10 +135,10 @@ def to_yaml(recipe: Recipe, reasons: Mapping[str, str] | None = None) -> str:
     """
     text = yaml.safe_dump(msgspec.to_builtins(recipe), sort_keys=False, allow_unicode=True)
     lines, stage = text.split("\n"), ""
-    for place, line in enumerate(lines):
+    for index, line in enumerate(lines):
         name = line.split(":")[0]
         stage = stage if name.startswith((" ", "-")) else name
         path = f"{stage}.{name.strip()}" if name.startswith("  ") else name
         if path in (reasons or {}):
-            lines[place] = f"{line}  # {' '.join((reasons or {})[path].split())}"
+            lines[index] = f"{line}  # {' '.join((reasons or {})[path].split())}"
     return "\n".join(lines)

@@ -42,12 +42,12 @@ def config(**defaults: object) -> Callable[[type[C]], type[C]]:
             hint = get_type_hints(owner, include_extras=True)[name]
             cls.__annotations__[name] = _unset_able(hint) if default is None else hint
             setattr(cls, name, default)
-        made = dataclass(frozen=True, kw_only=True)(cls)
-        lines = [f"    {field.name}: {field.help}" for field in options(made)]
+        frozen = dataclass(frozen=True, kw_only=True)(cls)
+        lines = [f"    {field.name}: {field.help}" for field in options(frozen)]
         # An inherited field's type names what its own module imports; whoever reads the signature gets the types.
-        made.__init__.__annotations__ = get_type_hints(made, include_extras=True)
-        made.__doc__ = f"{cls.__doc__}\n\nAttributes:\n" + "\n".join(lines)
-        return made
+        frozen.__init__.__annotations__ = get_type_hints(frozen, include_extras=True)
+        frozen.__doc__ = f"{cls.__doc__}\n\nAttributes:\n" + "\n".join(lines)
+        return frozen
 
     return wrap
 

@@ -47,7 +47,7 @@ def spell_data_option(option: str, value: Any) -> str:
 def flag_words(flag: str, value: Any) -> list[str]:
     """A flag and its value, in one word where the value alone would be taken for a flag; of a list, one for each."""
     if isinstance(value, list):
-        return [word for one in value for word in flag_words(flag, one)]
+        return [word for item in value for word in flag_words(flag, item)]
     if isinstance(value, bool):
         return [flag if value else flag.replace("--", "--no-", 1)]
     text = str(value)
@@ -59,13 +59,13 @@ def setting(name: str, value: Any) -> str:
     shown = _on_one_line(value)
     words = value if isinstance(value, list) else [value]
     # YAML's single quotes inside the shell's can't be read, and only in its double quotes a line stays one.
-    if ("'" in shown or not shown.isprintable()) and all(isinstance(one, str) for one in words):
+    if ("'" in shown or not shown.isprintable()) and all(isinstance(word, str) for word in words):
         shown = _on_one_line(value, '"')
     return f"{name}={shown}"
 
 
 def _on_one_line(value: Any, style: str | None = None) -> str:
-    made = yaml.safe_dump(
+    dumped = yaml.safe_dump(
         value, default_flow_style=True, default_style=style, width=sys.maxsize, allow_unicode=True, sort_keys=False
     )
-    return made.removesuffix("...\n").removesuffix("\n")
+    return dumped.removesuffix("...\n").removesuffix("\n")

@@ -13,7 +13,7 @@ from typing import Any, TextIO
 
 from edgeft.errors import DataError, UserError
 from edgeft.inputs import json_text
-from edgeft.inputs.delimited import Record, long_fields, place, reader_of, sniff
+from edgeft.inputs.delimited import Record, describe_place, long_fields, reader_of, sniff
 from edgeft.inputs.limits import Limits, command_flag
 from edgeft.inputs.opening import DAMAGED, BoundedBytes, bad_byte, open_text, refuse_workbook, suffix
 from edgeft.terminal.printing import say
@@ -216,5 +216,5 @@ def _picked(records: Iterator[Record], file: Path, columns: Sequence[str]) -> It
     for row, line, fields in records:
         if len(fields) != len(header):
             counts = f"{len(fields)} fields, the header {len(header)}"
-            raise DataError(f"{file}: {place(row, line)} has {counts}")
+            raise DataError(f"{file}: {describe_place(row, line)} has {counts}")
         yield line, [fields[place] for place in picked]

@@ -15,7 +15,7 @@ from support_rows import make_rows
 from edgeft.cleaning import Cleaning, cleaner
 from edgeft.data.formats import BadRow, kind_of
 from edgeft.data.formats.rows import Rows
-from edgeft.data.formats.tags import tagged
+from edgeft.data.formats.tags import tag_tokens
 from edgeft.errors import DataError, RecipeError
 from edgeft.recipe import DataConfig
 
@@ -218,7 +218,7 @@ def test_tokens_of_spans_cover_every_word_once(text: str, data: st.DataObject) -
     cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=6, unique=True)))
     spans = [(a, b, "x") for a, b in zip(cuts[::2], cuts[1::2], strict=False)]
     try:
-        tokens, tags = tagged(text, spans)
+        tokens, tags = tag_tokens(text, spans)
     except BadRow:
         assert not text.split()
         return
@@ -236,13 +236,13 @@ def _pieces(text: str, spans: list[tuple[int, int, str]]) -> list[tuple[int, int
 
 def test_questions_about_one_context_stay_together() -> None:
     rows = make_rows(GOOD["squad"][1], task="question-answering")
-    assert rows.kind.places(rows.columns) == [CONTEXT] * 3
+    assert rows.kind.split_keys(rows.columns) == [CONTEXT] * 3
     assert rows.inputs[0] == f"where?\n{CONTEXT}"
 
 
 def test_answers_to_one_prompt_stay_together() -> None:
     rows = make_rows({"messages": [CHAT, [CHAT[0], {"role": "assistant", "content": "go"}]]}, task="text-generation")
-    assert rows.kind.places(rows.columns) == ["user: hi"] * 2
+    assert rows.kind.split_keys(rows.columns) == ["user: hi"] * 2
     assert rows.kind.targets(rows.columns) is None
 
 

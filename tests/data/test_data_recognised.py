@@ -236,4 +236,4 @@ def test_what_is_no_scale_is_not_said(raw: Raw) -> None:
         assert checks.numbers_as_classes(sources.read_rows(DataConfig(file=raw("a.csv", rows)))) is None
     once = raw("b.csv", b"text,label\n" + b"".join(b"text %d,%d\n" % (i, min(i, 9)) for i in range(60)))
     with pytest.raises(DataError, match=r"has one row .*labels are numbers: to predict them as numbers, --set task"):
-        checks.enough_of_each_label(sources.read_rows(DataConfig(file=once)))
+        checks.check_label_counts(sources.read_rows(DataConfig(file=once)))

@@ -48,14 +48,14 @@ def test_confident_disagreement_by_hand() -> None:
     given = np.array([0, 0, 0, 0, 1, 1])
     # mean self-confidence: (0.9 + 0.7 + 0.2 + 0.45) / 4 = 0.5625 of label 0, 0.8 of label 1.
     # Row 2 reaches 0.8; row 3 prefers label 1 too, but not as surely as rows of label 1 do.
-    scores, believed = label_errors.confident(probabilities, given)
+    scores, believed = label_errors.confident_learning(probabilities, given)
     assert believed.tolist() == [0, 0, 1, 0, 1, 1]
     assert scores == pytest.approx([0.1, 0.3, 0.8, 0.55, 0.3, 0.1])
 
 
 def test_of_three_labels_the_most_probable_is_suggested() -> None:
     probabilities = np.array([[0.1, 0.4, 0.5], [0.6, 0.2, 0.2], [0.3, 0.4, 0.3], [0.3, 0.3, 0.4]])
-    scores, believed = label_errors.confident(probabilities, np.array([0, 0, 1, 2]))
+    scores, believed = label_errors.confident_learning(probabilities, np.array([0, 0, 1, 2]))
     assert believed.tolist() == [2, 0, 1, 2]
     assert scores[0] == pytest.approx((1 + 0.5 - 0.1) / 2)
 

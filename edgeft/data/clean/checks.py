@@ -34,7 +34,7 @@ def refuse(name: str, problems: Sequence[str]) -> None:
 # ------------------------------------------------------------------------------------------------------ shape of a file
 
 
-def some_left(name: str, rows: int, before: int, why: str) -> None:
+def check_some_left(name: str, rows: int, before: int, why: str) -> None:
     """Rows must be left.
 
     Raises:
@@ -44,24 +44,24 @@ def some_left(name: str, rows: int, before: int, why: str) -> None:
         fail(name, [f"none of {before:,} rows is left: {why}"])
 
 
-def columns_present(name: str, wanted: Sequence[str], present: Sequence[str], hint: str = "") -> None:
+def check_columns(name: str, needed: Sequence[str], present: Sequence[str], hint: str = "") -> None:
     """Every wanted column must be there, once.
 
     Args:
         name: of the source.
-        wanted: columns to be read.
+        needed: columns to be read.
         present: all that are there.
         hint: what to do where one is missing.
 
     Raises:
         DataError: names the missing ones with the nearest present one, and all that are present.
     """
-    missing = [column for column in wanted if column not in present]
+    missing = [column for column in needed if column not in present]
     if missing:
         columns = f"the columns are {some([repr(column) for column in present])}" if present else "there are no columns"
         gone = [f"column {column!r} is missing{_nearest(column, present)}" for column in missing]
         fail(name, [*gone, columns, *([hint] if hint else [])])
-    twice = [column for column in wanted if list(present).count(column) > 1]
+    twice = [column for column in needed if list(present).count(column) > 1]
     refuse(name, [f"column {column!r} stands in the header more than once" for column in twice])
 
 
@@ -79,7 +79,7 @@ def nearest(column: str, present: Sequence[str]) -> str | None:
     return by_lower[close[0]] if close else None
 
 
-def ragged(name: str, rows: Sequence[tuple[int, int, int]], expected: int) -> None:
+def check_field_counts(name: str, rows: Sequence[tuple[int, int, int]], expected: int) -> None:
     """Every row must have as many fields as the header.
 
     Args:
@@ -87,11 +87,11 @@ def ragged(name: str, rows: Sequence[tuple[int, int, int]], expected: int) -> No
         expected: number of fields of the header.
     """
     if rows:
-        found = some([f"{where([row], line)} has {fields}" for row, line, fields in rows])
-        fail(name, [f"the header has {expected} columns, but {found}"])
+        examples = some([f"{where([row], line)} has {fields}" for row, line, fields in rows])
+        fail(name, [f"the header has {expected} columns, but {examples}"])
 
 
-def not_empty(name: str, rows: int) -> None:
+def check_not_empty(name: str, rows: int) -> None:
     """A source must have rows."""
     if not rows:
         fail(name, ["no rows"])
@@ -115,7 +115,7 @@ def shown(label: str) -> str:
     return repr(label if len(label) <= LONGEST_LABEL else label[: LONGEST_LABEL - 1] + "…")
 
 
-def enough_of_each_label(rows: Rows) -> None:
+def check_label_counts(rows: Rows) -> None:
     """Targets that differ: of each label two rows or more, of numbers more than one value.
 
     Raises:
@@ -181,10 +181,10 @@ def numbers_as_classes(rows: Rows) -> str | None:
 def _several_labels(rows: Rows, labels: Sequence[str]) -> str:
     """A hint where labels look like several labels in one cell."""
     mark = rows.kind.config.label_delimiter if rows.kind.form.has_several_labels else ""
-    found = next((m for m in "|;," if m != mark and sum(m in label for label in labels) > len(labels) / 2), None)
-    if found is None:
+    delimiter = next((m for m in "|;," if m != mark and sum(m in label for label in labels) > len(labels) / 2), None)
+    if delimiter is None:
         return ""
-    several = f"{spell_option('data.multi_label', True)} {spell_option('data.label_delimiter', found)}"
+    several = f"{spell_option('data.multi_label', True)} {spell_option('data.label_delimiter', delimiter)}"
     return f" (several labels in one cell? {several})"
 
 

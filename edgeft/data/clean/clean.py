@@ -16,7 +16,7 @@ from edgeft.cleaning.personal import KINDS
 from edgeft.cleaning.steps import STEPS, cleaner
 from edgeft.data.clean import near, overlap
 from edgeft.data.clean.content import hashes
-from edgeft.data.clean.overlap import NONE, Places, Removed
+from edgeft.data.clean.overlap import NONE, IndexArray, Removed
 from edgeft.data.formats import Cleaner, Columns
 from edgeft.data.formats.rows import Rows
 from edgeft.data.read.table import BAR_ROWS
@@ -26,7 +26,7 @@ from edgeft.progress import Bar
 from edgeft.recipe import DataConfig, spell_option
 
 # (split of a row, split of an earlier one) to places of the rows and of the earlier ones
-Pairs = dict[tuple[str, str], tuple[Places, Places]]
+Pairs = dict[tuple[str, str], tuple[IndexArray, IndexArray]]
 EMPTY, DUPLICATE, CONFLICT = "nothing left after cleaning", "duplicate", "conflict"
 NEAR_DUPLICATE = "near duplicate"
 
@@ -42,7 +42,7 @@ def cleaning_of(config: DataConfig) -> Cleaning:
     )
 
 
-def all_conflict() -> str:
+def conflicts_reason() -> str:
     """Why no row is left after step `conflicts`."""
     return f"each contradicts another ({spell_option('data.clean', ['conflicts'])})"
 
@@ -74,31 +74,31 @@ def clean_texts(rows: Rows, cleaning: Cleaning, counts: Counts, removed: Removed
     """
     if not cleaning:
         return rows
-    rows = dataclasses.replace(rows, slices=slicing.anonymised(rows.slices, cleaning))
+    rows = dataclasses.replace(rows, slices=slicing.anonymise_slices(rows.slices, cleaning))
     steps = cleaning_parts(cleaning)
-    before = counted(rows)
+    before = count_placeholders(rows)
     with Bar("clean", len(rows) * (len(steps) + 1)) as bar:
         left = rows
         for name, step in steps:
-            made, _ = _pass(left, step, bar)
+            columns, _ = _pass(left, step, bar)
             if name in STEPS:
-                counts.changed[name] += int(_changed(left.columns, made).sum())
-            left = dataclasses.replace(left, columns=made)
-        made, lost = _pass(rows, cleaner(cleaning), bar)
+                counts.changed[name] += int(_changed(left.columns, columns).sum())
+            left = dataclasses.replace(left, columns=columns)
+        columns, lost = _pass(rows, cleaner(cleaning), bar)
     removed.add(EMPTY, rows, lost)
-    cleaned = dataclasses.replace(rows, columns=made)
-    counts.personal += counted(cleaned) - before
+    cleaned = dataclasses.replace(rows, columns=columns)
+    counts.personal += count_placeholders(cleaned) - before
     return cleaned.without(lost)
 
 
-def counted(rows: Rows) -> Counter[str]:
+def count_placeholders(rows: Rows) -> Counter[str]:
     """How many placeholders of each kind of personal data rows have."""
-    found = Counter[str]()
+    counts = Counter[str]()
     for index in range(len(rows)):
         for text in rows.kind.texts_of(rows.columns, index):
             if "[" in text:
-                found.update(placeholders.count(text))
-    return found
+                counts.update(placeholders.count(text))
+    return counts
 
 
 def _changed(before: Columns, after: Columns) -> npt.NDArray[np.bool_]:
@@ -112,16 +112,16 @@ def _pass(rows: Rows, step: Cleaner, bar: Bar) -> tuple[Columns, list[int]]:
     """One step over all rows, counted on the bar."""
     done = 0
 
-    def counted(text: str) -> str:
+    def clean_and_count(text: str) -> str:
         nonlocal done
         done += 1
         if done % BAR_ROWS == 0 and done <= len(rows):  # a row may have several texts
             bar.advance(BAR_ROWS)
         return step(text)
 
-    made = rows.kind.clean(rows.columns, counted)
+    result = rows.kind.clean(rows.columns, clean_and_count)
     bar.advance(len(rows) - min(done, len(rows)) // BAR_ROWS * BAR_ROWS)
-    return made
+    return result
 
 
 @dataclass(frozen=True)
@@ -143,29 +143,29 @@ def preview(rows: Rows, cleaning: Cleaning, count: int) -> list[Change]:
         cleaning: what to do.
         count: at most so many.
     """
-    found: list[Change] = []
+    changes: list[Change] = []
     chain = cleaner(cleaning)
     alone = dict(cleaning_parts(cleaning))
     for index in range(len(rows)):
-        if len(found) == count:
+        if len(changes) == count:
             break
         row = rows.pick([index])
-        made, lost = row.kind.clean(row.columns, chain)
-        if lost or _changed(row.columns, made).any():
+        columns, lost = row.kind.clean(row.columns, chain)
+        if lost or _changed(row.columns, columns).any():
             steps = [
                 name
                 for name, step in alone.items()
                 if _changed(row.columns, row.kind.clean(row.columns, step)[0]).any()
             ]
-            after = "(taken out: nothing is left)" if lost else row.kind.inputs(made)[0]
-            found.append(Change(*row.at(0), steps, row.inputs[0], after))
-    return found
+            after = "(taken out: nothing is left)" if lost else row.kind.inputs(columns)[0]
+            changes.append(Change(*row.at(0), steps, row.inputs[0], after))
+    return changes
 
 
 # ---------------------------------------------------------------------------------------------------------------- rows
 
 
-def repeats(rows: Rows) -> dict[str, int]:
+def count_repeats(rows: Rows) -> dict[str, int]:
     """How many rows repeat another one, and how many inputs stand there with different answers."""
     return {"duplicates": len(overlap.duplicates(rows)[0]), "conflicts": overlap.conflicts(rows)[1]}
 
@@ -174,21 +174,21 @@ def drop_conflicts(rows: Rows, config: DataConfig, removed: Removed) -> Rows:
     """The rows without those whose input stands there with another answer as well, where the recipe wants that."""
     if "conflicts" not in (config.clean or ()):
         return rows
-    places, _ = overlap.conflicts(rows)
-    removed.add(CONFLICT, rows, places)
-    return rows.without(places)
+    indices, _ = overlap.conflicts(rows)
+    removed.add(CONFLICT, rows, indices)
+    return rows.without(indices)
 
 
 def drop_duplicates(parts: Parts, config: DataConfig) -> None:
     """Take the rows out that repeat one of their own split, but for test or validation files of the user's own."""
     if "duplicates" not in (config.clean or ()):
         return
-    own = {"validation": config.validation_file, "test": config.test_file}
+    own_files = {"validation": config.validation_file, "test": config.test_file}
     for name, rows in parts.splits().items():
-        if own.get(name) is None:
-            places, first = overlap.duplicates(rows)
-            parts.removed.add(DUPLICATE, rows, places, rows, first)
-            setattr(parts, name, rows.without(places))
+        if own_files.get(name) is None:
+            indices, first = overlap.duplicates(rows)
+            parts.removed.add(DUPLICATE, rows, indices, rows, first)
+            setattr(parts, name, rows.without(indices))
 
 
 def near_duplicates(parts: Parts, config: DataConfig, bar: Bar | None = None) -> dict[str, int]:
@@ -206,13 +206,13 @@ def near_duplicates(parts: Parts, config: DataConfig, bar: Bar | None = None) ->
     if drop:  # validation first, so that no training row goes because of a validation row that goes itself
         held_out = _near({"test": parts.test, "validation": parts.validation}, config)
         _take_out(parts, "validation", held_out)
-    found = _near(parts.splits(), config, bar)
+    pairs = _near(parts.splits(), config, bar)
     if drop:
-        _take_out(parts, "train", found)
-    counts = {"validation_in_test": len((held_out or found)["validation", "test"][0])}
-    for (split, other), (places, _) in found.items():
+        _take_out(parts, "train", pairs)
+    counts = {"validation_in_test": len((held_out or pairs)["validation", "test"][0])}
+    for (split, other), (indices, _) in pairs.items():
         if split == "train":
-            counts["train" if other == "train" else f"train_in_{other}"] = len(places)
+            counts["train" if other == "train" else f"train_in_{other}"] = len(indices)
     return counts
 
 
@@ -228,38 +228,40 @@ def _near(splits: dict[str, Rows], config: DataConfig, bar: Bar | None = None) -
         (split of a row, split of the earlier one) to places of the rows and of the earliest that each leads back to.
     """
     order = {name: by_choice(rows) for name, rows in splits.items()}
-    texts = [text for name, rows in splits.items() for text in _at(rows.kind.compared(rows.columns), order[name])]
+    texts = [
+        text for name, rows in splits.items() for text in _select(rows.kind.texts_to_compare(rows.columns), order[name])
+    ]
     group = overlap.first_of_each(hashes(texts))
     unique = np.unique(group)  # exact repeats are counted elsewhere
     earlier = near.earlier_similar([texts[i] for i in unique], config.near_duplicate_similarity, bar)
     if bar:
         bar.advance(len(texts) - len(unique))
     joined = {"direct": earlier, "root": _roots(earlier)}
-    twin = {name: np.where(earlier == NONE, NONE, unique[places]) for name, places in joined.items()}
-    twin = {name: _spread(places, unique, group) for name, places in twin.items()}  # (n,) in the joined order
+    twin = {name: np.where(earlier == NONE, NONE, unique[indices]) for name, indices in joined.items()}
+    twin = {name: _spread(indices, unique, group) for name, indices in twin.items()}  # (n,) in the joined order
     begin = dict(zip(splits, np.cumsum([0, *map(len, splits.values())]).tolist(), strict=False))
-    found: Pairs = {}
+    pairs: Pairs = {}
     for name, rows in splits.items():
-        mine = {way: places[begin[name] : begin[name] + len(rows)] for way, places in twin.items()}
+        twin_of_rows = {link: indices[begin[name] : begin[name] + len(rows)] for link, indices in twin.items()}
         for other, others in splits.items():
             if name == other and not rows.kind.near_within:
                 continue
             # Within a split the row that stays is the one where the chain ends; if it ends elsewhere, the chain breaks.
-            at = mine["root" if name == other else "direct"]
-            inside = (mine["direct"] >= begin[other]) & (mine["direct"] < begin[other] + len(others))
-            hit = np.flatnonzero(inside & (at >= begin[other]))
-            found[name, other] = order[name][hit], order[other][at[hit] - begin[other]]
-    return found
+            kept_twin = twin_of_rows["root" if name == other else "direct"]
+            inside = (twin_of_rows["direct"] >= begin[other]) & (twin_of_rows["direct"] < begin[other] + len(others))
+            hit = np.flatnonzero(inside & (kept_twin >= begin[other]))
+            pairs[name, other] = order[name][hit], order[other][kept_twin[hit] - begin[other]]
+    return pairs
 
 
-def _spread(places: Places, unique: Places, group: Places) -> Places:
+def _spread(values: IndexArray, unique: IndexArray, group: IndexArray) -> IndexArray:
     """Each text has what the first of its equals has."""
-    found = np.full(len(group), NONE, dtype=np.int64)
-    found[unique] = places
-    return found[group]
+    spread = np.full(len(group), NONE, dtype=np.int64)
+    spread[unique] = values
+    return spread[group]
 
 
-def _roots(earlier: Places) -> Places:
+def _roots(earlier: IndexArray) -> IndexArray:
     """(n,) where each chain of earlier ones ends, a text without one at itself."""
     root = np.where(earlier == NONE, np.arange(len(earlier)), earlier)
     while (root[root] != root).any():
@@ -267,17 +269,17 @@ def _roots(earlier: Places) -> Places:
     return root
 
 
-def _take_out(parts: Parts, name: str, found: Pairs) -> None:
+def _take_out(parts: Parts, name: str, pairs: Pairs) -> None:
     """Take the rows of a split out that are near duplicates of rows that stay."""
     splits = parts.splits()
-    gone: list[Places] = []
-    for (split, other), (places, twins) in found.items():
+    gone: list[IndexArray] = []
+    for (split, other), (indices, twins) in pairs.items():
         if split == name and (name, other) != ("validation", "validation"):
             reason = NEAR_DUPLICATE if other == name else f"near {LEAK}{name}_in_{other}"
-            parts.removed.add(reason, splits[name], places, splits[other], twins)
-            gone.append(places)
+            parts.removed.add(reason, splits[name], indices, splits[other], twins)
+            gone.append(indices)
     setattr(parts, name, splits[name].without(np.concatenate(gone)))
 
 
-def _at(items: list[str], places: Places) -> list[str]:
-    return [items[i] for i in places.tolist()]
+def _select(items: list[str], indices: IndexArray) -> list[str]:
+    return [items[i] for i in indices.tolist()]

@@ -21,21 +21,21 @@ def content(text: str) -> str:
     return (text if text.isascii() else unicodedata.normalize("NFC", text)).strip()
 
 
-def hashed(text: str, salt: bytes) -> int:
+def hash_pairs(text: str, salt: bytes) -> int:
     """64 bits of a text's content."""
     return int.from_bytes(hashlib.blake2b(content(text).encode(), digest_size=8, key=salt).digest(), "big")
 
 
 def hashes(texts: Iterable[str], salt: bytes = SPLIT_SALT) -> Hashes:
     """(n,) 64 bits of each text's content; among a million texts two share them with a chance of 3e-8."""
-    return np.fromiter((hashed(text, salt) for text in texts), dtype=np.uint64)
+    return np.fromiter((hash_pairs(text, salt) for text in texts), dtype=np.uint64)
 
 
 def uniform(text: str, salt: bytes) -> float:
     """A number in [0, 1) that depends on the content of a text alone."""
-    return (hashed(text, salt) >> 11) / 2**53  # 53 bits: what a float holds exactly
+    return (hash_pairs(text, salt) >> 11) / 2**53  # 53 bits: what a float holds exactly
 
 
-def uniforms(found: Hashes) -> npt.NDArray[np.float64]:
+def uniforms(row_hashes: Hashes) -> npt.NDArray[np.float64]:
     """(n,) numbers in [0, 1) of hashes, as `uniform` gives them."""
-    return (found >> np.uint64(11)).astype(np.float64) / 2**53
+    return (row_hashes >> np.uint64(11)).astype(np.float64) / 2**53

@@ -29,12 +29,12 @@ PAD = "\udfff"  # lengthens a text of fewer than 5 characters: half of a surroga
 WEIGHTS = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xD6E8FEB86659FD93, 0xA0761D6478BD642F)
 MIX = np.uint64(0xFF51AFD7ED558CCD)
 
-Places = npt.NDArray[np.int64]
+IndexArray = npt.NDArray[np.int64]
 Hashes = npt.NDArray[np.uint64]
 Signatures = npt.NDArray[np.uint8]
 
 
-def earlier_similar(texts: Sequence[str], similarity: float, bar: Bar | None = None) -> Places:
+def earlier_similar(texts: Sequence[str], similarity: float, bar: Bar | None = None) -> IndexArray:
     """For each text an earlier one that is a near duplicate of it.
 
     Similarity is Jaccard's, of the sets of character 5-grams (`normal`). What is reported is true: every pair is
@@ -80,8 +80,8 @@ def normal(text: str) -> str:
 
 def jaccard(first: str, second: str) -> float:
     """Similarity of two texts: 5-grams they share by 5-grams that stand in either."""
-    one, two = _gram_set(first), _gram_set(second)
-    return len(one & two) / len(one | two)
+    a, b = _gram_set(first), _gram_set(second)
+    return len(a & b) / len(a | b)
 
 
 def _gram_set(text: str) -> set[str]:
@@ -99,8 +99,8 @@ def _grams(texts: Sequence[str]) -> tuple[Hashes, Hashes]:
     lengths = np.fromiter(map(len, normals), dtype=np.int64, count=len(normals))
     codes = np.frombuffer("".join(normals).encode("utf-32-le", "surrogatepass"), dtype="<u4").astype(np.uint64)
     hashes = np.zeros(len(codes) - GRAM + 1, dtype=np.uint64)
-    for place, weight in enumerate(WEIGHTS):
-        hashes += codes[place : place + len(hashes)] * np.uint64(weight)
+    for index, weight in enumerate(WEIGHTS):
+        hashes += codes[index : index + len(hashes)] * np.uint64(weight)
     inside = np.ones(len(codes), dtype=bool)
     inside[(np.cumsum(lengths)[:, None] - np.arange(1, GRAM)).ravel()] = False  # these reach into the next text
     offsets = np.concatenate(([0], np.cumsum(lengths - GRAM + 1))).astype(np.uint64)
@@ -113,16 +113,16 @@ def _mix(hashes: Hashes) -> Hashes:
     return hashes ^ (hashes >> np.uint64(29))
 
 
-def _chunks(texts: Sequence[str], places: Places, most: int) -> Iterator[tuple[int, int]]:
+def _chunks(texts: Sequence[str], indices: IndexArray, most: int) -> Iterator[tuple[int, int]]:
     """Cut a list of places into runs of about a million characters, of at most so many texts."""
     start = characters = 0
-    for end, place in enumerate(places):
+    for end, index in enumerate(indices):
         if end > start and (characters >= CHUNK_CHARACTERS or end - start >= most):
             yield start, end
             start, characters = end, 0
-        characters += len(texts[place]) + GRAM
-    if len(places):
-        yield start, len(places)
+        characters += len(texts[index]) + GRAM
+    if len(indices):
+        yield start, len(indices)
 
 
 # ---------------------------------------------------------------------------------------------------------- signatures
@@ -188,13 +188,13 @@ class _Search:
         fresh = np.ones(len(keys), dtype=bool)
         fresh[1:] = buckets[1:] != buckets[:-1]
         firsts = np.flatnonzero(fresh)[np.cumsum(fresh) - 1]  # (n,) where each one's bucket begins
-        places = np.flatnonzero(~fresh)
-        self._compare(texts[places], texts[firsts[places]])
+        earlier_rows = np.flatnonzero(~fresh)
+        self._compare(texts[earlier_rows], texts[firsts[earlier_rows]])
         for back in range(1, PREDECESSORS + 1):
-            places = places[places - back > firsts[places]]
-            self._compare(texts[places], texts[places - back])
+            earlier_rows = earlier_rows[earlier_rows - back > firsts[earlier_rows]]
+            self._compare(texts[earlier_rows], texts[earlier_rows - back])
 
-    def _compare(self, texts: Places, earlier: Places) -> None:
+    def _compare(self, texts: IndexArray, earlier: IndexArray) -> None:
         """Note the pairs that are near duplicates; each text stands there once."""
         useful = (earlier < self.earliest[texts]) & (self.comparisons[texts] < COMPARED)
         texts, earlier = self._alike(texts[useful], earlier[useful])
@@ -205,7 +205,7 @@ class _Search:
             same = _jaccards([self.texts[i] for i in pairs[0]], [self.texts[i] for i in pairs[1]]) >= self.similarity
             self.earliest[pairs[0][same]] = pairs[1][same]
 
-    def _alike(self, texts: Places, earlier: Places) -> tuple[Places, Places]:
+    def _alike(self, texts: IndexArray, earlier: IndexArray) -> tuple[IndexArray, IndexArray]:
         """The pairs that were not compared yet and whose signatures don't rule them out."""
         keep = np.zeros(len(texts), dtype=bool)
         for start in range(0, len(texts), CHUNK_CHARACTERS // SLOTS):
@@ -224,12 +224,12 @@ def _equal_slots(similarity: float, slots: int) -> int:
 
 def _jaccards(first: Sequence[str], second: Sequence[str]) -> npt.NDArray[np.float64]:
     """Similarity of each pair, (p,) with p <= 2^14; 5-grams are told apart by 50 bits of their hash."""
-    one, two = _distinct(first), _distinct(second)
-    together = np.sort(np.concatenate((one, two)), kind="stable")  # merges the two runs
+    a, b = _distinct(first), _distinct(second)
+    together = np.sort(np.concatenate((a, b)), kind="stable")  # merges the two runs
     shared = together[1:][together[1:] == together[:-1]]
     sizes = [
         np.bincount((keys >> np.uint64(64 - PAIR_BITS)).astype(np.int64), minlength=len(first))
-        for keys in (one, two, shared)
+        for keys in (a, b, shared)
     ]
     return sizes[2] / (sizes[0] + sizes[1] - sizes[2])
 
@@ -237,6 +237,6 @@ def _jaccards(first: Sequence[str], second: Sequence[str]) -> npt.NDArray[np.flo
 def _distinct(texts: Sequence[str]) -> Hashes:
     """Different 5-grams of each text as keys, the text's place in the upper bits; sorted."""
     hashes, offsets = _grams(texts)
-    places = np.repeat(np.arange(len(texts), dtype=np.uint64), np.diff(offsets).astype(np.int64))
-    keys = np.sort(places << np.uint64(64 - PAIR_BITS) | hashes >> np.uint64(PAIR_BITS))
+    text_of = np.repeat(np.arange(len(texts), dtype=np.uint64), np.diff(offsets).astype(np.int64))
+    keys = np.sort(text_of << np.uint64(64 - PAIR_BITS) | hashes >> np.uint64(PAIR_BITS))
     return keys[np.concatenate(([True], keys[1:] != keys[:-1]))]

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from edgeft.data.clean.content import Hashes, hashes
 from edgeft.data.formats.rows import Rows
 
-Places = npt.NDArray[np.int64]
+IndexArray = npt.NDArray[np.int64]
 TARGET_SALT = b"edgeft target 1"
 NONE = -1
 
@@ -34,22 +34,22 @@ class Removed:
         self,
         reason: str,
         rows: Rows,
-        places: Sequence[int] | Places,
+        indices: Sequence[int] | IndexArray,
         others: Rows | None = None,
-        at: Places | None = None,
+        twins: IndexArray | None = None,
     ) -> None:
         """Note rows.
 
         Args:
             reason: why.
             rows: where they stand.
-            places: their places there.
+            indices: their places there.
             others: where the rows that stay stand.
-            at: (k,) places of these, in the order of `places`.
+            twins: (k,) places of these, in the order of `split_keys`.
         """
-        self.reason += [reason] * len(places)
-        self.row += [rows.at(int(i)) for i in places]
-        self.because += [None] * len(places) if others is None or at is None else [others.at(int(i)) for i in at]
+        self.reason += [reason] * len(indices)
+        self.row += [rows.at(int(i)) for i in indices]
+        self.because += [None] * len(indices) if others is None or twins is None else [others.at(int(i)) for i in twins]
 
     def files(self) -> list[str]:
         """Every file that is named, each once."""
@@ -66,28 +66,28 @@ def target_hashes(rows: Rows) -> Hashes | None:
     return None if targets is None else hashes(targets, TARGET_SALT)
 
 
-def first_of_each(found: Hashes) -> Places:
+def first_of_each(row_hashes: Hashes) -> IndexArray:
     """(n,) the place where each hash stands first."""
-    _, first, inverse = np.unique(found, return_index=True, return_inverse=True)
+    _, first, inverse = np.unique(row_hashes, return_index=True, return_inverse=True)
     return first[inverse]
 
 
-def duplicates(rows: Rows) -> tuple[Places, Places]:
+def duplicates(rows: Rows) -> tuple[IndexArray, IndexArray]:
     """Rows that repeat input and answer of an earlier one, and that earlier one.
 
     Returns:
         (k,) places of the repeats, (k,) places of the first of each.
     """
-    found = hashes(rows.inputs)
+    keys = hashes(rows.inputs)
     answers = target_hashes(rows)
     if answers is not None:
-        found = found ^ (answers * np.uint64(0x9E3779B97F4A7C15))
-    first = first_of_each(found)
+        keys = keys ^ (answers * np.uint64(0x9E3779B97F4A7C15))
+    first = first_of_each(keys)
     repeats = np.flatnonzero(first != np.arange(len(rows)))
     return repeats, first[repeats]
 
 
-def conflicts(rows: Rows) -> tuple[Places, int]:
+def conflicts(rows: Rows) -> tuple[IndexArray, int]:
     """Rows whose input stands there with another answer as well.
 
     Returns:
@@ -102,24 +102,24 @@ def conflicts(rows: Rows) -> tuple[Places, int]:
     return np.flatnonzero(differs[group]), int(differs.sum())
 
 
-def leaks(rows: Rows, held_out: Rows) -> tuple[Places, Places]:
+def leaks(rows: Rows, held_out: Rows) -> tuple[IndexArray, IndexArray]:
     """Rows that also stand in a held-out split: by what must not stand in two splits, and by group.
 
     Returns:
         (k,) places of the rows, (k,) places of their twins in the held-out split.
     """
-    twin = twins(hashes(rows.kind.places(rows.columns)), hashes(held_out.kind.places(held_out.columns)))
+    twin = twins(hashes(rows.kind.split_keys(rows.columns)), hashes(held_out.kind.split_keys(held_out.columns)))
     if rows.groups is not None and held_out.groups is not None:
         by_group = twins(hashes(rows.groups), hashes(held_out.groups))
         twin = np.where(twin == NONE, by_group, twin)
-    found = np.flatnonzero(twin != NONE)
-    return found, twin[found]
+    leaked = np.flatnonzero(twin != NONE)
+    return leaked, twin[leaked]
 
 
-def twins(found: Hashes, held_out: Hashes) -> Places:
+def twins(row_hashes: Hashes, held_out: Hashes) -> IndexArray:
     """(n,) the place of an equal hash among the held-out ones, -1 where there is none."""
     if not len(held_out):
-        return np.full(len(found), NONE, dtype=np.int64)
+        return np.full(len(row_hashes), NONE, dtype=np.int64)
     order = np.argsort(held_out, kind="stable")
-    at = np.minimum(np.searchsorted(held_out[order], found), len(held_out) - 1)
-    return np.where(held_out[order[at]] == found, order[at], NONE)
+    match = np.minimum(np.searchsorted(held_out[order], row_hashes), len(held_out) - 1)
+    return np.where(held_out[order[match]] == row_hashes, order[match], NONE)

@@ -80,15 +80,15 @@ class Kind(ABC):
         Raises:
             DataError: one column for two roles.
         """
-        found: dict[str, str] = {}
+        columns: dict[str, str] = {}
         for role in self.roles:
             column = getattr(self.config, f"{role}_column")
-            twin = next((other for other, name in found.items() if name == column), None)
+            twin = next((other for other, name in columns.items() if name == column), None)
             if twin:
                 first, second = name_option(f"data.{twin}_column"), name_option(f"data.{role}_column")
                 raise DataError(f"{first} and {second} are both {column!r}; name two columns")
-            found[role] = column
-        return found
+            columns[role] = column
+        return columns
 
     @abstractmethod
     def parse(self, *values: Any) -> tuple[Any, ...]:
@@ -105,15 +105,15 @@ class Kind(ABC):
         """What a model is given, as one text a row: rows with equal inputs are the same question."""
         return columns[self.text_columns[0]]
 
-    def places(self, columns: Columns) -> list[str]:
+    def split_keys(self, columns: Columns) -> list[str]:
         """What decides a row's split, and must not stand in two of them."""
         return self.inputs(columns)
 
-    def compared(self, columns: Columns) -> list[str]:
+    def texts_to_compare(self, columns: Columns) -> list[str]:
         """What two rows that are nearly the same have nearly in common."""
         return self.inputs(columns)
 
-    def measured(self, columns: Columns) -> dict[str, list[str]]:
+    def texts_to_measure(self, columns: Columns) -> dict[str, list[str]]:
         """The texts whose length matters, (n,) each by name; the first are those that `max_length` is about."""
         return {"text": self.inputs(columns)}
 
@@ -137,13 +137,13 @@ class Kind(ABC):
         """
         if len(self.text_columns) == 1:
             name = self.text_columns[0]
-            made = {name: [clean(text) for text in columns[name]]}
+            cleaned = {name: [clean(text) for text in columns[name]]}
         else:
             rows = zip(*(columns[name] for name in self.text_columns), strict=True)
             cells = [clean_row(clean, row) for row in rows]
-            made = {name: [row[place] for row in cells] for place, name in enumerate(self.text_columns)}
-        lost = {i for texts in made.values() for i, text in enumerate(texts) if not text.strip()}
-        return {**columns, **made}, sorted(lost)
+            cleaned = {name: [row[index] for row in cells] for index, name in enumerate(self.text_columns)}
+        lost = {i for texts in cleaned.values() for i, text in enumerate(texts) if not text.strip()}
+        return {**columns, **cleaned}, sorted(lost)
 
 
 # ----------------------------------------------------------------------------------------------------- values of a row
@@ -202,8 +202,8 @@ def label_problem(value: Any, what: str = "label") -> str | None:
 
 def need(*problems: str | None) -> None:
     """Raise the problems that there are."""
-    if found := [problem for problem in problems if problem]:
-        raise BadRow(*found)
+    if present := [problem for problem in problems if problem]:
+        raise BadRow(*present)
 
 
 def structure(value: Any, what: str, limits: Limits = LIMITS) -> Any:

@@ -46,11 +46,11 @@ class PromptCompletion(Kind):
         first, second = self.text_columns
         return [f"{a}\n{b}" for a, b in zip(columns[first], columns[second], strict=True)]
 
-    def measured(self, columns: Columns) -> dict[str, list[str]]:
+    def texts_to_measure(self, columns: Columns) -> dict[str, list[str]]:
         alone = {name: columns[name] for name in self.text_columns}
         return {"prompt and completion": self.inputs(columns), **alone}
 
-    def places(self, columns: Columns) -> list[str]:
+    def split_keys(self, columns: Columns) -> list[str]:
         """The prompt: all its completions stay together."""
         return columns[self.text_columns[0]]
 
@@ -68,7 +68,7 @@ class Pairs(PromptCompletion):
     def matches(cls, config: DataConfig, present: Sequence[str]) -> bool:
         return True
 
-    def measured(self, columns: Columns) -> dict[str, list[str]]:
+    def texts_to_measure(self, columns: Columns) -> dict[str, list[str]]:
         return {name: columns[name] for name in self.text_columns}
 
 
@@ -89,22 +89,22 @@ class Messages(Kind):
             raise BadRow("no messages")
         if not isinstance(messages, list | tuple):
             raise BadRow(f"messages of type {type(messages).__name__} instead of a list")
-        kept = [_message(message) for message in messages]
-        if not any(message["role"] == "assistant" for message in kept):
+        checked = [_message(message) for message in messages]
+        if not any(message["role"] == "assistant" for message in checked):
             raise BadRow("messages without an answer of the assistant")
-        return (kept,)
+        return (checked,)
 
     def inputs(self, columns: Columns) -> list[str]:
         return [_joined(messages) for messages in columns["messages"]]
 
-    def measured(self, columns: Columns) -> dict[str, list[str]]:
+    def texts_to_measure(self, columns: Columns) -> dict[str, list[str]]:
         return {"whole chat": self.inputs(columns)}
 
-    def places(self, columns: Columns) -> list[str]:
+    def split_keys(self, columns: Columns) -> list[str]:
         """What stands before the last answer: all answers to one question stay together."""
         return [_joined(messages[: _last_answer(messages)]) or _joined(messages) for messages in columns["messages"]]
 
-    def compared(self, columns: Columns) -> list[str]:
+    def texts_to_compare(self, columns: Columns) -> list[str]:
         """What was said, without the instructions that every chat may begin with."""
         return [_joined([m for m in messages if m["role"] != "system"]) for messages in columns["messages"]]
 
@@ -112,9 +112,9 @@ class Messages(Kind):
         return [message["content"] for message in columns["messages"][index]]
 
     def clean(self, columns: Columns, clean: Cleaner) -> tuple[Columns, list[int]]:
-        made = [_cleaned(messages, clean) for messages in columns["messages"]]
-        lost = [i for i, messages in enumerate(made) if not all(message["content"].strip() for message in messages)]
-        return {"messages": made}, lost
+        cleaned = [_cleaned(messages, clean) for messages in columns["messages"]]
+        lost = [i for i, messages in enumerate(cleaned) if not all(message["content"].strip() for message in messages)]
+        return {"messages": cleaned}, lost
 
 
 def _cleaned(messages: list[dict[str, str]], clean: Cleaner) -> list[dict[str, str]]:

@@ -27,24 +27,24 @@ class Squad(Kind):
         pairs = zip(columns["question"], columns["context"], strict=True)
         return [f"{question}\n{context}" for question, context in pairs]
 
-    def measured(self, columns: Columns) -> dict[str, list[str]]:
+    def texts_to_measure(self, columns: Columns) -> dict[str, list[str]]:
         alone = {name: columns[name] for name in self.text_columns}
         return {"question and context": self.inputs(columns), **alone}
 
-    def places(self, columns: Columns) -> list[str]:
+    def split_keys(self, columns: Columns) -> list[str]:
         """The context: all questions about one text stay together."""
         return columns["context"]
 
     def targets(self, columns: Columns) -> list[str]:
         return ["\0".join(sorted(set(answers["text"]))) for answers in columns["answers"]]
 
-    def compared(self, columns: Columns) -> list[str]:
+    def texts_to_compare(self, columns: Columns) -> list[str]:
         """The context: two questions about it are two rows, however much of it they share."""
         return columns["context"]
 
     def clean(self, columns: Columns, clean: Cleaner) -> tuple[Columns, list[int]]:
         """Every answer is found again in the cleaned context; a row where one is not is lost."""
-        made: Columns = {name: [] for name in self.types}
+        new_columns: Columns = {name: [] for name in self.types}
         lost = []
         rows = zip(columns["question"], columns["context"], columns["answers"], strict=True)
         for i, (question, context, answers) in enumerate(rows):
@@ -52,17 +52,17 @@ class Squad(Kind):
             moved = _moved(answers, context, cleaned[1], cleaned[2:])
             if moved is None or not all(text.strip() for text in cleaned):
                 lost.append(i)
-            for name, cell in zip(made, (cleaned[0], cleaned[1], moved or answers), strict=True):
-                made[name].append(cell)
-        return made, lost
+            for name, cell in zip(new_columns, (cleaned[0], cleaned[1], moved or answers), strict=True):
+                new_columns[name].append(cell)
+        return new_columns, lost
 
 
 def _answers(value: Any, context: str) -> dict[str, list[Any]]:
     """Texts and starts, checked against the context."""
     if value is None:
         raise BadRow("no answers (a question that can't be answered has empty lists)")
-    if isinstance(value, list | tuple) and all(isinstance(one, dict) for one in value):
-        value = {key: [one.get(key) for one in value] for key in ("text", "answer_start")}
+    if isinstance(value, list | tuple) and all(isinstance(answer, dict) for answer in value):
+        value = {key: [answer.get(key) for answer in value] for key in ("text", "answer_start")}
     if not isinstance(value, dict) or not {"text", "answer_start"} <= value.keys():
         raise BadRow("answers without text and answer_start")
     texts, starts = value["text"], value["answer_start"]
@@ -87,18 +87,18 @@ def _moved(answers: dict[str, list[Any]], before: str, after: str, cleaned: list
         return answers
     starts = []
     for text, new, start in zip(answers["text"], cleaned, answers["answer_start"], strict=True):
-        old_places, new_places = _occurrences(before, text), _occurrences(after, new)
-        if len(old_places) != len(new_places):
+        old_starts, new_starts = _occurrences(before, text), _occurrences(after, new)
+        if len(old_starts) != len(new_starts):
             return None
-        starts.append(new_places[old_places.index(start)])
+        starts.append(new_starts[old_starts.index(start)])
     return {"text": cleaned, "answer_start": starts}
 
 
 def _occurrences(context: str, text: str) -> list[int]:
     """Every place where a text stands, overlaps included."""
-    found: list[int] = []
-    place = context.find(text) if text else -1
-    while place >= 0:
-        found.append(place)
-        place = context.find(text, place + 1)
-    return found
+    starts: list[int] = []
+    start = context.find(text) if text else -1
+    while start >= 0:
+        starts.append(start)
+        start = context.find(text, start + 1)
+    return starts

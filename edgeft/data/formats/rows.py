@@ -15,7 +15,7 @@ import numpy.typing as npt
 from edgeft.data.clean import checks
 from edgeft.data.formats import BadRow, Columns, Kind
 from edgeft.data.formats.base import is_unicode, label_name, need
-from edgeft.data.read.table import Table, located, where
+from edgeft.data.read.table import Table, describe_locations, where
 from edgeft.data.split import slicing
 from edgeft.data.split.slicing import Slices
 from edgeft.recipe import DataConfig
@@ -67,15 +67,15 @@ class Rows:
 
     def pick(self, indices: Indices) -> Rows:
         """The rows at these places, in this order."""
-        places = np.asarray(indices, dtype=np.int64)
-        listed = places.tolist()
+        positions = np.asarray(indices, dtype=np.int64)
+        listed = positions.tolist()
         return dataclasses.replace(
             self,
             columns={name: [cells[i] for i in listed] for name, cells in self.columns.items()},
-            rows=self.rows[places],
-            file=self.file[places],
+            rows=self.rows[positions],
+            file=self.file[positions],
             groups=None if self.groups is None else [self.groups[i] for i in listed],
-            times=None if self.times is None else self.times[places],
+            times=None if self.times is None else self.times[positions],
             slices={name: [values[i] for i in listed] for name, values in self.slices.items()},
         )
 
@@ -93,10 +93,10 @@ class Rows:
         """The rows at these places as words, with their files where there are several."""
         if len(self.files) == 1:
             return where(self.rows[np.asarray(indices, dtype=np.int64)].tolist())
-        return located(map(self.at, indices))
+        return describe_locations(map(self.at, indices))
 
 
-def joined(parts: Sequence[Rows]) -> Rows:
+def join_rows(parts: Sequence[Rows]) -> Rows:
     """The rows of several files as one, in this order.
 
     Raises:
@@ -114,18 +114,18 @@ def joined(parts: Sequence[Rows]) -> Rows:
         file=np.concatenate([np.full(len(part), i, dtype=np.int32) for i, part in enumerate(parts)]),
         groups=None if first.groups is None else [group for part in parts for group in part.groups or ()],
         times=None if first.times is None else np.concatenate([part.times for part in parts if part.times is not None]),
-        skipped=all_skipped(parts),
+        skipped=join_skipped(parts),
         slices={name: [value for part in parts for value in part.slices[name]] for name in first.slices},
     )
 
 
-def all_skipped(parts: Iterable[Rows]) -> dict[str, list[tuple[str, int]]]:
+def join_skipped(parts: Iterable[Rows]) -> dict[str, list[tuple[str, int]]]:
     """Problem to the rows that were left out because of it, of all parts, as (file, row)."""
-    found: dict[str, list[tuple[str, int]]] = {}
+    rows_of: dict[str, list[tuple[str, int]]] = {}
     for part in parts:
-        for problem, places in part.skipped.items():
-            found.setdefault(problem, []).extend(places)
-    return found
+        for problem, skipped_rows in part.skipped.items():
+            rows_of.setdefault(problem, []).extend(skipped_rows)
+    return rows_of
 
 
 # ------------------------------------------------------------------------------------------------------- from a table
@@ -191,19 +191,21 @@ class Problems:
 
     def refuse(self) -> None:
         """Raise where there are any."""
-        said = [f"{self._said[what]} in {self._table.where(found)}" for what, found in self._indices.items()]
-        more = [f"and {len(said) - MAX_PROBLEMS} more kinds of problems"] if len(said) > MAX_PROBLEMS else []
-        checks.refuse(self._table.name, said[:MAX_PROBLEMS] + more)
+        lines = [f"{self._said[what]} in {self._table.where(indices)}" for what, indices in self._indices.items()]
+        more = [f"and {len(lines) - MAX_PROBLEMS} more kinds of problems"] if len(lines) > MAX_PROBLEMS else []
+        checks.refuse(self._table.name, lines[:MAX_PROBLEMS] + more)
 
     def indices(self) -> set[int]:
         """The rows that have any."""
-        return {index for found in self._indices.values() for index in found}
+        return {index for indices in self._indices.values() for index in indices}
 
     def skipped(self) -> dict[str, list[tuple[str, int]]]:
         """Problem to its rows as (file, row), with what the reader left out."""
         table = self._table
-        found = {problem: [(table.name, row) for row in rows] for problem, rows in table.skipped.items()}
-        return found | {what: [(table.name, table.rows[i]) for i in rows] for what, rows in self._indices.items()}
+        skipped_rows = {problem: [(table.name, row) for row in rows] for problem, rows in table.skipped.items()}
+        return skipped_rows | {
+            what: [(table.name, table.rows[i]) for i in rows] for what, rows in self._indices.items()
+        }
 
 
 def check(table: Table, kind: Kind, config: DataConfig) -> Rows:
@@ -213,18 +215,20 @@ def check(table: Table, kind: Kind, config: DataConfig) -> Rows:
         DataError: what is wrong, with row numbers, all kinds of problems at once; where `skip_bad_rows` is on, only
             what no single row is to blame for.
     """
-    checks.not_empty(table.name, len(table.rows))
+    checks.check_not_empty(table.name, len(table.rows))
     problems = Problems(table)
     sources = [table.columns[column] for column in kind.sources().values()]
-    made = _each(zip(*sources, strict=True), lambda values: kind.parse(*values), problems)
-    groups = _each(table.columns[config.group_column], _group, problems) if config.group_column else None
-    times = _each(table.columns[config.time_column], moment, problems) if config.time_column else None
-    slices = {name: _each(table.columns[name], slicing.reader(name), problems) for name in slicing.columns_of(config)}
+    parsed = _convert_cells(zip(*sources, strict=True), lambda values: kind.parse(*values), problems)
+    groups = _convert_cells(table.columns[config.group_column], _group, problems) if config.group_column else None
+    times = _convert_cells(table.columns[config.time_column], moment, problems) if config.time_column else None
+    slices = {
+        name: _convert_cells(table.columns[name], slicing.reader(name), problems) for name in slicing.columns_of(config)
+    }
     if not config.skip_bad_rows:
         problems.refuse()
     bad = problems.indices()
     good = [index for index in range(len(table.rows)) if index not in bad]
-    cells = zip(*(made[i] for i in good), strict=True) if good else ([] for _ in kind.types)
+    cells = zip(*(parsed[i] for i in good), strict=True) if good else ([] for _ in kind.types)
     return Rows(
         kind=kind,
         columns={name: list(column) for name, column in zip(kind.types, cells, strict=True)},
@@ -239,16 +243,16 @@ def check(table: Table, kind: Kind, config: DataConfig) -> Rows:
     )
 
 
-def _each(values: Iterable[Any], convert: Callable[[Any], Any], problems: Problems) -> list[Any]:
+def _convert_cells(values: Iterable[Any], convert: Callable[[Any], Any], problems: Problems) -> list[Any]:
     """Every value converted, None where that can't be."""
-    found: list[Any] = []
+    converted: list[Any] = []
     for index, value in enumerate(values):
         try:
-            found.append(convert(value))
+            converted.append(convert(value))
         except BadRow as error:
             problems.add(error, index)
-            found.append(None)
-    return found
+            converted.append(None)
+    return converted
 
 
 def _dates(table: Table, times: list[tuple[float, bool]]) -> bool:

@@ -67,9 +67,9 @@ class Tokens(Kind):
         tokens: list[list[str]] = []
         tags: list[list[str]] = []
         for row, of_row in zip(columns["tokens"], columns["tags"], strict=True):
-            made = _cleaned(row, of_row, clean)
-            tokens.append(made[0])
-            tags.append(made[1])
+            cleaned_row = _cleaned(row, of_row, clean)
+            tokens.append(cleaned_row[0])
+            tags.append(cleaned_row[1])
         return {"tokens": tokens, "tags": tags}, [i for i, row in enumerate(tokens) if not row]
 
 
@@ -79,16 +79,16 @@ def _cleaned(tokens: list[str], tags: list[str], clean: Cleaner) -> tuple[list[s
     Where a step works on one token at a time, so do we. Where it took several together (a phone number with spaces),
     what stands for them has the tag of the first.
     """
-    whole = clean(" ".join(tokens))
+    joined = clean(" ".join(tokens))
     alone = [clean(token) for token in tokens]
-    kept = [i for i, token in enumerate(alone) if token.strip()]
-    tokens, tags, words = [alone[i] for i in kept], [tags[i] for i in kept], whole.split()
+    kept_tokens = [i for i, token in enumerate(alone) if token.strip()]
+    tokens, tags, words = [alone[i] for i in kept_tokens], [tags[i] for i in kept_tokens], joined.split()
     if " ".join(tokens).split() == words or not tokens:
         return tokens, tags
-    found = list[str]()
+    pieces = list[str]()
     for change, i, _, a, b in SequenceMatcher(None, tokens, words, autojunk=False).get_opcodes():
-        found += tags[i : i + b - a] if change == "equal" else [tags[min(i, len(tags) - 1)]] * (b - a)
-    return words, found
+        pieces += tags[i : i + b - a] if change == "equal" else [tags[min(i, len(tags) - 1)]] * (b - a)
+    return words, pieces
 
 
 def _token_problem(value: Any) -> str | None:
@@ -110,16 +110,16 @@ class Spans(Tokens):
     def parse(self, *values: Any) -> tuple[Any, ...]:
         text, value = values
         need(text_problem(text))
-        found = structure(value, "spans", self.limits)
-        if found is None:
+        spans = structure(value, "spans", self.limits)
+        if spans is None:
             raise BadRow("no spans (a text without any has an empty list)")
-        if not isinstance(found, list | tuple):
-            raise BadRow(f"spans of type {type(found).__name__} instead of a list")
-        spans = sorted(_span(span, len(text)) for span in found)
-        for (_, end, _), (start, _, _) in pairwise(spans):
+        if not isinstance(spans, list | tuple):
+            raise BadRow(f"spans of type {type(spans).__name__} instead of a list")
+        ordered = sorted(_span(span, len(text)) for span in spans)
+        for (_, end, _), (start, _, _) in pairwise(ordered):
             if start < end:
                 raise BadRow("spans that overlap")
-        return tagged(text, spans)
+        return tag_tokens(text, ordered)
 
 
 def _span(span: Any, length: int) -> tuple[int, int, str]:
@@ -127,13 +127,13 @@ def _span(span: Any, length: int) -> tuple[int, int, str]:
         raise BadRow("a span without start, end and label")
     start, end = span["start"], span["end"]
     need(label_problem(span["label"], "span label"))
-    places = all(isinstance(place, int) and not isinstance(place, bool) for place in (start, end))
-    if not places or not 0 <= start < end <= length:
+    has_offsets = all(isinstance(offset, int) and not isinstance(offset, bool) for offset in (start, end))
+    if not has_offsets or not 0 <= start < end <= length:
         raise BadRow(f"a span outside its text ({start} to {end} of {length} characters)")
     return start, end, label_name(span["label"]) or ""
 
 
-def tagged(text: str, spans: Sequence[tuple[int, int, str]]) -> tuple[list[str], list[str]]:
+def tag_tokens(text: str, spans: Sequence[tuple[int, int, str]]) -> tuple[list[str], list[str]]:
     """Tokens and BIO tags of a text; a token never crosses the border of a span.
 
     Args:
@@ -142,13 +142,13 @@ def tagged(text: str, spans: Sequence[tuple[int, int, str]]) -> tuple[list[str],
     """
     tokens: list[str] = []
     tags: list[str] = []
-    place = 0
+    position = 0
     for start, end, label in [*spans, (len(text), len(text), "")]:
-        outside, inside = WORD.findall(text[place:start]), WORD.findall(text[start:end])
+        outside, inside = WORD.findall(text[position:start]), WORD.findall(text[start:end])
         tokens += outside + inside
         tags += [OUTSIDE] * len(outside)
         tags += [f"{'I' if i else 'B'}-{label}" for i in range(len(inside))]
-        place = end
+        position = end
     if not tokens:
         raise BadRow("a text without words")
     return tokens, tags

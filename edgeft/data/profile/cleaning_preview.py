@@ -14,12 +14,12 @@ AROUND = 200  # characters shown after the first difference
 LEAD = 40  # and before it
 
 
-def show(changes: Sequence[Mapping[str, Any]], wanted: int, console: Console) -> None:
+def show(changes: Sequence[Mapping[str, Any]], count: int, console: Console) -> None:
     """Print rows before and after cleaning.
 
     Args:
         changes: each with `file`, `row`, `steps`, `before` and `after`.
-        wanted: how many were asked for.
+        count: how many were asked for.
         console: where to print.
     """
     for change in changes:
@@ -29,7 +29,7 @@ def show(changes: Sequence[Mapping[str, Any]], wanted: int, console: Console) ->
         before, after = around(change["before"], change["after"])
         console.print(Text.assemble(("- ", "red"), before), soft_wrap=True)
         console.print(Text.assemble(("+ ", "green"), after), soft_wrap=True)
-    if len(changes) < wanted:
+    if len(changes) < count:
         words = "1 row changes" if len(changes) == 1 else f"{len(changes):,} rows change"
         console.print(Text(f"\n{words}, no more", style="dim"))
 
@@ -43,10 +43,10 @@ def around(before: str, after: str) -> tuple[Text, Text]:
     return _marked(before, first, len(before) - last), _marked(after, first, len(after) - last)
 
 
-def _same_end(one: str, two: str) -> int:
+def _same_end(first: str, second: str) -> int:
     """How many characters at their ends are equal."""
     shared = 0
-    for a, b in zip(reversed(one), reversed(two), strict=False):
+    for a, b in zip(reversed(first), reversed(second), strict=False):
         if a != b:
             break
         shared += 1

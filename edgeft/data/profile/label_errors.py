@@ -80,41 +80,45 @@ def label_errors(
     keys = _keys(texts, seed)
     order = np.lexsort((labels, keys))
     learnt = order[: _affordable(texts, labels, order, max_rows)]
-    found = Suspects(np.zeros(len(texts)), np.zeros(len(texts), bool), labels.copy(), np.zeros(len(texts), bool))
+    suspects = Suspects(np.zeros(len(texts)), np.zeros(len(texts), bool), labels.copy(), np.zeros(len(texts), bool))
     names = _learnable(keys[learnt], labels[learnt])
     if len(names) < 2:
-        return found
+        return suspects
     rest = order[:0] if sample_only else order[len(learnt) :]
     learnt, rest = (rows[np.isin(labels[rows], names)] for rows in (learnt, rest))
     judged = np.concatenate((learnt, rest))
-    given = np.searchsorted(names, labels[judged])
-    folds = _folds(keys[judged], given, _how_many_folds(len(names)))
-    probabilities = _out_of_fold([texts[i] for i in judged], given, folds, len(learnt), seed)
-    scores, believed = confident(probabilities, given)
-    believed = np.where(scores >= SURE, believed, given)
-    found.scores[judged], found.suspicious[judged], found.suggested[judged] = scores, believed != given, names[believed]
-    found.judged[judged] = True
-    return found
+    labels_judged = np.searchsorted(names, labels[judged])
+    folds = _folds(keys[judged], labels_judged, _how_many_folds(len(names)))
+    probabilities = _out_of_fold([texts[i] for i in judged], labels_judged, folds, len(learnt), seed)
+    scores, believed = confident_learning(probabilities, labels_judged)
+    believed = np.where(scores >= SURE, believed, labels_judged)
+    suspects.scores[judged], suspects.suspicious[judged], suspects.suggested[judged] = (
+        scores,
+        believed != labels_judged,
+        names[believed],
+    )
+    suspects.judged[judged] = True
+    return suspects
 
 
-def confident(probabilities: Floats, given: Labels) -> tuple[Floats, Labels]:
+def confident_learning(probabilities: Floats, labels: Labels) -> tuple[Floats, Labels]:
     """The score of each row and the label confidently believed.
 
     Args:
         probabilities: (n, L), out of fold.
-        given: (n,) from 0 to L - 1, each label at least once.
+        labels: (n,) from 0 to L - 1, each label at least once.
 
     Returns:
         Scores, (n,), and labels, (n,), the given one where no other is confidently believed.
     """
-    rows = np.arange(len(given))
-    own = probabilities[rows, given]
-    thresholds = np.bincount(given, weights=own) / np.bincount(given)  # (L,) mean self-confidence
+    rows = np.arange(len(labels))
+    own_probability = probabilities[rows, labels]
+    thresholds = np.bincount(labels, weights=own_probability) / np.bincount(labels)  # (L,) mean self-confidence
     others = probabilities.copy()
-    others[rows, given] = -1.0
-    scores = (1 + others.max(axis=1) - own) / 2
-    others[(others < thresholds) | (others <= own[:, None])] = -1.0
-    return scores, np.where(others.max(axis=1) >= 0, others.argmax(axis=1), given)
+    others[rows, labels] = -1.0
+    scores = (1 + others.max(axis=1) - own_probability) / 2
+    others[(others < thresholds) | (others <= own_probability[:, None])] = -1.0
+    return scores, np.where(others.max(axis=1) >= 0, others.argmax(axis=1), labels)
 
 
 # ------------------------------------------------------------------------------------------- what is learnt from, where
@@ -146,11 +150,11 @@ def _how_many_folds(labels: int) -> int:
     return FOLDS if labels == 2 else max(FEWEST_FOLDS, min(FOLDS, FITS // labels))
 
 
-def _folds(keys: Keys, given: Labels, folds: int) -> Labels:
+def _folds(keys: Keys, labels: Labels, folds: int) -> Labels:
     """The fold of each row, (n,): the texts of each label are dealt in turn, sorted by key; equal texts together."""
-    order = np.lexsort((given, keys))
+    order = np.lexsort((labels, keys))
     different, first, text = np.unique(keys[order], return_index=True, return_inverse=True)
-    label = given[order][first]  # of each different text: its smallest
+    label = labels[order][first]  # of each different text: its smallest
     by_label = np.argsort(label, kind="stable")
     begins = np.searchsorted(label[by_label], label[by_label])
     dealt = np.empty(len(different), dtype=np.int64)
@@ -172,8 +176,8 @@ def _ends(text: str) -> str:
 def _words(text: str) -> list[str]:
     """Words and punctuation, pairs of neighbours, and pairs with one between them."""
     words = TOKEN.findall(_ends(text))
-    pairs = [f"{one} {two}" for one, two in pairwise(words)]
-    return words + pairs + [f"{one} _ {two}" for one, two in zip(words, words[2:], strict=False)]
+    pairs = [f"{first} {second}" for first, second in pairwise(words)]
+    return words + pairs + [f"{first} _ {second}" for first, second in zip(words, words[2:], strict=False)]
 
 
 def _vectorizer(labels: int) -> Any:
@@ -191,29 +195,29 @@ def _vectorizer(labels: int) -> Any:
     return pipeline.make_union(tfidf(BITS, analyzer=_words), characters)
 
 
-def _out_of_fold(texts: list[str], given: Labels, folds: Labels, learnt: int, seed: int) -> Floats:
+def _out_of_fold(texts: list[str], labels: Labels, folds: Labels, learnt: int, seed: int) -> Floats:
     """Probabilities of each row by a model of the other folds, (n, L).
 
     Args:
         texts: (n,) those to learn from first.
-        given: (n,) labels from 0 to L - 1.
+        labels: (n,) labels from 0 to L - 1.
         folds: (n,).
         learnt: how many to learn from.
         seed: of the solver.
     """
-    labels = int(given.max()) + 1
-    vectorizer = _vectorizer(labels)
+    n_labels = int(labels.max()) + 1
+    vectorizer = _vectorizer(n_labels)
     features = vectorizer.fit_transform(texts[:learnt]).tocsr()
-    kept = _shared(features)
-    features = features[:, kept]
-    probabilities = np.empty((len(texts), labels))
+    shared = _shared(features)
+    features = features[:, shared]
+    probabilities = np.empty((len(texts), n_labels))
     for fold in range(int(folds.max()) + 1):
         train = np.flatnonzero(folds[:learnt] != fold)
-        model = _fit(features[train], given[train], labels, seed)
+        model = _fit(features[train], labels[train], n_labels, seed)
         inside = np.flatnonzero(folds[:learnt] == fold)
         probabilities[inside] = model(features[inside])
         for rows in _chunks(learnt + np.flatnonzero(folds[learnt:] == fold)):
-            probabilities[rows] = model(vectorizer.transform([texts[i] for i in rows])[:, kept])
+            probabilities[rows] = model(vectorizer.transform([texts[i] for i in rows])[:, shared])
     return probabilities
 
 
@@ -248,11 +252,11 @@ class _Model:
         return shares
 
 
-def _fit(features: Any, given: Labels, labels: int, seed: int) -> _Model:
+def _fit(features: Any, classes: Labels, labels: int, seed: int) -> _Model:
     """Fit each label against the others; of two labels one is the other turned round."""
     weights, biases = np.empty((labels, features.shape[1]), dtype=np.float32), np.empty(labels)
     for label in range(1 if labels == 2 else labels):
-        weights[label], biases[label] = _fit_one(features, given == label, seed)
+        weights[label], biases[label] = _fit_one(features, classes == label, seed)
     if labels == 2:
         weights[1], biases[1] = -weights[0], -biases[0]
     return _Model(weights, biases)

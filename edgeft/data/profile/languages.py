@@ -32,9 +32,9 @@ def languages(texts: Sequence[str], max_texts: int = 500) -> dict[str, float]:
     """
     sample = heapq.nsmallest(max_texts, texts, key=_hash)
     long = [text for text in sample if _letters(text) >= MIN_LETTERS]
-    told = _told(long) if long else []
-    shares = _shares(told) if told else {}
-    beside = {UNSURE: len(long) - len(told), SHORT: len(sample) - len(long)}
+    detected = _detect(long) if long else []
+    shares = _shares(detected) if detected else {}
+    beside = {UNSURE: len(long) - len(detected), SHORT: len(sample) - len(long)}
     return shares | {name: count / len(sample) for name, count in beside.items() if count}
 
 
@@ -46,7 +46,7 @@ def _letters(text: str) -> int:
     return sum(map(str.isalpha, text))
 
 
-def _told(texts: list[str]) -> list[str]:
+def _detect(texts: list[str]) -> list[str]:
     """The language of each text of which it can be told."""
     langid = require("py3langid.langid", "to tell languages")
     classify = langid.LanguageIdentifier.from_model_file(langid.MODEL_FILE, norm_probs=True).classify

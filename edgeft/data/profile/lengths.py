@@ -56,7 +56,7 @@ def measure(rows: Rows, counting: Counting) -> Document:
         `max_length`: the smallest usual step that cuts at most 2% of the first part; None where no step is enough.
     """
     chosen = sample(rows.inputs, SAMPLED)
-    texts = rows.kind.measured((rows.pick(chosen) if len(chosen) < len(rows) else rows).columns)
+    texts = rows.kind.texts_to_measure((rows.pick(chosen) if len(chosen) < len(rows) else rows).columns)
     with Bar(f"count {counting.unit}", len(chosen) * len(texts)) as bar:
         counted = {name: _count(of_part, counting, bar) for name, of_part in texts.items()}
     first = next(iter(counted.values()))
@@ -72,12 +72,12 @@ def measure(rows: Rows, counting: Counting) -> Document:
 
 
 def _count(texts: Sequence[str], counting: Counting, bar: Bar) -> Counts:
-    found = np.zeros(len(texts), dtype=np.int64)
+    counts = np.zeros(len(texts), dtype=np.int64)
     for start in range(0, len(texts), CHUNK):
         some = texts[start : start + CHUNK]
-        found[start : start + len(some)] = counting.count(some)
+        counts[start : start + len(some)] = counting.count(some)
         bar.advance(len(some))
-    return found
+    return counts
 
 
 def smallest(lengths: Counts, limit: int | None = None) -> int | None:
@@ -92,9 +92,9 @@ def smallest(lengths: Counts, limit: int | None = None) -> int | None:
 
 
 def _describe(lengths: Counts) -> Document:
-    found = {f"p{p}": float(np.percentile(lengths, p)) for p in PERCENTILES}
+    quantiles = {f"p{p}": float(np.percentile(lengths, p)) for p in PERCENTILES}
     return {
-        "percentiles": {"min": int(lengths.min()), **found, "max": int(lengths.max())},
+        "percentiles": {"min": int(lengths.min()), **quantiles, "max": int(lengths.max())},
         "cut": {str(step): float((lengths > step).mean()) for step in STEPS},
         "histogram": histogram(lengths),
     }

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from edgeft.data import prepare
-from edgeft.data.cited import MAX_CITED, Document, cited, one, pairs, sample
+from edgeft.data.cited import MAX_CITED, Document, cite_pairs, cite_row, cite_rows, sample
 from edgeft.data.clean import checks, clean, overlap
 from edgeft.data.clean.clean import Counts
 from edgeft.data.clean.overlap import Removed
@@ -61,24 +61,24 @@ def profile(config: DataConfig, counting: Counting | None = None, judged: int = 
         _refuse_empty(read)
     with _timed("clean", seconds):
         cleaned, done = _cleaned(read, config)
-    found: Document = {"schema_version": SCHEMA_VERSION} | _head(read, config) | {"cleaning": done}
-    for name, look in _looks(cleaned, config, counting or Counting(), judged, notes).items():
+    document: Document = {"schema_version": SCHEMA_VERSION} | _head(read, config) | {"cleaning": done}
+    for name, look in _inspect(cleaned, config, counting or Counting(), judged, notes).items():
         with _timed(name, seconds):
-            found |= look()
-    found["notes"] = list(dict.fromkeys(notes))
-    found["todo"] = recommendations.things(found, config)
-    found["seconds"] = seconds
-    return found
+            document |= look()
+    document["notes"] = list(dict.fromkeys(notes))
+    document["todo"] = recommendations.recommend(document, config)
+    document["seconds"] = seconds
+    return document
 
 
-def _looks(
+def _inspect(
     cleaned: dict[str, Rows], config: DataConfig, counting: Counting, judged: int, notes: Notes
 ) -> dict[str, Callable[[], Document]]:
     """What to look at, by the name of the time that it takes; each gives parts of the document."""
     region = config.anonymise_region
     named, unlisted = targets.shown(cleaned, scan.findable(region, notes), region)
-    everything, judged = rows.joined(list(named.values())), 0 if unlisted else judged
-    instead = checks.numbers_as_classes(rows.joined(list(cleaned.values())))
+    everything, judged = rows.join_rows(list(named.values())), 0 if unlisted else judged
+    instead = checks.numbers_as_classes(rows.join_rows(list(cleaned.values())))
     return {
         "targets": lambda: {"targets": targets.describe(everything, unlisted), "numbers_instead": instead},
         "lengths": lambda: {"lengths": lengths.measure(everything, counting)},
@@ -95,13 +95,13 @@ def _looks(
 def _cleaned(read: dict[str, Rows], config: DataConfig) -> tuple[dict[str, Rows], Document]:
     """The rows as cleaning leaves them, and what it did."""
     counts, removed, steps = Counts(), Removed(), clean.cleaning_of(config)
-    made = {name: clean.clean_texts(part, steps, counts, removed) for name, part in read.items()}
-    _refuse_empty(made)
-    return made, {
+    cleaned_rows = {name: clean.clean_texts(part, steps, counts, removed) for name, part in read.items()}
+    _refuse_empty(cleaned_rows)
+    return cleaned_rows, {
         "steps": list(config.clean or ()),
         "changed": dict(counts.changed),
         "replaced": dict(counts.personal),
-        "emptied": [one(at) for at in removed.row],
+        "emptied": [cite_row(at) for at in removed.row],
     }
 
 
@@ -112,7 +112,7 @@ def _head(read: dict[str, Rows], config: DataConfig) -> Document:
         "kind": kind.name,
         "source": sources.source_name(config),
         "columns": kind.sources(),
-        "rows": _counted(read),
+        "rows": _count_rows(read),
     }
 
 
@@ -135,39 +135,39 @@ def _or_note(notes: Notes, look: Callable[[], Document]) -> Document:
 def _refuse_empty(read: dict[str, Rows]) -> None:
     for part in read.values():
         if not len(part):
-            why = [f"{problem} ({len(found):,} rows)" for problem, found in part.skipped.items()]
+            why = [f"{problem} ({len(skipped_rows):,} rows)" for problem, skipped_rows in part.skipped.items()]
             checks.fail(part.name, ["no row can be used", *why[:MAX_REASONS]])
 
 
 # ---------------------------------------------------------------------------------------------------------------- rows
 
 
-def _counted(read: dict[str, Rows]) -> Document:
+def _count_rows(read: dict[str, Rows]) -> Document:
     """Rows of every file, and those that can't be used by reason."""
     files = [
-        {"field": field, "file": name, "rows": int((part.file == place).sum())}
+        {"field": field, "file": name, "rows": int((part.file == index).sum())}
         for field, part in read.items()
-        for place, name in enumerate(part.files)
+        for index, name in enumerate(part.files)
     ]
-    skipped = rows.all_skipped(read.values())
+    skipped = rows.join_skipped(read.values())
     return {
         "total": sum(map(len, read.values())),
         "files": files,
         "skipped": {
-            problem: {"count": len(places), "rows": [one(at) for at in places[:MAX_CITED]]}
-            for problem, places in skipped.items()
+            problem: {"count": len(skipped_rows), "rows": [cite_row(at) for at in skipped_rows[:MAX_CITED]]}
+            for problem, skipped_rows in skipped.items()
         },
     }
 
 
-def _repeats(given: Rows) -> Document:
+def _repeats(rows: Rows) -> Document:
     """Rows that repeat an earlier one, and inputs with several answers."""
-    places, first = overlap.duplicates(given)
-    across = int((given.file[places] != given.file[first]).sum())
-    conflicting, inputs = overlap.conflicts(given)
+    indices, first = overlap.duplicates(rows)
+    across = int((rows.file[indices] != rows.file[first]).sum())
+    conflicting, inputs = overlap.conflicts(rows)
     return {
-        "duplicates": {**pairs(given, places, given, first), "across_files": across},
-        "conflicts": {"inputs": inputs, **cited(given, conflicting)},
+        "duplicates": {**cite_pairs(rows, indices, rows, first), "across_files": across},
+        "conflicts": {"inputs": inputs, **cite_rows(rows, conflicting)},
     }
 
 
@@ -179,7 +179,7 @@ def _splits(cleaned: dict[str, Rows], config: DataConfig, notes: Notes, listed: 
     name, count = cleaned["file"].name, len(cleaned["file"])
     try:
         usable = clean.drop_conflicts(cleaned["file"], config, Removed())
-        checks.some_left(name, len(usable), count, clean.all_conflict())
+        checks.check_some_left(name, len(usable), count, clean.conflicts_reason())
         parts = splits.divide(usable, cleaned.get("validation_file"), cleaned.get("test_file"), config)
     except DataError as error:
         return {"splits": {"refused": str(error)}, "leaks": {}, "near_duplicates": {}}
@@ -191,10 +191,10 @@ def _splits(cleaned: dict[str, Rows], config: DataConfig, notes: Notes, listed: 
         splits.check(parts, count, name)
     except DataError as error:
         refused = str(error)
-    return {"splits": _made(parts, refused, listed), "leaks": _leaks(parts), "near_duplicates": near}
+    return {"splits": _split_document(parts, refused, listed), "leaks": _leaks(parts), "near_duplicates": near}
 
 
-def _made(parts: Parts, refused: str | None, listed: bool) -> Document:
+def _split_document(parts: Parts, refused: str | None, listed: bool) -> Document:
     split = {"train": parts.train, "validation": parts.validation, "test": parts.test}
     counts = {name: _label_rows(part) for name, part in split.items()}
     labels = parts.labels if listed else []
@@ -212,7 +212,7 @@ def _label_rows(part: Rows) -> Counter[str]:
 
 def _leaks(parts: Parts) -> Document:
     """Rows of one split that also stand in another, by split."""
-    return {leak: found for leak in LEAKS if (found := _taken_out(parts.removed, LEAK + leak))["count"]}
+    return {leak: removals for leak in LEAKS if (removals := _document_removed(parts.removed, LEAK + leak))["count"]}
 
 
 def _near(parts: Parts, config: DataConfig) -> Document:
@@ -225,46 +225,48 @@ def _near(parts: Parts, config: DataConfig) -> Document:
     if "near_duplicates" in (config.clean or ()):
         parts.train, parts.validation = trial.train, trial.validation
     reasons = {within: f"near {LEAK}{within}" for within in counts} | {"train": clean.NEAR_DUPLICATE}
-    found = {within: _taken_out(trial.removed, reasons[within]) for within in counts}
-    return {"similarity": config.near_duplicate_similarity, "found": found}
+    removals = {within: _document_removed(trial.removed, reasons[within]) for within in counts}
+    return {"similarity": config.near_duplicate_similarity, "found": removals}
 
 
-def _taken_out(removed: Removed, reason: str) -> Document:
-    found: list[Document] = []
+def _document_removed(removed: Removed, reason: str) -> Document:
+    removals: list[Document] = []
     for why, at, because in zip(removed.reason, removed.row, removed.because, strict=True):
         if why == reason:
             twin = {"other_file": because[0], "other_row": because[1]} if because else {}
-            found.append(one(at) | twin)
-    return {"count": len(found), "rows": found[:MAX_CITED]}
+            removals.append(cite_row(at) | twin)
+    return {"count": len(removals), "rows": removals[:MAX_CITED]}
 
 
 # ------------------------------------------------------------------------------------------------- labels and languages
 
 
-def _label_errors(given: Rows, limit: int, seed: int) -> Document:
+def _label_errors(rows: Rows, limit: int, seed: int) -> Document:
     """Rows of one label each whose label the other rows speak against, the clearest first."""
-    if not given.kind.form.has_one_label or not limit:
+    if not rows.kind.form.has_one_label or not limit:
         return {}
     from edgeft.data.profile import label_errors  # scikit-learn takes a second
 
-    judged = given.pick(sample(given.inputs, limit))
+    judged = rows.pick(sample(rows.inputs, limit))
     names = checks.sort_labels(set(judged.columns["label"]))
-    ids = {name: place for place, name in enumerate(names)}
+    ids = {name: index for index, name in enumerate(names)}
     labels = np.array([ids[name] for name in judged.columns["label"]], dtype=np.int64)
     say(f"wrong labels: judging {len(judged):,} rows")
-    found = label_errors.label_errors(judged.inputs, labels, seed)
-    places = np.flatnonzero(found.suspicious)
-    places = places[np.argsort(-found.scores[places], kind="stable")]
-    kinds = [(names[labels[i]], names[found.suggested[i]]) for i in places.tolist()]
-    document = cited(judged, places)
-    for row, (own, other) in zip(document["rows"], kinds, strict=False):
-        row["given"], row["suggested"] = own, other
-    counted = [{"given": own, "suggested": other, "rows": n} for (own, other), n in Counter(kinds).most_common()]
-    return document | {"kinds": counted, "judged": len(judged), "of": len(given)}
+    errors = label_errors.label_errors(judged.inputs, labels, seed)
+    suspects = np.flatnonzero(errors.suspicious)
+    suspects = suspects[np.argsort(-errors.scores[suspects], kind="stable")]
+    kinds = [(names[labels[i]], names[errors.suggested[i]]) for i in suspects.tolist()]
+    document = cite_rows(judged, suspects)
+    for row, (own_kind, other) in zip(document["rows"], kinds, strict=False):
+        row["given"], row["suggested"] = own_kind, other
+    counted = [
+        {"given": own_kind, "suggested": other, "rows": n} for (own_kind, other), n in Counter(kinds).most_common()
+    ]
+    return document | {"kinds": counted, "judged": len(judged), "of": len(rows)}
 
 
-def _languages(given: Rows) -> Document:
+def _languages(rows: Rows) -> Document:
     from edgeft.data.profile import languages  # reads a model of a few megabytes
 
-    shares = languages.languages(given.inputs, max_texts=LANGUAGE_TEXTS)
-    return {"shares": shares, "texts": min(LANGUAGE_TEXTS, len(given)), "of": len(given)}
+    shares = languages.languages(rows.inputs, max_texts=LANGUAGE_TEXTS)
+    return {"shares": shares, "texts": min(LANGUAGE_TEXTS, len(rows)), "of": len(rows)}

@@ -63,25 +63,25 @@ class Finding:
 def findings(document: Document) -> list[Finding]:
     """Everything that is not as it should be, by kind."""
     refer = _referrer(document)
-    made = [
-        Finding(name=name, count=found["count"], where=where(found, refer))
-        for name, found in _counted(document)
-        if found["count"]
+    counted = [
+        Finding(name=name, count=finding["count"], where=where(finding, refer))
+        for name, finding in _counted(document)
+        if finding["count"]
     ]
-    return made + _wrong_labels(document.get("label_errors", {}), refer)
+    return counted + _wrong_labels(document.get("label_errors", {}), refer)
 
 
 def _counted(document: Document) -> Iterator[tuple[str, Document]]:
-    for problem, found in document["rows"]["skipped"].items():
-        yield f"can't be used: {visible(problem)}", found
+    for problem, skipped_rows in document["rows"]["skipped"].items():
+        yield f"can't be used: {visible(problem)}", skipped_rows
     yield "duplicates (text and answer)", document["duplicates"]
     yield "conflicts (one text, several answers)", document["conflicts"]
     yield from ((words, document["leaks"].get(leak, {"count": 0})) for leak, words in LEAKS.items())
     near = document["near_duplicates"].get("found", {})
     yield from ((words, near.get(within, {"count": 0})) for within, words in WITHIN.items())
     texts = document["texts"]
-    yield from ((f"{CLEANED}{step}", found) for step, found in texts["would_change"].items())
-    yield from ((f"personal data: {kind}", found) for kind, found in texts["personal"].items())
+    yield from ((f"{CLEANED}{step}", skipped_rows) for step, skipped_rows in texts["would_change"].items())
+    yield from ((f"personal data: {kind}", skipped_rows) for kind, skipped_rows in texts["personal"].items())
     yield from ((words, texts[key]) for key, words in ODD.items())
     yield from ((words, document["targets"][key]) for key, words in TARGETS.items() if key in document["targets"])
 
@@ -92,22 +92,22 @@ def _referrer(document: Document) -> Referrer:
     return lambda file, row: str(row) if file == first else f"{visible(PurePath(file).name)} {row}"
 
 
-def where(found: Document, refer: Referrer) -> str:
+def where(cited_rows: Document, refer: Referrer) -> str:
     """The first rows as words, runs of rows together, with their twins where they have any."""
-    runs = _runs(found["rows"], refer)[:SHOWN]
-    more = found["count"] - sum(count for count, _ in runs)
+    runs = _runs(cited_rows["rows"], refer)[:SHOWN]
+    more = cited_rows["count"] - sum(count for count, _ in runs)
     return ", ".join(words for _, words in runs) + (f" and {more:,} more" if more > 0 else "")
 
 
 def _runs(rows: Sequence[Document], refer: Referrer) -> list[tuple[int, str]]:
     """Rows that follow each other as one, as in "240–251 as 12–23": how many, and the words."""
-    made: list[tuple[int, str]] = []
+    runs: list[tuple[int, str]] = []
     start = 0
     for end in range(1, len(rows) + 1):
         if end == len(rows) or rows[end] != _following(rows[end - 1]):
-            made.append((end - start, _run(rows[start], rows[end - 1], refer)))
+            runs.append((end - start, _run(rows[start], rows[end - 1], refer)))
             start = end
-    return made
+    return runs
 
 
 def _following(row: Document) -> Document:
@@ -126,12 +126,12 @@ def _run(first: Document, last: Document, refer: Referrer) -> str:
 
 def _wrong_labels(errors: Document, refer: Referrer) -> list[Finding]:
     """One finding for each pair of a given and a suggested label, the most frequent first."""
-    made = []
+    lines = []
     for kind in errors.get("kinds", [])[:SHOWN]:
         rows = [row for row in errors["rows"] if (row["given"], row["suggested"]) == (kind["given"], kind["suggested"])]
         name = f"label {short(kind['given'])}, likely {short(kind['suggested'])}"
-        made.append(Finding(name=name, count=kind["rows"], where=where({"count": kind["rows"], "rows": rows}, refer)))
-    return made
+        lines.append(Finding(name=name, count=kind["rows"], where=where({"count": kind["rows"], "rows": rows}, refer)))
+    return lines
 
 
 def short(text: str, width: int = 28) -> str:
@@ -146,7 +146,7 @@ def short(text: str, width: int = 28) -> str:
 def samples(document: Document) -> list[str]:
     """What was measured on some of the rows only, or not at all."""
     measured = {"lengths": document["lengths"], "texts": document["texts"]}
-    said = [
+    lines = [
         f"{name}: {part['rows']:,} of {part['of']:,} rows, chosen by their content"
         for name, part in measured.items()
         if part["rows"] < part["of"]
@@ -154,8 +154,8 @@ def samples(document: Document) -> list[str]:
     errors = document.get("label_errors", {})
     if errors and errors["judged"] < errors["of"]:
         counts = f"{errors['judged']:,} of {errors['of']:,} rows"
-        said.append(f"wrong labels: {counts}, chosen by their content; --thorough judges more, and more surely")
-    return said + [f"not looked for: {note}" for note in document["notes"]]
+        lines.append(f"wrong labels: {counts}, chosen by their content; --thorough judges more, and more surely")
+    return lines + [f"not looked for: {note}" for note in document["notes"]]
 
 
 def counted_by(document: Document) -> str:
@@ -185,12 +185,12 @@ def cut(share: float) -> str:
 
 def pairs(targets: Document) -> list[tuple[str, str]]:
     """The plain figures of what is to be learnt, as name and words."""
-    made = []
+    lines = []
     for key, value in targets.items():
         if key in TARGETS or key in ("labels", "histogram", "entities"):
             continue
-        made.append((key.replace("_", " "), _words(key, value)))
-    return made
+        lines.append((key.replace("_", " "), _words(key, value)))
+    return lines
 
 
 def _words(key: str, value: Any) -> str:
@@ -206,7 +206,8 @@ def _words(key: str, value: Any) -> str:
 def label_rows(targets: Document) -> list[tuple[str, int, float]]:
     """Label or tag, its rows (tags: tokens) and its share."""
     return [
-        (name, found.get("tokens", found["rows"]), found["share"]) for name, found in targets.get("labels", {}).items()
+        (name, counts.get("tokens", counts["rows"]), counts["share"])
+        for name, counts in targets.get("labels", {}).items()
     ]
 
 
@@ -214,5 +215,5 @@ def most(items: Sequence[tuple[str, int, float]], count: int) -> tuple[Sequence[
     """The most frequent labels in their order, and how many are left out."""
     if len(items) <= count:
         return items, 0
-    kept = {name for name, _, _ in sorted(items, key=lambda item: -item[1])[:count]}
-    return [item for item in items if item[0] in kept], len(items) - count
+    names = {name for name, _, _ in sorted(items, key=lambda item: -item[1])[:count]}
+    return [item for item in items if item[0] in names], len(items) - count

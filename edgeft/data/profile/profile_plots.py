@@ -37,8 +37,8 @@ def lengths(name: str, document: Document) -> str:
             if low < int(step) < high:
                 axes.axvline(int(step), color=SECOND, linewidth=0.9, linestyle=(0, (4, 3)))
                 label = f"{step} cuts {profile_facts.cut(share)}"
-                place = {"xytext": (3, -2), "textcoords": "offset points", "va": "top", "fontsize": 7.5}
-                axes.annotate(label, (int(step), axes.get_ylim()[1]), color=MUTED, gid=plots.HALO, **place)
+                annotation = {"xytext": (3, -2), "textcoords": "offset points", "va": "top", "fontsize": 7.5}
+                axes.annotate(label, (int(step), axes.get_ylim()[1]), color=MUTED, gid=plots.HALO, **annotation)
 
     return plots.draw(5.4, 2.7, f"lengths-{name}", f"Lengths of {name}", paint)
 

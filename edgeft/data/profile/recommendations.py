@@ -29,11 +29,11 @@ REASONS = {
 Things = Iterator[Document]
 
 
-def things(found: Document, config: DataConfig) -> list[Document]:
+def recommend(profile: Document, config: DataConfig) -> list[Document]:
     """What to do, the most urgent first.
 
     Args:
-        found: what `profile` measured.
+        profile: what `profile` measured.
         config: options that are set already are not asked for again.
 
     Returns:
@@ -51,19 +51,19 @@ def things(found: Document, config: DataConfig) -> list[Document]:
         _sizes,
         _targets,
     ]
-    made = [thing for look in lookers for thing in look(found, config)]
-    return sorted(made, key=lambda thing: (MUST, SET, LOOK).index(thing["level"]))
+    recommendations = [thing for look in lookers for thing in look(profile, config)]
+    return sorted(recommendations, key=lambda thing: (MUST, SET, LOOK).index(thing["level"]))
 
 
-def is_fatal(made: list[Document]) -> bool:
+def is_fatal(recommendations: list[Document]) -> bool:
     """Whether there is something that the data stage refuses, and that no option mends."""
-    return any(thing["level"] == MUST and not thing["option"] for thing in made)
+    return any(thing["level"] == MUST and not thing["option"] for thing in recommendations)
 
 
-def settings(made: list[Document]) -> dict[str, Any]:
+def settings(recommendations: list[Document]) -> dict[str, Any]:
     """The options that a list of things wants to have set, as one mapping; cleaning steps as a list."""
     chosen: dict[str, Any] = {}
-    for thing in made:
+    for thing in recommendations:
         if thing["level"] == LOOK:
             continue
         if thing["option"] == "data.clean":
@@ -73,13 +73,13 @@ def settings(made: list[Document]) -> dict[str, Any]:
     return chosen
 
 
-def _thing(level: str, why: str, option: str | None = None, value: Any = None) -> Document:
+def _recommendation(level: str, why: str, option: str | None = None, value: Any = None) -> Document:
     return {"level": level, "option": option, "value": value, "why": why}
 
 
 def _clean(step: str, why: str, config: DataConfig) -> Things:
     if step not in (config.clean or ()):
-        yield _thing(SET, why, "data.clean", step)
+        yield _recommendation(SET, why, "data.clean", step)
 
 
 def rows(count: int, does: str = "", do: str = "") -> str:
@@ -91,48 +91,50 @@ def rows(count: int, does: str = "", do: str = "") -> str:
 # --------------------------------------------------------------------------------------------------------------- looks
 
 
-def _refusals(found: Document, config: DataConfig) -> Things:
-    skipped = sum(problem["count"] for problem in found["rows"]["skipped"].values())
+def _refusals(profile: Document, config: DataConfig) -> Things:
+    skipped = sum(problem["count"] for problem in profile["rows"]["skipped"].values())
     if skipped and not config.skip_bad_rows:
         why = f"{rows(skipped)} can't be used, and so the data stage refuses the file; mend them, or leave them out"
-        yield _thing(MUST, why, "data.skip_bad_rows", True)
-    if unlisted := found["targets"].get("unlisted_labels"):
-        yield _thing(MUST, _unlisted(found, unlisted))
-    elif found["splits"]["refused"]:
-        yield _thing(MUST, f"the data stage refuses these rows: {found['splits']['refused']}")
+        yield _recommendation(MUST, why, "data.skip_bad_rows", True)
+    if unlisted := profile["targets"].get("unlisted_labels"):
+        yield _recommendation(MUST, _unlisted(profile, unlisted))
+    elif profile["splits"]["refused"]:
+        yield _recommendation(MUST, f"the data stage refuses these rows: {profile['splits']['refused']}")
 
 
-def _unlisted(found: Document, count: int) -> str:
+def _unlisted(profile: Document, count: int) -> str:
     """What the column of so many labels looks like, and the option that mends it."""
-    what = f"{count:,} different labels in {rows(found['rows']['total'])}"
-    if instead := found.get("numbers_instead"):
+    what = f"{count:,} different labels in {rows(profile['rows']['total'])}"
+    if instead := profile.get("numbers_instead"):
         return f"{what}: they are numbers; {instead.partition('; ')[2]}"
-    role = list(found["columns"])[-1]
+    role = list(profile["columns"])[-1]
     return (
         f"{what}: the column looks like free text or an id, so they are not listed; let "
         f"{name_option(f'data.{role}_column')} name the column of the labels"
     )
 
 
-def _repeats(found: Document, config: DataConfig) -> Things:
-    if repeats := found["duplicates"]["count"]:
+def _repeats(profile: Document, config: DataConfig) -> Things:
+    if repeats := profile["duplicates"]["count"]:
         why = f"{rows(repeats, 'repeats', 'repeat')} an earlier one; repeats weigh more in training and in every figure"
         yield from _clean("duplicates", why, config)
-    if inputs := found["conflicts"]["inputs"]:
+    if inputs := profile["conflicts"]["inputs"]:
         texts = "1 text stands" if inputs == 1 else f"{inputs:,} texts stand"
-        why = f"{texts} there with different answers ({rows(found['conflicts']['count'])}); no model can give them all"
+        why = (
+            f"{texts} there with different answers ({rows(profile['conflicts']['count'])}); no model can give them all"
+        )
         yield from _clean("conflicts", why, config)
-    leaks = sum(leak["count"] for leak in found["leaks"].values())
+    leaks = sum(leak["count"] for leak in profile["leaks"].values())
     if leaks:
         why = (
             f"{rows(leaks, 'stands', 'stand')} in your own validation or test file as well; the data stage takes them "
             "out of training (the test wins), but find out how they got there"
         )
-        yield _thing(LOOK, why)
+        yield _recommendation(LOOK, why)
 
 
-def _near(found: Document, config: DataConfig) -> Things:
-    near = found["near_duplicates"].get("found", {})
+def _near(profile: Document, config: DataConfig) -> Things:
+    near = profile["near_duplicates"].get("found", {})
     across = sum(count["count"] for name, count in near.items() if name != "train")
     within = near.get("train", {}).get("count", 0)
     if across:
@@ -146,10 +148,10 @@ def _near(found: Document, config: DataConfig) -> Things:
         yield from _clean("near_duplicates", why, config)
 
 
-def _labels(found: Document, config: DataConfig) -> Things:
-    counts = found["splits"].get("labels", {})
+def _labels(profile: Document, config: DataConfig) -> Things:
+    counts = profile["splits"].get("labels", {})
     training = {label: count["train"] for label, count in counts.items()}
-    form = tasks.find_form(found["kind"])
+    form = tasks.find_form(profile["kind"])
     if (form.has_one_label or form.has_several_labels) and training:
         rarest = min(training, key=lambda label: training[label])
         if training[rarest] < FEW_OF_LABEL:
@@ -157,13 +159,13 @@ def _labels(found: Document, config: DataConfig) -> Things:
                 f"label {rarest!r} has {rows(training[rarest])} to learn from; rule of thumb: below {FEW_OF_LABEL} "
                 "results vary much from seed to seed. Add rows, or augment"
             )
-            yield _thing(LOOK, why)
-    imbalance = found["targets"].get("imbalance", 1.0)
+            yield _recommendation(LOOK, why)
+    imbalance = profile["targets"].get("imbalance", 1.0)
     if imbalance >= IMBALANCE and form.has_one_label and config.balance == "none":
         why = f"the most frequent label has {imbalance:.0f} times the rows of the rarest; judge by macro F1"
-        yield _thing(SET, why, "data.balance", "class_weights")
-    if (instead := found.get("numbers_instead")) and "unlisted_labels" not in found["targets"]:
-        yield _thing(LOOK, instead)
+        yield _recommendation(SET, why, "data.balance", "class_weights")
+    if (instead := profile.get("numbers_instead")) and "unlisted_labels" not in profile["targets"]:
+        yield _recommendation(LOOK, instead)
     absent = [
         f"{split} lacks {label!r}"
         for label, count in counts.items()
@@ -172,52 +174,56 @@ def _labels(found: Document, config: DataConfig) -> Things:
     ]
     if absent:
         more = f" and {len(absent) - 3} more" if len(absent) > 3 else ""
-        yield _thing(LOOK, f"{', '.join(absent[:3])}{more}: nothing will be measured of it")
+        yield _recommendation(LOOK, f"{', '.join(absent[:3])}{more}: nothing will be measured of it")
 
 
-def _suspects(found: Document, config: DataConfig) -> Things:
-    errors = found["label_errors"]
+def _suspects(profile: Document, config: DataConfig) -> Things:
+    errors = profile["label_errors"]
     if errors.get("count"):
         share = errors["count"] / max(1, errors["judged"])
         why = (
             f"{rows(errors['count'])} ({share:.1%}) with a label that the other rows speak against: wrong or just "
             "hard. Look at them and mend the file"
         )
-        yield _thing(LOOK, why)
+        yield _recommendation(LOOK, why)
 
 
-def _cleaning(found: Document, config: DataConfig) -> Things:
-    looked = found["texts"]["rows"]
-    for step, hit in found["texts"]["would_change"].items():
-        if step != "urls" or hit["count"] >= SHARE_OF_URLS * looked:
-            yield from _clean(step, f"{rows(hit['count'])} of {looked:,} with {REASONS[step]}", config)
-    changed = found["texts"]["would_change"]
+def _cleaning(profile: Document, config: DataConfig) -> Things:
+    rows_seen = profile["texts"]["rows"]
+    for step, hit in profile["texts"]["would_change"].items():
+        if step != "urls" or hit["count"] >= SHARE_OF_URLS * rows_seen:
+            yield from _clean(step, f"{rows(hit['count'])} of {rows_seen:,} with {REASONS[step]}", config)
+    changed = profile["texts"]["would_change"]
     if "html" in changed and "whitespace" not in changed:
         yield from _clean("whitespace", "where HTML tags were, white space stays behind", config)
-    if empty := found["texts"]["empty_after_cleaning"]["count"]:
-        yield _thing(LOOK, f"{rows(empty, 'has', 'have')} nothing left after cleaning, which takes them out")
+    if empty := profile["texts"]["empty_after_cleaning"]["count"]:
+        yield _recommendation(LOOK, f"{rows(empty, 'has', 'have')} nothing left after cleaning, which takes them out")
 
 
-def _personal(found: Document, config: DataConfig) -> Things:
-    personal = found["texts"]["personal"]
+def _personal(profile: Document, config: DataConfig) -> Things:
+    personal = profile["texts"]["personal"]
     if personal and not config.anonymise:
         kinds = ", ".join(f"{kind} in {rows(hit['count'])}" for kind, hit in personal.items())
-        yield _thing(SET, f"personal data: {kinds}; placeholders keep it out of the model", "data.anonymise", True)
+        yield _recommendation(
+            SET, f"personal data: {kinds}; placeholders keep it out of the model", "data.anonymise", True
+        )
 
 
-def _lengths(found: Document, config: DataConfig) -> Things:
-    measured = found["lengths"]
+def _lengths(profile: Document, config: DataConfig) -> Things:
+    measured = profile["lengths"]
     if measured["unit"] == WORDS:
-        yield _thing(LOOK, "no tokenizer counted the lengths; give --model to know what max_length cuts")
+        yield _recommendation(LOOK, "no tokenizer counted the lengths; give --model to know what max_length cuts")
         return
     name, part = next(iter(measured["parts"].items()))
     step, largest = measured["max_length"], measured["limit"] or STEPS[-1]
     if step is None:
         cut = part["cut"].get(str(largest))
         share = f" ({cut:.0%} of them)" if cut else ""
-        yield _thing(LOOK, f"many of the {name} are longer than {largest:,} tokens{share}; shorten or split them")
+        yield _recommendation(
+            LOOK, f"many of the {name} are longer than {largest:,} tokens{share}; shorten or split them"
+        )
         return
-    yield _thing(SET, _cut(part, step), "finetune.max_length", step)
+    yield _recommendation(SET, _cut(part, step), "finetune.max_length", step)
 
 
 def _cut(part: Document, step: int) -> str:
@@ -231,34 +237,34 @@ def _cut(part: Document, step: int) -> str:
     return f"{lost}{other}; 95% have up to {part['percentiles']['p95']:.0f} tokens"
 
 
-def _sizes(found: Document, config: DataConfig) -> Things:
-    test = found["splits"].get("rows", {}).get("test", 0)
+def _sizes(profile: Document, config: DataConfig) -> Things:
+    test = profile["splits"].get("rows", {}).get("test", 0)
     if 0 < test < FEW_TEST:
         points = 196 * math.sqrt(LIKELY * (1 - LIKELY) / test)
-        said = f"an accuracy of {LIKELY:.0%} is known to +-{points:.1f} points (95%)"
-        if not tasks.find_form(found["kind"]).has_one_label:
-            said = "figures will move by points from one such split to another"
-        yield _thing(LOOK, f"the test split has {rows(test)}: {said}")
-    languages = found["languages"].get("shares", {})
+        precision = f"an accuracy of {LIKELY:.0%} is known to +-{points:.1f} points (95%)"
+        if not tasks.find_form(profile["kind"]).has_one_label:
+            precision = "figures will move by points from one such split to another"
+        yield _recommendation(LOOK, f"the test split has {rows(test)}: {precision}")
+    languages = profile["languages"].get("shares", {})
     many = {name: share for name, share in languages.items() if share >= SECOND_LANGUAGE and len(name) == 2}
     if len(many) > 1:
-        said = ", ".join(f"{name} {share:.0%}" for name, share in many.items())
-        yield _thing(LOOK, f"several languages ({said}): take a multilingual model")
+        precision = ", ".join(f"{name} {share:.0%}" for name, share in many.items())
+        yield _recommendation(LOOK, f"several languages ({precision}): take a multilingual model")
     elif many and "en" not in many:
-        yield _thing(LOOK, f"the language is {next(iter(many))}: take a model that was trained on it")
+        yield _recommendation(LOOK, f"the language is {next(iter(many))}: take a model that was trained on it")
 
 
-def _targets(found: Document, config: DataConfig) -> Things:
-    said = {
+def _targets(profile: Document, config: DataConfig) -> Things:
+    reasons = {
         "outliers": ("has", "have", "a target far from the others"),
         "without_entity": ("has", "have", "no entity at all"),
         "not_ending_with_the_assistant": ("doesn't end", "don't end", "with the assistant's answer"),
         "odd_ratio": ("has", "have", "a target three times longer or shorter than usual, and may be misaligned"),
         "copies": ("has", "have", "a target that equals its source"),
     }
-    for key, (does, do, words) in said.items():
-        count = found["targets"].get(key, {}).get("count", 0)
-        if count and not (key == "without_entity" and count < found["rows"]["total"] / 2):
-            yield _thing(LOOK, f"{rows(count, does, do)} {words}")
-    if longer := found["texts"]["far_longer"]["count"]:
-        yield _thing(LOOK, f"{rows(longer, 'is', 'are')} far longer than the others")
+    for key, (does, do, words) in reasons.items():
+        count = profile["targets"].get(key, {}).get("count", 0)
+        if count and not (key == "without_entity" and count < profile["rows"]["total"] / 2):
+            yield _recommendation(LOOK, f"{rows(count, does, do)} {words}")
+    if longer := profile["texts"]["far_longer"]["count"]:
+        yield _recommendation(LOOK, f"{rows(longer, 'is', 'are')} far longer than the others")

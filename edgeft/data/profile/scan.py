@@ -13,7 +13,7 @@ from edgeft.cleaning.contacts import check_region
 from edgeft.cleaning.personal import KINDS, find
 from edgeft.cleaning.settle import Step
 from edgeft.cleaning.steps import STEPS, cleaner
-from edgeft.data.cited import Document, Places, cited, sample
+from edgeft.data.cited import Document, IndexArray, cite_rows, sample
 from edgeft.data.formats.rows import Rows
 from edgeft.data.read.table import BAR_ROWS
 from edgeft.errors import MissingExtraError
@@ -51,9 +51,9 @@ def scan(rows: Rows, region: str, notes: Notes) -> Document:
         for start in range(0, len(chosen), BAR_ROWS):
             some = chosen[start : start + BAR_ROWS]
             for index in some.tolist():
-                look.at(index)
+                look.add_row(index)
             bar.advance(len(some))
-    return {"rows": len(chosen), "of": len(rows)} | look.found()
+    return {"rows": len(chosen), "of": len(rows)} | look.as_document()
 
 
 class _Look:
@@ -74,7 +74,7 @@ class _Look:
         self.count = Counter[str]()
         self.empty: list[int] = []
 
-    def at(self, index: int) -> None:
+    def add_row(self, index: int) -> None:
         """Look at the texts of one row."""
         texts = self.rows.kind.texts_of(self.rows.columns, index)
         hit = [name for name, step in self.steps.items() if any(step(text) != text for text in texts)]
@@ -82,33 +82,35 @@ class _Look:
             self.changed[name].append(index)
         if hit and not all(self.repair(text).strip() for text in texts):
             self.empty.append(index)
-        found = Counter(item.kind for text in texts for item in find(text, self.kinds, self.region))
-        self.count.update(found)
-        for kind in found:
+        items = Counter(item.kind for text in texts for item in find(text, self.kinds, self.region))
+        self.count.update(items)
+        for kind in items:
             self.personal[kind].append(index)
 
-    def found(self) -> Document:
+    def as_document(self) -> Document:
         """All of it, steps and kinds in their own order."""
         rows, changed, personal = self.rows, self.changed, self.personal
         return {
-            "would_change": {name: cited(rows, changed[name]) for name in self.steps if changed[name]},
-            "empty_after_cleaning": cited(rows, self.empty),
+            "would_change": {name: cite_rows(rows, changed[name]) for name in self.steps if changed[name]},
+            "empty_after_cleaning": cite_rows(rows, self.empty),
             "personal": {
-                kind: {"pieces": self.count[kind], **cited(rows, personal[kind])} for kind in KINDS if personal[kind]
+                kind: {"pieces": self.count[kind], **cite_rows(rows, personal[kind])}
+                for kind in KINDS
+                if personal[kind]
             },
         }
 
 
 def _usable(notes: Notes) -> dict[str, Step]:
     """The steps whose packages are installed."""
-    found = {name: step for name, step in STEPS.items() if name not in CHOICES}
-    for name in tuple(found):
+    steps = {name: step for name, step in STEPS.items() if name not in CHOICES}
+    for name in tuple(steps):
         try:
             cleaner(Cleaning(steps=[name]))
         except MissingExtraError as error:
             notes.append(str(error))
-            del found[name]
-    return found
+            del steps[name]
+    return steps
 
 
 def findable(region: str, notes: Notes) -> Sequence[str]:
@@ -140,13 +142,13 @@ def odd(rows: Rows) -> Document:
             "p95": float(np.percentile(lengths, 95)),
             "max": int(lengths.max()),
         },
-        "one_word": cited(rows, single),
-        "far_shorter": cited(rows, _by(lengths, logs < first - fence)),
-        "far_longer": cited(rows, _by(-lengths, logs > third + fence)),
+        "one_word": cite_rows(rows, single),
+        "far_shorter": cite_rows(rows, _by(lengths, logs < first - fence)),
+        "far_longer": cite_rows(rows, _by(-lengths, logs > third + fence)),
     }
 
 
-def _by(key: Any, chosen: Any) -> Places:
+def _by(key: Any, chosen: Any) -> IndexArray:
     """The chosen places, the smallest key first."""
-    places = np.flatnonzero(chosen)
-    return places[np.argsort(key[places], kind="stable")]
+    indices = np.flatnonzero(chosen)
+    return indices[np.argsort(key[indices], kind="stable")]

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 import numpy as np
 
 from edgeft.cleaning import personal
-from edgeft.data.cited import Document, cited
+from edgeft.data.cited import Document, cite_rows
 from edgeft.data.clean import checks
 from edgeft.data.formats.rows import Rows
 from edgeft.data.formats.tags import OUTSIDE
@@ -60,35 +60,37 @@ def shown(read: dict[str, Rows], kinds: Collection[str], region: str) -> tuple[d
     of_part = [part.kind.labels_of(part.columns) or () for part in read.values()]
     names = dict.fromkeys(label for labels_of in of_part for of_row in labels_of for label in of_row)
     many = len(names) > max(checks.MANY_LABELS, sum(map(len, read.values())) / ROWS_OF_LABEL)
-    made = {name: f"label {number}" for number, name in enumerate(names)} if many else _short(names, kinds, region)
-    if any(name != short for name, short in made.items()):
-        read = {field: _renamed(part, made) for field, part in read.items()}
+    display_names = (
+        {name: f"label {number}" for number, name in enumerate(names)} if many else _short(names, kinds, region)
+    )
+    if any(name != short for name, short in display_names.items()):
+        read = {field: _replace_names(part, display_names) for field, part in read.items()}
     return read, len(names) if many else 0
 
 
 def _short(names: Iterable[str], kinds: Collection[str], region: str) -> dict[str, str]:
     """Each name as it may be shown; those that would become equal are numbered."""
-    made: dict[str, str] = {}
+    short_names: dict[str, str] = {}
     taken, often = set[str](), Counter[str]()
     for name in names:
-        whole = personal.anonymise(name, kinds, region)
-        short = whole if len(whole) <= checks.LONGEST_LABEL else whole[: checks.LONGEST_LABEL - 1] + "…"
-        own = short
-        while own in taken:
+        anonymised = personal.anonymise(name, kinds, region)
+        short = anonymised if len(anonymised) <= checks.LONGEST_LABEL else anonymised[: checks.LONGEST_LABEL - 1] + "…"
+        unnumbered = short
+        while unnumbered in taken:
             often[short] += 1
-            own = f"{short} ({often[short] + 1})"
-        taken.add(own)
-        made[name] = own
-    return made
+            unnumbered = f"{short} ({often[short] + 1})"
+        taken.add(unnumbered)
+        short_names[name] = unnumbered
+    return short_names
 
 
-def _renamed(rows: Rows, names: Mapping[str, str]) -> Rows:
+def _replace_names(rows: Rows, names: Mapping[str, str]) -> Rows:
     column = rows.kind.label_column
     if not column:
         return rows
     cells = rows.columns[column]
-    made = [names[cell] if isinstance(cell, str) else [names[name] for name in cell] for cell in cells]
-    return dataclasses.replace(rows, columns={**rows.columns, column: made})
+    cells_shown = [names[cell] if isinstance(cell, str) else [names[name] for name in cell] for cell in cells]
+    return dataclasses.replace(rows, columns={**rows.columns, column: cells_shown})
 
 
 def _shares(counts: Counter[str], total: int) -> dict[str, Document]:
@@ -104,12 +106,12 @@ def labels(rows: Rows) -> Document:
     """Rows of each label, their shares and `imbalance`; of several labels a row also how many it has."""
     of_row = [set(names) for names in rows.kind.labels_of(rows.columns) or ()]
     counts = Counter(name for names in of_row for name in names)
-    found: Document = {"labels": _shares(counts, len(rows)), "imbalance": _imbalance(counts)}
+    document: Document = {"labels": _shares(counts, len(rows)), "imbalance": _imbalance(counts)}
     if rows.kind.form.has_several_labels:
-        each = np.array([len(names) for names in of_row])
-        found["labels_per_row"] = {"mean": float(each.mean()), "max": int(each.max())}
-        found["without_label"] = cited(rows, np.flatnonzero(each == 0))
-    return found
+        labels_per_row = np.array([len(names) for names in of_row])
+        document["labels_per_row"] = {"mean": float(labels_per_row.mean()), "max": int(labels_per_row.max())}
+        document["without_label"] = cite_rows(rows, np.flatnonzero(labels_per_row == 0))
+    return document
 
 
 def tags(rows: Rows) -> Document:
@@ -128,7 +130,7 @@ def tags(rows: Rows) -> Document:
         },
         "entities": dict(sorted(entities.items())),
         "imbalance": _imbalance(entities if entities else inside),
-        "without_entity": cited(rows, outside),
+        "without_entity": cite_rows(rows, outside),
     }
 
 
@@ -160,19 +162,19 @@ def numbers(rows: Rows) -> Document:
         },
         "different": len(np.unique(values)),
         "histogram": histogram(values, 30),
-        "outliers": cited(rows, far) if third > first else cited(rows, []),
+        "outliers": cite_rows(rows, far) if third > first else cite_rows(rows, []),
     }
 
 
 def answers(rows: Rows) -> Document:
     """Share of questions with an answer, answers of each, their lengths, and questions of one context."""
-    of_row = [found["text"] for found in rows.columns["answers"]]
-    each = np.array([len(texts) for texts in of_row])
-    given = [text for texts in of_row for text in texts]
+    of_row = [cell["text"] for cell in rows.columns["answers"]]
+    answers_per_row = np.array([len(texts) for texts in of_row])
+    answer_texts = [text for texts in of_row for text in texts]
     return {
-        "answerable": {"rows": int((each > 0).sum()), "share": float((each > 0).mean())},
-        "answers_per_question": {"mean": float(each.mean()), "max": int(each.max())},
-        "answer_words": _percentiles(marks(given)),
+        "answerable": {"rows": int((answers_per_row > 0).sum()), "share": float((answers_per_row > 0).mean())},
+        "answers_per_question": {"mean": float(answers_per_row.mean()), "max": int(answers_per_row.max())},
+        "answer_words": _percentiles(marks(answer_texts)),
         "contexts": len(set(rows.columns["context"])),
     }
 
@@ -195,7 +197,7 @@ def chat(rows: Rows) -> Document:
         "with_system_message": {
             "share": sum(messages[0]["role"] == "system" for messages in of_row) / len(of_row),
         },
-        "not_ending_with_the_assistant": cited(rows, last),
+        "not_ending_with_the_assistant": cite_rows(rows, last),
     }
 
 
@@ -204,9 +206,9 @@ def pairs(rows: Rows) -> Document:
     first, second = (rows.columns[name] for name in rows.kind.text_columns)
     ratio = np.array(marks(second), dtype=np.float64) / np.maximum(1, marks(first))
     median = float(np.median(ratio))
-    found: Document = {"length_ratio": _percentiles(ratio.tolist())}
+    document: Document = {"length_ratio": _percentiles(ratio.tolist())}
     if rows.kind.target_follows_length:
         far = (ratio > median * FAR_RATIO) | (ratio * FAR_RATIO < median)
-        found["odd_ratio"] = cited(rows, np.flatnonzero(far))
+        document["odd_ratio"] = cite_rows(rows, np.flatnonzero(far))
     same = [i for i, (a, b) in enumerate(zip(first, second, strict=True)) if a.strip() == b.strip()]
-    return {**found, "copies": cited(rows, same)}
+    return {**document, "copies": cite_rows(rows, same)}

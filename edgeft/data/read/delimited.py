@@ -9,7 +9,7 @@ from typing import NoReturn
 from edgeft.data.clean import checks
 from edgeft.data.read.table import Reading, Table, where
 from edgeft.errors import DataError, EncodingError
-from edgeft.inputs.delimited import Record, long_fields, place, reader_of, sniff
+from edgeft.inputs.delimited import Record, describe_place, long_fields, reader_of, sniff
 from edgeft.inputs.limits import Limits
 from edgeft.inputs.opening import bad_byte, open_text, suffix
 from edgeft.progress import say
@@ -46,7 +46,7 @@ def _delimited_table(records: Iterator[Record], name: str, reading: Reading) -> 
     if header is None:
         checks.fail(name, ["the file is empty"])
     columns = reading.choose(header)
-    checks.columns_present(name, columns, header, reading.hint(header))
+    checks.check_columns(name, columns, header, reading.hint(header))
     picks = {column: header.index(column) for column in columns}
     table = Table(name, {column: [] for column in columns}, [], [])
     ragged: list[tuple[int, int, int]] = []
@@ -61,7 +61,7 @@ def _delimited_table(records: Iterator[Record], name: str, reading: Reading) -> 
     if reading.skip_bad and ragged:
         table.skipped[RAGGED] = [row for row, _, _ in ragged]
     else:
-        checks.ragged(name, ragged, len(header))
+        checks.check_field_counts(name, ragged, len(header))
     return table
 
 
@@ -80,9 +80,9 @@ def fail_at_bad_bytes(path: Path, name: str, records: Iterable[tuple[int, int, s
     """
     bad = [(row, line) for row, line, content in records if any("\udc80" <= mark <= "\udcff" for mark in content)]
     byte = bad_byte(path, name, limits)
-    at = ""
+    position = ""
     if bad:  # else in the first bytes, taken for a byte order mark
-        first = place(*bad[0]) if len(bad) == 1 or not bad[0][0] else where([row for row, _ in bad], bad[0][1])
-        at = f" in {first}"
+        first = describe_place(*bad[0]) if len(bad) == 1 or not bad[0][0] else where([row for row, _ in bad], bad[0][1])
+        position = f" in {first}"
     error = EncodingError if byte.encoding else DataError
-    raise error(f"{name}: the bytes are not UTF-8{at}; {byte.describe(limits)}")
+    raise error(f"{name}: the bytes are not UTF-8{position}; {byte.describe(limits)}")

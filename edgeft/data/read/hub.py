@@ -30,7 +30,7 @@ def read(spec: str, folder: Path | None, reading: Reading) -> Table:
     base, split = (spec, None) if folder == Path(spec) else without_split(spec)
     dataset = _one_split(_load(base, folder), spec, split)
     columns = reading.choose(dataset.column_names)
-    checks.columns_present(spec, columns, dataset.column_names, reading.hint(dataset.column_names))
+    checks.check_columns(spec, columns, dataset.column_names, reading.hint(dataset.column_names))
     values = {column: list(_values(dataset, column)) for column in columns}
     if reading.bar:
         reading.bar.advance(len(dataset))
@@ -60,15 +60,15 @@ def _one_split(loaded: Any, spec: str, split: str | None) -> Any:
             raise DataError(f"{spec}: the dataset has no splits; leave #{split} out")
         return loaded
     names = [str(name) for name in loaded]
-    wanted = split or ("train" if "train" in names or len(names) != 1 else names[0])
-    if wanted not in names:
+    chosen = split or ("train" if "train" in names or len(names) != 1 else names[0])
+    if chosen not in names:
         named = f"name one as {without_split(spec)[0]}#SPLIT"
-        raise DataError(f"{spec}: no split {wanted!r}; the splits are {', '.join(names)} ({named})")
-    others = [name for name in names if name != wanted]
+        raise DataError(f"{spec}: no split {chosen!r}; the splits are {', '.join(names)} ({named})")
+    others = [name for name in names if name != chosen]
     if others and not split:
         use = spell_option("data.test_file", f"{spec}#{others[-1]}")
-        say(f"data: {spec}: read {wanted}, not {', '.join(others)}; to use one: {use}")
-    return loaded[wanted]
+        say(f"data: {spec}: read {chosen}, not {', '.join(others)}; to use one: {use}")
+    return loaded[chosen]
 
 
 def _values(dataset: Any, column: str) -> Iterator[Any]:
@@ -80,7 +80,7 @@ def _values(dataset: Any, column: str) -> Iterator[Any]:
         if names:
             yield _name(names, value)
         elif inner and value is not None:
-            yield [_name(inner, one) for one in value]
+            yield [_name(inner, item) for item in value]
         else:
             yield value
 

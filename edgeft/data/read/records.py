@@ -79,7 +79,7 @@ def _json_table(lines: Iterator[tuple[int, int, str]], name: str, reading: Readi
         checks.fail(name, [", ".join(problems) + (f" and {more:,} more" if more else "")])
     if not table.rows:
         checks.fail(name, ["the file is empty" if not problems else "no row can be read"])
-    checks.columns_present(name, columns, list(keys), reading.hint(list(keys)))
+    checks.check_columns(name, columns, list(keys), reading.hint(list(keys)))
     return table
 
 
@@ -100,7 +100,7 @@ def read_parquet(path: Path, name: str, reading: Reading) -> Table:
     try:
         with parquet.ParquetFile(path) as file:
             columns = reading.choose(file.schema_arrow.names)
-            checks.columns_present(name, columns, file.schema_arrow.names, reading.hint(file.schema_arrow.names))
+            checks.check_columns(name, columns, file.schema_arrow.names, reading.hint(file.schema_arrow.names))
             batches = list(_batches(file, list(columns), name, reading.limits))
             content = arrow.Table.from_batches(batches, _schema_of(file.schema_arrow, columns, arrow))
     except MemoryError:  # Arrow's is an ArrowException as well

@@ -43,25 +43,25 @@ def specs(config: DataConfig) -> dict[str, list[str]]:
     Raises:
         DataError: a pattern that no file matches.
     """
-    found: dict[str, list[str]] = {}
+    specs_of: dict[str, list[str]] = {}
     for field in FILE_FIELDS:
         named = getattr(config, field)
-        given = [named] if isinstance(named, str) else list(named or ())
-        if named is not None and not (given and all(spec.strip() for spec in given)):
+        patterns = [named] if isinstance(named, str) else list(named or ())
+        if named is not None and not (patterns and all(spec.strip() for spec in patterns)):
             raise DataError(f"{name_option(f'data.{field}')}: no file is named")
-        if given:
-            found[field] = list(dict.fromkeys(spec for one in given for spec in _matches(one)))
-    return found
+        if patterns:
+            specs_of[field] = list(dict.fromkeys(spec for pattern in patterns for spec in _matches(pattern)))
+    return specs_of
 
 
 def _matches(spec: str) -> list[str]:
     """The files that a pattern matches, sorted; any other spec as it is."""
     if Path(spec).exists() or not glob.has_magic(spec):
         return [spec]
-    found = sorted(path for path in glob.glob(spec, recursive=True) if Path(path).is_file())  # noqa: PTH207 - any root
-    if not found:
+    paths = sorted(path for path in glob.glob(spec, recursive=True) if Path(path).is_file())  # noqa: PTH207 - any root
+    if not paths:
         raise DataError(f"{spec}: no file matches this pattern")
-    return found
+    return paths
 
 
 def local_files(config: DataConfig) -> dict[str, Path]:
@@ -74,13 +74,13 @@ def local_files(config: DataConfig) -> dict[str, Path]:
     if "file" not in named:
         option = name_option("data.file")
         raise DataError(f"{option} is not set: name a CSV, TSV, JSONL or Parquet file, a dataset, or demo:NAME")
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     for field, of_field in named.items():
         for number, spec in enumerate(of_field):
             path = local_path(spec)
             if path:
-                found[f"{field}.{number}" if number else field] = path
-    return found
+                files[f"{field}.{number}" if number else field] = path
+    return files
 
 
 def local_path(spec: str) -> Path | None:
@@ -158,7 +158,7 @@ def read_rows(config: DataConfig, field: str = "file", bar: Bar | None = None) -
     Raises:
         DataError: one line, with row numbers.
     """
-    found = []
+    parts = []
     for spec in specs(config)[field]:
         kinds: list[Kind] = []
         reading = Reading(
@@ -171,8 +171,8 @@ def read_rows(config: DataConfig, field: str = "file", bar: Bar | None = None) -
             limits=config.limits(),
         )
         table = read(spec, reading)
-        found.append(rows.check(table, kinds[-1], config))
-    return rows.joined(found)
+        parts.append(rows.check(table, kinds[-1], config))
+    return rows.join_rows(parts)
 
 
 def _chooser(config: DataConfig, kinds: list[Kind]) -> Chooser:
@@ -293,7 +293,7 @@ def _demo_file(spec: str) -> Path:
 
 def _read_demo(spec: str, reading: Reading) -> Table:
     columns = reading.choose(("text", "label"))
-    checks.columns_present(spec, columns, ("text", "label"))
+    checks.check_columns(spec, columns, ("text", "label"))
     everything = read_delimited(_demo_file(spec), spec, Reading(lambda _: ("text", "label", "source"), bar=reading.bar))
     keep = [index for index, source in enumerate(everything.columns["source"]) if source == "rotten_tomatoes"]
     texts = everything.columns["text"]

@@ -92,9 +92,9 @@ def where(rows: Sequence[int], first_line: int | None = None) -> str:
     return f"rows {some([str(row) for row in rows])}" + (f" (the first at line {first_line})" if first_line else "")
 
 
-def located(places: Iterable[tuple[str, int]]) -> str:
+def describe_locations(rows: Iterable[tuple[str, int]]) -> str:
     """Files with their row numbers as words, at most ten of them."""
-    return some([f"{file} row {row}" for file, row in places])
+    return some([f"{file} row {row}" for file, row in rows])
 
 
 def some(items: Sequence[str]) -> str:

@@ -41,11 +41,11 @@ def read(config: DataConfig) -> list[str]:
         config, task=PlainText.form.task, group_column=None, time_column=None, slice_columns=None
     )
     with Bar("read", None) as bar:
-        found = sources.read_rows(plain, FIELD, bar)
-    if not isinstance(found.kind, PlainText):
+        rows = sources.read_rows(plain, FIELD, bar)
+    if not isinstance(rows.kind, PlainText):
         option, column = name_option(f"data.{FIELD}"), name_option("data.text_column")
-        raise DataError(f"{option}: these are {found.kind.name} rows, not texts ({column})")
-    cleaned = map(cleaner(cleaning_of(config)), found.columns["text"])
+        raise DataError(f"{option}: these are {rows.kind.name} rows, not texts ({column})")
+    cleaned = map(cleaner(cleaning_of(config)), rows.columns["text"])
     return [text for text in cleaned if text.strip()]
 
 
@@ -56,7 +56,7 @@ def unknown(texts: list[str], known: list[str]) -> list[str]:
         texts: unlabelled.
         known: those of all splits.
     """
-    own = hashes(texts)
-    fresh = ~np.isin(own, hashes(known))
-    _, first = np.unique(own, return_index=True)
-    return [texts[place] for place in sorted(first[fresh[first]].tolist())]
+    text_hashes = hashes(texts)
+    fresh = ~np.isin(text_hashes, hashes(known))
+    _, first = np.unique(text_hashes, return_index=True)
+    return [texts[index] for index in sorted(first[fresh[first]].tolist())]

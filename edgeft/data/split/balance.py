@@ -42,7 +42,7 @@ def resample(rows: Rows, balance: str) -> Rows:
     of_label: dict[str, list[int]] = {}
     for index in by_choice(rows).tolist():
         of_label.setdefault(rows.columns["label"][index], []).append(index)
-    sizes = [len(places) for places in of_label.values()]
-    wanted = max(sizes) if balance == "oversample" else min(sizes)
-    chosen = [np.resize(np.array(places, dtype=np.int64), wanted) for places in of_label.values()]
+    sizes = [len(indices) for indices in of_label.values()]
+    target_size = max(sizes) if balance == "oversample" else min(sizes)
+    chosen = [np.resize(np.array(indices, dtype=np.int64), target_size) for indices in of_label.values()]
     return rows.pick(np.sort(np.concatenate(chosen), kind="stable"))

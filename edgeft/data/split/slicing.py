@@ -54,7 +54,7 @@ def reader(column: str) -> Callable[[Any], str | None]:
     return read
 
 
-def anonymised(slices: Slices, cleaning: Cleaning) -> Slices:
+def anonymise_slices(slices: Slices, cleaning: Cleaning) -> Slices:
     """The values as the texts are anonymised: they stand in metrics and reports.
 
     Names of people and places are left, as a column of countries is there to tell countries apart.

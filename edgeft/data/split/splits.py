@@ -74,8 +74,8 @@ def quotas(counts: Sequence[int], total: int) -> list[int]:
 def by_choice(rows: Rows) -> npt.NDArray[np.int64]:
     """(n,) the places of rows in an order that depends on their content alone."""
     inputs = rows.inputs
-    found = hashes(inputs, CHOICE_SALT).tolist()
-    return np.array(sorted(range(len(rows)), key=lambda i: (found[i], inputs[i])), dtype=np.int64)
+    keys = hashes(inputs, CHOICE_SALT).tolist()
+    return np.array(sorted(range(len(rows)), key=lambda i: (keys[i], inputs[i])), dtype=np.int64)
 
 
 def choose(rows: Rows, limit: int | None, option: str) -> tuple[Rows, Rows]:
@@ -108,14 +108,14 @@ def choose(rows: Rows, limit: int | None, option: str) -> tuple[Rows, Rows]:
 # ------------------------------------------------------------------------------------------------------------ dividing
 
 
-def assign(found: Hashes, validation_fraction: float, test_fraction: float) -> npt.NDArray[np.str_]:
+def assign(row_hashes: Hashes, validation_fraction: float, test_fraction: float) -> npt.NDArray[np.str_]:
     """(n,) the split of each hash.
 
     The test takes the low end and validation the high end, so that changing one fraction moves no row of the other.
     """
-    place = uniforms(found)
-    held_out = np.where(place >= 1 - validation_fraction, "validation", "train")
-    return np.where(place < test_fraction, "test", held_out)
+    position = uniforms(row_hashes)
+    held_out = np.where(position >= 1 - validation_fraction, "validation", "train")
+    return np.where(position < test_fraction, "test", held_out)
 
 
 def divide(rows: Rows, own_validation: Rows | None, own_test: Rows | None, config: DataConfig) -> Parts:
@@ -126,22 +126,22 @@ def divide(rows: Rows, own_validation: Rows | None, own_test: Rows | None, confi
     Raises:
         DataError: a label that training doesn't know, or all rows alike.
     """
-    checks.enough_of_each_label(rows)
+    checks.check_label_counts(rows)
     labels = checks.label_names(rows)
-    for own in (own_validation, own_test):
-        if own is not None:
-            if own.kind.name != rows.kind.name:
-                checks.fail(own.name, [f"{own.kind.name} rows, but {rows.name} has {rows.kind.name} rows"])
-            checks.labels_known(own, labels)
+    for own_rows in (own_validation, own_test):
+        if own_rows is not None:
+            if own_rows.kind.name != rows.kind.name:
+                checks.fail(own_rows.name, [f"{own_rows.kind.name} rows, but {rows.name} has {rows.kind.name} rows"])
+            checks.labels_known(own_rows, labels)
     shares = (config.validation_fraction if own_validation is None else 0.0, _test_share(config, own_test))
-    parts = parted(rows, labels, config, *shares)
+    parts = split_by_sources(rows, labels, config, *shares)
     parts.test = parts.test if own_test is None else own_test
     parts.validation = parts.validation if own_validation is None else own_validation
     _take_out_leaks(parts)
     return parts
 
 
-def parted(
+def split_by_sources(
     rows: Rows, labels: list[str], config: DataConfig, validation_fraction: float, test_fraction: float
 ) -> Parts:
     """The rows in the splits where they belong, whatever else there is.
@@ -165,8 +165,8 @@ def _test_share(config: DataConfig, own_test: Rows | None) -> float:
 
 def _by_content(rows: Rows, validation_fraction: float, test_fraction: float) -> npt.NDArray[np.str_]:
     """(n,) the split of each row, by its group where there are groups."""
-    places = rows.groups if rows.groups is not None else rows.kind.places(rows.columns)
-    return assign(hashes(places, SPLIT_SALT), validation_fraction, test_fraction)
+    keys = rows.groups if rows.groups is not None else rows.kind.split_keys(rows.columns)
+    return assign(hashes(keys, SPLIT_SALT), validation_fraction, test_fraction)
 
 
 def _take_out_leaks(parts: Parts) -> None:
@@ -177,9 +177,9 @@ def _take_out_leaks(parts: Parts) -> None:
 
 
 def _without(rows: Rows, held_out: Rows, leak: str, removed: Removed) -> Rows:
-    places, twins = overlap.leaks(rows, held_out)
-    removed.add(LEAK + leak, rows, places, held_out, twins)
-    return rows.without(places)
+    indices, twins = overlap.leaks(rows, held_out)
+    removed.add(LEAK + leak, rows, indices, held_out, twins)
+    return rows.without(indices)
 
 
 def limit(parts: Parts, config: DataConfig) -> None:
@@ -214,28 +214,28 @@ def _by_time(
         raise DataError(f"{first} {_time(validation)} is not before {second} {_time(test)}")
     begins = {"validation": validation, "test": test}
     names = np.where(times >= validation, "validation", "train")
-    return np.where(times >= test, "test", names), {name: at for name, at in begins.items() if np.isfinite(at)}
+    return np.where(times >= test, "test", names), {name: begin for name, begin in begins.items() if np.isfinite(begin)}
 
 
 def _begin(
-    rows: Rows, times: npt.NDArray[np.float64], given: str | float | None, option: str, fraction: float
+    rows: Rows, times: npt.NDArray[np.float64], setting: str | float | None, option: str, fraction: float
 ) -> float:
     """Where a split begins: what the recipe says, else so that it holds its share of the latest of these times."""
     if fraction == 0:
         return np.inf
-    if given is not None:
+    if setting is not None:
         try:
-            value, is_date = moment(given)
+            value, is_date = moment(setting)
         except BadRow as error:
-            raise DataError(f"{spell_option(option, given)}: {error}") from None
+            raise DataError(f"{spell_option(option, setting)}: {error}") from None
         if is_date != rows.dates:
             is_a, has = ("a number", "dates") if rows.dates else ("a date", "numbers")
-            raise DataError(f"{spell_option(option, given)} is {is_a}, and the times of {rows.name} are {has}")
+            raise DataError(f"{spell_option(option, setting)} is {is_a}, and the times of {rows.name} are {has}")
         return value
-    found = float(np.sort(times)[min(len(times) - 1, int(len(times) * (1 - fraction)))])
+    begin = float(np.sort(times)[min(len(times) - 1, int(len(times) * (1 - fraction)))])
     split = option.removeprefix("data.").removesuffix("_from")
-    say(f"data: {split} begins at {_time(found)}; {name_option(option)} keeps it there")
-    return found
+    say(f"data: {split} begins at {_time(begin)}; {name_option(option)} keeps it there")
+    return begin
 
 
 def _time(value: float) -> str:
@@ -285,8 +285,8 @@ def _check_labels(parts: Parts, name: str) -> None:
         say(f"data: warning: no training row has the tag {some([checks.shown(tag) for tag in absent])}")
     elif absent:
         total = sum(counts.values(), Counter[str]())
-        found = some([f"{checks.shown(label)} ({total[label]} rows)" for label in absent])
-        checks.fail(name, [f"no training row left for label {found}; add rows of it, or set smaller fractions"])
+        missing = some([f"{checks.shown(label)} ({total[label]} rows)" for label in absent])
+        checks.fail(name, [f"no training row left for label {missing}; add rows of it, or set smaller fractions"])
     for split in ("validation", "test"):
         absent = missing_labels(parts.labels, counts[split])
         if absent:
@@ -301,5 +301,5 @@ def _label_counts(rows: Rows) -> Counter[str]:
 
 def missing_labels(labels: Sequence[str], present: Iterable[str]) -> list[str]:
     """The labels that are not present, in order."""
-    there = set(present)
-    return [label for label in labels if label not in there]
+    present_labels = set(present)
+    return [label for label in labels if label not in present_labels]

@@ -23,11 +23,11 @@ Document = Mapping[str, Any]
 
 def report(document: Document) -> Report:
     """The sizes that were weighed, the advice and the notes."""
-    problem, here = document["problem"], document["machine"]
-    gpu = f"{here['gpu']} with {facts.size(here['gpu_bytes'])}" if here["gpu"] else "no GPU"
+    problem, specs = document["problem"], document["machine"]
+    gpu = f"{specs['gpu']} with {facts.size(specs['gpu_bytes'])}" if specs["gpu"] else "no GPU"
     labels = f", {problem['labels']} labels" if problem["labels"] else ""
     rows = f"{problem['rows']:,} training rows{labels}, 95% of the texts up to {problem['tokens']:.0f} tokens"
-    machine = f"this machine: {here['cores']} cores, {facts.size(here['memory_bytes'])} of memory, {gpu}"
+    machine = f"this machine: {specs['cores']} cores, {facts.size(specs['memory_bytes'])} of memory, {gpu}"
     sizes = Table(SIZES, tuple(map(_size_row, document["sizes"])))
     advice = Table((Column(kind="code"), Column(kind="prose")), tuple(map(_advice_row, document["advice"])))
     notes = (Paragraph(note, "pale") for note in document["notes"])

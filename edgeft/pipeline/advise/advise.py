@@ -93,17 +93,15 @@ class Machine:
 
 def this_machine() -> Machine:
     """Cores, memory and GPU, the latter where torch is installed and finds one."""
-    found = Machine(cores=machine.cores()["usable"], memory_bytes=memory_bytes())
+    cpu = Machine(cores=machine.cores()["usable"], memory_bytes=memory_bytes())
     if importlib.util.find_spec("torch") is None:
-        return found
+        return cpu
     import torch
 
     if not torch.cuda.is_available():
-        return found
+        return cpu
     gpu = torch.cuda.get_device_properties(0)
-    return Machine(
-        cores=found.cores, memory_bytes=found.memory_bytes, gpu=str(gpu.name), gpu_bytes=int(gpu.total_memory)
-    )
+    return Machine(cores=cpu.cores, memory_bytes=cpu.memory_bytes, gpu=str(gpu.name), gpu_bytes=int(gpu.total_memory))
 
 
 # -------------------------------------------------------------------------------------------------------------- lengths
@@ -147,32 +145,32 @@ class Candidate:
     problem: str
 
 
-def candidates(problem: Problem, here: Machine) -> list[Candidate]:
+def list_candidates(problem: Problem, device: Machine) -> list[Candidate]:
     """Each size by its best method, the smallest first."""
-    return [_candidate(size, problem, here) for size in read_table().sizes[family(problem.task)]]
+    return [_candidate(size, problem, device) for size in read_table().sizes[family(problem.task)]]
 
 
-def _candidate(size: Size, problem: Problem, here: Machine) -> Candidate:
+def _candidate(size: Size, problem: Problem, device: Machine) -> Candidate:
     """The first method that fits, else the one that takes least."""
     methods: list[Method] = ["lora", "qlora"]
     if problem.rows >= FULL_ROWS and size.parameters <= FULL_PARAMETERS:
         methods.insert(0, "full")
-    tried = [_trained(size, method, problem, here) for method in methods]
-    return next((one for one in tried if one.fits), tried[-1])
+    tried = [_train_by(size, method, problem, device) for method in methods]
+    return next((candidate for candidate in tried if candidate.fits), tried[-1])
 
 
-def _trained(size: Size, method: Method, problem: Problem, here: Machine) -> Candidate:
-    length, room = max_length(problem), USABLE * here.training_bytes
+def _train_by(size: Size, method: Method, problem: Problem, device: Machine) -> Candidate:
+    length, room = max_length(problem), USABLE * device.training_bytes
     batches = [BATCH >> halving for halving in range(5)]
-    needed = {batch: size.memory_bytes(method, batch, length, bool(here.gpu)) for batch in batches}
+    needed = {batch: size.memory_bytes(method, batch, length, bool(device.gpu)) for batch in batches}
     batch = next((batch for batch in batches if needed[batch] <= room), 1)
     tokens = problem.rows * min(length, problem.tokens) * epochs(problem)
-    seconds = size.operations(method, tokens) / here.flops
+    seconds = size.operations(method, tokens) / device.flops
     why = ""
     if needed[batch] > room:
         why = f"needs {facts.size(needed[batch])}, {facts.size(room)} may be used"
-    elif seconds > here.hours * 3600:
-        why = f"takes {duration(seconds)}, more than {here.hours:.0f} h"
+    elif seconds > device.hours * 3600:
+        why = f"takes {duration(seconds)}, more than {device.hours:.0f} h"
     elif size.name == "large" and family(problem.task) == "encoder" and problem.rows < LARGE_ROWS:
         why = f"unstable on fewer than {LARGE_ROWS:,} rows"
     return Candidate(
@@ -196,43 +194,43 @@ def duration(seconds: float) -> str:
 # ----------------------------------------------------------------------------------------------------------- the advice
 
 
-def advise(problem: Problem, here: Machine) -> dict[str, Any]:
+def advise(problem: Problem, device: Machine) -> dict[str, Any]:
     """What to start with.
 
     Returns:
         `schema_version`, `problem`, `machine`, `sizes` (each class with memory, time and why not),
         `advice` (`option`, `value`, `why`) and `notes`.
     """
-    found = candidates(problem, here)
-    possible = [one for one in found if not one.problem]
-    chosen = possible[-1] if possible else found[0]
+    candidates = list_candidates(problem, device)
+    possible = [candidate for candidate in candidates if not candidate.problem]
+    chosen = possible[-1] if possible else candidates[0]
     return {
         "schema_version": SCHEMA_VERSION,
         "problem": asdict(problem),
-        "machine": asdict(here) | {"flops": here.flops},
-        "sizes": [_row(one, one is chosen) for one in found],
-        "advice": list(_advice(chosen, problem, here)),
+        "machine": asdict(device) | {"flops": device.flops},
+        "sizes": [_row(candidate, candidate is chosen) for candidate in candidates],
+        "advice": list(_advice(chosen, problem, device)),
         "notes": list(_notes(chosen, problem)),
     }
 
 
-def _row(one: Candidate, chosen: bool) -> dict[str, Any]:
+def _row(candidate: Candidate, chosen: bool) -> dict[str, Any]:
     return {
-        "size": one.size.name,
-        "span": one.size.span,
-        "example": one.size.model,
-        "others": one.size.others,
-        "parameters": int(one.size.parameters),
-        "method": one.method,
-        "memory_bytes": int(one.memory_bytes),
-        "seconds": round(one.seconds),
+        "size": candidate.size.name,
+        "span": candidate.size.span,
+        "example": candidate.size.model,
+        "others": candidate.size.others,
+        "parameters": int(candidate.size.parameters),
+        "method": candidate.method,
+        "memory_bytes": int(candidate.memory_bytes),
+        "seconds": round(candidate.seconds),
         "chosen": chosen,
-        "problem": one.problem,
+        "problem": candidate.problem,
     }
 
 
-def _advice(chosen: Candidate, problem: Problem, here: Machine) -> Iterator[dict[str, Any]]:
-    yield _set("finetune.model", _model(chosen.size, problem), _why_size(chosen, problem, here))
+def _advice(chosen: Candidate, problem: Problem, device: Machine) -> Iterator[dict[str, Any]]:
+    yield _set("finetune.model", _model(chosen.size, problem), _why_size(chosen, problem, device))
     yield _set("finetune.method", chosen.method, _why_method(chosen, problem))
     yield _set("finetune.max_length", max_length(problem), f"95% of the texts have up to {problem.tokens:.0f} tokens")
     times = epochs(problem)
@@ -260,13 +258,13 @@ def _model(size: Size, problem: Problem) -> str:
     return multilingual.get(size.name, multilingual["base"]) if many else size.model
 
 
-def _why_size(chosen: Candidate, problem: Problem, here: Machine) -> str:
+def _why_size(chosen: Candidate, problem: Problem, device: Machine) -> str:
     body, tokens = chosen.size.body, problem.rows * min(max_length(problem), problem.tokens) * epochs(problem)
-    what = here.gpu or f"{here.cores} core{'s' if here.cores > 1 else ''}"
+    what = device.gpu or f"{device.cores} core{'s' if device.cores > 1 else ''}"
     return (
-        f"{chosen.size.name} ({chosen.size.span}): the largest that trains here within {here.hours:.0f} h; "
+        f"{chosen.size.name} ({chosen.size.span}): the largest that trains here within {device.hours:.0f} h; "
         f"{OPERATIONS[chosen.method]} x {body / 1e6:,.1f}M parameters x {tokens / 1e6:,.2f}M tokens / "
-        f"{here.flops / 1e9:,.0f} GFLOP/s ({what}) = {duration(chosen.seconds)}"
+        f"{device.flops / 1e9:,.0f} GFLOP/s ({what}) = {duration(chosen.seconds)}"
     )
 
 
@@ -293,8 +291,8 @@ def _notes(chosen: Candidate, problem: Problem) -> Iterator[str]:
     if problem.rarest is not None and problem.rarest < FEW_OF_LABEL:
         yield f"the rarest label has {problem.rarest:,} training rows; below {FEW_OF_LABEL} add rows, or augment"
     elif problem.labels and problem.rarest is None and problem.rows / problem.labels < FEW_OF_LABEL:
-        each = problem.rows / problem.labels
-        yield f"{each:.0f} training rows a label; below {FEW_OF_LABEL} add rows, or augment"
+        rows_per_label = problem.rows / problem.labels
+        yield f"{rows_per_label:.0f} training rows a label; below {FEW_OF_LABEL} add rows, or augment"
     if problem.tokens > STEPS[-1]:
         yield f"95% of the texts reach {problem.tokens:,.0f} tokens; split them, or take a model that reads as many"
     if not problem.english:

@@ -66,9 +66,9 @@ def broken_limits(limits: Sequence[Limit], figures: Mapping[str, float], seen: b
     """One line for each broken limit: what was measured, in each process where there were several."""
     lines = []
     for limit in limits:
-        if said := budget.broken((limit,), figures):
+        if problems := budget.broken((limit,), figures):
             again = seen.get(limit.quantity)
-            lines.append(f"{limit.text}: {budget_latency.describe(limit, again)}" if again else said[0])
+            lines.append(f"{limit.text}: {budget_latency.describe(limit, again)}" if again else problems[0])
     return lines
 
 

@@ -79,14 +79,14 @@ def _straddles(limit: Limit, runs: Sequence[Mapping[str, float]]) -> bool:
 
 def _texts(package: Path, data: Path) -> list[Any]:
     dataset = load_dataset(data)
-    given: list[Any] = msgspec.to_builtins(tasks.of_artifact(dataset, read_manifest(package)).given(dataset.test))
-    return given
+    texts: list[Any] = msgspec.to_builtins(tasks.of_artifact(dataset, read_manifest(package)).given(dataset.test))
+    return texts
 
 
 def measure_in_process(package: Path, texts: Sequence[Any], config: BenchConfig) -> dict[str, float]:
     """Quantiles [ms] of an artifact alone in a fresh process, warmed up, tokenization counted."""
-    (one,) = subjects([str(package)], config.threads, None, None)
-    with Child(one, texts) as child:
+    (subject,) = subjects([str(package)], config.threads, None, None)
+    with Child(subject, texts) as child:
         warm(child)
         times = summary(child.request("ask", first=0, count=config.queries)["ms"])
     return {name: getattr(times, f"{name}_ms") for name in QUANTILES}

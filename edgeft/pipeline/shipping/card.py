@@ -18,29 +18,29 @@ from edgeft.stage_folder import StageResult
 ORDER = ("baseline", "teacher", "student", "artifact")
 
 
-def render(recipe: Recipe, results: Mapping[str, StageResult], known: Mapping[str, Any]) -> str:
+def render(recipe: Recipe, results: Mapping[str, StageResult], manifest_facts: Mapping[str, Any]) -> str:
     """The card as Markdown, every figure measured by this run.
 
     Args:
         recipe: resolved.
         results: of every stage.
-        known: the manifest's facts.
+        manifest_facts: the manifest's facts.
     """
     bench, calibration = results["bench"].metrics, results["calibrate"].metrics
     labels = results["data"].metrics.get("labels", {})
     named = f"; labels: {', '.join(map(str, labels))}" if labels else ""
     parts = [
         f"# {recipe.name}",
-        f"A `{recipe.task}` model made by edgeft from `{known['lineage']['teacher']}`. It runs without PyTorch, "
+        f"A `{recipe.task}` model made by edgeft from `{manifest_facts['lineage']['teacher']}`. It runs without PyTorch, "
         f"where edgeft is installed from a checkout by `{_install(clean.cleaning_of(recipe.data))}`:",
         f'```python\nimport edgeft\n\nmodel = edgeft.load("artifact")\nmodel({tasks.get(recipe.task).example})\n```',
         f"It answers `{tasks.get(recipe.task).prediction}`{named}.",
         "## Quality, on the same test rows",
-        _quality(known["metrics"], *gates.measures(results)),
-        *scrutiny.card(known["metrics"]["artifact"]),
+        _quality(manifest_facts["metrics"], *gates.measures(results)),
+        *scrutiny.card(manifest_facts["metrics"]["artifact"]),
         *_calibration(calibration),
         "## Cost, on the machine that made it",
-        _cost(bench, results["package"].metrics["bytes"], known["latency"].get("budget", {}).get("seen", [])),
+        _cost(bench, results["package"].metrics["bytes"], manifest_facts["latency"].get("budget", {}).get("seen", [])),
         "## Input",
         _input(clean.cleaning_of(recipe.data)),
         "## Texts of the data in this folder",
@@ -48,7 +48,7 @@ def render(recipe: Recipe, results: Mapping[str, StageResult], known: Mapping[st
         "## Limits",
         _limits(results),
         "## Licences",
-        _licences(known["licences"]),
+        _licences(manifest_facts["licences"]),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -96,14 +96,15 @@ def _install(cleaning: Cleaning) -> str:
     return f"pip install --no-compile '.[{','.join(extras)}]'"
 
 
-def _calibration(found: Mapping[str, Any]) -> list[str]:
+def _calibration(calibration: Mapping[str, Any]) -> list[str]:
     """What the calibration did, where there are probabilities, and when it abstains."""
-    if "test" not in found:
+    if "test" not in calibration:
         return []
-    before, after = (found["test"][when]["ece"] for when in ("before", "after"))
-    how = f"temperature {found['temperature']:.3f}" if found["method"] == "temperature" else found["method"]
+    before, after = (calibration["test"][when]["ece"] for when in ("before", "after"))
+    method = calibration["method"]
+    how = f"temperature {calibration['temperature']:.3f}" if method == "temperature" else method
     lines = [f"Calibration error on the test rows: {before:.4f} before and {after:.4f} after calibration ({how})."]
-    if abstains := found.get("selective"):
+    if abstains := calibration.get("selective"):
         lines.append(f'Each answer has an `"abstain"`: {Selective(**abstains).line}.')
     return lines
 
@@ -121,8 +122,8 @@ def _limits(results: Mapping[str, StageResult]) -> str:
 def _licences(licences: Mapping[str, str]) -> str:
     """What the sources say of their licences."""
     names = {"model": "Base model", "student": "Student's checkpoint", "data": "Data"}
-    said = " ".join(f"{name}: {licences[source]}." for source, name in names.items() if source in licences)
-    return f"As the sources' own cards and packages say. {said}"
+    sentences = " ".join(f"{name}: {licences[source]}." for source, name in names.items() if source in licences)
+    return f"As the sources' own cards and packages say. {sentences}"
 
 
 def _quality(metrics: Mapping[str, Mapping[str, Any]], lead: str, second: str | None) -> str:
@@ -148,7 +149,7 @@ def _cost(bench: Mapping[str, Any], size: int, again: Sequence[str]) -> str:
     ]
     if race := bench.get("against_teacher"):
         lines.append(f"- {describe_speedup(race)}, both in the same race")
-    if said := describe_noise(bench.get("race", {})):
-        lines.append(f"- {said}")
+    if noise := describe_noise(bench.get("race", {})):
+        lines.append(f"- {noise}")
     lines += [f"- near the budget, so measured again, alone: {line}" for line in again]
     return "\n".join(lines)

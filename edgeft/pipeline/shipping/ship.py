@@ -18,7 +18,7 @@ from edgeft.pipeline.shipping import card, licences
 from edgeft.pipeline.shipping.budget_check import read_budget
 from edgeft.pipeline.shipping.decided_recipe import decided_yaml
 from edgeft.pipeline.shipping.report import ask_package, quality_metrics, report_artifact, update_metrics
-from edgeft.pipeline.update.update_recipe import origin
+from edgeft.pipeline.update.update_recipe import first_model
 from edgeft.recipe import Recipe
 from edgeft.stage import Stage, graph_answers_s
 from edgeft.stage_folder import StageResult
@@ -53,7 +53,7 @@ def facts(chosen: Recipe, results: Results, closer_look: dict[str, Any]) -> dict
         },
         "recipe_sha256": hashlib.sha256(text.encode()).hexdigest(),
         "lineage": {
-            "teacher": origin(chosen),
+            "teacher": first_model(chosen),
             "method": chosen.finetune.method,
             "student": chosen.distill.student or "layers of the teacher",
             "stages": {name: result.key for name, result in results.items()},
@@ -67,7 +67,7 @@ def facts(chosen: Recipe, results: Results, closer_look: dict[str, Any]) -> dict
 def licences_of(chosen: Recipe) -> dict[str, str]:
     """The licences of the model, of a student that is another checkpoint, and of the data, as their sources say."""
     student = {"student": licences.of_model(chosen.distill.student)} if chosen.distill.student else {}
-    return {"model": licences.of_model(origin(chosen)), **student, "data": licences.of_data(chosen.data)}
+    return {"model": licences.of_model(first_model(chosen)), **student, "data": licences.of_data(chosen.data)}
 
 
 def quantization(results: Results, package: Path) -> artifact.Quantization:
@@ -91,13 +91,13 @@ def write(chosen: Recipe, results: Results, run_dir: Path, out_dir: Path) -> art
     """
     answers = ask_package(chosen, run_dir)
     closer_look = answers.closer_look or {}
-    known = {**facts(chosen, results, closer_look), "quantization": quantization(results, run_dir / "package")}
-    if (held := read_budget(run_dir)).get("lines"):
-        again = {"limits": chosen.budget, "seen_ms": held["seen_ms"], "seen": held["lines"]}
-        known["latency"] = {**known["latency"], "budget": again}
+    manifest_facts = {**facts(chosen, results, closer_look), "quantization": quantization(results, run_dir / "package")}
+    if (stored := read_budget(run_dir)).get("lines"):
+        again = {"limits": chosen.budget, "seen_ms": stored["seen_ms"], "seen": stored["lines"]}
+        manifest_facts["latency"] = {**manifest_facts["latency"], "budget": again}
     files = {
         artifact.RECIPE: decided_yaml(chosen, results),
         artifact.REPORT: report_artifact(chosen, results, run_dir, answers),
-        artifact.CARD: card.render(chosen, results, known),
+        artifact.CARD: card.render(chosen, results, manifest_facts),
     }
-    return ship(run_dir / "package", out_dir, known, files, chosen.report.texts)
+    return ship(run_dir / "package", out_dir, manifest_facts, files, chosen.report.texts)

@@ -8,7 +8,7 @@ import edgeft
 from edgeft.data.dataset import Dataset
 from edgeft.keys import RUNNING, SCORING
 from edgeft.pipeline.update import update_recipe
-from edgeft.pipeline.update.compare_teachers import judged, old_and_new
+from edgeft.pipeline.update.compare_teachers import judge_update, old_and_new
 from edgeft.recipe import UpdateConfig
 from edgeft.stage import graph_answers_s, stage
 from edgeft.stage_folder import Inputs, Metrics
@@ -25,14 +25,14 @@ def fill(config: UpdateConfig, inputs: Inputs, out_dir: Path) -> Metrics:
         out_dir: gets update.json.
 
     Returns:
-        See `kept.judged`.
+        See `judge_update`.
 
     Raises:
         GateError: too much was forgotten.
     """
     dataset, count = old_and_new(inputs["data"])
     measures = [measure_of(inputs[name], dataset) for name in ("earlier", "package")]
-    return judged(config, dataset, count, measures[0], measures[1], out_dir, "artifact")
+    return judge_update(config, dataset, count, measures[0], measures[1], out_dir, "artifact")
 
 
 def measure_of(folder: Path, dataset: Dataset) -> Measure:
@@ -48,7 +48,7 @@ run = stage(
     kernels=True,
     reads=lambda recipe: {"data": "data", "package": "package"},
     config=lambda recipe: recipe.update,
-    wanted=update_recipe.shipped,
+    wanted=update_recipe.updates_artifact,
     named_files=lambda recipe: {"earlier": Path(recipe.update.run or "") / "artifact"},
     fixed_s=3,
     rows_s=graph_answers_s,

@@ -33,7 +33,7 @@ from edgeft.train.tasks import TrainingTask
 OLD, NEW = "earlier rows", "new rows"
 FIGURES = "update.json"
 
-Places = npt.NDArray[np.int64]
+IndexArray = npt.NDArray[np.int64]
 Table = dict[str, dict[str, Any]]
 
 
@@ -46,18 +46,18 @@ def fill(config: UpdateConfig, inputs: Inputs, out_dir: Path) -> Metrics:
         out_dir: gets update.json.
 
     Returns:
-        See `judged`.
+        See `judge_update`.
 
     Raises:
         GateError: too much was forgotten.
     """
     dataset, count = old_and_new(inputs["data"])
-    places = [inputs[name] for name in ("earlier", "model")]
+    folders = [inputs[name] for name in ("earlier", "model")]
     # A perplexity is of texts cut alike; every other model reads as much of a text as it will in use.
-    longest = min(model_folder.load_tokenizer(place).model_max_length for place in places)
+    longest = min(model_folder.load_tokenizer(folder).model_max_length for folder in folders)
     cut = longest if tasks.class_of(dataset.kind).packs else None
-    measures = [measure_of(place, dataset, cut) for place in places]
-    return judged(config, dataset, count, measures[0], measures[1], out_dir, "teacher")
+    measures = [measure_of(folder, dataset, cut) for folder in folders]
+    return judge_update(config, dataset, count, measures[0], measures[1], out_dir, "teacher")
 
 
 def old_and_new(folder: Path) -> tuple[Dataset, int]:
@@ -89,7 +89,7 @@ def task_of(dataset: Dataset, tokenizer: Any = None, max_length: int = 0) -> Tra
 # ------------------------------------------------------------------------------------------------------------- judging
 
 
-def judged(
+def judge_update(
     config: UpdateConfig, dataset: Dataset, count: int, before: Measure, after: Measure, out_dir: Path, what: str
 ) -> Metrics:
     """The figures before and after, kept in update.json and refused where too much was forgotten.
@@ -104,32 +104,33 @@ def judged(
         what: the model is called.
 
     Returns:
-        `metric`, `max_old_drop_points`, and `rows`: part of the test rows to its figures, see `compared`.
+        `metric`, `max_old_drop_points`, and `rows`: part of the test rows to its figures, see `compare_parts`.
 
     Raises:
         GateError: on a part that is judged, even the smallest loss that its interval allows is over the budget.
     """
     lead, drop = tasks.class_of(dataset.kind).lead_of(dataset.labels), config.max_old_drop_points
     budget = MAX_OLD_DROP_POINTS if drop is None else drop
-    table = compared(dataset, count, before, after, budget)
-    found = {"metric": lead, "max_old_drop_points": budget, "rows": table}
-    write_json(out_dir / FIGURES, found)
-    problems = fallen(table, budget)
-    for line in unproved(table, budget):
+    table = compare_parts(dataset, count, before, after, budget)
+    metrics = {"metric": lead, "max_old_drop_points": budget, "rows": table}
+    write_json(out_dir / FIGURES, metrics)
+    problems = describe_losses(table, budget)
+    for line in describe_unproved(table, budget):
         say(f"update: {lead} of the {what} on {line}")
     if problems:
         for name, figures in table.items():
-            before_after = " -> ".join(f"{one:.4f}" for one in (figures["before"], figures["after"]) if one is not None)
+            pair = (figures["before"], figures["after"])
+            before_after = " -> ".join(f"{figure:.4f}" for figure in pair if figure is not None)
             say(f"update: {lead} of the {what} on {name} ({figures['rows']:,}): {before_after}")
         raise GateError(
             f"update: {lead} of the {what} on {'; on '.join(problems)}; at most {budget:g} points may be lost, so "
             f"nothing ships: raise finetune.rehearsal_fraction (unset: {REHEARSAL_FRACTION:g}) or finetune.ewc_weight "
             f"(unset: {EWC_WEIGHT:g}), or allow more (--budget-drop)"
         )
-    return found
+    return metrics
 
 
-def compared(dataset: Dataset, count: int, before: Measure, after: Measure, budget: float = 0.0) -> Table:
+def compare_parts(dataset: Dataset, count: int, before: Measure, after: Measure, budget: float = 0.0) -> Table:
     """Before and after on the earlier rows, the new ones, and parts of the earlier ones.
 
     Returns:
@@ -138,18 +139,18 @@ def compared(dataset: Dataset, count: int, before: Measure, after: Measure, budg
         than the budget, `level` and `least_loss_points`: the smallest loss that its paired interval allows.
     """
     table, points = {}, tasks.class_of(dataset.kind).points
-    places_of = parts(dataset, count)
-    of_slices = slice_level(sum(name not in (OLD, NEW) for name in places_of))
-    for name, places in places_of.items():
+    indices_of = index_parts(dataset, count)
+    of_slices = slice_level(sum(name not in (OLD, NEW) for name in indices_of))
+    for name, indices in indices_of.items():
         level = LEVEL if name == OLD else of_slices
-        old, new = bootstrap.value(before, places), bootstrap.value(after, places)
+        old, new = bootstrap.value(before, indices), bootstrap.value(after, indices)
         change = None if old is None or new is None else points(old, new)
-        judged = name != NEW and len(places) >= fewest_rows(level)
-        figures = {"rows": len(places), "before": old, "after": new, "change_points": change, "judged": judged}
-        if (lost := answers_lost(before, after, places)) is not None:
+        judged = name != NEW and len(indices) >= fewest_rows(level)
+        figures = {"rows": len(indices), "before": old, "after": new, "change_points": change, "judged": judged}
+        if (lost := answers_lost(before, after, indices)) is not None:
             figures["answers_lost"] = lost
         if judged and exceeds(change, budget):
-            figures |= {"level": level, "least_loss_points": least_loss(before, after, places, points, level)}
+            figures |= {"level": level, "least_loss_points": least_loss(before, after, indices, points, level)}
         table[name] = figures
     return table
 
@@ -173,28 +174,28 @@ def fewest_rows(level: float) -> int:
 
 
 def least_loss(
-    before: Measure, after: Measure, places: Places, points: Callable[[float, float], float], level: float
+    before: Measure, after: Measure, indices: IndexArray, points: Callable[[float, float], float], level: float
 ) -> float | None:
     """The smallest loss [points] in the bootstrap's interval, both models drawn on the same rows."""
     if not callable(before) and not callable(after):
         # Figures whose mean is meant have linear points, so the loss of a draw is the mean of its rows' losses.
         worse = -points(0, 1) * (np.asarray(after, np.float64) - np.asarray(before, np.float64))
-        ends = bootstrap.interval(worse, places, level=level)
+        ends = bootstrap.interval(worse, indices, level=level)
         return ends.low if ends else None
 
-    def loss(rows: Places) -> float | None:
+    def loss(rows: IndexArray) -> float | None:
         old, new = bootstrap.value(before, rows), bootstrap.value(after, rows)
         return None if old is None or new is None else -points(old, new)
 
-    ends = bootstrap.interval(loss, places, level=level)
+    ends = bootstrap.interval(loss, indices, level=level)
     return ends.low if ends else None
 
 
-def answers_lost(before: Measure, after: Measure, places: Places) -> int | None:
+def answers_lost(before: Measure, after: Measure, indices: IndexArray) -> int | None:
     """Right answers before less those after; None where a row is not simply right or wrong."""
     if callable(before) or callable(after):
         return None
-    pair = np.stack((before[places], after[places])).astype(np.float64)  # (2, m)
+    pair = np.stack((before[indices], after[indices])).astype(np.float64)  # (2, m)
     return int(pair[0].sum() - pair[1].sum()) if np.isin(pair, (0.0, 1.0)).all() else None
 
 
@@ -203,40 +204,40 @@ def exceeds(change_points: float | None, budget: float) -> bool:
     return change_points is not None and -change_points > budget + 1e-9
 
 
-def parts(dataset: Dataset, count: int) -> dict[str, Places]:
+def index_parts(dataset: Dataset, count: int) -> dict[str, IndexArray]:
     """Names to places of test rows; a part without rows is left out."""
     everything = np.arange(len(dataset.test))
-    found = {OLD: everything[:count], NEW: everything[count:], **slices(dataset, count)}
-    return {name: places for name, places in found.items() if len(places)}
+    parts = {OLD: everything[:count], NEW: everything[count:], **index_slices(dataset, count)}
+    return {name: indices for name, indices in parts.items() if len(indices)}
 
 
-def slices(dataset: Dataset, count: int) -> dict[str, Places]:
+def index_slices(dataset: Dataset, count: int) -> dict[str, IndexArray]:
     """The earlier test rows of each label (a row of several counts for each), and of each value of a slice column."""
-    split = first(dataset.test, count)
+    split = first_rows(dataset.test, count)
     labels = stored_kind(dataset.kind).labels_of(split.columns) or ()
-    found = by_value([set(row) for row in labels], len(dataset.labels))
+    slices = index_values([set(row) for row in labels], len(dataset.labels))
     for column, values in getattr(split, "slices", {}).items():
-        named = by_value([{MISSING if value is None else str(value)} for value in values])
-        found |= {f"{column} {value}": places for value, places in named.items()}
-    return {f"{OLD}, {name}": places for name, places in found.items()}
+        named = index_values([{MISSING if value is None else str(value)} for value in values])
+        slices |= {f"{column} {value}": indices for value, indices in named.items()}
+    return {f"{OLD}, {name}": indices for name, indices in slices.items()}
 
 
-def by_value(rows: Sequence[Set[str]], most: int = MOST) -> dict[str, Places]:
+def index_values(rows: Sequence[Set[str]], most: int = MOST) -> dict[str, IndexArray]:
     """Each of the most frequent values to the places of the rows that have it."""
-    places: dict[str, list[int]] = {}
+    rows_of: dict[str, list[int]] = {}
     for row, values in enumerate(rows):
         for value in values:
-            places.setdefault(value, []).append(row)
-    kept = sorted(places, key=lambda value: (-len(places[value]), value))[:most]
-    return {value: np.array(places[value], dtype=np.int64) for value in kept}
+            rows_of.setdefault(value, []).append(row)
+    frequent = sorted(rows_of, key=lambda value: (-len(rows_of[value]), value))[:most]
+    return {value: np.array(rows_of[value], dtype=np.int64) for value in frequent}
 
 
-def first(split: Split, count: int) -> Split:
+def first_rows(split: Split, count: int) -> Split:
     """The first rows of a split."""
     return split.take(range(count))
 
 
-def fallen(table: Mapping[str, Mapping[str, Any]], budget: float) -> list[str]:
+def describe_losses(table: Mapping[str, Mapping[str, Any]], budget: float) -> list[str]:
     """The parts that surely lost more than so many points, each as words."""
     return [
         f"{name} ({figures['rows']:,}) {describe_fall(figures)}, "
@@ -260,7 +261,7 @@ def describe_fall(figures: Mapping[str, Any]) -> str:
     return f"fell from {figures['before']:.4f} to {figures['after']:.4f}, by {amount}"
 
 
-def unproved(table: Mapping[str, Mapping[str, Any]], budget: float) -> list[str]:
+def describe_unproved(table: Mapping[str, Mapping[str, Any]], budget: float) -> list[str]:
     """The earlier parts that lost more than the budget and don't refuse the update, each as words with the reason."""
     return [
         f"{name} {describe_fall(figures)}: {'may be chance' if figures['judged'] else 'too few rows to judge'}"

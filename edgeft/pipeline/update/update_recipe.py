@@ -30,7 +30,7 @@ def recipe_of(run: Path, rows: list[str], settings: Mapping[str, Any]) -> Recipe
         RecipeError: every problem, one line each.
     """
     check_run(run)
-    own = {
+    update_settings = {
         "data.file": rows[0] if len(rows) == 1 else rows,
         "data.validation_file": None,
         "data.test_file": None,
@@ -39,10 +39,10 @@ def recipe_of(run: Path, rows: list[str], settings: Mapping[str, Any]) -> Recipe
         "finetune.model": str(run / "finetune"),
         "update.run": str(run),
     }
-    return filled(recipe.load(str(run / artifact.RECIPE), {**own, **settings}))
+    return fill_in_defaults(recipe.load(str(run / artifact.RECIPE), {**update_settings, **settings}))
 
 
-def filled(chosen: Recipe) -> Recipe:
+def fill_in_defaults(chosen: Recipe) -> Recipe:
     """The recipe with what an update leaves open written out."""
     drop = chosen.update.max_old_drop_points
     update = dataclasses.replace(chosen.update, max_old_drop_points=MAX_OLD_DROP_POINTS if drop is None else drop)
@@ -76,7 +76,7 @@ def has_artifact(run: Path) -> bool:
     return read_result(run / "artifact") is not None
 
 
-def origin(chosen: Recipe) -> str:
+def first_model(chosen: Recipe) -> str:
     """The model that the first of a chain of runs started from; where a run of it is gone, this one's."""
     if chosen.update.run is None:
         return chosen.finetune.model or ""
@@ -93,14 +93,14 @@ def earlier_of(run: Path) -> Path | None:
 
 def chain(run: Path) -> list[Path]:
     """A run, the run that it is an update of, and so on to the first."""
-    found, seen = [run], {run.resolve()}
-    while (before := earlier_of(found[-1])) is not None and before.resolve() not in seen:
-        found.append(before)
+    runs, seen = [run], {run.resolve()}
+    while (before := earlier_of(runs[-1])) is not None and before.resolve() not in seen:
+        runs.append(before)
         seen.add(before.resolve())
-    return found
+    return runs
 
 
-def shipped(chosen: Recipe) -> bool:
+def updates_artifact(chosen: Recipe) -> bool:
     """Whether this is the update of a run that has an artifact."""
     return chosen.update.run is not None and has_artifact(Path(chosen.update.run))
 
@@ -125,8 +125,8 @@ def check_apart(run: Path, run_dir: Path) -> None:
     Raises:
         OutputFolderError: it would.
     """
-    for kept in chain(run):
-        if run_dir.resolve().is_relative_to(kept.resolve()):
+    for earlier in chain(run):
+        if run_dir.resolve().is_relative_to(earlier.resolve()):
             raise OutputFolderError(
-                f"{run_dir}: lies in {kept}, which an update leaves as it is; give another --run-dir"
+                f"{run_dir}: lies in {earlier}, which an update leaves as it is; give another --run-dir"
             )

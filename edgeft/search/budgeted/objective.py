@@ -20,7 +20,7 @@ from edgeft.compress.prune import goals, prune
 from edgeft.data.formats import form_of
 from edgeft.files import write_json
 from edgeft.pipeline import gates
-from edgeft.pipeline.preflight import feasible
+from edgeft.pipeline.preflight import without_unfit_stages
 from edgeft.pipeline.shipping import budget_latency
 from edgeft.pipeline.shipping.budget_check import measure_quantities
 from edgeft.pipeline.stages import in_run
@@ -225,7 +225,7 @@ class BudgetSearch(Search[BudgetSummary]):
             changed = dataclasses.replace(changed, prune=pruning)
         if changed.prune.enabled:
             goals.check(changed.prune, form_of(changed).name)
-        return feasible(changed)
+        return without_unfit_stages(changed)
 
     def stage_folders(self, study: optuna.Study, number: int) -> dict[str, Path]:
         """The folder of each stage of a completed trial; one that is named as the stage itself is the run's."""

@@ -10,8 +10,8 @@ import msgspec
 
 from edgeft import artifact, recipe
 from edgeft.errors import GateError, RecipeError, UserError
-from edgeft.pipeline.preflight import check_ships, feasible
-from edgeft.pipeline.run import alone
+from edgeft.pipeline.preflight import check_ships, without_unfit_stages
+from edgeft.pipeline.run import hold_lock
 from edgeft.pipeline.stages import in_run
 from edgeft.progress import say
 from edgeft.recipe import Recipe, budget
@@ -71,7 +71,7 @@ def compress(
     )
     if search.trials < trials:
         say(f"compress: the space has {combinations} combinations, so there are no more trials than that")
-    with search_folder(search.folder, define(search), "--out"), alone(search.folder):
+    with search_folder(search.folder, define(search), "--out"), hold_lock(search.folder):
         return run_search(search)
 
 
@@ -94,7 +94,7 @@ def read_base(run: Path, settings: Mapping[str, Any]) -> Recipe:
     for name in ("data", "finetune", *(["augment"] if base.augment.enabled else [])):
         if read_result(in_run(run)[name]) is None:
             raise UserError(f"{run}: its stage {name} is not complete; let `edgeft pipeline` finish it first")
-    return clear_unused_pruning(feasible(base))
+    return clear_unused_pruning(without_unfit_stages(base))
 
 
 def define(search: BudgetSearch) -> dict[str, Any]:
