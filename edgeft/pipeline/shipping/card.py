@@ -29,9 +29,10 @@ def render(recipe: Recipe, results: Mapping[str, StageResult], manifest_facts: M
     bench, calibration = results["bench"].metrics, results["calibrate"].metrics
     labels = results["data"].metrics.get("labels", {})
     named = f"; labels: {', '.join(map(str, labels))}" if labels else ""
+    teacher = manifest_facts["lineage"]["teacher"]
     parts = [
         f"# {recipe.name}",
-        f"A `{recipe.task}` model made by edgeft from `{manifest_facts['lineage']['teacher']}`. It runs without PyTorch, "
+        f"A `{recipe.task}` model made by edgeft from `{teacher}`. It runs without PyTorch, "
         f"where edgeft is installed from a checkout by `{_install(clean.cleaning_of(recipe.data))}`:",
         f'```python\nimport edgeft\n\nmodel = edgeft.load("artifact")\nmodel({tasks.get(recipe.task).example})\n```',
         f"It answers `{tasks.get(recipe.task).prediction}`{named}.",
