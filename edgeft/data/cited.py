@@ -1,4 +1,4 @@
-"""Rows that are to blame, as a plain document names them, and how some of many rows are chosen."""
+"""Rows cited in a plain document, and a sample of rows that depends on their content alone."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ MAX_CITED = 1_000
 
 
 def cite_rows(rows: Rows, indices: Sequence[int] | IndexArray) -> Document:
-    """How many rows, and which.
+    """The number of rows, and the first of them.
 
     Args:
-        rows: where they stand.
-        indices: (k,) their places there, the most important first.
+        rows: all rows.
+        indices: (k,) of the rows to cite, the most important first.
 
     Returns:
         `count`, and `rows` with `file` and `row` of the first thousand.
@@ -43,11 +43,11 @@ def cite_pairs(rows: Rows, indices: IndexArray, others: Rows, twins: IndexArray)
 
 
 def sample(inputs: Sequence[str], limit: int) -> IndexArray:
-    """(m,) the places, in order, of at most so many rows: those whose content has the smallest hash.
+    """(m,) sorted indices of at most `limit` rows: those whose content has the smallest hash.
 
     Args:
         inputs: (n,) the text of each row.
-        limit: how many at most.
+        limit: largest number of rows.
     """
     if len(inputs) <= limit:
         return np.arange(len(inputs), dtype=np.int64)

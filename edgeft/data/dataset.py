@@ -36,10 +36,10 @@ class Split:
 
     Attributes:
         columns: the task's columns to their cells, (n,) each.
-        labels: single-label: int64 (n,), places in the dataset's list of labels; multi-label: float32 (n, L) of 0 and
-            1; regression: float32 (n,), the targets; otherwise int64 (0,).
+        labels: single-label: int64 (n,), indices into the dataset's list of labels; multi-label: float32 (n, L) of 0
+            and 1; regression: float32 (n,), the targets; otherwise int64 (0,).
         rows: (n,) 1-based row numbers in the source.
-        files: (n,) names of the files where the source is several, else none.
+        files: (n,) names of the files if the source has several; else empty.
         slices: columns of the source beside the task's own, for metrics on parts of the rows.
     """
 
@@ -63,7 +63,7 @@ class Split:
         )
 
     def where(self, indices: Iterable[int]) -> str:
-        """The rows at these places as words, each once, with their files where there are several."""
+        """The row numbers at these indices in words, each once, with their files if there are several."""
         if not self.files:
             return where(sorted({int(self.rows[index]) for index in indices}))
         return describe_locations(sorted({(self.files[index], int(self.rows[index])) for index in indices}))
@@ -79,14 +79,14 @@ class Dataset:
     """Checked and split rows of one task.
 
     Attributes:
-        task: the ecosystem's tag.
-        labels: (L,) names of labels or tags; a label's id is its place here. None where the task has no closed set.
-        unlabelled: texts that may be learnt from without their label.
+        task: its tag.
+        labels: (L,) names of labels or tags; a label's id is its index here. Empty if the task has no closed set.
+        unlabelled: texts that can be used in training without a label.
         kind: the form of the rows, as in `single-label`.
         source: name of the file or dataset the rows come from, without folders.
-        columns: role (text, label) to the column's name in the source.
+        columns: role (text, label) -> name of the column in the source.
         cleaning: what was done to the texts.
-        class_weights: (L,) weight of each label in the loss; empty where all count alike.
+        class_weights: (L,) weight of each label in the loss; empty if all weigh the same.
     """
 
     task: str
@@ -103,7 +103,7 @@ class Dataset:
 
     @property
     def form(self) -> RowForm:
-        """What is declared of the form of the rows."""
+        """The declaration of the rows' form."""
         return tasks.find_form(self.kind)
 
     def split(self, name: str) -> Split:
@@ -132,7 +132,7 @@ def split_of(
     files: list[str] | None = None,
     slices: Slices | None = None,
 ) -> Split:
-    """A split whose numbers are made of the columns' names.
+    """A split whose label ids come from the names in its columns.
 
     Args:
         columns: the task's columns.
@@ -162,7 +162,7 @@ def _labels(columns: Columns, names: list[str]) -> npt.NDArray[Any]:
 
 
 def save(dataset: Dataset, folder: Path) -> None:
-    """Write a dataset into a folder, dataset.json last; the same dataset gives the same bytes."""
+    """Write a dataset folder, dataset.json last; the same dataset gives the same bytes."""
     folder.mkdir(parents=True, exist_ok=True)
     types = class_of(dataset.form).types
     for name in SPLITS:
@@ -205,7 +205,7 @@ def arrow_types(types: dict[str, str]) -> dict[str, Any]:
         "answers": arrow.struct({"text": texts, "answer_start": arrow.list_(arrow.int64())}),
         "messages": arrow.list_(arrow.struct({"role": arrow.string(), "content": arrow.large_string()})),
     }
-    # A column of names repeats few values.
+    # A column of names has few distinct values.
     named = {name: arrow.string() if name == "label" else of[kind] for name, kind in types.items()}
     return {**named, "row": arrow.int64(), "file": arrow.string()}
 
@@ -224,7 +224,7 @@ def load(folder: Path) -> Dataset:
     """Read a dataset folder.
 
     Raises:
-        DataError: not such a folder, or one whose files don't agree.
+        DataError: not a dataset folder, or its files contradict each other.
     """
     index = _read_index(folder)
     train, validation, test = (_read_split(folder, name, index) for name in SPLITS)

@@ -1,7 +1,7 @@
-"""The rows of an update: those of an earlier run, and behind them new ones that it has never seen.
+"""The rows of an update: those of an earlier run, followed by new rows that it doesn't have.
 
-The folder is a dataset folder like any other; earlier.json beside it says how many rows of each split are the earlier
-run's. They stand first, as they stood there.
+The result is an ordinary dataset folder. Its earlier.json says how many rows of each split come from the earlier run;
+those come first, in their old order.
 """
 
 from __future__ import annotations
@@ -42,13 +42,12 @@ def fill(config: DataConfig, inputs: Inputs, out_dir: Path) -> Metrics:
     """Fill a dataset folder with earlier and new rows.
 
     Args:
-        config: the new rows, how to clean and how to split; as it was for the earlier ones.
+        config: the new rows, how to clean and how to split; the cleaning must be that of the earlier run.
         inputs: `earlier` (a dataset folder), and the local files of the config.
         out_dir: the folder to fill.
 
     Returns:
-        As `prepare.fill`, what was found and done being of the new rows; and `update`: the old and new rows of each
-        split.
+        As `prepare.fill`, with counts of the new rows only; and `update`: the old and new rows of each split.
 
     Raises:
         DataError: rows of another form, a label that the earlier rows don't have, or nothing new.
@@ -67,10 +66,10 @@ def fill(config: DataConfig, inputs: Inputs, out_dir: Path) -> Metrics:
 
 
 def earlier_rows(folder: Path) -> dict[str, int] | None:
-    """How many rows at the beginning of each split are an earlier run's; None where the folder is of one run.
+    """How many rows at the beginning of each split come from an earlier run; None if the folder is no update.
 
     Raises:
-        DataError: earlier.json is none of ours.
+        DataError: earlier.json is not valid.
     """
     path = folder / EARLIER
     if not path.exists():
@@ -85,10 +84,10 @@ def earlier_rows(folder: Path) -> dict[str, int] | None:
 
 
 def check_cleaning(old: Dataset, config: DataConfig) -> None:
-    """Old and new rows are cleaned alike: one model has one cleaning.
+    """Check that old and new rows are cleaned the same way: a model has one cleaning.
 
     Raises:
-        DataError: they are not.
+        DataError: they aren't.
     """
     if cleaning_of(config) != old.cleaning:
         raise DataError(
@@ -98,7 +97,7 @@ def check_cleaning(old: Dataset, config: DataConfig) -> None:
 
 
 def divide(rows: Rows, earlier: BySplit, labels: list[str], config: DataConfig) -> Parts:
-    """The new rows in their splits, without those that the earlier run has in any form.
+    """Split the new rows, without those that the earlier run already has, exactly or nearly.
 
     Args:
         rows: cleaned.
@@ -134,7 +133,7 @@ def _check_labels(rows: Rows, labels: list[str]) -> None:
 
 
 def _unknown(rows: Rows, earlier_rows: Rows) -> tuple[Rows, overlap.Removed]:
-    """The rows whose input stands nowhere in the earlier run, and those that are gone."""
+    """The rows whose input isn't in the earlier run, and the removed ones."""
     twin = overlap.twins(hashes(rows.inputs), hashes(earlier_rows.inputs))
     repeated = np.flatnonzero(twin != NONE)
     answers, before = overlap.target_hashes(rows), overlap.target_hashes(earlier_rows)
@@ -148,7 +147,7 @@ def _unknown(rows: Rows, earlier_rows: Rows) -> tuple[Rows, overlap.Removed]:
 
 
 def _take_out_leaks(parts: Parts, earlier: BySplit) -> None:
-    """Take the new rows out of which something stands in another split of the earlier run."""
+    """Remove new rows that leak into another split of the earlier run."""
     for split in dataset.SPLITS:
         for other in dataset.SPLITS:
             if split != other:
@@ -159,7 +158,7 @@ def _take_out_leaks(parts: Parts, earlier: BySplit) -> None:
 
 
 def _take_out_near(parts: Parts, earlier: BySplit, similarity: float) -> None:
-    """Take the new rows out that are nearly one of the earlier run, where two such rows can't stand."""
+    """Remove new rows that are near duplicates of earlier rows, where the form forbids such pairs."""
     earlier_rows = join_rows(list(earlier.values()))
     split_of = np.repeat(list(earlier), [len(rows) for rows in earlier.values()])
     for split in dataset.SPLITS:
@@ -173,7 +172,7 @@ def _take_out_near(parts: Parts, earlier: BySplit, similarity: float) -> None:
 
 
 def check(parts: Parts, rows: int, name: str) -> None:
-    """There must be something to learn; without new test rows nobody sees how well it was learnt.
+    """Check that there are training rows; warn if there are no new test rows to judge the update by.
 
     Raises:
         DataError: no training row.
@@ -203,7 +202,7 @@ def _rows(old: Dataset, name: str, config: DataConfig) -> Rows:
 
 
 def merge(old: Dataset, parts: Parts, config: DataConfig) -> Dataset:
-    """The dataset of both; weights of labels are those of all training rows together."""
+    """The merged dataset; label weights are computed from all training rows."""
     weighted = config.balance == "class_weights"
     new = assemble(parts, dataclasses.replace(config, balance="none") if weighted else config)
     splits = {name: _one_after_the_other(_named(old, name), _named(new, name)) for name in dataset.SPLITS}
@@ -220,13 +219,13 @@ def merge(old: Dataset, parts: Parts, config: DataConfig) -> Dataset:
 
 
 def _named(data: Dataset, name: str) -> Split:
-    """A split whose rows all say which file they are of."""
+    """A split with a file name for each row."""
     split = data.split(name)
     return split if split.files else dataclasses.replace(split, files=[data.source] * len(split))
 
 
 def _one_after_the_other(first: Split, second: Split) -> Split:
-    """The rows of both, whatever is kept of a row."""
+    """The rows of both splits, one after the other, with all their columns."""
     names = [field.name for field in dataclasses.fields(Split)]
     sliced = list(dict.fromkeys([*first.slices, *second.slices]))
     sides = [dataclasses.replace(side, slices={name: _of(side, name) for name in sliced}) for side in (first, second)]
@@ -234,7 +233,7 @@ def _one_after_the_other(first: Split, second: Split) -> Split:
 
 
 def _of(split: Split, name: str) -> list[str | None]:
-    """A slice column; where a side has none, every row lacks the value."""
+    """A slice column; a side without the column gives None for each of its rows."""
     return list(split.slices.get(name) or [None] * len(split))
 
 
@@ -245,7 +244,7 @@ def _chain(first: Any, second: Any) -> Any:
 
 
 def _unlabelled(old: Dataset, new: Dataset, splits: dict[str, Split]) -> list[str]:
-    """Unlabelled texts of both, each once, without those that have a label now."""
+    """Unlabelled texts of both, without duplicates and without those that now have a label."""
     texts = [*old.unlabelled, *new.unlabelled]
     if not texts:
         return []

@@ -1,4 +1,4 @@
-"""The data stage: read, check, clean, split, write the dataset folder, and say what the rows are like."""
+"""The data stage: read, check, clean and split the rows, write the dataset folder and measure it."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ def fill(config: DataConfig, inputs: Inputs, out_dir: Path) -> Metrics:
 
     Args:
         config: the sources, how to clean and how to split.
-        inputs: `sources.local_files(config)`, of which only the stage's key comes; of an update also `earlier`, the
-            dataset folder of the run that is updated.
+        inputs: `sources.local_files(config)`, which are used for the stage's key only; for an update also
+            `earlier`, the dataset folder of the run to update.
         out_dir: the folder to fill.
 
     Returns:
-        `rows` of each split, `labels` with their rows in each, `text_characters`, and what was found and done:
-        `duplicates`, `conflicts`, `near_duplicates`, `leaks`, `cleaning`, `removed`, `skipped`, `split`.
+        `rows` of each split, `labels` with their rows in each, `text_characters`, and the counts of problems and
+        removals: `duplicates`, `conflicts`, `near_duplicates`, `leaks`, `cleaning`, `removed`, `skipped`, `split`.
     """
     if "earlier" in inputs:
         from edgeft.data import merge
@@ -65,8 +65,8 @@ def prepare(config: DataConfig, divide: Divide = splits.divide, check: Check = s
 
     Args:
         config: the sources, how to clean and how to split.
-        divide: gives the splits of rows, own validation rows and own test rows.
-        check: raises where the splits (of so many rows of a source of that name) can't be used.
+        divide: splits the rows, given the user's own validation and test rows.
+        check: raises if the splits are unusable; gets the splits, the number of rows and the source's name.
 
     Raises:
         DataError: one line, with row numbers.
@@ -103,10 +103,10 @@ def prepare(config: DataConfig, divide: Divide = splits.divide, check: Check = s
 
 
 def _cleaned(read: dict[str, Rows], config: DataConfig, counts: Counts, removed: Removed) -> dict[str, Rows]:
-    """The rows of each field cleaned; what was read is let go, so that a million rows are held once.
+    """Clean the rows of each field, releasing the uncleaned ones, so that a million rows are in memory once.
 
     Raises:
-        DataError: a field of which nothing is left.
+        DataError: a field has no rows left.
     """
     cleaning, cleaned = clean.cleaning_of(config), dict[str, Rows]()
     for field in list(read):
@@ -121,7 +121,7 @@ def _cleaned(read: dict[str, Rows], config: DataConfig, counts: Counts, removed:
 
 
 def drop_rows(parts: Parts, config: DataConfig) -> dict[str, int]:
-    """Take the rows out that the recipe doesn't want in their split; near duplicates are counted in any case."""
+    """Remove the duplicates that the recipe asks to remove; near duplicates are always counted."""
     clean.drop_duplicates(parts, config)
     with Bar("near duplicates", sum(map(len, parts.splits().values()))) as bar:
         return clean.near_duplicates(parts, config, bar)
@@ -129,17 +129,17 @@ def drop_rows(parts: Parts, config: DataConfig) -> dict[str, int]:
 
 def read_all(config: DataConfig) -> dict[str, Rows]:
     """The checked rows of each field that a config names."""
-    sources.local_files(config)  # every missing file is known before the first is read
+    sources.local_files(config)  # raises for every missing file before the first is read
     with Bar("read", None) as bar:
         named = [field for field in sources.specs(config) if field in sources.ROW_FIELDS]
         return {field: sources.read_rows(config, field, bar) for field in named}
 
 
 def read_usable(config: DataConfig) -> dict[str, Rows]:
-    """As `read_all`, but rows that can't be used are left out and counted; a file in another encoding is refused.
+    """As `read_all`, but skip and count unusable rows; a file in another encoding is still refused.
 
     Raises:
-        EncodingError: all of a file decodes in another encoding, so its rows are not bad.
+        EncodingError: the whole file decodes in another encoding, so its rows aren't bad.
     """
     if not config.skip_bad_rows and not sources.are_utf8(config):
         try:
@@ -180,7 +180,7 @@ def _split(rows: Rows, labels: list[str]) -> Split:
 
 
 def short_names(files: Sequence[str]) -> dict[str, str]:
-    """Each file to as much of the end of its path as tells it from the others: where it lies is nobody's business."""
+    """Map each file to the shortest unique end of its path; the full path is never stored."""
     parts = {file: Path(file).parts or (file,) for file in files}
     most = max(map(len, parts.values()), default=1)
     for count in range(1, most + 1):
@@ -194,7 +194,7 @@ def short_names(files: Sequence[str]) -> dict[str, str]:
 
 
 def _leaks(parts: Parts) -> Metrics:
-    """How many rows stood in two splits, and the first of them with their twins."""
+    """Count the rows that were in two splits, and name the first of them with their twins."""
     leaks: Metrics = {leak: parts.removed.count(LEAK + leak) for leak in LEAKS}
     leaks["total"] = sum(leaks.values())
     removed = parts.removed
@@ -212,7 +212,7 @@ def _join_removed(first: Removed, second: Removed) -> Removed:
 
 
 def _print_removed(skipped: dict[str, list[tuple[str, int]]], removed: Removed) -> None:
-    """One line for what a user should know of: rows that were left out or taken out."""
+    """Print one line for each reason for which rows were skipped or removed."""
     reasons = {
         reason: [location for name, location in zip(removed.reason, removed.row, strict=True) if name == reason]
         for reason in dict.fromkeys(removed.reason)
@@ -224,7 +224,7 @@ def _print_removed(skipped: dict[str, list[tuple[str, int]]], removed: Removed) 
 
 
 def _where(locations: list[tuple[str, int]]) -> str:
-    """Rows as words, with their files where these are several."""
+    """Rows in words, with their files if there are several."""
     names = short_names(list(dict.fromkeys(file for file, _ in locations)))
     if len(names) == 1:
         return where(sorted(row for _, row in locations))
@@ -232,7 +232,7 @@ def _where(locations: list[tuple[str, int]]) -> str:
 
 
 def write_removed(removed: Removed, folder: Path) -> None:
-    """removed.parquet: every row that was taken out, why, and because of which other row; only where there are any."""
+    """Write removed.parquet: each removed row, the reason, and the row that it repeats; no file if none was removed."""
     if not removed.row:
         return
     arrow, parquet = require("pyarrow", dataset.PURPOSE), require("pyarrow.parquet", dataset.PURPOSE)
@@ -253,7 +253,7 @@ def write_removed(removed: Removed, folder: Path) -> None:
 
 
 def measure(data: Dataset) -> Metrics:
-    """What a dataset is like: rows and labels of each split, and lengths."""
+    """Measure a dataset: rows and labels of each split, and text lengths."""
     splits = {name: data.split(name) for name in dataset.SPLITS}
     kind = stored_kind(data.kind)
     texts = [text for split in splits.values() for text in kind.inputs(split.columns)] + data.unlabelled
@@ -267,7 +267,7 @@ def measure(data: Dataset) -> Metrics:
 
 
 def _label_counts(splits: dict[str, Split], data: Dataset) -> dict[str, dict[str, int]]:
-    """Label to its number of rows (tags: of tokens) in each split."""
+    """Label -> its number of rows (for tags: of tokens) in each split."""
     kind = stored_kind(data.kind)
     counts = {
         name: Counter(label for of_row in kind.labels_of(split.columns) or () for label in of_row)
@@ -282,17 +282,17 @@ def _lengths(texts: list[str]) -> dict[str, float]:
 
 
 def named_files(recipe: Recipe) -> dict[str, Path]:
-    """The local files of a recipe's rows, and the dataset of the run that it updates."""
+    """The local files of a recipe's rows, and, for an update, the dataset of the earlier run."""
     earlier = {"earlier": Path(recipe.update.run) / "data"} if recipe.update.run else {}
     return {**sources.local_files(recipe.data), **earlier}
 
 
 def check(recipe: Recipe) -> None:
-    """Whether there are files, and the steps that clean them.
+    """Check that the data files exist and the cleaning steps can run.
 
     Raises:
         RecipeError: no data file.
-        DataError: a file that isn't there.
+        DataError: a missing file.
         MissingExtraError: a package that a step needs.
     """
     if recipe.data.file is None:

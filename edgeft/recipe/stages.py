@@ -160,9 +160,9 @@ class DistillationConfig(TrainingConfig):
     soft_weight: Annotated[float, _option("weight of the soft-label loss", ge=0)] = 1.0
     hard_weight: Annotated[float, _option("weight of the cross-entropy on the labels", ge=0)] = 0.5
     hidden_weight: Annotated[float, _option("weight of the cosine loss on the last hidden states", ge=0)] = 1.0
-    reverse_weight: Annotated[float, _option("weight of the reverse soft-label loss, KL(student || teacher)", ge=0)] = (
-        0.0
-    )
+    reverse_weight: Annotated[
+        float, _option("weight of the reverse soft-label loss, the KL divergence of the student from the teacher", ge=0)
+    ] = 0.0
     relation_weight: Annotated[
         float, _option("weight of the last layer's self-attention relations (MiniLMv2)", ge=0)
     ] = 0.0

@@ -1,4 +1,4 @@
-"""What makes a labelled file unusable, each as one line with row numbers."""
+"""Checks of a labelled file; each problem is one line with row numbers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from edgeft.data.formats.rows import Rows
 
 MANY_LABELS = 50
-FEWEST_VALUES = 3  # different numbers that may be meant as numbers; two are hardly a scale
+FEWEST_VALUES = 3  # distinct numbers from which labels may be a scale; two hardly are
 LONGEST_LABEL = 40  # characters in a message
 
 
@@ -26,7 +26,7 @@ def fail(name: str, problems: Sequence[str]) -> NoReturn:
 
 
 def refuse(name: str, problems: Sequence[str]) -> None:
-    """Raise where there is any problem."""
+    """Raise if there is any problem."""
     if problems:
         fail(name, problems)
 
@@ -35,23 +35,23 @@ def refuse(name: str, problems: Sequence[str]) -> None:
 
 
 def check_some_left(name: str, rows: int, before: int, why: str) -> None:
-    """Rows must be left.
+    """Check that rows are left.
 
     Raises:
-        DataError: says how many there were and where they went.
+        DataError: says how many there were and why they were removed.
     """
     if not rows:
         fail(name, [f"none of {before:,} rows is left: {why}"])
 
 
 def check_columns(name: str, needed: Sequence[str], present: Sequence[str], hint: str = "") -> None:
-    """Every wanted column must be there, once.
+    """Check that each needed column is there exactly once.
 
     Args:
         name: of the source.
-        needed: columns to be read.
-        present: all that are there.
-        hint: what to do where one is missing.
+        needed: columns to read.
+        present: all columns of the source.
+        hint: what to do if one is missing.
 
     Raises:
         DataError: names the missing ones with the nearest present one, and all that are present.
@@ -73,14 +73,14 @@ def _nearest(column: str, present: Sequence[str]) -> str:
 
 
 def nearest(column: str, present: Sequence[str]) -> str | None:
-    """The present column whose name is most like another one, None where none is."""
+    """The present column with the most similar name; None if none is similar."""
     by_lower = {name.lower().strip(): name for name in present}
     close = difflib.get_close_matches(column.lower(), by_lower, n=1, cutoff=0.5)
     return by_lower[close[0]] if close else None
 
 
 def check_field_counts(name: str, rows: Sequence[tuple[int, int, int]], expected: int) -> None:
-    """Every row must have as many fields as the header.
+    """Refuse rows whose number of fields differs from the header's.
 
     Args:
         rows: (row, line, number of fields) of those that don't.
@@ -92,7 +92,7 @@ def check_field_counts(name: str, rows: Sequence[tuple[int, int, int]], expected
 
 
 def check_not_empty(name: str, rows: int) -> None:
-    """A source must have rows."""
+    """Check that a source has rows."""
     if not rows:
         fail(name, ["no rows"])
 
@@ -101,7 +101,7 @@ def check_not_empty(name: str, rows: int) -> None:
 
 
 def sort_labels(labels: Iterable[str]) -> list[str]:
-    """Label names by number where all are numbers, else by alphabet."""
+    """Sort label names: numerically if all are numbers, else alphabetically."""
     names = sorted(labels)
     try:
         numbers = {name: float(name) for name in names}
@@ -111,12 +111,12 @@ def sort_labels(labels: Iterable[str]) -> list[str]:
 
 
 def shown(label: str) -> str:
-    """A label as messages show it."""
+    """A label as messages show it, shortened."""
     return repr(label if len(label) <= LONGEST_LABEL else label[: LONGEST_LABEL - 1] + "…")
 
 
 def check_label_counts(rows: Rows) -> None:
-    """Targets that differ: of each label two rows or more, of numbers more than one value.
+    """Check that there is something to learn: two rows or more of each label, or numbers that differ.
 
     Raises:
         DataError: with the label and the row number.
@@ -138,7 +138,7 @@ def check_label_counts(rows: Rows) -> None:
         fail(
             rows.name, [f"all {len(rows):,} rows have the label {next(iter(counts))!r}; a classifier needs two or more"]
         )
-    if rows.kind.form.labels_tokens:  # a tag that stands in one row is no reason to refuse a corpus
+    if rows.kind.form.labels_tokens:  # a tag that occurs in one row is no reason to refuse a corpus
         return
     if len(counts) > MANY_LABELS and len(counts) > len(rows) / 3:
         what = f"{len(counts):,} different labels in {len(rows):,} rows"
@@ -163,13 +163,13 @@ def are_numbers(labels: Iterable[str]) -> bool:
 
 
 def as_numbers(rows: Rows) -> str:
-    """How the numbers in the label column are predicted as numbers; words that fit after a semicolon or a colon."""
+    """How to predict the numbers in the label column as numbers; a phrase for after a semicolon or colon."""
     target = spell_option("data.target_column", rows.kind.config.label_column)
     return f"to predict them as numbers, {spell_option('task', 'text-regression')} {target}"
 
 
 def numbers_as_classes(rows: Rows) -> str | None:
-    """A line where more than two labels are all numbers, which may well be meant as numbers; None where not."""
+    """A hint if there are more than two labels and all are numbers, so that a regression may be meant; else None."""
     if not rows.kind.form.has_one_label:
         return None
     labels = sort_labels({label for of_row in rows.kind.labels_of(rows.columns) or () for label in of_row})
@@ -179,7 +179,7 @@ def numbers_as_classes(rows: Rows) -> str | None:
 
 
 def _several_labels(rows: Rows, labels: Sequence[str]) -> str:
-    """A hint where labels look like several labels in one cell."""
+    """A hint if cells seem to contain several labels."""
     mark = rows.kind.config.label_delimiter if rows.kind.form.has_several_labels else ""
     delimiter = next((m for m in "|;," if m != mark and sum(m in label for label in labels) > len(labels) / 2), None)
     if delimiter is None:
@@ -189,13 +189,13 @@ def _several_labels(rows: Rows, labels: Sequence[str]) -> str:
 
 
 def label_names(rows: Rows) -> list[str]:
-    """All names of the closed set, sorted; none where the task has none."""
+    """All label names, sorted; empty if the task has none."""
     of_row = rows.kind.labels_of(rows.columns)
     return sort_labels({label for labels in of_row for label in labels}) if of_row else []
 
 
 def labels_known(rows: Rows, labels: Sequence[str]) -> None:
-    """A validation or test file of the user's own has no label that training lacks."""
+    """Check that the user's own validation or test file has no label that training lacks."""
     known, unknown = set(labels), dict[str, list[int]]()
     for index, of_row in enumerate(rows.kind.labels_of(rows.columns) or ()):
         for label in dict.fromkeys(of_row):

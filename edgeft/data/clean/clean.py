@@ -1,4 +1,4 @@
-"""Cleaning the rows: the texts of each, by the steps that the runtime will repeat, and then the rows themselves."""
+"""Cleaning: first the texts, by the steps that the runtime repeats, then the rows: duplicates and conflicts."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from edgeft.data.split.splits import LEAK, Parts, by_choice
 from edgeft.progress import Bar
 from edgeft.recipe import DataConfig, spell_option
 
-# (split of a row, split of an earlier one) to places of the rows and of the earlier ones
+# (split of a row, split of an earlier one) -> indices of the rows and of the earlier ones
 Pairs = dict[tuple[str, str], tuple[IndexArray, IndexArray]]
 EMPTY, DUPLICATE, CONFLICT = "nothing left after cleaning", "duplicate", "conflict"
 NEAR_DUPLICATE = "near duplicate"
 
 
 def cleaning_of(config: DataConfig) -> Cleaning:
-    """What a config does to texts; the steps always run in the one order."""
+    """The cleaning that a config asks for; the order of its steps is fixed."""
     kinds: Sequence[str] = (config.anonymise_kinds or KINDS) if config.anonymise else ()
     return Cleaning(
         steps=[step for step in STEPS if step in (config.clean or ())],
@@ -43,7 +43,7 @@ def cleaning_of(config: DataConfig) -> Cleaning:
 
 
 def conflicts_reason() -> str:
-    """Why no row is left after step `conflicts`."""
+    """The reason if no row is left after step `conflicts`."""
     return f"each contradicts another ({spell_option('data.clean', ['conflicts'])})"
 
 
@@ -55,8 +55,8 @@ class Counts:
     """What cleaning did to texts.
 
     Attributes:
-        changed: step to the number of rows that it changed, of what the steps before it left.
-        personal: kind of personal data to how many pieces were replaced; never what they are.
+        changed: step -> number of rows that it changed, after the steps before it.
+        personal: kind of personal data -> number of replaced values; never the values.
     """
 
     changed: Counter[str] = field(default_factory=Counter)
@@ -64,13 +64,13 @@ class Counts:
 
 
 def clean_texts(rows: Rows, cleaning: Cleaning, counts: Counts, removed: Removed) -> Rows:
-    """The rows with cleaned texts, without those of which nothing is left.
+    """Clean the texts of rows and drop rows that become empty.
 
     Args:
         rows: as read.
         cleaning: what to do.
-        counts: what was done is added here.
-        removed: the rows that are gone are added here.
+        counts: updated.
+        removed: gets the dropped rows.
     """
     if not cleaning:
         return rows
@@ -92,7 +92,7 @@ def clean_texts(rows: Rows, cleaning: Cleaning, counts: Counts, removed: Removed
 
 
 def count_placeholders(rows: Rows) -> Counter[str]:
-    """How many placeholders of each kind of personal data rows have."""
+    """Count the placeholders of each kind of personal data."""
     counts = Counter[str]()
     for index in range(len(rows)):
         for text in rows.kind.texts_of(rows.columns, index):
@@ -102,14 +102,14 @@ def count_placeholders(rows: Rows) -> Counter[str]:
 
 
 def _changed(before: Columns, after: Columns) -> npt.NDArray[np.bool_]:
-    """(n,) which rows differ."""
+    """(n,) whether each row differs."""
     columns = [name for name in before if after[name] is not before[name]]
     pairs = zip(*(before[name] for name in columns), strict=True), zip(*(after[name] for name in columns), strict=True)
     return np.fromiter((old != new for old, new in zip(*pairs, strict=True)), dtype=bool)
 
 
 def _pass(rows: Rows, step: Cleaner, bar: Bar) -> tuple[Columns, list[int]]:
-    """One step over all rows, counted on the bar."""
+    """Run one step over all rows, counted on the bar."""
     done = 0
 
     def clean_and_count(text: str) -> str:
@@ -126,7 +126,7 @@ def _pass(rows: Rows, step: Cleaner, bar: Bar) -> tuple[Columns, list[int]]:
 
 @dataclass(frozen=True)
 class Change:
-    """One row as a preview shows it."""
+    """One row of a preview."""
 
     file: str
     row: int
@@ -136,12 +136,12 @@ class Change:
 
 
 def preview(rows: Rows, cleaning: Cleaning, count: int) -> list[Change]:
-    """The first rows that cleaning changes, and which steps would.
+    """The first rows that cleaning changes, and the steps that change each.
 
     Args:
         rows: as read.
         cleaning: what to do.
-        count: at most so many.
+        count: largest number of rows.
     """
     changes: list[Change] = []
     chain = cleaner(cleaning)
@@ -166,12 +166,12 @@ def preview(rows: Rows, cleaning: Cleaning, count: int) -> list[Change]:
 
 
 def count_repeats(rows: Rows) -> dict[str, int]:
-    """How many rows repeat another one, and how many inputs stand there with different answers."""
+    """Count the rows that repeat another one, and the inputs that have different answers."""
     return {"duplicates": len(overlap.duplicates(rows)[0]), "conflicts": overlap.conflicts(rows)[1]}
 
 
 def drop_conflicts(rows: Rows, config: DataConfig, removed: Removed) -> Rows:
-    """The rows without those whose input stands there with another answer as well, where the recipe wants that."""
+    """Drop rows whose input also has another answer, if the recipe asks for it."""
     if "conflicts" not in (config.clean or ()):
         return rows
     indices, _ = overlap.conflicts(rows)
@@ -180,7 +180,7 @@ def drop_conflicts(rows: Rows, config: DataConfig, removed: Removed) -> Rows:
 
 
 def drop_duplicates(parts: Parts, config: DataConfig) -> None:
-    """Take the rows out that repeat one of their own split, but for test or validation files of the user's own."""
+    """Drop rows that repeat another of their split, except in the user's own test or validation files."""
     if "duplicates" not in (config.clean or ()):
         return
     own_files = {"validation": config.validation_file, "test": config.test_file}
@@ -192,18 +192,18 @@ def drop_duplicates(parts: Parts, config: DataConfig) -> None:
 
 
 def near_duplicates(parts: Parts, config: DataConfig, bar: Bar | None = None) -> dict[str, int]:
-    """Count near duplicates within training and across splits; where the recipe says so, take them out.
+    """Count near duplicates within training and across splits, and drop them if the recipe asks for it.
 
-    The test rows win over validation, these over training; between training rows content alone decides. Where one row
-    is like a second, and that one like a third, the first alone stays.
+    Test rows win over validation rows, and these over training rows; between training rows their content decides. In a
+    chain of near duplicates only the first row stays.
 
     Returns:
-        `train`, `train_in_test`, `train_in_validation`, `validation_in_test`: rows that are like one of a split that
-        wins.
+        `train`, `train_in_test`, `train_in_validation`, `validation_in_test`: rows that are near duplicates of a row
+        that wins.
     """
     drop = "near_duplicates" in (config.clean or ())
     held_out: Pairs = {}
-    if drop:  # validation first, so that no training row goes because of a validation row that goes itself
+    if drop:  # validation first, so that no training row is dropped for a validation row that is dropped itself
         held_out = _near({"test": parts.test, "validation": parts.validation}, config)
         _take_out(parts, "validation", held_out)
     pairs = _near(parts.splits(), config, bar)
@@ -217,22 +217,22 @@ def near_duplicates(parts: Parts, config: DataConfig, bar: Bar | None = None) ->
 
 
 def _near(splits: dict[str, Rows], config: DataConfig, bar: Bar | None = None) -> Pairs:
-    """Near duplicates of rows that come earlier.
+    """Find near duplicates of earlier rows.
 
     Args:
         splits: the most important first.
-        config: how similar.
+        config: sets the similarity.
         bar: counts texts.
 
     Returns:
-        (split of a row, split of the earlier one) to places of the rows and of the earliest that each leads back to.
+        (split of a row, split of the earlier one) -> indices of the rows, and of the earliest row of each one's chain.
     """
     order = {name: by_choice(rows) for name, rows in splits.items()}
     texts = [
         text for name, rows in splits.items() for text in _select(rows.kind.texts_to_compare(rows.columns), order[name])
     ]
     group = overlap.first_of_each(hashes(texts))
-    unique = np.unique(group)  # exact repeats are counted elsewhere
+    unique = np.unique(group)  # exact duplicates are counted elsewhere
     earlier = near.earlier_similar([texts[i] for i in unique], config.near_duplicate_similarity, bar)
     if bar:
         bar.advance(len(texts) - len(unique))
@@ -246,7 +246,7 @@ def _near(splits: dict[str, Rows], config: DataConfig, bar: Bar | None = None) -
         for other, others in splits.items():
             if name == other and not rows.kind.near_within:
                 continue
-            # Within a split the row that stays is the one where the chain ends; if it ends elsewhere, the chain breaks.
+            # Within a split the row at the end of the chain stays; if it is in another split, the chain is cut.
             kept_twin = twin_of_rows["root" if name == other else "direct"]
             inside = (twin_of_rows["direct"] >= begin[other]) & (twin_of_rows["direct"] < begin[other] + len(others))
             hit = np.flatnonzero(inside & (kept_twin >= begin[other]))
@@ -255,14 +255,14 @@ def _near(splits: dict[str, Rows], config: DataConfig, bar: Bar | None = None) -
 
 
 def _spread(values: IndexArray, unique: IndexArray, group: IndexArray) -> IndexArray:
-    """Each text has what the first of its equals has."""
+    """Give each text the value of the first text equal to it."""
     spread = np.full(len(group), NONE, dtype=np.int64)
     spread[unique] = values
     return spread[group]
 
 
 def _roots(earlier: IndexArray) -> IndexArray:
-    """(n,) where each chain of earlier ones ends, a text without one at itself."""
+    """(n,) the end of each text's chain of earlier texts; a text without an earlier one is its own."""
     root = np.where(earlier == NONE, np.arange(len(earlier)), earlier)
     while (root[root] != root).any():
         root = root[root]
@@ -270,7 +270,7 @@ def _roots(earlier: IndexArray) -> IndexArray:
 
 
 def _take_out(parts: Parts, name: str, pairs: Pairs) -> None:
-    """Take the rows of a split out that are near duplicates of rows that stay."""
+    """Drop the rows of a split that are near duplicates of rows that stay."""
     splits = parts.splits()
     gone: list[IndexArray] = []
     for (split, other), (indices, twins) in pairs.items():

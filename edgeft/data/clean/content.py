@@ -1,4 +1,4 @@
-"""What makes two texts the same, and numbers that depend on a text's content alone."""
+"""When two texts count as equal, and numbers that depend on a text's content alone."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ import numpy.typing as npt
 
 Hashes = npt.NDArray[np.uint64]
 
-# Changing a salt moves every row of every user.
+# Changing a salt reassigns the splits of every user.
 SPLIT_SALT = b"edgeft split 1"
 CHOICE_SALT = b"edgeft choice 1"
 
 
 def content(text: str) -> str:
-    """What makes two texts the same: NFC, without white space around it."""
+    """The normal form in which equal texts are compared: NFC, stripped of white space."""
     return (text if text.isascii() else unicodedata.normalize("NFC", text)).strip()
 
 
 def hash_pairs(text: str, salt: bytes) -> int:
-    """64 bits of a text's content."""
+    """A 64-bit hash of a text's content."""
     return int.from_bytes(hashlib.blake2b(content(text).encode(), digest_size=8, key=salt).digest(), "big")
 
 
 def hashes(texts: Iterable[str], salt: bytes = SPLIT_SALT) -> Hashes:
-    """(n,) 64 bits of each text's content; among a million texts two share them with a chance of 3e-8."""
+    """(n,) 64-bit hashes of the texts' content; among a million texts a collision has probability 3e-8."""
     return np.fromiter((hash_pairs(text, salt) for text in texts), dtype=np.uint64)
 
 

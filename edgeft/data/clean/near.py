@@ -18,13 +18,13 @@ from edgeft.progress import Bar
 
 GRAM = 5  # characters
 SLOTS = 128  # minima in a signature, at most
-RECALL = 0.99  # wanted of the banding for a pair that is just as similar as asked for
+RECALL = 0.99  # recall of the banding for a pair exactly at the similarity
 MAX_ROWS = 16  # slots in a band
 PREDECESSORS = 3  # nearest earlier texts of a bucket that a text is compared with, besides the bucket's first
-COMPARED = 16  # earlier texts that a text is compared with in full, at most
+COMPARED = 16  # most earlier texts that a text is compared with in full
 CHUNK_CHARACTERS = 1 << 18
 PAIR_BITS = 14  # of a 64-bit key that says pair and 5-gram
-SEED = 20_210  # of the sketch; any will do
+SEED = 20_210  # of the sketch; arbitrary
 PAD = "\udfff"  # lengthens a text of fewer than 5 characters: half of a surrogate pair, which no valid text holds
 WEIGHTS = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xD6E8FEB86659FD93, 0xA0761D6478BD642F)
 MIX = np.uint64(0xFF51AFD7ED558CCD)
@@ -37,19 +37,19 @@ Signatures = npt.NDArray[np.uint8]
 def earlier_similar(texts: Sequence[str], similarity: float, bar: Bar | None = None) -> IndexArray:
     """For each text an earlier one that is a near duplicate of it.
 
-    Similarity is Jaccard's, of the sets of character 5-grams (`normal`). What is reported is true: every pair is
-    compared in full. What is missed: about one in a hundred pairs that are just as similar as asked for, far fewer of
-    those more similar. To stay linear where thousands of texts share a bucket, a text is compared there with the first
+    Similarity is Jaccard's, of the sets of character 5-grams (`normal`). There are no false positives: every reported
+    pair is compared in full. About one in a hundred pairs exactly at the similarity is missed, far fewer of
+    more similar ones. To stay linear where thousands of texts share a bucket, a text is compared there with the first
     and the three before it, and in full with at most sixteen; of those found the earliest is reported, which may itself
-    be a near duplicate of one before. The answer depends on the texts and their order alone.
+    be a near duplicate of one before. The result depends on the texts and their order alone.
 
     Args:
         texts: (n,) the most important first.
-        similarity: in (0, 1], from which two texts are near duplicates.
-        bar: counts the texts, as their signatures are made.
+        similarity: in (0, 1], at which two texts count as near duplicates.
+        bar: counts the texts as their signatures are computed.
 
     Returns:
-        (n,) index of an earlier text, -1 where there is none.
+        (n,) index of an earlier text, -1 if there is none.
     """
     bands, rows = banding(similarity)
     signatures = _signatures(texts, bands * rows, bar)  # (n, bands * rows)
@@ -60,7 +60,7 @@ def earlier_similar(texts: Sequence[str], similarity: float, bar: Bar | None = N
 
 
 def banding(similarity: float) -> tuple[int, int]:
-    """Bands, and slots in each: the widest bands that still find enough.
+    """The number of bands and of slots in each: the widest bands that still reach the recall.
 
     A pair of similarity s shares one of b bands of r slots with probability 1 - (1 - s^r)^b (Broder 1997; Leskovec,
     Rajaraman and Ullman, Mining of Massive Datasets, 3.4).
@@ -74,12 +74,12 @@ def banding(similarity: float) -> tuple[int, int]:
 
 
 def normal(text: str) -> str:
-    """What is compared: NFC, case-folded, white space as single spaces and none around it."""
+    """The form that is compared: NFC, case-folded, with single spaces and stripped."""
     return " ".join(unicodedata.normalize("NFC", text).casefold().split())
 
 
 def jaccard(first: str, second: str) -> float:
-    """Similarity of two texts: 5-grams they share by 5-grams that stand in either."""
+    """Jaccard similarity of two texts: shared 5-grams / 5-grams of either."""
     a, b = _gram_set(first), _gram_set(second)
     return len(a & b) / len(a | b)
 
@@ -93,7 +93,7 @@ def _grams(texts: Sequence[str]) -> tuple[Hashes, Hashes]:
     """64-bit hashes of the 5-grams of some texts, repetitions included.
 
     Returns:
-        All hashes, (g,), and where each text begins and the last one ends, (n + 1,).
+        All hashes, (g,), and the offset of each text and of the end, (n + 1,).
     """
     normals = [normal(text).ljust(GRAM, PAD) for text in texts]
     lengths = np.fromiter(map(len, normals), dtype=np.int64, count=len(normals))
@@ -114,7 +114,7 @@ def _mix(hashes: Hashes) -> Hashes:
 
 
 def _chunks(texts: Sequence[str], indices: IndexArray, most: int) -> Iterator[tuple[int, int]]:
-    """Cut a list of places into runs of about a million characters, of at most so many texts."""
+    """Cut a list of indices into runs of about a million characters and at most `most` texts."""
     start = characters = 0
     for end, index in enumerate(indices):
         if end > start and (characters >= CHUNK_CHARACTERS or end - start >= most):
@@ -161,7 +161,7 @@ def _buckets(band: Signatures) -> Hashes:
 
 
 class _Search:
-    """What was found so far.
+    """The near duplicates found so far.
 
     Args:
         texts: (n,).
@@ -195,7 +195,7 @@ class _Search:
             self._compare(texts[earlier_rows], texts[earlier_rows - back])
 
     def _compare(self, texts: IndexArray, earlier: IndexArray) -> None:
-        """Note the pairs that are near duplicates; each text stands there once."""
+        """Store the pairs that are near duplicates; each text occurs once."""
         useful = (earlier < self.earliest[texts]) & (self.comparisons[texts] < COMPARED)
         texts, earlier = self._alike(texts[useful], earlier[useful])
         self.compared[texts, self.comparisons[texts]] = earlier
@@ -206,7 +206,7 @@ class _Search:
             self.earliest[pairs[0][same]] = pairs[1][same]
 
     def _alike(self, texts: IndexArray, earlier: IndexArray) -> tuple[IndexArray, IndexArray]:
-        """The pairs that were not compared yet and whose signatures don't rule them out."""
+        """The pairs that were not compared yet and aren't ruled out by their signatures."""
         keep = np.zeros(len(texts), dtype=bool)
         for start in range(0, len(texts), CHUNK_CHARACTERS // SLOTS):
             some = slice(start, start + CHUNK_CHARACTERS // SLOTS)
@@ -217,13 +217,13 @@ class _Search:
 
 
 def _equal_slots(similarity: float, slots: int) -> int:
-    """How many equal slots a pair needs: those expected of one just similar enough, less two and a half deviations."""
+    """How many equal slots a pair needs: the number expected at the similarity, less 2.5 standard deviations."""
     equal = similarity + (1 - similarity) / 256
     return math.ceil(slots * equal - 2.5 * math.sqrt(slots * equal * (1 - equal)) - 1e-9)
 
 
 def _jaccards(first: Sequence[str], second: Sequence[str]) -> npt.NDArray[np.float64]:
-    """Similarity of each pair, (p,) with p <= 2^14; 5-grams are told apart by 50 bits of their hash."""
+    """Similarity of each pair, (p,) with p <= 2^14; 5-grams are identified by 50 bits of their hash."""
     a, b = _distinct(first), _distinct(second)
     together = np.sort(np.concatenate((a, b)), kind="stable")  # merges the two runs
     shared = together[1:][together[1:] == together[:-1]]
@@ -235,7 +235,7 @@ def _jaccards(first: Sequence[str], second: Sequence[str]) -> npt.NDArray[np.flo
 
 
 def _distinct(texts: Sequence[str]) -> Hashes:
-    """Different 5-grams of each text as keys, the text's place in the upper bits; sorted."""
+    """Distinct 5-grams of each text as sorted keys, the text's index in the upper bits."""
     hashes, offsets = _grams(texts)
     text_of = np.repeat(np.arange(len(texts), dtype=np.uint64), np.diff(offsets).astype(np.int64))
     keys = np.sort(text_of << np.uint64(64 - PAIR_BITS) | hashes >> np.uint64(PAIR_BITS))

@@ -1,4 +1,4 @@
-"""Rows that stand twice: repeated, contradictory, or in two splits at once; and the list of what was taken out."""
+"""Rows that occur twice: duplicates, conflicts and leaks between splits; and the list of removed rows."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ NONE = -1
 
 @dataclass
 class Removed:
-    """Rows that were taken out, and because of which other row.
+    """Rows that were removed, each with the reason and the row that stays instead.
 
     Attributes:
-        reason: of each, as in `duplicate` or `leak of test`.
-        row: of each (file, row number).
-        because: of each the (file, row number) of the row that stays; None where there is none.
+        reason: why each was removed, as in `duplicate` or `leak of test`.
+        row: (file, row number) of each.
+        because: (file, row number) of the row that stays instead; None if there is none.
     """
 
     reason: list[str] = field(default_factory=list)
@@ -38,45 +38,45 @@ class Removed:
         others: Rows | None = None,
         twins: IndexArray | None = None,
     ) -> None:
-        """Note rows.
+        """Add removed rows.
 
         Args:
             reason: why.
-            rows: where they stand.
-            indices: their places there.
-            others: where the rows that stay stand.
-            twins: (k,) places of these, in the order of `split_keys`.
+            rows: all rows of their split.
+            indices: (k,) of the removed rows in `rows`.
+            others: the rows of the split in which their twins stay.
+            twins: (k,) indices of the twins in `others`.
         """
         self.reason += [reason] * len(indices)
         self.row += [rows.at(int(i)) for i in indices]
         self.because += [None] * len(indices) if others is None or twins is None else [others.at(int(i)) for i in twins]
 
     def files(self) -> list[str]:
-        """Every file that is named, each once."""
+        """Every file with a removed row or a twin, each once."""
         return list(dict.fromkeys([file for file, _ in self.row] + [at[0] for at in self.because if at]))
 
     def count(self, reason: str) -> int:
-        """How many were taken out for a reason."""
+        """How many rows were removed for a reason."""
         return self.reason.count(reason)
 
 
 def target_hashes(rows: Rows) -> Hashes | None:
-    """(n,) hashes of what each row answers; None where one input may have several answers."""
+    """(n,) hashes of the rows' targets; None if an input may have several answers."""
     targets = rows.kind.targets(rows.columns)
     return None if targets is None else hashes(targets, TARGET_SALT)
 
 
 def first_of_each(row_hashes: Hashes) -> IndexArray:
-    """(n,) the place where each hash stands first."""
+    """(n,) the index of the first row with the same hash."""
     _, first, inverse = np.unique(row_hashes, return_index=True, return_inverse=True)
     return first[inverse]
 
 
 def duplicates(rows: Rows) -> tuple[IndexArray, IndexArray]:
-    """Rows that repeat input and answer of an earlier one, and that earlier one.
+    """Rows that repeat input and target of an earlier row.
 
     Returns:
-        (k,) places of the repeats, (k,) places of the first of each.
+        (k,) indices of the repeats, (k,) index of the first row that each repeats.
     """
     keys = hashes(rows.inputs)
     answers = target_hashes(rows)
@@ -88,25 +88,25 @@ def duplicates(rows: Rows) -> tuple[IndexArray, IndexArray]:
 
 
 def conflicts(rows: Rows) -> tuple[IndexArray, int]:
-    """Rows whose input stands there with another answer as well.
+    """Rows whose input also occurs with another target.
 
     Returns:
-        (k,) places of all such rows, and how many inputs they are.
+        (k,) indices of all such rows, and the number of distinct inputs.
     """
     answers = target_hashes(rows)
     if answers is None:
         return np.zeros(0, dtype=np.int64), 0
-    group = first_of_each(hashes(rows.inputs))  # (n,) the place where each input stands first
+    group = first_of_each(hashes(rows.inputs))  # (n,) index of the first row with the same input
     differs = np.zeros(len(rows), dtype=bool)
     differs[group[answers != answers[group]]] = True
     return np.flatnonzero(differs[group]), int(differs.sum())
 
 
 def leaks(rows: Rows, held_out: Rows) -> tuple[IndexArray, IndexArray]:
-    """Rows that also stand in a held-out split: by what must not stand in two splits, and by group.
+    """Rows that are also in a held-out split, by their split key or by their group.
 
     Returns:
-        (k,) places of the rows, (k,) places of their twins in the held-out split.
+        (k,) indices of the rows, (k,) indices of their twins in the held-out split.
     """
     twin = twins(hashes(rows.kind.split_keys(rows.columns)), hashes(held_out.kind.split_keys(held_out.columns)))
     if rows.groups is not None and held_out.groups is not None:
@@ -117,7 +117,7 @@ def leaks(rows: Rows, held_out: Rows) -> tuple[IndexArray, IndexArray]:
 
 
 def twins(row_hashes: Hashes, held_out: Hashes) -> IndexArray:
-    """(n,) the place of an equal hash among the held-out ones, -1 where there is none."""
+    """(n,) the index of an equal hash among the held-out ones, -1 if there is none."""
     if not len(held_out):
         return np.full(len(row_hashes), NONE, dtype=np.int64)
     order = np.argsort(held_out, kind="stable")

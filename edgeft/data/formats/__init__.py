@@ -1,4 +1,4 @@
-"""What rows look like, task by task; a new task is one file here."""
+"""The forms of rows, task by task; a new task is one file here."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ def task_of(config: DataConfig) -> str:
 
 
 def class_of(form: RowForm) -> type[Kind]:
-    """What knows the rows of a form.
+    """The `Kind` class of a form of rows.
 
     Raises:
-        DataError: no file has such rows.
+        DataError: no file can have such rows.
     """
     kind: type[Kind] = tasks.load_part(form, "rows")
     return kind
 
 
 def stored_kind(name: str) -> Kind:
-    """What knows the rows of a dataset folder, whose columns have their canonical names.
+    """The `Kind` of a dataset folder, whose columns have their canonical names.
 
     Args:
         name: of the form, as dataset.json has it.
@@ -45,7 +45,7 @@ def stored_kind(name: str) -> Kind:
 
 
 def form_of(recipe: Recipe) -> RowForm:
-    """The form of a recipe's rows, as far as the recipe tells."""
+    """The form of a recipe's rows, as far as the recipe alone determines it."""
     return kind_of(recipe.data, ()).form
 
 

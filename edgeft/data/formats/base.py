@@ -1,4 +1,4 @@
-"""What the rows of one task look like: where they come from, what makes a row usable, and what is its text."""
+"""The base of all forms of rows: source columns, checks of a row, and its texts."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ WHOLE_FLOAT = re.compile(r"-?\d+\.0+")
 
 
 class BadRow(Exception):
-    """A row that can't be used; its arguments say why, each as words that fit before "in row 3".
+    """A row that can't be used; each argument is a reason, phrased to precede "in row 3".
 
-    What differs from row to row stands in brackets at the end, as in "a span outside its text (0 to 9 of 3 letters)".
+    Details that differ from row to row come last, in brackets, as in "a span outside its text (0 to 9 of 3 letters)".
     """
 
 
 class Kind(ABC):
-    """One form of rows of one task; a subclass a form.
+    """One form of rows of one task; each form is a subclass.
 
     Attributes:
-        form: what is declared of it.
-        roles: what a row consists of in the source; `<role>_column` of the recipe names the column.
-        types: canonical column to the type it is stored with (`text`, `texts`, `number`, `answers`, `messages`).
+        form: its declaration.
+        roles: the parts of a row in the source; `<role>_column` of the recipe names the column.
+        types: canonical column -> the type it is stored with (`text`, `texts`, `number`, `answers`, `messages`).
         text_columns: canonical columns whose cells are plain texts.
-        near_within: whether two rows of one split can be near duplicates; else only splits are held apart.
-        label_column: canonical column with the names of labels; empty where the task has none.
-        fewest_labels: that there must be to learn from.
-        target_follows_length: whether a long text has a long target.
+        near_within: whether two rows of one split can be near duplicates; if not, only pairs across splits count.
+        label_column: canonical column with the names of labels; empty if the task has none.
+        fewest_labels: smallest number of labels to learn from.
+        target_follows_length: whether longer texts have longer targets.
     """
 
     form: ClassVar[RowForm]
@@ -56,7 +56,7 @@ class Kind(ABC):
 
     @classmethod
     def matches(cls, config: DataConfig, present: Sequence[str]) -> bool:
-        """Whether the rows of a source are of this form, and of no form of its task that is tried before.
+        """Whether the rows of a source are of this form; forms of its task that were tried before don't match.
 
         Args:
             config: names the columns; its task is this form's.
@@ -66,19 +66,19 @@ class Kind(ABC):
 
     @classmethod
     def of_source(cls, config: DataConfig, present: Sequence[str]) -> Kind:
-        """What reads the rows of a source that matches; arguments as of `matches`."""
+        """The instance that reads the rows of a matching source; arguments as for `matches`."""
         return cls(config)
 
     @property
     def name(self) -> str:
-        """Of the form, as it stands in dataset.json."""
+        """The name of the form, as in dataset.json."""
         return self.form.name
 
     def sources(self) -> dict[str, str]:
-        """Role to the source's column.
+        """Role -> the source's column.
 
         Raises:
-            DataError: one column for two roles.
+            DataError: one column has two roles.
         """
         columns: dict[str, str] = {}
         for role in self.roles:
@@ -95,45 +95,45 @@ class Kind(ABC):
         """The canonical cells of one row, in the order of `types`.
 
         Args:
-            values: one of each role.
+            values: one for each role.
 
         Raises:
-            BadRow: what is wrong with it.
+            BadRow: says what is wrong.
         """
 
     def inputs(self, columns: Columns) -> list[str]:
-        """What a model is given, as one text a row: rows with equal inputs are the same question."""
+        """(n,) the model's input as one text a row; rows with equal inputs are the same question."""
         return columns[self.text_columns[0]]
 
     def split_keys(self, columns: Columns) -> list[str]:
-        """What decides a row's split, and must not stand in two of them."""
+        """(n,) the texts that decide a row's split; rows with equal ones go to the same split."""
         return self.inputs(columns)
 
     def texts_to_compare(self, columns: Columns) -> list[str]:
-        """What two rows that are nearly the same have nearly in common."""
+        """(n,) the texts that are compared to find near duplicates."""
         return self.inputs(columns)
 
     def texts_to_measure(self, columns: Columns) -> dict[str, list[str]]:
-        """The texts whose length matters, (n,) each by name; the first are those that `max_length` is about."""
+        """Name -> (n,) texts whose lengths are reported; `max_length` applies to the first."""
         return {"text": self.inputs(columns)}
 
     def texts_of(self, columns: Columns, index: int) -> list[str]:
-        """The texts of one row, as cleaning sees them."""
+        """The texts of one row that cleaning works on."""
         return [columns[name][index] for name in self.text_columns]
 
     def targets(self, columns: Columns) -> list[str] | None:
-        """What the model should answer; None where one input may well have several answers."""
+        """(n,) the answers to learn; None if one input may have several right answers."""
         return None
 
     def labels_of(self, columns: Columns) -> Iterator[Sequence[str]] | None:
-        """The names of a closed set that each row uses; None where the task has none."""
+        """The label names of each row; None if the task has no closed set of labels."""
         return None
 
     def clean(self, columns: Columns, clean: Cleaner) -> tuple[Columns, list[int]]:
-        """Every text of every row cleaned.
+        """Clean every text of every row.
 
         Returns:
-            The new columns, and the rows that cleaning left without a text or an answer.
+            The new columns, and the rows that are left without a text or an answer.
         """
         if len(self.text_columns) == 1:
             name = self.text_columns[0]
@@ -150,7 +150,7 @@ class Kind(ABC):
 
 
 def is_unicode(value: str) -> bool:
-    """False where half of a surrogate pair stands alone, which no file can hold."""
+    """False if it contains an unpaired surrogate, which no file can store."""
     if value.isascii():
         return True
     try:
@@ -161,7 +161,7 @@ def is_unicode(value: str) -> bool:
 
 
 def text_problem(value: Any, what: str = "text") -> str | None:
-    """Why a value can't be a text, None where it can."""
+    """Why a value can't be a text; None if it can."""
     if value is None:
         return f"no {what}"
     if not isinstance(value, str):
@@ -172,7 +172,7 @@ def text_problem(value: Any, what: str = "text") -> str | None:
 
 
 def label_name(value: Any) -> str | None:
-    """The name of a label as it stands in a source: 4, 4.0 and "4.0" are all "4"; None where it is missing.
+    """The name of a label as it stands in a source: 4, 4.0 and "4.0" are all "4"; None if it is missing.
 
     Raises:
         TypeError: a value that can't name a label.
@@ -190,7 +190,7 @@ def label_name(value: Any) -> str | None:
 
 
 def label_problem(value: Any, what: str = "label") -> str | None:
-    """Why a value can't be a label, None where it can."""
+    """Why a value can't be a label; None if it can."""
     try:
         name = label_name(value)
     except TypeError as error:
@@ -201,16 +201,16 @@ def label_problem(value: Any, what: str = "label") -> str | None:
 
 
 def need(*problems: str | None) -> None:
-    """Raise the problems that there are."""
+    """Raise the problems that aren't None."""
     if present := [problem for problem in problems if problem]:
         raise BadRow(*present)
 
 
 def structure(value: Any, what: str, limits: Limits = LIMITS) -> Any:
-    """A list or mapping, decoded where it stands as JSON in a text.
+    """A list or mapping, decoded if it is given as JSON text.
 
     Raises:
-        BadRow: no JSON, or JSON beyond the limits.
+        BadRow: not JSON, or JSON beyond the limits.
     """
     if not isinstance(value, str):
         return value
@@ -227,7 +227,7 @@ def names(value: Any, what: str, delimiter: str | None, limits: Limits = LIMITS)
     """Several names: a list, a JSON list as text, or a text with a delimiter (None: white space).
 
     Raises:
-        BadRow: none of these.
+        BadRow: anything else.
     """
     if value is None:
         raise BadRow(f"no {what}")

@@ -41,7 +41,7 @@ class SingleLabel(Kind):
 
 
 class MultiLabel(Kind):
-    """A text and any number of labels, sorted, each once."""
+    """A text and any number of labels, stored sorted and without duplicates."""
 
     form = tasks.MULTI_LABEL
     roles = ("text", "label")

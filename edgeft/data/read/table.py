@@ -1,4 +1,4 @@
-"""What readers hand on: columns with the number of every row, and how a row is named in a message."""
+"""The result of readers: columns with row numbers, and how messages name rows."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from edgeft.inputs.limits import LIMITS, Limits
 from edgeft.progress import Bar
 
 MAX_LISTED = 10
-BAR_ROWS = 5_000  # rows between two steps of a bar
+BAR_ROWS = 5_000  # rows between two updates of a bar
 
 Chooser = Callable[[Sequence[str]], Sequence[str]]
 
 
 @dataclass(frozen=True)
 class Reading:
-    """How a source is read.
+    """Options of reading a source.
 
     Attributes:
-        choose: the columns to read, given all that are there; those that are missing are the reader's to refuse.
-        hint: words for a message that a column is missing, given all that are there.
+        choose: the columns to read, given all that are present; the reader refuses missing ones.
+        hint: addition to the message about a missing column, given all that are present.
         skip_bad: drop and count rows that can't be read, instead of refusing the source.
-        delimiter: of a CSV file; None: by a look at its first records, else a comma, in .tsv a tab.
+        delimiter: of a CSV file; None: detected from its first records, else a comma, in .tsv a tab.
         encoding: of a text file.
         bar: counts rows.
-        limits: of what a file may ask for.
-        tells: whether a line says what was recognised.
+        limits: of a file.
+        tells: whether a line is printed about what was detected.
     """
 
     choose: Chooser
@@ -40,10 +40,10 @@ class Reading:
     tells: bool = True
 
     def count(self, rows: Iterable[Any], name: str) -> Iterable[Any]:
-        """The rows, counted on the bar.
+        """Yield the rows and count them on the bar.
 
         Raises:
-            DataError: more than a file may have.
+            DataError: more rows than the limit.
         """
         number, most = 0, self.limits.max_file_rows
         for number, row in enumerate(rows, 1):
@@ -58,14 +58,14 @@ class Reading:
 
 @dataclass(frozen=True)
 class Table:
-    """The wanted columns of one source, values as they stand there.
+    """The requested columns of one source, with unchanged values.
 
     Attributes:
         name: what messages call the source.
-        columns: column name to its values, (n,) each.
+        columns: column name -> its values, (n,) each.
         rows: (n,) 1-based number of each row in the source, the header not counted.
-        lines: (n,) 1-based line of the file where each row starts; empty where a source has no lines.
-        skipped: problem to the numbers of the rows that were left out because of it.
+        lines: (n,) 1-based line of the file where each row starts; empty if the source has no lines.
+        skipped: problem -> numbers of the rows skipped because of it.
     """
 
     name: str
@@ -75,13 +75,13 @@ class Table:
     skipped: dict[str, list[int]] = field(default_factory=dict)
 
     def where(self, indices: Sequence[int]) -> str:
-        """The rows at these places of the table as words."""
+        """The rows at these indices of the table in words."""
         lines = [self.lines[indices[0]]] if self.lines else []
         return where([self.rows[index] for index in indices], *lines)
 
 
 def where(rows: Sequence[int], first_line: int | None = None) -> str:
-    """Row numbers as words, at most ten of them.
+    """Row numbers in words, at most ten of them.
 
     Args:
         rows: (k,) row numbers, k >= 1.
@@ -93,7 +93,7 @@ def where(rows: Sequence[int], first_line: int | None = None) -> str:
 
 
 def describe_locations(rows: Iterable[tuple[str, int]]) -> str:
-    """Files with their row numbers as words, at most ten of them."""
+    """Files with their row numbers in words, at most ten of them."""
     return some([f"{file} row {row}" for file, row in rows])
 
 

@@ -1,4 +1,4 @@
-"""Texts without labels, from files of their own: what a student may learn from beside its rows."""
+"""Unlabelled texts from separate files, from which a student learns in addition to the rows."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ FIELD = "unlabelled_file"
 
 
 def check(config: DataConfig, kind: Kind) -> None:
-    """Whether such texts mean anything for a form of rows.
+    """Check that a form of rows can use unlabelled texts.
 
     Raises:
-        DataError: they don't.
+        DataError: it can't.
     """
     if config.unlabelled_file and not kind.form.has_lone_text:
         raise DataError(f"{name_option(f'data.{FIELD}')}: for rows of a text and its label, not for {kind.name} rows")
 
 
 def read(config: DataConfig) -> list[str]:
-    """The texts of `unlabelled_file`, cleaned as the rows are; none where no file is named.
+    """Read the texts of `unlabelled_file`, cleaned like the rows; empty if no file is named.
 
     Raises:
         DataError: one line, with row numbers.
@@ -50,7 +50,7 @@ def read(config: DataConfig) -> list[str]:
 
 
 def unknown(texts: list[str], known: list[str]) -> list[str]:
-    """The texts that are not among the known ones, each once: what is tested on is not learnt from.
+    """The texts that aren't among the known ones, without duplicates, so that no test text is trained on.
 
     Args:
         texts: unlabelled.

@@ -1,1 +1,1 @@
-"""Which rows train, validate and test, and what evens out rare labels."""
+"""Splitting rows into training, validation and test, and balancing of labels."""

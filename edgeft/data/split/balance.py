@@ -1,4 +1,4 @@
-"""What evens out rare labels in training: weights of the loss, or repeated or fewer rows."""
+"""Balancing of labels in training: weights in the loss, or repeated or fewer rows."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from edgeft.recipe import name_option
 
 
 def check(balance: str, kind: str) -> None:
-    """Whether rows of a form can be balanced this way.
+    """Check that rows of a form can be balanced this way.
 
     Raises:
         RecipeError: they can't.
@@ -27,7 +27,7 @@ def check(balance: str, kind: str) -> None:
 
 def class_weights(rows: Rows, labels: list[str]) -> list[float]:
     """(L,) weight of each label, n / (L * n_label) as scikit-learn's `balanced`; multi-label negatives / positives,
-    one negative at least, so that a label of every row is learnt."""
+    with at least one negative, so that a label that every row has is still learned."""
     counts = Counter(label for of_row in rows.kind.labels_of(rows.columns) or () for label in of_row)
     if rows.kind.form.has_several_labels:
         return [max(len(rows) - counts[label], 1) / counts[label] for label in labels]
@@ -36,7 +36,7 @@ def class_weights(rows: Rows, labels: list[str]) -> list[float]:
 
 
 def resample(rows: Rows, balance: str) -> Rows:
-    """Single-label rows with as many of each label: rare ones repeated, or frequent ones left out, by content."""
+    """Single-label rows with equally many of each label: rare ones repeated, or frequent ones dropped, by content."""
     if balance not in ("oversample", "undersample"):
         return rows
     of_label: dict[str, list[int]] = {}

@@ -1,4 +1,4 @@
-"""Columns that stand beside a task's own, so that its metrics can be looked at for each of their values."""
+"""Slice columns: additional columns for whose values the metrics are also measured."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from edgeft.data.formats.base import is_unicode, label_name
 from edgeft.errors import DataError
 from edgeft.recipe import DataConfig, name_option
 
-PREFIX = "slice:"  # begins the name of such a column in a data folder: it may be called as one of the task's own
+PREFIX = "slice:"  # prefix of such a column in a data folder, as its name may equal one of the task's columns
 
-# Column to its values, (n,) each; None is missing.
+# Column -> its values, (n,) each; None is missing.
 Slices = dict[str, list[str | None]]
 
 
 def columns_of(config: DataConfig) -> list[str]:
-    """The columns that a config wants kept."""
+    """The slice columns of a config."""
     return config.slice_columns or []
 
 
 def check(kind: Kind, config: DataConfig) -> None:
-    """Refuse a column whose values are the texts: they would stand in metrics as names of slices.
+    """Refuse a column that is one of the task's: its texts would appear in metrics as names of slices.
 
     Raises:
         DataError: names the column.
@@ -39,7 +39,7 @@ def check(kind: Kind, config: DataConfig) -> None:
 
 
 def reader(column: str) -> Callable[[Any], str | None]:
-    """What makes a name of a value: 4, 4.0 and "4.0" are all "4"; None, NaN and an empty text are missing."""
+    """The function that names a value: 4, 4.0 and "4.0" are all "4"; None, NaN and an empty text are missing."""
 
     def read(value: Any) -> str | None:
         if isinstance(value, list | dict | bytes):
@@ -55,9 +55,9 @@ def reader(column: str) -> Callable[[Any], str | None]:
 
 
 def anonymise_slices(slices: Slices, cleaning: Cleaning) -> Slices:
-    """The values as the texts are anonymised: they stand in metrics and reports.
+    """Anonymise the values as the texts are: they appear in metrics and reports.
 
-    Names of people and places are left, as a column of countries is there to tell countries apart.
+    Names of people and places stay: a column of countries is meant to distinguish countries.
     """
     if not slices or not cleaning.anonymise:
         return slices

@@ -1,4 +1,4 @@
-"""Splitting by content: where a row goes depends on its text (or group, or time) alone, never on its place or file."""
+"""Splitting by content: a row's split depends on its text (or group, or time) alone, never on its position or file."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from edgeft.recipe import DataConfig, name_option, spell_option
 
 SplitName = Literal["train", "validation", "test"]
 LEAKS = ("train_in_test", "train_in_validation", "validation_in_test")
-LEAK = "leak:"  # begins the reason of a row that also stands in a held-out split
+LEAK = "leak:"  # prefix of the reason for a row that is also in a held-out split
 
 
 @dataclass
@@ -34,8 +34,8 @@ class Parts:
         labels: (L,) all names of labels or tags, sorted.
         train, validation, test: the rows.
         rest: training rows that `max_train_rows` cut off.
-        removed: the rows that were taken out, and why.
-        begins: where validation and test begin, in the unit of the time column; empty where time decides nothing.
+        removed: the removed rows, with reasons.
+        begins: where validation and test begin, in the unit of the time column; empty without a time column.
     """
 
     labels: list[str]
@@ -47,7 +47,7 @@ class Parts:
     begins: dict[str, float] = field(default_factory=dict)
 
     def splits(self) -> dict[str, Rows]:
-        """Test, validation and training rows, those that win first."""
+        """Test, validation and training rows, in the order of precedence."""
         return {"test": self.test, "validation": self.validation, "train": self.train}
 
 
@@ -55,10 +55,10 @@ class Parts:
 
 
 def quotas(counts: Sequence[int], total: int) -> list[int]:
-    """How many rows of each label to take: proportional (largest remainder), at least one of each.
+    """How many rows to take of each label: proportional (largest remainder), at least one each.
 
     Args:
-        counts: (L,) rows there are of each label, each >= 1.
+        counts: (L,) available rows of each label, each >= 1.
         total: how many to take, L <= total <= sum(counts).
     """
     exact = [count * total / sum(counts) for count in counts]
@@ -72,7 +72,7 @@ def quotas(counts: Sequence[int], total: int) -> list[int]:
 
 
 def by_choice(rows: Rows) -> npt.NDArray[np.int64]:
-    """(n,) the places of rows in an order that depends on their content alone."""
+    """(n,) indices of the rows in an order that depends on their content alone."""
     inputs = rows.inputs
     keys = hashes(inputs, CHOICE_SALT).tolist()
     return np.array(sorted(range(len(rows)), key=lambda i: (keys[i], inputs[i])), dtype=np.int64)
@@ -84,10 +84,10 @@ def choose(rows: Rows, limit: int | None, option: str) -> tuple[Rows, Rows]:
     Args:
         rows: what to choose from.
         limit: how many; None for all.
-        option: the recipe's name of the limit.
+        option: the option that sets the limit.
 
     Raises:
-        DataError: fewer rows than labels asked for.
+        DataError: the limit is smaller than the number of labels.
     """
     if limit is None or len(rows) <= limit:
         return rows, rows.pick([])
@@ -111,7 +111,7 @@ def choose(rows: Rows, limit: int | None, option: str) -> tuple[Rows, Rows]:
 def assign(row_hashes: Hashes, validation_fraction: float, test_fraction: float) -> npt.NDArray[np.str_]:
     """(n,) the split of each hash.
 
-    The test takes the low end and validation the high end, so that changing one fraction moves no row of the other.
+    The test split takes the low end and validation the high end, so changing one fraction never moves rows of the other.
     """
     position = uniforms(row_hashes)
     held_out = np.where(position >= 1 - validation_fraction, "validation", "train")
@@ -119,12 +119,13 @@ def assign(row_hashes: Hashes, validation_fraction: float, test_fraction: float)
 
 
 def divide(rows: Rows, own_validation: Rows | None, own_test: Rows | None, config: DataConfig) -> Parts:
-    """Split the rows, honouring validation and test rows of the user's own.
+    """Split the rows, with the user's own validation and test rows if given.
 
-    What also stands in the test leaves training and validation; what stands in validation leaves training.
+    Rows that are also in the test split are removed from training and validation; those also in validation are removed
+    from training.
 
     Raises:
-        DataError: a label that training doesn't know, or all rows alike.
+        DataError: a label that training lacks, or all targets are equal.
     """
     checks.check_label_counts(rows)
     labels = checks.label_names(rows)
@@ -144,12 +145,12 @@ def divide(rows: Rows, own_validation: Rows | None, own_test: Rows | None, confi
 def split_by_sources(
     rows: Rows, labels: list[str], config: DataConfig, validation_fraction: float, test_fraction: float
 ) -> Parts:
-    """The rows in the splits where they belong, whatever else there is.
+    """Split the rows of one source.
 
     Args:
-        rows: all of them.
+        rows: all rows.
         labels: (L,) all names of labels or tags, sorted.
-        config: says whether time decides.
+        config: says whether the time column decides.
         validation_fraction: share of the validation rows.
         test_fraction: share of the test rows.
     """
@@ -164,13 +165,13 @@ def _test_share(config: DataConfig, own_test: Rows | None) -> float:
 
 
 def _by_content(rows: Rows, validation_fraction: float, test_fraction: float) -> npt.NDArray[np.str_]:
-    """(n,) the split of each row, by its group where there are groups."""
+    """(n,) the split of each row, by its group if there are groups."""
     keys = rows.groups if rows.groups is not None else rows.kind.split_keys(rows.columns)
     return assign(hashes(keys, SPLIT_SALT), validation_fraction, test_fraction)
 
 
 def _take_out_leaks(parts: Parts) -> None:
-    """The test rows win, then the validation rows."""
+    """Remove leaks: test rows stay, then validation rows."""
     parts.validation = _without(parts.validation, parts.test, "validation_in_test", parts.removed)
     parts.train = _without(parts.train, parts.test, "train_in_test", parts.removed)
     parts.train = _without(parts.train, parts.validation, "train_in_validation", parts.removed)
@@ -183,10 +184,10 @@ def _without(rows: Rows, held_out: Rows, leak: str, removed: Removed) -> Rows:
 
 
 def limit(parts: Parts, config: DataConfig) -> None:
-    """At most so many rows in each split as the config says; the training rows cut off stay as `rest`.
+    """Limit each split to the config's number of rows; the other training rows become `rest`.
 
     Raises:
-        DataError: fewer rows than labels asked for.
+        DataError: a limit is smaller than the number of labels.
     """
     parts.train, parts.rest = choose(parts.train, config.max_train_rows, "data.max_train_rows")
     parts.validation = choose(parts.validation, config.max_eval_rows, "data.max_eval_rows")[0]
@@ -199,7 +200,7 @@ def limit(parts: Parts, config: DataConfig) -> None:
 def _by_time(
     rows: Rows, config: DataConfig, validation_fraction: float, test_fraction: float
 ) -> tuple[npt.NDArray[np.str_], dict[str, float]]:
-    """(n,) the split of each row, the latest rows the test; and where validation and test begin."""
+    """(n,) the split of each row by time, the latest rows being the test; and where validation and test begin."""
     times = rows.times
     assert times is not None
     test = _begin(rows, times, config.test_from, "data.test_from", test_fraction)
@@ -220,7 +221,7 @@ def _by_time(
 def _begin(
     rows: Rows, times: npt.NDArray[np.float64], setting: str | float | None, option: str, fraction: float
 ) -> float:
-    """Where a split begins: what the recipe says, else so that it holds its share of the latest of these times."""
+    """Where a split begins: the recipe's time, else the time from which the latest rows make up its share."""
     if fraction == 0:
         return np.inf
     if setting is not None:
@@ -239,7 +240,7 @@ def _begin(
 
 
 def _time(value: float) -> str:
-    """A time as the recipe takes it: a date where it can be one, else the number."""
+    """A time as the recipe spells it: as a date if possible, else as a number."""
     if 1e8 < value < 1e11:
         return datetime.fromtimestamp(value, UTC).isoformat().replace("+00:00", "Z")
     return f"{value:g}" if float(f"{value:g}") == value else repr(value)
@@ -249,12 +250,12 @@ def _time(value: float) -> str:
 
 
 def check(parts: Parts, rows: int, name: str) -> None:
-    """No empty split, every label in training; a label that validation or test lacks is worth a warning.
+    """Refuse an empty split or a label without training rows; warn of labels that validation or test lacks.
 
     Args:
         parts: the split rows.
-        rows: how many there were.
-        name: what messages call the source.
+        rows: number of rows before splitting.
+        name: of the source, for messages.
 
     Raises:
         DataError: says which split is empty, or which label has no training row.
@@ -274,7 +275,7 @@ def check(parts: Parts, rows: int, name: str) -> None:
 
 
 def _larger(split: str) -> str:
-    """The options that put rows into a split."""
+    """The options that give a split more rows."""
     return f"a larger {name_option(f'data.{split}_fraction')}, or a {name_option(f'data.{split}_file')}"
 
 
@@ -295,11 +296,11 @@ def _check_labels(parts: Parts, name: str) -> None:
 
 
 def _label_counts(rows: Rows) -> Counter[str]:
-    """Label to the number of rows that have it."""
+    """Label -> the number of its rows."""
     return Counter(label for of_row in rows.kind.labels_of(rows.columns) or () for label in dict.fromkeys(of_row))
 
 
 def missing_labels(labels: Sequence[str], present: Iterable[str]) -> list[str]:
-    """The labels that are not present, in order."""
+    """The labels that aren't present, in order."""
     present_labels = set(present)
     return [label for label in labels if label not in present_labels]
