@@ -1,8 +1,8 @@
-"""What a text is changed to before the model sees it: the same in training and at the edge.
+"""Cleaning a text before the model sees it: the same in training and on the device.
 
-`cleaner(Cleaning(...))` is the function that both of them call. One text in, one text out; no row is joined, split or
-dropped here. Importing this package costs nothing but the record of what is to be done: the patterns of the steps (30
-ms) come with the first use of `STEPS`, `cleaner` or `parts`, and an optional package with the step that needs it.
+`cleaner(Cleaning(...))` is the function that both call. One text in, one text out; no row is joined, split or dropped
+here. Importing this package imports only the `Cleaning` record: the patterns of the steps (30 ms) come with the first
+use of `STEPS`, `cleaner` or `parts`, and an optional package with the step that needs it.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -1,4 +1,4 @@
-"""The steps `unicode`, `control`, `whitespace` and `lowercase`: what letters and gaps a text is made of."""
+"""The steps `unicode`, `control`, `whitespace` and `lowercase`, which change characters and spacing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from edgeft.errors import require
 # ------------------------------------------------------------------------------------------------------------- unicode
 
 REPAIR = "to repair texts (cleaning step unicode)"
-# What ftfy leaves to other steps, or what would change a writer's style rather than an encoding.
+# Turned off in ftfy: what other steps do, and what changes a writer's style rather than an encoding error.
 NOT_OURS = {
     "unescape_html": False,
     "uncurl_quotes": False,
@@ -24,7 +24,7 @@ NOT_OURS = {
 
 
 def repair_unicode(text: str) -> str:
-    """Mojibake repaired, ligatures and full-width letters as ordinary ones, composed characters (NFC)."""
+    """Repair mojibake, replace ligatures and full-width letters by ordinary ones, compose characters (NFC)."""
     if text.isascii():
         return text
     ftfy: Any = require("ftfy", REPAIR)
@@ -41,7 +41,7 @@ def repair_unicode(text: str) -> str:
 
 TERMINAL = re.compile("\x1b\\[[0-?]*+[ -/]*+[@-~]")
 SEPARATORS = re.compile("[\x0b\x0c\x1c-\x1f\x85]")
-# Arabic to Mongolian, where a joiner or non-joiner decides how a word is written.
+# Arabic to Mongolian, scripts in which a joiner or non-joiner changes how a word is written.
 _JOINING = "\u0600-\u061b\u061d-\u109f\u1780-\u180d\u180f-\u18af\u1b00-\u1bff\ua800-\uabff\ufb50-\ufdcf\ufe70-\ufefc"
 _EMOJI = "\u2190-\u2bff\U0001f000-\U0001faff"
 _TAGS = "\U000e0020-\U000e007f"
@@ -57,13 +57,13 @@ UNSEEN = re.compile(
 
 
 def remove_control(text: str) -> str:
-    """Characters that nobody sees removed; white space stays (as a space where it is a control character itself).
+    """Remove invisible characters; white space stays, as a space if it is a control character.
 
     Removed are control and format characters (zero-width, direction marks, soft hyphen, byte order mark), terminal
     colours, private use, surrogates, noncharacters and the planes where nothing is assigned. Kept are joiners after a
     letter of a script that needs them and inside an emoji, the tags of a flag, and the visible marks of Arabic.
-    A code point that is merely unassigned in a plane in use stays: the next Unicode may assign it, and the Python that
-    trains and the Python of the device need not know the same Unicode.
+    An unassigned code point in a plane in use stays: the next Unicode may assign it, and the Pythons of training and of
+    the device may know different versions of Unicode.
     """
     if text.isprintable():
         return text
@@ -76,7 +76,7 @@ def remove_control(text: str) -> str:
 
 
 def join_whitespace(text: str) -> str:
-    """Every run of white space, line ends included, as one space; none at either end."""
+    """Collapse every run of white space, line ends included, to one space, and strip the text."""
     return " ".join(text.split())
 
 

@@ -11,7 +11,7 @@ from edgeft.errors import RecipeError, require
 
 # -------------------------------------------------------------------------------------------------------------- emails
 
-# Scripts without spaces would make a sentence part of an address.
+# In scripts without spaces a sentence would become part of an address.
 _NO_SPACES = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
 LOCAL_BACKWARDS = re.compile(rf"(?:[^\W{_NO_SPACES}]|[.%+'\-])+")
 DOMAIN = re.compile(rf"(?:[^\W_{_NO_SPACES}]|-)++(?:\.(?:[^\W_{_NO_SPACES}]|-)++)++")
@@ -19,7 +19,7 @@ MAX_LOCAL, MAX_DOMAIN = 64, 253
 
 
 def emails(text: str) -> Iterator[tuple[int, int]]:
-    """Addresses, from each @ outwards, so that a long word costs nothing."""
+    """E-mail addresses, matched from each @ outwards, so that a long word takes no time."""
     at_sign = text.find("@")
     while at_sign >= 0:
         local = LOCAL_BACKWARDS.match(text[max(0, at_sign - MAX_LOCAL) : at_sign][::-1])
@@ -32,7 +32,7 @@ def emails(text: str) -> Iterator[tuple[int, int]]:
 
 
 def _domain_length(written: str) -> int:
-    """Length up to the last label that can be a top-level domain, 0 where none can."""
+    """Length up to the last label that can be a top-level domain; 0 if none can."""
     labels = written.rstrip("-").split(".")
     while len(labels) > 1 and not _top_level(labels[-1]):
         labels.pop()
@@ -46,26 +46,26 @@ def _top_level(label: str) -> bool:
 # -------------------------------------------------------------------------------------------------------------- phones
 
 PURPOSE = "to find phone numbers"
-CONTEXT = 20  # characters before a number that may say what it is
+CONTEXT = 20  # characters before a number in which a word may say what it is
 DIGIT_RUN = re.compile(r"[+\uff0b(]{0,2}\d[\d \t\u00a0().+/\-\u2010-\u2015\u2212]*+")
 MIN_DIGITS = 7
-MAX_BLOCK = re.compile(r"\d{18,}")  # no phone number has so many digits in a row
+MAX_BLOCK = re.compile(r"\d{18,}")  # no phone number has this many consecutive digits
 _YEAR, _MONTH_OR_DAY = r"(?:19|20)\d\d", r"[0-3]?\d"
-# A date, with the hours of a time behind it.
+# A date, also with the hours of a time after it.
 DATE = re.compile(
     rf"(?<!\d)(?:{_YEAR}([-/.]){_MONTH_OR_DAY}\1{_MONTH_OR_DAY}|{_MONTH_OR_DAY}([-/.]){_MONTH_OR_DAY}\2{_YEAR})"
     r"(?:[ T]+\d\d(?=:))?(?!\d)"
 )
-# Ten digits in one block are as often the number of an order; a word before them has to say that they are a phone's.
+# Ten consecutive digits are as often an order number, so a word before them must say that they are a phone's.
 CALLED = re.compile(
     r"\b(?:phones?|tel|telephone|mobile|cell|call|ring|dial|fax|sms|text|whatsapp|contact|reach)\b[^\d\n]*\Z", re.I
 )
 
 
 def phones(text: str, region: str) -> Iterator[tuple[int, int]]:
-    """Valid numbers with a country's prefix, and those of the region without one.
+    """Valid phone numbers with a country's prefix, and those of the region without one.
 
-    A cheap search for digits comes first: texts without seven of them close together cost nothing more.
+    A cheap search for digits comes first: texts without seven digits close together take no more time.
     """
     for run in DIGIT_RUN.finditer(text):
         if sum(map(str.isdigit, run[0])) >= MIN_DIGITS:
@@ -74,7 +74,7 @@ def phones(text: str, region: str) -> Iterator[tuple[int, int]]:
 
 def _valid_phones(text: str, start: int, end: int, region: str) -> Iterator[tuple[int, int]]:
     phonenumbers: Any = require("phonenumbers", PURPOSE)
-    # The letters next to a number decide whether it is one.
+    # Letters next to a number decide whether it is a phone number.
     first = max(0, start - 2)
     window = text[first : end + 2]
     for other in (MAX_BLOCK, DATE):
@@ -86,7 +86,7 @@ def _valid_phones(text: str, start: int, end: int, region: str) -> Iterator[tupl
 
 
 def check_region(region: str) -> None:
-    """Whether there are phone numbers of this region.
+    """Check that phone numbers of a region can be found.
 
     Raises:
         MissingExtraError: phonenumbers is not installed.
@@ -110,7 +110,7 @@ ADDRESS_BEFORE = re.compile(r"\b(?:ip|ipv4|address|addr|host|server|dns|ping|gat
 
 
 def ip_addresses(text: str) -> Iterator[tuple[int, int]]:
-    """Addresses of version 4 and 6; what reads like the number of a version or section is not one."""
+    """IPv4 and IPv6 addresses; numbers of versions and sections aren't matched."""
     if text.count(".") >= 3:
         yield from (match.span() for match in IPV4.finditer(text) if _is_ipv4(text, match))
     if text.count(":") >= 2:
@@ -126,12 +126,12 @@ def _is_ipv4(text: str, match: re.Match[str]) -> bool:
     before = text[max(0, match.start() - CONTEXT) : match.start()]
     if VERSION_BEFORE.search(before) or (address.packed[0] == 0 and match[0] != "0.0.0.0"):
         return False
-    # Four single digits are an address only where something says so.
+    # Four single digits are an address only if the context says so.
     return len(match[0]) > 7 or bool(ADDRESS_BEFORE.search(before)) or text[match.end() : match.end() + 1] in (":", "/")
 
 
 def _ipv6(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
-    """The address in a run of hexadecimal digits, colons and dots, where there is one."""
+    """The IPv6 address in a run of hexadecimal digits, colons and dots; None if there is none."""
     if text[start] == ":" and text[start : start + 2] != "::":
         start += 1
     elif start and (text[start - 1].isalnum() or text[start - 1] == "_"):
@@ -145,7 +145,7 @@ def _ipv6(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
 
 
 def _is_ipv6(written: str) -> bool:
-    """Whether it is an address, and not a time, a verse or a name of a programming language."""
+    """Whether it is an address, not a time, a verse or a name in a programming language."""
     groups = [group for group in written.split(":") if group]
     if len(written) > 45 or not any(map(str.isdigit, written)) or not groups:
         return False

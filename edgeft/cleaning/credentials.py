@@ -1,6 +1,6 @@
-"""Detector of secrets: keys and tokens by their makers' prefixes, private keys, and values that are called a secret.
+"""Detector of secrets: keys and tokens by their issuers' prefixes, private keys, and values named as secrets.
 
-Patterns ignore case, as a text may have been written in lower case before.
+Patterns ignore case, as a text may have been lowercased before.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ DIGIT = re.compile("[0-9]")
 _KEY = "[A-Za-z0-9]"
 _KEY_ = r"[\w-]"
 SHORTEST = 20  # characters of the shortest token below
-# Each with a word that a text must have before the pattern is tried.
+# Each pattern with a word that a text must contain before the pattern is tried.
 TOKENS = {
     word: re.compile(rf"(?<![\w-])(?:{pattern})(?![A-Za-z0-9])", re.I | re.ASCII)
     for words, pattern in (
@@ -45,7 +45,7 @@ PRIVATE_KEY = re.compile(
     r"(?:(?:[^-]|-(?!----))*+-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----|(?:\s*+[A-Za-z0-9+/=]{30,})*+)",
     re.I,
 )
-# A user and password in front of a host.
+# User and password before a host.
 IN_ADDRESS = re.compile(r"://[^\s:/@]{1,64}:([^\s:/@]{3,128})@")
 CALLED = re.compile(
     r"(?:password|passwd|passphrase|pwd|secret|token|credential|(?:api|access|secret|private|auth|account)[_ -]?key)"
@@ -80,12 +80,12 @@ def _called(pattern: re.Pattern[str], text: str) -> Iterator[tuple[int, int]]:
 
 
 def looks_random(value: str) -> bool:
-    """Whether letters and digits are mixed as in no word: at least 8 characters of 2.75 bits each (Shannon)."""
+    """Whether letters and digits are mixed as in no word: at least 8 characters with an entropy of 2.75 bits each."""
     mixed = any(map(str.isdigit, value)) and any(map(str.isalpha, value))
     return len(value) >= 8 and mixed and bits(value) >= MIN_BITS
 
 
 def bits(value: str) -> float:
-    """Shannon entropy of the characters, in bits for each: sum of -p log2 p."""
+    """Shannon entropy of the characters [bits per character]: sum of -p log2 p."""
     shares = [number / len(value) for number in Counter(value).values()]
     return -sum(share * math.log2(share) for share in shares)

@@ -1,10 +1,9 @@
 """The steps `html` and `urls`.
 
-In `html` entities become what they mean, then tags go, both until nothing changes: `&lt;b&gt;` is a tag that somebody
-escaped once too often, and what looks like a tag after the first pass would be taken for one by the second. Only
-elements of HTML (and those that office programs write) are tags: `<3`, `x <y` and `<unk>` are text. Every pattern is
-linear in the text: none looks past the next `<`, and comments and scripts are looked for only where their end is known
-to follow.
+`html` decodes entities, then removes tags, both until nothing changes: `&lt;b&gt;` is a tag that was escaped once too
+often, and what looks like a tag after the first pass would be removed by a second. Only elements of HTML (and those
+that office programs write) are tags: `<3`, `x <y` and `<unk>` are text. Every pattern takes time linear in the text:
+none searches past the next `<`, and comments and scripts are searched only if their end follows.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ def _words(listed: str) -> frozenset[str]:
     return frozenset(listed.split())
 
 
-# A tag of these changes how letters look, not where a word ends.
+# Inline elements, whose tags don't end a word.
 INLINE = _words(
     """
     a abbr acronym b basefont bdi bdo big blink cite code data del dfn em font i ins kbd label mark nobr q rp rt
@@ -51,7 +50,7 @@ HIDDEN = {
     )
     for name in ("script", "style")
 }
-# A quoted attribute may hold a ">"; where its quote is never closed, the tag ends at the first ">".
+# A quoted attribute may contain ">"; if its quote is never closed, the tag ends at the first ">".
 TAG = re.compile(
     r"</?(?P<name>[A-Za-z][A-Za-z0-9]*+(?P<office>:[A-Za-z0-9]++)?)(?=[\s/>])"
     r"""(?:(?:[^<>"']|"[^"<]*+"|'[^'<]*+')*+>|[^<>]*+>)"""
@@ -61,7 +60,7 @@ OFFICE = frozenset({"o", "v", "w", "m", "x", "st1"})
 
 
 def strip_html(text: str) -> str:
-    """Text without markup; every string is taken for HTML, so that plain text stays as it is."""
+    """Remove markup; every string is read as HTML, and plain text stays as it is."""
     if "<" not in text and "&" not in text:
         return text
     return settle(_once, text, without_openers)
@@ -80,7 +79,7 @@ def _once(text: str) -> str:
 
 
 def without_openers(text: str) -> str:
-    """Text in which nothing can be an entity or a tag."""
+    """Remove every character that can begin an entity or a tag."""
     return text.replace("<", "").replace("&", "")
 
 
@@ -90,7 +89,7 @@ def _unescaped(match: re.Match[str]) -> str:
 
 
 def _cut(pattern: re.Pattern[str], text: str, end: int, instead: str) -> str:
-    """Replace up to the last known end, so that each opening one finds its end and nothing is scanned twice."""
+    """Replace up to the last known end, so that every opening has an end and nothing is scanned twice."""
     return pattern.sub(instead, text[:end]) + text[end:]
 
 
@@ -105,7 +104,7 @@ def _space_or_nothing(match: re.Match[str]) -> str:
 
 # ---------------------------------------------------------------------------------------------------------------- urls
 
-# Letters of scripts that write no spaces end an address, as they follow one directly.
+# Letters of scripts without spaces end an address, as they can follow it directly.
 ADDRESS = re.compile(
     r"(?:(?:https?|ftp)://|(?<![\w.])www\.)\w[^\s<>\"\u3000-\u30ff\u3400-\u9fff\uac00-\ud7af\uff00-\uffef]*+", re.I
 )
@@ -113,14 +112,14 @@ CLOSING = {")": "(", "]": "[", "}": "{"}
 
 
 def replace_urls(text: str) -> str:
-    """Web addresses (with a scheme, or with www.) replaced by `[URL]`; what ends the sentence stays."""
+    """Replace web addresses (with a scheme or www.) by `[URL]`; the sentence's punctuation stays."""
     if "://" not in text and "www." not in text.lower():
         return text
     return ADDRESS.sub(lambda match: URL + match[0][_address_end(match[0]) :], text)
 
 
 def _address_end(address: str) -> int:
-    """Where punctuation begins that belongs to the sentence: a closing bracket does where none was opened."""
+    """Where the sentence's punctuation begins; a closing bracket belongs to it unless the address opened one."""
     surplus = {close: address.count(close) - address.count(open_) for close, open_ in CLOSING.items()}
     end = len(address)
     while address[end - 1] in ".,;:!?'\u2019\u201d\u2026*_" or surplus.get(address[end - 1], 0) > 0:

@@ -1,4 +1,4 @@
-"""Detectors of card numbers, IBANs and US social security numbers; each yields (start, end) of a number that checks."""
+"""Detectors of card numbers, IBANs and US social security numbers; each yields (start, end) of valid numbers."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from stdnum.iso7064 import mod_97_10
 # --------------------------------------------------------------------------------------------------------------- cards
 
 _GAP = "[ \u00a0\u2011\u2013-]"
-# Groups of digits as cards have them, one gap between two; not the fraction of a number, not part of a word.
+# Groups of digits as on cards, with one gap between two; not a decimal fraction, not part of a word.
 GROUPS = re.compile(rf"(?<![A-Za-z0-9_])(?<![0-9][.,])[0-9]{{3,19}}(?:{_GAP}[0-9]{{3,19}})*+(?![A-Za-z0-9_]|[.,][0-9])")
 GROUP = re.compile("[0-9]+")
 MAX_GROUP = 7
-# Issuer: first and last prefix, the lengths it gives out.
+# Issuer: first and last prefix, and the lengths of its numbers.
 ISSUERS = (
     ("4", "4", (13, 16, 19)),  # Visa
     ("51", "55", (16,)),  # Mastercard
@@ -43,14 +43,14 @@ ISSUERS = (
 
 
 def credit_cards(text: str) -> Iterator[tuple[int, int]]:
-    """Numbers of 13 to 19 digits with an issuer's prefix and a right check digit (ISO/IEC 7812, Luhn)."""
+    """Card numbers of 13 to 19 digits with an issuer's prefix and a valid check digit (ISO/IEC 7812, Luhn)."""
     for run in GROUPS.finditer(text):
         if len(run[0]) >= 13:
             yield from _cards_in(run)
 
 
 def _cards_in(run: re.Match[str]) -> Iterator[tuple[int, int]]:
-    """Cards that begin and end where groups do, the longest first; another number may stand before or behind."""
+    """Card numbers that begin and end at groups, the longest first; other numbers may precede or follow."""
     groups = list(GROUP.finditer(run.string, run.start(), run.end()))
     first = 0
     while first < len(groups):
@@ -83,7 +83,7 @@ PART_LENGTH = re.compile("[0-9]+(?=!)")  # in the registry of ISO 13616, as in 4
 
 
 def ibans(text: str) -> Iterator[tuple[int, int]]:
-    """Account numbers of a country's length whose check digits are right (ISO 13616: modulo 97), spaced or not."""
+    """IBANs with the country's length and valid check digits (ISO 13616: modulo 97), spaced or not."""
     for head in IBAN_HEAD.finditer(text):
         length = iban_length(head[0][:2].upper())
         end = _iban_end(text, head.start(), length) if length else None
@@ -93,13 +93,13 @@ def ibans(text: str) -> Iterator[tuple[int, int]]:
 
 @functools.cache
 def iban_length(country: str) -> int | None:
-    """How long every IBAN of a country is; None where the country has none."""
+    """The length of a country's IBANs; None if the country has none."""
     _, entry = numdb.get("iban").info(country)[0]
     return 4 + sum(map(int, PART_LENGTH.findall(entry["bban"]))) if "bban" in entry else None
 
 
 def _iban_end(text: str, start: int, length: int) -> int | None:
-    """Where so many letters and digits end, single gaps passed over; None where they don't check."""
+    """The end of this many letters and digits, with single gaps skipped; None if the check digits are wrong."""
     letters: list[str] = []
     position = start
     while len(letters) < length:
@@ -116,7 +116,7 @@ def _iban_end(text: str, start: int, length: int) -> int | None:
 
 # ---------------------------------------------------------------------------------------------------------------- ssns
 
-# With spaces it must also stand clear of other numbers.
+# With spaces, no other number may be next to it.
 SSN = re.compile(
     r"(?<![\w-])(?<![0-9][.,/])(?!000|666|9)[0-9]{3}"
     r"(?:-(?!00)[0-9]{2}-|(?<![0-9] ...) (?!00)[0-9]{2} (?!0000)(?![0-9]{4} [0-9]))(?!0000)[0-9]{4}(?![\w-]|[.,/][0-9])"
@@ -124,5 +124,5 @@ SSN = re.compile(
 
 
 def ssns(text: str) -> Iterator[tuple[int, int]]:
-    """US social security numbers, hyphenated or spaced, in the ranges that are given out."""
+    """US social security numbers, hyphenated or spaced, in the ranges that are issued."""
     return (match.span() for match in SSN.finditer(text))

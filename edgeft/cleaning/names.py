@@ -1,4 +1,4 @@
-"""Names and places, found by presidio-analyzer with a spaCy model that the user has; nothing is downloaded."""
+"""Names and places, detected by presidio-analyzer with an installed spaCy model; nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from edgeft.cleaning.settle import Step, settle
 from edgeft.errors import ModelError, require
 
 PURPOSE = "to find names and places"
-WINDOW = 50_000  # characters; spaCy refuses a million, and its memory grows with the length
+WINDOW = 50_000  # characters; spaCy refuses more than a million, and its memory grows with the length
 SURROGATE = re.compile("[\ud800-\udfff]")
 KIND_OF = {"PERSON": "name", "LOCATION": "place"}
 
 
 class Finder:
-    """One loaded spaCy model; calls from several threads wait for each other, as spaCy promises no more.
+    """A loaded spaCy model; calls from several threads are serialized, as spaCy guarantees no more.
 
     Args:
         model: an installed package's name, or a folder.
@@ -37,7 +37,7 @@ class Finder:
         engines: Any = require("presidio_analyzer.nlp_engine", PURPOSE)
         recognizers: Any = require("presidio_analyzer.predefined_recognizers", PURPOSE)
         engine = engines.SpacyNlpEngine(models=[{"lang_code": nlp.lang, "model_name": model}])
-        engine.nlp = {nlp.lang: nlp}  # loaded here, as its own way downloads what is missing
+        engine.nlp = {nlp.lang: nlp}  # loaded here, as presidio would download a missing model
         recognizer = recognizers.SpacyRecognizer(supported_language=nlp.lang, supported_entities=list(KIND_OF))
         self._language = nlp.lang
         self._analyzer = presidio.AnalyzerEngine(
@@ -48,7 +48,7 @@ class Finder:
         self._lock = threading.Lock()
 
     def find(self, text: str) -> list[Found]:
-        """Names and places in order, without overlaps; placeholders are passed over."""
+        """Names and places in order, without overlaps; placeholders are skipped."""
         shown = SURROGATE.sub("\ufffd", text)  # spaCy takes UTF-8 only
         with self._lock:
             entities = [item for window in windows(shown) for item in self._find_in(window, shown)]
@@ -62,7 +62,7 @@ class Finder:
 
 
 def windows(text: str) -> Iterator[slice]:
-    """The text in parts of at most `WINDOW` characters, parted at white space where there is any."""
+    """The text in parts of at most `WINDOW` characters, divided at white space if there is any."""
     start = 0
     while start < len(text):
         end = start + WINDOW
@@ -93,7 +93,7 @@ def finder(model: str) -> Finder:
 def names_anonymiser(model: str) -> Step:
     """The function that replaces names and places by `[NAME_1]`, `[PLACE_1]`, ...
 
-    A model may see a further name once the first is replaced, so that it is asked until it finds nothing.
+    A model may detect another name once the first is replaced, so it runs until it finds nothing.
 
     Raises:
         As `Finder`.

@@ -1,6 +1,6 @@
-"""Personal data: found by kind, and replaced by typed placeholders that are stable within a text.
+"""Personal data: detected by kind, and replaced by typed placeholders that are stable within a text.
 
-What is found is counted, shown nowhere: no error and no report quotes a value.
+Values are counted and never shown: no error and no report quotes one.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from edgeft.cleaning.settle import Step, settle
 Detector = Callable[[str, str], Iterator[tuple[int, int]]]
 
 KINDS = ("email", "phone", "credit_card", "iban", "ip_address", "ssn", "secret")
-# The most specific kind first: it wins where two kinds find equally long values.
+# The most specific kind first: it wins if two kinds match equally long values.
 DETECTORS: dict[str, Detector] = {
     "secret": lambda text, region: credentials.find(text),
     "email": lambda text, region: emails(text),
@@ -35,14 +35,14 @@ DIGIT = re.compile(r"\d")
 
 
 def find(text: str, kinds: Collection[str] = KINDS, region: str = "US") -> list[Found]:
-    """Where a text has personal data, in order and without overlaps; the longest value wins.
+    """The personal data of a text, in order and without overlaps; the longest value wins.
 
     Args:
-        text: any string; its placeholders are passed over.
+        text: any string; its placeholders are skipped.
         kinds: of `KINDS`.
         region: country whose phone numbers need no prefix.
     """
-    # Most texts have no digit, and then most kinds cost nothing.
+    # Most texts have no digit, and then most kinds take no time.
     detectors = DETECTORS | IN_DIGITS if DIGIT.search(text) else DETECTORS
     candidates = [
         Found(kind, start, end)
@@ -54,7 +54,7 @@ def find(text: str, kinds: Collection[str] = KINDS, region: str = "US") -> list[
 
 
 def anonymise(text: str, kinds: Collection[str] = KINDS, region: str = "US") -> str:
-    """The text with `[EMAIL_1]`, `[PHONE_1]`, ... in the place of personal data."""
+    """The text with personal data replaced by `[EMAIL_1]`, `[PHONE_1]`, ..."""
     return settle(partial(_replaced, kinds=kinds, region=region), text, lambda text: text)
 
 
@@ -64,11 +64,11 @@ def _replaced(text: str, kinds: Collection[str], region: str) -> str:
 
 
 def anonymiser(kinds: Sequence[str], region: str) -> Step:
-    """`anonymise` for one choice of kinds.
+    """A function that anonymises a text for a fixed choice of kinds.
 
     Raises:
-        MissingExtraError: phones are asked for and phonenumbers is not installed.
-        RecipeError: there is no such region.
+        MissingExtraError: kind `phone` is chosen and phonenumbers isn't installed.
+        RecipeError: an unknown region.
     """
     if "phone" in kinds:
         check_region(region)
@@ -76,5 +76,5 @@ def anonymiser(kinds: Sequence[str], region: str) -> Step:
 
 
 def count(items: Sequence[Found]) -> dict[str, int]:
-    """How many places of each kind, kinds without one left out."""
+    """The number of items of each kind that occurs."""
     return dict(Counter(item.kind for item in items))

@@ -1,8 +1,7 @@
-"""What stands where something was taken out: `[URL]`, and `[KIND_1]`, `[KIND_2]` for the values of a kind.
+"""Placeholders for removed values: `[URL]`, and `[KIND_1]`, `[KIND_2]` for the values of a kind.
 
 Within one text, and within the texts of one row, the same value has the same number, in order of first appearance.
-Placeholders are never matched by anything that looks for personal data, and `lowercase` leaves them as they are, so
-that cleaning twice is cleaning once.
+No detector of personal data matches a placeholder, and `lowercase` leaves them as they are, so cleaning is idempotent.
 """
 
 from __future__ import annotations
@@ -24,12 +23,12 @@ WRITTEN_WITH_GAPS = ("phone", "credit_card", "iban", "ssn")
 
 @dataclass(frozen=True)
 class Found:
-    """One place with personal data.
+    """One piece of personal data in a text.
 
     Attributes:
         kind: as in `email`.
         start: of the value in the text.
-        end: behind it.
+        end: of the value, exclusive.
     """
 
     kind: str
@@ -38,15 +37,15 @@ class Found:
 
 
 def spans(text: str) -> Iterator[tuple[int, int]]:
-    """Where the placeholders of a text stand."""
+    """The spans of a text's placeholders."""
     return (match.span() for match in PLACEHOLDER.finditer(text)) if "[" in text else iter(())
 
 
 def apart(text: str, candidates: Sequence[Found]) -> list[Found]:
-    """What is left when no two overlap, and none overlaps a placeholder.
+    """Drop candidates that overlap a better one or a placeholder.
 
     Args:
-        text: may have placeholders.
+        text: may contain placeholders.
         candidates: the longest wins; among equally long ones the first.
 
     Returns:
@@ -64,10 +63,10 @@ def apart(text: str, candidates: Sequence[Found]) -> list[Found]:
 
 
 class Numbering:
-    """Which value has which placeholder.
+    """The numbering of placeholders: which value has which.
 
     Args:
-        texts: may have placeholders already; their numbers are not used again.
+        texts: may contain placeholders already; their numbers are not used again.
     """
 
     def __init__(self, texts: Iterable[str]) -> None:
@@ -78,7 +77,7 @@ class Numbering:
                 self._last[match[1].lower()] = max(self._last.get(match[1].lower(), 0), int(match[2]))
 
     def name(self, kind: str, written: str) -> str:
-        """The placeholder of a value; equal values have equal ones."""
+        """The placeholder of a value; equal values have the same."""
         key = (kind, _value(kind, written))
         if key not in self._names:
             self._last[kind] = self._last.get(kind, 0) + 1
@@ -91,7 +90,7 @@ _of_row: ContextVar[Numbering | None] = ContextVar("numbering of the placeholder
 
 @contextlib.contextmanager
 def one_row(texts: Sequence[str]) -> Iterator[None]:
-    """While it lasts, all texts that are cleaned share one numbering: they belong to one row."""
+    """A context in which all cleaned texts share one numbering, as they belong to one row."""
     token = _of_row.set(Numbering(texts))
     try:
         yield
@@ -100,10 +99,10 @@ def one_row(texts: Sequence[str]) -> Iterator[None]:
 
 
 def replace(text: str, items: Sequence[Found]) -> str:
-    """Put placeholders in the place of values.
+    """Replace values by placeholders.
 
     Args:
-        text: may have placeholders already; their numbers are not used again.
+        text: may contain placeholders already; their numbers are not used again.
         items: in order, without overlaps.
     """
     numbering = _of_row.get() or Numbering([text])
@@ -115,13 +114,13 @@ def replace(text: str, items: Sequence[Found]) -> str:
 
 
 def count(text: str) -> Counter[str]:
-    """How many placeholders of each kind of personal data a text has."""
+    """Count a text's placeholders of each kind of personal data."""
     matches = PLACEHOLDER.finditer(text) if "[" in text else ()
     return Counter(match[1].lower() for match in matches if match[1])
 
 
 def _value(kind: str, written: str) -> str:
-    """What makes two spellings of a value the same value."""
+    """The normal form of a value, equal for its spellings."""
     if kind == "secret":
         return written
     if kind in WRITTEN_WITH_GAPS:

@@ -1,4 +1,4 @@
-"""Repeating a function until it changes nothing, so that clean text stays as it is."""
+"""Repeating a function until it changes nothing."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 Step = Callable[[str], str]
 
-# Real text needs one pass and one that sees no change; deeper nesting than this is somebody's experiment.
+# Real text needs one pass and one that changes nothing; deeper nesting than this is artificial.
 PASSES = 8
 
 
@@ -14,10 +14,10 @@ def settle(step: Step, text: str, last_resort: Step) -> str:
     """Apply a step until the text stays as it is.
 
     Args:
-        step: what one pass does.
+        step: one pass.
         text: any string.
-        last_resort: what is done to a text that still changes after `PASSES` passes, before as many more; it must
-            leave nothing that keeps the step busy.
+        last_resort: applied to a text that still changes after `PASSES` passes, before as many more; afterwards the
+            step must reach a fixed point.
     """
     for prepare in (None, last_resort):
         text = prepare(text) if prepare else text

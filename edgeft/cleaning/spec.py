@@ -1,4 +1,4 @@
-"""What the recipe asks for and the artifact records."""
+"""The cleaning that a recipe asks for and an artifact records."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ class Cleaning:
     """How texts were cleaned for training, and how the runtime cleans them.
 
     Attributes:
-        steps: names of text steps; they run in the order of `edgeft.cleaning.STEPS`, however they are listed.
+        steps: names of text steps; they run in the order of `edgeft.cleaning.STEPS`, in whatever order they are listed.
         anonymise: kinds of personal data that are replaced by placeholders, after the steps and before `lowercase`
-            (capitals tell a name from a word).
+            (capitals distinguish names from words).
         region: country whose phone numbers need no prefix.
-        names_model: spaCy model that finds names and places; None: neither is replaced. A folder must stand in the
-            same place on the device, the name of an installed package travels better.
+        names_model: spaCy model that finds names and places; None: neither is replaced. A folder must have the
+            same path on the device; the name of an installed package is more portable.
     """
 
     steps: list[str] = field(default_factory=list)

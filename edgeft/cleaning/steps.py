@@ -1,6 +1,6 @@
 """The text steps by name, and the whole cleaning as one function.
 
-Every step is idempotent, raises on no string and takes time linear in its length: servers run them on whatever comes.
+Every step is idempotent, never raises and takes time linear in the text: servers run them on untrusted texts.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ STEPS: dict[str, Step] = {
 
 
 def cleaner(cleaning: Cleaning) -> Step:
-    """The function that cleans one text, in training and at the edge.
+    """The function that cleans one text, in training and on the device.
 
-    One step can make work for an earlier one (a control character inside a tag hides it from `html`), so the steps are
-    repeated until the text stays as it is: cleaning a clean text gives the same text. A text that is still changing
-    after a few passes was made to; it loses every `<` and `&`. Capitals go last, once nothing else changes.
+    A step can enable an earlier one (a control character inside a tag hides it from `html`), so the steps are repeated
+    until the text stays as it is: cleaning a clean text gives the same text. A text that still changes after a few
+    passes was built to do so; it loses every `<` and `&`. Lowercasing comes last, once nothing else changes.
 
     Raises:
-        ArtifactError: a step or kind that this edgeft doesn't know.
+        ArtifactError: a step or kind unknown to this version of edgeft.
         MissingExtraError: a step needs a package that is not installed.
-        ModelError: the model that finds names is not there.
+        ModelError: the model that finds names is missing.
         RecipeError: an unknown region.
     """
     step_of = dict(parts(cleaning))
@@ -53,10 +53,10 @@ def cleaner(cleaning: Cleaning) -> Step:
 
 
 def clean_row(clean: Step, texts: Sequence[str]) -> list[str]:
-    """The texts of one row cleaned; the same value has the same placeholder in all of them.
+    """Clean the texts of one row; the same value has the same placeholder in all of them.
 
     Args:
-        clean: of `cleaner`.
+        clean: as from `cleaner`.
         texts: of one row, as the question and the context.
     """
     with one_row(texts):
@@ -84,7 +84,7 @@ def parts(cleaning: Cleaning) -> list[tuple[str, Step]]:
 
 
 def versions(cleaning: Cleaning) -> dict[str, str]:
-    """Versions of the packages that a cleaning rests on: another one may clean otherwise."""
+    """Versions of the packages that a cleaning uses: another version may clean differently."""
     packages = ["ftfy"] if "unicode" in cleaning.steps else []
     packages += ["phonenumberslite", "phonenumbers"] if "phone" in cleaning.anonymise else []
     packages += ["python-stdnum"] if {"credit_card", "iban"} & set(cleaning.anonymise) else []

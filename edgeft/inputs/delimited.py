@@ -13,7 +13,7 @@ from typing import TextIO
 from edgeft.errors import DataError
 from edgeft.inputs.limits import LIMITS, Limits
 
-FIELD_LIMIT = 2**31 - 1  # characters in one CSV field; what a record may have is counted in bytes of its lines
+FIELD_LIMIT = 2**31 - 1  # characters in one CSV field; records are limited by the bytes of their lines
 DELIMITERS = (",", ";", "\t", "|")
 LINE_BREAK = 2  # characters at most, which don't count
 SNIFFED = 20  # the first records, which tell the delimiter
@@ -23,13 +23,13 @@ Record = tuple[int, int, list[str]]  # row (0: the header), line where it starts
 
 
 def describe_place(row: int, line: int) -> str:
-    """A row as words; row 0 is the header."""
+    """Row and line in words; row 0 is the header."""
     return f"row {row} (line {line})" if row else f"the header (line {line})"
 
 
 @contextlib.contextmanager
 def long_fields() -> Iterator[None]:
-    """Fields of any length, which the csv module would refuse."""
+    """Allow fields of any length, which the csv module would refuse."""
     before = csv.field_size_limit(FIELD_LIMIT)
     try:
         yield
@@ -46,10 +46,10 @@ def _quote_problem(error: csv.Error) -> str:
 
 
 def csv_records(file: TextIO, name: str, delimiter: str = ",", limits: Limits = LIMITS) -> Iterator[Record]:
-    """The records of a CSV file, blank lines left out, and a first line `sep=;` as Excel writes it.
+    """Yield the records of a CSV file, without blank lines and without a first line `sep=;` as Excel writes it.
 
     Raises:
-        DataError: quotes that don't match, or a record that is too long, with row and line.
+        DataError: unbalanced quotes or a record that is too long, with row and line.
     """
     lines = _RecordLines(file, limits.max_line_bytes)
     reader = csv.reader(lines.read(), strict=True, delimiter=delimiter)
@@ -70,23 +70,23 @@ def csv_records(file: TextIO, name: str, delimiter: str = ",", limits: Limits = 
 
 
 class _TooLong(Exception):
-    """A record that goes on over too many lines."""
+    """A record has too many characters."""
 
 
 class _RecordLines:
-    """The lines of a CSV file; those of one record may not be too long together, as after a quote that isn't closed.
+    """The lines of a CSV file, with a limit on the length of one record, as an unclosed quote would exceed it.
 
     Args:
         file: to read.
-        limit: characters of a record.
+        limit: most characters of a record.
     """
 
     def __init__(self, file: TextIO, limit: int) -> None:
         self._file, self._limit = file, limit
-        self.characters = 0  # since the last record
+        self.characters = 0  # characters since the last record
 
     def read(self) -> Iterator[str]:
-        """Every line.
+        """Yield every line.
 
         Raises:
             _TooLong: one record has too many characters.
@@ -99,9 +99,9 @@ class _RecordLines:
 
 
 def tsv_records(file: TextIO, name: str) -> Iterator[Record]:
-    """The records of a TSV file: a field holds no tab and no line break, and quotes are part of the text.
+    """Yield the records of a TSV file: a field contains no tab and no line break, and quotes are part of the text.
 
-    A field quoted as a whole, as CSV writers leave it, is unquoted.
+    A fully quoted field, as CSV writers write it, is unquoted.
     """
     row = 0
     for line, content in enumerate(file, 1):
@@ -124,11 +124,11 @@ Reader = Callable[[TextIO, str], Iterator[Record]]
 
 
 def reader_of(ending: str, delimiter: str | None, limits: Limits = LIMITS) -> Reader:
-    """What reads the records of a file.
+    """The function that reads the records of a file.
 
     Args:
         ending: of its name, .csv or .tsv.
-        delimiter: as the user or a look at the file says; None: a comma, in .tsv a tab.
+        delimiter: as set or detected; None: a comma, in .tsv a tab.
         limits: of a record.
     """
     if ending == ".tsv" and delimiter is None:
@@ -137,10 +137,10 @@ def reader_of(ending: str, delimiter: str | None, limits: Limits = LIMITS) -> Re
 
 
 def sniff(file: TextIO, ending: str) -> str | None:
-    """The delimiter of a file, where it isn't the one that its name says; None where it is, or where nothing tells.
+    """Detect a delimiter other than the one of the suffix; None if it is the same, or can't be detected.
 
-    A delimiter is another one where it divides the header, and each of the first records into as many fields, while
-    the one of the name does not.
+    Another delimiter is detected if it divides the header and each of the first records into equally many fields, and
+    the one of the suffix doesn't.
 
     Args:
         file: at its start.
@@ -164,7 +164,7 @@ def sniff(file: TextIO, ending: str) -> str | None:
 
 
 def _fields(lines: list[str], delimiter: str) -> int:
-    """How many fields the header and every one of the first records have; 0: one only, or not all as many."""
+    """The number of fields that header and first records have in common; 0 if it differs or is one."""
     reader = csv.reader(lines, strict=True, delimiter=delimiter)
     try:
         with long_fields():

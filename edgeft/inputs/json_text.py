@@ -1,4 +1,4 @@
-"""JSON from elsewhere: decoded only where its nesting and its numbers stay within limits."""
+"""Untrusted JSON: decoded only if its nesting and its numbers are within limits."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import msgspec
 
 from edgeft.inputs.limits import LIMITS, Limits
 
-MARKS = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', re.DOTALL)  # a string as a whole, or a bracket
+MARKS = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', re.DOTALL)  # a whole string, or a bracket
 STRINGS = re.compile(r'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 
 
 class BadJson(ValueError):
-    """A text that is no JSON, or JSON beyond a limit; its words fit behind "row 3", details in brackets."""
+    """A text that isn't JSON, or JSON beyond a limit; phrased to follow "row 3", with details in brackets."""
 
 
 def decode(text: str, limits: Limits = LIMITS) -> Any:
@@ -25,8 +25,8 @@ def decode(text: str, limits: Limits = LIMITS) -> Any:
         limits: of nesting and digits.
 
     Raises:
-        BadJson: no JSON, or beyond a limit.
-        UnicodeEncodeError: half of a surrogate pair.
+        BadJson: not JSON, or beyond a limit.
+        UnicodeEncodeError: an unpaired surrogate.
     """
     if text.count("[") + text.count("{") > limits.max_nesting and depth(text, limits.max_nesting) > limits.max_nesting:
         nests = f"lists or objects nest more than {limits.max_nesting} deep"
@@ -41,7 +41,7 @@ def decode(text: str, limits: Limits = LIMITS) -> Any:
 
 
 def depth(text: str, enough: int) -> int:
-    """How deep lists and objects nest, counted up to one more than `enough`; brackets in strings don't count."""
+    """The nesting depth of lists and objects, counted up to `enough` + 1; brackets in strings don't count."""
     level = deepest = 0
     for mark in MARKS.finditer(text):
         sign = mark.group()
@@ -56,7 +56,7 @@ def depth(text: str, enough: int) -> int:
 
 
 def _has_long_number(text: str, digits: int) -> bool:
-    # A longer run of digits covers one of these places, so that few texts are searched.
+    # A longer run of digits covers one of these positions, so that few texts are searched.
     if not any(map(str.isdigit, text[digits :: digits + 1])):
         return False
     run = re.compile(rf"[0-9]{{{digits + 1}}}")

@@ -1,4 +1,4 @@
-"""What a file from elsewhere may ask of memory and time, and the option that raises each limit."""
+"""Limits on the memory and time that an untrusted file may cost, and the option that raises each limit."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NoReturn
 
 from edgeft.errors import DataError
 
-FREE_BYTES = 2**22  # so much comes out of any compressed file before its ratio is looked at
+FREE_BYTES = 2**22  # bytes that any compressed file may unpack to before its ratio is checked
 
 Flag = Callable[[str, object], str]
 
@@ -20,16 +20,16 @@ def command_flag(option: str, value: object) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What one file may ask for; no honest file comes near the defaults.
+    """The limits of one file; ordinary files stay far below the defaults.
 
     Attributes:
         max_file_bytes: of a file, after decompression.
-        max_compression_ratio: bytes after decompression for each compressed byte, looked at from 4 MiB on.
+        max_compression_ratio: bytes after decompression for each compressed byte, checked from 4 MiB on.
         max_line_bytes: of one line, or of one CSV record over several lines.
         max_file_rows: rows of a file.
-        max_nesting: JSON lists and objects inside each other.
+        max_nesting: depth of nested JSON lists and objects.
         max_digits: digits of one JSON number.
-        flag: how a refusal writes an option and its value.
+        flag: spells an option and its value in an error.
     """
 
     max_file_bytes: int = 2**34
@@ -41,13 +41,13 @@ class Limits:
     flag: Flag = command_flag
 
     def refuse(self, name: str, what: str, option: str, value: object = "N") -> NoReturn:
-        """Raise one line: what is beyond a limit, and how to raise it.
+        """Raise one line: what exceeds a limit, and how to raise the limit.
 
         Args:
             name: of the source.
             what: as in "line 3 has more than 16,777,216 bytes".
             option: the field to raise.
-            value: that would do; N where it isn't known.
+            value: that would be enough; N if unknown.
 
         Raises:
             DataError: always.

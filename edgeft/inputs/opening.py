@@ -1,4 +1,4 @@
-"""Opening text files from elsewhere: plain, compressed or the one file of a .zip, within limits, in their encoding."""
+"""Opening untrusted text files: plain, compressed or the only file in a .zip, within limits, in their encoding."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import IO, Any, TextIO
 from edgeft.errors import DataError, require
 from edgeft.inputs.limits import FREE_BYTES, LIMITS, Limits
 
-# What a damaged compressed file raises, by library.
+# The errors of damaged compressed files, by library.
 DAMAGED = (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, NotImplementedError)
 CHUNK_BYTES = 2**16
 
@@ -47,7 +47,7 @@ def _open_xz(file: IO[bytes], name: str) -> IO[bytes]:
     return lzma.LZMAFile(file)
 
 
-# What opens a compressed file that is open already, so that its place tells how much was unpacked.
+# Openers that take an open file, so that its position tells how much was unpacked.
 COMPRESSED: dict[str, Callable[[IO[bytes], str], Any]] = {
     ".gz": _open_gzip,
     ".bz2": _open_bz2,
@@ -63,7 +63,7 @@ MARKS = {
     b"\x28\xb5\x2f\xfd": ".zst",
     b"PK\x03\x04": ".zip",
 }
-# Byte order marks that no UTF-8 file begins with; that of UTF-32 begins as that of UTF-16 does.
+# Byte order marks other than that of UTF-8; that of UTF-32 begins with that of UTF-16.
 WIDE = {codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32", codecs.BOM_LE: "utf-16", codecs.BOM_BE: "utf-16"}
 WORKBOOKS = (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods", ".numbers")
 
@@ -72,10 +72,10 @@ WORKBOOKS = (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods", ".numbers")
 
 
 def suffix(path: Path) -> str:
-    """The suffix that tells the format, that of the compression left out; of a .zip that of the file inside.
+    """The suffix that determines the format: without that of a compression, and for a .zip that of the file inside.
 
     Raises:
-        DataError: a .zip that doesn't have one file of rows inside.
+        DataError: a .zip that doesn't contain exactly one file.
     """
     if path.suffix.lower() == ".zip" and path.is_file():
         return Path(zip_member(path)).suffix.lower()
@@ -84,7 +84,7 @@ def suffix(path: Path) -> str:
 
 
 def refuse_workbook(path: Path, name: str) -> None:
-    """Raise one line for a file of a spreadsheet program, by its name or by what is inside.
+    """Refuse a file of a spreadsheet program, by its name or its content.
 
     Raises:
         DataError: says how to save the sheet.
@@ -95,7 +95,7 @@ def refuse_workbook(path: Path, name: str) -> None:
 
 
 def _has_sheets(path: Path) -> bool:
-    """Whether a file is a workbook under another name."""
+    """Whether a file is a workbook with another suffix."""
     with path.open("rb") as file:
         if not file.read(4).startswith(b"PK\x03\x04"):
             return False
@@ -107,11 +107,11 @@ def _has_sheets(path: Path) -> bool:
 
 
 def zip_member(path: Path) -> str:
-    """The one file in a .zip; folders, hidden files and what macOS adds don't count.
+    """The only file in a .zip; folders, hidden files and what macOS adds don't count.
 
     Raises:
         DataError: none, or several.
-        zipfile.BadZipFile: no .zip.
+        zipfile.BadZipFile: not a .zip.
     """
     with zipfile.ZipFile(path) as archive:
         return _only_member(archive, str(path))
@@ -134,14 +134,14 @@ def _is_hidden(name: str) -> bool:
 
 
 class BoundedBytes(io.BufferedIOBase):
-    """Bytes of a file, refused once they are more than the limits allow; memory stays that of a chunk.
+    """The bytes of a file, refused as soon as they exceed the limits; needs the memory of one chunk.
 
     Args:
         stream: to read.
         name: of the source, for messages.
-        limits: of the whole and of a line.
+        limits: of the file and of a line.
         packed: the compressed file that the stream reads; None: not compressed.
-        closes: whether the stream ends with this; standard input doesn't.
+        closes: whether closing this closes the stream; not for standard input.
     """
 
     def __init__(
@@ -156,7 +156,7 @@ class BoundedBytes(io.BufferedIOBase):
         return True
 
     def read(self, size: int | None = -1) -> bytes:
-        """Up to so many bytes; all of them would be more than the limits can see, so a size is needed."""
+        """Read up to `size` bytes; a size is required, as reading all at once would bypass the limits."""
         assert size is not None
         assert size >= 0
         return self.read1(size)
@@ -197,7 +197,7 @@ class BoundedBytes(io.BufferedIOBase):
             )
 
     def _check_lines(self, chunk: bytes) -> None:
-        """Count the bytes since the last line break, and the longest line inside the chunk."""
+        """Check the line that continues from the last chunk, and the longest line inside this one."""
         mark = b"\n" if b"\n" in chunk else b"\r"
         lines = chunk.split(mark) if len(chunk) > self._limits.max_line_bytes else self._ends(chunk, mark)
         first, others = lines[0], lines[1:]
@@ -209,7 +209,7 @@ class BoundedBytes(io.BufferedIOBase):
 
     @staticmethod
     def _ends(chunk: bytes, mark: bytes) -> list[bytes]:
-        """The first and the last line of a chunk that is no longer than a line may be."""
+        """The first and last line of a chunk that is no longer than the limit of a line."""
         first, ending, rest = chunk.partition(mark)
         return [first, rest.rpartition(mark)[2]] if ending else [first]
 
@@ -220,10 +220,10 @@ class BoundedBytes(io.BufferedIOBase):
 
 
 def open_bytes(path: Path, name: str, limits: Limits = LIMITS) -> BoundedBytes:
-    """The bytes of a plain or compressed file.
+    """Open the bytes of a plain or compressed file.
 
     Raises:
-        DataError: compressed, but not named so.
+        DataError: compressed without a suffix that says so.
     """
     opener = COMPRESSED.get(path.suffix.lower())
     if opener is None:
@@ -256,18 +256,18 @@ def open_text(
     limits: Limits = LIMITS,
     newline: str = "",
 ) -> TextIO:
-    """A text file for reading, line breaks as they stand, a byte order mark left out.
+    """Open a text file for reading, with its own line breaks and without a byte order mark.
 
     Args:
         path: plain or compressed.
         name: of the source, for messages.
-        encoding: of the text; a file that begins with the mark of UTF-16 or UTF-32 is read as such in place of UTF-8.
-        errors: what is done with bytes that don't decode.
+        encoding: of the text; for UTF-8, a byte order mark of UTF-16 or UTF-32 takes precedence.
+        errors: how to handle bytes that don't decode, as for `open`.
         limits: of its bytes and its lines.
         newline: what ends a line; empty: a line feed, a carriage return or both.
 
     Raises:
-        DataError: compressed, but not named so; an unknown encoding; while reading, what is beyond a limit.
+        DataError: compressed without a suffix that says so; an unknown encoding; a limit exceeded while reading.
     """
     actual = encoding_of(path, name, encoding)
     try:
@@ -288,12 +288,12 @@ def encoding_of(path: Path, name: str, encoding: str) -> str:
 
 @dataclass(frozen=True)
 class BadByte:
-    """The first byte of a file that is not UTF-8.
+    """The first byte of a file that isn't UTF-8.
 
     Attributes:
         offset: bytes before it, after decompression.
         value: the byte.
-        encoding: another one in which the whole file decodes, and in which it may well be; None: none is known.
+        encoding: a likely one in which the whole file decodes; None: none is known.
     """
 
     offset: int
@@ -301,7 +301,7 @@ class BadByte:
     encoding: str | None
 
     def describe(self, limits: Limits) -> str:
-        """Which byte, and the option that reads the file; words that fit after "the bytes are not UTF-8 in row 3"."""
+        """The byte, and the option that reads the file; phrased to follow "the bytes are not UTF-8 in row 3"."""
         first = f"the first is 0x{self.value:02X} after {self.offset:,} bytes"
         if self.encoding:
             return f"{first}; the whole file decodes as {self.encoding}: {limits.flag('encoding', self.encoding)}"
@@ -309,9 +309,9 @@ class BadByte:
 
 
 def bad_byte(path: Path, name: str, limits: Limits = LIMITS) -> BadByte:
-    """Look at a whole file that turned out not to be UTF-8, a chunk at a time.
+    """Find the first bad byte of a file that isn't UTF-8, a chunk at a time.
 
-    cp1252 is proposed only where no character of several bytes was read before: else the file is UTF-8 but for a byte.
+    cp1252 is proposed only if no multi-byte character precedes the byte: else the file is UTF-8 with a damaged byte.
     """
     utf8, western = codecs.getincrementaldecoder("utf-8")(), codecs.getincrementaldecoder("cp1252")()
     offset, first, value, decodes, wide = 0, -1, 0, True, False
@@ -332,7 +332,7 @@ def bad_byte(path: Path, name: str, limits: Limits = LIMITS) -> BadByte:
 
 
 def is_utf8(path: Path, name: str, encoding: str, limits: Limits = LIMITS) -> bool:
-    """Whether all bytes of a text file are UTF-8; true of one that is read in another encoding or can't be read."""
+    """Whether all bytes of a text file are UTF-8; True for a file in a set encoding and for an unreadable one."""
     try:
         if encoding_of(path, name, encoding) != "utf-8-sig":
             return True
@@ -343,7 +343,7 @@ def is_utf8(path: Path, name: str, encoding: str, limits: Limits = LIMITS) -> bo
                     return False
         return not decoder.getstate()[0]
     except (*DAMAGED, OSError, DataError):
-        return True  # whoever reads the file says what is wrong with it
+        return True  # the reader of the file reports what is wrong
 
 
 def _decodes(decoder: codecs.IncrementalDecoder, chunk: bytes) -> bool:

@@ -1,4 +1,4 @@
-"""Stage `bench`: every form of the run's model in one race on this machine, and the package measured."""
+"""Stage `bench`: time every form of the model in turns on this machine, and measure the package."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ from edgeft.train.tasks import TrainingTask
 
 
 def fill(config: BenchConfig, inputs: Inputs, out_dir: Path) -> Metrics:
-    """Race every form of the model on the test split's real texts, and measure the artifact.
+    """Time every form of the model in turns on the texts of the test split, and measure the artifact.
 
     Args:
         config: of the stage.
-        inputs: `data`, `package` (an artifact) and `teacher` (a model folder); where the run has them `baseline`,
+        inputs: `data`, `package` (an artifact) and `teacher` (a model folder); if the run has them, `baseline`,
             `distill`, `prune` and `export`.
         out_dir: gets bench.json.
 
@@ -63,7 +63,7 @@ def fill(config: BenchConfig, inputs: Inputs, out_dir: Path) -> Metrics:
 
 
 def race_of(config: BenchConfig, inputs: Inputs, dataset: Dataset, task: TrainingTask) -> Race:
-    """The one race whose figures are shown; the models are gone when it ends."""
+    """Time all forms in one race; the models are released when it ends."""
     with _torch_threads(config.threads):
         forms = collect_forms(config, inputs, dataset, task)
         return race_forms(forms, len(dataset.test), config.queries, config.warmup)
@@ -87,14 +87,14 @@ def _torch_threads(threads: int) -> Iterator[None]:
 
 
 def shipped(results: Mapping[str, StageResult]) -> dict[str, dict[str, Any]]:
-    """Figures of what ships on each split: of the calibrated answers, where there are such."""
+    """Metrics of what ships on each split: of the calibrated answers, if there are any."""
     export, calibration = results["export"].metrics, results["calibrate"].metrics
     graph = {split: {**export[export["precision"]][split], "agreement": None} for split in ("validation", "test")}
     return {**graph, **calibration.get("answers", {})}
 
 
 def gate_lines(results: Mapping[str, StageResult]) -> list[GateLine]:
-    """What ships: quality of the chosen graph, bytes with the tokenizer, latency of the bench."""
+    """The line of what ships: quality of the chosen graph, bytes with the tokenizer, latency of the bench."""
     export, bench = results["export"].metrics, results["bench"].metrics
     measured = {"bytes": results["package"].metrics["bytes"], "latency_ms": bench["latency"]["p50_ms"]}
     note = f"{export['precision']}, size with tokenizer"
@@ -102,7 +102,7 @@ def gate_lines(results: Mapping[str, StageResult]) -> list[GateLine]:
 
 
 def queries_s(work: Work) -> float | None:
-    """Every form is asked every query."""
+    """Seconds of the race: every form answers every query."""
     if work.layer_s is None:
         return None
     bench = work.recipe.bench

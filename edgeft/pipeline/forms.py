@@ -23,13 +23,13 @@ TORCH = {TEACHER: "teacher", "distilled": "distill", "pruned": "prune"}  # name 
 
 
 def collect_forms(config: BenchConfig, inputs: Inputs, dataset: Dataset, task: TrainingTask) -> dict[str, Form]:
-    """Every form that the run has left behind, the artifact first.
+    """Every form of the model in the run folder, the artifact first.
 
     Args:
         config: threads, and whether torch takes part.
         inputs: of the stage.
-        dataset: whose test rows are asked.
-        task: of the artifact, for what the runtime is given.
+        dataset: whose test rows are the queries.
+        task: of the artifact; converts rows to inputs of the runtime.
     """
     rows = task.given(dataset.test)
     forms = {ARTIFACT: _of_texts(load(inputs["package"], threads=config.threads), rows, 1.0)}
@@ -48,7 +48,7 @@ def _of_texts(answer: Callable[[Any], object], rows: list[Any], share: float) ->
 
 
 def _graphs(config: BenchConfig, inputs: Inputs, rows: list[Any]) -> dict[str, Form]:
-    """The graph that was chosen, and the fp32 one where that is another and was kept."""
+    """The chosen graph, and the fp32 graph if it is another one and was stored."""
     folder = inputs["export"]
     manifest = artifact.read_manifest(folder)
     precision = manifest.quantization.precision
@@ -61,7 +61,7 @@ def _graphs(config: BenchConfig, inputs: Inputs, rows: list[Any]) -> dict[str, F
 
 
 def _torch(folder: Any, dataset: Dataset, rows: list[Any]) -> Form | None:
-    """A torch model as its users run it; where transformers has no pipeline for the task, as the stages ask it."""
+    """A torch model in its transformers pipeline; if the task has none, as the stages run it."""
     room = tasks.class_of(dataset.kind)
     if pipe := model_folder.pipeline(folder, room.head(dataset.labels)):
         return _of_texts(pipe, rows, SLOW_PART)

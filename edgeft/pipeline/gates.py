@@ -1,4 +1,4 @@
-"""The gate table: what every stage did to quality, size and speed."""
+"""The gate table: the effect of every stage on quality, size and speed."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ Results = Mapping[str, StageResult]
 
 
 def versions(results: Results) -> dict[str, str]:
-    """The versions that made the results: of edgeft, Python, and of each library those that decided a stage.
+    """The versions behind the results: of edgeft, of Python, and of the libraries that determine a stage's result.
 
     Returns:
-        Name to version; where stages were made by several, as in "2.12.0 (data, finetune), 2.13.0 (export)".
+        Name -> version; if stages ran with different ones, as in "2.12.0 (data, finetune), 2.13.0 (export)".
     """
     by: dict[str, dict[str, list[str]]] = {}
     for stage, result in results.items():
         always = {name: result.versions[name] for name in ("edgeft", "python") if name in result.versions}
-        # A folder of an earlier release doesn't say which of them decided.
+        # The folder of an earlier release doesn't say which libraries mattered.
         for name, version in (always | (result.libraries or result.versions)).items():
             by.setdefault(name, {}).setdefault(version, []).append(stage)
     return {name: _versions_by_stage(stages) for name, stages in by.items()}
@@ -41,7 +41,7 @@ def _versions_by_stage(stages: Mapping[str, list[str]]) -> str:
 
 
 def measures(results: Results) -> tuple[str, str | None]:
-    """The lead metric of the run's rows, and the one beside it."""
+    """The lead metric of the run's task, and the second one."""
     named = list(results["finetune"].metrics.get("intervals", ())) if "finetune" in results else []
     lead, *others = named or ("accuracy", "macro_f1")
     return lead, others[0] if others else None
@@ -52,7 +52,7 @@ def rows(results: Results, split: str = "validation") -> list[GateRow]:
 
     Args:
         results: of the stages that ran.
-        split: whose figures.
+        split: whose metrics.
     """
     table, (lead, second), raced = [], measures(results), raced_forms(results)
     for line in lines_of(results):
@@ -79,14 +79,14 @@ def lines_of(results: Results) -> list[GateLine]:
 
 
 def latency_caption(results: Results) -> str:
-    """Where the table's latencies come from."""
+    """How the table's latencies were measured."""
     if raced_forms(results):
         return "latency: median of one text, all forms in turns in one race"
     return "latency: median of one text, each measured by its own stage at its own time; the bench races them"
 
 
 def show(results: Results, console: Console) -> None:
-    """Print the table with the test split beside the validation split; nothing before there is a model."""
+    """Print the table with validation and test split; nothing if there is no model yet."""
     if not rows(results):
         return
     lead, second = measures(results)

@@ -31,27 +31,27 @@ from edgeft.stage import stage
 from edgeft.stage_folder import Inputs, Metrics
 from edgeft.train import tasks
 
-SHAPES, SHAPE_QUERIES = 10, 1000  # about what it asks, for an estimate of its time
-LEAST_QUERIES = 1000  # of each form: with 300 the same form's median moved by a tenth
-IN_A_ROW = 20  # texts in a turn: eight models that take turns at every text would leave each other no cache
-SHARES = (0, 0.4, 0.8)  # that go, of the heads and of the channels
+SHAPES, SHAPE_QUERIES = 10, 1000  # about how many queries each form gets, to estimate the stage's time
+LEAST_QUERIES = 1000  # of each form; with 300, repeated medians of one form differed by a tenth
+IN_A_ROW = 20  # texts in a turn: with a turn for every text, eight models would evict each other from the cache
+SHARES = (0, 0.4, 0.8)  # removed, of the heads and of the channels
 PRECISION = "int8"
 WHOLE, ONE_LAYER = "whole", "one layer"
 
-Graphs: TypeAlias = Mapping[str, tuple[ExportCandidates, str]]  # a form's name to its graph
+Graphs: TypeAlias = Mapping[str, tuple[ExportCandidates, str]]  # form name -> its graph
 Ask: TypeAlias = Callable[[Graphs, list[Any]], tuple[dict[str, float], dict[str, Any]]]
 
 
 def fill(config: BenchConfig, inputs: Inputs, out_dir: Path) -> Metrics:
-    """Measure the table side by side: the whole model, one layer of it, and it with fewer heads and channels.
+    """Measure the table in one interleaved run: the whole model, one layer of it, and with fewer heads and channels.
 
     Args:
-        config: threads, and queries where they are many.
+        config: threads, and queries if more than the minimum.
         inputs: `data` (a data folder) and `model` (a model folder).
         out_dir: gets latency.json.
 
     Returns:
-        `base_ms` of the table, and how many forms were measured.
+        `base_ms` of the table, and the number of measured forms.
     """
 
     def raced(graphs: Graphs, texts: list[Any]) -> tuple[dict[str, float], dict[str, Any]]:
@@ -67,13 +67,13 @@ def fill(config: BenchConfig, inputs: Inputs, out_dir: Path) -> Metrics:
 
 
 def measure_table(model: Path, dataset: Dataset, threads: int, ask: Ask) -> LatencyTable:
-    """The table of a model.
+    """Measure the latency table of a model.
 
     Args:
         model: its folder.
-        dataset: whose validation texts are asked.
+        dataset: whose validation texts are the queries.
         threads: of the engine.
-        ask: the graphs of all forms and the texts, to each form's median milliseconds and the machine that took them.
+        ask: gets the graphs of all forms and the texts; returns each form's median in ms, and the machine.
     """
     loaded = model_folder.load(model, tasks.class_of(dataset.kind).head(dataset.labels))
     cuts = cuts_to_measure(loaded)
@@ -89,7 +89,7 @@ def measure_table(model: Path, dataset: Dataset, threads: int, ask: Ask) -> Late
 
 
 def cuts_to_measure(model: PreTrainedModel) -> dict[str, Cut]:
-    """The cuts to measure, by name, the whole model first; those of a small model that come to the same, once."""
+    """The cuts to measure, by name, the whole model first; without cuts that are equal in a small model."""
     cuts = {WHOLE: by_ratios(model)}
     if (layers := len(structure_of(model).layers)) > 1:
         cuts[ONE_LAYER] = by_ratios(model, layers=1 - 1 / layers)
@@ -101,7 +101,7 @@ def cuts_to_measure(model: PreTrainedModel) -> dict[str, Cut]:
 
 
 def export_cut(source: Path, cut: Cut, dataset: Dataset, scratch: Path) -> tuple[ExportCandidates, str]:
-    """The graph of a cut model beside its tokenizer; which units go makes no difference to its speed."""
+    """Export the graph of a cut model with its tokenizer; which units are removed doesn't affect the speed."""
     model = model_folder.load(source, tasks.class_of(dataset.kind).head(dataset.labels))
     tokenizer = model_folder.load_tokenizer(source)
     prune(model, cut, "magnitude")
@@ -124,12 +124,12 @@ def table(
         timed: milliseconds of each cut.
         cuts: of the same names.
         threads: of the engine.
-        texts: how many were asked.
+        texts: number of texts.
         width: hidden width.
         machine_info: the machine, as the bench describes it.
     """
     layers = len(cuts[WHOLE].heads or ())
-    # Of a model of one layer, what isn't in the layer can't be told from it.
+    # In a model of one layer, the layer's time can't be separated from the rest.
     layer = (timed[WHOLE] - timed[ONE_LAYER]) / (layers - 1) if layers > 1 else timed[WHOLE]
     layers_ms: dict[int, dict[int, float]] = {}
     for name, cut in cuts.items():
@@ -164,7 +164,7 @@ run = stage(
     reads=lambda recipe: {"data": "data", "model": "model"},
     config=timing,
     wanted=goals.needs_table,
-    is_shared=True,  # a table that is measured anew is another one
+    is_shared=True,  # measuring again gives another table
     fixed_s=60,
     rows_s=lambda work: None if work.layer_s is None else SHAPES * SHAPE_QUERIES * work.student_s,
 )(fill)

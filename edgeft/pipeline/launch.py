@@ -1,4 +1,4 @@
-"""Running one stage of a recipe: here, or in several processes that torchrun starts."""
+"""Running one stage of a recipe: in this process, or in several that torchrun starts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PR_SET_PDEATHSIG = 1  # of prctl(2)
 
 
 def run(stage: Stage, config: StageConfig, inputs: Inputs, out_dir: Path) -> StageResult:
-    """Run a stage, in as many processes as its config says; where torchrun started this one, in those.
+    """Run a stage in as many processes as its config says; under torchrun, in the processes that it started.
 
     Args:
         stage: the stage.
@@ -34,8 +34,8 @@ def run(stage: Stage, config: StageConfig, inputs: Inputs, out_dir: Path) -> Sta
         out_dir: what it writes.
 
     Raises:
-        EdgeftError: what the stage raises, in whichever process.
-        TrainingError: one of several processes ended otherwise.
+        EdgeftError: the stage's own error, from any of the processes.
+        TrainingError: one of several processes failed in another way.
     """
     processes = getattr(config, "processes", 1)
     if processes > 1 and ranks.world() == 1 and not stage.is_complete(config, inputs, out_dir):
@@ -44,11 +44,11 @@ def run(stage: Stage, config: StageConfig, inputs: Inputs, out_dir: Path) -> Sta
 
 
 def _torchrun(processes: int, name: str, config: StageConfig, inputs: Inputs, out_dir: Path) -> None:
-    """Let processes of this machine do the stage together.
+    """Run the stage in several processes on this machine.
 
     Raises:
-        EdgeftError: what the stage raised in one of them.
-        TrainingError: one of them ended otherwise.
+        EdgeftError: the stage's own error, from one of them.
+        TrainingError: one of them failed in another way.
     """
     threads = str(max(1, (os.cpu_count() or 1) // processes))
     with tempfile.TemporaryDirectory(prefix="edgeft-launch-") as folder:
@@ -68,7 +68,7 @@ def _torchrun(processes: int, name: str, config: StageConfig, inputs: Inputs, ou
 
 
 def start(order: Path, processes: int) -> None:
-    """Start the processes, and keep torchrun's page about those that failed to itself: they have said why."""
+    """Start the processes; torchrun's report about failed ones is hidden, as they print their own errors."""
     end_with_parent()
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import main as torchrun
@@ -81,13 +81,13 @@ def start(order: Path, processes: int) -> None:
 
 
 def end_with_parent() -> None:
-    """Let Linux end this process when the one that started it is gone, however that was killed."""
+    """Make Linux kill this process when its parent ends, however that ends."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def work(order: Path) -> None:
-    """One of the processes; an error is left beside the order, for the one that started them."""
+    """Run the stage in one of the processes; an error is written beside the order for the parent to raise."""
     from edgeft.pipeline.stages import stage_of
 
     end_with_parent()

@@ -1,4 +1,4 @@
-"""What can be known before the first row is read: which stages take the rows, and whether every stage can run."""
+"""Checks before the first row is read: which stages take the rows, and whether every stage can run."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ REPORT_MODULES = {"jinja2": "for the report", "matplotlib": "for the report's pl
 
 
 def preflight(recipe: Recipe, names: Collection[str] | None = None, needs_hub: bool = True) -> None:
-    """Everything that can fail before the first row is read, so that nobody learns of it after an hour.
+    """Check everything that can fail before the first row is read, so that a run doesn't fail after an hour.
 
     Args:
         recipe: resolved.
         names: the stages that will run; None: all.
-        needs_hub: whether a model that is on a hub out of reach is refused; else a line says that it isn't looked into.
+        needs_hub: whether to refuse a model on an unreachable hub; if not, a line says that it wasn't checked.
 
     Raises:
-        RecipeError: no data file or no model, or rows that can't be trained on or made an artifact of.
-        ModelError: a model folder that can't be used.
+        RecipeError: no data file or no model, or rows that can't be trained on or can't end in an artifact.
+        ModelError: an unusable model folder.
         MissingExtraError: a package that a later stage needs.
     """
     names = {*MODULES} if names is None else set(names)
-    update_recipe.check(recipe)  # also where options of an update are set and there is none
+    update_recipe.check(recipe)  # also refuses options of an update if there is none
     check_ships(recipe, names)
     unreachable: list[OutOfReachError] = []
     for stage in wanted_stages(recipe):
@@ -47,7 +47,7 @@ def preflight(recipe: Recipe, names: Collection[str] | None = None, needs_hub: b
 
 
 def _check_stage(stage: Stage, recipe: Recipe, unreachable: list[OutOfReachError]) -> None:
-    """Check a stage as far as that goes without a model that is out of reach."""
+    """Check a stage; collect the error if its model is on an unreachable hub."""
     try:
         stage.check(recipe)
     except OutOfReachError as error:
@@ -55,7 +55,7 @@ def _check_stage(stage: Stage, recipe: Recipe, unreachable: list[OutOfReachError
 
 
 def modules_needed(recipe: Recipe, names: Collection[str]) -> dict[str, str]:
-    """What the stages import late, each module with its purpose, so that a run doesn't stop for it in the middle."""
+    """The modules that the stages import late, each with its purpose, so that a run doesn't stop half-way."""
     needed = dict(REPORT_MODULES)
     for stage in wanted_stages(recipe):
         if stage.name in names:
@@ -64,10 +64,10 @@ def modules_needed(recipe: Recipe, names: Collection[str]) -> dict[str, str]:
 
 
 def check_ships(recipe: Recipe, names: Collection[str]) -> None:
-    """Whether the stages after the teacher take rows of this form.
+    """Check that the stages after the teacher take rows of this form, if one of them will run.
 
     Raises:
-        RecipeError: they don't, and one of them would run.
+        RecipeError: they don't.
     """
     form = form_of(recipe)
     runs_graphs = any(name not in MODULES or stage_of(name).kernels for name in names)
@@ -81,19 +81,19 @@ def check_ships(recipe: Recipe, names: Collection[str]) -> None:
 
 
 def stages_left_out(recipe: Recipe) -> list[str]:
-    """The stages that the recipe asks for and that don't take its rows; the teacher itself goes on then."""
+    """The stages that the recipe asks for but that don't take its rows; the teacher is passed on unchanged."""
     form = form_of(recipe)
     return [stage.name for stage in wanted_stages(recipe) if stage.takes is not None and not stage.takes(form)]
 
 
 def without_unfit_stages(recipe: Recipe) -> Recipe:
-    """The recipe without those stages."""
+    """The recipe without the stages that don't take its rows, its pruning held to the budget."""
     changed = {name: dataclasses.replace(getattr(recipe, name), enabled=False) for name in stages_left_out(recipe)}
     return with_budget(dataclasses.replace(recipe, **changed))
 
 
 def with_budget(recipe: Recipe) -> Recipe:
-    """The recipe, its pruning held to the budget's largest drop; both are against the teacher."""
+    """The recipe with its pruning limited to the budget's drop; both are relative to the teacher."""
     drops = [limit.bound for limit in budget.parse(recipe.budget or "") if limit.quantity == "drop"]
     recipe_bound = recipe.prune.max_teacher_drop_points
     bound = min([*drops, *([] if recipe_bound is None else [recipe_bound])], default=None)

@@ -36,14 +36,14 @@ def run_pipeline(chosen: Recipe, run_dir: Path, until: str | None = None) -> dic
 
     Args:
         chosen: the recipe.
-        run_dir: the run folder; made, or one that an earlier run left.
+        run_dir: the run folder, new or of an earlier run.
         until: the last stage to run; None: all.
 
     Returns:
         The result of each stage, in order.
 
     Raises:
-        UserError: a recipe, file, model or folder that can't be used; nothing is left half-written.
+        UserError: an unusable recipe, file, model or folder; nothing is left half-written.
         GateError: a gate failed; there is no artifact.
     """
     resolved = recipe.resolve(chosen)
@@ -62,7 +62,7 @@ def stages(resolved: Recipe, run_dir: Path, until: str | None) -> list[str]:
     """The stages to run, in order.
 
     Raises:
-        RecipeError: there is no such stage as the last one.
+        RecipeError: `until` is no stage of this run.
     """
     names = [*(step.name for step in steps(resolved, in_run(run_dir))), ARTIFACT]
     if until is not None and until not in names:
@@ -84,14 +84,14 @@ def _run(resolved: Recipe, run_dir: Path, names: list[str]) -> dict[str, StageRe
             check_budget(resolved, results, run_dir)
             results[ARTIFACT] = finish(resolved, results, run_dir)
     if ARTIFACT in names:
-        (run_dir / artifact.REPORT).unlink(missing_ok=True)  # of an earlier run that ended before
+        (run_dir / artifact.REPORT).unlink(missing_ok=True)  # of an earlier run without an artifact
     else:
         write_atomically(run_dir / artifact.REPORT, report_trained_model(resolved, results, run_dir).encode())
     return results
 
 
 def finish(resolved: Recipe, results: dict[str, StageResult], run_dir: Path) -> StageResult:
-    """The artifact, as a stage like the others."""
+    """Write the artifact, as a stage like the others."""
 
     def fill(config: StageConfig, inputs: Inputs, out_dir: Path) -> dict[str, Any]:
         manifest = ship.write(resolved, results, run_dir, out_dir)
@@ -103,13 +103,13 @@ def finish(resolved: Recipe, results: dict[str, StageResult], run_dir: Path) -> 
     inputs |= swapped.terms_file(resolved.finetune.identity_terms)
     if (run_dir / BUDGET).exists():
         inputs["budget"] = run_dir / BUDGET
-    # Its manifest names the keys, and shows figures that stand in no file of theirs.
+    # The manifest contains the stages' keys, and figures that are in none of their files.
     facts = {name: result.key for name, result in results.items()}
     return dataclasses.replace(ship.SHIPPING, fill=fill, facts=facts)(config, inputs, run_dir / ARTIFACT)
 
 
 def check_folder(run_dir: Path) -> bool:
-    """Whether the run folder is a new one.
+    """Whether the run folder is new.
 
     Raises:
         OutputFolderError: it holds something that is not a run.
@@ -124,7 +124,7 @@ def check_folder(run_dir: Path) -> bool:
 
 @contextlib.contextmanager
 def run_folder(run_dir: Path) -> Iterator[None]:
-    """Make or take up the run folder; a new one that holds nothing when a user error ends the run is removed.
+    """Create or continue the run folder; a new folder is removed if a user error ends the run before any stage.
 
     Raises:
         OutputFolderError: the folder holds something that is not a run, or another process runs in it.
@@ -138,13 +138,13 @@ def run_folder(run_dir: Path) -> Iterator[None]:
             yield
         except UserError:
             if fresh and not any(path.is_dir() for path in run_dir.iterdir()):
-                shutil.rmtree(run_dir, ignore_errors=os.name == "nt")  # which removes no file that is locked
+                shutil.rmtree(run_dir, ignore_errors=os.name == "nt")  # Windows doesn't remove a locked file
             raise
 
 
 @contextlib.contextmanager
 def hold_lock(run_dir: Path) -> Iterator[None]:
-    """Hold the run folder's lock, which the system gives back however the process ends."""
+    """Hold the run folder's lock, which the system releases however the process ends."""
     if (lock := take_lock(run_dir / LOCK)) is None:
         raise OutputFolderError(f"{run_dir}: another process is running there; wait for it or end it")
     with lock:
@@ -152,7 +152,7 @@ def hold_lock(run_dir: Path) -> Iterator[None]:
 
 
 def plan(chosen: Recipe, run_dir: Path, until: str | None = None) -> list[tuple[str, str]]:
-    """Each stage with its state, for `--dry-run`: nothing is written or computed."""
+    """Each stage with its state, for `--dry-run`; nothing is written or computed."""
     resolved = without_unfit_stages(recipe.resolve(chosen))
     names = stages(resolved, run_dir, until)
     preflight(resolved, names, needs_hub=False)

@@ -1,4 +1,4 @@
-"""The closer look at what ships, and what terminal, card and report say of it."""
+"""The closer look at what ships (intervals, slices, counterfactual swaps) as text for terminal, card and report."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ Plain = Mapping[str, Any]
 
 
 def of_artifact(package: edgeft.Model, task: TrainingTask, predictions: Any, config: FinetuneConfig) -> dict[str, Any]:
-    """The closer look through the runtime, one text at a time as on a device.
+    """Take the closer look through the runtime, one text at a time as on a device.
 
     Args:
         package: the artifact.
         task: of the rows.
-        predictions: its own, of the test split.
+        predictions: of the package on the test split.
         config: resamples, seed and identity terms.
     """
     test = task.dataset.test
@@ -42,7 +42,7 @@ def of_artifact(package: edgeft.Model, task: TrainingTask, predictions: Any, con
 
 
 def of_metrics(metrics: Plain) -> dict[str, Any]:
-    """What is about intervals, slices and swaps among a stage's metrics, without the examples."""
+    """The intervals, slices and swaps among a stage's metrics, without the examples."""
     look = {key: metrics[key] for key in KEYS if key in metrics}
     if "counterfactual" in look:
         look["counterfactual"] = {key: part for key, part in look["counterfactual"].items() if key != "examples"}
@@ -50,11 +50,11 @@ def of_metrics(metrics: Plain) -> dict[str, Any]:
 
 
 def examples(look: Plain, split: Split, config: FinetuneConfig) -> list[dict[str, Any]]:
-    """The changed answers with their texts, which stage.json and the manifest leave out.
+    """The answers that a swap changes, with the texts that stage.json and the manifest omit.
 
     Args:
-        look: of a closer look.
-        split: the rows that it is about.
+        look: a closer look.
+        split: the rows that were looked at.
         config: names the identity terms.
     """
     terms = swapped.terms_of(config.identity_terms)
@@ -73,12 +73,12 @@ def examples(look: Plain, split: Split, config: FinetuneConfig) -> list[dict[str
 
 
 def show(look: Plain, who: str, console: Console) -> None:
-    """Print the intervals, the weakest slices and the swaps; nothing of what wasn't looked at.
+    """Print the intervals, the weakest slices and the swaps, as far as they were measured.
 
     Args:
         look: metrics with some of `KEYS`.
         who: the model, as in `teacher`.
-        console: where to.
+        console: to print on.
     """
     if not look.get("intervals"):
         return
@@ -108,7 +108,7 @@ def lines_of_intervals(look: Plain) -> list[str]:
 
 
 def line_of_swaps(look: Plain) -> str:
-    """How many answers change with an identity term; empty where that was not looked at."""
+    """How many answers change with an identity term; empty if that wasn't measured."""
     swaps = look.get("counterfactual")
     if swaps is None:
         return ""

@@ -1,4 +1,4 @@
-"""The stages of a run in their order; what each one is, it declares itself (`edgeft.stage.Stage`)."""
+"""The stages of a run in order; each declares itself (`edgeft.stage.Stage`)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from edgeft.recipe import Recipe, StageConfig
 from edgeft.stage import Stage
 from edgeft.stage_folder import Inputs, StageResult
 
-# Name of a stage -> the module whose `run` it is, so that a command that runs one stage imports no other.
+# Stage name -> module whose `run` is the stage, so that a command that runs one stage imports no other.
 MODULES = {
     "data": "edgeft.data.prepare",
     "baseline": "edgeft.train.baseline",
@@ -32,7 +32,7 @@ MODULES = {
 
 
 def stage_of(name: str) -> Stage:
-    """A stage by its name; its room is imported now."""
+    """The stage of a name; imports its module."""
     stage: Stage = importlib.import_module(MODULES[name]).run
     return stage
 
@@ -44,7 +44,7 @@ class Step:
     Attributes:
         stage: the stage.
         config: its options.
-        inputs: gives the folders and files that it reads.
+        inputs: returns the folders and files that it reads.
     """
 
     stage: Stage
@@ -53,28 +53,28 @@ class Step:
 
     @property
     def name(self) -> str:
-        """Of the stage, and of its folder in the run folder."""
+        """The name of the stage, and of its folder in the run folder."""
         return self.stage.name
 
     def run(self, out_dir: Path) -> StageResult:
-        """Run the stage, in several processes where its options say so."""
+        """Run the stage, in several processes if its options say so."""
         return launch.run(self.stage, self.config, self.inputs(), out_dir)
 
     def key(self) -> str:
-        """The key of its result with the inputs as they are.
+        """The key of its result for the current inputs.
 
         Raises:
-            UserError: an input is not there.
+            UserError: an input is missing.
         """
         return self.stage.key(self.config, self.inputs())
 
     def is_complete(self, out_dir: Path) -> bool:
-        """Whether a folder holds its result for the inputs as they are."""
+        """Whether a folder holds its result for the current inputs."""
         return self.stage.is_complete(self.config, self.inputs(), out_dir)
 
 
 def wanted_stages(recipe: Recipe) -> list[Stage]:
-    """The stages that a recipe asks for, in their order; the last one, which ships, is no part of them."""
+    """The stages that a recipe asks for, in order, without the last one, which ships."""
     return [stage for stage in map(stage_of, MODULES) if stage.wanted(recipe)]
 
 
@@ -83,10 +83,10 @@ def steps(recipe: Recipe, folders: Mapping[str, Path]) -> list[Step]:
 
     Args:
         recipe: resolved.
-        folders: of each stage, as of `in_run`; those after the teacher may be put in while the stages run.
+        folders: of each stage, as from `in_run`; those after the teacher may be added while the stages run.
     """
     listed: list[Step] = []
-    givers: dict[str, str] = {}  # role -> the stage whose folder it is
+    givers: dict[str, str] = {}  # role -> the stage that fills its folder
     for stage in wanted_stages(recipe):
         inputs = partial(inputs_of, stage, recipe, dict(givers), folders)
         listed.append(Step(stage, stage.config_of(recipe), inputs))
@@ -100,7 +100,7 @@ def inputs_of(stage: Stage, recipe: Recipe, givers: Mapping[str, str], folders: 
     Args:
         stage: the stage.
         recipe: resolved.
-        givers: role -> the stage before that gives it.
+        givers: role -> the earlier stage that gives it.
         folders: of each stage.
     """
     inputs = {}

@@ -1,4 +1,4 @@
-"""What a run or a stage prints at its end."""
+"""The summary that a run or a stage prints at its end."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Results = dict[str, StageResult]
 
 
 def show(results: Results, folder: Path, console: Console) -> None:
-    """The gate table, the headline and three next commands."""
+    """Print the gate table, the headline and three next commands."""
     gates.show(results, console)
     if "augment" in results:
         _print_augmentation(results["augment"].metrics, console)
@@ -55,7 +55,7 @@ def _print_headline(results: Results, console: Console) -> None:
 
 
 def _calibration_text(calibration: dict[str, Any]) -> str:
-    """What the calibration did, where there are probabilities."""
+    """The effect of the calibration; empty without probabilities."""
     if "test" not in calibration:
         return ""
     before, after = (calibration["test"][when]["ece"] for when in ("before", "after"))
@@ -63,7 +63,7 @@ def _calibration_text(calibration: dict[str, Any]) -> str:
 
 
 def baseline_warning(results: Results) -> str | None:
-    """A word where the artifact is no better than the baseline beyond chance; None where it is, or nobody knows."""
+    """A line if the artifact isn't significantly better than the baseline; None if it is, or if that is unknown."""
     if "baseline" not in results:
         return None
     base = results["baseline"].metrics["test"]["accuracy"]
@@ -102,7 +102,7 @@ def _print_next_commands(folder: Path, console: Console, more: str) -> None:
 
 
 def document(results: Results, folder: Path) -> dict[str, Any]:
-    """The run as plain values, for --json."""
+    """The run as plain values for --json."""
     return {
         "run_dir": str(folder),
         "artifact": str(folder / "artifact") if "artifact" in results else None,
@@ -114,7 +114,7 @@ def document(results: Results, folder: Path) -> dict[str, Any]:
 
 
 def show_metrics(result: StageResult, console: Console) -> None:
-    """The metrics of one stage."""
+    """Print the metrics of one stage."""
     plain = {name: value for name, value in result.metrics.items() if name not in scrutiny.KEYS}
     for block in facts.blocks(plain, result.stage):
         _print(block, console)

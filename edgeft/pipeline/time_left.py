@@ -1,4 +1,4 @@
-"""How long the stages that are left will take: from the rows, the layers, and the seconds of those before."""
+"""How long the remaining stages will take: from rows, layers and the time that earlier stages took."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from edgeft.stage import Stage, Work
 from edgeft.stage_folder import StageResult
 from edgeft.train import defaults
 
-RUNTIME = 0.5  # of torch's latency, batch 1
-ALONE = 2.0  # a text asked alone takes so many times its share of a batch
-SETTLED_STEPS, SETTLED_S = 5, 3.0  # of a training before its pace says anything,
-SETTLED_SHARE, SURE_S = 0.05, 30.0  # and this share of it, or so many seconds
+RUNTIME = 0.5  # latency of the runtime relative to torch, batch 1
+ALONE = 2.0  # time of a single text relative to its share of a batch
+SETTLED_STEPS, SETTLED_S = 5, 3.0  # of a training before its pace is reliable,
+SETTLED_SHARE, SURE_S = 0.05, 30.0  # and this share of its steps, or so many seconds
 
 NO_WORK = Work(
     recipe=Recipe(),
@@ -29,20 +29,20 @@ NO_WORK = Work(
     epochs=0,
     teacher_layers=0,
     student_layers=0,
-)  # before anything is known of it
+)  # before anything is known
 
 
 @dataclass
 class RunProgress(Whole):
-    """The stages of a run, and what is known of their pace.
+    """The progress of a run: its stages, their results so far and the pace of training.
 
     Attributes:
         recipe: resolved.
         names: of the stages, in order.
-        before: results that an earlier run left.
-        results: of those that ended.
-        unchanged: whether all that ended were kept, so that the others of `before` will be.
-        pace_s: of a row through one layer, forward, in the training before; None: nobody knows yet.
+        before: results of an earlier run in the same folder.
+        results: of the finished stages.
+        unchanged: whether all finished stages were kept, so that the rest of `before` will be too.
+        pace_s: seconds for one row through one layer, forward, in the last training; None: not known yet.
     """
 
     recipe: Recipe
@@ -53,13 +53,13 @@ class RunProgress(Whole):
     unchanged: bool = True
 
     def begin(self, name: str) -> None:
-        """Say which stage it is and about how long is left."""
+        """Print which stage begins and about how long is left."""
         self.name, self.started = name, time.monotonic()
         left = self.left("", 0, None, 0.0)
         say(f"stage {self.names.index(name) + 1} of {len(self.names)}: {name}{f', {left}' if left else ''}")
 
     def end(self, name: str, result: StageResult) -> None:
-        """A stage is done, or was kept: what it took says what the others will."""
+        """Store the result of a stage and update the pace from its time."""
         self.results[name] = result
         self.unchanged &= result == self.before.get(name)
         passes = self.passes(name)
@@ -72,13 +72,13 @@ class RunProgress(Whole):
         return f"stage {self.names.index(self.name) + 1} of {len(self.names)}"
 
     def left(self, title: str, done: int, total: int | None, seconds: float) -> str:
-        """About how long the whole run still takes, as "about 12 min left"; empty where nobody can know.
+        """About how long the run still takes, as "about 12 min left"; empty if unknown.
 
         Args:
-            title: of the bar that moves; a training's is its stage.
-            done: of its steps, since it began.
-            total: steps that it had to do then.
-            seconds: since it began.
+            title: of the current bar; for a training, the name of its stage.
+            done: steps of the bar so far.
+            total: steps of the bar.
+            seconds: since the bar began.
         """
         pace, current = self.pace_s, self.seconds(self.name, self.pace_s)
         if title == self.name and total and _is_settled(done, total, seconds):
@@ -95,7 +95,7 @@ class RunProgress(Whole):
     # -------------------------------------------------------------------------------------------------------- a stage
 
     def seconds(self, name: str, pace: float | None) -> float | None:
-        """How long a stage takes; None where nobody knows."""
+        """How long a stage takes in seconds; None if unknown."""
         if self.unchanged and name in self.before:
             return 0.0
         stage, work = self._stage(name), self.work(pace)
@@ -107,7 +107,7 @@ class RunProgress(Whole):
         return None if rows_s is None else stage.fixed_s + rows_s
 
     def passes(self, name: str) -> float | None:
-        """The work of a training; None where it isn't known before it begins, and of what trains nothing."""
+        """The layer passes of a training; None if not known before it begins, or if the stage doesn't train."""
         counted, work = self._stage(name).layer_passes, self.work(None)
         return None if counted is None or work is None else counted(work)
 
@@ -115,7 +115,7 @@ class RunProgress(Whole):
         return stages.stage_of(name) if name in stages.MODULES else SHIPPING
 
     def work(self, pace: float | None) -> Work | None:
-        """What the stages have to do; None before rows and layers are known."""
+        """The work of the stages; None before rows and layers are known."""
         rows, layers = self._rows(), self._layers()
         if rows is None or layers is None:
             return None
@@ -137,13 +137,13 @@ class RunProgress(Whole):
         )
 
     def _epochs(self, rows: float) -> float:
-        """Of fine-tuning: the recipe's, or those that it decides on."""
+        """Epochs of fine-tuning: the recipe's, or those that fine-tuning decides on."""
         decided = self.results["finetune"].metrics.get("decided", {}) if "finetune" in self.results else {}
         chosen = self.recipe.finetune.epochs or decided.get("epochs", {}).get("value")
         return float(chosen or defaults.epochs(self.recipe.task, round(rows)))
 
     def _rows(self) -> dict[str, float] | None:
-        """Rows to train on, to learn from without label, and to evaluate; None before they are read or augmented."""
+        """Rows to train on, unlabelled rows and rows to evaluate; None before they are read and augmented."""
         if "data" not in self.results or ("augment" in self.names and "augment" not in self.results):
             return None
         counts = self.results["data"].metrics.get("rows", {})
@@ -153,7 +153,7 @@ class RunProgress(Whole):
         return {**rows, "evaluated": rows["validation"] + rows["test"]}
 
     def _layers(self) -> tuple[int, int] | None:
-        """Layers of the teacher and of what is distilled of it."""
+        """Layers of the teacher and of the student; None if they can't be read."""
         try:
             teacher = model_folder.facts(self.recipe.finetune.model or "").layers
             kept_layers = self.recipe.distill.layers
@@ -167,6 +167,6 @@ class RunProgress(Whole):
 
 
 def _is_settled(done: int, total: int, seconds: float) -> bool:
-    """Whether the pace of a training says how long it takes."""
+    """Whether a training's pace is reliable enough for an estimate."""
     enough = done >= SETTLED_SHARE * total or seconds >= SURE_S
     return enough and done >= SETTLED_STEPS and seconds >= SETTLED_S

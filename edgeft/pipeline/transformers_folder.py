@@ -1,4 +1,4 @@
-"""A folder of transformers as the bench opens it: `transformers.pipeline` on the CPU."""
+"""A transformers folder as a subject of the bench: `transformers.pipeline` on the CPU."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""YAML from elsewhere: read only where its size, its nesting, its aliases and its numbers stay within bounds."""
+"""Untrusted YAML: read only if its size, nesting, aliases and numbers are within bounds."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ import yaml
 
 MAX_CHARACTERS = 2**18
 MAX_NESTING = 32
-MAX_VALUES = 20_000  # of a document, each alias counted as all that it stands for
+MAX_VALUES = 20_000  # of a document, each alias counted as the values that it expands to
 MAX_DIGITS = 400
 LONG_NUMBER = re.compile(rf"[0-9_:.]{{{MAX_DIGITS + 1}}}")
 
 
 class BadYaml(ValueError):
-    """A text that is no YAML, or YAML beyond a bound; its words fit behind a colon."""
+    """A text that isn't YAML, or YAML beyond a bound; phrased to follow a colon."""
 
 
 def text_of(file: Path) -> str:
-    """The text of a file, of a larger one no more than shows that it is too large."""
+    """The text of a file; of a file that is too large, just enough to tell."""
     with file.open(encoding="utf-8") as opened:
         return opened.read(MAX_CHARACTERS + 1)
 
 
 def read(text: str) -> Any:
-    """The value of a YAML text, without constructors of its own.
+    """The value of a YAML text, without custom constructors.
 
     Raises:
-        BadYaml: no YAML, or beyond a bound.
+        BadYaml: not YAML, or beyond a bound.
     """
     if len(text) > MAX_CHARACTERS:
         raise BadYaml(f"more than {MAX_CHARACTERS:,} characters, which no recipe has")
@@ -42,17 +42,17 @@ def read(text: str) -> Any:
     except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
         if isinstance(error, BadYaml):
             raise
-        # PyYAML makes of a scalar what its tag says, and lets the error of int, float or date through.
+        # PyYAML converts a scalar by its tag and doesn't catch the errors of int, float or date.
         raise BadYaml(f"a value can't be read ({' '.join(str(error).split())[:200]}); put it in quotes") from None
 
 
 def _check(events: Iterator[Any]) -> None:
-    """Refuse what would be too much to compose.
+    """Refuse a document that would be too large to compose.
 
     Raises:
-        BadYaml: nested too deep, too many values, a number that is too long, or an alias inside what it stands for.
+        BadYaml: nested too deep, too many values, a number that is too long, or an alias inside its own anchor.
     """
-    sizes: dict[str | None, int] = {}  # values of each anchor that is complete
+    sizes: dict[str | None, int] = {}  # values of each completed anchor
     open_nodes: list[tuple[str | None, int]] = []  # anchor, and the values before it
     count = 0
     for event in events:

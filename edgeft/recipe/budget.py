@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from edgeft.errors import RecipeError
 
-# quantity -> unit -> factor to the unit the measurement has
+# quantity -> unit -> factor to the unit of the measurement
 UNITS: dict[str, dict[str, float]] = {
     "p50": {"ms": 1.0, "us": 1e-3, "s": 1e3},
     "p90": {"ms": 1.0, "us": 1e-3, "s": 1e3},
@@ -25,7 +25,7 @@ class Limit:
     """One limit.
 
     Attributes:
-        quantity: p50, p90, p99 (ms), size (bytes) or drop (points of the lead metric under the teacher).
+        quantity: p50, p90, p99 (ms), size (bytes) or drop (points of the lead metric below the teacher).
         bound: the largest value allowed, in that unit.
         text: as the user wrote it.
     """
@@ -39,7 +39,7 @@ def parse(budget: str) -> tuple[Limit, ...]:
     """The limits of a budget.
 
     Raises:
-        RecipeError: a limit that can't be read, named with what can.
+        RecipeError: a limit that can't be read, with the valid forms.
     """
     return tuple(_limit(part) for part in budget.split(",") if part.strip())
 
@@ -56,16 +56,16 @@ def _limit(part: str) -> Limit:
 
 
 def broken(limits: tuple[Limit, ...], measured: Mapping[str, float]) -> list[str]:
-    """One line for each limit that the measured quantities break; what was not measured can't break one."""
+    """One line for each limit that the measured quantities exceed; unmeasured quantities exceed none."""
     return [
         describe(limit, measured[limit.quantity])
         for limit in limits
-        if limit.quantity in measured and not measured[limit.quantity] <= limit.bound  # NaN breaks it
+        if limit.quantity in measured and not measured[limit.quantity] <= limit.bound  # NaN exceeds it
     ]
 
 
 def describe(limit: Limit, value: float) -> str:
-    """A limit beside what was measured, as in "size<=30MB: measured 12.1MB"."""
+    """A limit with the measured value, as in "size<=30MB: measured 12.1MB"."""
     return f"{limit.text}: measured {_shown(limit, value)}"
 
 
@@ -77,20 +77,20 @@ def _shown(limit: Limit, value: float) -> str:
 
 
 def relaxed(limit: Limit, value: float) -> str:
-    """The limit as a user would write it so that a measured value just fits: rounded up to three digits."""
+    """The limit, as a user would write it, that a measured value just keeps: rounded up to three digits."""
     match = LIMIT.match(limit.text)
     assert match is not None
     unit = match["unit"]
     number = value / UNITS[limit.quantity][unit]
     digits = 2 - math.floor(math.log10(number))
     text = f"{math.ceil(number * 10.0**digits - 1e-9) / 10.0**digits:.{max(digits, 0)}f}"
-    if float(text) * UNITS[limit.quantity][unit] < value:  # what the rounding of floats took away
+    if float(text) * UNITS[limit.quantity][unit] < value:  # floating-point rounding went below the value
         text = f"{float(text) + 10.0**-digits:.{max(digits, 0)}f}"
     return f"{limit.quantity}<={text}{unit}"
 
 
 def excess(limit: Limit, value: float) -> float:
-    """By which share of its bound a value breaks a limit; under 0: it holds with room."""
+    """By which share of its bound a value exceeds a limit; negative: the limit holds with room."""
     return (value - limit.bound) / (limit.bound or 1.0)
 
 

@@ -24,7 +24,7 @@ from edgeft.recipe.stages import Recipe
 
 C = TypeVar("C")
 
-# Choices that earlier versions had: what became of them.
+# Choices of earlier versions, and why they are gone.
 GONE = {
     "data.clean": {
         "label_errors": "is gone: of the rows that it took out of training, only 36 to 40% had a wrong label; take it "
@@ -74,7 +74,7 @@ def _convert(value: Any, hint: Any, where: str, problems: list[str]) -> Any:
 
 
 def _list_problem(value: Any, hint: Any) -> str | None:
-    """What is wrong where a list is expected: no list at all, or items that are none of the choices."""
+    """The problem with a value for a list: it isn't a list, or has items that aren't among the choices."""
     listed = next((part for part in _parts(hint) if get_origin(part) is list), None)
     if listed is None:
         return None
@@ -89,7 +89,7 @@ def _list_problem(value: Any, hint: Any) -> str | None:
 
 
 def _parts(hint: Any) -> tuple[Any, ...]:
-    """The members of a union, without what annotates it."""
+    """The members of a union, without annotations."""
     bare = get_args(hint)[0] if get_origin(hint) is Annotated else hint
     return get_args(bare) if get_origin(bare) in (Union, types.UnionType) else (bare,)
 
@@ -105,7 +105,7 @@ def _choices(hint: Any) -> str:
 
 
 def _nearest(key: str, hints: Mapping[str, Any], path: str) -> str:
-    """`; did you mean ...`: among this config's own keys first, then among the keys of all stages."""
+    """`; did you mean ...`, with the nearest of this config's keys, else of the keys of all stages."""
     everywhere = {name.rsplit(".", 1)[-1]: name for name, _ in reversed(list(leaves(Recipe)))}
     close = difflib.get_close_matches(key, hints, n=1, cutoff=0.5)
     if close and key not in everywhere:
@@ -119,7 +119,7 @@ def _build(cls: type[C], good: Mapping[str, Any]) -> C:
 
 
 def _data_checks(data: DataConfig) -> Iterator[str]:
-    """Rules of the rows that need more than one field: no option may do nothing without a word."""
+    """Rules on the rows' options that need more than one field: an option without effect is refused."""
     if data.validation_fraction + data.test_fraction >= 1:
         yield (
             f"data: validation_fraction {data.validation_fraction} + test_fraction {data.test_fraction} "
@@ -144,9 +144,9 @@ def _data_checks(data: DataConfig) -> Iterator[str]:
 
 
 def _task_checks(data: DataConfig) -> Iterator[str]:
-    """Rules of the rows that the task decides."""
+    """Rules on the rows' options that depend on the task."""
     task = tasks.TASKS.get(data.task or tasks.DEFAULT)
-    if task is None:  # which is said elsewhere
+    if task is None:  # reported elsewhere
         return
     steps, several_labels = data.clean or [], any(form.has_several_labels for form in task.forms)
     if "conflicts" in steps and task.generates:
@@ -174,7 +174,7 @@ def _cross_checks(recipe: Recipe) -> Iterator[str]:
 
 
 def from_tree(tree: Mapping[str, Any]) -> Recipe:
-    """Check a tree of plain values and make the recipe of it.
+    """Check a tree of plain values and convert it to a recipe.
 
     Raises:
         RecipeError: one line for each problem, all of them at once.

@@ -1,4 +1,4 @@
-"""What is generated from the declaration: the JSON Schema and docs/recipe.md."""
+"""Documents generated from the declarations: the JSON Schema and docs/recipe.md."""
 
 from __future__ import annotations
 

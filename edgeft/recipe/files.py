@@ -1,4 +1,4 @@
-"""Recipes as files: read, lay settings over them, resolve, write."""
+"""Recipe files: read, override by settings, resolve, write."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from edgeft.recipe.base import StageConfig
 from edgeft.recipe.check import from_tree
 from edgeft.recipe.stages import Recipe
 
-LONGEST_SHOWN = 80  # characters of a setting in a message
+LONGEST_SHOWN = 80  # most characters of a setting in a message
 
 
 def builtin_names() -> list[str]:
@@ -57,7 +57,7 @@ def read_tree(source: str) -> dict[str, Any]:
 
 
 def with_settings(tree: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of the tree with dotted settings laid over it, as in `{"distill.epochs": 2}`.
+    """A copy of the tree, overridden by dotted settings, as in `{"distill.epochs": 2}`.
 
     Raises:
         RecipeError: a setting under something that is not a mapping.
@@ -100,11 +100,11 @@ def _short(item: str) -> str:
 
 
 def load(source: str | None, settings: Mapping[str, Any] | None = None) -> Recipe:
-    """Read a recipe and lay settings over it.
+    """Read a recipe and override it by settings.
 
     Args:
         source: a file, the name of a built-in recipe, or None for the defaults.
-        settings: dotted paths to values.
+        settings: dotted path -> value.
 
     Raises:
         RecipeError: every problem, one line each.
@@ -131,7 +131,7 @@ def to_yaml(recipe: Recipe, reasons: Mapping[str, str] | None = None) -> str:
 
     Args:
         recipe: any.
-        reasons: why an option is what it is, by its dotted path; each stands beside its value, as a comment.
+        reasons: dotted path -> reason of the option's value, written beside it as a comment.
     """
     text = yaml.safe_dump(msgspec.to_builtins(recipe), sort_keys=False, allow_unicode=True)
     lines, stage = text.split("\n"), ""

@@ -33,7 +33,7 @@ def config(**defaults: object) -> Callable[[type[C]], type[C]]:
 
     Args:
         defaults: new defaults for fields, so that an inherited one stays declared once. None: the field may be unset
-            in a recipe; its static type stays, since whatever computes gets a config with all decided.
+            in a recipe; its static type stays, as stages get a config in which every option is decided.
     """
 
     def wrap(cls: type[C]) -> type[C]:
@@ -44,7 +44,7 @@ def config(**defaults: object) -> Callable[[type[C]], type[C]]:
             setattr(cls, name, default)
         frozen = dataclass(frozen=True, kw_only=True)(cls)
         lines = [f"    {field.name}: {field.help}" for field in options(frozen)]
-        # An inherited field's type names what its own module imports; whoever reads the signature gets the types.
+        # An inherited field's type is a name in its own module, so the signature gets the resolved types.
         frozen.__init__.__annotations__ = get_type_hints(frozen, include_extras=True)
         frozen.__doc__ = f"{cls.__doc__}\n\nAttributes:\n" + "\n".join(lines)
         return frozen
@@ -53,7 +53,7 @@ def config(**defaults: object) -> Callable[[type[C]], type[C]]:
 
 
 def _unset_able(hint: Any) -> Any:
-    """The type of a field that may also be unset; its bounds go inside the union, where msgspec wants them."""
+    """The type of a field that may also be unset; its bounds go inside the union, where msgspec needs them."""
     kind, meta = get_args(hint)
     if type(None) in get_args(kind):
         return hint
@@ -64,7 +64,7 @@ def _unset_able(hint: Any) -> Any:
 
 @dataclass(frozen=True)
 class Option:
-    """One field of a config as the outside sees it."""
+    """One field of a config, for flags, schema and docs."""
 
     name: str
     type: Any
@@ -85,7 +85,7 @@ def options(config: type) -> Iterator[Option]:
 
 
 def is_config(hint: Any) -> bool:
-    """Whether a field is a config of its own."""
+    """Whether a field's type is itself a config."""
     return dataclasses.is_dataclass(hint)
 
 

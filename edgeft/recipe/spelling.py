@@ -1,4 +1,4 @@
-"""How messages spell an option: as a flag of the command that runs where it has one, else as --set takes it."""
+"""How messages spell an option: as a flag of the running command if it has one, else for --set."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def spelled_with(flags: Mapping[str, str]) -> Iterator[None]:
     """Spell options as the flags of a command.
 
     Args:
-        flags: option, as in `data.text_column`, to flag, as in `--text-column`.
+        flags: option, as in `data.text_column` -> flag, as in `--text-column`.
     """
     token = _FLAGS.set(flags)
     try:
@@ -34,7 +34,7 @@ def name_option(path: str) -> str:
 
 
 def spell_option(path: str, value: Any) -> str:
-    """An option and its value as a shell takes them, as in `--test-fraction 0.2` or `--set data.test_fraction=0.2`."""
+    """An option and its value as typed in a shell, as in `--test-fraction 0.2` or `--set data.test_fraction=0.2`."""
     flag = (_FLAGS.get() or {}).get(path)
     return f"--set {shlex.quote(setting(path, value))}" if flag is None else shlex.join(flag_words(flag, value))
 
@@ -45,7 +45,7 @@ def spell_data_option(option: str, value: Any) -> str:
 
 
 def flag_words(flag: str, value: Any) -> list[str]:
-    """A flag and its value, in one word where the value alone would be taken for a flag; of a list, one for each."""
+    """A flag and its value, as one word if the value looks like a flag; for a list, one flag for each item."""
     if isinstance(value, list):
         return [word for item in value for word in flag_words(flag, item)]
     if isinstance(value, bool):
@@ -55,10 +55,10 @@ def flag_words(flag: str, value: Any) -> list[str]:
 
 
 def setting(name: str, value: Any) -> str:
-    """One option as --set takes it, the value in YAML's flow style, on one line: `parse_settings` reads it back."""
+    """One option for --set, its value as YAML in flow style on one line; `parse_settings` reads it back."""
     shown = _on_one_line(value)
     words = value if isinstance(value, list) else [value]
-    # YAML's single quotes inside the shell's can't be read, and only in its double quotes a line stays one.
+    # YAML's single quotes are unreadable inside the shell's, and only its double quotes keep the value on one line.
     if ("'" in shown or not shown.isprintable()) and all(isinstance(word, str) for word in words):
         shown = _on_one_line(value, '"')
     return f"{name}={shown}"

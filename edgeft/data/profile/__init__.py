@@ -1,1 +1,1 @@
-"""What a user should know of the rows before training: the profile, its page and its table."""
+"""The profile of the rows before training: its document, page and terminal table."""

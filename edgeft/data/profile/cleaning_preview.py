@@ -19,8 +19,8 @@ def show(changes: Sequence[Mapping[str, Any]], count: int, console: Console) -> 
 
     Args:
         changes: each with `file`, `row`, `steps`, `before` and `after`.
-        count: how many were asked for.
-        console: where to print.
+        count: the requested number of rows.
+        console: to print on.
     """
     for change in changes:
         console.print()
@@ -35,7 +35,7 @@ def show(changes: Sequence[Mapping[str, Any]], count: int, console: Console) -> 
 
 
 def around(before: str, after: str) -> tuple[Text, Text]:
-    """Both texts from shortly before their first difference on, with what differs in bold."""
+    """Both texts from shortly before their first difference, with the difference in bold."""
     first = next(
         (i for i, (a, b) in enumerate(zip(before, after, strict=False)) if a != b), min(len(before), len(after))
     )
@@ -44,7 +44,7 @@ def around(before: str, after: str) -> tuple[Text, Text]:
 
 
 def _same_end(first: str, second: str) -> int:
-    """How many characters at their ends are equal."""
+    """The length of their common suffix."""
     shared = 0
     for a, b in zip(reversed(first), reversed(second), strict=False):
         if a != b:

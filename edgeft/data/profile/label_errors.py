@@ -1,4 +1,4 @@
-"""Likely label errors: rows whose label a model that hasn't seen them confidently disagrees with.
+"""Likely label errors: rows on whose label a model that wasn't trained on them confidently disagrees.
 
 Confident learning (Northcutt, Jiang and Chuang 2021) over out-of-fold probabilities of a logistic regression on words
 and characters, weighed by naive Bayes (Wang and Manning 2012).
@@ -22,14 +22,17 @@ from edgeft.errors import require
 PURPOSE = "to find label errors"
 FOLDS, FEWEST_FOLDS = 20, 3
 FITS = 30  # folds by labels, more than two; many labels get fewer folds
-WORDS_ONLY = 10  # labels; with more of them characters cost too much
-MIN_TEXTS = 10  # different texts a label needs to be judged
+WORDS_ONLY = 10  # most labels; with more, character features cost too much
+MIN_TEXTS = 10  # distinct texts that a label needs to be judged
 MAX_CHARACTERS = 4_000_000  # to learn from
-MAX_CELLS = 4_000_000  # rows to learn from by labels
-HALF_TEXT = 1000  # characters read at either end of a text
+MAX_CELLS = 4_000_000  # rows to learn from, times labels
+HALF_TEXT = 1000  # characters read at each end of a text
 CHUNK_ROWS = 4096
-BITS, WORD_BITS = 20, 18  # features are hashed to 2^20 places of words and as many of characters; 2^18 of words only
-SURE = 0.9  # the score from which a row is suspicious: half a percent of clean film reviews
+BITS, WORD_BITS = (
+    20,
+    18,
+)  # features are hashed to 2^20 buckets for words and as many for characters; 2^18 for words only
+SURE = 0.9  # score from which a row is suspicious: half a percent of clean film reviews
 C = 10.0  # inverse strength of the L2 penalty
 TOKEN = re.compile(r"\w+|[^\w\s]")
 
@@ -41,13 +44,13 @@ Flags = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, eq=False)
 class Suspects:
-    """How far each row's label is to be doubted.
+    """How suspicious each row's label is.
 
     Attributes:
-        scores: (n,) from 0 to 1, higher is more suspicious; 0 for a row that was not judged.
-        suspicious: (n,) whether another label is confidently believed.
-        suggested: (n,) that label; the row's own where it isn't suspicious.
-        judged: (n,) whether the row was looked at.
+        scores: (n,) from 0 to 1, higher is more suspicious; 0 for a row that wasn't judged.
+        suspicious: (n,) whether the model is confident of another label.
+        suggested: (n,) that label; the row's own if it isn't suspicious.
+        judged: (n,) whether the row was judged.
     """
 
     scores: Floats
@@ -59,23 +62,23 @@ class Suspects:
 def label_errors(
     texts: Sequence[str], labels: Labels, seed: int, max_rows: int = 50_000, sample_only: bool = False
 ) -> Suspects:
-    """Judge every row by models that were trained without its text.
+    """Judge every row by models that weren't trained on its text.
 
-    The score is the normalised margin: half of one plus the most probable other label's probability less the own one's.
-    A row is suspicious where another label is at least as probable as it is on average among the rows that have that
-    label, and the score is 0.9 or more: without that bound one in fifteen of clean film reviews would be called wrong,
-    which are merely hard. A label with fewer than ten different texts is neither judged nor suggested.
+    The score is the normalised margin: (1 + p(most probable other label) - p(own label)) / 2. A row is suspicious if
+    another label is at least as probable as it is on average among the rows with that label, and the score is 0.9 or
+    more: without that bound one in fifteen clean film reviews would be suspicious, although they are merely hard. A
+    label with fewer than ten distinct texts is neither judged nor suggested.
 
-    The order of the rows changes nothing: which are learnt from, and their folds, depend on a hash of the text, and
-    equal texts share a fold. At most `max_rows` are learnt from; fewer where they are long (four million characters in
-    all) or have many labels. Of a long text only the thousand characters at either end are read.
+    The order of the rows has no effect: the training rows and their folds depend on a hash of the text, and equal texts
+    share a fold. At most `max_rows` rows are trained on, fewer if they are long (four million characters in total) or
+    have many labels. Only the thousand characters at each end of a long text are read.
 
     Args:
         texts: (n,).
         labels: (n,) ids, of any values.
-        seed: another seed, other folds.
-        max_rows: how many rows to learn from at most.
-        sample_only: judge only the rows that are learnt from; the others take two microseconds a character.
+        seed: of the folds.
+        max_rows: largest number of rows to train on.
+        sample_only: judge only the training rows; the others take two microseconds a character.
     """
     keys = _keys(texts, seed)
     order = np.lexsort((labels, keys))
@@ -102,14 +105,14 @@ def label_errors(
 
 
 def confident_learning(probabilities: Floats, labels: Labels) -> tuple[Floats, Labels]:
-    """The score of each row and the label confidently believed.
+    """Confident learning: the score of each row and the label that the model is confident of.
 
     Args:
         probabilities: (n, L), out of fold.
         labels: (n,) from 0 to L - 1, each label at least once.
 
     Returns:
-        Scores, (n,), and labels, (n,), the given one where no other is confidently believed.
+        Scores, (n,), and labels, (n,): the given one unless the model is confident of another.
     """
     rows = np.arange(len(labels))
     own_probability = probabilities[rows, labels]
@@ -125,21 +128,21 @@ def confident_learning(probabilities: Floats, labels: Labels) -> tuple[Floats, L
 
 
 def _keys(texts: Sequence[str], seed: int) -> Keys:
-    """Hashes of what the texts say, (n,); those that differ in case and white space alone are the same."""
+    """Hashes of the texts, (n,); texts that differ only in case and white space are equal."""
     salt = f"edgeft label errors {seed}".encode()
     digests = b"".join(hashlib.blake2b(normal(text).encode(), digest_size=8, key=salt).digest() for text in texts)
     return np.frombuffer(digests, dtype="<u8").astype(np.uint64)
 
 
 def _affordable(texts: Sequence[str], labels: Labels, order: Labels, max_rows: int) -> int:
-    """How many rows in this order can be learnt from."""
+    """How many rows, in this order, to train on."""
     characters = np.cumsum([min(len(texts[i]), 2 * HALF_TEXT) for i in order])
     rows = min(max_rows, MAX_CELLS // max(1, len(np.unique(labels))))
     return min(rows, int(np.searchsorted(characters, MAX_CHARACTERS, side="right")))
 
 
 def _learnable(keys: Keys, labels: Labels) -> Labels:
-    """Labels with enough different texts, sorted; the rows come sorted by key, then label."""
+    """Labels with enough distinct texts, sorted; the rows are given sorted by key, then label."""
     different = np.ones(len(keys), dtype=bool)
     different[1:] = (keys[1:] != keys[:-1]) | (labels[1:] != labels[:-1])
     names, counts = np.unique(labels[different], return_counts=True)
@@ -151,10 +154,10 @@ def _how_many_folds(labels: int) -> int:
 
 
 def _folds(keys: Keys, labels: Labels, folds: int) -> Labels:
-    """The fold of each row, (n,): the texts of each label are dealt in turn, sorted by key; equal texts together."""
+    """The fold of each row, (n,): each label's texts, sorted by key, are dealt in turn; equal texts share a fold."""
     order = np.lexsort((labels, keys))
     different, first, text = np.unique(keys[order], return_index=True, return_inverse=True)
-    label = labels[order][first]  # of each different text: its smallest
+    label = labels[order][first]  # the smallest label of each distinct text
     by_label = np.argsort(label, kind="stable")
     begins = np.searchsorted(label[by_label], label[by_label])
     dealt = np.empty(len(different), dtype=np.int64)
@@ -168,20 +171,20 @@ def _folds(keys: Keys, labels: Labels, folds: int) -> Labels:
 
 
 def _ends(text: str) -> str:
-    """What is read of a text."""
+    """The part of a text that is read: both ends of a long one."""
     text = normal(text)
     return text if len(text) <= 2 * HALF_TEXT else f"{text[:HALF_TEXT]} {text[-HALF_TEXT:]}"
 
 
 def _words(text: str) -> list[str]:
-    """Words and punctuation, pairs of neighbours, and pairs with one between them."""
+    """Words and punctuation, pairs of neighbours, and pairs with one word between them."""
     words = TOKEN.findall(_ends(text))
     pairs = [f"{first} {second}" for first, second in pairwise(words)]
     return words + pairs + [f"{first} _ {second}" for first, second in zip(words, words[2:], strict=False)]
 
 
 def _vectorizer(labels: int) -> Any:
-    """TF-IDF of words, and of 2 to 6 characters where there are few labels."""
+    """TF-IDF of words, and of 2 to 6 characters if there are few labels."""
     text = require("sklearn.feature_extraction.text", PURPOSE)
     pipeline = require("sklearn.pipeline", PURPOSE)
 
@@ -196,13 +199,13 @@ def _vectorizer(labels: int) -> Any:
 
 
 def _out_of_fold(texts: list[str], labels: Labels, folds: Labels, learnt: int, seed: int) -> Floats:
-    """Probabilities of each row by a model of the other folds, (n, L).
+    """Out-of-fold probabilities of each row, (n, L).
 
     Args:
-        texts: (n,) those to learn from first.
+        texts: (n,) those to train on first.
         labels: (n,) labels from 0 to L - 1.
         folds: (n,).
-        learnt: how many to learn from.
+        learnt: number of texts to train on.
         seed: of the solver.
     """
     n_labels = int(labels.max()) + 1
@@ -222,7 +225,7 @@ def _out_of_fold(texts: list[str], labels: Labels, folds: Labels, learnt: int, s
 
 
 def _shared(features: Any) -> Labels:
-    """Columns of features that stand in two rows or more (one at least): the others tell nothing of another row."""
+    """Columns of features that occur in two rows or more (at least one column): the others don't generalize."""
     rows = np.bincount(features.indices, minlength=features.shape[1])
     return np.flatnonzero(rows >= min(2, rows.max()))
 
@@ -233,7 +236,7 @@ def _chunks(rows: Labels) -> Iterator[Labels]:
 
 
 class _Model:
-    """One logistic regression for each label, of it against all others.
+    """One-vs-rest logistic regressions.
 
     Args:
         weights: (L, F).
@@ -253,7 +256,7 @@ class _Model:
 
 
 def _fit(features: Any, classes: Labels, labels: int, seed: int) -> _Model:
-    """Fit each label against the others; of two labels one is the other turned round."""
+    """Fit each label against the others; with two labels the second is the negated first."""
     weights, biases = np.empty((labels, features.shape[1]), dtype=np.float32), np.empty(labels)
     for label in range(1 if labels == 2 else labels):
         weights[label], biases[label] = _fit_one(features, classes == label, seed)
@@ -263,7 +266,7 @@ def _fit(features: Any, classes: Labels, labels: int, seed: int) -> _Model:
 
 
 def _fit_one(features: Any, positive: Flags, seed: int) -> tuple[Floats, float]:
-    """Weights, (F,), and bias of a logistic regression on features weighed by naive Bayes."""
+    """Weights, (F,), and bias of a logistic regression on features weighted by naive Bayes."""
     if positive.all() or not positive.any():
         return np.zeros(features.shape[1]), 30.0 if positive.all() else -30.0
     ratio = _ratio(features, positive)
@@ -276,9 +279,9 @@ def _fit_one(features: Any, positive: Flags, seed: int) -> tuple[Floats, float]:
 
 
 def _ratio(features: Any, positive: Flags) -> Floats:
-    """Naive Bayes' log-count ratio of each feature's presence, its root with the sign kept, (F,).
+    """The signed square root of naive Bayes' log-count ratio of each feature's presence, (F,).
 
-    The root stands halfway between Wang and Manning's weights and none; it found more label errors than either.
+    The root lies between Wang and Manning's weights and no weights; it found more label errors than either.
     """
 
     def log_share(rows: Flags) -> Floats:

@@ -1,4 +1,4 @@
-"""Which languages a source is written in."""
+"""Detection of the languages of a source."""
 
 from __future__ import annotations
 
@@ -18,17 +18,16 @@ OTHER, UNSURE, SHORT = "other", "unsure", "short"
 def languages(texts: Sequence[str], max_texts: int = 500) -> dict[str, float]:
     """Shares of languages in a sample of texts.
 
-    The sample are the texts with the smallest hashes, so that the order of the rows changes nothing.
+    The sample is the texts with the smallest hashes, so that the order of the rows has no effect.
 
     Args:
         texts: (n,).
-        max_texts: how many to look at, at most; each takes about a millisecond.
+        max_texts: largest size of the sample; each text takes about a millisecond.
 
     Returns:
-        ISO 639-1 code to its share, the largest first; languages of less than one in a hundred together as "other".
-        These are shares of the texts that a language is told of with a probability of 0.8 or more, and sum to 1.
-        "unsure" is the share of the sample where it is less, "short" that of texts with fewer than twenty letters.
-        These three stand last, and only where there are any.
+        ISO 639-1 code -> its share, the largest first; languages below one percent together as "other". The shares are
+        of the texts whose language is detected with a probability of 0.8 or more, and sum to 1. "unsure" is the share
+        of the sample below 0.8, "short" that of texts with fewer than twenty letters. These three come last, if any.
     """
     sample = heapq.nsmallest(max_texts, texts, key=_hash)
     long = [text for text in sample if _letters(text) >= MIN_LETTERS]
@@ -47,7 +46,7 @@ def _letters(text: str) -> int:
 
 
 def _detect(texts: list[str]) -> list[str]:
-    """The language of each text of which it can be told."""
+    """The language of each text in which it can be detected."""
     langid = require("py3langid.langid", "to tell languages")
     classify = langid.LanguageIdentifier.from_model_file(langid.MODEL_FILE, norm_probs=True).classify
     return [str(code) for code, probability in map(classify, texts) if probability >= MIN_PROBABILITY]

@@ -1,4 +1,4 @@
-"""How long the texts are, and how many a `max_length` would cut."""
+"""Lengths of the texts, and how many a `max_length` would truncate."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from edgeft.data.cited import Document, sample
 from edgeft.data.formats.rows import Rows
 from edgeft.progress import Bar
 
-STEPS = (16, 32, 64, 128, 256, 512, 1024)  # tokens; what is usually chosen as max_length
-MAX_CUT = 0.02  # share of the texts that a recommended max_length cuts, at most
-SAMPLED = 20_000  # rows whose tokens are counted, at most
+STEPS = (16, 32, 64, 128, 256, 512, 1024)  # tokens; common choices of max_length
+MAX_CUT = 0.02  # largest share of the texts that a recommended max_length truncates
+SAMPLED = 20_000  # most rows whose tokens are counted
 CHUNK = 1_000  # texts counted at a time
 BINS = 40
 PERCENTILES = (50, 90, 95, 99)
@@ -33,13 +33,13 @@ def marks(texts: Sequence[str]) -> list[int]:
 
 @dataclass(frozen=True)
 class Counting:
-    """What counts.
+    """A way to count the length of texts.
 
     Attributes:
-        count: (n,) texts to their lengths.
-        unit: what is counted, as in `tokens`.
-        by: whose tokenizer, or what stands in for one.
-        limit: tokens that its model takes; None where that is unknown.
+        count: function from (n,) texts to their lengths.
+        unit: of the lengths, as in `tokens`.
+        by: name of the tokenizer, or of its replacement.
+        limit: most tokens that its model takes; None if unknown.
     """
 
     count: Callable[[Sequence[str]], Sequence[int]] = marks
@@ -49,11 +49,11 @@ class Counting:
 
 
 def measure(rows: Rows, counting: Counting) -> Document:
-    """Lengths of every part of a row.
+    """Measure the lengths of every part of a row.
 
     Returns:
-        `unit`, `counted_by`, `rows` that were counted of `of`, `parts` (name to `percentiles`, `cut` and `histogram`),
-        `max_length`: the smallest usual step that cuts at most 2% of the first part; None where no step is enough.
+        `unit`, `counted_by`, `rows` that were counted out of `of`, `parts` (name -> `percentiles`, `cut` and
+        `histogram`), `max_length`: the smallest common one that truncates at most 2% of the first part; else None.
     """
     chosen = sample(rows.inputs, SAMPLED)
     texts = rows.kind.texts_to_measure((rows.pick(chosen) if len(chosen) < len(rows) else rows).columns)
@@ -81,11 +81,11 @@ def _count(texts: Sequence[str], counting: Counting, bar: Bar) -> Counts:
 
 
 def smallest(lengths: Counts, limit: int | None = None) -> int | None:
-    """The smallest usual step that cuts at most 2% of the texts; None where even the largest cuts more.
+    """The smallest common max_length that truncates at most 2% of the texts; None if even the largest truncates more.
 
     Args:
         lengths: (n,) of the texts.
-        limit: of the model; the largest step there is.
+        limit: of the model; the largest choice.
     """
     steps = [step for step in STEPS if limit is None or step < limit] + ([limit] if limit else [])
     return next((step for step in steps if (lengths > step).mean() <= MAX_CUT), None)
@@ -101,7 +101,7 @@ def _describe(lengths: Counts) -> Document:
 
 
 def histogram(values: npt.NDArray[np.int64] | npt.NDArray[np.float64], bins: int = BINS) -> Document:
-    """Counts between equally wide edges that hold 99.5% of the values, and how many lie beyond.
+    """A histogram with equal bins over 99.5% of the values, and the number of values beyond.
 
     Returns:
         `edges` (b + 1,), `counts` (b,) and `beyond`.
@@ -112,7 +112,7 @@ def histogram(values: npt.NDArray[np.int64] | npt.NDArray[np.float64], bins: int
 
 
 def _whole_edges(values: npt.NDArray[Any], bins: int) -> npt.NDArray[np.float64]:
-    """(b + 1,) edges that are a whole number apart."""
+    """(b + 1,) edges at integer distances."""
     low, high = float(values.min()), float(np.percentile(values, 99.5)) + 1
     width = max(1.0, np.ceil((high - low) / bins))
     edges: npt.NDArray[np.float64] = low + width * np.arange(max(1, min(bins, int(np.ceil((high - low) / width)))) + 1)
@@ -120,7 +120,7 @@ def _whole_edges(values: npt.NDArray[Any], bins: int) -> npt.NDArray[np.float64]
 
 
 def _edges(values: npt.NDArray[Any], bins: int) -> npt.NDArray[np.float64]:
-    """(b + 1,) edges between numbers of any size; no difference is taken that a float can't hold."""
+    """(b + 1,) edges between numbers of any size, computed without overflow."""
     low, high = float(values.min()), float(np.percentile(values, 99.5, method="higher"))
     if low == high:
         wide = max(1.0, abs(low) * 1e-6)

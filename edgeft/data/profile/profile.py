@@ -1,4 +1,4 @@
-"""What a user should know of the rows before training, as one plain document; nothing in it quotes a text."""
+"""The profile of the rows before training, as one plain document that quotes no text."""
 
 from __future__ import annotations
 
@@ -29,26 +29,26 @@ from edgeft.progress import Bar, say
 from edgeft.recipe import DataConfig
 
 SCHEMA_VERSION = 1
-JUDGED, THOROUGH = 3_000, 50_000  # rows whose labels are judged, at most; a second or more for each thousand
+JUDGED, THOROUGH = 3_000, 50_000  # most rows whose labels are judged; each thousand takes a second or more
 LANGUAGE_TEXTS = 500
 MAX_REASONS = 3  # in one line
 
 
 def profile(config: DataConfig, counting: Counting | None = None, judged: int = JUDGED) -> Document:
-    """Measure the rows that a config names, as its cleaning leaves them.
+    """Profile the rows of a config after its cleaning.
 
-    Rows that can't be used are counted instead of refused, so that one look shows everything. The splits are those that
-    the data stage would make before `balance`, which repeats or leaves out some.
+    Unusable rows are counted instead of refused, so that one run shows all problems. The splits are those that the data
+    stage would make before `balance`, which repeats or drops rows.
 
     Args:
         config: the sources, how to clean and how to split.
-        counting: what counts the length of a text; None: words and punctuation marks.
-        judged: at most so many labels are judged, which takes most of the time; 0: none.
+        counting: counts the lengths of texts; None: words and punctuation marks.
+        judged: largest number of labels to judge, which takes most of the time; 0: none.
 
     Returns:
         `schema_version`, `task`, `kind`, `rows`, `targets`, `numbers_instead` (how labels that are all numbers are
         predicted as numbers, else None), `lengths`, `texts`, `cleaning`, `duplicates`, `conflicts`,
-        `near_duplicates`, `leaks`, `splits`, `label_errors`, `languages`, `notes` (what could not be looked for),
+        `near_duplicates`, `leaks`, `splits`, `label_errors`, `languages`, `notes` (what couldn't be checked),
         `todo` (options to set, each with its reason), `seconds` (of each part). Rows are named by `file` and `row`.
 
     Raises:
@@ -74,7 +74,7 @@ def profile(config: DataConfig, counting: Counting | None = None, judged: int = 
 def _inspect(
     cleaned: dict[str, Rows], config: DataConfig, counting: Counting, judged: int, notes: Notes
 ) -> dict[str, Callable[[], Document]]:
-    """What to look at, by the name of the time that it takes; each gives parts of the document."""
+    """The inspections by the name of their entry in `seconds`; each returns parts of the document."""
     region = config.anonymise_region
     named, unlisted = targets.shown(cleaned, scan.findable(region, notes), region)
     everything, judged = rows.join_rows(list(named.values())), 0 if unlisted else judged
@@ -93,7 +93,7 @@ def _inspect(
 
 
 def _cleaned(read: dict[str, Rows], config: DataConfig) -> tuple[dict[str, Rows], Document]:
-    """The rows as cleaning leaves them, and what it did."""
+    """The cleaned rows, and what cleaning changed."""
     counts, removed, steps = Counts(), Removed(), clean.cleaning_of(config)
     cleaned_rows = {name: clean.clean_texts(part, steps, counts, removed) for name, part in read.items()}
     _refuse_empty(cleaned_rows)
@@ -124,7 +124,7 @@ def _timed(name: str, seconds: dict[str, float]) -> Iterator[None]:
 
 
 def _or_note(notes: Notes, look: Callable[[], Document]) -> Document:
-    """What a look finds; nothing and a note where its package is not installed."""
+    """The result of an inspection; empty, with a note, if its package isn't installed."""
     try:
         return look()
     except MissingExtraError as error:
@@ -143,7 +143,7 @@ def _refuse_empty(read: dict[str, Rows]) -> None:
 
 
 def _count_rows(read: dict[str, Rows]) -> Document:
-    """Rows of every file, and those that can't be used by reason."""
+    """Rows of every file, and the unusable ones by reason."""
     files = [
         {"field": field, "file": name, "rows": int((part.file == index).sum())}
         for field, part in read.items()
@@ -175,7 +175,7 @@ def _repeats(rows: Rows) -> Document:
 
 
 def _splits(cleaned: dict[str, Rows], config: DataConfig, notes: Notes, listed: bool) -> Document:
-    """The splits that the data stage would make, what stands in two of them, and near duplicates."""
+    """The splits that the data stage would make, the leaks between them, and near duplicates."""
     name, count = cleaned["file"].name, len(cleaned["file"])
     try:
         usable = clean.drop_conflicts(cleaned["file"], config, Removed())
@@ -211,12 +211,12 @@ def _label_rows(part: Rows) -> Counter[str]:
 
 
 def _leaks(parts: Parts) -> Document:
-    """Rows of one split that also stand in another, by split."""
+    """Rows of one split that are also in another, by pair of splits."""
     return {leak: removals for leak in LEAKS if (removals := _document_removed(parts.removed, LEAK + leak))["count"]}
 
 
 def _near(parts: Parts, config: DataConfig) -> Document:
-    """Near duplicates within training and across splits, each with its twin; where the config says so, they go."""
+    """Near duplicates within training and across splits, each with its twin; dropped if the config says so."""
     trial = copy.copy(parts)
     trial.removed = Removed()
     rehearsal = dataclasses.replace(config, clean=["near_duplicates"])
@@ -242,7 +242,7 @@ def _document_removed(removed: Removed, reason: str) -> Document:
 
 
 def _label_errors(rows: Rows, limit: int, seed: int) -> Document:
-    """Rows of one label each whose label the other rows speak against, the clearest first."""
+    """Single-label rows whose label is probably wrong, the clearest first."""
     if not rows.kind.form.has_one_label or not limit:
         return {}
     from edgeft.data.profile import label_errors  # scikit-learn takes a second

@@ -1,4 +1,4 @@
-"""The document of a data profile in words: what was found, how often, and in which rows."""
+"""A data profile in words: the findings, how often each occurs, and in which rows."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from edgeft.terminal.printing import visible
 
 Document = Mapping[str, Any]
 SHOWN = 10  # rows named in one finding
-FLAGGED = "data."  # options of this stage are flags of `edgeft data`
+FLAGGED = "data."  # options with this prefix are flags of `edgeft data`
 CLEANED = "would be changed by "
 
 Referrer = Callable[[str, int], str]
@@ -47,12 +47,12 @@ TARGETS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One thing that was found.
+    """One finding.
 
     Attributes:
-        name: what.
-        count: in how many rows.
-        where: the first of them, as words.
+        name: what it is.
+        count: number of rows.
+        where: the first of them in words.
     """
 
     name: str
@@ -61,7 +61,7 @@ class Finding:
 
 
 def findings(document: Document) -> list[Finding]:
-    """Everything that is not as it should be, by kind."""
+    """All problems of the rows, by kind."""
     refer = _referrer(document)
     counted = [
         Finding(name=name, count=finding["count"], where=where(finding, refer))
@@ -93,14 +93,14 @@ def _referrer(document: Document) -> Referrer:
 
 
 def where(cited_rows: Document, refer: Referrer) -> str:
-    """The first rows as words, runs of rows together, with their twins where they have any."""
+    """The first rows in words, consecutive ones as a range, with their twins if they have any."""
     runs = _runs(cited_rows["rows"], refer)[:SHOWN]
     more = cited_rows["count"] - sum(count for count, _ in runs)
     return ", ".join(words for _, words in runs) + (f" and {more:,} more" if more > 0 else "")
 
 
 def _runs(rows: Sequence[Document], refer: Referrer) -> list[tuple[int, str]]:
-    """Rows that follow each other as one, as in "240–251 as 12–23": how many, and the words."""
+    """Consecutive rows as ranges, as in "240–251 as 12–23": the number of rows, and the words."""
     runs: list[tuple[int, str]] = []
     start = 0
     for end in range(1, len(rows) + 1):
@@ -111,7 +111,7 @@ def _runs(rows: Sequence[Document], refer: Referrer) -> list[tuple[int, str]]:
 
 
 def _following(row: Document) -> Document:
-    """The row after this one, with the twin after this one's."""
+    """The next row, whose twin is the next row after this one's twin."""
     return {key: value + 1 if key in ("row", "other_row") else value for key, value in row.items()}
 
 
@@ -135,7 +135,7 @@ def _wrong_labels(errors: Document, refer: Referrer) -> list[Finding]:
 
 
 def short(text: str, width: int = 28) -> str:
-    """At most so many characters, all of them visible."""
+    """A text shortened to a number of characters, with all of them visible."""
     text = visible(text)
     return text if len(text) <= width else text[: width - 1] + "…"
 
@@ -144,7 +144,7 @@ def short(text: str, width: int = 28) -> str:
 
 
 def samples(document: Document) -> list[str]:
-    """What was measured on some of the rows only, or not at all."""
+    """What was measured on a sample of the rows, or not at all."""
     measured = {"lengths": document["lengths"], "texts": document["texts"]}
     lines = [
         f"{name}: {part['rows']:,} of {part['of']:,} rows, chosen by their content"
@@ -159,13 +159,13 @@ def samples(document: Document) -> list[str]:
 
 
 def counted_by(document: Document) -> str:
-    """The unit of the lengths and who counted."""
+    """The unit of the lengths and how they were counted."""
     lengths = document["lengths"]
     return f"{lengths['unit']}, counted by {visible(lengths['counted_by'])}"
 
 
 def flag(option: str | None, value: Any) -> str:
-    """An option as it is typed: a flag of `edgeft data`, or a setting of the pipeline, which `edgeft data` has not."""
+    """An option as typed: a flag of `edgeft data`, or a pipeline setting if `edgeft data` has no such flag."""
     if option is None:
         return ""
     if option.startswith(FLAGGED):
@@ -184,7 +184,7 @@ def cut(share: float) -> str:
 
 
 def pairs(targets: Document) -> list[tuple[str, str]]:
-    """The plain figures of what is to be learnt, as name and words."""
+    """The simple figures of the targets, as name and words."""
     lines = []
     for key, value in targets.items():
         if key in TARGETS or key in ("labels", "histogram", "entities"):
@@ -204,7 +204,7 @@ def _words(key: str, value: Any) -> str:
 
 
 def label_rows(targets: Document) -> list[tuple[str, int, float]]:
-    """Label or tag, its rows (tags: tokens) and its share."""
+    """Each label or tag, its rows (for tags: tokens) and its share."""
     return [
         (name, counts.get("tokens", counts["rows"]), counts["share"])
         for name, counts in targets.get("labels", {}).items()
@@ -212,7 +212,7 @@ def label_rows(targets: Document) -> list[tuple[str, int, float]]:
 
 
 def most(items: Sequence[tuple[str, int, float]], count: int) -> tuple[Sequence[tuple[str, int, float]], int]:
-    """The most frequent labels in their order, and how many are left out."""
+    """The most frequent labels in their order, and the number of omitted ones."""
     if len(items) <= count:
         return items, 0
     names = {name for name, _, _ in sorted(items, key=lambda item: -item[1])[:count]}

@@ -23,7 +23,7 @@ def _bars(axes: Any, histogram: Document, colour: str) -> None:
 
 
 def lengths(name: str, document: Document) -> str:
-    """How many texts have how many tokens, with what the usual max_length would cut."""
+    """Histogram of the texts' lengths, with the share that each common max_length truncates."""
     part = document["lengths"]["parts"][name]
 
     def paint(figure: Any) -> None:
@@ -44,7 +44,7 @@ def lengths(name: str, document: Document) -> str:
 
 
 def cuts(document: Document) -> str:
-    """The share of texts that are cut, over max_length."""
+    """The share of truncated texts over max_length."""
     lengths = document["lengths"]
 
     def paint(figure: Any) -> None:

@@ -29,7 +29,7 @@ from edgeft.report.blocks import (
 )
 from edgeft.terminal.printing import visible
 
-PAGE_LABELS, TERMINAL_LABELS = 60, 24  # that are shown, the most frequent ones
+PAGE_LABELS, TERMINAL_LABELS = 60, 24  # shown, the most frequent ones
 READ_A_PLOT = "a dashed line is a max_length and the share of the texts that it cuts; the longest 0.5% are off the edge"
 WHICH = '"12 as 3": row 12 repeats row 3. No text is quoted here, and no value of personal data.'
 ALL_WELL = "Nothing: no repeats, no leaks, no personal data, no odd texts."
@@ -38,10 +38,10 @@ Document = Mapping[str, Any]
 
 
 def report(document: Document) -> Report:
-    """Everything about the rows; what to do comes first on a page and last on a terminal, next to the prompt.
+    """The whole profile; recommendations come first on a page, and last on a terminal, next to the prompt.
 
     Args:
-        document: as `edgeft.data.profile.profile` makes it.
+        document: as returned by `edgeft.data.profile.profile`.
     """
     to_do = _to_do(document)
     sections = (
@@ -91,7 +91,7 @@ def _label_word(document: Document) -> str:
 
 
 def _rows(document: Document) -> Iterator[Block]:
-    """The files, where there are several, and what cleaning changed."""
+    """The files, if there are several, and what cleaning changed."""
     files = document["rows"]["files"]
     if len(files) > 1:
         cells = [(file["field"].replace("_", " "), visible(file["file"]), f"{file['rows']:,}") for file in files]

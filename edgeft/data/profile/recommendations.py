@@ -11,13 +11,13 @@ from edgeft.data.cited import Document
 from edgeft.data.profile.lengths import STEPS, WORDS
 from edgeft.recipe import DataConfig, name_option
 
-MUST, SET, LOOK = "must", "set", "look"  # the data stage refuses; an option; nothing an option can do
-IMBALANCE = 5.0  # the most frequent label by the rarest, from which accuracy hides the rare one
+MUST, SET, LOOK = "must", "set", "look"  # the data stage refuses the rows; an option helps; no option helps
+IMBALANCE = 5.0  # ratio of the most frequent to the rarest label above which accuracy hides the rare one
 FEW_OF_LABEL = 50  # training rows of a label, below which results vary much from seed to seed
 FEW_TEST = 400  # rows, below which the 95% interval of an accuracy of 90% is wider than +-3 points
 SHARE_OF_URLS = 0.01
 SECOND_LANGUAGE = 0.05
-LIKELY = 0.9  # an accuracy at which the width of its interval is told
+LIKELY = 0.9  # the accuracy for which the width of the interval is reported
 
 REASONS = {
     "unicode": "wrongly decoded or odd characters (mojibake, ligatures, full-width letters)",
@@ -30,14 +30,14 @@ Things = Iterator[Document]
 
 
 def recommend(profile: Document, config: DataConfig) -> list[Document]:
-    """What to do, the most urgent first.
+    """Recommend what to do, the most urgent first.
 
     Args:
-        profile: what `profile` measured.
-        config: options that are set already are not asked for again.
+        profile: the document.
+        config: options that it already sets aren't recommended.
 
     Returns:
-        Each with `level` (must, set, look), `option` and `value` (None where no option helps), and `why`.
+        Each with `level` (must, set, look), `option` and `value` (None if no option helps), and `why`.
     """
     lookers: list[Callable[[Document, DataConfig], Things]] = [
         _refusals,
@@ -56,12 +56,12 @@ def recommend(profile: Document, config: DataConfig) -> list[Document]:
 
 
 def is_fatal(recommendations: list[Document]) -> bool:
-    """Whether there is something that the data stage refuses, and that no option mends."""
+    """Whether the data stage refuses the rows for a reason that no option fixes."""
     return any(thing["level"] == MUST and not thing["option"] for thing in recommendations)
 
 
 def settings(recommendations: list[Document]) -> dict[str, Any]:
-    """The options that a list of things wants to have set, as one mapping; cleaning steps as a list."""
+    """The options of all recommendations as one mapping; cleaning steps as a list."""
     chosen: dict[str, Any] = {}
     for thing in recommendations:
         if thing["level"] == LOOK:
@@ -83,7 +83,7 @@ def _clean(step: str, why: str, config: DataConfig) -> Things:
 
 
 def rows(count: int, does: str = "", do: str = "") -> str:
-    """As in "1 row", "2,000 rows", with the verb that fits."""
+    """A number of rows, as in "1 row" or "2,000 rows", with the right form of the verb."""
     verb = does if count == 1 else do
     return f"{count:,} row{'' if count == 1 else 's'}" + (f" {verb}" if verb else "")
 
@@ -103,7 +103,7 @@ def _refusals(profile: Document, config: DataConfig) -> Things:
 
 
 def _unlisted(profile: Document, count: int) -> str:
-    """What the column of so many labels looks like, and the option that mends it."""
+    """What the column with too many labels looks like, and the option that fixes it."""
     what = f"{count:,} different labels in {rows(profile['rows']['total'])}"
     if instead := profile.get("numbers_instead"):
         return f"{what}: they are numbers; {instead.partition('; ')[2]}"
@@ -227,7 +227,7 @@ def _lengths(profile: Document, config: DataConfig) -> Things:
 
 
 def _cut(part: Document, step: int) -> str:
-    """What a max_length cuts, and what the next smaller step would."""
+    """The share of texts that a max_length truncates, and that of the next smaller one."""
     shares = {int(name): share for name, share in part["cut"].items()}
     smaller = max((other for other in shares if other < step), default=None)
     lost = "is all that the model takes"

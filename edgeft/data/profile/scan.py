@@ -1,4 +1,4 @@
-"""One look at every text: what a cleaning step would change, personal data, and texts unlike the others."""
+"""One pass over the texts: what each cleaning step would change, personal data, and outliers in length."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ from edgeft.errors import MissingExtraError
 from edgeft.progress import Bar
 from edgeft.recipe.rows import CleanStep
 
-SCANNED = 100_000  # rows whose texts are looked at one by one, at most
-CHOICES = ("lowercase",)  # steps that change nearly every text, so that counting says nothing
+SCANNED = 100_000  # most rows whose texts are scanned
+CHOICES = ("lowercase",)  # steps that change nearly every text, so that a count is useless
 REPAIRS: tuple[CleanStep, ...] = (
     "unicode",
     "html",
     "control",
     "whitespace",
-)  # steps that lose nothing a reader would miss
+)  # steps that remove nothing a reader would miss
 FAR = 3.0  # interquartile ranges beyond the quartiles: Tukey's far-out fences
 
 Notes = list[str]
 
 
 def scan(rows: Rows, region: str, notes: Notes) -> Document:
-    """What cleaning would change, and personal data by kind; at most 100,000 rows, chosen by content.
+    """Scan for what cleaning would change and for personal data, in at most 100,000 rows, chosen by content.
 
     Args:
-        rows: as they are.
+        rows: uncleaned.
         region: country whose phone numbers need no prefix.
-        notes: gets a line for what could not be looked for.
+        notes: gets a line for each check whose package is missing.
 
     Returns:
-        `rows` looked at of `of`, `would_change` (step to rows), `empty_after_cleaning` (rows), `personal` (kind to
+        `rows` scanned out of `of`, `would_change` (step -> rows), `empty_after_cleaning` (rows), `personal` (kind ->
         `pieces` and rows; never a value).
     """
     chosen = sample(rows.inputs, SCANNED)
@@ -57,10 +57,10 @@ def scan(rows: Rows, region: str, notes: Notes) -> Document:
 
 
 class _Look:
-    """What was seen so far.
+    """The results of a scan so far.
 
     Args:
-        rows: as they are.
+        rows: uncleaned.
         steps: cleaning steps to try, each alone.
         kinds: of personal data to look for.
         region: country whose phone numbers need no prefix.
@@ -75,7 +75,7 @@ class _Look:
         self.empty: list[int] = []
 
     def add_row(self, index: int) -> None:
-        """Look at the texts of one row."""
+        """Scan the texts of one row."""
         texts = self.rows.kind.texts_of(self.rows.columns, index)
         hit = [name for name, step in self.steps.items() if any(step(text) != text for text in texts)]
         for name in hit:
@@ -88,7 +88,7 @@ class _Look:
             self.personal[kind].append(index)
 
     def as_document(self) -> Document:
-        """All of it, steps and kinds in their own order."""
+        """The results as a document, steps and kinds in their fixed order."""
         rows, changed, personal = self.rows, self.changed, self.personal
         return {
             "would_change": {name: cite_rows(rows, changed[name]) for name in self.steps if changed[name]},
@@ -124,7 +124,7 @@ def findable(region: str, notes: Notes) -> Sequence[str]:
 
 
 def odd(rows: Rows) -> Document:
-    """Characters of the texts, and the rows that are far from usual.
+    """Lengths of the texts in characters, and the rows that are outliers.
 
     Returns:
         `characters` (median, p95, max), rows of `one_word`, `far_shorter` and `far_longer`, by Tukey's far-out fences
@@ -149,6 +149,6 @@ def odd(rows: Rows) -> Document:
 
 
 def _by(key: Any, chosen: Any) -> IndexArray:
-    """The chosen places, the smallest key first."""
+    """The chosen indices, the smallest key first."""
     indices = np.flatnonzero(chosen)
     return indices[np.argsort(key[indices], kind="stable")]

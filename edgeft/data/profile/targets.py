@@ -1,4 +1,4 @@
-"""What the rows answer: labels, tags, numbers, answers, messages or targets, each with its figures."""
+"""Statistics of the targets: labels, tags, numbers, answers, messages or target texts."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from edgeft.data.formats.tags import OUTSIDE
 from edgeft.data.profile.lengths import histogram, marks
 from edgeft.tasks import Target
 
-ROWS_OF_LABEL = 3  # where there are fewer on average, the column is hardly one of labels
-FAR_RATIO = 3.0  # a target so many times longer or shorter than is usual is worth a look
+ROWS_OF_LABEL = 3  # average rows per label below which the column probably doesn't hold labels
+FAR_RATIO = 3.0  # a target this many times longer or shorter than usual is reported
 
 
 def describe(rows: Rows, unlisted: int = 0) -> Document:
-    """What is to be learnt, by the rows' target; empty for plain text.
+    """Describe the targets of the rows; empty for plain text.
 
     Args:
-        rows: with names of labels that may be shown.
-        unlisted: labels that look like free text; only their number is told.
+        rows: with label names that may be shown.
+        unlisted: number of labels, if they look like free text and must not be listed.
     """
     if unlisted:
         return {"unlisted_labels": unlisted}
@@ -44,9 +44,9 @@ def describe(rows: Rows, unlisted: int = 0) -> Document:
 
 
 def shown(read: dict[str, Rows], kinds: Collection[str], region: str) -> tuple[dict[str, Rows], int]:
-    """The rows with names of labels that may be shown, so that nothing made of them quotes a text.
+    """Replace label names by ones that may be shown, so that nothing derived from them quotes a text.
 
-    Personal data in a name becomes a placeholder, and what is longer than 40 characters is cut; names stay apart.
+    Personal data in a name becomes a placeholder, and names are cut to 40 characters; distinct names stay distinct.
 
     Args:
         read: the rows of each file field.
@@ -54,8 +54,7 @@ def shown(read: dict[str, Rows], kinds: Collection[str], region: str) -> tuple[d
         region: country whose phone numbers need no prefix.
 
     Returns:
-        The rows, and how many labels there are where they look like free text or an id: then their names are numbers;
-        0 where they don't.
+        The rows, and the number of labels if they look like free text or ids (their names are then numbers), else 0.
     """
     of_part = [part.kind.labels_of(part.columns) or () for part in read.values()]
     names = dict.fromkeys(label for labels_of in of_part for of_row in labels_of for label in of_row)
@@ -69,7 +68,7 @@ def shown(read: dict[str, Rows], kinds: Collection[str], region: str) -> tuple[d
 
 
 def _short(names: Iterable[str], kinds: Collection[str], region: str) -> dict[str, str]:
-    """Each name as it may be shown; those that would become equal are numbered."""
+    """Each name -> the name to show; names that would become equal are numbered."""
     short_names: dict[str, str] = {}
     taken, often = set[str](), Counter[str]()
     for name in names:
@@ -98,12 +97,12 @@ def _shares(counts: Counter[str], total: int) -> dict[str, Document]:
 
 
 def _imbalance(counts: Counter[str]) -> float:
-    """The most frequent by the rarest."""
+    """Rows of the most frequent label / rows of the rarest."""
     return max(counts.values()) / min(counts.values()) if counts else 1.0
 
 
 def labels(rows: Rows) -> Document:
-    """Rows of each label, their shares and `imbalance`; of several labels a row also how many it has."""
+    """Rows of each label, their shares and `imbalance`; for multi-label rows also the number of labels per row."""
     of_row = [set(names) for names in rows.kind.labels_of(rows.columns) or ()]
     counts = Counter(name for names in of_row for name in names)
     document: Document = {"labels": _shares(counts, len(rows)), "imbalance": _imbalance(counts)}
@@ -167,7 +166,7 @@ def numbers(rows: Rows) -> Document:
 
 
 def answers(rows: Rows) -> Document:
-    """Share of questions with an answer, answers of each, their lengths, and questions of one context."""
+    """Share of answerable questions, answers per question, lengths of answers, and number of contexts."""
     of_row = [cell["text"] for cell in rows.columns["answers"]]
     answers_per_row = np.array([len(texts) for texts in of_row])
     answer_texts = [text for texts in of_row for text in texts]
@@ -187,7 +186,7 @@ def _percentiles(values: Sequence[float]) -> Document:
 
 
 def chat(rows: Rows) -> Document:
-    """Messages of a row, and how many each role has."""
+    """Messages per row, and messages of each role."""
     of_row = rows.columns["messages"]
     roles = Counter(message["role"] for messages in of_row for message in messages)
     last = [i for i, messages in enumerate(of_row) if messages[-1]["role"] != "assistant"]
@@ -202,7 +201,7 @@ def chat(rows: Rows) -> Document:
 
 
 def pairs(rows: Rows) -> Document:
-    """Words of the target by words of the source, rows where that is far from usual, and copies."""
+    """Ratio of target to source words, rows with an unusual ratio, and copies."""
     first, second = (rows.columns[name] for name in rows.kind.text_columns)
     ratio = np.array(marks(second), dtype=np.float64) / np.maximum(1, marks(first))
     median = float(np.median(ratio))

@@ -111,7 +111,7 @@ def choose(rows: Rows, limit: int | None, option: str) -> tuple[Rows, Rows]:
 def assign(row_hashes: Hashes, validation_fraction: float, test_fraction: float) -> npt.NDArray[np.str_]:
     """(n,) the split of each hash.
 
-    The test split takes the low end and validation the high end, so changing one fraction never moves rows of the other.
+    The test split takes the low end and validation the high end, so one fraction never affects the other split.
     """
     position = uniforms(row_hashes)
     held_out = np.where(position >= 1 - validation_fraction, "validation", "train")

@@ -22,7 +22,7 @@ Document = Mapping[str, Any]
 
 
 def report(document: Document) -> Report:
-    """The sizes that were weighed, the advice and the notes."""
+    """The sizes that were compared, the advice and the notes."""
     problem, specs = document["problem"], document["machine"]
     gpu = f"{specs['gpu']} with {facts.size(specs['gpu_bytes'])}" if specs["gpu"] else "no GPU"
     labels = f", {problem['labels']} labels" if problem["labels"] else ""

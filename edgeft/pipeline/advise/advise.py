@@ -1,9 +1,9 @@
-"""What to start with: a model's size, the method and the lengths, each by a rule of thumb that says its arithmetic.
+"""Advice on model size, method and lengths, each by a rule of thumb whose arithmetic is shown.
 
 Sources besides those of `edgeft.pipeline.advise.sizes` and `edgeft.train.defaults`: large encoders are unstable on
 small sets (Devlin et al. 2019, section 4.1); LoRA learns less and forgets less than full fine-tuning (Biderman et al.
-2024). What a machine computes in a second is our own guess: MiniLM on two busy cores of a cloud machine trained at 17
-GFLOP/s a core.
+2024). The machines' operations in a second are our own estimate: MiniLM on two busy cores of a cloud machine trained at
+17 GFLOP/s a core.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from edgeft.train import defaults
 from edgeft.train.defaults import BATCH, GENERATION_EPOCHS, MAX_EPOCHS, MIN_EPOCHS, WANTED_STEPS
 
 SCHEMA_VERSION = 1
-USABLE = 0.7  # share of the memory that training may take
-CORE_FLOPS = 20e9  # operations that a CPU core does in a second of training in fp32
+USABLE = 0.7  # share of the memory that training may use
+CORE_FLOPS = 20e9  # operations of a CPU core in a second of fp32 training
 GPU_FLOPS = 20e12  # and a GPU in bfloat16
-CPU_HOURS, GPU_HOURS = 2.0, 8.0  # that the teacher may take
-LARGE_ROWS = 2_500  # training rows from which a large encoder is worth its instability
-FULL_ROWS = 2_000  # training rows from which all weights may move
+CPU_HOURS, GPU_HOURS = 2.0, 8.0  # that training the teacher may take
+LARGE_ROWS = 2_500  # training rows from which a large encoder is stable enough
+FULL_ROWS = 2_000  # training rows from which all weights may be trained
 FULL_PARAMETERS = 500e6
 TOKENS_PER_WORD = 4 / 3
 TRAIN_SHARE = 0.8
@@ -38,16 +38,16 @@ TRAIN_SHARE = 0.8
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """What is to be learnt.
+    """The rows to learn from.
 
     Attributes:
         task: its tag.
         rows: training rows.
-        tokens: of a text, 95% have no more.
-        max_length: already measured; None: from `tokens`.
-        labels: how many; 0 where the task has none.
-        rarest: training rows of the rarest label; None where unknown.
-        english: False where the texts are in other languages or several.
+        tokens: 95th percentile of a text's tokens.
+        max_length: if measured; None: derived from `tokens`.
+        labels: number of labels; 0 if the task has none.
+        rarest: training rows of the rarest label; None if unknown.
+        english: False if the texts are in other or several languages.
     """
 
     task: str
@@ -61,12 +61,12 @@ class Problem:
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """What it may take.
+    """The machine that trains.
 
     Attributes:
-        cores: of the CPU that this process may use.
+        cores: CPU cores that this process may use.
         memory_bytes: of the machine.
-        gpu: name of the GPU, None where there is none.
+        gpu: name of the GPU; None without one.
         gpu_bytes: its memory.
     """
 
@@ -77,7 +77,7 @@ class Machine:
 
     @property
     def training_bytes(self) -> int:
-        """Memory of what trains."""
+        """Memory of the device that trains."""
         return self.gpu_bytes if self.gpu else self.memory_bytes
 
     @property
@@ -87,12 +87,12 @@ class Machine:
 
     @property
     def hours(self) -> float:
-        """What training may take here."""
+        """Hours that training may take."""
         return GPU_HOURS if self.gpu else CPU_HOURS
 
 
 def this_machine() -> Machine:
-    """Cores, memory and GPU, the latter where torch is installed and finds one."""
+    """Cores, memory and GPU of this machine; the GPU only if torch is installed and sees one."""
     cpu = Machine(cores=machine.cores()["usable"], memory_bytes=memory_bytes())
     if importlib.util.find_spec("torch") is None:
         return cpu
@@ -108,14 +108,14 @@ def this_machine() -> Machine:
 
 
 def max_length(problem: Problem) -> int:
-    """What was measured, else the smallest usual step that holds 95% of the texts."""
+    """The measured length, else the smallest common one that holds 95% of the texts."""
     if problem.max_length:
         return problem.max_length
     return next((step for step in STEPS if step >= problem.tokens), STEPS[-1])
 
 
 def epochs(problem: Problem) -> int:
-    """Enough for a thousand steps, within bounds."""
+    """Epochs for about a thousand steps, within bounds."""
     return defaults.epochs(problem.task, problem.rows)
 
 
@@ -130,10 +130,10 @@ class Candidate:
         size: the class.
         method: how it trains.
         batch: rows of one forward pass, the largest that fits.
-        memory_bytes: what training holds.
-        seconds: what it takes.
+        memory_bytes: memory of training.
+        seconds: duration of training.
         fits: whether the memory is enough.
-        problem: why it is not taken; empty where it can be.
+        problem: why it isn't advised; empty if it can be.
     """
 
     size: Size
@@ -146,12 +146,12 @@ class Candidate:
 
 
 def list_candidates(problem: Problem, device: Machine) -> list[Candidate]:
-    """Each size by its best method, the smallest first."""
+    """Each size with its best method, the smallest first."""
     return [_candidate(size, problem, device) for size in read_table().sizes[family(problem.task)]]
 
 
 def _candidate(size: Size, problem: Problem, device: Machine) -> Candidate:
-    """The first method that fits, else the one that takes least."""
+    """A size with the first method that fits, else with the most frugal one."""
     methods: list[Method] = ["lora", "qlora"]
     if problem.rows >= FULL_ROWS and size.parameters <= FULL_PARAMETERS:
         methods.insert(0, "full")
@@ -185,7 +185,7 @@ def _train_by(size: Size, method: Method, problem: Problem, device: Machine) -> 
 
 
 def duration(seconds: float) -> str:
-    """As in "40 s", "12 min", "3.4 h"."""
+    """A duration in words, as in "40 s", "12 min", "3.4 h"."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:,.1f} h"
@@ -195,10 +195,10 @@ def duration(seconds: float) -> str:
 
 
 def advise(problem: Problem, device: Machine) -> dict[str, Any]:
-    """What to start with.
+    """Advise on size, method and options to start with.
 
     Returns:
-        `schema_version`, `problem`, `machine`, `sizes` (each class with memory, time and why not),
+        `schema_version`, `problem`, `machine`, `sizes` (each class with memory, time and the reason against it),
         `advice` (`option`, `value`, `why`) and `notes`.
     """
     candidates = list_candidates(problem, device)
@@ -301,7 +301,7 @@ def _notes(chosen: Candidate, problem: Problem) -> Iterator[str]:
 
 
 def problem_of(profile: dict[str, Any]) -> Problem:
-    """What a profile of the rows says.
+    """The problem that a profile of the rows describes.
 
     Args:
         profile: as `edgeft.data.profile.profile` makes it.

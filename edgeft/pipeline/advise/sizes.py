@@ -1,4 +1,4 @@
-"""Sizes of pre-trained models, and what training one takes: memory and time by rules of thumb.
+"""Sizes of pre-trained models, and the memory and time to train each, by rules of thumb.
 
 Every figure here is a rule of thumb, good to a factor of two:
 
@@ -64,7 +64,7 @@ class Size:
     generates: bool = False
 
     def memory_bytes(self, method: Method, batch: int, length: int, gpu: bool) -> float:
-        """What training holds at once, by the rules above."""
+        """Memory of training, by the rules above."""
         adapter = 18 * RANK * self.width * self.layers  # in + out of four attention and two feed-forward matrices
         held = {
             "full": OPTIMIZED_BYTES * self.parameters,
@@ -85,7 +85,7 @@ class Size:
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """What sizes.yaml holds.
+    """The contents of sizes.yaml.
 
     Attributes:
         sizes: of each family, the smallest first.
@@ -104,5 +104,5 @@ def read_table() -> Table:
 
 
 def family(task: str) -> Architecture:
-    """What is usually fine-tuned for a task."""
+    """The family of models that is usually fine-tuned for a task."""
     return tasks.known(task).architecture

@@ -24,7 +24,7 @@ Results = Mapping[str, StageResult]
 
 
 def measure_quantities(results: Results) -> dict[str, float]:
-    """The quantities that a budget limits."""
+    """The measured quantities that a budget can limit."""
     latency, size = results["bench"].metrics["latency"], results["package"].metrics["bytes"]
     lead, _ = gates.measures(results)
     drop = 100 * (results["finetune"].metrics["validation"][lead] - shipped(results)["validation"][lead])
@@ -33,13 +33,13 @@ def measure_quantities(results: Results) -> dict[str, float]:
 
 
 def check_budget(chosen: Recipe, results: Results, run_dir: Path) -> None:
-    """Refuse to ship what breaks the budget; an artifact of an earlier run stays, and is named.
+    """Refuse to ship an artifact that exceeds the budget; an artifact of an earlier run stays, and the error names it.
 
-    What held is kept in budget.json and not measured again; what broke isn't kept, so that the same command measures
-    latencies anew.
+    If the budget holds, its measurements are stored in budget.json and not repeated. If not, nothing is stored, so that
+    the same command measures the latencies again.
 
     Raises:
-        GateError: each broken limit with both numbers.
+        GateError: each exceeded limit with both numbers.
     """
     file, limits = run_dir / BUDGET, budget.parse(chosen.budget or "")
     decided_for = {"budget": chosen.budget, "bench": results["bench"].key}
@@ -63,7 +63,7 @@ def check_budget(chosen: Recipe, results: Results, run_dir: Path) -> None:
 
 
 def broken_limits(limits: Sequence[Limit], figures: Mapping[str, float], seen: budget_latency.Seen) -> list[str]:
-    """One line for each broken limit: what was measured, in each process where there were several."""
+    """One line for each exceeded limit with the measured value, or with one for each process if there were several."""
     lines = []
     for limit in limits:
         if problems := budget.broken((limit,), figures):
@@ -73,7 +73,7 @@ def broken_limits(limits: Sequence[Limit], figures: Mapping[str, float], seen: b
 
 
 def read_budget(run_dir: Path) -> dict[str, Any]:
-    """What held the budget, as `check_budget` kept it; empty where nothing did."""
+    """The measurements that `check_budget` stored; empty if there are none."""
     try:
         return msgspec.json.decode((run_dir / BUDGET).read_bytes(), type=dict[str, Any])
     except (FileNotFoundError, msgspec.DecodeError, UnicodeDecodeError):
@@ -81,7 +81,7 @@ def read_budget(run_dir: Path) -> dict[str, Any]:
 
 
 def budget_lines(chosen: Recipe, results: Results, seen: budget_latency.Seen) -> list[str]:
-    """One line for each limit of the recipe, with what was measured; in each process where it was measured again."""
+    """One line for each limit of the recipe with the measured value, or one for each process if measured again."""
     limits = budget.parse(chosen.budget or "")
     figures = measure_quantities(results) if limits else {}
     return [

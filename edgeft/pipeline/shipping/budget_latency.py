@@ -1,4 +1,4 @@
-"""The latencies that a budget limits: where one measurement can't decide, they are taken again in fresh processes."""
+"""Latencies near a budget's limit: if one measurement can't decide, they are measured again in fresh processes."""
 
 from __future__ import annotations
 
@@ -21,18 +21,17 @@ from edgeft.recipe.budget import Limit
 from edgeft.train import tasks
 
 QUANTILES = ("p50", "p90", "p99")
-PROCESSES, FURTHER = 3, 2  # an odd number in all, of which the median decides
+PROCESSES, FURTHER = 3, 2  # an odd number in total, whose median decides
 COUNTED = {PROCESSES: "three", PROCESSES + FURTHER: "five"}
 
-Seen = dict[str, list[float]]  # quantile to its milliseconds in each process
+Seen = dict[str, list[float]]  # quantile -> its milliseconds in each process
 
 
 def undecided(limit: Limit, latency: Mapping[str, Any]) -> bool:
-    """Whether one measurement leaves open if a latency holds its limit.
+    """Whether one measurement can't decide if a latency keeps its limit.
 
-    Under the bound it is open where the value's own 95% interval, from repeated turns, includes the bound. Above the
-    bound it is always open, as noise only ever adds time; but where even the fastest query took longer, nothing
-    measured again can help.
+    A value under the bound is undecided if its 95% interval, from repeated turns, includes the bound. A value above the
+    bound is undecided, as noise only adds time, unless even the fastest query took longer than the bound.
 
     Args:
         limit: of any quantity.
@@ -47,20 +46,20 @@ def undecided(limit: Limit, latency: Mapping[str, Any]) -> bool:
 
 
 def settle(limits: Sequence[Limit], bench: Mapping[str, Any], package: Path, data: Path, config: BenchConfig) -> Seen:
-    """Measure latencies again in fresh processes where the bench's own measurement leaves a limit open.
+    """Measure latencies again in fresh processes if the bench's measurement can't decide about a limit.
 
-    Three processes, and two more where they lie on both sides of a bound. The median decides: one noisy process
-    doesn't, and unlike the least it isn't drawn towards passing.
+    There are three processes, and two more if their results lie on both sides of a bound. The median decides: it is
+    robust to one noisy process, and unlike the minimum not biased towards passing.
 
     Args:
         limits: of the budget.
         bench: the metrics of the stage.
         package: the artifact.
-        data: the data folder; test texts are asked.
+        data: the data folder; its test texts are the queries.
         config: queries and threads.
 
     Returns:
-        Each open quantile to its milliseconds in each process; empty where nothing is open.
+        Each undecided quantile -> its milliseconds in each process; empty if all are decided.
     """
     latencies = [limit for limit in limits if undecided(limit, bench["latency"])]
     if not latencies:
@@ -93,11 +92,11 @@ def measure_in_process(package: Path, texts: Sequence[Any], config: BenchConfig)
 
 
 def medians(seen: Seen) -> dict[str, float]:
-    """The figures that decide."""
+    """The medians over the processes, which decide."""
     return {name: statistics.median(values) for name, values in seen.items()}
 
 
 def describe(limit: Limit, values: Sequence[float]) -> str:
-    """What was seen of a limit, as in "p99 12.1, 14.9, 12.4 ms in three processes; the budget is 12 ms"."""
+    """The measurements for a limit, as in "p99 12.1, 14.9, 12.4 ms in three processes; the budget is 12 ms"."""
     shown = ", ".join(f"{value:.3g}" for value in values)
     return f"{limit.quantity} {shown} ms in {COUNTED[len(values)]} processes; the budget is {limit.bound:g} ms"

@@ -19,7 +19,7 @@ ORDER = ("baseline", "teacher", "student", "artifact")
 
 
 def render(recipe: Recipe, results: Mapping[str, StageResult], manifest_facts: Mapping[str, Any]) -> str:
-    """The card as Markdown, every figure measured by this run.
+    """The card as Markdown; every figure was measured by this run.
 
     Args:
         recipe: resolved.
@@ -67,7 +67,7 @@ def _input(cleaning: Cleaning) -> str:
 
 
 def _texts(recipe: Recipe, rows: int) -> str:
-    """What of the user's rows goes wherever the artifact goes.
+    """Which texts of the user's rows are in the artifact.
 
     Args:
         recipe: resolved.
@@ -90,7 +90,7 @@ def _texts(recipe: Recipe, rows: int) -> str:
 
 
 def _install(cleaning: Cleaning) -> str:
-    """What a device needs."""
+    """The command that installs what a device needs."""
     extras = ["cpu"]
     extras += ["clean"] if "unicode" in cleaning.steps or "phone" in cleaning.anonymise else []
     extras += ["names"] if cleaning.names_model else []
@@ -98,7 +98,7 @@ def _install(cleaning: Cleaning) -> str:
 
 
 def _calibration(calibration: Mapping[str, Any]) -> list[str]:
-    """What the calibration did, where there are probabilities, and when it abstains."""
+    """The effect of the calibration and when the model abstains; empty without probabilities."""
     if "test" not in calibration:
         return []
     before, after = (calibration["test"][when]["ece"] for when in ("before", "after"))
@@ -121,7 +121,7 @@ def _limits(results: Mapping[str, StageResult]) -> str:
 
 
 def _licences(licences: Mapping[str, str]) -> str:
-    """What the sources say of their licences."""
+    """The licences as stated by the sources."""
     names = {"model": "Base model", "student": "Student's checkpoint", "data": "Data"}
     sentences = " ".join(f"{name}: {licences[source]}." for source, name in names.items() if source in licences)
     return f"As the sources' own cards and packages say. {sentences}"

@@ -1,4 +1,4 @@
-"""What the sources of a model say of their licences: a card's front matter, or the metadata of a demo's package."""
+"""Licences of a model's sources, as stated in a card's front matter or in the metadata of a demo's package."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from edgeft.recipe import DataConfig
 
 UNKNOWN = "unknown"
 CARD, DATASET_INFO = "README.md", "dataset_info.json"
-CARD_BYTES = 1 << 20  # a card that is longer is read up to here
+CARD_BYTES = 1 << 20  # a longer card is read up to here
 LONGEST = 80  # characters; a longer "License" field of a package is the licence's whole text
 # Front matter of hub cards says `license: other` and names it in the line of the second key.
 KEYS = ("license_name", "license")
 
 
 def of_model(source: str) -> str:
-    """The licence of a model's card, else of the demo package that it comes in; `unknown` where neither names one.
+    """The licence in a model's card, else that of its demo package; `unknown` if neither states one.
 
     Args:
-        source: what `models.find` takes.
+        source: as for `models.find`.
     """
     try:
         folder = model_folder.find(source)
-    except EdgeftError:  # the first of a chain of updates may be gone
+    except EdgeftError:  # the first run of a chain of updates may be gone
         return UNKNOWN
     named = _of_card(folder) if isinstance(folder, Path) else ""
     return named or _of_package(model_folder.DEMOS.get(source, "")) or UNKNOWN
 
 
 def of_data(config: DataConfig) -> str:
-    """The licences of the data's sources, each once; `unknown` where one of them names none.
+    """The distinct licences of the data's sources; `unknown` for a source that states none.
 
     Args:
         config: names the sources.
@@ -46,18 +46,18 @@ def of_data(config: DataConfig) -> str:
 
 
 def _of_source(spec: str) -> str:
-    """Of a demo, its package's; of a folder, that of its card or its dataset_info.json; of a file, none."""
+    """The licence of a source: a demo's package, a folder's card or dataset_info.json; a file has none."""
     if spec.startswith(sources.DEMO):
         return _of_package(sources.DEMO_PACKAGE)
     try:
         folder = sources.local_path(spec)
-    except EdgeftError:  # rows that were merged, or a file that is gone since they were read
+    except EdgeftError:  # merged rows, or a file that was deleted after it was read
         return ""
     return _of_card(folder) or _of_dataset_info(folder) if folder is not None and folder.is_dir() else ""
 
 
 def _of_card(folder: Path) -> str:
-    """What `license:` of the front matter of README.md names; a list as "mit, apache-2.0"."""
+    """The `license:` in the front matter of README.md; a list as "mit, apache-2.0"."""
     path = folder / CARD
     if not path.is_file():
         return ""
@@ -86,7 +86,7 @@ def _plain(value: str) -> str:
 
 
 def _of_dataset_info(folder: Path) -> str:
-    """What `datasets` saved of a dataset's licence."""
+    """The licence that `datasets` saved with a dataset."""
     try:
         document = json.loads((folder / DATASET_INFO).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):

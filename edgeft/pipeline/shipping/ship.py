@@ -37,7 +37,7 @@ SHIPPING = Stage(
 
 
 def facts(chosen: Recipe, results: Results, closer_look: dict[str, Any]) -> dict[str, Any]:
-    """What the manifest says beyond the package; `closer_look` is that at the artifact."""
+    """What the manifest adds to the package; `closer_look` is that of the artifact."""
     bench = results["bench"].metrics
     text = decided_yaml(chosen, results)
     latency = {
@@ -65,13 +65,13 @@ def facts(chosen: Recipe, results: Results, closer_look: dict[str, Any]) -> dict
 
 
 def licences_of(chosen: Recipe) -> dict[str, str]:
-    """The licences of the model, of a student that is another checkpoint, and of the data, as their sources say."""
+    """The licences of the model, of a student from another checkpoint, and of the data, as stated by their sources."""
     student = {"student": licences.of_model(chosen.distill.student)} if chosen.distill.student else {}
     return {"model": licences.of_model(first_model(chosen)), **student, "data": licences.of_data(chosen.data)}
 
 
 def quantization(results: Results, package: Path) -> artifact.Quantization:
-    """What the manifest says of the precision, its speed beside fp32 as the bench's race has it."""
+    """The manifest's entry about the precision, with the speedup over fp32 from the bench's race."""
     packaged, metrics = artifact.read_manifest(package).quantization, results["export"].metrics
     raced = raced_forms(results)
     speedup = precision_speedup(metrics, raced)

@@ -1,4 +1,4 @@
-"""Stage `update_artifact`: the artifact of the earlier run beside the updated one, on the same test rows."""
+"""Stage `update_artifact`: compare the artifact of the earlier run with the updated one on the same test rows."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from edgeft.train.metrics.bootstrap import Measure
 
 
 def fill(config: UpdateConfig, inputs: Inputs, out_dir: Path) -> Metrics:
-    """Compare what ships with what shipped, both through the runtime.
+    """Compare the new artifact with the earlier one, both through the runtime.
 
     Args:
-        config: how much may be lost.
+        config: the largest allowed drop.
         inputs: `data` (a dataset folder of an update), `earlier` and `package` (artifacts).
         out_dir: gets update.json.
 
@@ -36,7 +36,7 @@ def fill(config: UpdateConfig, inputs: Inputs, out_dir: Path) -> Metrics:
 
 
 def measure_of(folder: Path, dataset: Dataset) -> Measure:
-    """The lead metric of an artifact on the test rows, row by row; one text at a time, as a device is asked."""
+    """The lead metric of an artifact on the test rows, row by row; one text at a time, as on a device."""
     model = edgeft.load(folder)
     task = tasks.of_artifact(dataset, model.manifest)
     return task.measures(task.asked(model, dataset.test), dataset.test)[task.lead]

@@ -1,4 +1,4 @@
-"""Stage `update`: what the teacher answered on earlier and on new test rows before it learned more, and after."""
+"""Stage `update`: compare the teacher before and after an update, on earlier and new test rows."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ Table = dict[str, dict[str, Any]]
 
 
 def fill(config: UpdateConfig, inputs: Inputs, out_dir: Path) -> Metrics:
-    """Compare the teacher with the one that it was.
+    """Compare the updated teacher with the earlier one.
 
     Args:
-        config: how much may be lost.
+        config: the largest allowed drop.
         inputs: `data` (a dataset folder of an update), `earlier` and `model` (model folders).
         out_dir: gets update.json.
 
@@ -53,7 +53,7 @@ def fill(config: UpdateConfig, inputs: Inputs, out_dir: Path) -> Metrics:
     """
     dataset, count = old_and_new(inputs["data"])
     folders = [inputs[name] for name in ("earlier", "model")]
-    # A perplexity is of texts cut alike; every other model reads as much of a text as it will in use.
+    # Perplexities are comparable only on equally truncated texts; other models truncate as they will in use.
     longest = min(model_folder.load_tokenizer(folder).model_max_length for folder in folders)
     cut = longest if tasks.class_of(dataset.kind).packs else None
     measures = [measure_of(folder, dataset, cut) for folder in folders]
@@ -61,7 +61,7 @@ def fill(config: UpdateConfig, inputs: Inputs, out_dir: Path) -> Metrics:
 
 
 def old_and_new(folder: Path) -> tuple[Dataset, int]:
-    """The rows, and how many test rows are earlier ones.
+    """The dataset, and the number of its test rows that are earlier ones.
 
     Raises:
         DataError: it is not the data folder of an update.
@@ -82,7 +82,7 @@ def measure_of(folder: Path, dataset: Dataset, max_length: int | None) -> Measur
 
 
 def task_of(dataset: Dataset, tokenizer: Any = None, max_length: int = 0) -> TrainingTask:
-    """The task of the rows; without tokenizer it can only judge predictions."""
+    """The task of the rows; without a tokenizer it can only score predictions."""
     return tasks.of(dataset, tokenizer, max_length, TrainingConfig())
 
 
@@ -92,22 +92,22 @@ def task_of(dataset: Dataset, tokenizer: Any = None, max_length: int = 0) -> Tra
 def judge_update(
     config: UpdateConfig, dataset: Dataset, count: int, before: Measure, after: Measure, out_dir: Path, what: str
 ) -> Metrics:
-    """The figures before and after, kept in update.json and refused where too much was forgotten.
+    """Compare the metrics before and after, write update.json, and refuse the update if too much was forgotten.
 
     Args:
-        config: how much may be lost.
+        config: the largest allowed drop.
         dataset: its test rows, the earlier ones first.
         count: how many of them are earlier ones.
         before: lead metric row by row, of the earlier model.
         after: of the updated one.
         out_dir: gets update.json.
-        what: the model is called.
+        what: name of the model in messages.
 
     Returns:
-        `metric`, `max_old_drop_points`, and `rows`: part of the test rows to its figures, see `compare_parts`.
+        `metric`, `max_old_drop_points`, and `rows`: part of the test rows -> its metrics, see `compare_parts`.
 
     Raises:
-        GateError: on a part that is judged, even the smallest loss that its interval allows is over the budget.
+        GateError: on some judged part, even the lower end of the loss's interval exceeds the budget.
     """
     lead, drop = tasks.class_of(dataset.kind).lead_of(dataset.labels), config.max_old_drop_points
     budget = MAX_OLD_DROP_POINTS if drop is None else drop
@@ -131,12 +131,12 @@ def judge_update(
 
 
 def compare_parts(dataset: Dataset, count: int, before: Measure, after: Measure, budget: float = 0.0) -> Table:
-    """Before and after on the earlier rows, the new ones, and parts of the earlier ones.
+    """The metric before and after, on the earlier rows, the new ones, and parts of the earlier ones.
 
     Returns:
-        Part to `rows`, the metric `before` and `after`, `change_points`, `judged` (whether a loss there can refuse the
-        update), and where each row is an answer, right or wrong, `answers_lost`, net. Where a judged part lost more
-        than the budget, `level` and `least_loss_points`: the smallest loss that its paired interval allows.
+        Part -> `rows`, the metric `before` and `after`, `change_points`, `judged` (whether a loss there can refuse the
+        update), and, if each row is right or wrong, `answers_lost`, net. If a judged part lost more than the budget,
+        also `level` and `least_loss_points`: the lower end of its paired interval.
     """
     table, points = {}, tasks.class_of(dataset.kind).points
     indices_of = index_parts(dataset, count)
@@ -156,19 +156,18 @@ def compare_parts(dataset: Dataset, count: int, before: Measure, after: Measure,
 
 
 def slice_level(count: int) -> float:
-    """The level of the interval of one slice among so many, at which all of them hold together with `LEVEL`.
+    """The confidence level for one of `count` slices, so that all intervals hold together at `LEVEL` (Bonferroni).
 
-    With thirty slices at 95% each, a harmless update would often have one that lies beyond the budget by chance.
+    With thirty slices at 95% each, a harmless update would often exceed the budget on one of them by chance.
     """
     return 1 - (1 - LEVEL) / max(count, 1)
 
 
 def fewest_rows(level: float) -> int:
-    """How many rows a part needs to be judged at all.
+    """The fewest rows for which a part is judged: 6 at 95%.
 
-    A harmless update changes answers for better and worse alike. That all of n changes are for the worse then has
-    probability 0.5**n, which an interval of this level leaves to chance while it is over (1 - level) / 2. A part of
-    fewer rows proves nothing even when every answer in it is lost: 6 rows at 95%.
+    A harmless update makes answers better and worse equally often, so all of n changes are for the worse with
+    probability 0.5**n. As long as this exceeds (1 - level) / 2, a part proves nothing even if every answer is lost.
     """
     return math.ceil(math.log2(2 / (1 - level)) - 1e-9)
 
@@ -176,9 +175,9 @@ def fewest_rows(level: float) -> int:
 def least_loss(
     before: Measure, after: Measure, indices: IndexArray, points: Callable[[float, float], float], level: float
 ) -> float | None:
-    """The smallest loss [points] in the bootstrap's interval, both models drawn on the same rows."""
+    """The lower end of the loss's bootstrap interval [points]; both models are resampled on the same rows."""
     if not callable(before) and not callable(after):
-        # Figures whose mean is meant have linear points, so the loss of a draw is the mean of its rows' losses.
+        # The points of a mean are linear, so the loss of a resample is the mean of its rows' losses.
         worse = -points(0, 1) * (np.asarray(after, np.float64) - np.asarray(before, np.float64))
         ends = bootstrap.interval(worse, indices, level=level)
         return ends.low if ends else None
@@ -192,7 +191,7 @@ def least_loss(
 
 
 def answers_lost(before: Measure, after: Measure, indices: IndexArray) -> int | None:
-    """Right answers before less those after; None where a row is not simply right or wrong."""
+    """Right answers before minus those after; None if rows aren't simply right or wrong."""
     if callable(before) or callable(after):
         return None
     pair = np.stack((before[indices], after[indices])).astype(np.float64)  # (2, m)
@@ -200,19 +199,19 @@ def answers_lost(before: Measure, after: Measure, indices: IndexArray) -> int | 
 
 
 def exceeds(change_points: float | None, budget: float) -> bool:
-    """Whether a change is a loss of more than the budget; a loss of just as much is not."""
+    """Whether a change is a loss of more than the budget; an equal loss isn't."""
     return change_points is not None and -change_points > budget + 1e-9
 
 
 def index_parts(dataset: Dataset, count: int) -> dict[str, IndexArray]:
-    """Names to places of test rows; a part without rows is left out."""
+    """Part name -> indices of its test rows; parts without rows are omitted."""
     everything = np.arange(len(dataset.test))
     parts = {OLD: everything[:count], NEW: everything[count:], **index_slices(dataset, count)}
     return {name: indices for name, indices in parts.items() if len(indices)}
 
 
 def index_slices(dataset: Dataset, count: int) -> dict[str, IndexArray]:
-    """The earlier test rows of each label (a row of several counts for each), and of each value of a slice column."""
+    """Indices of the earlier test rows of each label (a row can have several) and of each value of a slice column."""
     split = first_rows(dataset.test, count)
     labels = stored_kind(dataset.kind).labels_of(split.columns) or ()
     slices = index_values([set(row) for row in labels], len(dataset.labels))
@@ -223,7 +222,7 @@ def index_slices(dataset: Dataset, count: int) -> dict[str, IndexArray]:
 
 
 def index_values(rows: Sequence[Set[str]], most: int = MOST) -> dict[str, IndexArray]:
-    """Each of the most frequent values to the places of the rows that have it."""
+    """Each of the most frequent values -> indices of the rows that have it."""
     rows_of: dict[str, list[int]] = {}
     for row, values in enumerate(rows):
         for value in values:
@@ -238,7 +237,7 @@ def first_rows(split: Split, count: int) -> Split:
 
 
 def describe_losses(table: Mapping[str, Mapping[str, Any]], budget: float) -> list[str]:
-    """The parts that surely lost more than so many points, each as words."""
+    """The parts that certainly lost more than the budget, each in words."""
     return [
         f"{name} ({figures['rows']:,}) {describe_fall(figures)}, "
         f"and by at least {figures['least_loss_points']:.1f} points in its {100 * figures['level']:.3g}% interval"
@@ -248,13 +247,13 @@ def describe_losses(table: Mapping[str, Mapping[str, Any]], budget: float) -> li
 
 
 def lost_for_sure(figures: Mapping[str, Any], budget: float) -> bool:
-    """Whether even the smallest loss that the interval allows is over the budget."""
+    """Whether even the lower end of the loss's interval exceeds the budget."""
     least = figures.get("least_loss_points")
     return least is not None and exceeds(-least, budget)
 
 
 def describe_fall(figures: Mapping[str, Any]) -> str:
-    """A loss as words, as in "fell from 0.6875 to 0.6562, by 1 of 32 answers (3.1 points)"."""
+    """A loss in words, as in "fell from 0.6875 to 0.6562, by 1 of 32 answers (3.1 points)"."""
     points = f"{-figures['change_points']:.1f} points"
     lost = figures.get("answers_lost")
     amount = points if lost is None else f"{lost:,} of {figures['rows']:,} answers ({points})"
@@ -262,7 +261,7 @@ def describe_fall(figures: Mapping[str, Any]) -> str:
 
 
 def describe_unproved(table: Mapping[str, Mapping[str, Any]], budget: float) -> list[str]:
-    """The earlier parts that lost more than the budget and don't refuse the update, each as words with the reason."""
+    """The earlier parts that lost more than the budget but don't refuse the update, each in words with the reason."""
     return [
         f"{name} {describe_fall(figures)}: {'may be chance' if figures['judged'] else 'too few rows to judge'}"
         for name, figures in table.items()
@@ -271,7 +270,7 @@ def describe_unproved(table: Mapping[str, Mapping[str, Any]], budget: float) -> 
 
 
 def rows_s(work: Work) -> float | None:
-    """Both teachers answer every row."""
+    """Seconds in which both teachers answer every row."""
     return None if work.layer_s is None else 2 * work.evaluated_rows * work.teacher_layers * work.layer_s
 
 

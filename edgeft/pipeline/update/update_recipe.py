@@ -1,4 +1,4 @@
-"""The recipe of an update: a finished run's own, for new rows and with its teacher as the model to start from."""
+"""The recipe of an update: that of a finished run, with new rows and its teacher as the model."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from edgeft.recipe import Recipe
 from edgeft.stage_folder import RUN_MARKER, read_result
 from edgeft.train import forgetting
 
-MAX_OLD_DROP_POINTS = 1.0  # where the recipe names none
+MAX_OLD_DROP_POINTS = 1.0  # if the recipe sets none
 NEEDED = ("data", "finetune")
 
 
@@ -23,7 +23,7 @@ def recipe_of(run: Path, rows: list[str], settings: Mapping[str, Any]) -> Recipe
     Args:
         run: a run folder whose teacher is trained.
         rows: the files of the new rows.
-        settings: dotted paths to values, laid over everything.
+        settings: dotted path -> value; override everything else.
 
     Raises:
         UserError: no such run.
@@ -43,7 +43,7 @@ def recipe_of(run: Path, rows: list[str], settings: Mapping[str, Any]) -> Recipe
 
 
 def fill_in_defaults(chosen: Recipe) -> Recipe:
-    """The recipe with what an update leaves open written out."""
+    """The recipe with the defaults of an update written out."""
     drop = chosen.update.max_old_drop_points
     update = dataclasses.replace(chosen.update, max_old_drop_points=MAX_OLD_DROP_POINTS if drop is None else drop)
     forgetting.check(chosen.finetune, update=True)
@@ -51,18 +51,18 @@ def fill_in_defaults(chosen: Recipe) -> Recipe:
 
 
 def check_run(run: Path) -> None:
-    """Whether a folder is a run whose teacher can learn more.
+    """Check that a folder is a run whose teacher can be trained further.
 
     Raises:
-        UserError: it is not; says what is missing.
-        ArtifactError: its artifact is there and can't be read.
+        UserError: it isn't; says what is missing.
+        ArtifactError: it has an artifact that can't be read.
     """
     if not (run / RUN_MARKER).is_file():
         what = "not a run folder of edgeft (run.json is missing)" if run.exists() else "no such folder"
         raise UserError(f"{run}: {what}; an update needs the folder of an earlier `edgeft pipeline`")
     if not (run / artifact.RECIPE).is_file():
         raise UserError(f"{run}: {artifact.RECIPE} is missing, so nobody knows how its rows were read")
-    # What an update forgot too much for is no teacher to start from: its own gate must have passed.
+    # A teacher that forgot too much in an earlier update can't be updated: that update's gate must have passed.
     judged = ("update",) if earlier_of(run) else ()
     for name in (*NEEDED, *judged):
         if read_result(run / name) is None:
@@ -72,12 +72,12 @@ def check_run(run: Path) -> None:
 
 
 def has_artifact(run: Path) -> bool:
-    """Whether a run got as far as an artifact."""
+    """Whether a run has written an artifact."""
     return read_result(run / "artifact") is not None
 
 
 def first_model(chosen: Recipe) -> str:
-    """The model that the first of a chain of runs started from; where a run of it is gone, this one's."""
+    """The model that the first run of a chain of updates started from; this run's if that run is gone."""
     if chosen.update.run is None:
         return chosen.finetune.model or ""
     first = chain(Path(chosen.update.run))[-1] / artifact.RECIPE
@@ -85,14 +85,14 @@ def first_model(chosen: Recipe) -> str:
 
 
 def earlier_of(run: Path) -> Path | None:
-    """The run that a run is an update of, as its recipe says; None where it is of none, or its recipe is gone."""
+    """The run that a run updates, by its recipe; None if it is no update, or if its recipe is gone."""
     path = run / artifact.RECIPE
     before = recipe.load(str(path)).update.run if path.is_file() else None
     return None if before is None else Path(before)
 
 
 def chain(run: Path) -> list[Path]:
-    """A run, the run that it is an update of, and so on to the first."""
+    """A run, the run that it updates, and so on back to the first."""
     runs, seen = [run], {run.resolve()}
     while (before := earlier_of(runs[-1])) is not None and before.resolve() not in seen:
         runs.append(before)
@@ -101,16 +101,16 @@ def chain(run: Path) -> list[Path]:
 
 
 def updates_artifact(chosen: Recipe) -> bool:
-    """Whether this is the update of a run that has an artifact."""
+    """Whether this updates a run that has an artifact."""
     return chosen.update.run is not None and has_artifact(Path(chosen.update.run))
 
 
 def check(chosen: Recipe) -> None:
-    """What can fail of an update before the first row is read.
+    """Check what can fail in an update before the first row is read.
 
     Raises:
         UserError: the run can't be updated.
-        RecipeError: an option is for updates only.
+        RecipeError: an option needs an update.
     """
     if chosen.update.run is None:
         if chosen.update.max_old_drop_points is not None:
@@ -120,7 +120,7 @@ def check(chosen: Recipe) -> None:
 
 
 def check_apart(run: Path, run_dir: Path) -> None:
-    """An update never changes the run that it starts from, nor those that this one started from.
+    """Check that an update doesn't write into the run that it updates, or into earlier ones of the chain.
 
     Raises:
         OutputFolderError: it would.
