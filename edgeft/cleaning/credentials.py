@@ -69,10 +69,10 @@ def find(text: str) -> Iterator[tuple[int, int]]:
             yield from (match.span() for match in pattern.finditer(text))
     if DIGIT.search(text):
         for pattern in (CALLED, BEARER) if any(map(lower.__contains__, CALLS)) else ():
-            yield from _called(pattern, text)
+            yield from _find_named_values(pattern, text)
 
 
-def _called(pattern: re.Pattern[str], text: str) -> Iterator[tuple[int, int]]:
+def _find_named_values(pattern: re.Pattern[str], text: str) -> Iterator[tuple[int, int]]:
     for match in pattern.finditer(text):
         value = match[1].rstrip(".!?:)")
         if looks_random(value):

@@ -68,7 +68,7 @@ def strip_html(text: str) -> str:
 
 def _once(text: str) -> str:
     if "&" in text:
-        text = ENTITY.sub(_unescaped, text)
+        text = ENTITY.sub(_unescape, text)
     if "<" not in text:
         return text
     text = _cut(COMMENT, text, text.rfind("-->") + 3, "")
@@ -83,7 +83,7 @@ def without_openers(text: str) -> str:
     return text.replace("<", "").replace("&", "")
 
 
-def _unescaped(match: re.Match[str]) -> str:
+def _unescape(match: re.Match[str]) -> str:
     written = match[0]
     return html.unescape(written) if written[1] == "#" or written[1:] in html5 else written
 

@@ -102,9 +102,9 @@ def names_anonymiser(model: str) -> Step:
 
 
 def _anonymise(names: Finder, text: str) -> str:
-    return settle(partial(_replaced, names), text, lambda text: text)
+    return settle(partial(_replace_once, names), text, lambda text: text)
 
 
-def _replaced(names: Finder, text: str) -> str:
+def _replace_once(names: Finder, text: str) -> str:
     entities = names.find(text) if text and not text.isspace() else []
     return placeholders.replace(text, entities) if entities else text

@@ -55,10 +55,10 @@ def find(text: str, kinds: Collection[str] = KINDS, region: str = "US") -> list[
 
 def anonymise(text: str, kinds: Collection[str] = KINDS, region: str = "US") -> str:
     """The text with personal data replaced by `[EMAIL_1]`, `[PHONE_1]`, ..."""
-    return settle(partial(_replaced, kinds=kinds, region=region), text, lambda text: text)
+    return settle(partial(_replace_once, kinds=kinds, region=region), text, lambda text: text)
 
 
-def _replaced(text: str, kinds: Collection[str], region: str) -> str:
+def _replace_once(text: str, kinds: Collection[str], region: str) -> str:
     items = find(text, kinds, region)
     return placeholders.replace(text, items) if items else text
 

@@ -205,7 +205,9 @@ def merge(old: Dataset, parts: Parts, config: DataConfig) -> Dataset:
     """The merged dataset; label weights are computed from all training rows."""
     weighted = config.balance == "class_weights"
     new = assemble(parts, dataclasses.replace(config, balance="none") if weighted else config)
-    splits = {name: _one_after_the_other(_named(old, name), _named(new, name)) for name in dataset.SPLITS}
+    splits = {
+        name: _one_after_the_other(_with_file_names(old, name), _with_file_names(new, name)) for name in dataset.SPLITS
+    }
     merged = dataclasses.replace(
         old,
         train=splits["train"],
@@ -218,7 +220,7 @@ def merge(old: Dataset, parts: Parts, config: DataConfig) -> Dataset:
     return dataclasses.replace(merged, class_weights=weights)
 
 
-def _named(data: Dataset, name: str) -> Split:
+def _with_file_names(data: Dataset, name: str) -> Split:
     """A split with a file name for each row."""
     split = data.split(name)
     return split if split.files else dataclasses.replace(split, files=[data.source] * len(split))

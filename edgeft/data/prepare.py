@@ -76,7 +76,7 @@ def prepare(config: DataConfig, divide: Divide = splits.divide, check: Check = s
     balance.check(config.balance, read["file"].kind.name)
     unlabelled.check(config, read["file"].kind)
     counts, removed = Counts(), Removed()
-    cleaned = _cleaned(read, config, counts, removed)
+    cleaned = _clean_fields(read, config, counts, removed)
     rows = len(cleaned["file"])
     repeats = clean.count_repeats(cleaned["file"])
     usable = clean.drop_conflicts(cleaned["file"], config, removed)
@@ -102,7 +102,7 @@ def prepare(config: DataConfig, divide: Divide = splits.divide, check: Check = s
     return parts, metrics
 
 
-def _cleaned(read: dict[str, Rows], config: DataConfig, counts: Counts, removed: Removed) -> dict[str, Rows]:
+def _clean_fields(read: dict[str, Rows], config: DataConfig, counts: Counts, removed: Removed) -> dict[str, Rows]:
     """Clean the rows of each field, releasing the uncleaned ones, so that a million rows are in memory once.
 
     Raises:

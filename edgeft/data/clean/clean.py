@@ -82,7 +82,7 @@ def clean_texts(rows: Rows, cleaning: Cleaning, counts: Counts, removed: Removed
         for name, step in steps:
             columns, _ = _pass(left, step, bar)
             if name in STEPS:
-                counts.changed[name] += int(_changed(left.columns, columns).sum())
+                counts.changed[name] += int(_rows_changed(left.columns, columns).sum())
             left = dataclasses.replace(left, columns=columns)
         columns, lost = _pass(rows, cleaner(cleaning), bar)
     removed.add(EMPTY, rows, lost)
@@ -101,7 +101,7 @@ def count_placeholders(rows: Rows) -> Counter[str]:
     return counts
 
 
-def _changed(before: Columns, after: Columns) -> npt.NDArray[np.bool_]:
+def _rows_changed(before: Columns, after: Columns) -> npt.NDArray[np.bool_]:
     """(n,) whether each row differs."""
     columns = [name for name in before if after[name] is not before[name]]
     pairs = zip(*(before[name] for name in columns), strict=True), zip(*(after[name] for name in columns), strict=True)
@@ -151,11 +151,11 @@ def preview(rows: Rows, cleaning: Cleaning, count: int) -> list[Change]:
             break
         row = rows.pick([index])
         columns, lost = row.kind.clean(row.columns, chain)
-        if lost or _changed(row.columns, columns).any():
+        if lost or _rows_changed(row.columns, columns).any():
             steps = [
                 name
                 for name, step in alone.items()
-                if _changed(row.columns, row.kind.clean(row.columns, step)[0]).any()
+                if _rows_changed(row.columns, row.kind.clean(row.columns, step)[0]).any()
             ]
             after = "(taken out: nothing is left)" if lost else row.kind.inputs(columns)[0]
             changes.append(Change(*row.at(0), steps, row.inputs[0], after))

@@ -188,11 +188,11 @@ class _Search:
         fresh = np.ones(len(keys), dtype=bool)
         fresh[1:] = buckets[1:] != buckets[:-1]
         firsts = np.flatnonzero(fresh)[np.cumsum(fresh) - 1]  # (n,) where each one's bucket begins
-        earlier_rows = np.flatnonzero(~fresh)
-        self._compare(texts[earlier_rows], texts[firsts[earlier_rows]])
+        positions = np.flatnonzero(~fresh)
+        self._compare(texts[positions], texts[firsts[positions]])
         for back in range(1, PREDECESSORS + 1):
-            earlier_rows = earlier_rows[earlier_rows - back > firsts[earlier_rows]]
-            self._compare(texts[earlier_rows], texts[earlier_rows - back])
+            positions = positions[positions - back > firsts[positions]]
+            self._compare(texts[positions], texts[positions - back])
 
     def _compare(self, texts: IndexArray, earlier: IndexArray) -> None:
         """Store the pairs that are near duplicates; each text occurs once."""

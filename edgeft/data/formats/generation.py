@@ -95,29 +95,32 @@ class Messages(Kind):
         return (checked,)
 
     def inputs(self, columns: Columns) -> list[str]:
-        return [_joined(messages) for messages in columns["messages"]]
+        return [_join_messages(messages) for messages in columns["messages"]]
 
     def texts_to_measure(self, columns: Columns) -> dict[str, list[str]]:
         return {"whole chat": self.inputs(columns)}
 
     def split_keys(self, columns: Columns) -> list[str]:
         """The messages before the last answer: all answers to one question stay together."""
-        return [_joined(messages[: _last_answer(messages)]) or _joined(messages) for messages in columns["messages"]]
+        return [
+            _join_messages(messages[: _last_answer(messages)]) or _join_messages(messages)
+            for messages in columns["messages"]
+        ]
 
     def texts_to_compare(self, columns: Columns) -> list[str]:
         """The conversation without system messages, which all chats may share."""
-        return [_joined([m for m in messages if m["role"] != "system"]) for messages in columns["messages"]]
+        return [_join_messages([m for m in messages if m["role"] != "system"]) for messages in columns["messages"]]
 
     def texts_of(self, columns: Columns, index: int) -> list[str]:
         return [message["content"] for message in columns["messages"][index]]
 
     def clean(self, columns: Columns, clean: Cleaner) -> tuple[Columns, list[int]]:
-        cleaned = [_cleaned(messages, clean) for messages in columns["messages"]]
+        cleaned = [_clean_messages(messages, clean) for messages in columns["messages"]]
         lost = [i for i, messages in enumerate(cleaned) if not all(message["content"].strip() for message in messages)]
         return {"messages": cleaned}, lost
 
 
-def _cleaned(messages: list[dict[str, str]], clean: Cleaner) -> list[dict[str, str]]:
+def _clean_messages(messages: list[dict[str, str]], clean: Cleaner) -> list[dict[str, str]]:
     contents = clean_row(clean, [message["content"] for message in messages])
     return [{"role": message["role"], "content": text} for message, text in zip(messages, contents, strict=True)]
 
@@ -137,5 +140,5 @@ def _last_answer(messages: list[dict[str, str]]) -> int:
     return max(i for i, message in enumerate(messages) if message["role"] == "assistant")
 
 
-def _joined(messages: list[dict[str, str]]) -> str:
+def _join_messages(messages: list[dict[str, str]]) -> str:
     return "\n".join(f"{message['role']}: {message['content']}" for message in messages)

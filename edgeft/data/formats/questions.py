@@ -49,7 +49,7 @@ class Squad(Kind):
         rows = zip(columns["question"], columns["context"], columns["answers"], strict=True)
         for i, (question, context, answers) in enumerate(rows):
             cleaned = clean_row(clean, [question, context, *answers["text"]])
-            moved = _moved(answers, context, cleaned[1], cleaned[2:])
+            moved = _relocate_answers(answers, context, cleaned[1], cleaned[2:])
             if moved is None or not all(text.strip() for text in cleaned):
                 lost.append(i)
             for name, cell in zip(new_columns, (cleaned[0], cleaned[1], moved or answers), strict=True):
@@ -78,7 +78,9 @@ def _answers(value: Any, context: str) -> dict[str, list[Any]]:
     return {"text": texts, "answer_start": starts}
 
 
-def _moved(answers: dict[str, list[Any]], before: str, after: str, cleaned: list[str]) -> dict[str, list[Any]] | None:
+def _relocate_answers(
+    answers: dict[str, list[Any]], before: str, after: str, cleaned: list[str]
+) -> dict[str, list[Any]] | None:
     """The answers with their starts in the cleaned context; None if one can't be located.
 
     An answer that was the second of three occurrences of its text must be the second of three after cleaning.

@@ -67,13 +67,13 @@ class Tokens(Kind):
         tokens: list[list[str]] = []
         tags: list[list[str]] = []
         for row, of_row in zip(columns["tokens"], columns["tags"], strict=True):
-            cleaned_row = _cleaned(row, of_row, clean)
+            cleaned_row = _clean_tokens(row, of_row, clean)
             tokens.append(cleaned_row[0])
             tags.append(cleaned_row[1])
         return {"tokens": tokens, "tags": tags}, [i for i, row in enumerate(tokens) if not row]
 
 
-def _cleaned(tokens: list[str], tags: list[str], clean: Cleaner) -> tuple[list[str], list[str]]:
+def _clean_tokens(tokens: list[str], tags: list[str], clean: Cleaner) -> tuple[list[str], list[str]]:
     """Tokens of the cleaned row with their tags.
 
     Tokens are cleaned one at a time where that gives the same result. Where a step replaces several tokens together (a

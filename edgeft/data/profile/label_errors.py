@@ -211,7 +211,7 @@ def _out_of_fold(texts: list[str], labels: Labels, folds: Labels, learnt: int, s
     n_labels = int(labels.max()) + 1
     vectorizer = _vectorizer(n_labels)
     features = vectorizer.fit_transform(texts[:learnt]).tocsr()
-    shared = _shared(features)
+    shared = _shared_columns(features)
     features = features[:, shared]
     probabilities = np.empty((len(texts), n_labels))
     for fold in range(int(folds.max()) + 1):
@@ -224,7 +224,7 @@ def _out_of_fold(texts: list[str], labels: Labels, folds: Labels, learnt: int, s
     return probabilities
 
 
-def _shared(features: Any) -> Labels:
+def _shared_columns(features: Any) -> Labels:
     """Columns of features that occur in two rows or more (at least one column): the others don't generalize."""
     rows = np.bincount(features.indices, minlength=features.shape[1])
     return np.flatnonzero(rows >= min(2, rows.max()))

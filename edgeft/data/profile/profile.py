@@ -60,7 +60,7 @@ def profile(config: DataConfig, counting: Counting | None = None, judged: int = 
         read = prepare.read_usable(config)
         _refuse_empty(read)
     with _timed("clean", seconds):
-        cleaned, done = _cleaned(read, config)
+        cleaned, done = _clean_rows(read, config)
     document: Document = {"schema_version": SCHEMA_VERSION} | _head(read, config) | {"cleaning": done}
     for name, look in _inspect(cleaned, config, counting or Counting(), judged, notes).items():
         with _timed(name, seconds):
@@ -92,7 +92,7 @@ def _inspect(
     }
 
 
-def _cleaned(read: dict[str, Rows], config: DataConfig) -> tuple[dict[str, Rows], Document]:
+def _clean_rows(read: dict[str, Rows], config: DataConfig) -> tuple[dict[str, Rows], Document]:
     """The cleaned rows, and what cleaning changed."""
     counts, removed, steps = Counts(), Removed(), clean.cleaning_of(config)
     cleaned_rows = {name: clean.clean_texts(part, steps, counts, removed) for name, part in read.items()}

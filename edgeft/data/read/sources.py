@@ -215,7 +215,7 @@ def _other_tasks(config: DataConfig, present: Sequence[str]) -> list[str]:
 
 
 class _Seen(Exception):
-    """The column names of a source, without its rows."""
+    """Raised with the column names of a source, so that its rows are not read."""
 
 
 def task_by_columns(config: DataConfig) -> str | None:

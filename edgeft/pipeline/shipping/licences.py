@@ -65,10 +65,10 @@ def _of_card(folder: Path) -> str:
         lines = file.read(CARD_BYTES).splitlines()
     if not lines or lines[0].rstrip() != "---":
         return ""
-    return _named(list(itertools.takewhile(lambda line: line.rstrip() != "---", lines[1:])))
+    return _licence_in(list(itertools.takewhile(lambda line: line.rstrip() != "---", lines[1:])))
 
 
-def _named(lines: list[str]) -> str:
+def _licence_in(lines: list[str]) -> str:
     """The licence in the lines of a front matter."""
     for key in KEYS:
         for number, line in enumerate(lines):
