@@ -313,10 +313,10 @@ def load_and_answer(folder: Path) -> None:
 
 def load_as_server(folder: Path) -> None:
     """As the server does before it listens."""
-    from edgeft.cli.device import _named
+    from edgeft.cli.device import _load_by_name
     from edgeft.serve.messages import card
 
-    for name, model in _named([str(folder)], 1).items():
+    for name, model in _load_by_name([str(folder)], 1).items():
         card(name, model)
 
 

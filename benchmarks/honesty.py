@@ -119,13 +119,13 @@ def main() -> None:
     counts = dict.fromkeys(others, 0)
     print("| pair | noise | equal | slowed |\n|---|---|---|---|")
     for pair in range(options.pairs):
-        shown, before, kernel = [], noise.ticks(), noise.kernel_ms()
+        shown, before, kernel = [], noise.read_ticks(), noise.measure_kernel_ms()
         for name, other in others.items():
-            found = single.stream([one, other], asked, options.seconds, options.rounds)
+            found = single.measure_streams([one, other], asked, options.seconds, options.rounds)
             ratio = ratios.ratio(found[other.name], found["one"], seed=pair)
             counts[name] += ratio.low <= 1 <= ratio.high if name == "equal" else ratio.low > 1
             shown.append(f"{ratio.median:.3f} ({ratio.low:.3f} to {ratio.high:.3f})")
-        heard = noise.judged(kernel, noise.kernel_ms(), before, noise.ticks())
+        heard = noise.assess_noise(kernel, noise.measure_kernel_ms(), before, noise.read_ticks())
         print(f"| {pair} | {len(heard.seen)} | {' | '.join(shown)} |", flush=True)
     print(f"equal: 1.0 inside {counts['equal']} of {options.pairs}; slowed: seen {counts['slowed']} of {options.pairs}")
     print(cost(one, path, asked))

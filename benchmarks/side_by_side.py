@@ -256,7 +256,7 @@ def classifiers(run: Path, dataset: Dataset, folder: Path) -> list[str]:
         for one in tried(partial(classifier, engine, model, rows, folder), name, missing)
     ]
     labels = [dataset.labels[int(label)] for label in dataset.test.labels]
-    found = harness.measured([first, second, *peers, last], dataset.test.texts, PLAN, labels)
+    found = harness.measure_side_by_side([first, second, *peers, last], dataset.test.texts, PLAN, labels)
     kept(folder, "classifiers", found)
     said = [f"{versions(peers, PACKAGES)}.", f"{bench_text.describe_machine(found['machine'])}."]
     return [*engine_table(found), *notes(found, missing), *said]
@@ -268,7 +268,7 @@ def embeddings(dataset: Dataset, folder: Path) -> list[str]:
     texts.write_text("\n".join(dataset.train.texts), encoding="utf-8")
     command("export", "--data", str(texts), "--model", ENCODER, "--out", str(mine))
     theirs = tried(partial(fastembed, Path(model_folder.find(ENCODER)), folder), FASTEMBED, missing)
-    found = harness.measured([*theirs, *ours({"edgeft, int8": mine})], dataset.test.texts, PLAN)
+    found = harness.measure_side_by_side([*theirs, *ours({"edgeft, int8": mine})], dataset.test.texts, PLAN)
     kept(folder, "embeddings", found)
     alike = [cosines(one, mine, dataset.test.texts, folder) for one in theirs]
     said = [

@@ -244,9 +244,9 @@ def write_manifest(folder: Path, manifest: Manifest, files: list[str]) -> Manife
     entries = {
         name: File(sha256=file_sha256(folder / name), bytes=(folder / name).stat().st_size) for name in sorted(files)
     }
-    whole = dataclasses.replace(manifest, files=entries)
-    write_json(folder / MANIFEST, whole)
-    return whole
+    listed = dataclasses.replace(manifest, files=entries)
+    write_json(folder / MANIFEST, listed)
+    return listed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -349,13 +349,13 @@ def _problem(manifest: Manifest) -> str | None:
     return describe_bad_list(manifest.files)
 
 
-def verify_files(folder: Path, manifest: Manifest, wanted: Collection[str] = ()) -> dict[str, bytes]:
+def verify_files(folder: Path, manifest: Manifest, contents_of: Collection[str] = ()) -> dict[str, bytes]:
     """Compare every file with the manifest, each read once.
 
     Args:
         folder: the artifact.
         manifest: what it says of itself.
-        wanted: the files whose content is needed.
+        contents_of: the files whose content is needed.
 
     Returns:
         Name to content of these files: the same bytes that were compared.
@@ -363,7 +363,7 @@ def verify_files(folder: Path, manifest: Manifest, wanted: Collection[str] = ())
     Raises:
         ArtifactError: names each file that is missing or changed.
     """
-    contents, problems = read_files(folder, manifest.files, wanted)
+    contents, problems = read_files(folder, manifest.files, contents_of)
     problems += [f"{name} is not listed in the manifest" for name in REQUIRED if name not in manifest.files]
     if problems:
         raise ArtifactError(f"{folder} is not the artifact that was written: {'; '.join(problems)}")

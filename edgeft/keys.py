@@ -64,16 +64,16 @@ class Ingredients:
 
 def versions_of(packages: Iterable[str]) -> dict[str, str]:
     """Versions of those packages that are installed; of Python without the last number, which changes no table."""
-    found = {}
+    versions = {}
     for package in packages:
         if package == PYTHON:
-            found[package] = ".".join(platform.python_version_tuple()[:2])
+            versions[package] = ".".join(platform.python_version_tuple()[:2])
             continue
         try:
-            found[package] = importlib.metadata.version(package)
+            versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def versions() -> dict[str, str]:
@@ -96,7 +96,7 @@ def digest_of_kernels(runtime: Path) -> str:
     return total.hexdigest()
 
 
-def differences(before: Any, now: Ingredients, paths: Mapping[str, Path]) -> str:
+def describe_differences(before: Any, now: Ingredients, paths: Mapping[str, Path]) -> str:
     """Why a result doesn't count any more, in words.
 
     Args:
@@ -104,22 +104,27 @@ def differences(before: Any, now: Ingredients, paths: Mapping[str, Path]) -> str
         now: what decides today.
         paths: the inputs' files and folders.
     """
-    found = [*_options(before, now), *_inputs(before, now, paths), *_facts(before, now), *_surroundings(before, now)]
-    more = [f"{len(found) - SHOWN} more"] if len(found) > SHOWN else []
-    return ", ".join([*found[:SHOWN], *more]) or "edgeft or its libraries changed since"
+    changes = [
+        *_changed_options(before, now),
+        *_changed_inputs(before, now, paths),
+        *_changed_facts(before, now),
+        *_changed_environment(before, now),
+    ]
+    more = [f"{len(changes) - SHOWN} more"] if len(changes) > SHOWN else []
+    return ", ".join([*changes[:SHOWN], *more]) or "edgeft or its libraries changed since"
 
 
-def _options(before: Any, now: Ingredients) -> Iterator[str]:
+def _changed_options(before: Any, now: Ingredients) -> Iterator[str]:
     for name, value in now.options.items():
         if name in before.config and before.config[name] != value:
-            yield f"{now.stage}.{name} {_plain(before.config[name])} -> {_plain(value)}"
+            yield f"{now.stage}.{name} {_as_json(before.config[name])} -> {_as_json(value)}"
 
 
-def _plain(value: Any) -> str:
+def _as_json(value: Any) -> str:
     return msgspec.json.encode(value).decode()
 
 
-def _inputs(before: Any, now: Ingredients, paths: Mapping[str, Path]) -> Iterator[str]:
+def _changed_inputs(before: Any, now: Ingredients, paths: Mapping[str, Path]) -> Iterator[str]:
     for label, digest in now.inputs.items():
         what = paths[label].name if paths[label].is_file() else f"its input {label}"
         if label not in before.inputs:
@@ -129,18 +134,18 @@ def _inputs(before: Any, now: Ingredients, paths: Mapping[str, Path]) -> Iterato
     yield from (f"its input {label} is gone" for label in before.inputs if label not in now.inputs)
 
 
-def _facts(before: Any, now: Ingredients) -> Iterator[str]:
+def _changed_facts(before: Any, now: Ingredients) -> Iterator[str]:
     changed = [name for name, fact in now.facts.items() if before.facts and before.facts.get(name) != fact]
     if changed:
         yield f"{', '.join(changed)} {'is' if len(changed) == 1 else 'are'} new"
 
 
-def _surroundings(before: Any, now: Ingredients) -> Iterator[str]:
+def _changed_environment(before: Any, now: Ingredients) -> Iterator[str]:
     """What differs beside the user's own options and files."""
     if before.machine != now.machine and before.machine:
-        yield f"another machine ({', '.join(_changed(before.machine, now.machine))})"
+        yield f"another machine ({', '.join(_changed_values(before.machine, now.machine))})"
     if before.libraries:
-        yield from _changed(before.libraries, now.libraries)
+        yield from _changed_values(before.libraries, now.libraries)
     if before.kernels and before.kernels != now.kernels:
         yield "edgeft's kernels changed"
     if before.code and before.code != now.code:
@@ -148,10 +153,10 @@ def _surroundings(before: Any, now: Ingredients) -> Iterator[str]:
         yield f"edgeft {old} -> {new}" if old != new else "edgeft's code changed"
 
 
-def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def _changed_values(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
-    return [f"{name} {_word(before.get(name))} -> {_word(now.get(name))}" for name in names]
+    return [f"{name} {_as_text(before.get(name))} -> {_as_text(now.get(name))}" for name in names]
 
 
-def _word(value: Any) -> str:
+def _as_text(value: Any) -> str:
     return "none" if value is None else " ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -50,13 +50,15 @@ def is_plain_name(name: str) -> bool:
     return bool(NAME.fullmatch(name)) and not name.endswith(".") and not DEVICES.fullmatch(name)
 
 
-def read_files(folder: Path, files: dict[str, File], wanted: Collection[str]) -> tuple[dict[str, bytes], list[str]]:
+def read_files(
+    folder: Path, files: dict[str, File], contents_of: Collection[str]
+) -> tuple[dict[str, bytes], list[str]]:
     """Read every file once, and compare it with the list.
 
     Args:
         folder: that holds the files.
         files: name to size and digest.
-        wanted: the names whose content is returned; of the others no more than a piece is held at once.
+        contents_of: the names whose content is returned; of the others no more than a piece is held at once.
 
     Returns:
         Name to the bytes whose digest was compared, of the wanted files; and what is wrong with each file that isn't
@@ -66,7 +68,7 @@ def read_files(folder: Path, files: dict[str, File], wanted: Collection[str]) ->
     problems = []
     for name, file in files.items():
         try:
-            if name in wanted:
+            if name in contents_of:
                 contents[name] = read_listed(folder / name, file)
             else:
                 _compare(folder / name, file)

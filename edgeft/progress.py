@@ -162,8 +162,8 @@ class Bar:
         self._last_line = time.monotonic()
         of = f"/{self.total}" if self.total is not None else ""
         ended = self.total is not None and self.done >= self.total
-        whole = "" if ended else self._of_whole()
-        say(f"{self.title}: {self.done}{of} {self.note}".rstrip() + (f" ({whole})" if whole else ""))
+        run_text = "" if ended else self._of_whole()
+        say(f"{self.title}: {self.done}{of} {self.note}".rstrip() + (f" ({run_text})" if run_text else ""))
 
 
 def track(items: Iterable[T], title: str, total: int | None = None) -> Iterator[T]:

@@ -126,10 +126,10 @@ def read_trusted(trusted: Iterable[Trusted] | Trusted) -> list[PublicKey]:
         MissingExtraError: cryptography is not installed.
         UserError: there is none, or one is not a public Ed25519 key.
     """
-    given = [trusted] if isinstance(trusted, str | bytes | os.PathLike) else list(trusted)
-    if not given:
+    keys = [trusted] if isinstance(trusted, str | bytes | os.PathLike) else list(trusted)
+    if not keys:
         raise UserError("no key is trusted, so no artifact could be loaded; give a public key, or leave `trusted` out")
-    return [_read_public_key(key) for key in given]
+    return [_read_public_key(key) for key in keys]
 
 
 def _read_public_key(key: Trusted) -> PublicKey:

@@ -246,7 +246,7 @@ class Stage:
                 tidy(out_dir)
             return done
         if done:
-            say(f"{self.name}: {changed or keys.differences(done, decides, inputs)}; computed again")
+            say(f"{self.name}: {changed or keys.describe_differences(done, decides, inputs)}; computed again")
         memory, start = PeakMemory(), time.perf_counter()
         metrics = self._filled(config, inputs, out_dir, decides.key)
         result = StageResult(

@@ -325,11 +325,11 @@ def test_the_signature_goes_with_the_artifact_to_another_machine(
     packed: list[str] = []
 
     def measured(there: Any, words: Any, files: dict[str, Path]) -> dict[str, Any]:
-        with tarfile.open(fileobj=io.BytesIO(remote.packed(files))) as archive:
+        with tarfile.open(fileobj=io.BytesIO(remote.pack_files(files))) as archive:
             packed.extend(archive.getnames())
         raise UserError("that is all")
 
-    monkeypatch.setattr(remote, "measured", measured)
+    monkeypatch.setattr(remote, "measure_remotely", measured)
     assert "that is all" in run("bench", signed.folder, "--target", "ssh://there", "--json")[2]
     assert {f"0/artifact/{name}" for name in (MANIFEST, SIGNATURE, artifact.MODEL)} <= set(packed)
 

@@ -66,7 +66,7 @@ class Race:
         """The 95% interval of each quantile of a form: a bootstrap of turns, so that a slow moment counts as one."""
         turns = self.turns[name]
         drawn = [
-            np.percentile(np.concatenate([turns[place] for place in picked]), list(QUANTILES.values()))
+            np.percentile(np.concatenate([turns[turn] for turn in picked]), list(QUANTILES.values()))
             for picked in self._resamples()
         ]
         ends = np.percentile(drawn, (2.5, 97.5), axis=0)  # (2, quantiles)
@@ -80,8 +80,8 @@ class Race:
         """
         first, second = self.turns[a], self.turns[b]
         drawn = [
-            np.median(np.concatenate([first[place] for place in picked]))
-            / np.median(np.concatenate([second[place] for place in picked]))
+            np.median(np.concatenate([first[turn] for turn in picked]))
+            / np.median(np.concatenate([second[turn] for turn in picked]))
             for picked in self._resamples()
         ]
         low, high = np.percentile(drawn, (2.5, 97.5))
@@ -95,15 +95,16 @@ class Race:
     @property
     def margin(self) -> float:
         """By which factor noise could have changed a ratio of this race."""
-        return max((one.margin for one in self.noise), default=1.0)
+        return max((noise.margin for noise in self.noise), default=1.0)
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON: `forms` (queries and quantiles of each) and `noise`."""
         figures = {name: self.latency(name) for name in self.turns}
         forms = {
-            name: {"queries": one.queries, "p50_ms": one.p50_ms, "p90_ms": one.p90_ms} for name, one in figures.items()
+            name: {"queries": item.queries, "p50_ms": item.p50_ms, "p90_ms": item.p90_ms}
+            for name, item in figures.items()
         }
-        worst = max(self.noise, key=lambda one: one.margin, default=None)
+        worst = max(self.noise, key=lambda item: item.margin, default=None)
         rounds = noise.describe_rounds(self.noise, self.repeated)
         return {
             "forms": forms,
@@ -131,24 +132,24 @@ def race_forms(forms: Mapping[str, Form], rows: int, queries: int, warmup: int) 
         raise UserError(f"nothing to time: {len(forms)} models, {rows} texts, {queries} queries")
     length = max(1, min(IN_A_ROW, queries // LEAST_TURNS))
     starts = list(range(0, queries, length))
-    each = math.ceil(len(starts) / ROUNDS)
-    rounds = [starts[first : first + each] for first in range(0, len(starts), each)]
+    turns_per_round = math.ceil(len(starts) / ROUNDS)
+    rounds = [starts[first : first + turns_per_round] for first in range(0, len(starts), turns_per_round)]
     for form in forms.values():
         for row in range(warmup):
             form.answer(row % rows)
     with QuietBar("race", len(rounds)) as bar, OwnGarbage():
 
         def measure(number: int) -> tuple[dict[str, Turns], Noise]:
-            listening = noise.Listening()
+            monitor = noise.NoiseMonitor()
             turns: dict[str, Turns] = {name: [] for name in forms}
             for start in rounds[number]:
                 for name in turn_order(list(forms), start // length):
                     turns[name].append(_take_turn(forms[name], rows, start, min(length, queries - start)))
-            return turns, listening.heard()
+            return turns, monitor.read_noise()
 
         counted, repeated = noise.measure_rounds(len(rounds), measure, bar.advance)
-    whole = {name: [turn for turns, _ in counted for turn in turns[name]] for name in forms}
-    return Race(turns=whole, noise=[heard for _, heard in counted], repeated=repeated)
+    all_turns = {name: [turn for turns, _ in counted for turn in turns[name]] for name in forms}
+    return Race(turns=all_turns, noise=[heard for _, heard in counted], repeated=repeated)
 
 
 def _take_turn(form: Form, rows: int, start: int, length: int) -> Times:

@@ -49,11 +49,11 @@ def cores() -> dict[str, Any]:
 
 
 def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
+    versions = {"python": platform.python_version()}
     for package, names in {"numpy": ("numpy",), "onnxruntime": ("onnxruntime", "onnxruntime-gpu")}.items():
         for name in names:
             try:
-                found.setdefault(package, importlib.metadata.version(name))
+                versions.setdefault(package, importlib.metadata.version(name))
             except importlib.metadata.PackageNotFoundError:
                 continue
-    return found
+    return versions

@@ -165,8 +165,8 @@ def cold_start(path: Path, text: Any, threads: int, runs: int = COLD_RUNS) -> di
         `import_ms`, `load_ms`, `first_answer_ms`, `process_ms` (from start to exit, interpreter included),
         `peak_rss_bytes`, `runs`.
     """
-    found = [_one_cold_start(path, text, threads) for _ in track(range(runs), "cold start")]
-    return {**{name: statistics.median(run[name] for run in found) for name in found[0]}, "runs": runs}
+    starts = [_one_cold_start(path, text, threads) for _ in track(range(runs), "cold start")]
+    return {**{name: statistics.median(run[name] for run in starts) for name in starts[0]}, "runs": runs}
 
 
 def _one_cold_start(path: Path, text: Any, threads: int) -> dict[str, float]:

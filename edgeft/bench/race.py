@@ -142,13 +142,13 @@ def race(
     samples: dict[str, list[float]] = {name: [] for name in contenders}
     with QuietBar("latency", warmup + queries) as bar, OwnGarbage():
         for first in range(-warmup, queries, in_a_row):
-            places = range(first, min(first + in_a_row, queries))
+            indices = range(first, min(first + in_a_row, queries))
             for name in turn_order(list(contenders), first // in_a_row):
                 if in_a_row > 1:
                     contenders[name](texts[(first - 1) % len(texts)])
-                found = [time_ms(contenders[name], texts[place % len(texts)]) for place in places]
-                samples[name] += [elapsed for place, elapsed in zip(places, found, strict=True) if place >= 0]
-            bar.advance(len(places))
+                times_ms = [time_ms(contenders[name], texts[index % len(texts)]) for index in indices]
+                samples[name] += [elapsed for index, elapsed in zip(indices, times_ms, strict=True) if index >= 0]
+            bar.advance(len(indices))
     return {name: summary(times) for name, times in samples.items()}
 
 

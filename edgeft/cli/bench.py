@@ -55,10 +55,10 @@ class Elsewhere:
 
 
 @dataclass(frozen=True)
-class Asked:
+class Request:
     """What is measured, and on what."""
 
-    places: list[str]
+    subjects: list[str]
     file: Path | None
     columns: InputColumns
     label_column: str | None
@@ -101,56 +101,56 @@ def bench(
 
     if (against is None) != (fail_if is None):
         raise UserError("bench: --against and --fail-if go together")
-    place, plan = elsewhere or Elsewhere(), protocol or Protocol()
-    asked = Asked(subjects, file, columns or InputColumns(), label_column, plan)
-    _check(asked, place)
+    machine, plan = elsewhere or Elsewhere(), protocol or Protocol()
+    request = Request(subjects, file, columns or InputColumns(), label_column, plan)
+    _check(request, machine)
     if latency_table is not None:
-        unread = _unread(file, label_column, fail_if, html, json, plan.scenario)
+        unread = _unread_options(file, label_column, fail_if, html, json, plan.scenario)
         if others := [name for name, value in unread.items() if value]:
             raise UserError(f"bench: --latency-table writes nothing but the table; leave out {', '.join(others)}")
-        _write_table(latency_table, subjects, data, plan, place)
+        _write_table(latency_table, subjects, data, plan, machine)
         return
     if data is not None:
         raise UserError("bench: --data is for --latency-table; texts to ask are --file's")
     rules = gate.parse(fail_if) if fail_if is not None else []
-    before = gate.base(against, rules) if against else {}
+    before = gate.read_base(against, rules) if against else {}
     gate.check(rules, before, label_column is not None, plan.scenario)
     if html:
         page.check(html, "bench: --html")
-    found = _found(asked, place, partial(gate.comparable, rules, before) if rules else None)
-    report = bench_report.report(found)
+    document = _measure(request, machine, partial(gate.check_comparable, rules, before) if rules else None)
+    report = bench_report.report(document)
     terminal.show(report, stdout())
     if json:
-        for line in bench_text.describe_disturbances(found):
+        for line in bench_text.describe_disturbances(document):
             say(f"bench: {line}")
-        print_json(found)
+        print_json(document)
     if html:
         page.write(html, report)
     if rules:
-        _judge(rules, before, found)
+        _judge(rules, before, document)
 
 
-def _check(asked: Asked, place: Elsewhere) -> None:
+def _check(request: Request, elsewhere: Elsewhere) -> None:
     """Raises where something can't be meant, or would not be read."""
-    if said := [said for holds, said in _mistakes(asked, place) if holds]:
+    if said := [said for holds, said in _option_conflicts(request, elsewhere) if holds]:
         raise UserError(f"bench: {'; '.join(said)}")
     for name in ("tokens", "max_length"):
-        if (value := getattr(asked.plan, name)) is not None and value <= 0:
+        if (value := getattr(request.plan, name)) is not None and value <= 0:
             raise UserError(f"bench: --{name.replace('_', '-')} {value}: give more than 0")
 
 
-def _mistakes(asked: Asked, place: Elsewhere) -> list[tuple[object, str]]:
+def _option_conflicts(request: Request, elsewhere: Elsewhere) -> list[tuple[object, str]]:
     """What holds if options don't go together, and what is said then."""
-    plan, usual = asked.plan, Protocol()
+    plan, usual = request.plan, Protocol()
     usual_columns = InputColumns()
     return [
         (
-            place.target is None and place != Elsewhere(),
+            elsewhere.target is None and elsewhere != Elsewhere(),
             "--target-python and --ssh-option are of the machine that --target names",
         ),
         (plan.full and plan.seconds != usual.seconds, "--full is 60 s; leave out --seconds"),
         (
-            plan.stream_alone and (asked.label_column or plan.scenario),
+            plan.stream_alone and (request.label_column or plan.scenario),
             "--stream-alone measures nothing else; leave out --label-column and --scenario",
         ),
         (
@@ -158,46 +158,46 @@ def _mistakes(asked: Asked, place: Elsewhere) -> list[tuple[object, str]]:
             "--bound-ms and --streams are of --scenario server",
         ),
         (
-            not any(one.endswith(".onnx") for one in asked.places)
+            not any(subject.endswith(".onnx") for subject in request.subjects)
             and (plan.tokenizer, plan.max_length) != (usual.tokenizer, usual.max_length),
             "--tokenizer and --max-length are of .onnx files, and none is named",
         ),
         (
-            not asked.label_column and plan.drop_points != usual.drop_points,
+            not request.label_column and plan.drop_points != usual.drop_points,
             "--drop-points is of accuracy, which is measured with --label-column",
         ),
         (
-            asked.file is None and asked.columns != usual_columns,
+            request.file is None and request.columns != usual_columns,
             "--text-column, --question-column and --context-column are of --file",
         ),
         (
-            asked.label_column
-            and (asked.columns.question_column, asked.columns.context_column)
+            request.label_column
+            and (request.columns.question_column, request.columns.context_column)
             != (usual_columns.question_column, usual_columns.context_column),
             "--label-column is of texts; leave out --question-column and --context-column",
         ),
     ]
 
 
-def _unread(*values: object) -> dict[str, object]:
+def _unread_options(*values: object) -> dict[str, object]:
     """Options that a latency table doesn't read."""
     return dict(zip(("--file", "--label-column", "--fail-if", "--html", "--json", "--scenario"), values, strict=True))
 
 
-def _found(asked: Asked, place: Elsewhere, check: Check | None = None) -> dict[str, Any]:
-    return _here(asked, check) if place.target is None else _there(asked, place)
+def _measure(request: Request, elsewhere: Elsewhere, check: Check | None = None) -> dict[str, Any]:
+    return _measure_here(request, check) if elsewhere.target is None else _measure_on_target(request, elsewhere)
 
 
-def _here(asked: Asked, check: Check | None) -> dict[str, Any]:
+def _measure_here(request: Request, check: Check | None) -> dict[str, Any]:
     """The document, after `check` has seen what it says before anything is measured."""
     from edgeft.bench.harness import run
     from edgeft.bench.harness.subjects.subject import subjects
 
-    plan = asked.plan
-    found = subjects(asked.places, plan.threads, plan.tokenizer, plan.max_length)
-    texts, labels = _texts(asked)
+    plan = request.plan
+    found = subjects(request.subjects, plan.threads, plan.tokenizer, plan.max_length)
+    texts, labels = _texts(request)
     if plan.tokens is not None:
-        texts, labels = _of_length(found[0], texts, labels, plan.tokens)
+        texts, labels = _make_texts(found[0], texts, labels, plan.tokens)
     longer: dict[str, Any] = {"seconds": 60.0, "server_seconds": 10.0} if plan.full else {"seconds": plan.seconds}
     how = run.Plan(
         rounds=plan.rounds,
@@ -210,28 +210,28 @@ def _here(asked: Asked, check: Check | None) -> dict[str, Any]:
         **longer,
     )
     if check:
-        check(run.beginning(found, texts, how))
-    return run.measured(found, texts, how, labels)
+        check(run.describe_conditions(found, texts, how))
+    return run.measure_side_by_side(found, texts, how, labels)
 
 
-def _texts(asked: Asked) -> tuple[list[Any], list[str] | None]:
+def _texts(request: Request) -> tuple[list[Any], list[str] | None]:
     """What is asked, and the true label of each."""
     from edgeft.bench.measure import texts_of
-    from edgeft.runtime.texts import labelled
+    from edgeft.runtime.texts import read_labelled
 
-    first, file = Path(asked.places[0]), asked.file
+    first, file = Path(request.subjects[0]), request.file
     if file is None:
-        if asked.label_column:
+        if request.label_column:
             raise UserError("bench: --label-column needs --file")
         return texts_of(first), None
-    if asked.label_column:
-        rows = list(labelled(file, asked.columns.text_column, asked.label_column, asked.columns.form()))
+    if request.label_column:
+        rows = list(read_labelled(file, request.columns.text_column, request.label_column, request.columns.form()))
         return [text for text, _ in rows], [label for _, label in rows]
     pairs = (first / MANIFEST).is_file() and asks_pairs(first)
-    return list(read_inputs(file, pairs, asked.columns)), None
+    return list(read_inputs(file, pairs, request.columns)), None
 
 
-def _of_length(first: Any, texts: list[Any], labels: list[str] | None, tokens: int) -> tuple[list[Any], None]:
+def _make_texts(first: Any, texts: list[Any], labels: list[str] | None, tokens: int) -> tuple[list[Any], None]:
     """Texts of one length instead, by the first subject's tokenizer."""
     from edgeft.bench.harness import lengths
 
@@ -239,50 +239,50 @@ def _of_length(first: Any, texts: list[Any], labels: list[str] | None, tokens: i
         raise UserError("bench: --tokens makes texts that have no labels; leave out --label-column")
     if any(not isinstance(text, str) for text in texts):
         raise UserError("bench: --tokens is for texts, not for questions")
-    return lengths.of_length(texts, tokens, lengths.counter(first)), None
+    return lengths.make_texts(texts, tokens, lengths.token_counter(first)), None
 
 
-def _judge(rules: list[Any], before: Any, found: dict[str, Any]) -> None:
+def _judge(rules: list[Any], before: Any, document: dict[str, Any]) -> None:
     """Raises where a rule is broken, or the machine was too noisy to say so."""
     from edgeft.bench.harness import gate
 
-    seen = found["noise"]["seen"]
-    judged = [rule for rule in rules if not (seen and gate.disturbed(rule))]
-    if failed := gate.broken(judged, before, found):
+    seen = document["noise"]["seen"]
+    judged = [rule for rule in rules if not (seen and gate.depends_on_noise(rule))]
+    if failed := gate.find_broken(judged, before, document):
         raise GateError(f"bench: {'; '.join(failed)}")
     if len(judged) < len(rules):
         raise GateError(f"bench: too noisy to judge: {'; '.join(seen)}")
     say("bench: no rule is broken")
 
 
-def _there(asked: Asked, place: Elsewhere) -> dict[str, Any]:
+def _measure_on_target(request: Request, elsewhere: Elsewhere) -> dict[str, Any]:
     """The same on another machine: the same command line there, beside copies of what it names."""
     from edgeft.bench.harness.subjects import remote
 
-    there = remote.target(place.target or "", place.target_python, place.ssh_option)
+    machine = remote.parse_target(elsewhere.target or "", elsewhere.target_python, elsewhere.ssh_option)
     copied: dict[str, Path] = {}
     words = ["bench"]
-    for number, one in enumerate(asked.places):
-        words.append(f"{number}/{Path(one).resolve().name}")
-        copied |= {f"{number}/{name}": path for name, path in files_to_copy(one).items()}
-    if asked.plan.tokenizer:
+    for number, subject in enumerate(request.subjects):
+        words.append(f"{number}/{Path(subject).resolve().name}")
+        copied |= {f"{number}/{name}": path for name, path in files_to_copy(subject).items()}
+    if request.plan.tokenizer:
         raise UserError("bench --target: put tokenizer.json beside the .onnx file; --tokenizer isn't copied")
-    words += ["--json", *_words(asked.plan)]
-    if asked.file:
-        copied[asked.file.name] = asked.file
-        words += ["--file", asked.file.name]
-        for name, value in asked.columns.to_say():
+    words += ["--json", *_protocol_flags(request.plan)]
+    if request.file:
+        copied[request.file.name] = request.file
+        words += ["--file", request.file.name]
+        for name, value in request.columns.to_say():
             words += [f"--{name.replace('_', '-')}", value]
-    if asked.label_column:
-        words += ["--label-column", asked.label_column]
-    return {**remote.measured(there, words, copied), "target": place.target}
+    if request.label_column:
+        words += ["--label-column", request.label_column]
+    return {**remote.measure_remotely(machine, words, copied), "target": elsewhere.target}
 
 
-def files_to_copy(place: str) -> dict[str, Path]:
+def files_to_copy(subject: str) -> dict[str, Path]:
     """What is copied of a subject, name there to path here.
 
     Args:
-        place: an artifact, of which the manifest, the files that it lists and its signature are copied; another
+        subject: an artifact, of which the manifest, the files that it lists and its signature are copied; another
             folder; or an ONNX file, with what belongs to it beside it.
 
     Raises:
@@ -292,9 +292,9 @@ def files_to_copy(place: str) -> dict[str, Path]:
     from edgeft import artifact
     from edgeft.signing import signature_files
 
-    path = Path(place)
+    path = Path(subject)
     if not path.exists():
-        raise UserError(f"bench --target: {place}: only files and folders can be copied there, and this is none")
+        raise UserError(f"bench --target: {subject}: only files and folders can be copied there, and this is none")
     name = path.resolve().name
     if path.is_dir() and os.path.lexists(path / artifact.MANIFEST):
         manifest = artifact.read_manifest(path)
@@ -302,10 +302,12 @@ def files_to_copy(place: str) -> dict[str, Path]:
         names = [artifact.MANIFEST, *manifest.files, *signature_files(path)]
         return {f"{name}/{file}": path / file for file in names}
     beside = [path.parent / "tokenizer.json", path.parent / "config.json", *path.parent.glob(f"{path.name}?data")]
-    return {name: path} | {one.name: one for one in beside if path.suffix == ".onnx" and one.is_file()}
+    return {name: path} | {
+        neighbour.name: neighbour for neighbour in beside if path.suffix == ".onnx" and neighbour.is_file()
+    }
 
 
-def _words(plan: Protocol) -> list[str]:
+def _protocol_flags(plan: Protocol) -> list[str]:
     """The options of a protocol that aren't the default, as words of a command line."""
     words, usual = [], Protocol()
     for name in ("seconds", "rounds", "bound_ms", "streams", "drop_points", "threads", "tokens", "max_length"):
@@ -317,7 +319,7 @@ def _words(plan: Protocol) -> list[str]:
     return words
 
 
-def _write_table(out: Path, subjects: list[str], data: Path | None, plan: Protocol, place: Elsewhere) -> None:
+def _write_table(out: Path, subjects: list[str], data: Path | None, plan: Protocol, elsewhere: Elsewhere) -> None:
     """Measure the forms of a model as subjects of the bench, and write the table of them."""
     if len(subjects) != 1 or data is None:
         raise UserError("bench: --latency-table is of one folder of transformers, with --data FOLDER")
@@ -339,22 +341,22 @@ def _write_table(out: Path, subjects: list[str], data: Path | None, plan: Protoc
         with tempfile.TemporaryDirectory(prefix="edgeft-texts-") as scratch:
             file = Path(scratch) / "texts.jsonl"
             file.write_bytes(b"".join(msgspec.json.encode({"text": text}) + b"\n" for text in texts))
-            places = [str(candidates.folder / name) for candidates, name in graphs.values()]
+            paths = [str(candidates.folder / name) for candidates, name in graphs.values()]
             cut = next(candidates.manifest.inputs.max_length for candidates, _ in graphs.values())
-            asked = replace(plan, stream_alone=True, max_length=cut)
-            found = _found(Asked(places, file, InputColumns(), None, asked), place)
-        if seen := found["noise"]["seen"]:
+            protocol = replace(plan, stream_alone=True, max_length=cut)
+            document = _measure(Request(paths, file, InputColumns(), None, protocol), elsewhere)
+        if seen := document["noise"]["seen"]:
             say(f"bench: the machine was noisy: {'; '.join(seen)}")
-        medians = [one["single_stream"]["p50_ms"] for one in found["subjects"]]
-        return dict(zip(graphs, medians, strict=True)), found["machine"]
+        medians = [result["single_stream"]["p50_ms"] for result in document["subjects"]]
+        return dict(zip(graphs, medians, strict=True)), document["machine"]
 
     model = model_folder.find(subjects[0])
     if not isinstance(model, Path):
         raise UserError(f"bench: --latency-table: {subjects[0]} is no model folder")
-    found = latency.measure_table(model, dataset, plan.threads, ask)
-    write_json(out, found)
+    table = latency.measure_table(model, dataset, plan.threads, ask)
+    write_json(out, table)
     print(
-        f"{out}: a layer with everything takes {_whole_layer(found):.3f} ms, what isn't in a layer {found.base_ms:.3f}"
+        f"{out}: a layer with everything takes {_whole_layer(table):.3f} ms, what isn't in a layer {table.base_ms:.3f}"
     )
 
 

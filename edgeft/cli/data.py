@@ -12,7 +12,7 @@ from cyclopts import Parameter
 from edgeft import recipe
 from edgeft.cli.app import Flat, Json, app, print_json, print_words, stdout
 from edgeft.cli.lines import advise_line, data_line, pipeline_line
-from edgeft.cli.tokens import counting
+from edgeft.cli.tokens import token_counter
 from edgeft.errors import RecipeError, UserError, require
 from edgeft.progress import say
 from edgeft.recipe import DataConfig
@@ -66,7 +66,7 @@ def data(
     elif preview is not None:
         _preview(config, preview, json)
     else:
-        _profile(config, counting(model), thorough, html, json)
+        _profile(config, token_counter(model), thorough, html, json)
 
 
 def _with_files(config: DataConfig, files: list[str] | None) -> DataConfig:
@@ -132,8 +132,8 @@ def _preview(config: DataConfig, count: int, json: bool) -> None:
     read = prepare.read_usable(config)
     changes: Changes = []
     for rows in read.values():
-        found = clean.preview(rows, cleaning, count - len(changes))
-        changes += [dataclasses.asdict(change) for change in found]
+        changes_found = clean.preview(rows, cleaning, count - len(changes))
+        changes += [dataclasses.asdict(change) for change in changes_found]
     cleaning_preview.show(changes, count, stdout())
     if json:
         shown = _without_personal(changes, config.anonymise_region)
@@ -179,13 +179,13 @@ def advise(
     """
     config = _with_files(config or DataConfig(), files)
     recipe.check_stage("data", config)
-    told = {"--rows": rows, "--tokens": tokens, "--labels": labels or None}
-    given = [flag for flag, value in told.items() if value is not None]
-    if config.file is not None and given:
-        raise UserError(f"advise: {', '.join(given)} and a file; the file tells by itself")
+    numbers = {"--rows": rows, "--tokens": tokens, "--labels": labels or None}
+    flags = [flag for flag, value in numbers.items() if value is not None]
+    if config.file is not None and flags:
+        raise UserError(f"advise: {', '.join(flags)} and a file; the file tells by itself")
     if config.file is None and (rows is None or tokens is None):
         raise UserError("advise: nothing to go by; give FILE, or --rows and --tokens (and --task, --labels)")
-    if bad := [f"{flag} {told[flag]}" for flag in given if not 1 <= (told[flag] or 0) < math.inf]:
+    if bad := [f"{flag} {numbers[flag]}" for flag in flags if not 1 <= (numbers[flag] or 0) < math.inf]:
         raise UserError(f"advise: {', '.join(bad)}: give a number from 1 on")
     from edgeft.data.formats import task_of
     from edgeft.pipeline.advise.advise import Problem
@@ -194,13 +194,13 @@ def advise(
     if config.file is None:
         problem = Problem(task=task_of(config), rows=rows or 1, tokens=tokens or 1.0, labels=labels)
     else:
-        counter = counting(model)  # first, as a model that can't be had is said before rows are read
+        counter = token_counter(model)  # first, as a model that can't be had is said before rows are read
         config = _with_task(config)
-        problem, things = _measured(config, counter)
+        problem, things = _measure_problem(config, counter)
     _show_advice(problem, things, config, json)
 
 
-def _measured(config: DataConfig, counter: Counting) -> tuple[Problem, list[dict[str, Any]]]:
+def _measure_problem(config: DataConfig, counter: Counting) -> tuple[Problem, list[dict[str, Any]]]:
     """The problem of a file, and what there is to do about its rows."""
     from edgeft.data.profile.profile import profile
     from edgeft.pipeline.advise.advise import problem_of

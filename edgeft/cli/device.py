@@ -114,15 +114,15 @@ def predict(
     if context is not None and not pairs:
         raise UserError("predict: --context is for question-answering; this artifact takes texts alone")
     alone = _with_context(texts or [], context) if pairs else texts or []
-    given = itertools.chain(alone, read_inputs(file, pairs, columns) if file else [])
-    first = next(given, None)  # so that a file that can't be read is said before a model is loaded
+    inputs = itertools.chain(alone, read_inputs(file, pairs, columns) if file else [])
+    first = next(inputs, None)  # so that a file that can't be read is said before a model is loaded
     if first is None:
         raise UserError(f"predict: {file} has no text")
-    shown, asked = itertools.tee(itertools.chain([first], given))
+    shown, remaining = itertools.tee(itertools.chain([first], inputs))
     model = edgeft.load(artifact, threads=threads, trusted=trusted)
     chosen = {"top_k": top_k, "aggregation_strategy": aggregation_strategy}
     options = {name: value for name, value in chosen.items() if value is not None}
-    answers = zip(shown, model.predict_many(asked, batch_size=batch_size, **options), strict=True)
+    answers = zip(shown, model.predict_many(remaining, batch_size=batch_size, **options), strict=True)
     if out is not None:
         _write_answers(answers, out)
     else:
@@ -169,33 +169,33 @@ def _check_out(out: Path, file: Path | None, json: bool) -> None:
 def _write_answers(answers: Answers, out: Path) -> None:
     """One JSON object a line; the file is there when all are."""
     with written_whole(out) as file:
-        for text, found in track(answers, "predict"):
-            file.write(msgspec.json.encode(_object(text, found)) + b"\n")
+        for text, answer in track(answers, "predict"):
+            file.write(msgspec.json.encode(_answer_document(text, answer)) + b"\n")
 
 
 def _print_answers(answers: Answers, alone: bool, json: bool) -> None:
     """One line for each text, and with `json` all of them at the end."""
-    kept = []
-    for text, found in answers:
-        shown = "  ".join(map(_shown, _listed(found)))
-        asked = text if isinstance(text, str) else text["question"]
-        print_words(shown if alone else f"{shown}\t{' '.join(asked.split())}")
+    documents = []
+    for text, answer in answers:
+        shown = "  ".join(map(_format_answer, _as_list(answer)))
+        question = text if isinstance(text, str) else text["question"]
+        print_words(shown if alone else f"{shown}\t{' '.join(question.split())}")
         if json:
-            kept.append(_object(text, found))
+            documents.append(_answer_document(text, answer))
     if json:
-        print_json(kept)
+        print_json(documents)
 
 
-def _listed(found: Any) -> list[Any]:
-    return found if isinstance(found, list) else [found]
+def _as_list(answer: Any) -> list[Any]:
+    return answer if isinstance(answer, list) else [answer]
 
 
-def _object(given: Given, found: Any) -> dict[str, Any]:
+def _answer_document(text: Given, answer: Any) -> dict[str, Any]:
     """One input with its answers."""
-    return {**({"text": given} if isinstance(given, str) else given), "predictions": _listed(found)}
+    return {**({"text": text} if isinstance(text, str) else text), "predictions": _as_list(answer)}
 
 
-def _shown(item: Any) -> str:
+def _format_answer(item: Any) -> str:
     """A label, a number, a tag, an answer or one coordinate as people read it."""
     if isinstance(item, float):
         return f"{item:.6f}"
@@ -227,16 +227,16 @@ def verify(
     if model:
         from edgeft.runtime import replay as run_replay
 
-        found = run_replay(model)
-        document["replay"] = found
+        result = run_replay(model)
+        document["replay"] = result
         tokens = (
-            f"and {found.same_tokens}/{found.texts} token sequences" if found.texts else "(of token ids, not texts)"
+            f"and {result.same_tokens}/{result.texts} token sequences" if result.texts else "(of token ids, not texts)"
         )
         print_words(
-            f"replay: {found.same_labels}/{found.rows} answers {tokens} equal, "
-            f"largest logit difference {found.max_logit_difference:.1e} (allowed {found.tolerance:.0e})"
+            f"replay: {result.same_labels}/{result.rows} answers {tokens} equal, "
+            f"largest logit difference {result.max_logit_difference:.1e} (allowed {result.tolerance:.0e})"
         )
-        document["verified"] = found.passed
+        document["verified"] = result.passed
     if json:
         print_json(document)
     if not document["verified"]:
@@ -338,13 +338,13 @@ def single_file(artifact: Path, out: Path, *, file: File = None, text_column: st
     from edgeft.export.layouts.single_file import write
     from edgeft.runtime.texts import texts as read
 
-    made = write(artifact, out, list(read(file, text_column)) if file else [])
+    written = write(artifact, out, list(read(file, text_column)) if file else [])
     print_words(
-        f"{made.path}: {made.bytes:,} bytes; tokens of {made.texts:,} texts equal, probabilities of {made.rows} within "
-        f"{made.max_probability_difference:.1e}"
+        f"{written.path}: {written.bytes:,} bytes; tokens of {written.texts:,} texts equal, "
+        f"probabilities of {written.rows} within {written.max_probability_difference:.1e}"
     )
     if json:
-        print_json(made)
+        print_json(written)
 
 
 @app.command
@@ -383,22 +383,24 @@ def serve(
         token=token or os.environ.get("EDGEFT_TOKEN"),
         trusted_signers=tuple(key.fingerprint for key in keys or ()),
     )
-    run_server(_named(artifacts, threads, None if keys is None else [key.raw for key in keys]), settings)
+    run_server(_load_by_name(artifacts, threads, None if keys is None else [key.raw for key in keys]), settings)
 
 
-def _named(places: list[str], threads: int | None, trusted: list[bytes] | None = None) -> dict[str, edgeft.Model]:
+def _load_by_name(
+    artifacts: list[str], threads: int | None, trusted: list[bytes] | None = None
+) -> dict[str, edgeft.Model]:
     """Artifacts by the name that each is served under.
 
     Raises:
         UserError: two have the same one.
     """
-    found: dict[str, edgeft.Model] = {}
-    for place in places:
-        name, equals, path = place.partition("=")
-        own = bool(equals) and not Path(place).exists()
-        model = edgeft.load(path if own else place, threads=threads, trusted=trusted)
-        called = name if own else model.name
-        if called in found:
-            raise UserError(f"serve: two artifacts are named {called}; name them yourself, as in NAME={place}")
-        found[called] = model
-    return found
+    models: dict[str, edgeft.Model] = {}
+    for argument in artifacts:
+        name, equals, path = argument.partition("=")
+        has_name = bool(equals) and not Path(argument).exists()
+        model = edgeft.load(path if has_name else argument, threads=threads, trusted=trusted)
+        served_name = name if has_name else model.name
+        if served_name in models:
+            raise UserError(f"serve: two artifacts are named {served_name}; name them yourself, as in NAME={argument}")
+        models[served_name] = model
+    return models

@@ -61,10 +61,10 @@ def evaluate(
         chosen["slice_columns"] = list(slice_column)
     if skip_bad_rows:
         chosen["skip_bad_rows"] = True
-    found = measure.evaluate(edgeft.load(artifact, threads=threads), file, chosen)
-    report = evaluation_report.report(found)
+    result = measure.evaluate(edgeft.load(artifact, threads=threads), file, chosen)
+    report = evaluation_report.report(result)
     terminal.show(report, stdout())
     if html:
         page.write(html, report)
     if json:
-        print_json(found)
+        print_json(result)

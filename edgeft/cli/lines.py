@@ -24,7 +24,7 @@ def data_line(config: DataConfig, things: Things) -> str:
         config: what the user set.
         things: what to do, of a profile.
     """
-    words = ["edgeft", "data", *_flags(_set_by_user(config) | _wanted(config, things))]
+    words = ["edgeft", "data", *_flags(_set_by_user(config) | _useful_options(config, things))]
     return shlex.join([*words, "--out", _new_folder(config)])
 
 
@@ -41,8 +41,8 @@ def pipeline_line(config: DataConfig, advice: Things, things: Things) -> str:
         advice: options of fine-tuning.
         things: what to do about the rows.
     """
-    options = _set_by_user(config) | _wanted(config, things)
-    files, task = _listed(options.pop("file", "FILE")), options.pop("task", None)
+    options = _set_by_user(config) | _useful_options(config, things)
+    files, task = _format_list(options.pop("file", "FILE")), options.pop("task", None)
     settings = ({"task": task} if task else {}) | {f"data.{name}": value for name, value in options.items()}
     settings |= {item["option"]: item["value"] for item in advice}
     model = settings.pop("finetune.model")
@@ -60,7 +60,7 @@ def _set_by_user(config: DataConfig) -> dict[str, Any]:
     return {name: value for name, value in pairs if value != getattr(default, name)}
 
 
-def _wanted(config: DataConfig, things: Things) -> dict[str, Any]:
+def _useful_options(config: DataConfig, things: Things) -> dict[str, Any]:
     """The options of the data stage that there is reason to set, with those steps that are set already."""
     from edgeft.data.profile import recommendations
 
@@ -71,13 +71,13 @@ def _wanted(config: DataConfig, things: Things) -> dict[str, Any]:
     return chosen | ({"clean": steps} if steps else {})
 
 
-def _listed(value: Any) -> list[Any]:
+def _format_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
 def _flags(options: dict[str, Any]) -> list[str]:
     """Options as flags; files stand first and without one, unless a name looks like a flag."""
-    files = _listed(options.get("file", []))
+    files = _format_list(options.get("file", []))
     plain = not any(file.startswith("-") for file in files)
     words = list(files) if plain else [word for file in files for word in flag_words("--file", file)]
     for name, value in options.items():
@@ -90,6 +90,8 @@ def _new_folder(config: DataConfig) -> str:
     """A name that no file or folder has, and that no input begins with, as a hub id may."""
     from edgeft.data.read import sources
 
-    taken = {Path(spec).parts[:1] for field in sources.FILE_FIELDS for spec in _listed(getattr(config, field) or [])}
+    taken = {
+        Path(spec).parts[:1] for field in sources.FILE_FIELDS for spec in _format_list(getattr(config, field) or [])
+    }
     names = itertools.chain([FOLDER], (f"{FOLDER}-{number}" for number in itertools.count(2)))
     return next(name for name in names if not os.path.lexists(name) and (name,) not in taken)

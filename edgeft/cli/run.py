@@ -46,7 +46,7 @@ def pipeline(
             package, bench or artifact; of those, the ones that the recipe asks for.
         dry_run: print the stages and their state, and do nothing.
     """
-    given = {
+    options = {
         "data.file": data[0] if data and len(data) == 1 else data,
         "data.text_column": text_column,
         "data.label_column": label_column,
@@ -54,7 +54,7 @@ def pipeline(
         "finetune.model": model,
         "budget": budget,
     }
-    settings = {path: value for path, value in given.items() if value is not None}
+    settings = {path: value for path, value in options.items() if value is not None}
     reads_model = not dry_run and until not in ("data", "baseline")
     chosen = _chosen(name, {**settings, **recipe.parse_settings(set or [])}, reads_model)
     folder = run_dir or Path("runs") / chosen.name

@@ -160,10 +160,10 @@ def export(
     need_training()
     from edgeft.models import model_folder
 
-    place = model_folder.find(str(model))
-    if not isinstance(place, Path):
+    folder = model_folder.find(str(model))
+    if not isinstance(folder, Path):
         raise ModelError(f"export: {model} is no model folder; download it, or fine-tune it first")
-    _stage("export", config or ExportConfig(), {"data": data, "model": place}, out, json)
+    _stage("export", config or ExportConfig(), {"data": data, "model": folder}, out, json)
 
 
 @app.command

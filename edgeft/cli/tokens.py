@@ -24,7 +24,7 @@ LARGEST_LIMIT = 1 << 20  # tokens; what is more stands for "no limit"
 OFFSET_POSITIONS = ("roberta", "xlm-roberta", "camembert", "mpnet")
 
 
-def counting(model: str | None) -> Counting:
+def token_counter(model: str | None) -> Counting:
     """What counts the tokens of a text, special ones included.
 
     Args:
@@ -71,27 +71,29 @@ def _fast(path: Path) -> Any:
     tokenizer.no_padding()
 
     def count(texts: Sequence[str]) -> list[int]:
-        return [len(found.ids) for found in tokenizer.encode_batch_fast(list(texts))]
+        return [len(encoding.ids) for encoding in tokenizer.encode_batch_fast(list(texts))]
 
     return count
 
 
 def _limit(folder: Path) -> int | None:
     """Tokens that the model takes, of what config.json and tokenizer_config.json say."""
-    config, own = (_read(folder / name) for name in ("config.json", "tokenizer_config.json"))
+    config, tokenizer_config = (_read(folder / name) for name in ("config.json", "tokenizer_config.json"))
     positions = config.get("max_position_embeddings")
     if isinstance(positions, int) and config.get("model_type") in OFFSET_POSITIONS:
         positions -= (config.get("pad_token_id") or 0) + 1
-    limits = [n for n in (positions, own.get("model_max_length")) if isinstance(n, int) and 0 < n < LARGEST_LIMIT]
+    limits = [
+        n for n in (positions, tokenizer_config.get("model_max_length")) if isinstance(n, int) and 0 < n < LARGEST_LIMIT
+    ]
     return min(limits, default=None)
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return document if isinstance(document, dict) else {}
 
 
 def _loaded(model: str) -> Any:

@@ -39,8 +39,8 @@ def update(
             calibrate, package, bench, update_artifact or artifact; of those, the ones that the recipe asks for.
         dry_run: print the stages and their state, and do nothing.
     """
-    given = {"update.max_old_drop_points": budget_drop, "budget": budget}
-    settings = {path: value for path, value in given.items() if value is not None}
+    options = {"update.max_old_drop_points": budget_drop, "budget": budget}
+    settings = {path: value for path, value in options.items() if value is not None}
     need_training()
     from edgeft.pipeline import run as room
     from edgeft.pipeline.update import update_recipe as making

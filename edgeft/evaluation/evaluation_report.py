@@ -7,7 +7,7 @@ from typing import Any
 
 from edgeft.report import facts
 from edgeft.report.blocks import Column, Headline, Paragraph, Report, Row, Section, Table, number_table
-from edgeft.report.slice_sections import groups, lowest
+from edgeft.report.slice_sections import group_slices, lowest_slices
 from edgeft.terminal.printing import visible
 
 CONFUSIONS = 20
@@ -102,14 +102,14 @@ def _calibration_lines(document: Document) -> list[str]:
 def _slices(document: Document) -> Section:
     """Every slice, a table for each way to slice."""
     slices = document["slices"]
-    titles = {**groups(slices), f"by length in {slices['unit']}": slices["by_length"]}
+    titles = {**group_slices(slices), f"by length in {slices['unit']}": slices["by_length"]}
     tables = [_slice_table(document, visible(title), list(parts.items())) for title, parts in titles.items()]
     lead = f"The {facts.name(slices['metric'])} on parts of the rows. Pale slices have too few rows to tell much."
     return Section("Slices", tuple(tables), lead, shown="page")
 
 
 def _weakest(document: Document) -> Section:
-    parts = list(lowest(document, WEAKEST))
+    parts = list(lowest_slices(document, WEAKEST))
     tables = (_slice_table(document, "slice", parts),) if parts else ()
     return Section("Where it is weakest", tables, shown="terminal")
 

@@ -14,7 +14,7 @@ import edgeft
 from edgeft.data.dataset import Split
 from edgeft.recipe import FinetuneConfig
 from edgeft.report import facts
-from edgeft.report.slice_sections import changed, lowest
+from edgeft.report.slice_sections import count_changed, lowest_slices
 from edgeft.train import scrutiny, swapped
 from edgeft.train.metrics.counterfactual import swap
 from edgeft.train.tasks import TrainingTask
@@ -83,7 +83,7 @@ def show(look: Plain, who: str, console: Console) -> None:
     if not look.get("intervals"):
         return
     console.print(f"{who} on test: {'; '.join(lines_of_intervals(look))}")
-    if weakest := list(lowest(look, SHOWN)):
+    if weakest := list(lowest_slices(look, SHOWN)):
         metric = look["slices"]["metric"]
         table = Table(title=f"Where the {who} is weakest, on test", title_justify="left", box=box.SIMPLE_HEAD)
         table.add_column("slice", overflow="fold")
@@ -119,7 +119,7 @@ def line_of_swaps(look: Plain) -> str:
         for kind, part in swaps["by_kind"].items()
     )
     return (
-        f"identity terms: swapping them changes the answer to {facts.integer(changed(swaps))} of "
+        f"identity terms: swapping them changes the answer to {facts.integer(count_changed(swaps))} of "
         f"{facts.integer(swaps['texts'])} texts that have one, {facts.percent(swaps['flip_rate'])} ({kinds})"
     )
 
@@ -127,7 +127,7 @@ def line_of_swaps(look: Plain) -> str:
 def card(look: Plain) -> list[str]:
     """The card's paragraphs: the weakest slices as Markdown, and the swaps."""
     parts: list[str] = []
-    if weakest := list(lowest(look, SHOWN)):
+    if weakest := list(lowest_slices(look, SHOWN)):
         metric = look["slices"]["metric"]
         lines = [f"| the weakest slices | texts | {facts.name(metric)} | 95% interval |", "|---|---|---|---|"]
         for name, part in weakest:

@@ -17,11 +17,11 @@ def distribution(subjects: Sequence[Document]) -> str:
     """How many of the texts are answered by when, one line for each subject."""
 
     def paint(axes: Any) -> None:
-        for one, (colour, dashes) in zip(subjects, LINES * len(subjects), strict=False):
-            quantiles = one["single_stream"]["quantiles_ms"]
-            label = one["name"].replace("$", r"\$")
+        for subject, (colour, dashes) in zip(subjects, LINES * len(subjects), strict=False):
+            quantiles = subject["single_stream"]["quantiles_ms"]
+            label = subject["name"].replace("$", r"\$")
             axes.plot(quantiles.values(), [float(q) for q in quantiles], color=colour, linestyle=dashes, label=label)
-        _logarithmic(axes, [q for one in subjects for q in one["single_stream"]["quantiles_ms"].values()])
+        _logarithmic(axes, [q for subject in subjects for q in subject["single_stream"]["quantiles_ms"].values()])
         axes.set_xlabel("ms")
         axes.set_ylabel("% of texts answered by then")
 
@@ -32,10 +32,10 @@ def loads(subjects: Sequence[Document]) -> str:
     """Latency over arrivals: solid p99, faint p50; a mark where p99 still holds."""
 
     def paint(axes: Any) -> None:
-        for one, (colour, dashes) in zip(subjects, LINES * len(subjects), strict=False):
-            server = one["server"]
+        for subject, (colour, dashes) in zip(subjects, LINES * len(subjects), strict=False):
+            server = subject["server"]
             rates = [load["rate"] for load in server["loads"]]
-            label = one["name"].replace("$", r"\$")
+            label = subject["name"].replace("$", r"\$")
             p99 = [load["p99_ms"] for load in server["loads"]]
             axes.plot(rates, p99, color=colour, linestyle=dashes, label=label, marker="o", markersize=3)
             axes.plot(rates, [load["p50_ms"] for load in server["loads"]], color=colour, linewidth=0.9, alpha=0.5)

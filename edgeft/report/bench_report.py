@@ -177,8 +177,8 @@ def _server(document: Document) -> list[Cells]:
     for subject in document["subjects"]:
         if server := subject.get("server"):
             held = _load_held(server)
-            there = [f"{held[name]:.3f}" if held else MISSING for name in ("p50_ms", "p99_ms")]
-            rows.append((subject["name"], f"{server['bound_ms']:.3f}", bench_text.rate_text(server, 1), *there))
+            latencies = [f"{held[name]:.3f}" if held else MISSING for name in ("p50_ms", "p99_ms")]
+            rows.append((subject["name"], f"{server['bound_ms']:.3f}", bench_text.rate_text(server, 1), *latencies))
     return rows
 
 

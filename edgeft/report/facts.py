@@ -136,15 +136,15 @@ def blocks(
         verbatim: keys that are names of the user's and stay as they are.
     """
     plain = {key: value for key, value in document.items() if not isinstance(value, Mapping)}
-    found = [_pairs(title or overview, plain, verbatim)] if plain else []
+    built = [_pairs(title or overview, plain, verbatim)] if plain else []
     nested = {key: value for key, value in document.items() if isinstance(value, Mapping) and value}
     if len(nested) > 1 and _alike(list(nested.values())):
-        return [*found, _grid(title, nested, verbatim)]
+        return [*built, _grid(title, nested, verbatim)]
     for key, value in nested.items():
         inner = f"{title}: {_named(key, verbatim)}" if title else _named(key, verbatim)
         table = _alike(list(value.values()))
-        found += [_grid(inner, value, verbatim)] if table else blocks(value, inner, "", verbatim)
-    return found
+        built += [_grid(inner, value, verbatim)] if table else blocks(value, inner, "", verbatim)
+    return built
 
 
 def table(title: str, rows: Mapping[str, Mapping[str, Any]]) -> Block:

@@ -12,7 +12,7 @@ import numpy as np
 
 from edgeft.errors import require
 from edgeft.report import facts
-from edgeft.report.scores import Bins, wilson
+from edgeft.report.scores import Bins, wilson_interval
 
 PURPOSE = "to draw the report's plots"
 
@@ -101,8 +101,8 @@ def draw(width: float, height: float, name: str, label: str, paint: Callable[[An
 
 def _inline(document: str, label: str) -> str:
     """The bare element: no prologue, metadata or namespaces, group ids gone, colours and font from the page."""
-    whole = re.sub(r"<metadata>.*?</metadata>\s*", "", document[document.index("<svg") :].strip(), flags=re.S)
-    head, rest = whole.split(">", 1)
+    svg = re.sub(r"<metadata>.*?</metadata>\s*", "", document[document.index("<svg") :].strip(), flags=re.S)
+    head, rest = svg.split(">", 1)
     head = re.sub(r' (?:xmlns(?::xlink)?|version|width|height)="[^"]*"', "", head)
     body = f"{head}>{rest}"
     body = body.replace(f'<g id="{HALO}"', f'<g class="{HALO}"')
@@ -181,10 +181,10 @@ def name_points(axes: Any, x: Any, y: Any, names: Sequence[str], areas: Sequence
     for index, (name, radius) in enumerate(zip(names, radii, strict=True)):
         others = bubbles[:index] + bubbles[index + 1 :]
         size = (*centres[index], radius, CHARACTER_PT * len(name))
-        place = _free_place(size, (*low, *high), [*others, *written]) or _free_place(
+        spot = _free_place(size, (*low, *high), [*others, *written]) or _free_place(
             size, (*low, *high), [*points, *written]
         )
-        dx, dy, side, box = place or (radius + 4, 0.0, "left", (0.0, 0.0, 0.0, 0.0))
+        dx, dy, side, box = spot or (radius + 4, 0.0, "left", (0.0, 0.0, 0.0, 0.0))
         written.append(box)
         line = {"arrowstyle": "-", "color": MUTED, "linewidth": 0.5} if math.hypot(dx, dy) > radius + 9 else None
         at = {"xytext": (dx, dy), "textcoords": "offset points", "ha": side, "va": "center"}
@@ -263,7 +263,7 @@ def reliability(bins: Bins, name: str, low: float = 0.0) -> str:
 
 def _points_with_intervals(axes: Any, bins: Bins, used: Any) -> None:
     for index in used:
-        low, high = wilson(int(bins.correct[index]), int(bins.counts[index]))
+        low, high = wilson_interval(int(bins.correct[index]), int(bins.counts[index]))
         axes.plot([bins.confidence[index]] * 2, (low, high), color=FIRST, alpha=0.4, linewidth=2.2)
     axes.scatter(bins.confidence[used], bins.accuracy[used], s=20, color=FIRST, linewidths=0, zorder=4)
 

@@ -27,24 +27,24 @@ def describe_noise(race: Mapping[str, Any]) -> str:
     Args:
         race: as of `Race.as_dict`; may be empty.
     """
-    found = race.get("noise", {})
-    return describe_repeats(found, found["rounds"], "the intervals of ratios", found["seen"]) if found else ""
+    noise = race.get("noise", {})
+    return describe_repeats(noise, noise["rounds"], "the intervals of ratios", noise["seen"]) if noise else ""
 
 
-def describe_repeats(found: Mapping[str, Any], count: int, widened: str, seen: Sequence[str] = ()) -> str:
+def describe_repeats(rounds: Mapping[str, Any], count: int, widened: str, seen: Sequence[str] = ()) -> str:
     """What became of disturbed rounds, in words; empty where none was.
 
     Args:
-        found: as of `describe_rounds`.
+        rounds: as of `describe_rounds`.
         count: of the rounds.
         widened: what the margin widens; empty: nothing.
         seen: what disturbed the worst of those that count.
     """
-    if not found.get("repeated") and not found.get("disturbed"):
+    if not rounds.get("repeated") and not rounds.get("disturbed"):
         return ""
-    again = f"noise: {found['repeated']} of {count} rounds were measured again because of it"
-    if not found["disturbed"]:
+    again = f"noise: {rounds['repeated']} of {count} rounds were measured again because of it"
+    if not rounds["disturbed"]:
         return f"{again}, and were quiet then"
     why = f" (at worst: {'; '.join(seen)})" if seen else ""
-    wider = f", which widens {widened} by a factor of {found['margin']:.2f} at both ends" if widened else ""
-    return f"{again}, {found['disturbed']} of those that count are noisy all the same{why}{wider}"
+    wider = f", which widens {widened} by a factor of {rounds['margin']:.2f} at both ends" if widened else ""
+    return f"{again}, {rounds['disturbed']} of those that count are noisy all the same{why}{wider}"

@@ -146,10 +146,10 @@ def render(inputs: ReportInputs) -> str:
     Raises:
         MissingExtraError: jinja2 or matplotlib is not installed.
     """
-    made = page.template(
+    html_template = page.template(
         TEMPLATE, PURPOSE, percent=facts.percent, size=facts.size, ms=facts.milliseconds, integer=facts.integer
     )
-    return str(made.render(inputs=inputs, **_context(inputs)))
+    return str(html_template.render(inputs=inputs, **_context(inputs)))
 
 
 def _context(inputs: ReportInputs) -> dict[str, Any]:
@@ -172,7 +172,7 @@ def _context(inputs: ReportInputs) -> dict[str, Any]:
         "noise": race_text.describe_noise(inputs.bench.get("race", {})),
         "raced": bool(inputs.bench.get("race")),
         "calibration_blocks": _calibration_blocks(inputs.calibration),
-        "abstains": Selective(**found).line if (found := inputs.calibration.get("selective")) else "",
+        "abstains": Selective(**selective).line if (selective := inputs.calibration.get("selective")) else "",
         "parity_blocks": facts.blocks(inputs.parity, "parity"),
         "update_blocks": _update_blocks(inputs.update),
         "version_blocks": facts.blocks({"versions": inputs.versions}),
@@ -205,7 +205,7 @@ def _artifact(inputs: ReportInputs) -> GateRow | None:
 def _quality(inputs: ReportInputs) -> Headline:
     """On the test split where the others were measured there too, else on the gates' own split."""
     metric, own_name = inputs.lead_metric, "artifact" if inputs.shipped else "teacher"
-    tested = {name: found[metric] for name, found in inputs.metrics.items() if found.get(metric) is not None}
+    tested = {name: metrics[metric] for name, metrics in inputs.metrics.items() if metrics.get(metric) is not None}
     if own_name in tested:
         names = [name for name in ("teacher", BASELINE) if name in tested and name != own_name]
         others = [f"{name} {facts.figure(metric, tested[name])}" for name in names]
@@ -216,33 +216,33 @@ def _quality(inputs: ReportInputs) -> Headline:
         )
     gates = {"teacher": _gate(inputs, TEACHERS), BASELINE: _gate(inputs, [BASELINE])}
     others = [f"{name} {facts.figure(metric, gate.lead)}" for name, gate in gates.items() if gate]
-    own = _artifact(inputs)
+    artifact = _artifact(inputs)
     return Headline(
         name=f"{facts.name(metric)}, validation split",
-        value=facts.figure(metric, own.lead if own else None),
+        value=facts.figure(metric, artifact.lead if artifact else None),
         notes=[", ".join(others)],
     )
 
 
 def _second(inputs: ReportInputs) -> list[Headline]:
     """The metric beside the lead, on the test split."""
-    metric, found = inputs.second_metric, inputs.metrics.get("teacher", {})
-    if metric is None or found.get(metric) is None:
+    metric, metrics = inputs.second_metric, inputs.metrics.get("teacher", {})
+    if metric is None or metrics.get(metric) is None:
         return []
-    name, value = f"{facts.name(metric)}, test split", facts.figure(metric, found[metric])
+    name, value = f"{facts.name(metric)}, test split", facts.figure(metric, metrics[metric])
     return [Headline(name=name, value=value, notes=_interval(inputs, metric))]
 
 
 def _interval(inputs: ReportInputs, metric: str) -> list[str]:
     """The bootstrap's interval; without one, that of a share of right answers."""
-    own = inputs.scrutiny.get("artifact" if inputs.shipped else "teacher", {}).get("intervals", {}).get(metric)
-    if own is not None and own["value"] is not None:
-        return [f"95% interval {facts.interval(metric, own['low'], own['high'])}"]
+    intervals = inputs.scrutiny.get("artifact" if inputs.shipped else "teacher", {}).get("intervals", {}).get(metric)
+    if intervals is not None and intervals["value"] is not None:
+        return [f"95% interval {facts.interval(metric, intervals['low'], intervals['high'])}"]
     answered = Answered.of(inputs)
     if metric != "accuracy" or answered is None:
         return []
     right = int((answered.after.argmax(axis=1) == answered.labels).sum())
-    return [f"95% interval {facts.interval(metric, *scores.wilson(right, len(answered.labels)))}"]
+    return [f"95% interval {facts.interval(metric, *scores.wilson_interval(right, len(answered.labels)))}"]
 
 
 def _texts(inputs: ReportInputs) -> list[str]:
@@ -250,10 +250,10 @@ def _texts(inputs: ReportInputs) -> list[str]:
 
 
 def _size(inputs: ReportInputs) -> Headline:
-    own, teacher = _artifact(inputs), _gate(inputs, TEACHERS)
-    count = inputs.bench.get("size", {}).get("device_bytes") or (own.bytes if own else None)
+    artifact, teacher = _artifact(inputs), _gate(inputs, TEACHERS)
+    count = inputs.bench.get("size", {}).get("device_bytes") or (artifact.bytes if artifact else None)
     notes = ["graph and tokenizer"] if inputs.bench.get("size") else []
-    if teacher and teacher is not own and teacher.bytes and count:
+    if teacher and teacher is not artifact and teacher.bytes and count:
         notes = [f"teacher {facts.size(teacher.bytes)}, {_times(teacher.bytes / count)} as large", *notes]
     return Headline(name="size", value=facts.size(count), notes=notes)
 
@@ -263,9 +263,11 @@ def _times(factor: float) -> str:
 
 
 def _latency(inputs: ReportInputs) -> Headline:
-    latency, own = inputs.bench.get("latency"), _artifact(inputs)
+    latency, artifact = inputs.bench.get("latency"), _artifact(inputs)
     if not latency:
-        return Headline(name="latency, p50", value=facts.milliseconds(own.latency_ms if own else None), notes=[])
+        return Headline(
+            name="latency, p50", value=facts.milliseconds(artifact.latency_ms if artifact else None), notes=[]
+        )
     threads = inputs.bench.get("threads", 1)
     return Headline(
         name="latency, p50",
@@ -356,11 +358,11 @@ def _curves(inputs: ReportInputs) -> list[tuple[str, str]]:
 
 
 def _mistakes(answered: Answered, inputs: ReportInputs) -> list[dict[str, Any]]:
-    after, found = answered.after, []
+    after, rows = answered.after, []
     for index in scores.mistakes(after, answered.labels, inputs.mistakes):
         true, predicted = int(answered.labels[index]), int(after[index].argmax())
         text = inputs.test_texts[index] if inputs.test_texts else ""
-        found.append(
+        rows.append(
             {
                 "text": text if len(text) <= TEXT_CHARACTERS else text[:TEXT_CHARACTERS] + " …",
                 "row": inputs.test_rows[index],
@@ -370,7 +372,7 @@ def _mistakes(answered: Answered, inputs: ReportInputs) -> list[dict[str, Any]]:
                 "true_score": float(after[index, true]),
             }
         )
-    return found
+    return rows
 
 
 def _calibration_blocks(calibration: Mapping[str, Any]) -> list[facts.Block]:
@@ -381,7 +383,7 @@ def _calibration_blocks(calibration: Mapping[str, Any]) -> list[facts.Block]:
 
 def _update_blocks(update: Mapping[str, Mapping[str, Any]]) -> list[facts.Block]:
     """Earlier and new test rows before and after, a table for each form of the model."""
-    return [facts.table(f"{found['metric']} of the {what}", found["rows"]) for what, found in update.items()]
+    return [facts.table(f"{change['metric']} of the {what}", change["rows"]) for what, change in update.items()]
 
 
 def _bench_blocks(bench: Mapping[str, Any]) -> list[facts.Block]:
@@ -391,7 +393,7 @@ def _bench_blocks(bench: Mapping[str, Any]) -> list[facts.Block]:
     rows = {name: dict(figures) for name, figures in bench.get("race", {}).get("forms", {}).items()}
     if "latency" in bench:  # a p99 of the artifact alone: the other forms were asked too few texts for one
         figures = {key: value for key, value in _plain(bench["latency"]).items() if key != "intervals_ms"}
-        rows = {"artifact": figures} | {name: own for name, own in rows.items() if name != "artifact"}
+        rows = {"artifact": figures} | {name: row for name, row in rows.items() if name != "artifact"}
     if "race" not in bench:  # two alone, where no other form was raced
         against = bench.get("against_teacher") or {}
         rows |= {f"in turns: {name}": _plain(against[name]) for name in ("artifact", "teacher") if name in against}

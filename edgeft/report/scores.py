@@ -74,7 +74,7 @@ def chance_error(probabilities: Floats, number: int = 15, draws: int = 100) -> f
     confidence = probabilities.max(axis=1).astype(np.float64)
     where = _bin_of(confidence, number)
     right = np.random.default_rng(0).random((draws, len(confidence))) < confidence  # (D, n)
-    gaps = [np.bincount(where, weights=own - confidence, minlength=number) for own in right]
+    gaps = [np.bincount(where, weights=truth - confidence, minlength=number) for truth in right]
     return float(np.abs(gaps).sum(axis=1).mean() / max(len(confidence), 1))
 
 
@@ -85,8 +85,8 @@ def _bin_of(confidence: NDArray[np.float64], number: int) -> NDArray[np.int64]:
 
 def negative_log_likelihood(probabilities: Floats, labels: Ints) -> float:
     """Mean of -ln p(true label), probabilities clipped at 1e-12."""
-    own = probabilities[np.arange(len(labels)), labels].astype(np.float64)
-    return float(-np.log(np.clip(own, 1e-12, None)).mean())
+    true_label = probabilities[np.arange(len(labels)), labels].astype(np.float64)
+    return float(-np.log(np.clip(true_label, 1e-12, None)).mean())
 
 
 def brier(probabilities: Floats, labels: Ints) -> float:
@@ -108,7 +108,7 @@ def mistakes(probabilities: Floats, labels: Ints, number: int) -> list[int]:
     return [int(index) for index in wrong[:number]]
 
 
-def wilson(successes: int, trials: int) -> tuple[float, float]:
+def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
     """The 95% score interval of a share (Wilson 1927)."""
     if trials == 0:
         return 0.0, 1.0
@@ -119,7 +119,7 @@ def wilson(successes: int, trials: int) -> tuple[float, float]:
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
-def matched(more: int, less: int, trials: int) -> tuple[float, float]:
+def matched_interval(more: int, less: int, trials: int) -> tuple[float, float]:
     """The 95% score interval of (more - less) / trials, a difference of two shares on the same rows (Tango 1998,
     "Equivalence test and confidence interval for the difference in proportions for the paired-sample design").
 

@@ -88,53 +88,55 @@ def context(scrutiny: Mapping[str, Plain], flips: Sequence[Plain]) -> dict[str, 
     names = [name for name in ("artifact", "teacher") if scrutiny.get(name)]
     if not names:
         return {"by_slice": None, "by_length": None, "identity": None}
-    own, beside = scrutiny[names[0]], scrutiny["teacher"] if len(names) > 1 else None
+    main, beside = scrutiny[names[0]], scrutiny["teacher"] if len(names) > 1 else None
     return {
-        "by_slice": _by_slice(names[0], own, beside),
-        "by_length": _by_length(names[0], own, beside),
-        "identity": _identity(names[0], own, beside, flips),
+        "by_slice": _by_slice(names[0], main, beside),
+        "by_length": _by_length(names[0], main, beside),
+        "identity": _identity(names[0], main, beside, flips),
     }
 
 
 # --------------------------------------------------------------------------------------------------------------- slices
 
 
-def groups(slices: Plain) -> dict[str, Plain]:
+def group_slices(slices: Plain) -> dict[str, Plain]:
     """Title to the parts of each way to slice, lengths left out."""
-    found = {f"by {name}": parts for name, parts in slices.get("by_column", {}).items()}
-    return found | ({"by true label": slices["by_label"]} if "by_label" in slices else {})
+    groups = {f"by {name}": parts for name, parts in slices.get("by_column", {}).items()}
+    return groups | ({"by true label": slices["by_label"]} if "by_label" in slices else {})
 
 
-def _by_slice(who: str, own: Plain, beside: Plain | None) -> dict[str, Any] | None:
-    titles = groups(own.get("slices", {}))
-    return _section(who, own, beside, titles, groups(beside.get("slices", {})) if beside else {}) if titles else None
+def _by_slice(who: str, main: Plain, beside: Plain | None) -> dict[str, Any] | None:
+    titles = group_slices(main.get("slices", {}))
+    others = group_slices(beside.get("slices", {})) if beside else {}
+    return _section(who, main, beside, titles, others) if titles else None
 
 
-def _by_length(who: str, own: Plain, beside: Plain | None) -> dict[str, Any] | None:
-    slices = own.get("slices", {})
+def _by_length(who: str, main: Plain, beside: Plain | None) -> dict[str, Any] | None:
+    slices = main.get("slices", {})
     if not slices.get("by_length"):
         return None
     title = f"by length in {slices['unit']}"
     others = {title: beside.get("slices", {}).get("by_length", {})} if beside else {}
-    return _section(who, own, beside, {title: slices["by_length"]}, others)
+    return _section(who, main, beside, {title: slices["by_length"]}, others)
 
 
 def _section(
-    who: str, own: Plain, beside: Plain | None, titles: Mapping[str, Plain], others: Mapping[str, Plain]
+    who: str, main: Plain, beside: Plain | None, titles: Mapping[str, Plain], others: Mapping[str, Plain]
 ) -> dict[str, Any]:
-    metric = own["slices"]["metric"]
-    whole = own["intervals"][metric]
-    axis = axis_of(metric, [part for parts in titles.values() for part in parts.values()], whole)
+    metric = main["slices"]["metric"]
+    overall = main["intervals"][metric]
+    axis = axis_of(metric, [part for parts in titles.values() for part in parts.values()], overall)
     tables = [
-        Table(title=title, rows=[_row(metric, name, part, others.get(title, {}).get(name), axis, whole)
+        Table(title=title, rows=[_row(metric, name, part, others.get(title, {}).get(name), axis, overall)
                                  for name, part in parts.items()])
         for title, parts in titles.items()
     ]  # fmt: skip
     return {
         "who": who,
         "metric": facts.name(metric),
-        "whole": f"{facts.figure(metric, whole['value'])} ({facts.interval(metric, whole['low'], whole['high'])})",
-        "all": axis.place(whole["value"]),
+        "whole": f"{facts.figure(metric, overall['value'])} "
+        f"({facts.interval(metric, overall['low'], overall['high'])})",
+        "all": axis.place(overall["value"]),
         "ends": axis.ends,
         "beside": beside is not None,
         "tables": tables,
@@ -143,11 +145,11 @@ def _section(
     }
 
 
-def axis_of(metric: str, parts: Sequence[Plain], whole: Plain) -> Axis:
+def axis_of(metric: str, parts: Sequence[Plain], overall: Plain) -> Axis:
     """From the lowest to the highest end of all intervals; those of few rows count only where there are no others."""
     defined = [part for part in parts if part["value"] is not None]
     wide = [part for part in defined if not part["small"]] or defined
-    ends = [part[end] for part in [*wide, whole] for end in ("low", "high") if part[end] is not None] or [0.0, 1.0]
+    ends = [part[end] for part in [*wide, overall] for end in ("low", "high") if part[end] is not None] or [0.0, 1.0]
     low, high = min(ends), max(ends)
     margin = MARGIN * (high - low) or 0.01
     low, high = low - margin, high + margin
@@ -156,8 +158,8 @@ def axis_of(metric: str, parts: Sequence[Plain], whole: Plain) -> Axis:
     return Axis(low=low, high=high, ends=(facts.figure(metric, low), facts.figure(metric, high)))
 
 
-def _row(metric: str, name: str, part: Plain, other: Plain | None, axis: Axis, whole: Plain) -> Row:
-    below = part["value"] is not None and whole["value"] is not None and part["high"] < whole["value"]
+def _row(metric: str, name: str, part: Plain, other: Plain | None, axis: Axis, overall: Plain) -> Row:
+    below = part["value"] is not None and overall["value"] is not None and part["high"] < overall["value"]
     return Row(
         name=name,
         rows=part["rows"],
@@ -171,44 +173,46 @@ def _row(metric: str, name: str, part: Plain, other: Plain | None, axis: Axis, w
 
 
 def _marks(axis: Axis, part: Plain, beside: float | None) -> dict[str, float] | None:
-    places = {"low": part["low"], "high": part["high"], "at": part["value"], "beside": beside}
-    found = {name: axis.place(value) for name, value in places.items()}
-    return None if found["at"] is None else {name: place for name, place in found.items() if place is not None}
+    values = {"low": part["low"], "high": part["high"], "at": part["value"], "beside": beside}
+    positions = {name: axis.place(value) for name, value in values.items()}
+    if positions["at"] is None:
+        return None
+    return {name: position for name, position in positions.items() if position is not None}
 
 
 # ------------------------------------------------------------------------------------------------------ identity terms
 
 
-def _identity(who: str, own: Plain, beside: Plain | None, flips: Sequence[Plain]) -> dict[str, Any] | None:
-    found = own.get("counterfactual")
-    if found is None:
+def _identity(who: str, main: Plain, beside: Plain | None, flips: Sequence[Plain]) -> dict[str, Any] | None:
+    swaps = main.get("counterfactual")
+    if swaps is None:
         return None
     other = (beside or {}).get("counterfactual") or {}
-    kinds = {"any of them": {"texts": found["texts"], "flip_rate": found["flip_rate"]}} if found["texts"] else {}
-    kinds |= found["by_kind"]
+    kinds = {"any of them": {"texts": swaps["texts"], "flip_rate": swaps["flip_rate"]}} if swaps["texts"] else {}
+    kinds |= swaps["by_kind"]
     others = {"any of them": {"flip_rate": other.get("flip_rate")}, **other.get("by_kind", {})}
     parts = {name: _share(part) for name, part in kinds.items()}
     most = max([part["high"] for part in parts.values()], default=1.0)
     axis = Axis(low=0.0, high=most, ends=("0%", facts.percent(most)))
     return {
         "who": who,
-        "texts": found["texts"],
-        "changed": changed(found),
+        "texts": swaps["texts"],
+        "changed": count_changed(swaps),
         "ends": axis.ends,
         "beside": beside is not None,
         "rows": [_row_of_kind(name, part, others.get(name, {}).get("flip_rate"), axis) for name, part in parts.items()],
-        "examples": [{**flip, "parts": difference(flip["text"], flip["swapped"])} for flip in flips],
+        "examples": [{**flip, "parts": text_difference(flip["text"], flip["swapped"])} for flip in flips],
     }
 
 
-def changed(part: Plain) -> int:
+def count_changed(part: Plain) -> int:
     """How many texts change their answer."""
     return round(part["flip_rate"] * part["texts"]) if part["texts"] else 0
 
 
 def _share(part: Plain) -> dict[str, Any]:
-    low, high = scores.wilson(changed(part), part["texts"])
-    return {"rows": part["texts"], "changed": changed(part), "value": part["flip_rate"], "low": low, "high": high}
+    low, high = scores.wilson_interval(count_changed(part), part["texts"])
+    return {"rows": part["texts"], "changed": count_changed(part), "value": part["flip_rate"], "low": low, "high": high}
 
 
 def _row_of_kind(name: str, part: Plain, beside: float | None, axis: Axis) -> dict[str, Any]:
@@ -223,19 +227,19 @@ def _row_of_kind(name: str, part: Plain, beside: float | None, axis: Axis) -> di
     }
 
 
-def difference(text: str, swapped: str) -> list[tuple[str, str]]:
+def text_difference(text: str, swapped: str) -> list[tuple[str, str]]:
     """A text and its swapped copy as one: pieces that are the same, gone (`out`) or new (`in`)."""
     a, b = WORD.split(text), WORD.split(swapped)
-    found: list[tuple[str, str]] = []
+    pieces: list[tuple[str, str]] = []
     for change, start, end, into, until in SequenceMatcher(None, a, b, autojunk=False).get_opcodes():
         if change == "equal":
-            found.append(("same", _shortened("".join(a[start:end]), start > 0, end < len(a))))
+            pieces.append(("same", _shorten("".join(a[start:end]), start > 0, end < len(a))))
         else:
-            found += [("out", "".join(a[start:end])), ("in", "".join(b[into:until]))]
-    return [(how, words) for how, words in found if words]
+            pieces += [("out", "".join(a[start:end])), ("in", "".join(b[into:until]))]
+    return [(how, words) for how, words in pieces if words]
 
 
-def _shortened(words: str, after: bool, before: bool) -> str:
+def _shorten(words: str, after: bool, before: bool) -> str:
     """A long piece as what stands next to the changes before and after it."""
     if len(words) <= 2 * AROUND:
         return words
@@ -243,18 +247,18 @@ def _shortened(words: str, after: bool, before: bool) -> str:
     return f"{head}…{tail}"
 
 
-def lowest(scrutiny: Plain, count: int) -> Iterator[tuple[str, Plain]]:
+def lowest_slices(scrutiny: Plain, count: int) -> Iterator[tuple[str, Plain]]:
     """The slices with the lowest figures as (title: name, part), where these are lower than that of all rows.
 
     Those of few rows are left out.
     """
     slices = scrutiny.get("slices", {})
-    whole = scrutiny.get("intervals", {}).get(slices.get("metric"), {}).get("value")
-    titles = {**groups(slices), f"by length in {slices.get('unit')}": slices.get("by_length", {})}
+    overall = scrutiny.get("intervals", {}).get(slices.get("metric"), {}).get("value")
+    titles = {**group_slices(slices), f"by length in {slices.get('unit')}": slices.get("by_length", {})}
     parts = [
         (f"{title.removeprefix('by ')}: {name}", part)
         for title, of_title in titles.items()
         for name, part in of_title.items()
-        if whole is not None and part["value"] is not None and part["value"] < whole and not part["small"]
+        if overall is not None and part["value"] is not None and part["value"] < overall and not part["small"]
     ]
     yield from sorted(parts, key=lambda item: item[1]["value"])[:count]

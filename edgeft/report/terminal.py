@@ -80,8 +80,8 @@ def _add_column(grid: Grid, table: Table, index: int, width: int) -> None:
     column = table.columns[index]
     side: Literal["left", "right"] = "right" if column.kind == "number" else "left"
     longest = max((len(row.cells[index]) for row in table.rows), default=0)
-    whole = column.kind == "code" and longest <= width // 2
-    grid.add_column(Text(printable(column.title)), justify=side, overflow="fold", no_wrap=whole)
+    unwrapped = column.kind == "code" and longest <= width // 2
+    grid.add_column(Text(printable(column.title)), justify=side, overflow="fold", no_wrap=unwrapped)
 
 
 def _cell(row: Row, column: Column, is_first: bool, text: str) -> Text:

@@ -21,7 +21,7 @@ def describe(manifest: Manifest) -> str:
         *_cleaning(manifest.inputs.cleaning),
         f"precision     {quantization.precision} ({quantization.scheme})",
         f"agreement     {quantization.agreement:.2%} of the answers equal those of the fp32 graph",
-        *_proved(quantization.proved_on),
+        *_describe_proof(quantization.proved_on),
         f"size          {total_bytes(manifest) / 1e6:.1f} MB",
         f"calibration   {_calibration(manifest.calibration)}",
         *([f"abstains      {manifest.calibration.selective.line}"] if manifest.calibration.selective else []),
@@ -42,18 +42,19 @@ def _input(spec: InputSpec) -> str:
     return f"up to {spec.max_length} tokens; longer texts are {long}"
 
 
-def _calibration(found: Calibration) -> str:
+def _calibration(calibration: Calibration) -> str:
     """The method, the temperature, and what was reached on the test split."""
-    warmth = f" {found.temperature:.3f}" if found.method == "temperature" else ""
-    ends = [found.test[when]["ece"] for when in ("before", "after") if "ece" in found.test.get(when, {})]
-    return f"{found.method}{warmth}{f', calibration error on test {ends[0]:.4f} -> {ends[-1]:.4f}' if ends else ''}"
+    warmth = f" {calibration.temperature:.3f}" if calibration.method == "temperature" else ""
+    ends = [calibration.test[when]["ece"] for when in ("before", "after") if "ece" in calibration.test.get(when, {})]
+    error = f", calibration error on test {ends[0]:.4f} -> {ends[-1]:.4f}" if ends else ""
+    return f"{calibration.method}{warmth}{error}"
 
 
-def _proved(proved_on: list[str]) -> list[str]:
+def _describe_proof(proved_on: list[str]) -> list[str]:
     """Where the answers were seen to be equal, a line for each way in which the graph was run."""
     if not proved_on:
         return ["proved on     not needed for fp32"]
-    return [f"{'proved on' if not line else '':14}{way}" for line, way in enumerate(proved_on)]
+    return [f"{'proved on' if not line else '':14}{run}" for line, run in enumerate(proved_on)]
 
 
 def _pairs(document: dict[str, Any]) -> str:

@@ -107,21 +107,21 @@ class Model(ABC):
         """Answer one input or many, in the shape of `transformers.pipeline`; `takes` names the options."""
 
     @abstractmethod
-    def decode(self, *made: Any, **options: Any) -> Any:
+    def decode(self, *outputs: Any, **options: Any) -> Any:
         """The answer to one input.
 
         Args:
-            made: its windows, and for each the arrays of `reads`.
+            outputs: its windows, and for each the arrays of `reads`.
             options: some of `takes`, checked.
         """
 
     @abstractmethod
-    def replayed(self, windows: Sequence[Window], found: Sequence[Arrays]) -> tuple[Floats, str]:
+    def replay_values(self, windows: Sequence[Window], arrays: Sequence[Arrays]) -> tuple[Floats, str]:
         """What a replay compares: numbers, and the answer as words; empty where the numbers are all of it.
 
         Args:
             windows: of the input.
-            found: for each, the arrays of `replays`.
+            arrays: for each, the arrays of `replays`.
         """
 
     def check(self, **options: Any) -> None:
@@ -138,13 +138,13 @@ class Model(ABC):
 
     # ------------------------------------------------------------------------------------------------------ answers
 
-    def _asked(self, texts: Any, **options: Any) -> Any:
+    def _predict(self, texts: Any, **options: Any) -> Any:
         """The answer to one input, or the list of those to many."""
         self.check(**options)
         if isinstance(texts, str | dict):
-            (own,) = self.windows([texts])
-            return self.decode(own, self._alone(own), **options)
-        return list(self._answered(texts, BATCH_SIZE, options))
+            (windows,) = self.windows([texts])
+            return self.decode(windows, self._run_input(windows), **options)
+        return list(self._answer_batch(texts, BATCH_SIZE, options))
 
     def predict_many(self, texts: Iterable[Any], *, batch_size: int = 1, **options: Any) -> Iterator[Any]:
         """Answer one input after the other, in memory that doesn't grow with their number.
@@ -166,20 +166,20 @@ class Model(ABC):
             raise UserError("predict_many: expected several texts, got one; call the model itself")
         self.check(**options)
         _check_count("batch_size", batch_size)
-        return self._answered_in_chunks(texts, batch_size, options)
+        return self._answer_in_chunks(texts, batch_size, options)
 
-    def _answered_in_chunks(self, texts: Iterable[Any], batch_size: int, options: dict[str, Any]) -> Iterator[Any]:
+    def _answer_in_chunks(self, texts: Iterable[Any], batch_size: int, options: dict[str, Any]) -> Iterator[Any]:
         left, done = iter(texts), 0
         while chunk := list(itertools.islice(left, CHUNK)):
-            yield from self._answered(chunk, batch_size, options, done)
+            yield from self._answer_batch(chunk, batch_size, options, done)
             done += len(chunk)
 
-    def _answered(
+    def _answer_batch(
         self, inputs: Sequence[Any], batch_size: int, options: dict[str, Any], first: int = 0
     ) -> Iterator[Any]:
         windows = self.windows(inputs, first)
-        for own, found in zip(windows, self.run(windows, self.reads, batch_size), strict=True):
-            yield self.decode(own, found, **options)
+        for of_input, arrays in zip(windows, self.run(windows, self.reads, batch_size), strict=True):
+            yield self.decode(of_input, arrays, **options)
 
     def probabilities(self, texts: Sequence[str], batch_size: int = BATCH_SIZE) -> Floats:
         """Calibrated probabilities of each label, float32 (texts, labels); of classification only.
@@ -211,7 +211,7 @@ class Model(ABC):
         """Token ids of each input, cleaned as in training; special tokens included, truncated as in training, or its
         windows one after the other.
         """
-        return [[token for window in own for token in window.ids] for own in self.windows(texts)]
+        return [[token for window in windows for token in window.ids] for windows in self.windows(texts)]
 
     def clean(self, text: str) -> str:
         """A text as the model sees it, and as `start` and `end` of an answer count its characters."""
@@ -220,16 +220,16 @@ class Model(ABC):
     def windows(self, inputs: Sequence[Any], first: int = 0) -> list[list[Window]]:
         """What the engine is given of each input; an error counts them from `first`."""
         check_texts(inputs, first)
-        encoded = self._encoded([self.clean(text) for text in inputs], first, places=False)
+        encoded = self._encode([self.clean(text) for text in inputs], first, with_offsets=False)
         return [[Window(encoding.ids)] for encoding in encoded]
 
-    def _encoded(self, inputs: Sequence[Any], first: int, places: bool = True) -> list[Encoding]:
-        """Texts, or pairs of them, as tokens; without `places` their offsets are all 0, which is faster."""
-        encode = self._tokenizer.encode_batch if places else self._tokenizer.encode_batch_fast
+    def _encode(self, inputs: Sequence[Any], first: int, with_offsets: bool = True) -> list[Encoding]:
+        """Texts, or pairs of them, as tokens; without `with_offsets` their offsets are all 0, which is faster."""
+        encode = self._tokenizer.encode_batch if with_offsets else self._tokenizer.encode_batch_fast
         try:
             return list(encode(list(inputs)))
         except TypeError:  # half of a surrogate pair, which no encoder takes
-            wrong = next(index for index, given in enumerate(inputs) if not _is_unicode("".join(given)))
+            wrong = next(index for index, item in enumerate(inputs) if not _is_unicode("".join(item)))
             raise UserError(f"text {first + wrong} is not valid Unicode (it has half of a surrogate pair)") from None
         except BaseException as error:
             if not (isinstance(error, Exception) or is_panic(error)):
@@ -238,11 +238,11 @@ class Model(ABC):
             path = self.folder / TOKENIZER
             raise ArtifactError(f"{path} can't encode text {first} or one after it: {detail}") from None
 
-    def _alone(self, own: Sequence[Window]) -> list[Arrays]:
+    def _run_input(self, windows: Sequence[Window]) -> list[Arrays]:
         """What `run` gives for one input; a text of one window takes the short way, where each microsecond shows."""
-        if len(own) > 1:
-            return self.run([own], self.reads, BATCH_SIZE)[0]
-        return [tuple([array[0] for array in self._run_engine([own[0].ids], self.reads, [own[0].types])])]
+        if len(windows) > 1:
+            return self.run([windows], self.reads, BATCH_SIZE)[0]
+        return [tuple([array[0] for array in self._run_engine([windows[0].ids], self.reads, [windows[0].types])])]
 
     def _run_engine(self, ids: Ids, outputs: Sequence[str], types: Ids) -> list[Floats]:
         """The engine's arrays for a batch; of a loaded artifact, finite numbers for each of its rows.
@@ -267,14 +267,14 @@ class Model(ABC):
         Raises:
             ArtifactError: an output is missing or of another type or shape, or the graph can't run.
         """
-        wanted = list(dict.fromkeys([*self.reads, *self.replays]))
-        if missing := [name for name in wanted if name not in self.engine.output_names]:
+        names = list(dict.fromkeys([*self.reads, *self.replays]))
+        if missing := [name for name in names if name not in self.engine.output_names]:
             has = ", ".join(self.engine.output_names)
             raise ArtifactError(f"{self.folder}: its graph has no output {', '.join(missing)}; it has {has}")
         special = [token for window in self.windows([self.sample])[0][:1] for token in window.ids]
         ids = [largest_id, self.manifest.inputs.pad_token_id, *special[:8]][: self.manifest.inputs.max_length]
-        arrays = self.engine.run([ids], wanted)
-        for name, array in zip(wanted, arrays, strict=True):
+        arrays = self.engine.run([ids], names)
+        for name, array in zip(names, arrays, strict=True):
             shape = self.output_shape(len(ids))
             if array.dtype not in (np.float32, np.float16) or array.shape != shape:
                 seen = f"{name} of shape {_axes(array.shape)} in {array.dtype}"
@@ -288,23 +288,23 @@ class Model(ABC):
     def run(self, windows: Sequence[Sequence[Window]], outputs: Sequence[str], batch_size: int) -> list[list[Arrays]]:
         """The graph's outputs for each window of each input, without padding."""
         _check_count("batch_size", batch_size)
-        flat = [window for own in windows for window in own]
-        found: list[Arrays] = [()] * len(flat)
+        flat = [window for of_input in windows for window in of_input]
+        results: list[Arrays] = [()] * len(flat)
         for rows in length_sorted([window.ids for window in flat], batch_size):
             ids, types = [flat[row].ids for row in rows], [flat[row].types for row in rows]
             arrays = self._run_engine(ids, outputs, types)
-            for place, row in enumerate(rows):
-                found[row] = tuple(
-                    array[place, : len(ids[place])] if name in self.engine.of_tokens else array[place]
+            for index, row in enumerate(rows):
+                results[row] = tuple(
+                    array[index, : len(ids[index])] if name in self.engine.of_tokens else array[index]
                     for name, array in zip(outputs, arrays, strict=True)
                 )
-        left = iter(found)
-        return [list(itertools.islice(left, len(own))) for own in windows]
+        left = iter(results)
+        return [list(itertools.islice(left, len(of_input))) for of_input in windows]
 
     def _rows(self, texts: Sequence[str], output: str, batch_size: int) -> Floats:
         """One output of texts of one window each, (texts, width)."""
-        found = self.run(self.windows(texts), [output], batch_size)
-        return np.array([own[0][0] for own in found], dtype=np.float32).reshape(len(found), self._width)
+        results = self.run(self.windows(texts), [output], batch_size)
+        return np.array([windows[0][0] for windows in results], dtype=np.float32).reshape(len(results), self._width)
 
     @property
     def _width(self) -> int:
@@ -318,11 +318,11 @@ def _cleaner(inputs: InputSpec) -> Callable[[str], str] | None:
     from edgeft.cleaning import cleaner, versions
 
     clean = cleaner(inputs.cleaning)
-    here = versions(inputs.cleaning)
-    if inputs.cleaning_versions.items() - here.items():
-        made = ", ".join(f"{name} {version}" for name, version in inputs.cleaning_versions.items())
-        mine = ", ".join(f"{name} {version}" for name, version in here.items())
-        say(f"cleaning: the model was made with {made}, here is {mine}; odd texts may be cleaned otherwise")
+    installed = versions(inputs.cleaning)
+    if inputs.cleaning_versions.items() - installed.items():
+        recorded = ", ".join(f"{name} {version}" for name, version in inputs.cleaning_versions.items())
+        present = ", ".join(f"{name} {version}" for name, version in installed.items())
+        say(f"cleaning: the model was made with {recorded}, here is {present}; odd texts may be cleaned otherwise")
     return clean
 
 

@@ -62,7 +62,7 @@ def texts(file: Path, column: str = "text", form: Form = FORM) -> Iterator[str]:
     return (row[0] for row in _rows(file, [column], form))
 
 
-def labelled(file: Path, column: str, label: str, form: Form = FORM) -> Iterator[tuple[str, str]]:
+def read_labelled(file: Path, column: str, label: str, form: Form = FORM) -> Iterator[tuple[str, str]]:
     """The texts of a table or of objects, each with its label.
 
     Args:
@@ -122,7 +122,7 @@ def _rows(file: Path, columns: Sequence[str], form: Form) -> Iterator[list[str]]
         can = ", ".join((*OBJECTS, *TABLES))
         raise UserError(f"{file}: a {_ending(file)} file isn't read here; what can be: {can}, and one text a line")
     try:
-        yield from _cells(file, columns, form) if _ending(file) in TABLES else _of_lines(file, columns, form)
+        yield from _cells(file, columns, form) if _ending(file) in TABLES else _read_lines(file, columns, form)
     except DAMAGED as error:
         raise UserError(f"{file}: a damaged {file.suffix} file: {' '.join(str(error).split())}") from None
     except OSError as error:
@@ -137,7 +137,7 @@ def _standard_input(form: Form) -> TextIO:
     return io.TextIOWrapper(opened, encoding=encoding, newline="\n", errors="surrogateescape")
 
 
-def _of_lines(file: Path, columns: Sequence[str], form: Form) -> Iterator[list[str]]:
+def _read_lines(file: Path, columns: Sequence[str], form: Form) -> Iterator[list[str]]:
     with open_text(file, str(file), form.encoding, "surrogateescape", form.limits, newline="\n") as opened:
         lines = _lines(opened, str(file), form, file)
         yield from _objects(lines, file, columns, form) if _ending(file) in OBJECTS else ([line] for line in lines)
@@ -163,20 +163,20 @@ def _objects(lines: Iterator[str], file: Path, columns: Sequence[str], form: For
         if not line.strip():
             continue
         try:
-            found = json_text.decode(line, form.limits)
+            row = json_text.decode(line, form.limits)
         except json_text.BadJson as error:
             raise UserError(f"{file}: line {number} {error}") from None
-        if not isinstance(found, dict):
+        if not isinstance(row, dict):
             raise UserError(f"{file}: line {number} is no JSON object, as in {{{columns[0]!r}: ...}}")
-        yield [_text_of(found, column, f"{file}: line {number}") for column in columns]
+        yield [_text_of(row, column, f"{file}: line {number}") for column in columns]
 
 
-def _text_of(found: dict[str, Any], column: str, where: str) -> str:
-    if column not in found:
-        raise UserError(f"{where} has no {column!r}; it has {', '.join(found)}{_did_you_mean(column, list(found))}")
-    if not isinstance(found[column], str):
-        raise UserError(f"{where}: {column!r} is {type(found[column]).__name__}, expected a text")
-    return str(found[column])
+def _text_of(row: dict[str, Any], column: str, where: str) -> str:
+    if column not in row:
+        raise UserError(f"{where} has no {column!r}; it has {', '.join(row)}{_did_you_mean(column, list(row))}")
+    if not isinstance(row[column], str):
+        raise UserError(f"{where}: {column!r} is {type(row[column]).__name__}, expected a text")
+    return str(row[column])
 
 
 def _did_you_mean(column: str, present: Sequence[str]) -> str:
@@ -189,7 +189,7 @@ def _cells(file: Path, columns: Sequence[str], form: Form) -> Iterator[list[str]
     before = 1
     with long_fields(), open_text(file, str(file), form.encoding, limits=form.limits) as opened:
         try:
-            for line, fields in _picked(records(opened, str(file)), file, columns):
+            for line, fields in _pick_columns(records(opened, str(file)), file, columns):
                 yield fields
                 before = line
         except UnicodeDecodeError:
@@ -205,7 +205,7 @@ def _look(file: Path, form: Form) -> str | None:
     return delimiter
 
 
-def _picked(records: Iterator[Record], file: Path, columns: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
+def _pick_columns(records: Iterator[Record], file: Path, columns: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
     """The line of each row, and its named columns."""
     _, _, header = next(records, (0, 1, []))
     absent = next((column for column in columns if column not in header), None)
@@ -217,4 +217,4 @@ def _picked(records: Iterator[Record], file: Path, columns: Sequence[str]) -> It
         if len(fields) != len(header):
             counts = f"{len(fields)} fields, the header {len(header)}"
             raise DataError(f"{file}: {describe_place(row, line)} has {counts}")
-        yield line, [fields[place] for place in picked]
+        yield line, [fields[index] for index in picked]

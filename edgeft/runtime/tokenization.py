@@ -178,12 +178,12 @@ def check_pattern(pattern: str) -> None:
         raise ValueError(f"a regular expression has {len(pattern)} characters, at most {MAX_PATTERN} are read")
     bare = re.sub(r"\\.|\[(?:\\.|[^\]\\])*\]", "x", pattern, flags=re.DOTALL)  # sets and escapes are one character
     opened: list[int] = []
-    for place, letter in enumerate(bare):
+    for index, letter in enumerate(bare):
         if letter == "(":
-            opened.append(place)
+            opened.append(index)
         elif letter == ")" and opened:
-            inside = bare[opened.pop() + 1 : place]
-            if REPEATED.match(bare, place + 1) and REPEATED.search(inside):
+            inside = bare[opened.pop() + 1 : index]
+            if REPEATED.match(bare, index + 1) and REPEATED.search(inside):
                 raise ValueError(f"a regular expression repeats what repeats: {inside[:40]!a}")
 
 

@@ -142,7 +142,7 @@ def _record_input(model: Model, text: Any) -> GoldenRow:
 
 def _run_windows(model: Model, windows: Sequence[Window]) -> tuple[list[float], str]:
     """The numbers and the answer of one input."""
-    numbers, answer = model.replayed(windows, model.run([windows], model.replays, 1)[0])
+    numbers, answer = model.replay_values(windows, model.run([windows], model.replays, 1)[0])
     return [float(value) for value in numbers], answer
 
 
@@ -172,11 +172,11 @@ def _without_text(model: Model, row: GoldenRow) -> GoldenRow:
 
 def _windows_of(row: GoldenRow) -> list[Window]:
     """The windows of a row without text; nobody can ask them where in it an answer stands."""
-    windows, place = [], 0
+    windows, start = [], 0
     for part in row.windows:
-        ids = row.input_ids[place : place + part.tokens]
+        ids = row.input_ids[start : start + part.tokens]
         windows.append(Window(ids, part.types, "", part.first, part.start, [(0, 0)] * part.text_tokens))
-        place += part.tokens
+        start += part.tokens
     return windows
 
 
@@ -189,7 +189,7 @@ def replay(model: Model) -> Replay:
     golden = read_golden(model)
     _check(model, golden)
     try:
-        pairs = [(row, _replayed_row(model, row)) for row in golden.rows]
+        pairs = [(row, _replay_row(model, row)) for row in golden.rows]
     except (UserError, IndexError, ValueError) as error:
         raise ArtifactError(f"{model.folder / artifact.GOLDEN}: a row can't be asked: {error}; {AGAIN}") from None
     return Replay(
@@ -202,7 +202,7 @@ def replay(model: Model) -> Replay:
     )
 
 
-def _replayed_row(model: Model, row: GoldenRow) -> GoldenRow:
+def _replay_row(model: Model, row: GoldenRow) -> GoldenRow:
     if row.text is not None:
         return _record_input(model, row.text)
     numbers, answer = _run_windows(model, _windows_of(row))

@@ -45,8 +45,8 @@ Connection = ASGIConnection[Any, Any, Any, Any]
 def authorized(connection: Connection, _: BaseRouteHandler) -> None:
     """Ask for the bearer token, compared in constant time."""
     token = connection.app.state.service.settings.token
-    given = connection.headers.get("authorization", "")
-    if token is not None and not hmac.compare_digest(given.encode("latin-1"), f"Bearer {token}".encode()):
+    header = connection.headers.get("authorization", "")
+    if token is not None and not hmac.compare_digest(header.encode("latin-1"), f"Bearer {token}".encode()):
         raise refuse("a valid bearer token is needed", 401, WWW_Authenticate="Bearer")
 
 
@@ -133,7 +133,7 @@ async def _answers(service: Service, name: str, inputs: list[Any], options: dict
 async def model(state: State) -> ModelCards:
     """The models of this server, with their measured quality."""
     service: Service = state.service
-    return ModelCards([card(name, one) for name, one in service.models.items()])
+    return ModelCards([card(name, served) for name, served in service.models.items()])
 
 
 @get("/healthz", responses={503: ResponseSpec(ErrorMessage, description="restart me", generate_examples=False)})

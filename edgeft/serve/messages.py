@@ -123,8 +123,8 @@ def inputs_of(request: PredictRequest, model: ModelProtocol, settings: ServeSett
         raise refuse(f'"{what}s" is empty')
     if len(inputs) > settings.max_texts:
         raise refuse(f"{len(inputs)} {what}s; at most {settings.max_texts} in one request")
-    for index, given in enumerate(inputs):
-        length = len(given) if isinstance(given, str) else sum(map(len, given.values()))
+    for index, item in enumerate(inputs):
+        length = len(item) if isinstance(item, str) else sum(map(len, item.values()))
         if length > settings.max_characters:
             raise refuse(f"{what} {index} has {length} characters; at most {settings.max_characters}")
     return inputs
@@ -139,18 +139,18 @@ def _texts(request: PredictRequest) -> list[Any]:
 
 def _questions(request: PredictRequest) -> list[Any]:
     _none_of(request, ("text", "texts"), "questions with contexts")
-    one = (request.question, request.context)
-    if isinstance(request.questions, list) and one == (UNSET, UNSET):
-        return [{"question": each.question, "context": each.context} for each in request.questions]
-    if UNSET in one or isinstance(request.questions, list):
+    single = (request.question, request.context)
+    if isinstance(request.questions, list) and single == (UNSET, UNSET):
+        return [{"question": question.question, "context": question.context} for question in request.questions]
+    if UNSET in single or isinstance(request.questions, list):
         raise refuse('give either "question" and "context" or "questions"')
     return [{"question": request.question, "context": request.context}]
 
 
 def _none_of(request: PredictRequest, names: Sequence[str], taken: str) -> None:
-    given = next((name for name in names if getattr(request, name) is not UNSET), None)
-    if given is not None:
-        raise refuse(f'"{given}" is for other models; this one takes {taken}')
+    sent = next((name for name in names if getattr(request, name) is not UNSET), None)
+    if sent is not None:
+        raise refuse(f'"{sent}" is for other models; this one takes {taken}')
 
 
 def options_of(request: PredictRequest, model: ModelProtocol) -> dict[str, Any]:
@@ -159,11 +159,11 @@ def options_of(request: PredictRequest, model: ModelProtocol) -> dict[str, Any]:
     Raises:
         HTTPException: one that the model hasn't got (422).
     """
-    found = {name: getattr(request, name) for name in OPTIONS if getattr(request, name) is not UNSET}
-    if found.get("aggregation_strategy", STRATEGIES[0]) not in STRATEGIES:
+    options = {name: getattr(request, name) for name in OPTIONS if getattr(request, name) is not UNSET}
+    if options.get("aggregation_strategy", STRATEGIES[0]) not in STRATEGIES:
         raise refuse(f"aggregation_strategy: expected one of {', '.join(STRATEGIES)}")
     _none_of(request, [name for name in OPTIONS if name not in model.takes], f"{', '.join(model.takes) or 'no option'}")
-    return found
+    return options
 
 
 def refuse(detail: str, status_code: int = 422, **headers: str) -> HTTPException:

@@ -27,8 +27,8 @@ class Simulated:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
         self.asked: list[tuple[str, int]] = []
         self.clock, self.generator = clock, np.random.default_rng(0)
-        monkeypatch.setattr(noise, "kernel_ms", lambda: self.clock(len(self.asked)))
-        monkeypatch.setattr(noise, "ticks", lambda: Ticks(busy=0.0, stolen=0.0, own=0.0, wall=0.0))
+        monkeypatch.setattr(noise, "measure_kernel_ms", lambda: self.clock(len(self.asked)))
+        monkeypatch.setattr(noise, "read_ticks", lambda: Ticks(busy=0.0, stolen=0.0, own=0.0, wall=0.0))
         monkeypatch.setattr(module, "time_ms", lambda answer, row: answer(row))
 
     def form(self, name: str, ms: float, share: float = 1.0) -> Form:

@@ -57,9 +57,9 @@ def test_mistakes_are_the_most_confident_first() -> None:
 
 
 def test_wilson_by_hand() -> None:
-    assert scores.wilson(8, 10) == pytest.approx((0.4902, 0.9433), abs=1e-4)
-    assert scores.wilson(0, 0) == (0.0, 1.0)
-    assert scores.wilson(10, 10)[1] == pytest.approx(1.0)
+    assert scores.wilson_interval(8, 10) == pytest.approx((0.4902, 0.9433), abs=1e-4)
+    assert scores.wilson_interval(0, 0) == (0.0, 1.0)
+    assert scores.wilson_interval(10, 10)[1] == pytest.approx(1.0)
 
 
 def test_matched_shares_by_hand() -> None:
@@ -67,15 +67,18 @@ def test_matched_shares_by_hand() -> None:
     Wald's 1.96 sqrt(2 * 500) / n.
     """
     least = 1.959964**2 / (3 + 1.959964**2)
-    assert scores.matched(0, 0, 3) == pytest.approx((-least, least), abs=1e-6)
-    assert scores.matched(500, 500, 10_000) == pytest.approx((-0.0062, 0.0062), abs=5e-5)
-    assert scores.matched(12, 24, 400) == tuple(-end for end in reversed(scores.matched(24, 12, 400)))
-    assert scores.matched(3, 0, 3)[1] == pytest.approx(1.0)
+    assert scores.matched_interval(0, 0, 3) == pytest.approx((-least, least), abs=1e-6)
+    assert scores.matched_interval(500, 500, 10_000) == pytest.approx((-0.0062, 0.0062), abs=5e-5)
+    assert scores.matched_interval(12, 24, 400) == tuple(-end for end in reversed(scores.matched_interval(24, 12, 400)))
+    assert scores.matched_interval(3, 0, 3)[1] == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize(("rows", "loss"), [(100, 0.01), (200, 0.005), (1000, 0.002)])
 def test_matched_shares_hold_a_small_loss(rows: int, loss: float) -> None:
     """Few rows apart: of drawn pairs of subjects 95% of the intervals hold the true loss, give or take two."""
     drawn = np.random.default_rng(0).multinomial(rows, [loss, 0, 1 - loss], size=2000)
-    held = [low <= loss <= high for low, high in (scores.matched(more, less, rows) for more, less, _ in drawn.tolist())]
+    held = [
+        low <= loss <= high
+        for low, high in (scores.matched_interval(more, less, rows) for more, less, _ in drawn.tolist())
+    ]
     assert np.mean(held) >= 0.93

@@ -96,14 +96,14 @@ def test_swaps_by_kind() -> None:
 
 
 def test_differences_of_texts() -> None:
-    assert slice_sections.difference("a b", "a b") == [("same", "a b")]
-    assert slice_sections.difference("éa он c", "éa она c") == [
+    assert slice_sections.text_difference("a b", "a b") == [("same", "a b")]
+    assert slice_sections.text_difference("éa он c", "éa она c") == [
         ("same", "éa "),
         ("out", "он"),
         ("in", "она"),
         ("same", " c"),
     ]
-    long = slice_sections.difference("x " * 500 + "he" + " y" * 500, "x " * 500 + "she" + " y" * 500)
+    long = slice_sections.text_difference("x " * 500 + "he" + " y" * 500, "x " * 500 + "she" + " y" * 500)
     assert [how for how, _ in long] == ["same", "out", "in", "same"]
     assert long[0][1].startswith("…")
     assert long[0][1].endswith("x ")
@@ -113,12 +113,12 @@ def test_differences_of_texts() -> None:
 
 def test_the_lowest_slices_leave_few_rows_and_undefined_ones_out() -> None:
     found = looked(a={"x": part(0.1, 0, 1, 3), "y": part(None, None, None), "z": part(0.7, 0.6, 0.8)})
-    assert [name for name, _ in slice_sections.lowest(found, 2)] == ["a: z", "length in words: 10-40"]
-    assert [name for name, _ in slice_sections.lowest(found, 9)] == [
+    assert [name for name, _ in slice_sections.lowest_slices(found, 2)] == ["a: z", "length in words: 10-40"]
+    assert [name for name, _ in slice_sections.lowest_slices(found, 9)] == [
         "a: z",
         "length in words: 10-40",
     ]  # others are no lower
-    assert list(slice_sections.lowest({}, 3)) == []
+    assert list(slice_sections.lowest_slices({}, 3)) == []
 
 
 @pytest.mark.parametrize(

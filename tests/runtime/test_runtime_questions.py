@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeft.errors import UserError
-from edgeft.runtime.answers.questions import Reader, best_spans, trimmed
+from edgeft.runtime.answers.questions import Reader, best_spans, trim_span
 from edgeft.runtime.answers.windows import Window
 
 CONTEXT = "ab cd ef gh"
@@ -101,13 +101,13 @@ def test_the_best_of_all_windows_answers_and_its_places_are_those_of_the_whole_c
 
 
 def test_white_space_around_an_answer_is_left_out() -> None:
-    assert trimmed("a  so it \n", 1, 10) == ("so it", 3)
+    assert trim_span("a  so it \n", 1, 10) == ("so it", 3)
 
 
 @pytest.mark.parametrize("wrong", ["a text", {"question": "a"}, {"question": "a", "context": None}, 3])
 def test_what_is_no_question_is_named(wrong: Any) -> None:
     with pytest.raises(UserError, match=r'^question 4: expected \{"question": str, "context": str\}$'):
-        reader()._cleaned(wrong, 4)
+        reader()._clean_pair(wrong, 4)
 
 
 def test_an_option_that_a_kind_has_not_is_named() -> None:

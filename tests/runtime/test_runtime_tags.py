@@ -8,8 +8,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeft.runtime.answers.tags import _by_type, _by_word, joined
-from edgeft.runtime.answers.windows import Window, cuts
+from edgeft.runtime.answers.tags import _by_type, _by_word, join_windows
+from edgeft.runtime.answers.windows import Window, window_bounds
 
 
 def windows(total: int, room: int, shared: int) -> list[Window]:
@@ -22,7 +22,7 @@ def windows(total: int, room: int, shared: int) -> list[Window]:
             start=start,
             offsets=[(place, place + 1) for place in range(start, end)],
         )
-        for start, end in cuts(total, room, shared)
+        for start, end in window_bounds(total, room, shared)
     ]
 
 
@@ -30,7 +30,7 @@ def windows(total: int, room: int, shared: int) -> list[Window]:
 def test_every_token_once_from_the_window_with_most_text_around_it(total: int, room: int, shared: int) -> None:
     own = windows(total, room, shared)
     numbers = [np.full((len(window.ids), 2), number, np.float32) for number, window in enumerate(own)]
-    found = joined(own, numbers)
+    found = join_windows(own, numbers)
     assert found.ids == list(range(total))
     assert found.offsets == [(place, place + 1) for place in range(total)]
     for place in range(total):
@@ -49,7 +49,7 @@ def around(window: Window, place: int, total: int) -> int:
 
 def test_two_windows_by_hand() -> None:
     own = windows(6, 4, 2)  # 0 to 3, 2 to 5
-    found = joined(own, [np.full((6, 1), number, np.float32) for number in range(2)])
+    found = join_windows(own, [np.full((6, 1), number, np.float32) for number in range(2)])
     assert found.values[:, 0].tolist() == [0, 0, 0, 1, 1, 1]
 
 

@@ -91,8 +91,8 @@ def test_a_replay_that_would_prove_nothing_is_refused(
     assert line in err
     assert "make the artifact again with this edgeft (the same `edgeft pipeline` command" in err
     assert len(err.strip().splitlines()) == 1
-    assert quality.replayed(folder)["passed"] is False
-    assert line in quality.replayed(folder)["refused"]
+    assert quality.replay_artifact(folder)["passed"] is False
+    assert line in quality.replay_artifact(folder)["refused"]
 
 
 def test_rows_other_than_those_that_the_manifest_speaks_of_are_refused(kind_root: Any, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeft.runtime.answers.windows import cuts, windows_of
+from edgeft.runtime.answers.windows import window_bounds, windows_of
 
 
 @pytest.mark.parametrize(
@@ -24,12 +24,12 @@ from edgeft.runtime.answers.windows import cuts, windows_of
     ],
 )
 def test_cuts_by_hand(total: int, room: int, shared: int, expected: list[tuple[int, int]]) -> None:
-    assert list(cuts(total, room, shared)) == expected
+    assert list(window_bounds(total, room, shared)) == expected
 
 
 @given(total=st.integers(0, 300), room=st.integers(1, 60), shared=st.integers(0, 40))
 def test_every_token_stands_in_a_window_and_none_is_too_long(total: int, room: int, shared: int) -> None:
-    found = list(cuts(total, room, shared))
+    found = list(window_bounds(total, room, shared))
     assert {token for start, end in found for token in range(start, end)} == set(range(total))
     assert all(end - start <= room for start, end in found)
     assert all(before[1] >= after[0] for before, after in itertools.pairwise(found))

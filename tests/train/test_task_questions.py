@@ -24,7 +24,7 @@ from edgeft.train.finetune import loss_on
 from edgeft.train.finetune import run as finetune
 from edgeft.train.loop.loop import Trainer
 from edgeft.train.tasks.questions import Questions
-from edgeft.train.tasks.spans import answer_tokens, best_span, encode_pairs, nll, trimmed
+from edgeft.train.tasks.spans import answer_tokens, best_span, encode_pairs, nll, trim_span
 
 QUICK: dict[str, Any] = {"epochs": 1.0, "batch_size": 8, "max_length": 16, "seed": 1, "early_stopping_patience": 0}
 RATES = {"full": 3e-3, "head": 1e-2, "rslora": 2e-3, "ia3": 2e-2}
@@ -129,7 +129,7 @@ def test_offsets_find_the_answer_again(kind: str, answer: str, tiny_tokenizer: A
     pair = encode_pairs(tokenizer, ["a ä"], [context])[0]
     start = context.index(answer)
     first, last = answer_tokens(pair.offsets, {"text": [answer], "answer_start": [start]}) or (-1, -1)
-    text, place = trimmed(context, pair.offsets[first][0], pair.offsets[last][1])
+    text, place = trim_span(context, pair.offsets[first][0], pair.offsets[last][1])
     assert answer in text
     assert place <= start
     if answer not in ("ï", "b! 😀"):  # those begin inside of a token

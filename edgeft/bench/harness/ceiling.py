@@ -43,7 +43,7 @@ print(json.dumps({"fp32_macs_per_s": side**3 / best(lambda: left @ left), "bytes
 """
 
 
-def peaks(threads: int) -> dict[str, Any] | None:
+def measure_peaks(threads: int) -> dict[str, Any] | None:
     """What so many threads reach here; None where it can't be measured, as on a machine with too little memory.
 
     Returns:
@@ -54,14 +54,14 @@ def peaks(threads: int) -> dict[str, Any] | None:
     command = [sys.executable, "-c", PEAKS, str(threads)]
     try:
         done = subprocess.run(command, stdout=subprocess.PIPE, env=environment, timeout=SECONDS, check=True)
-        found: dict[str, Any] = json.loads(done.stdout)
+        peaks: dict[str, Any] = json.loads(done.stdout)
     except (OSError, subprocess.SubprocessError, ValueError):
         return None
     by = max(instruction_sets(), key=lambda name: INT8_TIMES.get(name, 1.0), default="fp32")
     return {
         "threads": threads,
-        **found,
-        "int8_macs_per_s": INT8_TIMES.get(by, 1.0) * found["fp32_macs_per_s"],
+        **peaks,
+        "int8_macs_per_s": INT8_TIMES.get(by, 1.0) * peaks["fp32_macs_per_s"],
         "int8_by": by,
     }
 

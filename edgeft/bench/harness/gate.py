@@ -35,7 +35,7 @@ UNITS = {
     **dict.fromkeys(("size", "memory"), ("x", "MB")),
 }
 OF_ABSOLUTE = {"ms": 1.0, "MB": 1e6}  # a unit, in those of the document
-WANTS = "accuracy wants --file with --label-column, capacity --scenario server and a rate that holds"
+WANTS = "accuracy needs --file with --label-column, capacity --scenario server and a rate that holds"
 POINT = 0.01
 DIGITS = 9  # of a difference in points that mean something
 
@@ -65,29 +65,29 @@ def parse(text: str) -> list[Rule]:
     """
     rules = []
     for part in filter(None, (piece.strip() for piece in text.split(","))):
-        found = RULE.match(part)
-        if found is None or found["name"] not in FIGURES or found["unit"] is None:
+        match = RULE.match(part)
+        if match is None or match["name"] not in FIGURES or match["unit"] is None:
             known = ", ".join(FIGURES)
             raise UserError(
                 f"--fail-if: {part!r} can't be read; expected FIGURE, < or >, a number and x (times), pt (points), ms "
                 f"or MB, as in p99>1.10x; figures: {known}"
             )
-        if found["unit"] not in UNITS[found["name"]]:
-            raise UserError(f"--fail-if: {part!r}: {found['name']} is in {' or '.join(UNITS[found['name']])}")
+        if match["unit"] not in UNITS[match["name"]]:
+            raise UserError(f"--fail-if: {part!r}: {match['name']} is in {' or '.join(UNITS[match['name']])}")
         rules.append(
-            Rule(name=found["name"], above=found["sign"] == ">", bound=float(found["bound"]), unit=found["unit"])
+            Rule(name=match["name"], above=match["sign"] == ">", bound=float(match["bound"]), unit=match["unit"])
         )
     if not rules:
         raise UserError('--fail-if: no rule; give one as in "p99>1.10x"')
     return rules
 
 
-def disturbed(rule: Rule) -> bool:
+def depends_on_noise(rule: Rule) -> bool:
     """Whether noise changes the figure of a rule; it changes neither answers nor sizes."""
     return rule.name in TIMES
 
 
-def base(path: Path, rules: Sequence[Rule]) -> Mapping[str, Any]:
+def read_base(path: Path, rules: Sequence[Rule]) -> Mapping[str, Any]:
     """An earlier document.
 
     Args:
@@ -98,20 +98,20 @@ def base(path: Path, rules: Sequence[Rule]) -> Mapping[str, Any]:
         UserError: it can't be read, or was measured on a noisy machine and a rule is of times.
     """
     try:
-        whole: dict[str, Any] = msgspec.json.decode(path.read_bytes())
-        seen, *_ = whole["noise"]["seen"], whole["machine"]["processor"], whole["subjects"][0]["threads"]
+        document: dict[str, Any] = msgspec.json.decode(path.read_bytes())
+        seen, *_ = document["noise"]["seen"], document["machine"]["processor"], document["subjects"][0]["threads"]
     except (OSError, msgspec.DecodeError, KeyError, IndexError, TypeError, ValueError) as error:
         raise UserError(f"--against {path}: no document of `edgeft bench --json`: {error}") from None
-    if (version := whole.get("schema_version")) != SCHEMA_VERSION:
+    if (version := document.get("schema_version")) != SCHEMA_VERSION:
         raise UserError(
             f"--against {path}: schema_version {version}, this edgeft writes {SCHEMA_VERSION}; measure anew"
         )
-    if seen and any(map(disturbed, rules)):
+    if seen and any(map(depends_on_noise, rules)):
         raise UserError(f"--against {path}: was measured on a machine too noisy to compare: {'; '.join(seen)}")
-    return whole
+    return document
 
 
-def broken(rules: Sequence[Rule], before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def find_broken(rules: Sequence[Rule], before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """What fails, in words with both numbers.
 
     Args:
@@ -123,11 +123,11 @@ def broken(rules: Sequence[Rule], before: Mapping[str, Any], now: Mapping[str, A
         UserError: a figure that one of the two doesn't have or that was disturbed, or one that is held against another
             processor's, number of threads', or texts', or a capacity against one under another bound.
     """
-    comparable(rules, before, now)
+    check_comparable(rules, before, now)
     failed, (then, first) = [], (document["subjects"][0] for document in (before, now))
     for rule in rules:
         old, new = _figure(then, rule.name, "--against"), _figure(first, rule.name, "this run")
-        value, bound = compared(rule, old, new)
+        value, bound = convert_figure(rule, old, new)
         if value > bound if rule.above else value < bound:
             sign = ">" if rule.above else "<"
             failed.append(
@@ -136,7 +136,7 @@ def broken(rules: Sequence[Rule], before: Mapping[str, Any], now: Mapping[str, A
     return failed
 
 
-def compared(rule: Rule, old: float, new: float) -> tuple[float, float]:
+def convert_figure(rule: Rule, old: float, new: float) -> tuple[float, float]:
     """The figure as the rule's unit has it, and the bound."""
     if rule.unit == "x":
         times = new / old if old else (math.inf if new else 1.0)
@@ -146,23 +146,23 @@ def compared(rule: Rule, old: float, new: float) -> tuple[float, float]:
     return new / OF_ABSOLUTE[rule.unit], rule.bound
 
 
-def comparable(rules: Sequence[Rule], before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+def check_comparable(rules: Sequence[Rule], before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """See that what rules hold against the earlier document was measured alike.
 
     Args:
         rules: of the gate.
         before: the earlier document.
-        now: this one, or what `run.beginning` knows of it.
+        now: this one, or what `run.describe_conditions` knows before measuring.
 
     Raises:
         UserError: a figure of another processor's, number of threads', or texts', or a capacity under another bound.
     """
     for rule in rules:
         if rule.unit not in OF_ABSOLUTE:
-            _alike(rule.name, before, now)
+            _check_alike(rule.name, before, now)
 
 
-def _alike(name: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+def _check_alike(name: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Raises where a figure depends on something that isn't the same in both documents."""
     same: list[tuple[str, Sequence[str | int]]] = []
     if name in TIMES:
@@ -171,19 +171,19 @@ def _alike(name: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None
         same.append(("the texts' digest", ("texts_sha256",)))
     if name == "capacity":
         same.append(("streams", ("plan", "streams")))
-        had, bound = _at(before, ("subjects", 0, "server", "bound_ms")), now["plan"]["bound_ms"]
+        had, bound = _value_at(before, ("subjects", 0, "server", "bound_ms")), now["plan"]["bound_ms"]
         if had not in (None, bound):
             raise UserError(f"--fail-if: capacity: give --bound-ms {had!r}, under which --against has it")
     for what, path in same:
-        then, this = (_at(document, path) for document in (before, now))
+        then, this = (_value_at(document, path) for document in (before, now))
         if then != this:
             raise UserError(f"--fail-if: {name}: {what} of --against: {then}, of this run: {this}; they don't compare")
 
 
-def _at(document: Any, path: Sequence[str | int]) -> Any:
+def _value_at(document: Any, path: Sequence[str | int]) -> Any:
     for key in path:
-        found = document.get(key) if isinstance(document, dict) else document[key] if document else None
-        document = found
+        value = document.get(key) if isinstance(document, dict) else document[key] if document else None
+        document = value
     return document
 
 
@@ -207,11 +207,11 @@ def check(rules: Sequence[Rule], before: Mapping[str, Any], labels: bool, scenar
 
 
 def _figure(subject: Mapping[str, Any], name: str, whose: str) -> float:
-    found: Any = subject
+    value: Any = subject
     for key in FIGURES[name]:
-        found = (found or {}).get(key)
-    if found is None:
+        value = (value or {}).get(key)
+    if value is None:
         raise UserError(f"--fail-if: {whose} has no {name}; {WANTS}")
     if name == "capacity" and (seen := (subject.get("noise") or {}).get("seen")):
         raise UserError(f"--fail-if: {whose}: too noisy to judge the capacity: {'; '.join(seen)}")
-    return float(found)
+    return float(value)

@@ -29,7 +29,7 @@ WEIGHT_BYTES = {**dict.fromkeys(FP32, 4.0), **dict.fromkeys(INT8, 1.0), "MatMulN
 WEIGHTS = frozenset({"float", "float16", "int8", "uint8"})  # what a mask, the other input of so few axes, never is
 
 
-def profiled(graph: Path, like: Engine, ask: Callable[[Engine], None]) -> list[Event]:
+def profile_operators(graph: Path, like: Engine, ask: Callable[[Engine], None]) -> list[Event]:
     """What onnxruntime writes of each operator that ran.
 
     Args:
@@ -41,12 +41,12 @@ def profiled(graph: Path, like: Engine, ask: Callable[[Engine], None]) -> list[E
         engine = Engine(graph, like.pad_token_id, like.threads, profile=Path(folder) / "run")
         ask(engine)
         events = json.loads(engine.profiled().read_text(encoding="utf-8"))
-    return [one for one in events if one.get("cat") == "Node" and one["name"].endswith("_kernel_time")]
+    return [event for event in events if event.get("cat") == "Node" and event["name"].endswith("_kernel_time")]
 
 
-def described(events: Sequence[Event], texts: int) -> dict[str, Any]:
+def describe_operators(events: Sequence[Event], texts: int) -> dict[str, Any]:
     """Shares and work of some texts' events."""
-    return {"operators": shares(events), "work": work(events, texts)}
+    return {"operators": shares(events), "work": count_work(events, texts)}
 
 
 def shares(events: Sequence[Event]) -> dict[str, float]:
@@ -59,7 +59,7 @@ def shares(events: Sequence[Event]) -> dict[str, float]:
     return {name: took[name] / total for name in sorted(took, key=lambda name: -took[name])}
 
 
-def work(events: Sequence[Event], texts: int) -> dict[str, float]:
+def count_work(events: Sequence[Event], texts: int) -> dict[str, float]:
     """What a text asks of the machine, on average: `fp32_macs` and `int8_macs`, multiply-adds of products and of
     attention, and `weight_bytes` of these products as the kernels read them. Weights that were packed beforehand stand
     in no event: what isn't shown is a weight.
@@ -68,30 +68,30 @@ def work(events: Sequence[Event], texts: int) -> dict[str, float]:
         events: of all texts.
         texts: how many.
     """
-    found = {"fp32_macs": 0.0, "int8_macs": 0.0, "weight_bytes": 0.0}
+    totals = {"fp32_macs": 0.0, "int8_macs": 0.0, "weight_bytes": 0.0}
     for event in events:
         name = event["args"]["op_name"]
-        given, made = (_shapes(event["args"].get(key)) for key in ("input_type_shape", "output_type_shape"))
-        if not given or not made or not given[0][1] or not made[0][1]:
+        inputs, outputs = (_shapes(event["args"].get(key)) for key in ("input_type_shape", "output_type_shape"))
+        if not inputs or not outputs or not inputs[0][1] or not outputs[0][1]:
             continue
-        (_, first), (_, out), columns, size = given[0], made[0], 0, WEIGHT_BYTES.get(name, 0.0)
+        (_, first), (_, out), columns, size = inputs[0], outputs[0], 0, WEIGHT_BYTES.get(name, 0.0)
         if name in WEIGHT_BYTES:
             columns = out[-1]
-            size = 0.0 if len(given) > 1 and len(given[1][1]) > 2 else size  # a product of two activations
+            size = 0.0 if len(inputs) > 1 and len(inputs[1][1]) > 2 else size  # a product of two activations
         elif name in ATTENTION and len(out) > 1:
-            found["fp32_macs"] += 2 * math.prod(out) * out[-2]
-            columns, size = _projected(given) if name in PROJECTING else 0, PROJECTING.get(name, 0.0)
+            totals["fp32_macs"] += 2 * math.prod(out) * out[-2]
+            columns, size = _projected_columns(inputs) if name in PROJECTING else 0, PROJECTING.get(name, 0.0)
         int8 = name in INT8 or name == "QAttention"
-        found["int8_macs" if int8 else "fp32_macs"] += math.prod(first) * columns
-        found["weight_bytes"] += size * first[-1] * columns
-    return {name: value / max(1, texts) for name, value in found.items()}
+        totals["int8_macs" if int8 else "fp32_macs"] += math.prod(first) * columns
+        totals["weight_bytes"] += size * first[-1] * columns
+    return {name: value / max(1, texts) for name, value in totals.items()}
 
 
-def _projected(given: Sequence[Shape]) -> int:
+def _projected_columns(inputs: Sequence[Shape]) -> int:
     """How many columns the projections inside of an attention have, by their bias or weights; 0: there are none."""
-    return next((shape[-1] for kind, shape in given[1:] if kind in WEIGHTS and len(shape) in (1, 2)), 0)
+    return next((shape[-1] for kind, shape in inputs[1:] if kind in WEIGHTS and len(shape) in (1, 2)), 0)
 
 
 def _shapes(listed: Iterable[Mapping[str, Sequence[int]]] | None) -> list[Shape]:
     """Element type and shape of each input or output."""
-    return [next(iter(one.items())) for one in listed or () if one]
+    return [next(iter(entry.items())) for entry in listed or () if entry]

@@ -14,7 +14,7 @@ from edgeft.bench.harness.subjects.child import Child
 from edgeft.bench.harness.subjects.subject import Subject
 from edgeft.errors import ArtifactError, UserError
 from edgeft.progress import Bar, say
-from edgeft.report.scores import bins, matched, wilson
+from edgeft.report.scores import bins, matched_interval, wilson_interval
 from edgeft.runtime import replay
 
 CHUNK = 64  # texts of a request: progress is seen, and no request takes long
@@ -59,14 +59,14 @@ def _are_names(stated: Any) -> bool:
     return isinstance(stated, list) and bool(stated) and all(isinstance(name, str) for name in stated)
 
 
-def judged(child: Child, labels: Sequence[str], places: Sequence[int]) -> dict[str, Any] | None:
+def measure_quality(child: Child, labels: Sequence[str], indices: Sequence[int]) -> dict[str, Any] | None:
     """Accuracy with its 95% interval (Wilson 1927), expected calibration error, rows, and where it was wrong; None
     where the subject has no labels. A label that it never answers counts like any other: its rows are wrong.
 
     Args:
         child: asked the labelled texts, one at a time.
         labels: the true one of each.
-        places: of each text among those given.
+        indices: of each text in the caller's list.
     """
     answers: list[Any] = []
     with Bar("quality", len(labels)) as bar:
@@ -77,42 +77,42 @@ def judged(child: Child, labels: Sequence[str], places: Sequence[int]) -> dict[s
             answers += some
             bar.advance(len(some))
     wrong = np.array([answer[0] != label for answer, label in zip(answers, labels, strict=True)])
-    given = np.array([[answer[1], 0.0] for answer in answers])  # the answered label and any other
-    error = bins(given, wrong.astype(int)).calibration_error
+    scores = np.array([[answer[1], 0.0] for answer in answers])  # the answered label and any other
+    error = bins(scores, wrong.astype(int)).calibration_error
     return {
         "accuracy": float(1 - wrong.mean()),
-        "accuracy_interval": list(wilson(len(wrong) - int(wrong.sum()), len(wrong))),
+        "accuracy_interval": list(wilson_interval(len(wrong) - int(wrong.sum()), len(wrong))),
         "calibration_error": error,
         "rows": len(labels),
-        "wrong": sorted(place for place, missed in zip(places, wrong, strict=True) if missed),
+        "wrong": sorted(index for index, missed in zip(indices, wrong, strict=True) if missed),
     }
 
 
 def _refuse_foreign(subject: Subject, says: str, names: Collection[str], labels: Sequence[str]) -> None:
     """Raise where a subject has none of the file's labels."""
     if not set(names) & set(labels):
-        these, wanted = (", ".join(sorted(set(some))[:SHOWN_LABELS]) for some in (names, labels))
-        raise UserError(f"{subject.name} {says} {these}; the labels of the file are {wanted}")
+        subject_labels, file_labels = (", ".join(sorted(set(some))[:SHOWN_LABELS]) for some in (names, labels))
+        raise UserError(f"{subject.name} {says} {subject_labels}; the labels of the file are {file_labels}")
 
 
-def lost(first: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+def accuracy_drop(first: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
     """Points of accuracy that a subject has less than the first one, on the same rows, with the 95% interval.
 
     Args:
-        first: what `judged` found.
+        first: what `measure_quality` returned.
         other: of the same rows.
     """
-    here, there, rows = set(first["wrong"]), set(other["wrong"]), first["rows"]
-    apart = len(there - here), len(here - there)  # rows that the other alone has wrong, and the first
-    interval = [100 * end for end in matched(*apart, rows)]
-    return {"drop_points": 100 * (apart[0] - apart[1]) / rows, "drop_interval": interval}
+    wrong_first, wrong_other, rows = set(first["wrong"]), set(other["wrong"]), first["rows"]
+    only_other, only_first = len(wrong_other - wrong_first), len(wrong_first - wrong_other)  # rows one alone has wrong
+    interval = [100 * end for end in matched_interval(only_other, only_first, rows)]
+    return {"drop_points": 100 * (only_other - only_first) / rows, "drop_interval": interval}
 
 
-def replayed(folder: Path) -> dict[str, Any]:
-    """What an artifact's recorded answers come to here; `refused` says why where they can't prove anything."""
+def replay_artifact(folder: Path) -> dict[str, Any]:
+    """Replay an artifact's recorded answers on this machine; `refused` says why they prove nothing, if so."""
     model = edgeft.load(folder)
     try:
-        found = replay(model)
+        result = replay(model)
     except ArtifactError as error:
         return {"passed": False, "refused": str(error)}
-    return {**asdict(found), "passed": found.passed}
+    return {**asdict(result), "passed": result.passed}

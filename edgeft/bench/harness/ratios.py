@@ -33,19 +33,19 @@ def ratio(a: Stream, b: Stream, seed: int = 0) -> Ratio:
     """
     rounds = len(a.rounds)
     generator = np.random.default_rng(seed)
-    own = np.array([_log_ratio(a, b, number, None) for number in range(rounds)])
-    centre = float(own.mean())
+    log_ratios = np.array([_log_ratio(a, b, number, None) for number in range(rounds)])
+    centre = float(log_ratios.mean())
     drawn = np.empty(RESAMPLES)
-    for place in range(RESAMPLES):
+    for index in range(RESAMPLES):
         picked = generator.integers(rounds, size=rounds)
-        drawn[place] = np.mean([_log_ratio(a, b, number, generator) for number in picked])
+        drawn[index] = np.mean([_log_ratio(a, b, number, generator) for number in picked])
     low, high = np.percentile(drawn, (2.5, 97.5)) - drawn.mean()
-    wider = student(rounds - 1) / Z * math.sqrt(rounds / (rounds - 1))
+    wider = student_quantile(rounds - 1) / Z * math.sqrt(rounds / (rounds - 1))
     ends = (math.exp(centre + wider * end) for end in (low, high))
     return Ratio(median=math.exp(centre), low=next(ends), high=next(ends)).widened(mean_margin(a.noise))
 
 
-def student(freedom: int) -> float:
+def student_quantile(freedom: int) -> float:
     """The 97.5% quantile of Student's t: of 1 and 2 degrees of freedom by the inverse of its distribution, from 3 on
     within 1% (Abramowitz and Stegun 26.7.5).
     """
@@ -67,4 +67,4 @@ def _log_ratio(a: Stream, b: Stream, number: int, generator: np.random.Generator
 
 
 def _median(stream: Stream, number: int, picked: NDArray[np.int64]) -> float:
-    return float(np.median(np.concatenate([stream.rounds[number][place] for place in picked])))
+    return float(np.median(np.concatenate([stream.rounds[number][block] for block in picked])))

@@ -1,4 +1,4 @@
-"""The whole protocol: subjects side by side, and one document of what was found."""
+"""The whole protocol: measures subjects side by side and returns one document."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from edgeft.bench.harness.conditions import hardware, noise
 from edgeft.bench.harness.conditions.installed import install_bytes
 from edgeft.bench.harness.scenarios import offline, server, single, sustained
 from edgeft.bench.harness.scenarios.single import Stream
-from edgeft.bench.harness.scenarios.warm import warm
+from edgeft.bench.harness.scenarios.warm import warm_up
 from edgeft.bench.harness.subjects.child import Child
 from edgeft.bench.harness.subjects.subject import Subject
 from edgeft.bench.race import Ratio, summary
@@ -67,7 +67,7 @@ class Plan:
 
 @dataclass(frozen=True, kw_only=True)
 class TrueLabels:
-    """In the order in which texts are asked.
+    """The true labels, in the order in which texts are asked.
 
     Attributes:
         labels: of each text.
@@ -75,10 +75,10 @@ class TrueLabels:
     """
 
     labels: list[str]
-    places: list[int]
+    indices: list[int]
 
 
-def measured(
+def measure_side_by_side(
     subjects: Sequence[Subject], texts: Sequence[Any], plan: Plan, labels: Sequence[str] | None = None
 ) -> dict[str, Any]:
     """Measure subjects side by side.
@@ -99,57 +99,57 @@ def measured(
         if (value := getattr(plan, name)) is not None and value <= 0:
             raise UserError(f"bench: --{name.replace('_', '-')} {value:g}: nothing could be measured; give more than 0")
     if len(subjects) > 1 and plan.rounds < 2:
-        raise UserError(f"bench: {plan.rounds} round of several subjects: their ratio wants two or more")
-    places = np.random.default_rng(plan.seed).permutation(len(texts)).tolist()  # a part of a sorted file as the whole
-    mixed = [texts[place] for place in places]
-    right = None if labels is None else TrueLabels(labels=[labels[place] for place in places], places=places)
+        raise UserError(f"bench: {plan.rounds} round of several subjects: their ratio needs two or more")
+    order = np.random.default_rng(plan.seed).permutation(len(texts)).tolist()  # a part of a sorted file as the whole
+    mixed = [texts[index] for index in order]
+    right = None if labels is None else TrueLabels(labels=[labels[index] for index in order], indices=order)
     if right is not None:
-        for one in subjects:
-            quality.check(one, mixed, right.labels)
-    known = beginning(subjects, texts, plan)
-    listening = noise.Listening(any(one.served_here for one in subjects))
-    streams = single.stream(subjects, mixed, plan.seconds, plan.rounds, plan.queries)
-    heard, first = listening.heard(), streams[subjects[0].name]
+        for subject in subjects:
+            quality.check(subject, mixed, right.labels)
+    known = describe_conditions(subjects, texts, plan)
+    monitor = noise.NoiseMonitor(any(subject.served_here for subject in subjects))
+    streams = single.measure_streams(subjects, mixed, plan.seconds, plan.rounds, plan.queries)
+    heard, first = monitor.read_noise(), streams[subjects[0].name]
     bound = plan.bound_ms or server.BOUND_TIMES * summary(first.samples_ms).p99_ms
-    found = [
+    results = [
         {
-            **_named(one),
-            **_of_stream(one, streams[one.name]),
-            **_alone(one, mixed, plan, right, streams[one.name], bound),
+            **_describe_subject(subject),
+            **_summarize_stream(subject, streams[subject.name]),
+            **_measure_alone(subject, mixed, plan, right, streams[subject.name], bound),
         }
-        for one in subjects
+        for subject in subjects
     ]
-    peak = _ceilings(found)
+    peak = _add_ceilings(results)
     return {
         **known,
         "machine": {**known["machine"], "clock": hardware.clock(), "peaks": peak},
         "noise": {**heard.as_dict(), "rounds": noise.describe_rounds(first.noise, first.repeated)},
-        "subjects": found,
-        "ratios": compared(streams, found, plan),
+        "subjects": results,
+        "ratios": compare_with_first(streams, results, plan),
     }
 
 
-def beginning(subjects: Sequence[Subject], texts: Sequence[Any], plan: Plan) -> dict[str, Any]:
-    """What the document says before anything is measured."""
+def describe_conditions(subjects: Sequence[Subject], texts: Sequence[Any], plan: Plan) -> dict[str, Any]:
+    """The part of the document that is known before anything is measured."""
     return {
         "schema_version": SCHEMA_VERSION,
         "plan": {**asdict(plan), "scenarios": list(plan.scenarios)},
         "texts": len(texts),
         "texts_sha256": hashlib.sha256(repr(list(texts)).encode()).hexdigest(),
         "machine": {**machine.describe(), "caches": hardware.caches()},
-        "subjects": [_named(one) for one in subjects],
+        "subjects": [_describe_subject(subject) for subject in subjects],
     }
 
 
-def _named(subject: Subject) -> dict[str, Any]:
+def _describe_subject(subject: Subject) -> dict[str, Any]:
     return {"name": subject.name, "kind": subject.kind, "threads": subject.options.get("threads")}
 
 
-def _of_stream(subject: Subject, stream: Stream) -> dict[str, Any]:
+def _summarize_stream(subject: Subject, stream: Stream) -> dict[str, Any]:
     times = stream.samples_ms
-    settled = sum(one.settled for one in stream.warm)
+    settled = sum(warm.settled for warm in stream.warm)
     quantiles = dict(zip(map(str, QUANTILES), np.percentile(times, QUANTILES).tolist(), strict=True))
-    start = {name: float(np.median([one[name] for one in stream.started])) for name in stream.started[0]}
+    start = {name: float(np.median([run[name] for run in stream.started])) for name in stream.started[0]}
     return {
         "single_stream": {
             **summary(times).as_dict(),
@@ -161,84 +161,86 @@ def _of_stream(subject: Subject, stream: Stream) -> dict[str, Any]:
     }
 
 
-def _alone(
+def _measure_alone(
     subject: Subject, texts: Sequence[Any], plan: Plan, right: TrueLabels | None, stream: Stream, bound_ms: float
 ) -> dict[str, Any]:
-    """What is measured of one subject after the other."""
+    """Measure what needs no turns: facts, further scenarios, quality and replay."""
     if plan.stream_alone:
         return {"facts": {}, "peak_rss_bytes": None, "noise": None, "where": NOWHERE}
     say(f"bench: {subject.name}")
-    found, listening = _facts(subject, texts), noise.Listening(subject.served_here)
+    result, monitor = _facts(subject, texts), noise.NoiseMonitor(subject.served_here)
     with Child(subject, texts) as child:
-        paced = warm(child)
+        paced = warm_up(child)
         if "sustained" in plan.scenarios:
-            found["sustained"] = sustained.sustained(child, paced.median_ms, plan.sustained_seconds).as_dict()
+            result["sustained"] = sustained.measure_sustained(child, paced.median_ms, plan.sustained_seconds).as_dict()
         if "offline" in plan.scenarios:
-            found["offline_texts_per_s"] = offline.throughput(child, plan.server_seconds)
+            result["offline_texts_per_s"] = offline.measure_throughput(child, plan.server_seconds)
         if "server" in plan.scenarios:
             limits = bound_ms, plan.server_seconds, plan.queries
-            found["server"] = server.capacity(
+            result["server"] = server.find_capacity(
                 child, summary(stream.samples_ms), *limits, plan.seed, plan.streams
             ).as_dict()
-        found["noise"] = listening.heard().as_dict() if plan.scenarios else None
+        result["noise"] = monitor.read_noise().as_dict() if plan.scenarios else None
         if right is not None:
-            found["quality"] = quality.judged(child, right.labels, right.places)
-        found["where"] = child.request("where")
+            result["quality"] = quality.measure_quality(child, right.labels, right.indices)
+        result["where"] = child.request("where")
     if subject.kind == "artifact" and (Path(subject.place) / artifact.GOLDEN).is_file():
-        found["replay"] = quality.replayed(Path(subject.place))
-    return found
+        result["replay"] = quality.replay_artifact(Path(subject.place))
+    return result
 
 
 def _facts(subject: Subject, texts: Sequence[Any]) -> dict[str, Any]:
     """What a subject says of itself, and the peak memory of a process that holds and has answered some texts."""
     with Child(subject, texts[:REMEMBERED]) as child:
-        warm(child)
-        found = child.request("facts")
+        warm_up(child)
+        answer = child.request("facts")
     if subject.kind == "http":
-        return {**found, "peak_rss_bytes": None}
-    own = {"install_bytes": install_bytes()} if subject.kind == "artifact" else {}
-    return {**found, "facts": {**found["facts"], **own}}
+        return {**answer, "peak_rss_bytes": None}
+    install = {"install_bytes": install_bytes()} if subject.kind == "artifact" else {}
+    return {**answer, "facts": {**answer["facts"], **install}}
 
 
-def _ceilings(found: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+def _add_ceilings(results: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
     """Give each subject whose work is known its `ceiling`.
 
     Returns:
         What the machine reaches; None where nobody's work is known, or it can't be measured.
     """
-    known = [one for one in found if one["where"]["work"]]
+    known = [result for result in results if result["where"]["work"]]
     if not known:
         return None
-    peak = ceiling.peaks(known[0]["threads"])
+    peak = ceiling.measure_peaks(known[0]["threads"])
     if peak is None:
         say("bench: what the machine reaches could not be measured; no ceiling")
         return None
-    for one in known:
-        one["ceiling"] = ceiling.ceiling(one["where"]["work"], peak)
+    for result in known:
+        result["ceiling"] = ceiling.ceiling(result["where"]["work"], peak)
     return peak
 
 
-def compared(streams: Mapping[str, Stream], found: Sequence[Mapping[str, Any]], plan: Plan) -> dict[str, Any]:
-    """Name to ratio of its latency to the first one's, and what may be said of it."""
+def compare_with_first(
+    streams: Mapping[str, Stream], results: Sequence[Mapping[str, Any]], plan: Plan
+) -> dict[str, Any]:
+    """Compare each further subject with the first: ratio of latencies, loss of accuracy and verdict by name."""
     first, *others = streams
-    qualities = {one["name"]: one.get("quality") for one in found}
-    odd = {one["name"] for one in found if not one.get("replay", {"passed": True})["passed"]}
-    made = {}
+    qualities = {result["name"]: result.get("quality") for result in results}
+    odd = {result["name"] for result in results if not result.get("replay", {"passed": True})["passed"]}
+    comparisons = {}
     for name in others:
         ratio = ratios.ratio(streams[name], streams[first], plan.seed)
         both = qualities[first], qualities[name]
-        lost = quality.lost(both[0], both[1]) if both[0] and both[1] else UNKNOWN
-        said = verdict(ratio, lost["drop_points"], plan.drop_points)
+        lost = quality.accuracy_drop(both[0], both[1]) if both[0] and both[1] else UNKNOWN
+        said = choose_verdict(ratio, lost["drop_points"], plan.drop_points)
         if said == "faster" and name in odd:
             said = "not a win: it doesn't answer as recorded"
         if said == "slower" and first in odd:
             said = "slower, but the first doesn't answer as recorded"
-        made[name] = {**ratio.as_dict(), "margin": ratio.margin, **lost, "verdict": said}
-    return made
+        comparisons[name] = {**ratio.as_dict(), "margin": ratio.margin, **lost, "verdict": said}
+    return comparisons
 
 
-def verdict(ratio: Ratio, lost: float | None, allowed: float) -> str:
-    """What may be said of a subject beside the first one: noise has widened the interval that decides."""
+def choose_verdict(ratio: Ratio, lost: float | None, allowed: float) -> str:
+    """The verdict on a subject beside the first one; noise has already widened the ratio's interval."""
     if ratio.low <= 1 <= ratio.high:
         quiet = ratio.low * ratio.margin, ratio.high / ratio.margin
         if quiet[0] <= 1 <= quiet[1]:

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from edgeft.artifact import read_manifest
-from edgeft.bench.harness.scenarios.warm import warm
+from edgeft.bench.harness.scenarios.warm import warm_up
 from edgeft.bench.harness.subjects.child import Child
 from edgeft.bench.harness.subjects.subject import subjects
 from edgeft.bench.race import summary
@@ -86,7 +86,7 @@ def measure_in_process(package: Path, texts: Sequence[Any], config: BenchConfig)
     """Quantiles [ms] of an artifact alone in a fresh process, warmed up, tokenization counted."""
     (subject,) = subjects([str(package)], config.threads, None, None)
     with Child(subject, texts) as child:
-        warm(child)
+        warm_up(child)
         times = summary(child.request("ask", first=0, count=config.queries)["ms"])
     return {name: getattr(times, f"{name}_ms") for name in QUANTILES}
 

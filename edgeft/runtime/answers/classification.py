@@ -90,11 +90,11 @@ class Classifier(Model):
             For one text, or for many with `top_k=1`, a list of `{"label", "score"}`; for many texts with another
             `top_k` a list of such lists.
         """
-        found: list[Any] = self._asked(texts, top_k=top_k)
-        return found if isinstance(texts, str) or top_k != 1 else [row[0] for row in found]
+        answers: list[Any] = self._predict(texts, top_k=top_k)
+        return answers if isinstance(texts, str) or top_k != 1 else [row[0] for row in answers]
 
-    def decode(self, windows: Sequence[Window], found: Sequence[Arrays], top_k: int | None = 1) -> list[Prediction]:
-        best = decode(found[0][0].tolist(), self.labels, top_k)
+    def decode(self, windows: Sequence[Window], arrays: Sequence[Arrays], top_k: int | None = 1) -> list[Prediction]:
+        best = decode(arrays[0][0].tolist(), self.labels, top_k)
         if self._selective:
             least = self._selective.threshold
             abstain = least is None or best[0]["score"] < least
@@ -102,14 +102,14 @@ class Classifier(Model):
                 answer["abstain"] = abstain
         return best
 
-    def replayed(self, windows: Sequence[Window], found: Sequence[Arrays]) -> tuple[Floats, str]:
-        logits, *others = found[0]
+    def replay_values(self, windows: Sequence[Window], arrays: Sequence[Arrays]) -> tuple[Floats, str]:
+        logits, *others = arrays[0]
         if self.kind == REGRESSION:
             return logits, ""
         (chances,) = others
         several = self.kind == "multi-label"
-        given = np.flatnonzero(chances >= THRESHOLD).tolist() if several else [int(chances.argmax())]
-        return logits, ", ".join(self.labels[label] for label in given)
+        answered = np.flatnonzero(chances >= THRESHOLD).tolist() if several else [int(chances.argmax())]
+        return logits, ", ".join(self.labels[label] for label in answered)
 
     def probabilities(self, texts: Sequence[str], batch_size: int = BATCH_SIZE) -> Floats:
         if self.kind == REGRESSION:

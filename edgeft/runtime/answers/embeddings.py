@@ -34,15 +34,15 @@ class Embedder(Model):
 
     def __call__(self, texts: str | Sequence[str]) -> list[float] | list[list[float]]:
         """The vector of one text, or those of many; `embed` gives them as an array."""
-        found: list[float] | list[list[float]] = self._asked(texts)
-        return found
+        vectors: list[float] | list[list[float]] = self._predict(texts)
+        return vectors
 
-    def decode(self, windows: Sequence[Window], found: Sequence[Arrays]) -> list[float]:
-        values: list[float] = found[0][0].tolist()
+    def decode(self, windows: Sequence[Window], arrays: Sequence[Arrays]) -> list[float]:
+        values: list[float] = arrays[0][0].tolist()
         return values
 
-    def replayed(self, windows: Sequence[Window], found: Sequence[Arrays]) -> tuple[Floats, str]:
-        return found[0][0], ""
+    def replay_values(self, windows: Sequence[Window], arrays: Sequence[Arrays]) -> tuple[Floats, str]:
+        return arrays[0][0], ""
 
     def embed(self, texts: Sequence[str], batch_size: int = BATCH_SIZE) -> Floats:
         return self._rows([texts] if isinstance(texts, str) else texts, OUTPUT, batch_size)

@@ -53,11 +53,11 @@ def best_spans(start: Floats, end: Floats, longest: int, count: int = 1) -> list
     ends = np.concatenate([end, np.full(longest - 1, -np.inf, end.dtype)])
     sums = (start[:, None] + sliding_window_view(ends, longest)).ravel()  # (m * longest,)
     order = [int(sums.argmax())] if count == 1 else np.argsort(-sums, kind="stable")[:count].tolist()
-    spans = [(place // longest, place // longest + place % longest, float(sums[place])) for place in order]
+    spans = [(index // longest, index // longest + index % longest, float(sums[index])) for index in order]
     return [span for span in spans if np.isfinite(span[2])]
 
 
-def trimmed(context: str, start: int, end: int) -> tuple[str, int]:
+def trim_span(context: str, start: int, end: int) -> tuple[str, int]:
     """The characters from start to end without white space around them, and where they begin."""
     text = context[start:end]
     return text.strip(), start + len(text) - len(text.lstrip())
@@ -106,62 +106,63 @@ class Reader(Model):
             For one question `{"answer", "score", "start", "end"}`, or with another `top_k` a list of them; for many a
             list of these.
         """
-        asked = {"question": question, "context": context} if inputs is None else inputs
-        return self._asked(asked, top_k=top_k)
+        request = {"question": question, "context": context} if inputs is None else inputs
+        return self._predict(request, top_k=top_k)
 
     def output_shape(self, tokens: int) -> tuple[int, ...]:
         return (1, tokens)
 
     def windows(self, inputs: Sequence[Any], first: int = 0) -> list[list[Window]]:
-        pairs, spec = [self._cleaned(given, first + place) for place, given in enumerate(inputs)], self.manifest.inputs
+        pairs, spec = [self._clean_pair(item, first + index) for index, item in enumerate(inputs)], self.manifest.inputs
         return [
             windows_of(encoding, context, 1, spec.max_length, spec.stride)
-            for (_, context), encoding in zip(pairs, self._encoded(pairs, first), strict=True)
+            for (_, context), encoding in zip(pairs, self._encode(pairs, first), strict=True)
         ]
 
-    def _cleaned(self, given: Any, place: int) -> tuple[str, str]:
-        if not isinstance(given, Mapping) or not all(isinstance(given.get(name), str) for name in ASKED):
-            raise UserError(f'question {place}: expected {{"question": str, "context": str}}')
-        pair = [given[name] for name in ASKED]
+    def _clean_pair(self, item: Any, index: int) -> tuple[str, str]:
+        if not isinstance(item, Mapping) or not all(isinstance(item.get(name), str) for name in ASKED):
+            raise UserError(f'question {index}: expected {{"question": str, "context": str}}')
+        pair = [item[name] for name in ASKED]
         if self._clean:
             from edgeft.cleaning import clean_row
 
             pair = clean_row(self._clean, pair)
         return pair[0], pair[1]
 
-    def decode(self, windows: Sequence[Window], found: Sequence[Arrays], top_k: int | None = 1) -> Any:
+    def decode(self, windows: Sequence[Window], outputs: Sequence[Arrays], top_k: int | None = 1) -> Any:
         """The best answers of all windows."""
         count = top_k or 1
         longest, answerable = self.manifest.decoding["max_answer_tokens"], not self.manifest.decoding["no_answer"]
-        answers = [one for pair in zip(windows, found, strict=True) for one in _answers(*pair, longest, count)]
+        answers = [ranked for pair in zip(windows, outputs, strict=True) for ranked in _answers(*pair, longest, count)]
         if not answerable or not answers:
-            answers.append(min(map(_none, windows, found), key=lambda one: one[0]))
-        best = [answer for _, _, answer in sorted(answers, key=lambda one: (-one[0], one[1]))[:count]]
+            answers.append(min(map(_none, windows, outputs), key=lambda ranked: ranked[0]))
+        best = [answer for _, _, answer in sorted(answers, key=lambda ranked: (-ranked[0], ranked[1]))[:count]]
         return best[0] if count == 1 else best
 
-    def replayed(self, windows: Sequence[Window], found: Sequence[Arrays]) -> tuple[Floats, str]:
-        return np.concatenate([logits for arrays in found for logits in arrays]), self.decode(windows, found)["answer"]
+    def replay_values(self, windows: Sequence[Window], outputs: Sequence[Arrays]) -> tuple[Floats, str]:
+        logits = np.concatenate([logits for arrays in outputs for logits in arrays])
+        return logits, self.decode(windows, outputs)["answer"]
 
 
-def _answers(window: Window, found: Arrays, longest: int, count: int) -> Iterator[Found]:
+def _answers(window: Window, arrays: Arrays, longest: int, count: int) -> Iterator[Found]:
     """The best spans of one window."""
-    own, shares = _own(window), [_shares(logits, window) for logits in found]
-    for first, last, total in best_spans(found[0][own], found[1][own], longest, count):
-        text, start = trimmed(window.text, window.offsets[first][0], window.offsets[last][1])
+    tokens, shares = _own(window), [_shares(logits, window) for logits in arrays]
+    for first, last, total in best_spans(arrays[0][tokens], arrays[1][tokens], longest, count):
+        text, start = trim_span(window.text, window.offsets[first][0], window.offsets[last][1])
         score = float(shares[0][first + 1] * shares[1][last + 1])
         yield total, 0, Answer(answer=text, score=score, start=start, end=start + len(text))
 
 
-def _none(window: Window, found: Arrays) -> Found:
+def _none(window: Window, arrays: Arrays) -> Found:
     """No answer, as one window has it; it stands behind answers that are as good."""
-    score = float(np.prod([_shares(logits, window)[NULL] for logits in found]))
-    return float(sum(logits[NULL] for logits in found)), 1, Answer(answer="", score=score, start=0, end=0)
+    score = float(np.prod([_shares(logits, window)[NULL] for logits in arrays]))
+    return float(sum(logits[NULL] for logits in arrays)), 1, Answer(answer="", score=score, start=0, end=0)
 
 
 def _shares(logits: Floats, window: Window) -> NDArray[np.float64]:
     """(1 + m,) probabilities of no answer and of the context's tokens, among themselves."""
-    asked = np.concatenate([logits[NULL : NULL + 1], logits[_own(window)]]).astype(np.float64)
-    powers: NDArray[np.float64] = np.exp(asked - asked.max())
+    selected = np.concatenate([logits[NULL : NULL + 1], logits[_own(window)]]).astype(np.float64)
+    powers: NDArray[np.float64] = np.exp(selected - selected.max())
     shares: NDArray[np.float64] = powers / powers.sum()
     return shares
 

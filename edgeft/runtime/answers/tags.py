@@ -40,27 +40,27 @@ class Tokens:
     first: int
 
 
-def joined(windows: Sequence[Window], found: Sequence[Floats]) -> Tokens:
+def join_windows(windows: Sequence[Window], arrays: Sequence[Floats]) -> Tokens:
     """The tokens of a text from its windows.
 
     Args:
         windows: of one text, in order.
-        found: of each, (T, labels), special tokens included.
+        arrays: of each, (T, labels), special tokens included.
     """
     last = windows[-1]
     total = last.start + len(last.offsets)
     room, ids, offsets = np.full(total, -1), [0] * total, [(0, 0)] * total
-    values = np.empty((total, found[0].shape[1]), dtype=np.float32)  # (m, L)
-    for window, of_window in zip(windows, found, strict=True):
+    values = np.empty((total, arrays[0].shape[1]), dtype=np.float32)  # (m, L)
+    for window, of_window in zip(windows, arrays, strict=True):
         end = window.start + len(window.offsets)
-        for place in range(window.start, end):
+        for index in range(window.start, end):
             # What the border of the text cuts off, nothing is lost of.
-            left = total if window.start == 0 else place - window.start
-            around = min(left, total if end == total else end - 1 - place)
-            if around > room[place]:
-                own = window.first + place - window.start
-                room[place], ids[place], values[place] = around, window.ids[own], of_window[own]
-                offsets[place] = window.offsets[place - window.start]
+            left = total if window.start == 0 else index - window.start
+            around = min(left, total if end == total else end - 1 - index)
+            if around > room[index]:
+                row = window.first + index - window.start
+                room[index], ids[index], values[index] = around, window.ids[row], of_window[row]
+                offsets[index] = window.offsets[index - window.start]
     return Tokens(windows[0].text, ids, offsets, values, windows[0].first)
 
 
@@ -93,22 +93,22 @@ class Tagger(Model):
         Returns:
             For one text a list of answers, for many a list of such lists.
         """
-        asked = self._asked(texts, aggregation_strategy=aggregation_strategy, ignore_labels=ignore_labels)
-        found: list[Entity] | list[list[Entity]] = asked
-        return found
+        answer = self._predict(texts, aggregation_strategy=aggregation_strategy, ignore_labels=ignore_labels)
+        entities: list[Entity] | list[list[Entity]] = answer
+        return entities
 
     def output_shape(self, tokens: int) -> tuple[int, ...]:
         return (1, tokens, len(self.labels))
 
     def check(self, **options: Any) -> None:
         super().check(**options)
-        if (given := options.get("aggregation_strategy", "none")) not in STRATEGIES:
-            raise UserError(f"aggregation_strategy is {given!r}, expected one of {', '.join(STRATEGIES)}")
+        if (strategy := options.get("aggregation_strategy", "none")) not in STRATEGIES:
+            raise UserError(f"aggregation_strategy is {strategy!r}, expected one of {', '.join(STRATEGIES)}")
 
     def windows(self, inputs: Sequence[Any], first: int = 0) -> list[list[Window]]:
         check_texts(inputs, first)
         cleaned, spec = [self.clean(text) for text in inputs], self.manifest.inputs
-        encoded = self._encoded(cleaned, first)
+        encoded = self._encode(cleaned, first)
         return [
             windows_of(encoding, text, 0, spec.max_length, spec.stride)
             for text, encoding in zip(cleaned, encoded, strict=True)
@@ -117,28 +117,32 @@ class Tagger(Model):
     def tokens(self, texts: Sequence[str], output: str = "logits", batch_size: int = 1) -> list[Tokens]:
         """The tokens of each text, with their `logits` or `probabilities`."""
         windows = self.windows(texts)
-        found = self.run(windows, [output], batch_size)
-        return [joined(own, [values for (values,) in arrays]) for own, arrays in zip(windows, found, strict=True)]
+        outputs = self.run(windows, [output], batch_size)
+        return [
+            join_windows(of_text, [values for (values,) in arrays])
+            for of_text, arrays in zip(windows, outputs, strict=True)
+        ]
 
     def decode(
         self,
         windows: Sequence[Window],
-        found: Sequence[Arrays],
+        arrays: Sequence[Arrays],
         aggregation_strategy: str = "none",
         ignore_labels: Sequence[str] = (OUTSIDE,),
     ) -> list[Entity]:
         """The tags of one text; the options are those of a call."""
-        tokens = joined(windows, [values for (values,) in found])
-        each = self._entities(tokens)
+        tokens = join_windows(windows, [values for (values,) in arrays])
+        entities = self._entities(tokens)
         if aggregation_strategy == "first":
-            each = [self._word(group) for group in _by_word(each)]
-        each = [{name: value for name, value in entity.items() if name != "is_subword"} for entity in each]
+            entities = [self._word(group) for group in _by_word(entities)]
+        entities = [{name: value for name, value in entity.items() if name != "is_subword"} for entity in entities]
         if aggregation_strategy != "none":
-            each = [self._group(group) for group in _by_type(each)]
-        return [entity for entity in each if entity.get("entity", entity.get("entity_group")) not in ignore_labels]
+            entities = [self._group(group) for group in _by_type(entities)]
+        return [entity for entity in entities if entity.get("entity", entity.get("entity_group")) not in ignore_labels]
 
-    def replayed(self, windows: Sequence[Window], found: Sequence[Arrays]) -> tuple[Floats, str]:
-        logits, chances = (joined(windows, list(arrays)).values for arrays in zip(*found, strict=True))  # (m, L)
+    def replay_values(self, windows: Sequence[Window], outputs: Sequence[Arrays]) -> tuple[Floats, str]:
+        by_output = zip(*outputs, strict=True)
+        logits, chances = (join_windows(windows, list(arrays)).values for arrays in by_output)  # (m, L)
         return logits.max(axis=1), " ".join(self.labels[label] for label in chances.argmax(axis=1))
 
     def _entities(self, tokens: Tokens) -> list[Entity]:
@@ -146,12 +150,12 @@ class Tagger(Model):
             {
                 "entity": self.labels[int(values.argmax())],
                 "score": float(values.max()),
-                "index": tokens.first + place,
+                "index": tokens.first + index,
                 **self._spelt(token, tokens.text, offset),
                 "start": offset[0],
                 "end": offset[1],
             }
-            for place, (token, offset, values) in enumerate(zip(tokens.ids, tokens.offsets, tokens.values, strict=True))
+            for index, (token, offset, values) in enumerate(zip(tokens.ids, tokens.offsets, tokens.values, strict=True))
         ]
 
     def _spelt(self, token: int, text: str, offset: tuple[int, int]) -> Entity:

@@ -30,7 +30,7 @@ class Window(NamedTuple):
     offsets: Sequence[tuple[int, int]] = ()
 
 
-def cuts(total: int, room: int, shared: int) -> Iterator[tuple[int, int]]:
+def window_bounds(total: int, room: int, shared: int) -> Iterator[tuple[int, int]]:
     """First token of each window and the one after its last.
 
     Args:
@@ -57,21 +57,21 @@ def windows_of(encoding: Encoding, text: str, part: int, max_length: int, shared
         shared: tokens that windows share.
     """
     owners = encoding.sequence_ids
-    places = [place for place, owner in enumerate(owners) if owner == part]
-    first = places[0] if places else len(owners)
-    after = first + len(places)
-    before = _shortened(owners[:first], max_length - max_length // CONTEXT - (len(owners) - after))
-    found = []
-    for start, end in cuts(len(places), max_length - len(before) - (len(owners) - after), shared):
+    indices = [index for index, owner in enumerate(owners) if owner == part]
+    first = indices[0] if indices else len(owners)
+    after = first + len(indices)
+    before = _indices_before(owners[:first], max_length - max_length // CONTEXT - (len(owners) - after))
+    windows = []
+    for start, end in window_bounds(len(indices), max_length - len(before) - (len(owners) - after), shared):
         chosen = [*before, *range(first + start, first + end), *range(after, len(owners))]
         offsets = encoding.offsets[first + start : first + end]
-        ids, types = ([values[place] for place in chosen] for values in (encoding.ids, encoding.type_ids))
-        found.append(Window(ids, types, text, len(before), start, offsets))
-    return found
+        ids, types = ([values[index] for index in chosen] for values in (encoding.ids, encoding.type_ids))
+        windows.append(Window(ids, types, text, len(before), start, offsets))
+    return windows
 
 
-def _shortened(owners: Sequence[int | None], most: int) -> list[int]:
+def _indices_before(owners: Sequence[int | None], most: int) -> list[int]:
     """Places before the long text, the first text's last tokens left out where there would be more than `most`."""
-    own = [place for place, owner in enumerate(owners) if owner is not None]
-    gone = set(own[len(own) - max(0, len(owners) - most) :]) if len(owners) > most else set()
-    return [place for place in range(len(owners)) if place not in gone]
+    of_text = [index for index, owner in enumerate(owners) if owner is not None]
+    gone = set(of_text[len(of_text) - max(0, len(owners) - most) :]) if len(owners) > most else set()
+    return [index for index in range(len(owners)) if index not in gone]

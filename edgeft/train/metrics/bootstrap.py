@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeft.errors import TrainingError
-from edgeft.report.scores import wilson
+from edgeft.report.scores import wilson_interval
 from edgeft.train.metrics.checks import check_finite, check_rows
 
 LEVEL = 0.95
@@ -87,7 +87,7 @@ def interval(
     if value is None:
         return None
     if share and value in (0.0, 1.0) and (drawn == value).all():
-        return Interval(value, *wilson(round(value * len(chosen)), len(chosen)))
+        return Interval(value, *wilson_interval(round(value * len(chosen)), len(chosen)))
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
     return Interval(value, float(low), float(high))
 

@@ -18,14 +18,14 @@ from edgeft.data.dataset import SPLITS, Split
 from edgeft.errors import DataError
 from edgeft.models import model_folder
 from edgeft.runtime import Model
-from edgeft.runtime.answers.windows import cuts
+from edgeft.runtime.answers.windows import window_bounds
 from edgeft.train.judges.questions import Answers, QuestionsJudge
 from edgeft.train.loop.batches import collate
 from edgeft.train.loop.processes import unwrapped
 from edgeft.train.targets import Targets
 from edgeft.train.tasks.base import Items, TrainingTask, batches_by_length
 from edgeft.train.tasks.sequences import BATCH
-from edgeft.train.tasks.spans import Pair, answer_tokens, best_span, encode_pairs, nll, token_counts, trimmed
+from edgeft.train.tasks.spans import Pair, answer_tokens, best_span, encode_pairs, nll, token_counts, trim_span
 
 STRIDE = 4  # a window shares at most one token in so many with the next one
 CONTEXT = 4  # at least one token in so many of a window is the context's
@@ -105,7 +105,7 @@ class Questions(QuestionsJudge, TrainingTask):
     def _windows(self, pair: Pair) -> Iterator[tuple[int, int]]:
         """First context token of each window and the one after its last."""
         total = len(pair.offsets)
-        return cuts(total, self.max_length - (len(pair.ids) - total), self.stride())
+        return window_bounds(total, self.max_length - (len(pair.ids) - total), self.stride())
 
     def _window(self, pair: Pair, start: int, end: int, target: tuple[int, int] | None) -> dict[str, Any]:
         cut, after = slice(pair.first + start, pair.first + end), slice(pair.first + len(pair.offsets), None)
@@ -168,7 +168,7 @@ class Questions(QuestionsJudge, TrainingTask):
                 scores[row] = score
                 places[row] = item["offsets"][first][0], item["offsets"][last][1]
         answerless = (null > scores) if self.unanswerable else np.isneginf(scores)
-        spans = [trimmed(context, *ends) for context, ends in zip(items.contexts, places.tolist(), strict=True)]
+        spans = [trim_span(context, *ends) for context, ends in zip(items.contexts, places.tolist(), strict=True)]
         return Answers(
             ["" if none else text for (text, _), none in zip(spans, answerless, strict=True)],
             [-1 if none else start for (_, start), none in zip(spans, answerless, strict=True)],

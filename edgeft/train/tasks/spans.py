@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeft.runtime.answers.questions import best_spans, trimmed
+from edgeft.runtime.answers.questions import best_spans, trim_span
 
-__all__ = ["Pair", "answer_tokens", "best_span", "encode_pairs", "nll", "token_counts", "trimmed"]
+__all__ = ["Pair", "answer_tokens", "best_span", "encode_pairs", "nll", "token_counts", "trim_span"]
 
 
 @dataclass(frozen=True)

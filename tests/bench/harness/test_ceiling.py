@@ -47,11 +47,11 @@ def test_the_work_of_a_graph_by_hand(tmp_path: Path) -> None:
         for length in (TOKENS, TOKENS + 2):
             one.run([[1] * length])
 
-    events = operators.profiled(graph, engine, ask)
+    events = operators.profile_operators(graph, engine, ask)
     lengths = (TOKENS, TOKENS + 2)
     macs = np.mean([length * WIDTH * WIDE + length * length * WIDE for length in lengths])
     # onnxruntime may fold the transposition into the product; the multiply-adds stay the same
-    assert operators.work(events, 2) == {"fp32_macs": macs, "int8_macs": 0.0, "weight_bytes": 4 * WIDTH * WIDE}
+    assert operators.count_work(events, 2) == {"fp32_macs": macs, "int8_macs": 0.0, "weight_bytes": 4 * WIDTH * WIDE}
     found = operators.shares(events)
     assert sum(found.values()) == pytest.approx(1)
     assert "Gather" in found
@@ -98,8 +98,8 @@ def test_weights_that_onnxruntime_packs_and_hides_count(
         one.run([[1] * TOKENS])
 
     engine = Engine(tmp_path / "model.onnx", 0, 1)
-    events = operators.profiled(tmp_path / "model.onnx", engine, run_once)
-    assert operators.work(events, 1) == {"fp32_macs": fp32, "int8_macs": int8, "weight_bytes": weights}
+    events = operators.profile_operators(tmp_path / "model.onnx", engine, run_once)
+    assert operators.count_work(events, 1) == {"fp32_macs": fp32, "int8_macs": int8, "weight_bytes": weights}
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_weights_that_onnxruntime_packs_and_hides_count(
     ],
 )
 def test_the_work_of_an_operator(one: dict[str, Any], fp32: float, int8: float, weights: float) -> None:
-    assert operators.work([one], 1) == {"fp32_macs": fp32, "int8_macs": int8, "weight_bytes": weights}
+    assert operators.count_work([one], 1) == {"fp32_macs": fp32, "int8_macs": int8, "weight_bytes": weights}
 
 
 def test_shares_of_the_time() -> None:
@@ -136,17 +136,17 @@ def test_the_least_time_by_hand() -> None:
 
 
 def test_what_this_machine_reaches(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = ceiling.peaks(1)
+    found = ceiling.measure_peaks(1)
     assert found is not None
     assert found["threads"] == 1
     assert found["fp32_macs_per_s"] > 1e8
     assert found["bytes_per_s"] > 1e8
     monkeypatch.setattr(ceiling, "PEAKS", "raise MemoryError")
-    assert ceiling.peaks(1) is None
+    assert ceiling.measure_peaks(1) is None
     monkeypatch.setattr(ceiling, "PEAKS", 'print(\'{"fp32_macs_per_s": 2e9, "bytes_per_s": 1e9}\')')
     for sets, by, times in ((["avx2", "avx512_vnni"], "avx512_vnni", 4), ([], "fp32", 1), (["avx512f"], "avx512f", 1)):
         monkeypatch.setattr(ceiling, "instruction_sets", lambda sets=sets: sets)
-        found = ceiling.peaks(1)
+        found = ceiling.measure_peaks(1)
         assert found is not None
         assert found["int8_by"] == by
         assert found["int8_macs_per_s"] == times * 2e9

@@ -109,7 +109,7 @@ def test_offline_counts_whole_calls(subject: Make) -> None:
 
 def test_a_subject_of_one_text_a_time_has_no_batches(subject: Make) -> None:
     with Child(subject("waits", seconds=0.001), ["a"]) as child:
-        found = offline.throughput(child, 0.1)
+        found = offline.measure_throughput(child, 0.1)
     assert found["1"] is not None
     assert found["1"] <= 1000
     assert (found["8"], found["32"]) == (None, None)

@@ -10,7 +10,7 @@ import pytest
 from support_counts import write_artifact
 
 from edgeft.artifact import GOLDEN, MANIFEST, MODEL, TOKENIZER
-from edgeft.bench.harness.subjects.remote import packed
+from edgeft.bench.harness.subjects.remote import pack_files
 from edgeft.cli.bench import files_to_copy
 from edgeft.errors import ArtifactError
 
@@ -20,7 +20,7 @@ def test_of_an_artifact_the_manifest_and_its_files_are_sent_alone(tmp_path: Path
     (folder / "private.txt").write_text("nobody listed me")
     (folder / "link").symlink_to("/etc/hostname")
     (folder / "inner").mkdir()
-    with tarfile.open(fileobj=io.BytesIO(packed(files_to_copy(str(folder))))) as archive:
+    with tarfile.open(fileobj=io.BytesIO(pack_files(files_to_copy(str(folder))))) as archive:
         assert set(archive.getnames()) == {f"counts/{name}" for name in (MANIFEST, MODEL, TOKENIZER, GOLDEN)}
 
 

@@ -21,7 +21,7 @@ from support_counts import TEXTS, write_artifact
 from edgeft import artifact
 from edgeft.bench.harness import gate, quality
 from edgeft.bench.harness.conditions import noise
-from edgeft.bench.harness.run import Plan, beginning, compared, measured, verdict
+from edgeft.bench.harness.run import Plan, choose_verdict, compare_with_first, describe_conditions, measure_side_by_side
 from edgeft.bench.harness.scenarios.single import Stream
 from edgeft.bench.harness.subjects.subject import Subject, subjects
 from edgeft.bench.race import Ratio
@@ -75,7 +75,7 @@ def found(folder: Path, served: str) -> dict[str, Any]:
     plan = Plan(scenarios=("offline", "server", "sustained"), bound_ms=1000.0, **length)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(noise, "REPEATED_SHARE", 0.5)  # as a user's, so that the table may speak of a repeat
-        return measured(subjects(places, 1, None, None), TEXTS, plan, LABELS)
+        return measure_side_by_side(subjects(places, 1, None, None), TEXTS, plan, LABELS)
 
 
 def test_all_subjects_give_the_same_answers(found: dict[str, Any]) -> None:
@@ -167,32 +167,34 @@ def test_the_table_and_the_page_show_it(found: dict[str, Any]) -> None:
 )
 def test_what_may_be_said(ratio: tuple[float, float, float], lost: float | None, margin: float, said: str) -> None:
     middle, low, high = ratio
-    assert verdict(Ratio(median=middle, low=low, high=high).widened(margin), lost, 1.0) == said
+    assert choose_verdict(Ratio(median=middle, low=low, high=high).widened(margin), lost, 1.0) == said
 
 
 def test_one_round_of_two_is_refused(folder: Path) -> None:
     one = Subject(name="a", kind="callable", place="", opener=f"{SUBJECTS}:waits")
-    with pytest.raises(UserError, match="their ratio wants two or more"):
-        measured([one, one], TEXTS, Plan(rounds=1))
+    with pytest.raises(UserError, match="their ratio needs two or more"):
+        measure_side_by_side([one, one], TEXTS, Plan(rounds=1))
 
 
 def test_labels_of_another_task_are_refused(folder: Path) -> None:
     one = subjects([str(folder)], 1, None, None)
     with pytest.raises(UserError, match="counts has the labels negative, positive; the labels of the file are a, b"):
-        measured(one, TEXTS, Plan(rounds=1, scenarios=()), ["a", "b", "a"])
+        measure_side_by_side(one, TEXTS, Plan(rounds=1, scenarios=()), ["a", "b", "a"])
     for labels in ({"0": "negative"}, 2):  # what a user's function may say of itself and isn't read
         odd = subject_of("named", labels=labels)
         quality.check(odd, TEXTS, ["negative", "positive"])
     with pytest.raises(UserError, match="it has the labels LABEL_0, LABEL_1; the labels of the file are a, b"):
         quality.check(subject_of("named", labels=["LABEL_0", "LABEL_1"]), TEXTS, ["a", "b", "a"])
     with pytest.raises(UserError, match="it answers negative, positive; the labels of the file are a, b"):
-        measured([subject_of("waits", threads=1)], TEXTS, Plan(seconds=0.1, rounds=1, scenarios=()), ["a", "b", "a"])
+        measure_side_by_side(
+            [subject_of("waits", threads=1)], TEXTS, Plan(seconds=0.1, rounds=1, scenarios=()), ["a", "b", "a"]
+        )
 
 
 def test_a_label_that_is_never_answered_is_measured_like_any_other(folder: Path) -> None:
     """The artifact knows "positive" and answers "negative" to both texts: nothing right, and a document."""
     one, plan = subjects([str(folder)], 1, None, None), Plan(seconds=0.1, queries=20, rounds=1, scenarios=())
-    found = measured(one, ["bad", "bad bad"], plan, ["positive", "positive"])
+    found = measure_side_by_side(one, ["bad", "bad bad"], plan, ["positive", "positive"])
     assert found["subjects"][0]["quality"]["accuracy"] == 0.0
     assert found["subjects"][0]["quality"]["wrong"] == [0, 1]
 
@@ -215,7 +217,7 @@ def subject_of(function: str, **options: Any) -> Subject:
 
 def test_what_doesnt_compare_is_said_before_anything_is_measured(run: Any, folder: Path, tmp_path: Path) -> None:
     plan = Plan()
-    before = {**beginning(subjects([str(folder)], 2, None, None), TEXTS, plan), "noise": {"seen": []}}
+    before = {**describe_conditions(subjects([str(folder)], 2, None, None), TEXTS, plan), "noise": {"seen": []}}
     before["subjects"][0]["single_stream"] = {"p99_ms": 1.0}
     (tmp_path / "base.json").write_text(json.dumps(before))
     (tmp_path / "texts.txt").write_text("\n".join(TEXTS))
@@ -239,13 +241,17 @@ def test_points_lost_have_an_interval() -> None:
     """Of 400 rows the other alone has 24 wrong, the first alone 12."""
     first = {"rows": 400, "wrong": [*range(100, 150), *range(12)]}
     other = {"rows": 400, "wrong": [*range(100, 150), *range(200, 224)]}
-    found = quality.lost(first, other)
+    found = quality.accuracy_drop(first, other)
     assert found["drop_points"] == 3.0
     assert found["drop_interval"] == pytest.approx([0.0631, 6.1449], abs=1e-4)
     ratio = {"median": 0.5, "low": 0.4, "high": 0.6, "verdict": "faster"}
     assert describe_ratio({**ratio, **found}) == "faster; accuracy -3.0 points [-6.1, -0.1]"
-    assert describe_ratio({**ratio, **quality.lost(other, first)}) == "faster; accuracy +3.0 points [+0.1, +6.1]"
-    assert describe_ratio({**ratio, **quality.lost(first, first)}) == "faster; accuracy +0.0 points [-1.0, +1.0]"
+    assert (
+        describe_ratio({**ratio, **quality.accuracy_drop(other, first)}) == "faster; accuracy +3.0 points [+0.1, +6.1]"
+    )
+    assert (
+        describe_ratio({**ratio, **quality.accuracy_drop(first, first)}) == "faster; accuracy +0.0 points [-1.0, +1.0]"
+    )
     assert describe_ratio({**ratio, "drop_points": None, "drop_interval": None}) == "faster"
 
 
@@ -304,7 +310,8 @@ def test_the_command_measures_writes_and_judges(run: Any, folder: Path, tmp_path
 def test_the_gate_passes_what_is_equal(found: dict[str, Any]) -> None:
     found = {**found, "subjects": [{**found["subjects"][0], "noise": {"seen": []}}]}  # these tests don't run alone
     assert (
-        gate.broken(gate.parse("p99>1.0x, accuracy<0pt, capacity<1x, size>1x, memory>1x, load>1x"), found, found) == []
+        gate.find_broken(gate.parse("p99>1.0x, accuracy<0pt, capacity<1x, size>1x, memory>1x, load>1x"), found, found)
+        == []
     )
 
 
@@ -312,8 +319,8 @@ def test_what_answers_otherwise_than_recorded_is_no_win() -> None:
     quick, slow = (Stream(rounds=[[np.full(3, ms)] for _ in range(3)]) for ms in (1.0, 2.0))
     rows: list[dict[str, Any]]
     rows = [{"name": "a"}, {"name": "b", "replay": {"passed": False}}, {"name": "c", "replay": {"passed": True}}]
-    found = compared({"a": slow, "b": quick, "c": quick}, rows, Plan())
+    found = compare_with_first({"a": slow, "b": quick, "c": quick}, rows, Plan())
     assert found["b"]["verdict"] == "not a win: it doesn't answer as recorded"
-    turned = compared({"b": quick, "a": slow}, [rows[1], rows[0]], Plan())
+    turned = compare_with_first({"b": quick, "a": slow}, [rows[1], rows[0]], Plan())
     assert turned["a"]["verdict"] == "slower, but the first doesn't answer as recorded"
     assert (found["c"]["verdict"], found["c"]["median"], found["c"]["drop_points"]) == ("faster", 0.5, None)

@@ -78,15 +78,15 @@ def race(
         monkeypatch.setattr(single, "Child", child)
         monkeypatch.setattr(single, "warm", lambda one: Warm(windows=2, settled=True, median_ms=ANSWER_MS))
         monkeypatch.setattr(time, "perf_counter", lambda: machine.now)
-        monkeypatch.setattr(noise, "kernel_ms", machine.kernel_ms)
-        monkeypatch.setattr(noise, "ticks", machine.ticks)
+        monkeypatch.setattr(noise, "measure_kernel_ms", machine.kernel_ms)
+        monkeypatch.setattr(noise, "read_ticks", machine.ticks)
         both = [
             Subject(name=name, kind="callable", place="", opener="", options={"ms": ms})
             for name, ms in (("first", ANSWER_MS), ("other", ANSWER_MS * times))
         ]
-        streams = single.stream(both, TEXTS, 2.0, ROUNDS, QUERIES)
+        streams = single.measure_streams(both, TEXTS, 2.0, ROUNDS, QUERIES)
         ratio = ratios.ratio(streams["other"], streams["first"], seed)
-        return streams, run.verdict(ratio, None, 1.0), ratio
+        return streams, run.choose_verdict(ratio, None, 1.0), ratio
 
     return call
 
@@ -140,7 +140,7 @@ def test_rounds_in_which_the_clock_moved_are_measured_again(race: Any, monkeypat
         moments.append(self.now)
         return timed(self)
 
-    monkeypatch.setattr(Machine, "kernel_ms", noted)
+    monkeypatch.setattr(Machine, "measure_kernel_ms", noted)
     race(quiet, 1 / 14.8, 0)
     step = (moments[4] + moments[5]) / 2  # between the two timings of the third round
 

@@ -58,7 +58,7 @@ def test_what_cant_be_read_is_named(text: str) -> None:
     ],
 )
 def test_what_became_worse_is_said_with_both_numbers(rule: str, now: dict[str, Any], broken: list[str]) -> None:
-    assert gate.broken(gate.parse(rule), document(subject()), document(now)) == broken
+    assert gate.find_broken(gate.parse(rule), document(subject()), document(now)) == broken
 
 
 @pytest.mark.parametrize("text", ["accuracy<0.9x", "p99>1pt", "size>1ms", "capacity<5ms", "calibration_error>0.1MB"])
@@ -72,23 +72,23 @@ def test_times_of_another_machine_are_not_judged() -> None:
     two = document({**subject(), "threads": 2})
     for now, said in ((other, "processor of --against: a fast one, of this run: a slow one"), (two, "threads of")):
         with pytest.raises(UserError, match=said):
-            gate.broken(gate.parse("p99>1.1x"), before, now)
-        assert gate.broken(gate.parse("accuracy<-1pt, size>1.1x, p99>9ms"), before, now) == []
+            gate.find_broken(gate.parse("p99>1.1x"), before, now)
+        assert gate.find_broken(gate.parse("accuracy<-1pt, size>1.1x, p99>9ms"), before, now) == []
     with pytest.raises(UserError, match="accuracy: the texts' digest of --against: abc, of this run: def"):
-        gate.broken(gate.parse("accuracy<-1pt"), before, document(subject(), texts_sha256="def"))
+        gate.find_broken(gate.parse("accuracy<-1pt"), before, document(subject(), texts_sha256="def"))
     one, other = ({**subject(), "server": {"rate": 100.0, "bound_ms": bound}} for bound in (5.0, 9.0))
     of_five, of_nine = ({"streams": 1, "bound_ms": bound} for bound in (5.0, 9.0))
-    assert gate.broken(gate.parse("capacity<0.9x"), document(one), document(one, plan=of_five)) == []
+    assert gate.find_broken(gate.parse("capacity<0.9x"), document(one), document(one, plan=of_five)) == []
     with pytest.raises(UserError, match=r"capacity: give --bound-ms 5.0, under which --against has it"):
-        gate.broken(gate.parse("capacity<0.9x"), document(one), document(other, plan=of_nine))
+        gate.find_broken(gate.parse("capacity<0.9x"), document(one), document(other, plan=of_nine))
     with pytest.raises(UserError, match="capacity: streams of --against: 1, of this run: 4"):
-        gate.broken(gate.parse("capacity<0.9x"), document(one), document(one, plan={**of_five, "streams": 4}))
+        gate.find_broken(gate.parse("capacity<0.9x"), document(one), document(one, plan={**of_five, "streams": 4}))
 
 
 def test_what_cant_be_judged_is_said_before_anything_is_measured() -> None:
     before = document({**subject(), "server": {"rate": 100.0}})
     gate.check(gate.parse("p99>1.1x, accuracy<-1pt, capacity<0.9x"), before, True, ("server",))
-    with pytest.raises(UserError, match="accuracy won't be measured; accuracy wants --file with --label-column"):
+    with pytest.raises(UserError, match="accuracy won't be measured; accuracy needs --file with --label-column"):
         gate.check(gate.parse("accuracy<-1pt"), before, False, ("server",))
     with pytest.raises(UserError, match="capacity won't be measured"):
         gate.check(gate.parse("capacity<0.9x"), before, True, ())
@@ -98,8 +98,14 @@ def test_what_cant_be_judged_is_said_before_anything_is_measured() -> None:
 
 def test_noise_hides_neither_answers_nor_sizes(tmp_path: Path) -> None:
     write_json(tmp_path / "noisy.json", document(subject(), noise={"seen": ["it rained"]}))
-    assert gate.base(tmp_path / "noisy.json", gate.parse("accuracy<-1pt, size>1.1x"))["noise"]["seen"] == ["it rained"]
-    assert [gate.disturbed(rule) for rule in gate.parse("p50>1.1x, memory>2x, capacity<0.9x")] == [True, False, True]
+    assert gate.read_base(tmp_path / "noisy.json", gate.parse("accuracy<-1pt, size>1.1x"))["noise"]["seen"] == [
+        "it rained"
+    ]
+    assert [gate.depends_on_noise(rule) for rule in gate.parse("p50>1.1x, memory>2x, capacity<0.9x")] == [
+        True,
+        False,
+        True,
+    ]
 
 
 def test_a_disturbed_capacity_is_not_judged() -> None:
@@ -107,41 +113,43 @@ def test_a_disturbed_capacity_is_not_judged() -> None:
     disturbed = {**one, "noise": {"seen": ["it rained"]}}
     plan = {"streams": 1, "bound_ms": 5.0}
     with pytest.raises(UserError, match="this run: too noisy to judge the capacity: it rained"):
-        gate.broken(gate.parse("capacity<0.9x"), document(one), document(disturbed, plan=plan))
+        gate.find_broken(gate.parse("capacity<0.9x"), document(one), document(disturbed, plan=plan))
 
 
 def test_nothing_that_stays_nothing_is_no_worse() -> None:
     empty, some = document(subject(size=0)), document(subject(size=5))
-    assert gate.broken(gate.parse("size>1.1x"), empty, empty) == []
-    assert gate.broken(gate.parse("size>1.1x"), empty, some) == ["size infx > 1.1x (0 -> 5)"]
+    assert gate.find_broken(gate.parse("size>1.1x"), empty, empty) == []
+    assert gate.find_broken(gate.parse("size>1.1x"), empty, some) == ["size infx > 1.1x (0 -> 5)"]
 
 
 def test_a_figure_that_is_missing_is_an_error_and_never_passes() -> None:
     with pytest.raises(UserError, match="this run has no accuracy"):
-        gate.broken(gate.parse("accuracy<-1pt"), document(subject()), document(subject(accuracy=None)))
+        gate.find_broken(gate.parse("accuracy<-1pt"), document(subject()), document(subject(accuracy=None)))
     with pytest.raises(UserError, match="--against has no capacity"):
-        gate.broken(gate.parse("capacity<0.9x"), document(subject()), document(subject()))
+        gate.find_broken(gate.parse("capacity<0.9x"), document(subject()), document(subject()))
 
 
 def test_a_document_that_still_has_heat_and_energy_is_read(tmp_path: Path) -> None:
     earlier = document(subject(), degrees={"before": {"soc": 51.5}, "after": {"soc": 60.0}}, joules="not measured")
     write_json(tmp_path / "base.json", earlier)
-    before = gate.base(tmp_path / "base.json", gate.parse("p99>1.10x"))
-    assert gate.broken(gate.parse("p99>1.10x"), before, document(subject(p99=2.3))) == ["p99 1.15x > 1.1x (2 -> 2.3)"]
+    before = gate.read_base(tmp_path / "base.json", gate.parse("p99>1.10x"))
+    assert gate.find_broken(gate.parse("p99>1.10x"), before, document(subject(p99=2.3))) == [
+        "p99 1.15x > 1.1x (2 -> 2.3)"
+    ]
 
 
 def test_the_earlier_document_is_read(tmp_path: Path) -> None:
     write_json(tmp_path / "base.json", document(subject()))
-    assert gate.base(tmp_path / "base.json", gate.parse("p99>1.1x")) == document(subject())
+    assert gate.read_base(tmp_path / "base.json", gate.parse("p99>1.1x")) == document(subject())
     for name, text in {"empty.json": "{}", "odd.json": "nothing", "list.json": '{"subjects": [1]}'}.items():
         (tmp_path / name).write_text(text)
         with pytest.raises(UserError, match="no document of `edgeft bench --json`"):
-            gate.base(tmp_path / name, gate.parse("p99>1.1x"))
+            gate.read_base(tmp_path / name, gate.parse("p99>1.1x"))
     with pytest.raises(UserError, match="no document"):
-        gate.base(tmp_path / "none.json", gate.parse("p99>1.1x"))
+        gate.read_base(tmp_path / "none.json", gate.parse("p99>1.1x"))
     write_json(tmp_path / "older.json", document(subject(), schema_version=1))
     with pytest.raises(UserError, match="schema_version 1, this edgeft writes"):
-        gate.base(tmp_path / "older.json", gate.parse("p99>1.1x"))
+        gate.read_base(tmp_path / "older.json", gate.parse("p99>1.1x"))
     write_json(tmp_path / "noisy.json", document(subject(), noise={"seen": ["it rained"]}))
     with pytest.raises(UserError, match="too noisy to compare: it rained"):
-        gate.base(tmp_path / "noisy.json", gate.parse("p99>1.1x"))
+        gate.read_base(tmp_path / "noisy.json", gate.parse("p99>1.1x"))

@@ -10,7 +10,7 @@ from support_counts import write_artifact
 
 from edgeft.bench.harness import lengths
 from edgeft.bench.harness.conditions import installed
-from edgeft.bench.harness.scenarios.sustained import sustained
+from edgeft.bench.harness.scenarios.sustained import measure_sustained
 from edgeft.bench.harness.subjects.child import Child
 from edgeft.bench.harness.subjects.subject import Subject, subjects
 from edgeft.errors import UserError
@@ -28,29 +28,29 @@ def test_texts_have_exactly_so_many_tokens(tokens: int) -> None:
         "an unnecessarily long remark",
         "its plot is told in the very first of three hours",
     ]
-    made = lengths.of_length(given, tokens, pieces)
+    made = lengths.make_texts(given, tokens, pieces)
     assert len(made) == lengths.TEXTS
     assert {pieces(text) for text in made} == {tokens}
     assert len(set(made)) > 1 or tokens < 5
 
 
 def test_a_length_that_cant_be_made_is_said() -> None:
-    with pytest.raises(UserError, match="no text of so many tokens; the tokenizer gives 3"):
-        lengths.of_length(["a b c"], 500, lambda text: min(3, pieces(text)))
+    with pytest.raises(UserError, match="no text of exactly this length could be made; the nearest has 3"):
+        lengths.make_texts(["a b c"], 500, lambda text: min(3, pieces(text)))
     with pytest.raises(UserError, match="the tokenizer gives 2"):
-        lengths.of_length([], 5, pieces)
+        lengths.make_texts([], 5, pieces)
 
 
 def test_the_first_subjects_tokenizer_counts(tmp_path: Path) -> None:
     folder = write_artifact(tmp_path / "counts")
     for place in (folder, folder / "model.onnx"):
-        count = lengths.counter(subjects([str(place)], 1, None, None)[0])
+        count = lengths.token_counter(subjects([str(place)], 1, None, None)[0])
         assert count("good bad good") == 3
     cut = subjects([str(folder / "model.onnx")], 1, None, 4)[0]  # what it never runs isn't counted
-    with pytest.raises(UserError, match="no text of so many tokens; the tokenizer gives 4"):
-        lengths.of_length(["good bad good"], 6, lengths.counter(cut))
+    with pytest.raises(UserError, match="no text of exactly this length could be made; the nearest has 4"):
+        lengths.make_texts(["good bad good"], 6, lengths.token_counter(cut))
     with pytest.raises(UserError, match="--tokens counts by the first subject's tokenizer"):
-        lengths.counter(Subject(name="a", kind="http", place="http://a", opener=""))
+        lengths.token_counter(Subject(name="a", kind="http", place="http://a", opener=""))
 
 
 def test_what_is_installed_has_bytes() -> None:
@@ -74,7 +74,7 @@ class Slowing:
 
 def test_the_last_pace_stands_beside_the_first() -> None:
     child = Slowing()
-    found = sustained(cast(Child, child), 1.0, 6.0)
+    found = measure_sustained(cast(Child, child), 1.0, 6.0)
     assert child.counts == [500] * 12
     assert (found.burst_ms, found.sustained_ms) == (1.0, 12.0)
     assert found.windows_ms == [float(place) for place in range(1, 13)]

@@ -40,7 +40,7 @@ START = Ticks(busy=100.0, stolen=1.0, own=10.0, wall=50.0)
     ],
 )
 def test_what_disturbed_is_named_and_bounded(after_ms: float, end: Ticks, seen: list[str], margin: float) -> None:
-    found = noise.judged(1.0, after_ms, START, end)
+    found = noise.assess_noise(1.0, after_ms, START, end)
     assert len(found.seen) == len(seen)
     assert found.margin == pytest.approx(margin)
     for said, wanted in zip(found.seen, seen, strict=True):
@@ -49,26 +49,26 @@ def test_what_disturbed_is_named_and_bounded(after_ms: float, end: Ticks, seen: 
 
 def test_the_work_of_a_measured_server_is_no_noise() -> None:
     end = Ticks(busy=118.0, stolen=1.0, own=20.0, wall=60.0)
-    found = noise.judged(1.0, 1.0, START, end, served=True)
+    found = noise.assess_noise(1.0, 1.0, START, end, served=True)
     assert (found.seen, found.margin) == ([], 1.0)
     assert found.foreign == pytest.approx(0.8)
-    assert noise.judged(1.0, 0.5, START, end, served=True).margin == 2.0  # a clock that got faster, by the ratio
+    assert noise.assess_noise(1.0, 0.5, START, end, served=True).margin == 2.0  # a clock that got faster, by the ratio
 
 
 def test_own_work_and_that_of_children_is_not_foreign() -> None:
-    before = noise.ticks()
+    before = noise.read_ticks()
     with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as child:
-        while noise.ticks().own - before.own < 0.5:
-            noise.kernel_ms()
-        living = noise.ticks()
+        while noise.read_ticks().own - before.own < 0.5:
+            noise.measure_kernel_ms()
+        living = noise.read_ticks()
         child.kill()
-    ended = noise.ticks()
+    ended = noise.read_ticks()
     assert living.own - before.own >= 0.5
     assert ended.own >= living.own - 0.02  # an ended child's work is counted with the ended ones
 
 
 def test_the_kernel_takes_time() -> None:
-    assert noise.kernel_ms() > 0
+    assert noise.measure_kernel_ms() > 0
 
 
 def write(root: Path, files: dict[str, str]) -> None:
@@ -96,11 +96,11 @@ def test_what_a_machine_shows(tmp_path: Path) -> None:
 def test_the_fastest_cores(tmp_path: Path) -> None:
     cpu = "devices/system/cpu/"
     write(tmp_path / "big", {f"{cpu}cpu{core}/cpu_capacity": "1024" if core > 1 else "446" for core in range(4)})
-    assert hardware.fastest([0, 1, 2, 3], tmp_path / "big") == [2, 3]
-    assert hardware.fastest([0, 1], tmp_path / "big") == [0, 1]
+    assert hardware.fastest_cores([0, 1, 2, 3], tmp_path / "big") == [2, 3]
+    assert hardware.fastest_cores([0, 1], tmp_path / "big") == [0, 1]
     write(tmp_path / "clock", {f"{cpu}cpu0/cpufreq/cpuinfo_max_freq": "2", f"{cpu}cpu1/cpufreq/cpuinfo_max_freq": "1"})
-    assert hardware.fastest([0, 1], tmp_path / "clock") == [0]
-    assert hardware.fastest([0, 5], tmp_path / "clock") == [0, 5]
+    assert hardware.fastest_cores([0, 1], tmp_path / "clock") == [0]
+    assert hardware.fastest_cores([0, 5], tmp_path / "clock") == [0, 5]
 
 
 def test_a_machine_that_shows_nothing(tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_a_machine_that_shows_nothing(tmp_path: Path) -> None:
 
 
 def moved(drift: float) -> noise.Noise:
-    return noise.judged(1.0, 1 + drift, START, Ticks(busy=110.0, stolen=1.0, own=20.0, wall=60.0))
+    return noise.assess_noise(1.0, 1 + drift, START, Ticks(busy=110.0, stolen=1.0, own=20.0, wall=60.0))
 
 
 @pytest.mark.usefixtures("repeats_of_noisy_rounds")

@@ -157,7 +157,7 @@ def words(seconds: float) -> list[str]:
 def test_it_measures_there_and_leaves_nothing(
     device: Device, artifact: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    found = remote.measured(device.target, words(0.5), {"counts": artifact})
+    found = remote.measure_remotely(device.target, words(0.5), {"counts": artifact})
     assert found["subjects"][0]["name"] == "counts"
     assert found["subjects"][0]["single_stream"]["queries"] >= 662
     assert found["subjects"][0]["replay"]["passed"]
@@ -195,17 +195,17 @@ def test_what_goes_wrong_is_one_line(device: Device, artifact: Path, monkeypatch
     ]
     for target, said in cases:
         with pytest.raises(EdgeftError, match=said) as raised:
-            remote.measured(target, words(0.5), files)
+            remote.measure_remotely(target, words(0.5), files)
         assert "\n" not in str(raised.value)
     with pytest.raises(EdgeftError, match=r"127.0.0.1: edgeft: missing: neither an artifact"):
-        remote.measured(there, ["bench", "missing", "--json"], files)
+        remote.measure_remotely(there, ["bench", "missing", "--json"], files)
     with monkeypatch.context() as patch:
         patch.setattr(remote, "__version__", "9.9")
         with pytest.raises(EdgeftError, match=r"edgeft \S+ there, 9.9 here; install the same"):
-            remote.measured(there, words(0.5), files)
+            remote.measure_remotely(there, words(0.5), files)
     monkeypatch.setattr(remote, "HARNESS", greedy)
     with pytest.raises(EdgeftError, match=r"MB free in .*temporary there, 1000000000\d+ MB needed"):
-        remote.measured(there, words(0.5), files)
+        remote.measure_remotely(there, words(0.5), files)
     assert device.left() == []
 
 
@@ -215,7 +215,7 @@ def measuring_process(there: Target, artifact: Path, first: str = "") -> subproc
         "import sys, time; from pathlib import Path; from edgeft.bench.harness.subjects import remote\n"
         f"{first}there = remote.Target(host={there.host!r}, user={there.user!r}, port={there.port}, "
         f"python={there.python!r}, options={there.options!r})\n"
-        f"remote.measured(there, {words(600.0)!r}, {{'counts': Path({str(artifact)!r})}})"
+        f"remote.measure_remotely(there, {words(600.0)!r}, {{'counts': Path({str(artifact)!r})}})"
     )
     return subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE)
 
@@ -297,14 +297,14 @@ def test_what_a_login_shell_prints_is_passed_over() -> None:
 @pytest.mark.parametrize("text", ["host", "http://host", "ssh://", "ssh://host:x", "ssh://host/path"])
 def test_what_is_no_machine(text: str) -> None:
     with pytest.raises(UserError, match=r"expected ssh://user@host"):
-        remote.target(text, "python3")
+        remote.parse_target(text, "python3")
     with pytest.raises(UserError, match="leave the password out"):
-        remote.target("ssh://me:secret@host", "python3")
+        remote.parse_target("ssh://me:secret@host", "python3")
 
 
 def test_a_machine_is_read() -> None:
-    assert remote.target("ssh://pi@10.0.0.7:2222", "python3") == Target(host="10.0.0.7", user="pi", port=2222)
-    assert remote.target("ssh://pi", "python3") == Target(host="pi")
+    assert remote.parse_target("ssh://pi@10.0.0.7:2222", "python3") == Target(host="10.0.0.7", user="pi", port=2222)
+    assert remote.parse_target("ssh://pi", "python3") == Target(host="pi")
 
 
 @pytest.fixture
@@ -317,7 +317,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], 
         script = tmp_path / "ssh.py"
         script.write_text(f"import json, sys\nwrite = sys.stdout.write\n{program}\nsys.stdout.flush()\n")
         monkeypatch.setattr(remote, "SSH", (sys.executable, str(script)))
-        return remote.measured(Target(host="elsewhere"), ["bench"], files)
+        return remote.measure_remotely(Target(host="elsewhere"), ["bench"], files)
 
     return measure
 

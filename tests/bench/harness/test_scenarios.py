@@ -13,8 +13,8 @@ import pytest
 
 from edgeft.bench.harness import ratios
 from edgeft.bench.harness.scenarios import server, single
-from edgeft.bench.harness.scenarios.single import Stream, turn
-from edgeft.bench.harness.scenarios.warm import Warm, warm
+from edgeft.bench.harness.scenarios.single import Stream, turn_order
+from edgeft.bench.harness.scenarios.warm import Warm, warm_up
 from edgeft.bench.harness.subjects.child import Child
 from edgeft.bench.harness.subjects.subject import Subject
 from edgeft.bench.race import summary
@@ -24,15 +24,15 @@ Make = Callable[..., Subject]
 
 
 def test_turns_are_a_b_b_a() -> None:
-    assert [turn(["a", "b"], block) for block in range(4)] == [["a", "b"], ["b", "a"], ["b", "a"], ["a", "b"]]
-    firsts = [turn(["a", "b", "c"], block)[0] for block in range(6)]
+    assert [turn_order(["a", "b"], block) for block in range(4)] == [["a", "b"], ["b", "a"], ["b", "a"], ["a", "b"]]
+    firsts = [turn_order(["a", "b", "c"], block)[0] for block in range(6)]
     assert sorted(firsts) == ["a", "a", "b", "b", "c", "c"]
-    assert turn(["a"], 5) == ["a"]
+    assert turn_order(["a"], 5) == ["a"]
 
 
 def test_subjects_are_asked_the_same_texts_as_often(subject: Make) -> None:
     both = [subject("waits", "quick", seconds=0.001), subject("waits", "slow", seconds=0.003)]
-    found = single.stream(both, ["a", "b", "c"], seconds=0.2, rounds=2, queries=40)
+    found = single.measure_streams(both, ["a", "b", "c"], seconds=0.2, rounds=2, queries=40)
     for one in found.values():
         assert (len(one.rounds), len(one.started), len(one.warm)) == (2, 2, 2)
     sizes = {name: [[len(block) for block in blocks] for blocks in one.rounds] for name, one in found.items()}
@@ -42,12 +42,12 @@ def test_subjects_are_asked_the_same_texts_as_often(subject: Make) -> None:
     assert found["slow"].samples_ms.min() >= 3.0
     assert found["quick"].texts == found["slow"].texts == {0, 1, 2}
     with pytest.raises(UserError, match="nothing to measure: 0 subjects"):
-        single.stream([], ["a"], 1.0, 1)
+        single.measure_streams([], ["a"], 1.0, 1)
 
 
 def test_warm_up_ends_when_two_windows_agree(subject: Make) -> None:
     with Child(subject("waits", seconds=0.002), ["a"]) as child:
-        found = warm(child)
+        found = warm_up(child)
     assert 2 <= found.windows <= 20
     assert found.median_ms >= 2.0
 
@@ -68,8 +68,8 @@ class Paced:
 
 
 def test_warm_up_goes_on_until_two_windows_agree_within_2_percent() -> None:
-    assert warm(as_child(Paced([4.0, 3.0, 2.9, 2.85]))) == Warm(windows=4, settled=True, median_ms=2.85)
-    never = warm(as_child(Paced([1.0, 2.0] * 10)))
+    assert warm_up(as_child(Paced([4.0, 3.0, 2.9, 2.85]))) == Warm(windows=4, settled=True, median_ms=2.85)
+    never = warm_up(as_child(Paced([1.0, 2.0] * 10)))
     assert (never.windows, never.settled) == (20, False)
 
 
@@ -91,7 +91,7 @@ def test_a_ratio_by_hand() -> None:
 def test_students_quantile() -> None:
     known = {1: 12.7062, 2: 4.3027, 3: 3.1824, 4: 2.7764, 7: 2.3646, 9: 2.2622, 29: 2.0452}
     for freedom, wanted in known.items():
-        assert ratios.student(freedom) == pytest.approx(wanted, rel=0.01)
+        assert ratios.student_quantile(freedom) == pytest.approx(wanted, rel=0.01)
 
 
 def test_intervals_of_equal_streams_hold_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,7 +126,9 @@ def test_rounds_ask_different_texts(monkeypatch: pytest.MonkeyPatch) -> None:
     """4 rounds of 10 queries over 40 texts ask all of them, not the first ten four times."""
     monkeypatch.setattr(single, "Child", lambda subject, texts: contextlib.nullcontext(Asked()))
     one = Subject(name="it", kind="callable", place="", opener="")
-    found = single.stream([one], [str(number) for number in range(40)], seconds=0.0, rounds=4, queries=40)["it"]
+    found = single.measure_streams([one], [str(number) for number in range(40)], seconds=0.0, rounds=4, queries=40)[
+        "it"
+    ]
     assert (len(found.samples_ms), found.texts) == (40, set(range(40)))
 
 
@@ -160,7 +162,7 @@ def test_a_stall_shows_in_the_tail_of_the_server_scenario(subject: Make) -> None
     from the time at which a query was sent sees one in 400.
     """
     with Child(subject("waits", seconds=0.001, stall=0.05, every=2.0), ["a"]) as child:
-        stalled = server.loaded(child, 200.0, 6.0, 100, 0, 1)
+        stalled = server.measure_load(child, 200.0, 6.0, 100, 0, 1)
     assert stalled.queries == 1200
     assert stalled.p99_ms > 15
 
@@ -216,31 +218,33 @@ class Stalling(Queue):
 def test_capacity_is_the_highest_rate_that_holds() -> None:
     """Queries of 2 ms: with p99 under 20 ms an M/D/1 queue carries about 0.8 of its 500 a second."""
     alone = summary([2.0] * 100)
-    found = server.capacity(as_child(Queue(0.002)), alone, bound_ms=20.0, seconds=20.0, least=200, seed=0)
+    found = server.find_capacity(as_child(Queue(0.002)), alone, bound_ms=20.0, seconds=20.0, least=200, seed=0)
     assert found.rate is not None
     assert 350 < found.rate < 480
     assert [load.rate for load in found.loads] == sorted(load.rate for load in found.loads)
     broken = [load.rate for load in found.loads if load.p99_ms > 20]
     assert found.rate < min(broken) < 1.1 * found.rate
-    long = server.capacity(as_child(Queue(0.002)), alone, bound_ms=1e4, seconds=1.0, least=200, seed=0)
+    long = server.find_capacity(as_child(Queue(0.002)), alone, bound_ms=1e4, seconds=1.0, least=200, seed=0)
     assert long.rate == 475  # at 500 queues would grow without end, and no short run would show it
-    none = server.capacity(as_child(Queue(0.002)), alone, bound_ms=1.0, seconds=1.0, least=662, seed=0)
+    none = server.find_capacity(as_child(Queue(0.002)), alone, bound_ms=1.0, seconds=1.0, least=662, seed=0)
     assert none.rate == 0  # a query by itself takes longer than the bound
-    slow = server.capacity(as_child(Queue(0.05)), summary([50.0] * 100), bound_ms=60.0, seconds=1.0, least=662, seed=0)
+    slow = server.find_capacity(
+        as_child(Queue(0.05)), summary([50.0] * 100), bound_ms=60.0, seconds=1.0, least=662, seed=0
+    )
     assert slow.rate is None  # what might hold, fewer than 11 a second, wasn't asked
     assert all(662 / load.rate <= server.LONGEST_SECONDS for load in none.loads)
 
 
 def test_brackets() -> None:
-    assert server.bracket([1, 2, 3], lambda rate: rate < 3) == (2, 3)
-    assert server.bracket([1, 2, 3], lambda rate: False) == (0.0, 1)
-    assert server.bracket([1, 2, 3], lambda rate: True) == (3, None)
+    assert server.bracket_rate([1, 2, 3], lambda rate: rate < 3) == (2, 3)
+    assert server.bracket_rate([1, 2, 3], lambda rate: False) == (0.0, 1)
+    assert server.bracket_rate([1, 2, 3], lambda rate: True) == (3, None)
 
 
 def test_one_stall_is_no_limit() -> None:
     alone = summary([2.0] * 100)
-    plain = server.capacity(as_child(Queue(0.002)), alone, bound_ms=20.0, seconds=5.0, least=200, seed=0)
-    stalls = server.capacity(as_child(Stalling(0.002)), alone, bound_ms=20.0, seconds=5.0, least=200, seed=0)
+    plain = server.find_capacity(as_child(Queue(0.002)), alone, bound_ms=20.0, seconds=5.0, least=200, seed=0)
+    stalls = server.find_capacity(as_child(Stalling(0.002)), alone, bound_ms=20.0, seconds=5.0, least=200, seed=0)
     assert plain.rate is not None
     assert stalls.rate is not None
     assert stalls.rate >= 0.9 * plain.rate

@@ -17,24 +17,24 @@ def install_bytes() -> int:
 
     An editable installation counts without edgeft's own files. Platform markers are not read: what is installed counts.
     """
-    return sum(_bytes(found) for found in _needed().values())
+    return sum(_bytes(distribution) for distribution in _needed().values())
 
 
 def _needed() -> dict[str, Distribution]:
-    found: dict[str, Distribution] = {}
+    needed: dict[str, Distribution] = {}
     names = [(ROOT, EXTRA)]
     while names:
         name, extra = names.pop()
-        own = _distribution(name)
-        if own is None or name in found:
+        distribution = _distribution(name)
+        if distribution is None or name in needed:
             continue
-        found[name] = own
-        for line in own.requires or ():
-            asked = EXTRA_OF.search(line)
+        needed[name] = distribution
+        for line in distribution.requires or ():
+            extra_match = EXTRA_OF.search(line)
             match = NAME.match(line)
-            if match and (asked is None or asked[1] == extra):
+            if match and (extra_match is None or extra_match[1] == extra):
                 names.append((re.sub(r"[-_.]+", "-", match[0]).lower(), ""))
-    return found
+    return needed
 
 
 def _distribution(name: str) -> Distribution | None:
@@ -44,6 +44,6 @@ def _distribution(name: str) -> Distribution | None:
         return None
 
 
-def _bytes(found: Distribution) -> int:
-    places = (Path(str(found.locate_file(file))) for file in found.files or ())
-    return sum(place.stat().st_size for place in places if place.is_file())
+def _bytes(distribution: Distribution) -> int:
+    paths = (Path(str(distribution.locate_file(file))) for file in distribution.files or ())
+    return sum(path.stat().st_size for path in paths if path.is_file())

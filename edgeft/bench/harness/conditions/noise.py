@@ -23,8 +23,8 @@ REPEATED_SHARE = 0.5  # of the rounds, at most, are measured again
 T = TypeVar("T")
 
 
-def kernel_ms() -> float:
-    """A small fixed piece of work: products in the caches and a walk through memory; the median of some tries."""
+def measure_kernel_ms() -> float:
+    """Time a small fixed piece of work, products in the caches and a walk through memory: median of some tries [ms]."""
     generator = np.random.default_rng(0)
     left, right = (generator.standard_normal((SIDE, SIDE), dtype=np.float32) for _ in range(2))
     walked = np.ones(WALK_BYTES // 8)
@@ -57,23 +57,23 @@ class Ticks:
     wall: float
 
 
-def ticks() -> Ticks:
-    """Now."""
+def read_ticks() -> Ticks:
+    """The counters as of now."""
     times = psutil.cpu_times()
     stolen = getattr(times, "steal", 0.0)
     busy = sum(getattr(times, name, 0.0) for name in ("user", "nice", "system", "irq", "softirq"))
-    return Ticks(busy=busy, stolen=stolen, own=sum(os.times()[:4]) + _living(), wall=time.time())
+    return Ticks(busy=busy, stolen=stolen, own=sum(os.times()[:4]) + _children_seconds(), wall=time.time())
 
 
-def _living() -> float:
+def _children_seconds() -> float:
     """Seconds that living children have worked; `os.times` has those of the ended."""
     total = 0.0
     for child in psutil.Process().children(recursive=True):
         try:
-            own = child.cpu_times()
+            times = child.cpu_times()
         except psutil.Error:
             continue
-        total += own.user + own.system
+        total += times.user + times.system
     return total
 
 
@@ -105,8 +105,8 @@ class Noise:
         return {name: value for name, value in asdict(self).items() if name != "margin"}
 
 
-class Listening:
-    """From its making on, what disturbs.
+class NoiseMonitor:
+    """Watches for what disturbs a measurement, from its creation on.
 
     Args:
         served: whether a server on this machine is measured, whose process is not this one's child: its work is no
@@ -117,21 +117,21 @@ class Listening:
 
     def __init__(self, served: bool = False, since: Ticks | None = None, core: int | None = None) -> None:
         self.served, self.core = served, core
-        self.ticks = since or ticks()
+        self.ticks = since or read_ticks()
         self.kernel_ms = self._kernel_ms()
 
     def _kernel_ms(self) -> float:
         with on_core(self.core):
-            return kernel_ms()
+            return measure_kernel_ms()
 
-    def heard(self) -> Noise:
-        """Until now."""
-        return judged(self.kernel_ms, self._kernel_ms(), self.ticks, ticks(), self.served)
+    def read_noise(self) -> Noise:
+        """What disturbed it until now."""
+        return assess_noise(self.kernel_ms, self._kernel_ms(), self.ticks, read_ticks(), self.served)
 
 
 @contextlib.contextmanager
 def on_core(core: int | None) -> Iterator[None]:
-    """Keep this thread on a core for a while, where the system lets it choose."""
+    """Pin this thread to a core for a while, where the system allows it."""
     if core is None or not hasattr(os, "sched_setaffinity"):
         yield
         return
@@ -143,8 +143,10 @@ def on_core(core: int | None) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
-def judged(kernel_before_ms: float, kernel_after_ms: float, before: Ticks, after: Ticks, served: bool = False) -> Noise:
-    """What lies between two moments.
+def assess_noise(
+    kernel_before_ms: float, kernel_after_ms: float, before: Ticks, after: Ticks, served: bool = False
+) -> Noise:
+    """Judge what disturbed the time between two moments.
 
     Args:
         kernel_before_ms: the kernel's time.
@@ -153,13 +155,13 @@ def judged(kernel_before_ms: float, kernel_after_ms: float, before: Ticks, after
         after: at the end.
         served: whether a server was measured, whose process is not this one's child: its work is no noise.
     """
-    wanted = max(1e-9, after.busy - before.busy + after.stolen - before.stolen)
+    cpu_s = max(1e-9, after.busy - before.busy + after.stolen - before.stolen)
     wall = max(1e-9, after.wall - before.wall)
     drift = abs(kernel_after_ms / kernel_before_ms - 1)
-    stolen = (after.stolen - before.stolen) / wanted
+    stolen = (after.stolen - before.stolen) / cpu_s
     foreign = max(0.0, (after.busy - before.busy) - (after.own - before.own)) / wall
     took = f"a fixed piece of work took {kernel_before_ms:.3f} ms before and {kernel_after_ms:.3f} after"
-    kept = f"other processes kept {foreign:.2f} cores busy"
+    load = f"other processes kept {foreign:.2f} cores busy"
     bounds = (
         (
             drift,
@@ -173,7 +175,7 @@ def judged(kernel_before_ms: float, kernel_after_ms: float, before: Ticks, after
             1 / (1 - min(stolen, MOST_STOLEN)),
             f"the host took away {stolen:.1%} of the time that processes wanted ({STOLEN:.0%} allowed)",
         ),
-        (foreign, math.inf if served else FOREIGN, 1 + foreign, f"{kept} ({FOREIGN} allowed)"),
+        (foreign, math.inf if served else FOREIGN, 1 + foreign, f"{load} ({FOREIGN} allowed)"),
     )
     above = [(factor, said) for value, bound, factor, said in bounds if value > bound]
     return Noise(
@@ -209,7 +211,7 @@ def measure_rounds(
         best = measure(number)
         if best[1].seen and repeats < most:
             repeats += 1
-            best = min(best, measure(number), key=lambda one: one[1].margin)
+            best = min(best, measure(number), key=lambda result: result[1].margin)
         rounds.append(best)
         advance()
     return rounds, repeats
@@ -217,10 +219,10 @@ def measure_rounds(
 
 def mean_margin(rounds: Sequence[Noise]) -> float:
     """By how much what disturbed rounds could have changed the geometric mean of their ratios, as a factor."""
-    return math.exp(fmean(math.log(one.margin) for one in rounds)) if rounds else 1.0
+    return math.exp(fmean(math.log(noise.margin) for noise in rounds)) if rounds else 1.0
 
 
 def describe_rounds(rounds: Sequence[Noise], repeated: int) -> dict[str, Any]:
     """How many rounds were measured again, how many that count are disturbed all the same, and the margin for it."""
-    disturbed = sum(bool(one.seen) for one in rounds)
+    disturbed = sum(bool(noise.seen) for noise in rounds)
     return {"repeated": repeated, "disturbed": disturbed, "margin": mean_margin(rounds)}

@@ -9,11 +9,11 @@ from edgeft.bench.harness.subjects.child import Child
 BATCHES = (1, 8, 32)
 
 
-def throughput(child: Child, seconds: float, batches: Sequence[int] = BATCHES) -> dict[str, float | None]:
+def measure_throughput(child: Child, seconds: float, batches: Sequence[int] = BATCHES) -> dict[str, float | None]:
     """Texts a second by the texts of a call; None where the subject takes one at a time."""
-    found: dict[str, float | None] = {}
+    rates: dict[str, float | None] = {}
     for batch in batches:
         child.request("offline", batch=batch, seconds=seconds / 10)  # the shapes of the batch are made
         done = child.request("offline", batch=batch, seconds=seconds)
-        found[str(batch)] = done["texts"] / done["seconds"] if done["texts"] else None
-    return found
+        rates[str(batch)] = done["texts"] / done["seconds"] if done["texts"] else None
+    return rates

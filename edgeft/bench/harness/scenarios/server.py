@@ -63,16 +63,16 @@ class Capacity:
         return asdict(self)
 
 
-def loaded(child: Child, rate: float, seconds: float, least: int, seed: int, streams: int) -> Load:
+def measure_load(child: Child, rate: float, seconds: float, least: int, seed: int, streams: int) -> Load:
     """Answer Poisson arrivals of a rate for so long, `least` queries at least."""
     count = max(least, round(rate * seconds))
-    found = child.request("server", rate=rate, count=count, seed=seed, streams=streams)
-    p50, p90, p99 = np.percentile(found["ms"], (50, 90, 99))
-    answered = count / found["seconds"]
+    reply = child.request("server", rate=rate, count=count, seed=seed, streams=streams)
+    p50, p90, p99 = np.percentile(reply["ms"], (50, 90, 99))
+    answered = count / reply["seconds"]
     return Load(rate=rate, queries=count, p50_ms=float(p50), p90_ms=float(p90), p99_ms=float(p99), answered=answered)
 
 
-def capacity(
+def find_capacity(
     child: Child, stream: Latency, bound_ms: float, seconds: float, least: int, seed: int, streams: int = 1
 ) -> Capacity:
     """Rates at shares of the single stream's own, then halvings between the last that holds and the first that doesn't.
@@ -96,24 +96,24 @@ def capacity(
         def tried(rate: float) -> bool:
             tries = []
             for again in range(2):
-                tries.append(loaded(child, rate, seconds, least, seed + 2 * len(loads) + again, streams))
+                tries.append(measure_load(child, rate, seconds, least, seed + 2 * len(loads) + again, streams))
                 if tries[-1].p99_ms <= bound_ms:
                     break
-            loads.append(min(tries, key=lambda one: one.p99_ms))
+            loads.append(min(tries, key=lambda load: load.p99_ms))
             bar.advance()
             return loads[-1].p99_ms <= bound_ms
 
         rates = [share * most for share in SHARES]
-        held, broken = bracket([rate for rate in rates if least / rate <= LONGEST_SECONDS] or rates[-1:], tried)
+        held, broken = bracket_rate([rate for rate in rates if least / rate <= LONGEST_SECONDS] or rates[-1:], tried)
         for _ in range(HALVINGS):
             if broken is None or least / (middle := (held + broken) / 2) > LONGEST_SECONDS:
                 break
             held, broken = (middle, broken) if tried(middle) else (held, middle)
     rate = held or (0.0 if stream.p50_ms > bound_ms else None)
-    return Capacity(bound_ms=bound_ms, rate=rate, loads=sorted(loads, key=lambda one: one.rate), streams=streams)
+    return Capacity(bound_ms=bound_ms, rate=rate, loads=sorted(loads, key=lambda load: load.rate), streams=streams)
 
 
-def bracket(rates: Sequence[float], holds: Callable[[float], bool]) -> tuple[float, float | None]:
+def bracket_rate(rates: Sequence[float], holds: Callable[[float], bool]) -> tuple[float, float | None]:
     """The last of some rising rates that holds, 0 where none does, and the first that doesn't, None where all do."""
     held = 0.0
     for rate in rates:

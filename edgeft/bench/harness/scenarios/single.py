@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from edgeft.bench.harness.conditions import hardware, noise
 from edgeft.bench.harness.conditions.noise import Noise
-from edgeft.bench.harness.scenarios.warm import Warm, warm
+from edgeft.bench.harness.scenarios.warm import Warm, warm_up
 from edgeft.bench.harness.subjects.child import Child
 from edgeft.bench.harness.subjects.subject import Subject
 from edgeft.errors import UserError
@@ -76,10 +76,10 @@ class Stream:
         self.warm.append(part.warm)
         self.noise.append(heard)
         last = part.begin + sum(map(len, part.blocks))
-        self.texts.update(place % texts for place in range(part.begin, last))
+        self.texts.update(index % texts for index in range(part.begin, last))
 
 
-def stream(
+def measure_streams(
     subjects: Sequence[Subject], texts: Sequence[Any], seconds: float, rounds: int, queries: int = LEAST_QUERIES
 ) -> dict[str, Stream]:
     """Ask subjects in turns, A B B A A B ..., the same texts in the same order.
@@ -108,8 +108,8 @@ def stream(
         counted, repeated = noise.measure_rounds(rounds, measure, bar.advance)
     streams = {subject.name: Stream(repeated=repeated) for subject in subjects}
     for parts, heard in counted:
-        for name, one in streams.items():
-            one.add(parts[name], heard, len(texts))
+        for name, stream in streams.items():
+            stream.add(parts[name], heard, len(texts))
     return streams
 
 
@@ -126,15 +126,17 @@ def _measure_round(
         seconds: for each subject at least.
         queries: of each subject at least.
     """
-    named, since = {subject.name: subject for subject in subjects}, noise.ticks()
+    named, since = {subject.name: subject for subject in subjects}, noise.read_ticks()
     with contextlib.ExitStack() as stack:
-        order = turn(list(named), number)  # who is loaded first is no advantage
+        order = turn_order(list(named), number)  # who is loaded first is no advantage
         children = {name: stack.enter_context(Child(named[name], texts)) for name in order}
-        parts = {name: Part(begin=begin, started=child.started, warm=warm(child)) for name, child in children.items()}
+        parts = {
+            name: Part(begin=begin, started=child.started, warm=warm_up(child)) for name, child in children.items()
+        }
         core = _share_a_core(children, number)
-        listening = noise.Listening(any(one.served_here for one in subjects), since, core)
+        monitor = noise.NoiseMonitor(any(subject.served_here for subject in subjects), since, core)
         _take_turns(children, parts, seconds, queries)
-        return parts, listening.heard()
+        return parts, monitor.read_noise()
 
 
 def _share_a_core(children: Mapping[str, Child], number: int) -> int | None:
@@ -150,7 +152,7 @@ def _share_a_core(children: Mapping[str, Child], number: int) -> int | None:
         return None
     if {child.subject.options.get("threads") for child in children.values()} != {1}:
         return None
-    cores = hardware.fastest(sorted(os.sched_getaffinity(0)))
+    cores = hardware.fastest_cores(sorted(os.sched_getaffinity(0)))
     core = cores[number % len(cores)]
     for child in children.values():
         os.sched_setaffinity(child.pid, {core})
@@ -165,7 +167,7 @@ def _take_turns(children: Mapping[str, Child], parts: Mapping[str, Part], second
     for block in itertools.count():
         if block * count >= queries and time.perf_counter() - start >= seconds * len(children):
             return
-        for name in turn(list(children), block):
+        for name in turn_order(list(children), block):
             first = parts[name].begin + block * count
             if not alone:  # the caches are its own again, by another text than the next
                 children[name].request("ask", first=first - 1, count=1)
@@ -173,7 +175,7 @@ def _take_turns(children: Mapping[str, Child], parts: Mapping[str, Part], second
             parts[name].blocks.append(np.array(times))
 
 
-def turn(names: list[str], block: int) -> list[str]:
+def turn_order(names: list[str], block: int) -> list[str]:
     """Who is asked in which order: A B, B A, A B ...; of three or more each begins in turn as well."""
     first = block // 2 % len(names)
     order = names[first:] + names[:first]

@@ -33,7 +33,7 @@ class Sustained:
         return asdict(self)
 
 
-def sustained(child: Child, median_ms: float, seconds: float) -> Sustained:
+def measure_sustained(child: Child, median_ms: float, seconds: float) -> Sustained:
     """Ask one query after the other without a pause.
 
     Args:

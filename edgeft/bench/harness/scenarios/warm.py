@@ -26,13 +26,13 @@ class Warm:
     median_ms: float
 
 
-def warm(child: Child) -> Warm:
+def warm_up(child: Child) -> Warm:
     """Ask in windows of a quarter of a second, at most `WINDOWS`, until the medians of two that follow agree."""
     per_query = max(1e-3, min(child.request("ask", first=0, count=3)["ms"]))
     count = min(MOST, max(LEAST, round(1e3 * WINDOW_SECONDS / per_query)))
-    before, found = 0.0, 0.0
+    before, current = 0.0, 0.0
     for window in range(1, WINDOWS + 1):
-        before, found = found, median(child.request("ask", first=0, count=count)["ms"])
-        if abs(found - before) <= AGREE * found:
-            return Warm(windows=window, settled=True, median_ms=found)
-    return Warm(windows=WINDOWS, settled=False, median_ms=found)
+        before, current = current, median(child.request("ask", first=0, count=count)["ms"])
+        if abs(current - before) <= AGREE * current:
+            return Warm(windows=window, settled=True, median_ms=current)
+    return Warm(windows=WINDOWS, settled=False, median_ms=current)

@@ -57,9 +57,9 @@ class Artifact:
         run = time.perf_counter()
         self.model(text)
         answered = time.perf_counter()
-        found = {"tokenize": tokenized - start, "session": run - tokenized}
-        found["decode"] = max(0.0, answered - run - sum(found.values()))
-        return {name: 1e3 * value for name, value in found.items()}
+        parts_ms = {"tokenize": tokenized - start, "session": run - tokenized}
+        parts_ms["decode"] = max(0.0, answered - run - sum(parts_ms.values()))
+        return {name: 1e3 * value for name, value in parts_ms.items()}
 
     def profile(self, texts: Sequence[Any]) -> dict[str, Any]:
         """Operators with their shares of the session, and the work of a text."""
@@ -70,7 +70,7 @@ class Artifact:
                     engine.run([window.ids], self.model.reads, [window.types])
 
         graph = self.model.folder / artifacts.MODEL
-        return operators.described(operators.profiled(graph, self.model.engine, ask), len(texts))
+        return operators.describe_operators(operators.profile_operators(graph, self.model.engine, ask), len(texts))
 
     def facts(self) -> dict[str, Any]:
         """Bytes on the device, precision, task, labels and the graph's digest."""
@@ -89,7 +89,7 @@ class Onnx:
 
     def __init__(self, path: str, tokenizer: str, max_length: int | None, threads: int) -> None:
         self.graph = Path(path)
-        self.tokenizer = cutting(Path(tokenizer), max_length)
+        self.tokenizer = load_cutting_tokenizer(Path(tokenizer), max_length)
         self.engine = Engine(self.graph, 0, threads)
         self.files = [self.graph, *self.graph.parent.glob(self.graph.name + "?data"), Path(tokenizer)]
         self.labels = _labels(self.graph.parent)
@@ -104,7 +104,7 @@ class Onnx:
     def many(self, texts: Sequence[str]) -> Any:
         """As one batch, padded to its longest text."""
         encoded = self.tokenizer.encode_batch(list(texts))
-        ids, types = [one.ids for one in encoded], [one.type_ids for one in encoded]
+        ids, types = [encoding.ids for encoding in encoded], [encoding.type_ids for encoding in encoded]
         return self.engine.run(ids, self.engine.output_names[:1], types)[0]
 
     def labelled(self, answer: Any) -> Labelled:
@@ -130,33 +130,33 @@ class Onnx:
             for text in texts:
                 self._run(engine, self.tokenizer.encode(text))
 
-        return operators.described(operators.profiled(self.graph, self.engine, ask), len(texts))
+        return operators.describe_operators(operators.profile_operators(self.graph, self.engine, ask), len(texts))
 
     def facts(self) -> dict[str, Any]:
         """Bytes on the device, and its labels."""
         return {"bytes": sum(file.stat().st_size for file in self.files), "labels": list(self.labels.values())}
 
 
-def cutting(tokenizer: Path, max_length: int | None) -> Any:
+def load_cutting_tokenizer(tokenizer: Path, max_length: int | None) -> Any:
     """The tokenizer of an ONNX file, which cuts to `max_length`, else to what its own file says, else to `LONGEST`."""
-    found = load_tokenizer(tokenizer, None)
-    found.enable_truncation(max_length or _cut(tokenizer))
-    return found
+    loaded = load_tokenizer(tokenizer, None)
+    loaded.enable_truncation(max_length or _cut_length(tokenizer))
+    return loaded
 
 
-def _cut(tokenizer: Path) -> int:
+def _cut_length(tokenizer: Path) -> int:
     """The length that a tokenizer.json cuts to."""
-    own = json.loads(tokenizer.read_text(encoding="utf-8")).get("truncation") or {}
-    return int(own.get("max_length", LONGEST))
+    truncation = json.loads(tokenizer.read_text(encoding="utf-8")).get("truncation") or {}
+    return int(truncation.get("max_length", LONGEST))
 
 
 def _labels(folder: Path) -> dict[str, str]:
     """Index to name, by the config.json beside a graph."""
     try:
-        own: dict[str, str] = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("id2label") or {}
+        names: dict[str, str] = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("id2label") or {}
     except (OSError, ValueError):
         return {}
-    return own
+    return names
 
 
 class Endpoint:

@@ -73,12 +73,12 @@ class Child:
         """
         return self._request({"do": do, **options}, within)
 
-    def _request(self, whole: dict[str, Any], within: float) -> dict[str, Any]:
+    def _request(self, message: dict[str, Any], within: float) -> dict[str, Any]:
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin is not None
         assert stdout is not None
         try:
-            stdin.write(json.dumps(whole).encode() + b"\n")
+            stdin.write(json.dumps(message).encode() + b"\n")
             stdin.flush()
         except BrokenPipeError:
             raise EdgeftError(self._ended()) from None
@@ -93,10 +93,10 @@ class Child:
             raise EdgeftError(f"{self.subject.name}: no answer within {within:g} s")
         if not line:
             raise EdgeftError(self._ended())
-        found: dict[str, Any] = json.loads(line)
-        if "error" in found:
-            raise EdgeftError(f"{self.subject.name}: {found['error']}")
-        return found
+        answer: dict[str, Any] = json.loads(line)
+        if "error" in answer:
+            raise EdgeftError(f"{self.subject.name}: {answer['error']}")
+        return answer
 
     def _end_late(self, late: threading.Event) -> None:
         late.set()

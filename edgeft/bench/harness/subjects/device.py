@@ -45,9 +45,9 @@ def missing(request: dict[str, Any]) -> str | None:
         return "{} not installed there; pip install 'edgeft[cpu]'".format(" and ".join(absent))
     if installed("edgeft") != request["version"]:
         return "edgeft {} there, {} here; install the same".format(installed("edgeft"), request["version"])
-    free, wanted = shutil.disk_usage(tempfile.gettempdir()).free, 2 * request["bytes"] + SPARE
-    if free < wanted:
-        return f"{free / 1e6:.0f} MB free in {tempfile.gettempdir()} there, {wanted / 1e6:.0f} MB needed"
+    free, needed = shutil.disk_usage(tempfile.gettempdir()).free, 2 * request["bytes"] + SPARE
+    if free < needed:
+        return f"{free / 1e6:.0f} MB free in {tempfile.gettempdir()} there, {needed / 1e6:.0f} MB needed"
     return None
 
 
@@ -71,10 +71,10 @@ def guarded(folder: str) -> int:
         return writes
     os.setsid()
     os.close(writes)
-    told = b""
+    received = b""
     while piece := os.read(reads, 1 << 10):
-        told += piece
-    for group in told.split():
+        received += piece
+    for group in received.split():
         with contextlib.suppress(OSError):
             os.killpg(int(group), signal.SIGKILL)
     shutil.rmtree(folder, ignore_errors=True)

@@ -57,11 +57,11 @@ class Target:
     def command(self) -> list[str]:
         """Of ssh, up to what is run there: the harness comes first on standard input, so many bytes."""
         port = ["-p", str(self.port)] if self.port else []
-        place = f"{self.user}@{self.host}" if self.user else self.host
-        return [*SSH, *self.options, *port, "--", place]
+        address = f"{self.user}@{self.host}" if self.user else self.host
+        return [*SSH, *self.options, *port, "--", address]
 
 
-def target(text: str, python: str, options: Sequence[str] = ()) -> Target:
+def parse_target(text: str, python: str, options: Sequence[str] = ()) -> Target:
     """As in ssh://user@host:port.
 
     Raises:
@@ -79,7 +79,7 @@ def target(text: str, python: str, options: Sequence[str] = ()) -> Target:
     return Target(host=host, user=parts.username, port=port, python=python, options=tuple(options))
 
 
-def packed(files: dict[str, Path]) -> bytes:
+def pack_files(files: dict[str, Path]) -> bytes:
     """A tar archive of files and folders under other names."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", dereference=True) as archive:
@@ -88,36 +88,36 @@ def packed(files: dict[str, Path]) -> bytes:
     return buffer.getvalue()
 
 
-def measured(there: Target, words: Sequence[str], files: dict[str, Path]) -> dict[str, Any]:
+def measure_remotely(machine: Target, words: Sequence[str], files: dict[str, Path]) -> dict[str, Any]:
     """Run `edgeft WORDS` on a machine, beside the files, and bring its JSON document back.
 
     Args:
-        there: the machine.
+        machine: the machine.
         words: of the command line, with `--json`; they name the files as `files` does.
         files: name there to path here.
 
     Raises:
         EdgeftError: the machine can't be reached, lacks something, or the measurement failed; one line says which.
     """
-    archive, harness = packed(files), HARNESS.read_bytes()
+    archive, harness = pack_files(files), HARNESS.read_bytes()
     starter = f"import sys; exec(compile(sys.stdin.buffer.read({len(harness)}), 'edgeft', 'exec'))"
     request = {"words": [*words], "bytes": len(archive), "packages": PACKAGES, "version": __version__}
-    with _process([*there.command, f'{there.python} -c "{starter}"']) as (process, heard):
+    with _process([*machine.command, f'{machine.python} -c "{starter}"']) as (process, heard):
         _send(process, harness + json.dumps(request).encode() + b"\n")
-        for line in _lines(process, there):
+        for line in _lines(process, machine):
             if "say" in line:
-                say(f"{there.host}: {shortened(line['say'])}")
+                say(f"{machine.host}: {shorten(line['say'])}")
             elif "ready" in line:
                 threading.Thread(target=_send, args=(process, archive), daemon=True).start()
             elif "refused" in line:
-                raise EdgeftError(f"{there.host}: {shortened(line['refused'])}")
+                raise EdgeftError(f"{machine.host}: {shorten(line['refused'])}")
             elif "result" in line:
-                return _document(line["result"], there)
-        raise EdgeftError(f"{there.host}: {_reason(process, heard, there)}")
+                return _document(line["result"], machine)
+        raise EdgeftError(f"{machine.host}: {_reason(process, heard, machine)}")
 
 
 @contextlib.contextmanager
-def _process(command: Sequence[str]) -> Iterator[tuple[subprocess.Popen[bytes], Heard]]:
+def _process(command: Sequence[str]) -> Iterator[tuple[subprocess.Popen[bytes], ErrorOutput]]:
     """ssh, ended in any case, and what it says beside the answers."""
     try:
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -125,12 +125,12 @@ def _process(command: Sequence[str]) -> Iterator[tuple[subprocess.Popen[bytes], 
         raise UserError("--target: there is no ssh on this machine") from None
     with process:
         try:
-            yield process, Heard(process)
+            yield process, ErrorOutput(process)
         finally:
             _close(process)
 
 
-class Heard:
+class ErrorOutput:
     """The end of what a process says on standard error, read as it comes, so that no pipe and no disk is full."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
@@ -169,30 +169,30 @@ def _send(process: subprocess.Popen[bytes], data: bytes) -> None:
         process.stdin.flush()
 
 
-def shortened(said: object) -> str:
+def shorten(said: object) -> str:
     """What another machine says, as one line that isn't long."""
     line = " ".join(str(said).split())
     return line if len(line) <= SHOWN else f"{line[:SHOWN]}... ({len(line):,} characters)"
 
 
-def _document(result: object, there: Target) -> dict[str, Any]:
+def _document(result: object, machine: Target) -> dict[str, Any]:
     """A measurement, where it can be shown as one.
 
     Raises:
         EdgeftError: it is something else.
     """
     if not isinstance(result, dict):
-        raise EdgeftError(f"{there.host}: its document is no object: {shortened(result)}")
+        raise EdgeftError(f"{machine.host}: its document is no object: {shorten(result)}")
     try:
         terminal.show(bench_report.report(result), Console(file=io.StringIO(), width=200))
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise EdgeftError(
-            f"{there.host}: its document is no measurement: {type(error).__name__}: {shortened(error)}"
+            f"{machine.host}: its document is no measurement: {type(error).__name__}: {shorten(error)}"
         ) from None
     return result
 
 
-def _lines(process: subprocess.Popen[bytes], there: Target) -> Iterator[dict[str, Any]]:
+def _lines(process: subprocess.Popen[bytes], machine: Target) -> Iterator[dict[str, Any]]:
     """The JSON objects that it says; what a login shell prints isn't one.
 
     Raises:
@@ -202,7 +202,7 @@ def _lines(process: subprocess.Popen[bytes], there: Target) -> Iterator[dict[str
     pieces: queue.Queue[bytes] = queue.Queue(maxsize=4)  # a thread reads: `select` takes no pipe on Windows
     threading.Thread(target=_read_pieces, args=(process.stdout.fileno(), pieces), daemon=True).start()
     rest, heard, count = b"", 0, 0
-    while piece := _next_piece(pieces, there):
+    while piece := _next_piece(pieces, machine):
         *lines, rest = (rest + piece).split(b"\n")
         heard, count = heard + len(piece), count + len(lines)
         for limit, unit, is_over in (
@@ -212,8 +212,8 @@ def _lines(process: subprocess.Popen[bytes], there: Target) -> Iterator[dict[str
         ):
             if is_over:
                 process.kill()  # its other end would wait for someone to read
-                raise EdgeftError(f"{there.host}: says more than {limit:,} {unit}, which no measurement does")
-        yield from filter(None, (_object(line, there) for line in lines))
+                raise EdgeftError(f"{machine.host}: says more than {limit:,} {unit}, which no measurement does")
+        yield from filter(None, (_object(line, machine) for line in lines))
 
 
 def _read_pieces(source: int, pieces: queue.Queue[bytes]) -> None:
@@ -227,14 +227,14 @@ def _read_pieces(source: int, pieces: queue.Queue[bytes]) -> None:
         pieces.put(piece)
 
 
-def _next_piece(pieces: queue.Queue[bytes], there: Target) -> bytes:
+def _next_piece(pieces: queue.Queue[bytes], machine: Target) -> bytes:
     try:
         return pieces.get(timeout=SILENT_SECONDS)
     except queue.Empty:
-        raise EdgeftError(f"{there.host}: silent for {SILENT_SECONDS:g} s") from None
+        raise EdgeftError(f"{machine.host}: silent for {SILENT_SECONDS:g} s") from None
 
 
-def _object(line: bytes, there: Target) -> dict[str, Any] | None:
+def _object(line: bytes, machine: Target) -> dict[str, Any] | None:
     """The JSON object of a line, None where it is none.
 
     Raises:
@@ -245,9 +245,9 @@ def _object(line: bytes, there: Target) -> dict[str, Any] | None:
     except ValueError:
         return None
     except RecursionError:
-        raise EdgeftError(f"{there.host}: {TOO_DEEP}") from None
+        raise EdgeftError(f"{machine.host}: {TOO_DEEP}") from None
     if _nests_deeper(answer, NESTING):
-        raise EdgeftError(f"{there.host}: {TOO_DEEP}")
+        raise EdgeftError(f"{machine.host}: {TOO_DEEP}")
     return answer if isinstance(answer, dict) else None
 
 
@@ -255,16 +255,20 @@ def _nests_deeper(value: object, levels: int) -> bool:
     """Whether lists and objects stand in each other more often than so; without recursion."""
     inside = [value]
     for _ in range(levels + 1):
-        held = [one.values() if isinstance(one, dict) else one for one in inside if isinstance(one, dict | list)]
+        held = [
+            element.values() if isinstance(element, dict) else element
+            for element in inside
+            if isinstance(element, dict | list)
+        ]
         inside = [item for items in held for item in items]
     return bool(inside)
 
 
-def _reason(process: subprocess.Popen[bytes], heard: Heard, there: Target) -> str:
+def _reason(process: subprocess.Popen[bytes], heard: ErrorOutput, machine: Target) -> str:
     """Why ssh ended, in one line."""
     code = process.wait()
     said = heard.lines()
     if code == 127:
-        return f"no {there.python} there; name one with --target-python"
-    last = shortened(said[-1]) if said else f"ssh ended with exit code {code}"
+        return f"no {machine.python} there; name one with --target-python"
+    last = shorten(said[-1]) if said else f"ssh ended with exit code {code}"
     return last if code == 255 else f"the harness ended with exit code {code}: {last}"

@@ -48,11 +48,11 @@ class Subject:
         return self.kind == "http" and urlsplit(self.place).hostname in LOOPBACK
 
 
-def subjects(places: list[str], threads: int, tokenizer: Path | None, max_length: int | None) -> list[Subject]:
+def subjects(paths: list[str], threads: int, tokenizer: Path | None, max_length: int | None) -> list[Subject]:
     """The subjects that a command line names.
 
     Args:
-        places: artifact folders, `.onnx` files, `http://` addresses, `file.py:function`.
+        paths: artifact folders, `.onnx` files, `http://` addresses, `file.py:function`.
         threads: of the engine.
         tokenizer: tokenizer.json of `.onnx` files; None: the one beside each.
         max_length: tokens that a text of an `.onnx` file is cut to; None: as its tokenizer says.
@@ -60,10 +60,10 @@ def subjects(places: list[str], threads: int, tokenizer: Path | None, max_length
     Raises:
         UserError: a place that is none of these.
     """
-    if twice := [place for place in dict.fromkeys(places) if places.count(place) > 1 and "://" in place]:
+    if twice := [path for path in dict.fromkeys(paths) if paths.count(path) > 1 and "://" in path]:
         raise UserError(f"bench: {twice[0]} is named twice, and one server can't be told from itself")
-    names = names_of([Path(place) for place in places])
-    return [_subject(*one, threads, tokenizer, max_length) for one in zip(places, names, strict=True)]
+    names = names_of([Path(path) for path in paths])
+    return [_subject(*named, threads, tokenizer, max_length) for named in zip(paths, names, strict=True)]
 
 
 def _subject(place: str, name: str, threads: int, tokenizer: Path | None, max_length: int | None) -> Subject:

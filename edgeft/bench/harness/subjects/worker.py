@@ -22,25 +22,25 @@ from typing import Any
 Answer = Callable[[Any], Any]
 
 
-def opened(opener: str, options: dict[str, Any]) -> Answer:
+def open_subject(opener: str, options: dict[str, Any]) -> Answer:
     """What an opener, "module:function" or "path/to/file.py:function", makes of its options: a function of one text.
 
     Of its attributes `many` (a list of texts at once), `labelled` (an answer to a label and its probability) and
     `facts` are read where it has them.
     """
-    place, _, name = opener.rpartition(":")
-    if place.endswith(".py"):
-        spec = importlib.util.spec_from_file_location(Path(place).stem, place)
+    module_path, _, name = opener.rpartition(":")
+    if module_path.endswith(".py"):
+        spec = importlib.util.spec_from_file_location(Path(module_path).stem, module_path)
         if spec is None or spec.loader is None:
-            raise FileNotFoundError(place)
+            raise FileNotFoundError(module_path)
         module = importlib.util.module_from_spec(spec)
-        sys.path.insert(0, str(Path(place).parent))
+        sys.path.insert(0, str(Path(module_path).parent))
         sys.modules[spec.name] = module
         spec.loader.exec_module(module)
     else:
-        module = importlib.import_module(place)
-    made: Answer = getattr(module, name)(**options)
-    return made
+        module = importlib.import_module(module_path)
+    answer: Answer = getattr(module, name)(**options)
+    return answer
 
 
 class Worker:
@@ -78,7 +78,7 @@ class Worker:
         many = many or self._first
         done, start = 0, time.perf_counter()
         while (elapsed := time.perf_counter() - start) < seconds or not done:
-            many([self.texts[place % len(self.texts)] for place in range(done, done + batch)])
+            many([self.texts[index % len(self.texts)] for index in range(done, done + batch)])
             done += batch
         return {"texts": done, "seconds": elapsed}
 
@@ -95,7 +95,7 @@ class Worker:
         for _ in range(count):
             at += draw.expovariate(rate)
             due.append(at)
-        found, places, lock = [0.0] * count, iter(range(count)), threading.Lock()
+        times_ms, indices, lock = [0.0] * count, iter(range(count)), threading.Lock()
         waited = [0.0]
         failed: list[Exception] = []
         start = time.perf_counter()
@@ -103,18 +103,18 @@ class Worker:
         def stream() -> None:
             while True:
                 with lock:
-                    place = next(places, None)
-                if place is None:
+                    index = next(indices, None)
+                if index is None:
                     return
-                sleep_until(start + due[place])
+                sleep_until(start + due[index])
                 begun = time.perf_counter()
                 try:
-                    self.answer(self.texts[place % len(self.texts)])
+                    self.answer(self.texts[index % len(self.texts)])
                 except Exception as error:  # noqa: BLE001  raised again where all streams have ended
                     failed.append(error)
                     return
-                found[place] = 1e3 * (time.perf_counter() - start - due[place])
-                waited[0] = begun - start - due[place]
+                times_ms[index] = 1e3 * (time.perf_counter() - start - due[index])
+                waited[0] = begun - start - due[index]
 
         threads = [threading.Thread(target=stream) for _ in range(streams - 1)]
         for thread in threads:
@@ -124,7 +124,7 @@ class Worker:
             thread.join()
         if failed:
             raise failed[0]
-        return {"ms": found, "late_ms": 1e3 * waited[0], "seconds": time.perf_counter() - start}
+        return {"ms": times_ms, "late_ms": 1e3 * waited[0], "seconds": time.perf_counter() - start}
 
     def answers(self, first: int, count: int) -> dict[str, Any]:
         """Label and probability of each of some texts; none where the subject has no labels."""
@@ -140,15 +140,15 @@ class Worker:
             return {"parts_ms": None, "session_mean_ms": None, "operators": None, "work": None}
         texts = self.texts[:PROFILED]
         taken = [parts(text) for text in texts]
-        medians = {name: sorted(one[name] for one in taken)[len(taken) // 2] for name in taken[0]}
-        mean = sum(one["session"] for one in taken) / len(taken)  # as the work of a text is one
+        medians = {name: sorted(times[name] for times in taken)[len(taken) // 2] for name in taken[0]}
+        mean = sum(times["session"] for times in taken) / len(taken)  # as the work of a text is one
         return {"parts_ms": medians, "session_mean_ms": mean, **profile(texts)}
 
     def facts(self) -> dict[str, Any]:
         """What the subject says of itself, and the largest resident size of this process."""
         peak = peak_rss_bytes()  # before anything is read for the facts
-        own: dict[str, Any] = getattr(self.answer, "facts", dict)()
-        return {"facts": own, "peak_rss_bytes": peak}
+        facts: dict[str, Any] = getattr(self.answer, "facts", dict)()
+        return {"facts": facts, "peak_rss_bytes": peak}
 
 
 PROFILED = 200  # texts
@@ -180,13 +180,13 @@ def _peak_elsewhere() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def started(request: dict[str, Any]) -> tuple[Worker, dict[str, Any]]:
+def start_worker(request: dict[str, Any]) -> tuple[Worker, dict[str, Any]]:
     """Open the subject and ask it once."""
     start = time.perf_counter()
     for name in request.get("imports", ()):
         importlib.import_module(name)
     imported = time.perf_counter()
-    answer = opened(request["opener"], request["options"])
+    answer = open_subject(request["opener"], request["options"])
     loaded = time.perf_counter()
     answer(request["texts"][0])
     answered = time.perf_counter()
@@ -194,7 +194,7 @@ def started(request: dict[str, Any]) -> tuple[Worker, dict[str, Any]]:
     return Worker(answer, request["texts"]), {name: 1e3 * value for name, value in times.items()}
 
 
-def described(error: Exception) -> str:
+def describe_error(error: Exception) -> str:
     """One line: edgeft's own errors are for people, others need their class."""
     said = " ".join(str(error).split())[:300]
     return said if type(error).__module__ == "edgeft.errors" else f"{type(error).__name__}: {said}"
@@ -210,12 +210,12 @@ def main() -> None:
         request = json.loads(line)
         try:
             if worker is None:
-                worker, found = started(request)
+                worker, reply = start_worker(request)
             else:
-                found = getattr(worker, request.pop("do"))(**request)
+                reply = getattr(worker, request.pop("do"))(**request)
         except Exception as error:  # noqa: BLE001  whatever a subject raises is the parent's to say
-            found = {"error": described(error)}
-        print(json.dumps(found), file=out, flush=True)
+            reply = {"error": describe_error(error)}
+        print(json.dumps(reply), file=out, flush=True)
 
 
 if __name__ == "__main__":
