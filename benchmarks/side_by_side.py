@@ -51,7 +51,7 @@ PLAN = harness.Plan(scenarios=())
 FORMS = {
     "baseline": "TF-IDF with logistic regression",
     "teacher": "teacher, QLoRA, merged, fp32 torch",
-    "artifact": "**artifact**: int8 graph and tokenizer",
+    "artifact": "**artifact**: graph and tokenizer",
 }
 
 

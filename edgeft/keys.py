@@ -1,4 +1,4 @@
-"""What decides the result of a stage, and the key that is its hash."""
+"""The key of a stage: a hash of everything that its result depends on."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ import msgspec
 from edgeft.files import file_sha256
 from edgeft.version import __version__
 
-# What a stage declares as `libraries`: distributions whose version changes what it writes, and Python, whose tables of
-# characters decide how texts are cleaned and compared. One that is not installed has no part in the key.
+# What a stage declares as `libraries`: distributions whose version can change its output, and Python, whose Unicode
+# tables affect how texts are cleaned and compared. Distributions that aren't installed are left out of the key.
 PYTHON = "python"
 READING = (PYTHON, "numpy", "pyarrow", "datasets", "rensa", "py3langid")
 CLEANING = ("ftfy", "phonenumberslite", "phonenumbers", "python-stdnum", "presidio-analyzer", "spacy")
@@ -29,22 +29,22 @@ EXPORTING = ("torch", "transformers", "safetensors", "optimum", "onnx", "onnxscr
 DRAWING = ("jinja2", "matplotlib")  # the report
 VERSIONED = tuple(dict.fromkeys((*TRAINING, *ADAPTING, "torch-pruning", *EXPORTING, *READING, *CLEANING)))
 
-SHOWN = 3  # differences in a line
+SHOWN = 3  # changes named in one line
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ingredients:
-    """Everything that decides what a stage writes.
+    """Everything that the output of a stage depends on.
 
     Attributes:
         stage: its name.
-        options: those of its config that change what it writes.
+        options: the config's options that affect the output.
         inputs: digest of each input.
         code: hash of edgeft's sources.
-        libraries: version of each library that decides.
-        kernels: hash of the C sources and of what was built of them; empty where the stage runs no graph.
-        machine: what the timings of the stage rest on; empty where none decides.
-        facts: what else decides, as the keys of other stages.
+        libraries: version of each library that affects the output.
+        kernels: hash of the C sources and built libraries; empty if the stage runs no graph.
+        machine: the hardware that timings depend on; empty if no timing affects the output.
+        facts: further dependencies, such as keys of other stages.
     """
 
     stage: str
@@ -58,12 +58,12 @@ class Ingredients:
 
     @property
     def key(self) -> str:
-        """The hash of all of it."""
+        """SHA-256 of all fields."""
         return hashlib.sha256(msgspec.json.encode(asdict(self), order="deterministic")).hexdigest()
 
 
 def versions_of(packages: Iterable[str]) -> dict[str, str]:
-    """Versions of those packages that are installed; of Python without the last number, which changes no table."""
+    """Versions of the installed ones among these packages; Python's without the patch number."""
     versions = {}
     for package in packages:
         if package == PYTHON:
@@ -77,18 +77,18 @@ def versions_of(packages: Iterable[str]) -> dict[str, str]:
 
 
 def versions() -> dict[str, str]:
-    """Versions of edgeft, Python and the installed libraries that decide some result."""
+    """Versions of edgeft, Python and the installed libraries that can affect a result."""
     return {**versions_of(VERSIONED), "edgeft": __version__, PYTHON: platform.python_version()}
 
 
 @functools.cache
 def kernels_version() -> str:
-    """Hash of edgeft's C sources and of the libraries that were built of them."""
+    """Hash of edgeft's C sources and the libraries built from them."""
     return digest_of_kernels(Path(__file__).parent / "runtime")
 
 
 def digest_of_kernels(runtime: Path) -> str:
-    """Hash of the C sources and built libraries below a folder; a kernel that isn't built changes it too."""
+    """Hash of all C sources and built libraries below a folder; a missing library changes it, too."""
     total = hashlib.sha256()
     for file in sorted(runtime.rglob("*")):
         if file.suffix in (".c", ".h", ".so", ".pyd", ".dylib", ".dll"):
@@ -97,11 +97,11 @@ def digest_of_kernels(runtime: Path) -> str:
 
 
 def describe_differences(before: Any, now: Ingredients, paths: Mapping[str, Path]) -> str:
-    """Why a result doesn't count any more, in words.
+    """Say why a stored result is out of date.
 
     Args:
         before: its `StageResult`; one of an earlier release lacks `code` and `libraries`.
-        now: what decides today.
+        now: the current dependencies.
         paths: the inputs' files and folders.
     """
     changes = [
@@ -141,7 +141,7 @@ def _changed_facts(before: Any, now: Ingredients) -> Iterator[str]:
 
 
 def _changed_environment(before: Any, now: Ingredients) -> Iterator[str]:
-    """What differs beside the user's own options and files."""
+    """Yield changes of machine, libraries, kernels and code."""
     if before.machine != now.machine and before.machine:
         yield f"another machine ({', '.join(_changed_values(before.machine, now.machine))})"
     if before.libraries:

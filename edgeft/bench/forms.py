@@ -1,4 +1,4 @@
-"""The one race whose figures are shown: every form of a model in turns, noisy rounds measured again."""
+"""The race behind all reported latencies: the forms of a model take turns, noisy rounds are measured again."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from edgeft.bench.race import Latency, OwnGarbage, QuietBar, Ratio, Times, summa
 from edgeft.errors import UserError
 
 FP32_GRAPH = "fp32 graph"
-IN_A_ROW = 20  # queries of the artifact in a turn: forms that take turns at every text leave each other no cache
-LEAST_TURNS = 8  # what an interval is drawn from
-ROUNDS = 4  # each listened to by itself
+IN_A_ROW = 20  # queries of the artifact in a turn: with turns of one query no form would find a warm cache
+LEAST_TURNS = 8  # that the bootstrap resamples
+ROUNDS = 4  # noise is watched in each separately
 RESAMPLES = 1000
 QUANTILES = {"p50_ms": 50, "p90_ms": 90, "p99_ms": 99}
-PART = 0.5  # of the artifact's queries, for a form whose median alone is shown
-SLOW_PART = 0.25  # likewise, for one that takes tens of milliseconds
+PART = 0.5  # of the artifact's queries: share of a form of which only the median is shown
+SLOW_PART = 0.25  # likewise, for a form that takes tens of milliseconds
 
 Turns = list[Times]
 
@@ -36,8 +36,8 @@ class Form:
     """One form of a model.
 
     Attributes:
-        answer: of a row's number; whatever it does is timed, tokenization included.
-        share: of the queries that the artifact gets, in (0, 1].
+        answer: answers the row of this index; all of the call is timed, tokenization included.
+        share: queries relative to the artifact's, in (0, 1].
     """
 
     answer: Callable[[int], object]
@@ -49,8 +49,8 @@ class Race:
     """What a race of forms measured.
 
     Attributes:
-        turns: name to milliseconds of its queries, turn by turn; all forms have the same turns.
-        noise: what disturbed each round that counts.
+        turns: milliseconds of each form's queries, turn by turn; all forms have the same number of turns.
+        noise: of each round that counts.
         repeated: rounds that were measured again.
     """
 
@@ -59,7 +59,7 @@ class Race:
     repeated: int = 0
 
     def latency(self, name: str) -> Latency:
-        """The figures of a form."""
+        """Latency of one form over all turns."""
         return summary(np.concatenate(self.turns[name]))
 
     def intervals_ms(self, name: str) -> dict[str, list[float]]:
@@ -75,8 +75,8 @@ class Race:
     def ratio(self, a: str, b: str) -> Ratio:
         """How many times as long `a` takes as `b`: the ratio of the medians that are shown.
 
-        The 95% interval is a bootstrap of turns, drawn together for both; what disturbed rounds widens it by the
-        largest of their margins, as medians over all rounds are no mean of them.
+        The 95% interval is a bootstrap of turns, resampled jointly for both. It is widened by the largest noise margin
+        of all rounds, because a median over all rounds isn't a mean of the rounds' medians.
         """
         first, second = self.turns[a], self.turns[b]
         drawn = [
@@ -94,7 +94,7 @@ class Race:
 
     @property
     def margin(self) -> float:
-        """By which factor noise could have changed a ratio of this race."""
+        """The factor by which noise could have changed a ratio of this race."""
         return max((noise.margin for noise in self.noise), default=1.0)
 
     def as_dict(self) -> dict[str, Any]:
@@ -115,14 +115,14 @@ class Race:
 def race_forms(forms: Mapping[str, Form], rows: int, queries: int, warmup: int) -> Race:
     """Race forms of a model: the same rows in turns, in rounds that are measured again where something disturbed them.
 
-    In a turn each form is asked its share of `IN_A_ROW` rows, after another one that isn't timed. A share is spread
-    over the rows of its turn and moves on by one row at each turn, so that every form meets every row: rows differ in
-    length. Who goes first moves on by one at each turn.
+    In a turn each form answers one row that isn't timed, then its share of `IN_A_ROW` rows. Rows differ in length, so a
+    share is spread over the rows of the turn and shifts by one row a turn: every form meets every row. The form that
+    goes first also changes with each turn.
 
     Args:
         forms: by name.
-        rows: how many there are to ask; queries cycle through them.
-        queries: of a form whose share is 1.
+        rows: number of rows to ask; queries cycle through them.
+        queries: number for a form whose share is 1.
         warmup: queries of each form before the race.
 
     Raises:
@@ -153,12 +153,12 @@ def race_forms(forms: Mapping[str, Form], rows: int, queries: int, warmup: int) 
 
 
 def _take_turn(form: Form, rows: int, start: int, length: int) -> Times:
-    form.answer((start - 1) % rows)  # the caches are its own again
+    form.answer((start - 1) % rows)  # warms the caches for this form
     return np.array([time_ms(form.answer, (start + offset) % rows) for offset in _offsets(form.share, start, length)])
 
 
 def _offsets(share: float, start: int, length: int) -> list[int]:
-    """Which rows of a turn a form is asked, counted from its first one."""
+    """Offsets of the rows that a form is asked in a turn."""
     count, turn = max(1, round(share * length)), start // length
     return sorted((index * length // count + turn) % length for index in range(count))
 

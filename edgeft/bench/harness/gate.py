@@ -1,4 +1,4 @@
-"""A gate for a user's own CI: a measurement beside an earlier one, and what must not have become worse."""
+"""A gate for a user's own CI: compares a measurement with an earlier one by rules on what may get worse."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FIGURES = {
     "size": ("facts", "bytes"),
     "memory": ("peak_rss_bytes",),
 }
-TIMES = ("p50", "p90", "p99", "mean", "load", "capacity")  # what another processor or number of threads changes
+TIMES = ("p50", "p90", "p99", "mean", "load", "capacity")  # figures that depend on processor and threads
 UNITS = {
     **dict.fromkeys(("p50", "p90", "p99", "mean", "load"), ("x", "ms")),
     "capacity": ("x",),
@@ -58,7 +58,7 @@ class Rule:
 
 
 def parse(text: str) -> list[Rule]:
-    """Rules as in "p99>1.10x, accuracy<-0.5pt, size>8MB".
+    """Parse rules such as "p99>1.10x, accuracy<-0.5pt, size>8MB".
 
     Raises:
         UserError: names what can't be read.
@@ -83,16 +83,16 @@ def parse(text: str) -> list[Rule]:
 
 
 def depends_on_noise(rule: Rule) -> bool:
-    """Whether noise changes the figure of a rule; it changes neither answers nor sizes."""
+    """Whether noise affects the figure of a rule; answers and sizes it doesn't affect."""
     return rule.name in TIMES
 
 
 def read_base(path: Path, rules: Sequence[Rule]) -> Mapping[str, Any]:
-    """An earlier document.
+    """Read the earlier document.
 
     Args:
-        path: of it.
-        rules: that it is held against.
+        path: its file.
+        rules: rules that will use it.
 
     Raises:
         UserError: it can't be read, or was measured on a noisy machine and a rule is of times.
@@ -112,7 +112,7 @@ def read_base(path: Path, rules: Sequence[Rule]) -> Mapping[str, Any]:
 
 
 def find_broken(rules: Sequence[Rule], before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What fails, in words with both numbers.
+    """Describe every broken rule, with both numbers.
 
     Args:
         rules: of the gate.
@@ -137,7 +137,7 @@ def find_broken(rules: Sequence[Rule], before: Mapping[str, Any], now: Mapping[s
 
 
 def convert_figure(rule: Rule, old: float, new: float) -> tuple[float, float]:
-    """The figure as the rule's unit has it, and the bound."""
+    """The figure in the rule's unit, and the bound."""
     if rule.unit == "x":
         times = new / old if old else (math.inf if new else 1.0)
         return times, rule.bound
@@ -147,7 +147,7 @@ def convert_figure(rule: Rule, old: float, new: float) -> tuple[float, float]:
 
 
 def check_comparable(rules: Sequence[Rule], before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """See that what rules hold against the earlier document was measured alike.
+    """Check that the figures which rules compare were measured under the same conditions.
 
     Args:
         rules: of the gate.
@@ -163,7 +163,7 @@ def check_comparable(rules: Sequence[Rule], before: Mapping[str, Any], now: Mapp
 
 
 def _check_alike(name: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Raises where a figure depends on something that isn't the same in both documents."""
+    """Raise if a figure depends on something that differs between the documents."""
     same: list[tuple[str, Sequence[str | int]]] = []
     if name in TIMES:
         same = [("threads", ("subjects", 0, "threads")), ("processor", ("machine", "processor"))]
@@ -188,7 +188,7 @@ def _value_at(document: Any, path: Sequence[str | int]) -> Any:
 
 
 def check(rules: Sequence[Rule], before: Mapping[str, Any], labels: bool, scenarios: Sequence[str]) -> None:
-    """See before anything is measured whether the rules could be judged.
+    """Check before anything is measured that every rule can be judged.
 
     Args:
         rules: of the gate.

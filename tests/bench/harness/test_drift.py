@@ -76,7 +76,7 @@ def race(
             yield Process(machine, subject)
 
         monkeypatch.setattr(single, "Child", child)
-        monkeypatch.setattr(single, "warm", lambda one: Warm(windows=2, settled=True, median_ms=ANSWER_MS))
+        monkeypatch.setattr(single, "warm_up", lambda one: Warm(windows=2, settled=True, median_ms=ANSWER_MS))
         monkeypatch.setattr(time, "perf_counter", lambda: machine.now)
         monkeypatch.setattr(noise, "measure_kernel_ms", machine.kernel_ms)
         monkeypatch.setattr(noise, "read_ticks", machine.ticks)
@@ -140,7 +140,7 @@ def test_rounds_in_which_the_clock_moved_are_measured_again(race: Any, monkeypat
         moments.append(self.now)
         return timed(self)
 
-    monkeypatch.setattr(Machine, "measure_kernel_ms", noted)
+    monkeypatch.setattr(Machine, "kernel_ms", noted)
     race(quiet, 1 / 14.8, 0)
     step = (moments[4] + moments[5]) / 2  # between the two timings of the third round
 
