@@ -1,4 +1,4 @@
-"""`edgeft bench`: measure on this machine or on another one, and hold the figures against earlier ones."""
+"""`edgeft bench`: measure on this machine or on another one, and compare with earlier figures."""
 
 from __future__ import annotations
 
@@ -25,38 +25,45 @@ Check = Callable[[dict[str, Any]], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
-    """How long and how often."""
+    """Duration and repetitions of the bench."""
 
-    seconds: Annotated[float, Parameter(help="of the single stream of each subject, over all rounds [s]")] = 10.0
-    full: Annotated[bool, Parameter(help="60 s of single stream, 10 s of each rate", negative="")] = False
-    rounds: Annotated[int, Parameter(help="times that every process is started anew")] = 8
-    scenario: Annotated[tuple[Scenario, ...], Parameter(help="beside the single stream", negative="")] = ()
-    bound_ms: Annotated[float | None, Parameter(help="p99 that the server scenario is to hold [ms]")] = None
-    streams: Annotated[int, Parameter(help="queries of the server scenario that are answered at once")] = 1
-    stream_alone: Annotated[bool, Parameter(help="nothing beside the single stream", negative="")] = False
-    drop_points: Annotated[float, Parameter(help="accuracy that a faster subject may lose to the first [points]")] = 1.0
-    threads: Annotated[int, Parameter(help="of the engine")] = 1
-    tokenizer: Annotated[Path | None, Parameter(help="tokenizer.json of .onnx files; the one beside each")] = None
-    tokens: Annotated[int | None, Parameter(help="of every text that is asked, made of the words of those given")] = (
-        None
-    )
-    max_length: Annotated[int | None, Parameter(help="tokens that a text of an .onnx file is cut to")] = None
+    seconds: Annotated[float, Parameter(help="single-stream time of each subject, over all rounds [s]")] = 10.0
+    full: Annotated[bool, Parameter(help="60 s of single stream, 10 s for each rate", negative="")] = False
+    rounds: Annotated[int, Parameter(help="number of rounds; each restarts every process")] = 8
+    scenario: Annotated[
+        tuple[Scenario, ...], Parameter(help="further scenarios, run after the single stream", negative="")
+    ] = ()
+    bound_ms: Annotated[float | None, Parameter(help="p99 limit of the server scenario [ms]")] = None
+    streams: Annotated[int, Parameter(help="queries answered at once in the server scenario")] = 1
+    stream_alone: Annotated[bool, Parameter(help="measure only the single stream", negative="")] = False
+    drop_points: Annotated[
+        float, Parameter(help="accuracy that a faster subject may lose against the first [points]")
+    ] = 1.0
+    threads: Annotated[int, Parameter(help="threads of the engine")] = 1
+    tokenizer: Annotated[
+        Path | None, Parameter(help="tokenizer.json for .onnx files; default: the one beside each")
+    ] = None
+    tokens: Annotated[
+        int | None, Parameter(help="ask texts of exactly this many tokens, made of the words of the given texts")
+    ] = None
+    max_length: Annotated[int | None, Parameter(help="truncate texts for .onnx files to this many tokens")] = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Elsewhere:
-    """Another machine."""
+    """Options of a remote machine."""
 
-    target: Annotated[str | None, Parameter(help="ssh://user@host[:port], where it is measured instead of here")] = None
-    target_python: Annotated[str, Parameter(help="the interpreter there, with edgeft[cpu]")] = "python3"
+    target: Annotated[str | None, Parameter(help="ssh://user@host[:port]: measure on that machine instead")] = None
+    target_python: Annotated[str, Parameter(help="its Python interpreter, with edgeft[cpu]")] = "python3"
     ssh_option: Annotated[
-        tuple[str, ...], Parameter(help="further words for ssh, as in --ssh-option=-i --ssh-option=key", negative="")
+        tuple[str, ...],
+        Parameter(help="further arguments for ssh, as in --ssh-option=-i --ssh-option=key", negative=""),
     ] = ()
 
 
 @dataclass(frozen=True)
 class Request:
-    """What is measured, and on what."""
+    """The subjects, the texts to ask them and the protocol."""
 
     subjects: list[str]
     file: Path | None
@@ -83,18 +90,18 @@ def bench(
 ) -> None:
     """Measure subjects side by side: artifacts, .onnx files, folders of transformers, http://... or file.py:function.
 
-    Each runs in processes of its own, in turns; ratios are against the first.
+    Each runs in its own processes, in turns; ratios compare with the first.
 
     Args:
-        subjects: what is measured.
-        file: texts or questions to ask, as `predict` reads them; none: the first artifact's golden rows.
-        label_column: column of the true labels, so that accuracy and calibration are measured, too.
-        latency_table: write what heads, channels and layers of one folder of transformers cost, here or on --target,
-            for prune.latency_table.
-        data: data folder whose texts are asked for it.
+        subjects: what to measure.
+        file: texts or questions to ask, read as by `predict`; default: the first artifact's golden rows.
+        label_column: column of the true labels; adds accuracy and calibration to the measurement.
+        latency_table: write the latency of heads, channels and layers of one transformers folder to this file, for
+            prune.latency_table; measured here or on --target.
+        data: data folder with the texts for --latency-table.
         against: document of an earlier `edgeft bench --json`.
-        fail_if: rules as in "p99>1.10x, accuracy<-0.5pt"; where one is broken the exit code is 1.
-        html: write a page.
+        fail_if: rules such as "p99>1.10x, accuracy<-0.5pt"; exit code 1 if one is broken.
+        html: write an HTML page to this file.
     """
     from edgeft.bench.harness import gate
     from edgeft.report import bench_report, bench_text, page, terminal
@@ -131,7 +138,7 @@ def bench(
 
 
 def _check(request: Request, elsewhere: Elsewhere) -> None:
-    """Raises where something can't be meant, or would not be read."""
+    """Raise if options contradict each other or would have no effect."""
     if said := [said for holds, said in _option_conflicts(request, elsewhere) if holds]:
         raise UserError(f"bench: {'; '.join(said)}")
     for name in ("tokens", "max_length"):
@@ -140,7 +147,7 @@ def _check(request: Request, elsewhere: Elsewhere) -> None:
 
 
 def _option_conflicts(request: Request, elsewhere: Elsewhere) -> list[tuple[object, str]]:
-    """What holds if options don't go together, and what is said then."""
+    """Pairs of a condition under which options don't go together, and the message for it."""
     plan, usual = request.plan, Protocol()
     usual_columns = InputColumns()
     return [
@@ -180,7 +187,7 @@ def _option_conflicts(request: Request, elsewhere: Elsewhere) -> list[tuple[obje
 
 
 def _unread_options(*values: object) -> dict[str, object]:
-    """Options that a latency table doesn't read."""
+    """Options that have no effect on a latency table."""
     return dict(zip(("--file", "--label-column", "--fail-if", "--html", "--json", "--scenario"), values, strict=True))
 
 
@@ -189,7 +196,7 @@ def _measure(request: Request, elsewhere: Elsewhere, check: Check | None = None)
 
 
 def _measure_here(request: Request, check: Check | None) -> dict[str, Any]:
-    """The document, after `check` has seen what it says before anything is measured."""
+    """Measure on this machine; `check` sees the document's known part before anything is measured."""
     from edgeft.bench.harness import run
     from edgeft.bench.harness.subjects.subject import subjects
 
@@ -215,7 +222,7 @@ def _measure_here(request: Request, check: Check | None) -> dict[str, Any]:
 
 
 def _texts(request: Request) -> tuple[list[Any], list[str] | None]:
-    """What is asked, and the true label of each."""
+    """The texts to ask and, with --label-column, the true label of each."""
     from edgeft.bench.measure import texts_of
     from edgeft.runtime.texts import read_labelled
 
@@ -232,7 +239,7 @@ def _texts(request: Request) -> tuple[list[Any], list[str] | None]:
 
 
 def _make_texts(first: Any, texts: list[Any], labels: list[str] | None, tokens: int) -> tuple[list[Any], None]:
-    """Texts of one length instead, by the first subject's tokenizer."""
+    """Replace the texts by ones of equal length, counted with the first subject's tokenizer."""
     from edgeft.bench.harness import lengths
 
     if labels is not None:
@@ -243,7 +250,7 @@ def _make_texts(first: Any, texts: list[Any], labels: list[str] | None, tokens: 
 
 
 def _judge(rules: list[Any], before: Any, document: dict[str, Any]) -> None:
-    """Raises where a rule is broken, or the machine was too noisy to say so."""
+    """Raise if a rule is broken, or if the machine was too noisy to tell."""
     from edgeft.bench.harness import gate
 
     seen = document["noise"]["seen"]
@@ -256,7 +263,7 @@ def _judge(rules: list[Any], before: Any, document: dict[str, Any]) -> None:
 
 
 def _measure_on_target(request: Request, elsewhere: Elsewhere) -> dict[str, Any]:
-    """The same on another machine: the same command line there, beside copies of what it names."""
+    """Copy the subjects and the file to another machine and run the same command there."""
     from edgeft.bench.harness.subjects import remote
 
     machine = remote.parse_target(elsewhere.target or "", elsewhere.target_python, elsewhere.ssh_option)
@@ -279,7 +286,7 @@ def _measure_on_target(request: Request, elsewhere: Elsewhere) -> dict[str, Any]
 
 
 def files_to_copy(subject: str) -> dict[str, Path]:
-    """What is copied of a subject, name there to path here.
+    """The files of a subject that are copied: name on the target to local path.
 
     Args:
         subject: an artifact, of which the manifest, the files that it lists and its signature are copied; another
@@ -287,14 +294,14 @@ def files_to_copy(subject: str) -> dict[str, Path]:
 
     Raises:
         ArtifactError: the artifact's files aren't those that its manifest lists.
-        UserError: none of them.
+        UserError: it is none of these.
     """
     from edgeft import artifact
     from edgeft.signing import signature_files
 
     path = Path(subject)
     if not path.exists():
-        raise UserError(f"bench --target: {subject}: only files and folders can be copied there, and this is none")
+        raise UserError(f"bench --target: {subject}: is neither a file nor a folder, so it can't be copied there")
     name = path.resolve().name
     if path.is_dir() and os.path.lexists(path / artifact.MANIFEST):
         manifest = artifact.read_manifest(path)
@@ -308,7 +315,7 @@ def files_to_copy(subject: str) -> dict[str, Path]:
 
 
 def _protocol_flags(plan: Protocol) -> list[str]:
-    """The options of a protocol that aren't the default, as words of a command line."""
+    """The options of a protocol that differ from the defaults, as command-line flags."""
     words, usual = [], Protocol()
     for name in ("seconds", "rounds", "bound_ms", "streams", "drop_points", "threads", "tokens", "max_length"):
         if (value := getattr(plan, name)) != getattr(usual, name):
@@ -320,11 +327,11 @@ def _protocol_flags(plan: Protocol) -> list[str]:
 
 
 def _write_table(out: Path, subjects: list[str], data: Path | None, plan: Protocol, elsewhere: Elsewhere) -> None:
-    """Measure the forms of a model as subjects of the bench, and write the table of them."""
+    """Measure variants of a model as subjects of the bench, and write the latency table."""
     if len(subjects) != 1 or data is None:
         raise UserError("bench: --latency-table is of one folder of transformers, with --data FOLDER")
     if plan.rounds < 2:
-        raise UserError(f"bench: --latency-table: {plan.rounds} round of several forms: their table wants two or more")
+        raise UserError(f"bench: --latency-table: {plan.rounds} round of several forms: their table needs two or more")
     if not out.parent.is_dir():
         raise UserError(f"bench: --latency-table {out}: there is no folder {out.parent}")
     need_training()

@@ -70,7 +70,7 @@ def data(
 
 
 def _with_files(config: DataConfig, files: list[str] | None) -> DataConfig:
-    """The config with the files that stand without a flag."""
+    """Add the positional files to the config."""
     if not files:
         return config
     if config.file is not None:
@@ -79,7 +79,7 @@ def _with_files(config: DataConfig, files: list[str] | None) -> DataConfig:
 
 
 def _with_task(config: DataConfig) -> DataConfig:
-    """The config with the task that the columns give away, where the user named none."""
+    """Set the task from the columns if the user named none."""
     from edgeft.data.read import sources
 
     task = sources.task_by_columns(config)
@@ -168,7 +168,7 @@ def advise(
     model: str | None = None,
     json: Json = False,
 ) -> None:
-    """Recommend a model's size, a method and lengths for rows, or for a problem that is told, on this machine.
+    """Recommend model size, method and lengths for a file of rows, or for described ones, on this machine.
 
     Args:
         files: rows, as --file takes them; none: --task, --rows, --labels and --tokens tell the problem.

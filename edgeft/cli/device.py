@@ -1,4 +1,4 @@
-"""What a device does with an artifact."""
+"""Commands that a device runs on an artifact: predict, verify, sign, inspect, single-file, serve."""
 
 from __future__ import annotations
 
@@ -32,26 +32,24 @@ File = Annotated[Path | None, Parameter(allow_leading_hyphen=True)]  # - is stan
 
 @dataclass(frozen=True, kw_only=True)
 class InputColumns:
-    """Columns of a table or of objects, and how their file is read."""
+    """Columns of the input file, and how the file is read."""
 
     text_column: Annotated[str, Parameter(help="column of the text")] = "text"
     question_column: Annotated[str, Parameter(help="column of the question, of question-answering")] = "question"
     context_column: Annotated[str, Parameter(help="column of the text that may have its answer")] = "context"
-    delimiter: Annotated[
-        str | None, Parameter(help="between the fields of a table; unset: by a look at the first records")
-    ] = None
-    encoding: Annotated[str, Parameter(help="of the file, as in cp1252")] = "utf-8"
-    max_file_bytes: Annotated[int, Parameter(help="a file with more is refused, after decompression")] = (
+    delimiter: Annotated[str | None, Parameter(help="delimiter of a table; unset: detected from the first records")] = (
+        None
+    )
+    encoding: Annotated[str, Parameter(help="encoding of the file, such as cp1252")] = "utf-8"
+    max_file_bytes: Annotated[int, Parameter(help="refuse files with more bytes, after decompression")] = (
         LIMITS.max_file_bytes
     )
     max_compression_ratio: Annotated[
-        float, Parameter(help="a compressed file that unpacks to more than so many times its bytes is refused")
+        float, Parameter(help="refuse compressed files that unpack to more than this many times their size")
     ] = LIMITS.max_compression_ratio
-    max_line_bytes: Annotated[int, Parameter(help="a file with a longer line or record is refused")] = (
-        LIMITS.max_line_bytes
-    )
-    max_nesting: Annotated[int, Parameter(help="JSON with deeper lists and objects is refused")] = LIMITS.max_nesting
-    max_digits: Annotated[int, Parameter(help="JSON with a number of more digits is refused")] = LIMITS.max_digits
+    max_line_bytes: Annotated[int, Parameter(help="refuse files with a longer line or record")] = LIMITS.max_line_bytes
+    max_nesting: Annotated[int, Parameter(help="refuse JSON that nests deeper")] = LIMITS.max_nesting
+    max_digits: Annotated[int, Parameter(help="refuse JSON numbers with more digits")] = LIMITS.max_digits
 
     def to_say(self) -> Iterator[tuple[str, str]]:
         """The columns, and what else differs from the defaults, as option and value."""
@@ -91,20 +89,20 @@ def predict(
     trusted: Keys = None,
     json: Json = False,
 ) -> None:
-    """Answer texts or questions, those of a file of any size, or the lines of standard input.
+    """Answer texts or questions from arguments, a file of any size, or standard input.
 
     Args:
         artifact: the artifact folder.
-        texts: texts; of question-answering questions.
-        file: .jsonl objects, a .csv or .tsv table, else one text a line, each plain, compressed or in a .zip; - is
-            the lines of standard input.
-        context: where the answers to the questions may stand.
-        out: .jsonl that the answers go to, one object a text, instead of the screen; files may be of any size.
-        top_k: so many labels for each text, or answers to each question; 1 where it isn't given.
-        aggregation_strategy: of tags: each token, or groups of one type, as in transformers.
-        batch_size: texts in a forward pass; above 1 the answers of an int8 graph depend a little on their neighbours.
-        threads: of the engine.
-        trusted: PEM file of a public key that must have signed the artifact; of several, one of them.
+        texts: texts, or questions for question-answering.
+        file: .jsonl objects, a .csv or .tsv table, else one text a line, plain, compressed or in a .zip; - reads
+            lines from standard input.
+        context: text in which to look for the answers.
+        out: write the answers to this .jsonl file, one object a text, instead of the screen.
+        top_k: labels for each text, or answers to each question; default 1.
+        aggregation_strategy: how tags are grouped, as in transformers: none, simple or first.
+        batch_size: texts in a forward pass; above 1, int8-tensor answers can depend slightly on their batch.
+        threads: threads of the engine.
+        trusted: PEM file of a public key; the artifact must be signed by it, or by one of several.
     """
     if not texts and file is None:
         raise UserError("predict: no text; give TEXT or --file FILE")
@@ -130,7 +128,7 @@ def predict(
 
 
 def asks_pairs(artifact: Path) -> bool:
-    """Whether an artifact is asked questions with contexts, not texts."""
+    """Whether an artifact takes questions with contexts instead of texts."""
     from edgeft.artifact import read_manifest
     from edgeft.runtime.loading import class_of
     from edgeft.tasks import FORMS
@@ -167,14 +165,14 @@ def _check_out(out: Path, file: Path | None, json: bool) -> None:
 
 
 def _write_answers(answers: Answers, out: Path) -> None:
-    """One JSON object a line; the file is there when all are."""
+    """Write one JSON object a line; the file appears when all are written."""
     with written_whole(out) as file:
         for text, answer in track(answers, "predict"):
             file.write(msgspec.json.encode(_answer_document(text, answer)) + b"\n")
 
 
 def _print_answers(answers: Answers, alone: bool, json: bool) -> None:
-    """One line for each text, and with `json` all of them at the end."""
+    """Print one line for each text, and with `json` one document with all of them at the end."""
     documents = []
     for text, answer in answers:
         shown = "  ".join(map(_format_answer, _as_list(answer)))
@@ -191,12 +189,12 @@ def _as_list(answer: Any) -> list[Any]:
 
 
 def _answer_document(text: Given, answer: Any) -> dict[str, Any]:
-    """One input with its answers."""
+    """The JSON object of one input with its answers."""
     return {**({"text": text} if isinstance(text, str) else text), "predictions": _as_list(answer)}
 
 
 def _format_answer(item: Any) -> str:
-    """A label, a number, a tag, an answer or one coordinate as people read it."""
+    """Format a label, number, tag, answer or coordinate for the terminal."""
     if isinstance(item, float):
         return f"{item:.6f}"
     named = next((item[name] for name in ("label", "entity", "entity_group") if name in item), "")
@@ -216,7 +214,7 @@ def verify(
 
     Args:
         artifact: the artifact folder.
-        trusted: PEM file of a public key that must have signed it; of several, one of them.
+        trusted: PEM file of a public key; the artifact must be signed by it, or by one of several.
         replay: run the golden rows on this machine.
     """
     model = edgeft.load(artifact, trusted=trusted) if replay else None  # which compares all files, too
@@ -244,7 +242,7 @@ def verify(
 
 
 def _compare_files(artifact: Path, trusted: list[Path] | None) -> tuple[int, str | None]:
-    """How many files are as the manifest says, and the fingerprint of who signed it, where keys are trusted."""
+    """Number of verified files, and the signer's fingerprint if trusted keys are given."""
     from edgeft.artifact import verify_files
     from edgeft.runtime.loading import read_signed
 
@@ -254,7 +252,7 @@ def _compare_files(artifact: Path, trusted: list[Path] | None) -> tuple[int, str
 
 
 def _signature(artifact: Path, signer: str | None) -> str:
-    """Who signed an artifact, as far as was checked."""
+    """Describe the signature, as far as it was checked."""
     from edgeft.signing import SIGNATURE, is_signed
 
     if signer is not None:
@@ -266,12 +264,12 @@ def _signature(artifact: Path, signer: str | None) -> str:
 def sign(
     artifact: Path | None = None, *, key: Path | None = None, new_key: Path | None = None, json: Json = False
 ) -> None:
-    """Sign an artifact: write manifest.sig, an Ed25519 signature of its manifest.json, beside that.
+    """Sign an artifact: write manifest.sig, an Ed25519 signature of manifest.json, beside it.
 
     Args:
         artifact: the artifact folder; its files are checked first.
         key: PEM file of the private key.
-        new_key: make a key first: FILE, for your eyes only, and FILE.pub, for those who check.
+        new_key: make a key pair first: FILE is the private key, FILE.pub the public one.
     """
     from edgeft import signing
 
@@ -293,7 +291,7 @@ def sign(
 
 
 def _sign(artifact: Path, key: Path) -> PublicKey:
-    """Sign the very bytes that were checked."""
+    """Check the artifact and sign exactly the bytes that were checked."""
     from edgeft.artifact import parse_manifest, read_manifest_bytes, verify_files
     from edgeft.signing import sign_manifest
 
@@ -304,7 +302,7 @@ def _sign(artifact: Path, key: Path) -> PublicKey:
 
 @app.command
 def inspect(artifact: Path, *, json: Json = False) -> None:
-    """Show what an artifact says of itself.
+    """Show the contents of an artifact's manifest in words.
 
     Args:
         artifact: the artifact folder.
@@ -331,7 +329,7 @@ def single_file(artifact: Path, out: Path, *, file: File = None, text_column: st
         artifact: the artifact folder, of a classifier with a WordPiece tokenizer (BERT's kind) and no cleaning.
         out: the .onnx file.
         file: further texts to compare, as `predict` reads them.
-        text_column: of a table or of objects.
+        text_column: its text column, in a table or in objects.
     """
     for module in ("onnxruntime_extensions", "onnx", "onnxruntime"):
         require(module, "to write a single file")
@@ -360,11 +358,11 @@ def serve(
     """Serve artifacts over HTTP until SIGTERM or Ctrl-C.
 
     Args:
-        artifacts: artifact folders, or NAME=FOLDER; each is served under its folder's or that name, the first is the
+        artifacts: artifact folders, or NAME=FOLDER; each is served under NAME or its folder's name; the first is the
             default.
         host: address to bind; loopback unless told otherwise.
         port: 0: any free one.
-        threads: of the engine.
+        threads: threads of the engine.
         token: bearer token that requests must carry; better given as EDGEFT_TOKEN.
         trusted: PEM file of a public key: only artifacts that it, or one of several, signed are served.
     """
@@ -389,7 +387,7 @@ def serve(
 def _load_by_name(
     artifacts: list[str], threads: int | None, trusted: list[bytes] | None = None
 ) -> dict[str, edgeft.Model]:
-    """Artifacts by the name that each is served under.
+    """Load artifacts, by the name that each is served under.
 
     Raises:
         UserError: two have the same one.

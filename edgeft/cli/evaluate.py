@@ -13,7 +13,7 @@ from edgeft.cli.app import Flat, Json, app, print_json, stdout
 
 @dataclass(frozen=True, kw_only=True)
 class LabelledColumns:
-    """Columns of the file; those that are not given are as in the artifact's recipe, else the usual ones."""
+    """Columns of the file; defaults: those of the artifact's recipe, else the usual names."""
 
     text_column: Annotated[str | None, Parameter(help="column of the text")] = None
     label_column: Annotated[str | None, Parameter(help="column of the label or labels")] = None

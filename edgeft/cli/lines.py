@@ -1,4 +1,4 @@
-"""Command lines to run next, as a user would type them; every value comes back from them as it was."""
+"""Command lines to run next, quoted as a user would type them."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def pipeline_line(config: DataConfig, advice: Things, things: Things) -> str:
 
 
 def _set_by_user(config: DataConfig) -> dict[str, Any]:
-    """The options that differ from their defaults."""
+    """Options that differ from their defaults."""
     default = DataConfig()
     pairs = [(field.name, getattr(config, field.name)) for field in dataclasses.fields(config)]
     return {name: value for name, value in pairs if value != getattr(default, name)}

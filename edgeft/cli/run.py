@@ -85,7 +85,7 @@ def _chosen(name: str | None, settings: dict[str, Any], reads_model: bool) -> re
 
 
 def show_plan(states: list[tuple[str, str]], json: bool) -> None:
-    """The stages and their state."""
+    """Print the stages and their state."""
     for stage, state in states:
         print(f"{stage:12} {state}")
     if json:
@@ -93,7 +93,7 @@ def show_plan(states: list[tuple[str, str]], json: bool) -> None:
 
 
 def show_run(results: dict[str, StageResult], folder: Path, json: bool) -> None:
-    """What a run made."""
+    """Print the result of a run."""
     from edgeft.pipeline import summary
 
     summary.show(results, folder, stdout())

@@ -25,7 +25,7 @@ def update(
     dry_run: Annotated[bool, Parameter(negative="")] = False,
     json: Json = False,
 ) -> None:
-    """Train a finished run further on new rows, without forgetting its own, and make the artifact anew.
+    """Train a finished run further on new rows, without forgetting its own, and rebuild the artifact.
 
     Args:
         run: run folder of an earlier `edgeft pipeline` or `edgeft update`; it stays as it is.

@@ -1,4 +1,4 @@
-"""What a measurement of the harness says in words: noise, conditions, ratios, the machine."""
+"""A bench document in words: noise, conditions, ratios and machine."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from edgeft.report.race_text import describe_repeats
 
 
 def describe_disturbances(document: Mapping[str, Any]) -> list[str]:
-    """What disturbed the single stream and what that means, and what disturbed each subject's further scenarios."""
+    """Describe the noise of the single stream, its consequence, and the noise of further scenarios."""
     stream = document["noise"]["seen"]
     lines = [f"noise: {'; '.join(stream)}; milliseconds of another run don't compare with these"] if stream else []
     alone = {subject["name"]: (subject.get("noise") or {}).get("seen") for subject in document["subjects"]}
@@ -23,7 +23,7 @@ def describe_disturbances(document: Mapping[str, Any]) -> list[str]:
 
 
 def rate_text(server: Mapping[str, Any], digits: int) -> str:
-    """A capacity; where no rate held, the lowest that was asked."""
+    """A capacity; if no rate held, "under" the lowest rate that was tried."""
     if server["rate"] is None:
         return f"under {server['loads'][0]['rate']:.{digits}f}"
     return f"{server['rate']:.{digits}f}"
@@ -48,7 +48,7 @@ def ratio_text(ratio: Mapping[str, float]) -> str:
 
 
 def describe_ratio(ratio: Mapping[str, Any]) -> str:
-    """A verdict, and where it was measured the accuracy, as in "faster; accuracy -0.3 points [-1.1, +0.5]"."""
+    """A verdict and, if measured, the difference of accuracy, as in "faster; accuracy -0.3 points [-1.1, +0.5]"."""
     verdict: str = ratio["verdict"]
     if ratio["drop_points"] is None:
         return verdict

@@ -1,4 +1,4 @@
-"""A race of several models in words: how much faster, and what noise did to it."""
+"""A race of several models in words: speedup and noise."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def describe_speedup(race: Mapping[str, Any]) -> str:
-    """What may be said of the artifact beside its teacher, in the same words wherever it is said.
+    """Describe the artifact's speed against its teacher's; every page and line uses this text.
 
     Args:
         race: `ratio` of the teacher's latency to the artifact's, its interval widened by noise.
@@ -22,7 +22,7 @@ def describe_speedup(race: Mapping[str, Any]) -> str:
 
 
 def describe_noise(race: Mapping[str, Any]) -> str:
-    """What disturbed a race and what that did to its intervals; empty where nothing did.
+    """Describe the noise of a race and how it widened the intervals; empty if quiet.
 
     Args:
         race: as of `Race.as_dict`; may be empty.
@@ -32,13 +32,13 @@ def describe_noise(race: Mapping[str, Any]) -> str:
 
 
 def describe_repeats(rounds: Mapping[str, Any], count: int, widened: str, seen: Sequence[str] = ()) -> str:
-    """What became of disturbed rounds, in words; empty where none was.
+    """Describe disturbed rounds and their repetition; empty if there were none.
 
     Args:
         rounds: as of `describe_rounds`.
         count: of the rounds.
-        widened: what the margin widens; empty: nothing.
-        seen: what disturbed the worst of those that count.
+        widened: name of what the margin widens; may be empty.
+        seen: what disturbed the worst round that counts.
     """
     if not rounds.get("repeated") and not rounds.get("disturbed"):
         return ""

@@ -18,7 +18,7 @@ Plain = Mapping[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Axis:
-    """What the bars of a section have in common.
+    """The common axis of a section's bars.
 
     Attributes:
         low: value at the left end.
@@ -31,7 +31,7 @@ class Axis:
     ends: tuple[str, str]
 
     def place(self, value: float | None) -> float | None:
-        """Where a value stands, 0 to 1; what lies outside stands at the end."""
+        """Position of a value on the axis, clipped to 0 and 1."""
         if value is None:
             return None
         return min(1.0, max(0.0, (value - self.low) / (self.high - self.low)))
@@ -100,7 +100,7 @@ def context(scrutiny: Mapping[str, Plain], flips: Sequence[Plain]) -> dict[str, 
 
 
 def group_slices(slices: Plain) -> dict[str, Plain]:
-    """Title to the parts of each way to slice, lengths left out."""
+    """Group slices by title; slices by length are left out."""
     groups = {f"by {name}": parts for name, parts in slices.get("by_column", {}).items()}
     return groups | ({"by true label": slices["by_label"]} if "by_label" in slices else {})
 
@@ -146,7 +146,7 @@ def _section(
 
 
 def axis_of(metric: str, parts: Sequence[Plain], overall: Plain) -> Axis:
-    """From the lowest to the highest end of all intervals; those of few rows count only where there are no others."""
+    """Axis over all intervals; intervals of few rows count only if there are no others."""
     defined = [part for part in parts if part["value"] is not None]
     wide = [part for part in defined if not part["small"]] or defined
     ends = [part[end] for part in [*wide, overall] for end in ("low", "high") if part[end] is not None] or [0.0, 1.0]
@@ -206,7 +206,7 @@ def _identity(who: str, main: Plain, beside: Plain | None, flips: Sequence[Plain
 
 
 def count_changed(part: Plain) -> int:
-    """How many texts change their answer."""
+    """Number of texts whose answer changes."""
     return round(part["flip_rate"] * part["texts"]) if part["texts"] else 0
 
 

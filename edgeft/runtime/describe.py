@@ -51,7 +51,7 @@ def _calibration(calibration: Calibration) -> str:
 
 
 def _describe_proof(proved_on: list[str]) -> list[str]:
-    """Where the answers were seen to be equal, a line for each way in which the graph was run."""
+    """Lines naming the execution paths on which the answers were equal."""
     if not proved_on:
         return ["proved on     not needed for fp32"]
     return [f"{'proved on' if not line else '':14}{run}" for line, run in enumerate(proved_on)]
@@ -71,7 +71,7 @@ def _figure(key: str, metrics: dict[str, Any]) -> str:
 
 
 def _cleaning(cleaning: Cleaning) -> list[str]:
-    """What is done to texts, nothing where nothing is."""
+    """The cleaning of texts; empty without any."""
     lines = []
     if cleaning.steps:
         lines.append(f"cleaning      {', '.join(cleaning.steps)}")

@@ -111,21 +111,21 @@ class Model(ABC):
         """The answer to one input.
 
         Args:
-            outputs: its windows, and for each the arrays of `reads`.
+            outputs: the input's windows, and for each window the arrays of `reads`.
             options: some of `takes`, checked.
         """
 
     @abstractmethod
     def replay_values(self, windows: Sequence[Window], arrays: Sequence[Arrays]) -> tuple[Floats, str]:
-        """What a replay compares: numbers, and the answer as words; empty where the numbers are all of it.
+        """What a replay compares: numbers, and the answer as text; empty if the numbers say it all.
 
         Args:
             windows: of the input.
-            arrays: for each, the arrays of `replays`.
+            arrays: for each window, the arrays of `replays`.
         """
 
     def check(self, **options: Any) -> None:
-        """Refuse options that this kind hasn't got, and values out of range.
+        """Refuse options that this kind doesn't take, and values out of range.
 
         Raises:
             UserError: names the first of them.
@@ -160,7 +160,7 @@ class Model(ABC):
             The answer to each, in their order; of classification a list of labels.
 
         Raises:
-            UserError: something that can't be asked (counted from 0), or an option that can't be.
+            UserError: an invalid input (counted from 0) or option.
         """
         if isinstance(texts, str | dict):
             raise UserError("predict_many: expected several texts, got one; call the model itself")
@@ -218,7 +218,7 @@ class Model(ABC):
         return self._clean(text) if self._clean else text
 
     def windows(self, inputs: Sequence[Any], first: int = 0) -> list[list[Window]]:
-        """What the engine is given of each input; an error counts them from `first`."""
+        """Tokenize each input into windows for the engine; errors count inputs from `first`."""
         check_texts(inputs, first)
         encoded = self._encode([self.clean(text) for text in inputs], first, with_offsets=False)
         return [[Window(encoding.ids)] for encoding in encoded]
@@ -239,13 +239,13 @@ class Model(ABC):
             raise ArtifactError(f"{path} can't encode text {first} or one after it: {detail}") from None
 
     def _run_input(self, windows: Sequence[Window]) -> list[Arrays]:
-        """What `run` gives for one input; a text of one window takes the short way, where each microsecond shows."""
+        """`run` for one input; a single window takes a shorter path, because microseconds count there."""
         if len(windows) > 1:
             return self.run([windows], self.reads, BATCH_SIZE)[0]
         return [tuple([array[0] for array in self._run_engine([windows[0].ids], self.reads, [windows[0].types])])]
 
     def _run_engine(self, ids: Ids, outputs: Sequence[str], types: Ids) -> list[Floats]:
-        """The engine's arrays for a batch; of a loaded artifact, finite numbers for each of its rows.
+        """Run the engine on a batch; for a loaded artifact, check that all numbers are finite.
 
         Raises:
             ArtifactError: they aren't.
@@ -322,15 +322,17 @@ def _cleaner(inputs: InputSpec) -> Callable[[str], str] | None:
     if inputs.cleaning_versions.items() - installed.items():
         recorded = ", ".join(f"{name} {version}" for name, version in inputs.cleaning_versions.items())
         present = ", ".join(f"{name} {version}" for name, version in installed.items())
-        say(f"cleaning: the model was made with {recorded}, here is {present}; odd texts may be cleaned otherwise")
+        say(
+            f"cleaning: the model was made with {recorded}, here is {present}; unusual texts may be cleaned differently"
+        )
     return clean
 
 
 def _check_answer(folder: Path, name: str, array: NDArray[Any], rows: int) -> None:
-    """Whether an output has so many rows of finite numbers.
+    """Check that an output has `rows` rows of finite numbers.
 
     Raises:
-        ArtifactError: it hasn't.
+        ArtifactError: it doesn't.
     """
     if len(array) != rows:
         raise ArtifactError(f"{folder}: its graph gives {len(array)} rows of {name} for a batch of {rows}")
@@ -356,10 +358,10 @@ def _check_count(name: str, value: int | None) -> None:
 
 
 def check_texts(texts: Sequence[str], first: int) -> None:
-    """Whether all are texts.
+    """Check that all inputs are texts.
 
     Raises:
-        UserError: names the first that is none, counted from `first`.
+        UserError: names the first that isn't one, counted from `first`.
     """
     if not isinstance(texts, Sequence):
         raise UserError(f"expected a text or a list of texts, got {type(texts).__name__}")

@@ -30,7 +30,7 @@ ESCAPED = re.compile("[\udc80-\udcff]")  # what `surrogateescape` puts in place 
 
 @dataclass(frozen=True, kw_only=True)
 class Form:
-    """How a file is written, and what it may ask for.
+    """How a file is written, and the limits on it.
 
     Attributes:
         delimiter: between the fields of a table; None: by a look at its first records.
@@ -197,7 +197,7 @@ def _cells(file: Path, columns: Sequence[str], form: Form) -> Iterator[list[str]
 
 
 def _look(file: Path, form: Form) -> str | None:
-    """The delimiter where it isn't the one that the file's name says; a line tells of it."""
+    """Detect the delimiter and report it if it differs from the one that the file's name suggests."""
     with open_text(file, str(file), form.encoding, "surrogateescape", form.limits) as opened:
         delimiter = sniff(opened, _ending(file))
     if delimiter:

@@ -74,7 +74,7 @@ class Golden:
 
 @dataclass(frozen=True, kw_only=True)
 class Replay:
-    """What a replay found.
+    """The result of a replay.
 
     Attributes:
         rows: how many inputs were run.
@@ -128,7 +128,7 @@ def _golden_bytes(model: Model) -> bytes:
 
 
 def record(model: Model, inputs: Sequence[Any], tolerance: float) -> Golden:
-    """Run the inputs one by one and keep what came out."""
+    """Run the inputs one by one and record their outputs."""
     return Golden(tolerance=tolerance, rows=[_record_input(model, text) for text in inputs])
 
 
@@ -215,7 +215,7 @@ def most_tolerance(model: Model) -> float:
 
 
 def _check(model: Model, golden: Golden) -> None:
-    """Refuse rows that would prove nothing.
+    """Refuse golden rows that would prove nothing.
 
     Raises:
         ArtifactError: both numbers, and what to do.

@@ -30,11 +30,11 @@ WEIGHTS = frozenset({"float", "float16", "int8", "uint8"})  # what a mask, the o
 
 
 def profile_operators(graph: Path, like: Engine, ask: Callable[[Engine], None]) -> list[Event]:
-    """What onnxruntime writes of each operator that ran.
+    """Profile a graph: onnxruntime's event of each operator that ran.
 
     Args:
         graph: of the session.
-        like: an engine of the same graph, whose padding and threads are taken.
+        like: an engine of the same graph with the padding and threads to use.
         ask: runs it.
     """
     with tempfile.TemporaryDirectory(prefix="edgeft-profile-") as folder:
@@ -45,7 +45,7 @@ def profile_operators(graph: Path, like: Engine, ask: Callable[[Engine], None]) 
 
 
 def describe_operators(events: Sequence[Event], texts: int) -> dict[str, Any]:
-    """Shares and work of some texts' events."""
+    """Time shares and work per text, from profiler events."""
     return {"operators": shares(events), "work": count_work(events, texts)}
 
 
@@ -60,7 +60,7 @@ def shares(events: Sequence[Event]) -> dict[str, float]:
 
 
 def count_work(events: Sequence[Event], texts: int) -> dict[str, float]:
-    """What a text asks of the machine, on average: `fp32_macs` and `int8_macs`, multiply-adds of products and of
+    """Count the average work of a text: `fp32_macs` and `int8_macs`, multiply-adds of products and of
     attention, and `weight_bytes` of these products as the kernels read them. Weights that were packed beforehand stand
     in no event: what isn't shown is a weight.
 

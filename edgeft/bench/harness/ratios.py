@@ -20,11 +20,10 @@ Z = NormalDist().inv_cdf(SHARE)
 def ratio(a: Stream, b: Stream, seed: int = 0) -> Ratio:
     """How many times as long `a` takes as `b`.
 
-    Of each round the ratio of the medians, of these the geometric mean. The interval is a bootstrap of two levels,
-    rounds and in them blocks, the two subjects' together: a slow moment that hit both stays in both, and what differs
-    from process to process counts. Few rounds vary less than they should: their spread is widened by Student's t over
-    the normal quantile and by n / (n - 1) in the variance. What disturbed rounds could have done to the mean widens the
-    interval by its margin, at both ends.
+    The geometric mean over rounds of the ratio of medians. The interval is a bootstrap of two levels, rounds and blocks
+    within them, resampled jointly for both subjects: a slow moment that hit both stays in both, and differences between
+    processes count. A bootstrap of few rounds underestimates their spread, so it is widened by Student's t over the
+    normal quantile and by n / (n - 1) in the variance. The margin of disturbed rounds widens both ends further.
 
     Args:
         a: of one comparison.
@@ -60,7 +59,7 @@ def student_quantile(freedom: int) -> float:
 
 
 def _log_ratio(a: Stream, b: Stream, number: int, generator: np.random.Generator | None) -> float:
-    """Of a round, its blocks drawn anew where there is a generator."""
+    """Log ratio of the medians of one round; with a generator, of its resampled blocks."""
     blocks = len(a.rounds[number])
     picked = np.arange(blocks) if generator is None else generator.integers(blocks, size=blocks)
     return math.log(_median(a, number, picked) / _median(b, number, picked))

@@ -154,13 +154,13 @@ def _answers(window: Window, arrays: Arrays, longest: int, count: int) -> Iterat
 
 
 def _none(window: Window, arrays: Arrays) -> Found:
-    """No answer, as one window has it; it stands behind answers that are as good."""
+    """The "no answer" of one window; it ranks behind answers with equal scores."""
     score = float(np.prod([_shares(logits, window)[NULL] for logits in arrays]))
     return float(sum(logits[NULL] for logits in arrays)), 1, Answer(answer="", score=score, start=0, end=0)
 
 
 def _shares(logits: Floats, window: Window) -> NDArray[np.float64]:
-    """(1 + m,) probabilities of no answer and of the context's tokens, among themselves."""
+    """(1 + m,) softmax over "no answer" and the context's tokens."""
     selected = np.concatenate([logits[NULL : NULL + 1], logits[_own(window)]]).astype(np.float64)
     powers: NDArray[np.float64] = np.exp(selected - selected.max())
     shares: NDArray[np.float64] = powers / powers.sum()
@@ -168,5 +168,5 @@ def _shares(logits: Floats, window: Window) -> NDArray[np.float64]:
 
 
 def _own(window: Window) -> slice:
-    """Where the context's tokens stand."""
+    """Slice of the context's tokens."""
     return slice(window.first, window.first + len(window.offsets))

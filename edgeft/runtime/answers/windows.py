@@ -11,7 +11,7 @@ CONTEXT = 4  # at least one token in so many of a window is the long text's own
 
 
 class Window(NamedTuple):
-    """What the engine is given at once.
+    """The tokens of one pass of the engine.
 
     Attributes:
         ids: (T,) token ids, special ones included.
@@ -31,7 +31,7 @@ class Window(NamedTuple):
 
 
 def window_bounds(total: int, room: int, shared: int) -> Iterator[tuple[int, int]]:
-    """First token of each window and the one after its last.
+    """Yield the first token of each window and the one after its last.
 
     Args:
         total: tokens of the text.
@@ -71,7 +71,7 @@ def windows_of(encoding: Encoding, text: str, part: int, max_length: int, shared
 
 
 def _indices_before(owners: Sequence[int | None], most: int) -> list[int]:
-    """Places before the long text, the first text's last tokens left out where there would be more than `most`."""
+    """Indices before the long text, without the first text's last tokens if there are more than `most`."""
     of_text = [index for index, owner in enumerate(owners) if owner is not None]
     gone = set(of_text[len(of_text) - max(0, len(owners) - most) :]) if len(owners) > most else set()
     return [index for index in range(len(owners)) if index not in gone]

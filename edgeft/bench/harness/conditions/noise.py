@@ -1,4 +1,4 @@
-"""Whether the machine was quiet: a small kernel before and after, stolen time, and what other processes took."""
+"""Whether the machine was quiet: drift of a small kernel, stolen CPU time and load of other processes."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ def measure_kernel_ms() -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class Ticks:
-    """What the machine's cores have done, in seconds since it started; 0 where the system doesn't say.
+    """CPU seconds of the machine since it started; 0 where the system doesn't report them.
 
     Attributes:
         busy: all processes' work.
-        stolen: wanted, and given to another machine of the host.
+        stolen: asked for, but given to another machine of the host.
         own: this process's and its children's work.
         wall: on the clock.
     """
@@ -66,7 +66,7 @@ def read_ticks() -> Ticks:
 
 
 def _children_seconds() -> float:
-    """Seconds that living children have worked; `os.times` has those of the ended."""
+    """CPU seconds of living children; `os.times` has those of ended ones."""
     total = 0.0
     for child in psutil.Process().children(recursive=True):
         try:
@@ -195,7 +195,7 @@ def assess_noise(
 def measure_rounds(
     count: int, measure: Callable[[int], tuple[T, Noise]], advance: Callable[[], None]
 ) -> tuple[list[tuple[T, Noise]], int]:
-    """Measure rounds, each disturbed one again while repeats are left: the calmer of the two counts.
+    """Measure rounds; a disturbed one is measured again while repeats are left, and the calmer counts.
 
     Args:
         count: of the rounds.
@@ -218,11 +218,11 @@ def measure_rounds(
 
 
 def mean_margin(rounds: Sequence[Noise]) -> float:
-    """By how much what disturbed rounds could have changed the geometric mean of their ratios, as a factor."""
+    """The factor by which noise could have changed the geometric mean of the rounds' ratios."""
     return math.exp(fmean(math.log(noise.margin) for noise in rounds)) if rounds else 1.0
 
 
 def describe_rounds(rounds: Sequence[Noise], repeated: int) -> dict[str, Any]:
-    """How many rounds were measured again, how many that count are disturbed all the same, and the margin for it."""
+    """Rounds that were measured again, rounds that count although disturbed, and their margin."""
     disturbed = sum(bool(noise.seen) for noise in rounds)
     return {"repeated": repeated, "disturbed": disturbed, "margin": mean_margin(rounds)}

@@ -10,7 +10,7 @@ BATCHES = (1, 8, 32)
 
 
 def measure_throughput(child: Child, seconds: float, batches: Sequence[int] = BATCHES) -> dict[str, float | None]:
-    """Texts a second by the texts of a call; None where the subject takes one at a time."""
+    """Measure texts a second by batch size; None where the subject takes one text at a time."""
     rates: dict[str, float | None] = {}
     for batch in batches:
         child.request("offline", batch=batch, seconds=seconds / 10)  # the shapes of the batch are made

@@ -22,7 +22,7 @@ BOUND_TIMES = 3.0  # of the first subject's p99 in the single stream, where the 
 
 @dataclass(frozen=True, kw_only=True)
 class Load:
-    """What a rate did to the latency, counted from the time at which a query was due.
+    """Latency at one rate, counted from the time at which a query was due.
 
     Attributes:
         rate: queries a second that were due.
@@ -43,7 +43,7 @@ class Load:
 
 @dataclass(frozen=True, kw_only=True)
 class Capacity:
-    """The highest rate that was seen to hold.
+    """The highest rate that kept its bound.
 
     Attributes:
         bound_ms: that p99 is not to exceed.
@@ -75,7 +75,7 @@ def measure_load(child: Child, rate: float, seconds: float, least: int, seed: in
 def find_capacity(
     child: Child, stream: Latency, bound_ms: float, seconds: float, least: int, seed: int, streams: int = 1
 ) -> Capacity:
-    """Rates at shares of the single stream's own, then halvings between the last that holds and the first that doesn't.
+    """Find the capacity: try shares of the single stream's rate, then bisect between the last that holds and the next.
 
     A rate that doesn't hold is asked once more, and the better of the two counts: one stall of the machine is no limit.
     The lowest rate that is asked takes `LONGEST_SECONDS`.

@@ -29,7 +29,7 @@ LEAST_BLOCKS = 4  # of a round
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """What a subject took in one round.
+    """Latencies of a subject in one round.
 
     Attributes:
         begin: place of the first text.
@@ -46,7 +46,7 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True)
 class Stream:
-    """What a subject took.
+    """Latencies of a subject in all rounds.
 
     Attributes:
         rounds: milliseconds of each query, one list of blocks for each round; the same shape for all of a comparison.
@@ -160,7 +160,7 @@ def _share_a_core(children: Mapping[str, Child], number: int) -> int | None:
 
 
 def _take_turns(children: Mapping[str, Child], parts: Mapping[str, Part], seconds: float, queries: int) -> None:
-    """Blocks in turns, until the round has enough of both, seconds and queries."""
+    """Measure blocks in turns until the round has enough seconds and queries."""
     slowest = max(part.warm.median_ms for part in parts.values())
     count = max(1, min(queries // LEAST_BLOCKS, round(BLOCK_MS / slowest)))
     start, alone = time.perf_counter(), len(children) == 1
@@ -176,7 +176,7 @@ def _take_turns(children: Mapping[str, Child], parts: Mapping[str, Part], second
 
 
 def turn_order(names: list[str], block: int) -> list[str]:
-    """Who is asked in which order: A B, B A, A B ...; of three or more each begins in turn as well."""
+    """Order of subjects in a block: A B, B A, A B ...; of three or more, each goes first in turn."""
     first = block // 2 % len(names)
     order = names[first:] + names[:first]
     return order if block % 2 == 0 else order[::-1]

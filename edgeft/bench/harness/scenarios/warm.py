@@ -13,7 +13,7 @@ AGREE, WINDOWS = 0.02, 20
 
 @dataclass(frozen=True, kw_only=True)
 class Warm:
-    """How a subject came to its pace.
+    """How a subject warmed up.
 
     Attributes:
         windows: how many it took.
@@ -27,7 +27,7 @@ class Warm:
 
 
 def warm_up(child: Child) -> Warm:
-    """Ask in windows of a quarter of a second, at most `WINDOWS`, until the medians of two that follow agree."""
+    """Ask in quarter-second windows, at most `WINDOWS`, until the medians of two consecutive ones agree."""
     per_query = max(1e-3, min(child.request("ask", first=0, count=3)["ms"]))
     count = min(MOST, max(LEAST, round(1e3 * WINDOW_SECONDS / per_query)))
     before, current = 0.0, 0.0

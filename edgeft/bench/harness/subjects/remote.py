@@ -55,7 +55,7 @@ class Target:
 
     @property
     def command(self) -> list[str]:
-        """Of ssh, up to what is run there: the harness comes first on standard input, so many bytes."""
+        """The ssh command, up to the remote program."""
         port = ["-p", str(self.port)] if self.port else []
         address = f"{self.user}@{self.host}" if self.user else self.host
         return [*SSH, *self.options, *port, "--", address]
@@ -118,7 +118,7 @@ def measure_remotely(machine: Target, words: Sequence[str], files: dict[str, Pat
 
 @contextlib.contextmanager
 def _process(command: Sequence[str]) -> Iterator[tuple[subprocess.Popen[bytes], ErrorOutput]]:
-    """ssh, ended in any case, and what it says beside the answers."""
+    """Run ssh, ended in any case, with its error output."""
     try:
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     except FileNotFoundError:
@@ -131,7 +131,7 @@ def _process(command: Sequence[str]) -> Iterator[tuple[subprocess.Popen[bytes], 
 
 
 class ErrorOutput:
-    """The end of what a process says on standard error, read as it comes, so that no pipe and no disk is full."""
+    """The last lines of a process's standard error, read as they come so that no pipe fills up."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         assert process.stderr is not None
@@ -170,7 +170,7 @@ def _send(process: subprocess.Popen[bytes], data: bytes) -> None:
 
 
 def shorten(said: object) -> str:
-    """What another machine says, as one line that isn't long."""
+    """Shorten text from another machine to one line of bounded length."""
     line = " ".join(str(said).split())
     return line if len(line) <= SHOWN else f"{line[:SHOWN]}... ({len(line):,} characters)"
 
@@ -217,7 +217,7 @@ def _lines(process: subprocess.Popen[bytes], machine: Target) -> Iterator[dict[s
 
 
 def _read_pieces(source: int, pieces: queue.Queue[bytes]) -> None:
-    """Hand on what is said as it comes; nothing at its end."""
+    """Put output on the queue as it comes; empty bytes at the end."""
     piece = b"-"
     while piece:
         try:
@@ -252,7 +252,7 @@ def _object(line: bytes, machine: Target) -> dict[str, Any] | None:
 
 
 def _nests_deeper(value: object, levels: int) -> bool:
-    """Whether lists and objects stand in each other more often than so; without recursion."""
+    """Whether lists and objects nest deeper than `levels`; without recursion."""
     inside = [value]
     for _ in range(levels + 1):
         held = [

@@ -23,7 +23,7 @@ Answer = Callable[[Any], Any]
 
 
 def open_subject(opener: str, options: dict[str, Any]) -> Answer:
-    """What an opener, "module:function" or "path/to/file.py:function", makes of its options: a function of one text.
+    """Call an opener, "module:function" or "path/to/file.py:function"; it returns a function that answers one text.
 
     Of its attributes `many` (a list of texts at once), `labelled` (an answer to a label and its probability) and
     `facts` are read where it has them.
@@ -44,7 +44,7 @@ def open_subject(opener: str, options: dict[str, Any]) -> Answer:
 
 
 class Worker:
-    """A subject and the texts that it is asked.
+    """A subject and its texts, in the measured process.
 
     Args:
         answer: the subject.
@@ -134,7 +134,7 @@ class Worker:
         return {"answers": [labelled(self.answer(text)) for text in self.texts[first : first + count]]}
 
     def where(self) -> dict[str, Any]:
-        """Where the time of an answer goes: medians of its parts, operators and work; none where it doesn't say."""
+        """Where the time of an answer goes: medians of its parts, operators and work; None for what is unknown."""
         parts, profile = (getattr(self.answer, name, None) for name in ("parts", "profile"))
         if parts is None or profile is None:
             return {"parts_ms": None, "session_mean_ms": None, "operators": None, "work": None}
@@ -145,7 +145,7 @@ class Worker:
         return {"parts_ms": medians, "session_mean_ms": mean, **profile(texts)}
 
     def facts(self) -> dict[str, Any]:
-        """What the subject says of itself, and the largest resident size of this process."""
+        """The subject's facts and the peak resident size of this process."""
         peak = peak_rss_bytes()  # before anything is read for the facts
         facts: dict[str, Any] = getattr(self.answer, "facts", dict)()
         return {"facts": facts, "peak_rss_bytes": peak}
@@ -156,13 +156,13 @@ SPIN_SECONDS = 0.0005  # before its time a query is waited for awake: a sleep en
 
 
 def sleep_until(moment: float) -> None:
-    """Wait until `perf_counter` says so."""
+    """Sleep until `perf_counter` reaches a moment [s]."""
     while (left := moment - time.perf_counter()) > 0:
         time.sleep(max(0.0, left - SPIN_SECONDS))  # of 0: awake, but other threads may run
 
 
 def peak_rss_bytes() -> int:
-    """The largest resident size of this process, in bytes; 0 where the system doesn't say."""
+    """Peak resident size of this process in bytes; 0 where the system doesn't report it."""
     try:
         status = Path("/proc/self/status").read_text(encoding="utf-8")
     except OSError:
@@ -195,7 +195,7 @@ def start_worker(request: dict[str, Any]) -> tuple[Worker, dict[str, Any]]:
 
 
 def describe_error(error: Exception) -> str:
-    """One line: edgeft's own errors are for people, others need their class."""
+    """One line for an error; errors that aren't edgeft's are prefixed with their class."""
     said = " ".join(str(error).split())[:300]
     return said if type(error).__module__ == "edgeft.errors" else f"{type(error).__name__}: {said}"
 
