@@ -63,7 +63,7 @@ class InputSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class Quantization:
-    """What precision the graph has, and why.
+    """The graph's precision, and why it was chosen.
 
     Attributes:
         precision: as a recipe names it, `int8`, `fp32`, ...
@@ -92,7 +92,7 @@ class Quantization:
 
 @dataclass(frozen=True, kw_only=True)
 class GoldenRows:
-    """What golden.json holds.
+    """The content of golden.json.
 
     Attributes:
         rows: recorded inputs.
@@ -111,7 +111,7 @@ class GoldenRows:
 
 @dataclass(frozen=True, kw_only=True)
 class Selective:
-    """Which answers are marked with `"abstain": true`, and what that was seen to do.
+    """Which answers are marked with `"abstain": true`, and the measured effect.
 
     Attributes:
         threshold: an answer whose probability is lower is marked; None: no threshold holds the rate, all are marked.
@@ -129,7 +129,7 @@ class Selective:
 
     @property
     def line(self) -> str:
-        """The same in a line for people."""
+        """The same in one readable line."""
         held = f"at most {self.max_error:.1%} of them wrong, with {self.confidence:.0%} confidence"
         if self.threshold is None:
             wants = ""
@@ -145,7 +145,7 @@ class Selective:
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """How the graph makes probabilities of logits; calibration.json.
+    """How the graph turns logits into probabilities; calibration.json.
 
     Attributes:
         method: `none`, `temperature`, `vector` or `isotonic`.
@@ -174,7 +174,7 @@ class Calibration:
 
     @property
     def keeps_answers(self) -> bool:
-        """Whether the label of every text is the one that the logits alone give."""
+        """Whether calibration leaves the label of every text unchanged."""
         return self.method not in ("vector", "isotonic")
 
 
@@ -225,7 +225,7 @@ class Manifest:
 
 @dataclass(frozen=True, kw_only=True)
 class _Versioned:
-    """All that is read of a manifest before its schema is known."""
+    """The part of a manifest that is read before its schema version is known."""
 
     schema_version: int = SCHEMA_VERSION
 
@@ -272,7 +272,7 @@ class _LatencyRead:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """The manifest of an artifact, files not yet checked.
+    """Read the manifest of an artifact, without checking its files.
 
     Raises:
         ArtifactError: no artifact there, half-written, of a later schema, or with a value that no manifest has.
@@ -313,7 +313,7 @@ def _hint(folder: Path) -> str:
 
 
 def parse_manifest(folder: Path, content: bytes) -> Manifest:
-    """The manifest that some bytes are.
+    """Parse the bytes of a manifest.
 
     Args:
         folder: of the artifact, for messages.
@@ -340,7 +340,7 @@ def parse_manifest(folder: Path, content: bytes) -> Manifest:
 
 
 def _problem(manifest: Manifest) -> str | None:
-    """What doesn't hold together in a manifest; None: all does."""
+    """The first inconsistency in a manifest; None if there is none."""
     inputs = manifest.inputs
     if inputs.stride >= inputs.max_length:
         return f"has stride {inputs.stride}, which must be less than max_length {inputs.max_length}"
@@ -371,7 +371,7 @@ def verify_files(folder: Path, manifest: Manifest, contents_of: Collection[str] 
 
 
 def read_file(folder: Path, manifest: Manifest, name: str) -> bytes:
-    """The content of one file, compared with the manifest.
+    """Read one file and compare it with the manifest.
 
     Raises:
         ArtifactError: it isn't listed, is missing, or was changed.

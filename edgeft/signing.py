@@ -153,7 +153,7 @@ def _read_public_key(key: Trusted) -> PublicKey:
 
 
 def check_signature(folder: Path, content: bytes, keys: list[PublicKey]) -> PublicKey:
-    """Which of some keys signed a manifest.
+    """Find the key that signed a manifest.
 
     Args:
         folder: the artifact.
@@ -180,13 +180,13 @@ def check_signature(folder: Path, content: bytes, keys: list[PublicKey]) -> Publ
 
 
 def short_ids(fingerprints: Iterable[str]) -> str:
-    """Keys as messages name them: the first four, 16 hexadecimal digits of each."""
+    """Short ids of the first four keys for messages, 16 hexadecimal digits each."""
     short = [fingerprint[:16] for fingerprint in fingerprints]
     return ", ".join(short[:4]) + (", ..." if len(short) > 4 else "")
 
 
 def is_signed(folder: Path) -> bool:
-    """Whether a signature is there, by whomever."""
+    """Whether there is a signature, by any key."""
     return os.path.lexists(folder / SIGNATURE)
 
 
@@ -223,7 +223,7 @@ def _read_signature(folder: Path) -> bytes:
 
 
 def _read_key_file(path: Path) -> bytes:
-    """What a key file holds; a link is followed, because whoever names the file is trusted."""
+    """Read a key file; links are followed, because whoever names the file is trusted."""
     try:
         with open_regular(path.resolve()) as file:
             content = file.read(KEY_FILE_BYTES + 1)

@@ -1,4 +1,4 @@
-"""A stage: a plain function that reads folders and writes one folder, and all that a run has to know of it.
+"""A stage: a plain function that reads folders and writes one folder, and everything a run needs to know about it.
 
 The key of a stage is the hash of everything that decides its result (`keys.Ingredients`); a complete folder with the
 same key is not computed again, an unfinished one with the same key is handed back to the stage, which resumes what it
@@ -48,7 +48,7 @@ NOT_KEYED = ("report_to",)  # options that change nothing of what a stage writes
 
 @functools.cache
 def code_version() -> str:
-    """Hash of edgeft's own sources: a changed program never passes off an old result as its own."""
+    """Hash of edgeft's own sources, so that changed code never reuses an old result."""
     return digest_of_sources(Path(__file__).parent)
 
 
@@ -62,7 +62,7 @@ def digest_of_sources(package: Path) -> str:
 
 
 def _check_processes(name: str, together: bool, config: Any) -> None:
-    """Refuse processes that a stage can't take, or that the config counts otherwise.
+    """Refuse a number of processes that the stage doesn't support or that differs from the config.
 
     Raises:
         UserError: says how to start it.
@@ -79,7 +79,7 @@ Fill = Callable[[Any, Inputs, Path], Metrics]
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """What a stage has to do, as far as a run knows before the stage begins.
+    """The work of a stage, as far as it is known before the stage begins.
 
     Attributes:
         recipe: resolved.
@@ -107,7 +107,7 @@ class Work:
 
 
 def graph_answers_s(work: Work) -> float | None:
-    """How long the graph that ships takes to answer every evaluated row, one at a time."""
+    """Seconds that the shipped graph takes to answer every evaluated row, one at a time."""
     return None if work.layer_s is None else work.evaluated_rows * work.student_s
 
 
@@ -205,7 +205,7 @@ class Stage:
         return config
 
     def ingredients(self, config: StageConfig, inputs: Inputs) -> Ingredients:
-        """All that decides the result.
+        """Everything that the result depends on.
 
         Raises:
             UserError: an input is not there.
@@ -223,7 +223,7 @@ class Stage:
         )
 
     def key(self, config: StageConfig, inputs: Inputs) -> str:
-        """The hash of what decides the result."""
+        """The hash of everything that the result depends on."""
         return self.ingredients(config, inputs).key
 
     def is_complete(self, config: StageConfig, inputs: Inputs, out_dir: Path) -> bool:

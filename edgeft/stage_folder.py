@@ -19,10 +19,10 @@ from edgeft.signing import SIGNATURE
 COMPLETE = "stage.json"
 UNFINISHED = "stage.unfinished.json"
 CHECKPOINTS = "checkpoints"
-LOGS = "logs"  # what trackers write of a training; no part of its result
+LOGS = "logs"  # written by experiment trackers; not part of the result
 RUN_MARKER = "run.json"  # in the folder of a pipeline's run
 
-# Right in a stage's folder and not written by it: bookkeeping, and what the owner of an artifact puts beside it later.
+# Allowed in a stage's folder but not written by the stage: bookkeeping, and an artifact's signature.
 NOT_DIGESTED = (COMPLETE, UNFINISHED, CHECKPOINTS, LOGS, SIGNATURE)
 
 Inputs = Mapping[str, Path]
@@ -31,24 +31,24 @@ Metrics = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class StageResult:
-    """What `stage.json` holds.
+    """The content of `stage.json`.
 
     Attributes:
         stage: the stage's name.
-        key: hash of all that decided it (`keys.Ingredients`).
+        key: hash of everything the result depends on (`keys.Ingredients`).
         config: the stage's config as plain values.
         inputs: digest of each input folder.
         digest: digest of the files this stage wrote.
-        versions: of edgeft, Python and the libraries that were there.
+        versions: of edgeft, Python and the installed libraries.
         seed: the random seed.
         metrics: what the stage measured.
         seconds: wall time of the run that finished it.
         peak_memory_bytes: largest resident size of the process in that run.
         code: hash of edgeft's sources; this and what follows is empty in folders of earlier releases.
-        libraries: versions of those that decided it.
-        kernels: hash of the C sources and of what was built of them, where it runs graphs.
-        machine: that its timings rest on, where they decide.
-        facts: what else decided it.
+        libraries: versions of those that the result depends on.
+        kernels: hash of the C sources and built libraries, if the stage runs graphs.
+        machine: the hardware that timings depend on, if they affect the result.
+        facts: further dependencies.
     """
 
     stage: str

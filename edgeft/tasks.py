@@ -92,12 +92,12 @@ class RowForm:
 
     @property
     def has_rows(self) -> bool:
-        """Whether files have such rows."""
+        """Whether rows of this form are read from files."""
         return bool(self.rows)
 
     @property
     def can_ship(self) -> bool:
-        """Whether what is trained can become an artifact."""
+        """Whether a model trained on this form can become an artifact."""
         return bool(self.model)
 
     @property
@@ -224,12 +224,12 @@ def find_form(name: str) -> RowForm:
 
 
 def name_forms(holds: Callable[[RowForm], bool]) -> tuple[str, ...]:
-    """The names of the forms of which something holds."""
+    """Names of the forms that satisfy a condition."""
     return tuple(form.name for form in FORMS.values() if holds(form))
 
 
 def load_part(form: RowForm, part: Part) -> Any:
-    """The class that is a room's part of a form; only then is its module imported.
+    """Import and return the class that implements a form in one package.
 
     Raises:
         DataError: the form has none there.

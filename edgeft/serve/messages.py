@@ -1,4 +1,4 @@
-"""What goes over the wire, and the checks of what came."""
+"""Request and response messages, and the checks of requests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the handlers share: the models, the worker, and where in its life the server is."""
+"""State shared by the handlers: the models, the worker and the server's readiness."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class ModelProtocol(Protocol):
 
     @property
     def pairs(self) -> bool:
-        """Whether it is asked questions with contexts, not texts."""
+        """Whether it takes questions with contexts instead of texts."""
 
     @property
     def sample(self) -> Any:
@@ -86,7 +86,7 @@ class Service:
         warm_up.add_done_callback(self._note_warm_up)
 
     def stop(self) -> bool:
-        """Stop the worker; whether it ended in time."""
+        """Stop the worker; return whether it ended in time."""
         return self._worker.stop(STOP_SECONDS)
 
     def submit(self, name: str, inputs: Sequence[Any], options: dict[str, Any]) -> Future[list[Any]]:
@@ -103,11 +103,11 @@ class Service:
         return self._worker.submit(lambda: predict(self.models[name], inputs, options))
 
     def problem(self) -> str | None:
-        """Why the service is not healthy, None where it is."""
+        """Why the service isn't healthy; None if it is."""
         return self._warm_up_error or self._worker.problem()
 
     def not_ready(self) -> str | None:
-        """Why no request should be sent here now, None where it may."""
+        """Why the service isn't ready for requests; None if it is."""
         if self.draining:
             return "the server is shutting down"
         if problem := self.problem():

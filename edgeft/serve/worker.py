@@ -1,4 +1,4 @@
-"""The threads that infer: a bounded queue, an answer or an error for every job, and a health that tells."""
+"""Inference threads behind a bounded queue: every job gets an answer or an error, and health is reported."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Worker:
             thread.start()
 
     def stop(self, seconds: float) -> bool:
-        """Let the queued jobs finish, for at most so many seconds; whether all threads ended."""
+        """Let the queued jobs finish, for at most `seconds`; return whether all threads ended."""
         for _ in self._threads:
             self._jobs.put(None)
         deadline = time.monotonic() + seconds
