@@ -37,7 +37,7 @@ def test_texts_have_exactly_so_many_tokens(tokens: int) -> None:
 def test_a_length_that_cant_be_made_is_said() -> None:
     with pytest.raises(UserError, match="no text of exactly this length could be made; the nearest has 3"):
         lengths.make_texts(["a b c"], 500, lambda text: min(3, pieces(text)))
-    with pytest.raises(UserError, match="the tokenizer gives 2"):
+    with pytest.raises(UserError, match="the nearest has 2 tokens"):
         lengths.make_texts([], 5, pieces)
 
 
