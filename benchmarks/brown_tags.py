@@ -116,7 +116,7 @@ def main() -> None:
 def show(data: Path, out: Path) -> None:
     """Token accuracy on the test sentences, with its interval over sentences."""
     dataset, done = load_dataset(data), msgspec.json.decode((out / "stage.json").read_bytes())
-    task = tasks.of(dataset, model_folder.load_tokenizer(out), FinetuneConfig().max_length, FinetuneConfig())
+    task = tasks.create_task(dataset, model_folder.load_tokenizer(out), FinetuneConfig().max_length, FinetuneConfig())
     measure = task.measures(read_predictions(out, "test"), dataset.test)["token_accuracy"]
     found = bootstrap.interval(measure, len(dataset.test))
     assert found is not None

@@ -63,7 +63,7 @@ def ours(model: Path, texts: list[str], options: argparse.Namespace) -> dict[str
     from edgeft.models import model_folder
     from edgeft.recipe import FinetuneConfig
     from edgeft.train import methods, tasks
-    from edgeft.train.finetune import loss_on
+    from edgeft.train.finetune import create_loss
     from edgeft.train.loop import watch
     from edgeft.train.loop.loop import Trainer
 
@@ -73,7 +73,7 @@ def ours(model: Path, texts: list[str], options: argparse.Namespace) -> dict[str
         def __init__(self) -> None:
             self.times: list[float] = []
 
-        def logged(self, step: int, values: Mapping[str, float]) -> None:
+        def on_step(self, step: int, values: Mapping[str, float]) -> None:
             self.times.append(time.perf_counter())
 
     length, batch, warmup, steps = options.length, options.batch, options.warmup, options.steps
@@ -83,7 +83,7 @@ def ours(model: Path, texts: list[str], options: argparse.Namespace) -> dict[str
     same |= {"packing": True, "learning_rate": RATE, "evaluations_per_epoch": 1, "checkpoint_steps": 10**9}
     same |= {"method": options.method, "device": options.device, "warmup_fraction": 0.0}
     config = FinetuneConfig(model=str(model), seed=0, epochs=1, **same)
-    task = tasks.of(dataset, model_folder.load_tokenizer(model), length, config)
+    task = tasks.create_task(dataset, model_folder.load_tokenizer(model), length, config)
     items = task.items(split, training=True)
     wanted = (warmup + steps) * batch
     items = type(items)(items.inputs[:wanted], items.rows[:wanted], items.weights[:wanted])
@@ -92,10 +92,10 @@ def ours(model: Path, texts: list[str], options: argparse.Namespace) -> dict[str
     ready = methods.prepare(config, loaded, task.adapter)
     clock = Clock()
     trainer = Trainer(
-        ready, loss_on(task, items), lambda: {"score": 0.0}, config, RATE, model.parent / "unused", "ours"
+        ready, create_loss(task, items), lambda: {"score": 0.0}, config, RATE, model.parent / "unused", "ours"
     )
     trainer.out_dir.mkdir(exist_ok=True)
-    with watch.watching(clock):
+    with watch.watch_with(clock):
         trainer.fit()
     tokens = sum(items.lengths) * steps / (len(items) / batch)
     return figures(tokens, clock.times[-1] - clock.times[warmup - 1], options.device)

@@ -80,8 +80,8 @@ def before(model: Path, data: Path) -> dict[str, dict[str, float]]:
     from edgeft.train import evaluate, tasks
 
     dataset = load(data)
-    task = tasks.of(dataset, model_folder.load_tokenizer(model), MAX_LENGTH, FinetuneConfig())
-    return evaluate.scores(task, evaluate.on_splits(task, model_folder.load(model, task.head([]))), None)
+    task = tasks.create_task(dataset, model_folder.load_tokenizer(model), MAX_LENGTH, FinetuneConfig())
+    return evaluate.score_splits(task, evaluate.predict_splits(task, model_folder.load(model, task.head([]))), None)
 
 
 def main() -> None:

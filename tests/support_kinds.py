@@ -82,7 +82,7 @@ def trained(kind: str, tokenizer: Any, folder: Path, max_length: int = MAX_LENGT
     from edgeft.train import tasks
 
     torch.manual_seed(0)
-    head = tasks.class_of(kind).head(LABELS[kind])
+    head = tasks.task_class(kind).head(LABELS[kind])
     labels = dict(enumerate(head.labels or []))
     config = AutoConfig.for_model(
         "bert",

@@ -87,7 +87,7 @@ def test_a_missing_model_and_one_without_tokenizer(run: Any, rows: Path, tiny_mo
 @pytest.mark.parametrize(
     ("setting", "words"),
     [
-        ("finetune.max_length=999", "finetune.max_length=999 is more than the 64 tokens"),
+        ("finetune.max_length=999", "finetune.max_length=999 is more than the model's 64 positions"),
         ("distill.layers=[0,9]", "layer 9 of"),
         ("distill.num_layers=12", "12"),
     ],

@@ -449,17 +449,17 @@ def test_what_stays_far_below_the_teacher_is_ended(taught: Path) -> None:
     training = Training("distill", DistillConfig(), 20, 10, 5, 0, taught)
     for last, hopeless in ((0.85, False), (0.80, True)):  # 0.94 and 0.84 to be had; 0.93 - 0.03 is wanted
         follower = TeacherComparison("single-label", limits, "accuracy", 0.93)
-        follower.start(training)
-        follower.looked(5, {"accuracy": 0.76, "score": 0.7})
+        follower.on_start(training)
+        follower.on_evaluation(5, {"accuracy": 0.76, "score": 0.7})
         if hopeless:
             with pytest.raises(optuna.TrialPruned, match=r"^distill: accuracy 80.0% after 10 of 20 steps"):
-                follower.looked(10, {"accuracy": last, "score": 0.7})
+                follower.on_evaluation(10, {"accuracy": last, "score": 0.7})
         else:
-            follower.looked(10, {"accuracy": last, "score": 0.7})
+            follower.on_evaluation(10, {"accuracy": last, "score": 0.7})
     free = TeacherComparison("single-label", (), "accuracy", 0.93)
-    free.start(training)
-    free.looked(5, {"accuracy": 0.1})
-    free.looked(10, {"accuracy": 0.1})
+    free.on_start(training)
+    free.on_evaluation(5, {"accuracy": 0.1})
+    free.on_evaluation(10, {"accuracy": 0.1})
 
 
 # --------------------------------------------------------------------------------------------------- space and sampler
@@ -517,7 +517,7 @@ def test_before_training_layers_compete_as_they_will(taught: Path, tmp_path: Pat
     whole = replace(base, prune=cut, distill=replace(base.distill, enabled=False))
     dataset = load_dataset(taught / "data")
     candidate.save_untrained(whole, dataset, taught / "finetune", tmp_path / "model")
-    head = tasks.class_of(dataset.kind).head(dataset.labels)
+    head = tasks.task_class(dataset.kind).head(dataset.labels)
     layers = structure_of(model_folder.load(tmp_path / "model", head)).layers
     counts = [len(layer.channels) for layer in layers]
     assert sum(counts) == len(counts) * 80  # of 128 each

@@ -81,7 +81,7 @@ def test_an_earlier_model_folder_answers_as_it_did(earlier: Path, stage: str) ->
 
     rows = dataset.load(earlier / "run" / "data")
     folder = earlier / "run" / stage
-    model = model_folder.load(folder, tasks.class_of(rows.kind).head(rows.labels)).eval()
+    model = model_folder.load(folder, tasks.task_class(rows.kind).head(rows.labels)).eval()
     tokenizer = model_folder.load_tokenizer(folder)
     encoded = tokenizer(list(rows.test.texts), padding=True, truncation=True, return_tensors="pt")
     with torch.no_grad():

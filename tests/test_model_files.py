@@ -271,8 +271,8 @@ def test_pickles_say_how_to_convert_them(folder: Path) -> None:
 
 def test_weights_larger_than_the_machine() -> None:
     huge = model_folder.Facts("bert", 4, 64, elements=10**15)
-    with pytest.raises(ModelError, match=r"take \d[\d,.]* GB by method lora, and this machine has .* GB of memory"):
-        methods.check(FinetuneConfig(method="lora"), huge, tasks.class_of("single-label"))
+    with pytest.raises(ModelError, match=r"take \d[\d,.]* GB with method lora, but this machine has .* GB of memory"):
+        methods.check(FinetuneConfig(method="lora"), huge, tasks.task_class("single-label"))
 
 
 # ------------------------------------------------------------------------------------------------- structure, tokenizer
@@ -445,9 +445,9 @@ def test_an_id_without_organisation(folder: Path, source: str, hint: str) -> Non
 @pytest.mark.parametrize(
     ("kind", "model", "message"),
     [
-        ("prompt-completion", "bert", "a bert model is an encoder, which reads and can't write, and .* rows"),
-        ("text", "modernbert", "is an encoder, which reads and can't write"),
-        ("pairs", "bert", "a bert model has no decoder beside its encoder, which pairs rows need"),
+        ("prompt-completion", "bert", "a bert model is an encoder, which can't generate text; .* rows"),
+        ("text", "modernbert", "is an encoder, which can't generate text"),
+        ("pairs", "bert", "a bert model is not an encoder-decoder, which pairs rows need"),
         ("pairs", "llama", "name the columns prompt and completion for text-generation"),
         ("squad", "bloom-like", "transformers has no QuestionAnswering head"),
     ],
@@ -459,7 +459,7 @@ def test_a_model_that_cannot_answer_so(kind: str, model: str, message: str, tmp_
         model_folder.save(tiny(model), words(), tmp_path, 16)
         facts = model_folder.facts(tmp_path)
     with pytest.raises(ModelError, match=message):
-        methods.check(FinetuneConfig(method="lora"), facts, tasks.class_of(kind))
+        methods.check(FinetuneConfig(method="lora"), facts, tasks.task_class(kind))
 
 
 @pytest.mark.parametrize(
@@ -469,7 +469,7 @@ def test_models_that_can(kind: str, model: str, tmp_path: Path) -> None:
     """A BERT whose config makes a decoder of it writes."""
     heads = {"decoder_layers": 4} if model == "t5" else {}
     model_folder.save(tiny(model, is_decoder=(kind, model) == ("text", "bert"), **heads), words(), tmp_path, 16)
-    methods.check_head(model_folder.facts(tmp_path), tasks.class_of(kind))
+    methods.check_head(model_folder.facts(tmp_path), tasks.task_class(kind))
 
 
 @pytest.mark.parametrize("kind", ["bert", "distilbert", "gpt2", "t5", "bart", "llama", "modernbert", "mpnet", "bloom"])
@@ -563,8 +563,8 @@ def test_an_encoder_given_for_generation_is_refused_before_rows_are_read(
     run: Any, rows: Path, folder: Path, tmp_path: Path
 ) -> None:
     for task, message in (
-        ("text-generation", "is an encoder, which reads and can't write"),
-        ("text2text-generation", "has no decoder beside its encoder"),
+        ("text-generation", "is an encoder, which can't generate text"),
+        ("text2text-generation", "is not an encoder-decoder"),
     ):
         code, _, err = run(
             *(

@@ -74,7 +74,7 @@ def shipped(
 def test_the_run_says_its_own_metric_everywhere(shipped: tuple[str, Path, str]) -> None:
     kind, folder, said = shipped
     names = edgeft.load(folder / "artifact").manifest.labels
-    lead, second = tasks.class_of(kind).lead_of(names), SECONDS[kind]
+    lead, second = tasks.task_class(kind).lead_of(names), SECONDS[kind]
     assert f"pipeline: baseline: nothing for {kind} rows, left out" in said
     assert not (folder / "baseline").exists()
     pruned = edgeft.stage_folder.read_result(folder / "prune")

@@ -317,7 +317,7 @@ def test_a_damaged_checkpoint_costs_the_training_and_no_traceback(
     checkpoints.save(tmp_path, {"step": 1})
     (tmp_path / CHECKPOINTS / checkpoints.NAME).write_bytes(damage)
     assert checkpoints.load(tmp_path) is None
-    assert "last.pt can't be read, training starts anew" in capsys.readouterr().err
+    assert "last.pt can't be read, training starts again" in capsys.readouterr().err
 
 
 # ------------------------------------------------------------------------------------------------------ the fault layer

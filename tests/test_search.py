@@ -29,7 +29,7 @@ from edgeft.search.sampling import SeededSampler
 from edgeft.search.space import Choices, Range
 from edgeft.stage_folder import read_result
 from edgeft.train.finetune import run as finetune
-from edgeft.train.loop.watch import Watcher, watching
+from edgeft.train.loop.watch import Watcher, watch_with
 
 SPACE = """
 finetune.learning_rate: {low: 1e-6, high: 1e-2, log: true}
@@ -280,7 +280,7 @@ def test_workers_end_with_the_process_that_started_them(whole: FinetuningSummary
     run_trials(search)  # takes no trial
     assert len(opened(whole.folder).trials) == 8
     with pytest.raises(KeyboardInterrupt):
-        LookReporter(cast(optuna.Trial, opened(whole.folder).trials[0]), set(), search).logged(1, {})
+        LookReporter(cast(optuna.Trial, opened(whole.folder).trials[0]), set(), search).on_step(1, {})
 
 
 # ----------------------------------------------------------------------------------------------- what must not decide
@@ -472,7 +472,7 @@ def test_loras_options_follow_the_method(chosen: Recipe, folder: Path, tmp_path:
         run.search(chosen, file, tmp_path / "run", 2)
     for methods, line in (
         ("full, head", "finetune.lora_rank: does nothing for method full and head"),
-        ("lora, prefix", "finetune.method=prefix: ends in no plain model"),
+        ("lora, prefix", "finetune.method=prefix: can't be merged into a plain model"),
     ):
         file.write_text(f"finetune.lora_rank: [4, 8]\nfinetune.method: [{methods}]\n")
         with pytest.raises(UserError, match=f"^{line}"):
@@ -501,11 +501,11 @@ def test_an_error_before_the_first_trial_leaves_no_folder(chosen: Recipe, folder
 
 def test_a_trial_that_stops_by_hand_is_not_counted(chosen: Recipe, folder: Path, tmp_path: Path) -> None:
     class Hand(Watcher):
-        def logged(self, step: int, values: Any) -> None:
+        def on_step(self, step: int, values: Any) -> None:
             if step == 3:
                 raise KeyboardInterrupt
 
-    with watching(Hand()), pytest.raises(KeyboardInterrupt):
+    with watch_with(Hand()), pytest.raises(KeyboardInterrupt):
         run.search(chosen, folder / "space.yaml", tmp_path / "run", 1)
     assert [trial.state.name for trial in opened(tmp_path / "run").trials] == ["RUNNING"]
     found = run.search(chosen, folder / "space.yaml", tmp_path / "run", 1)

@@ -279,7 +279,7 @@ def test_options_of_updates_are_for_updates(first: Path, run: Command, tmp_path:
     columns = ("--text-column", COLUMNS[0], "--label-column", COLUMNS[1])
     for setting, line in (
         ("update.max_old_drop_points=2", "update.max_old_drop_points: there is no update.run"),
-        ("finetune.ewc_weight=5", "finetune.ewc_weight: there are no earlier rows"),
+        ("finetune.ewc_weight=5", "finetune.ewc_weight: has no effect without earlier rows"),
     ):
         code, _, err = run("pipeline", *model, *columns, "--set", setting)
         assert code == 2

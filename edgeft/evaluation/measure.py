@@ -17,7 +17,7 @@ from edgeft.progress import say
 from edgeft.report import scores
 from edgeft.runtime import Model
 from edgeft.train.judges import Judge, judge_of
-from edgeft.train.judges.look import intervals_and_slices
+from edgeft.train.judges.intervals import intervals_and_slices
 from edgeft.train.metrics.bootstrap import interval
 
 PURPOSE = "to evaluate an artifact"
@@ -54,7 +54,7 @@ def evaluate(model: Model, file: str, columns: Mapping[str, Any], resamples: int
     judge, split = judge_of(dataset), dataset.test
     say(f"evaluate: {len(split):,} rows of {file}")
     started = time.perf_counter()
-    predictions, probabilities = judge.asked_with_probabilities(model, split)
+    predictions, probabilities = judge.predict_artifact_with_probabilities(model, split)
     figures = {name: value for name, value in judge.figures(predictions, split).items() if name != "nll"}
     return {
         "schema_version": SCHEMA_VERSION,
@@ -100,7 +100,7 @@ def _calibration(
     """
     if probabilities is None:
         return None
-    chances, truth = columns_of_choices(probabilities, judge.choices(predictions, split)[1])
+    chances, truth = columns_of_choices(probabilities, judge.logits_and_targets(predictions, split)[1])
     nll = -np.log(np.clip(chances[np.arange(len(truth)), truth].astype(np.float64), 1e-12, None))  # (m,)
     squares = ((chances.astype(np.float64) - np.eye(chances.shape[1])[truth]) ** 2).sum(axis=1)  # (m,)
     each = {"nll": nll, "brier": squares}

@@ -61,7 +61,7 @@ class ExportCandidates:
 
     def inputs(self, rows: int | None = None) -> list[Any]:
         """What the runtime is given of the first validation rows; None: of all."""
-        return self.task.given(self.dataset.validation)[:rows]
+        return self.task.artifact_inputs(self.dataset.validation)[:rows]
 
     def asked(self, file: str) -> dict[str, Any]:
         """A candidate's predictions on each split, row by row, as an app would ask."""
@@ -70,7 +70,7 @@ class ExportCandidates:
     def asked_on(self, file: str, split: str) -> Any:
         """A candidate's predictions on one split; asked once."""
         if (file, split) not in self.answers:
-            self.answers[file, split] = self.task.asked(self.model(file), self.dataset.split(split))
+            self.answers[file, split] = self.task.predict_artifact(self.model(file), self.dataset.split(split))
         return self.answers[file, split]
 
     def forget(self, file: str) -> None:
@@ -86,7 +86,7 @@ def capture_candidates(config: ExportConfig, folder: Path, dataset: Dataset, scr
         GateError: no fp32 graph's numbers are torch's, or a row has other tokens than in training.
     """
     tokenizer = model_folder.load_tokenizer(str(folder))
-    room = tasks.class_of(dataset.kind)
+    room = tasks.task_class(dataset.kind)
     max_length = tokenizer.model_max_length
     if room.auto == "AutoModel":
         max_length = min(max_length, sentences.longest(folder) or max_length)
@@ -98,7 +98,7 @@ def capture_candidates(config: ExportConfig, folder: Path, dataset: Dataset, scr
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.no_padding()
     tokenizer.backend_tokenizer.save(str(scratch / artifact.TOKENIZER))
-    task = tasks.of(dataset, tokenizer, max_length, TrainingConfig())
+    task = tasks.create_task(dataset, tokenizer, max_length, TrainingConfig())
     spec = InputSpec(
         names=[*INPUTS, TYPES] if types else list(INPUTS),
         max_length=max_length,
@@ -110,12 +110,12 @@ def capture_candidates(config: ExportConfig, folder: Path, dataset: Dataset, scr
     manifest = Manifest(
         task=dataset.task,
         kind=dataset.kind,
-        labels=room.named(dataset.labels),
-        decoding=task.decoding(model),
+        labels=room.output_names(dataset.labels),
+        decoding=task.decoding_options(model),
         inputs=spec,
         quantization=Quantization(precision="fp32", scheme="none"),
     )
-    candidates = ExportCandidates(scratch, manifest, dataset, config, evaluate.on_splits(task, model), task)
+    candidates = ExportCandidates(scratch, manifest, dataset, config, evaluate.predict_splits(task, model), task)
     candidates.parity.update(_write_fp32(candidates, model, types))
     return candidates
 
@@ -162,7 +162,7 @@ def comes_from_onnxruntime(error: Exception) -> bool:
 
 def gate(candidates: ExportCandidates, file: str, before: dict[str, Any]) -> dict[str, Any]:
     """Metrics of a candidate through the runtime, its bytes, and the share of answers as before."""
-    found = evaluate.scores(candidates.task, candidates.asked(file), before)
+    found = evaluate.score_splits(candidates.task, candidates.asked(file), before)
     found["bytes"] = (candidates.folder / file).stat().st_size
-    found["latency_ms"] = evaluate.latency_ms(candidates.model(file, threads=1), candidates.inputs())
+    found["latency_ms"] = evaluate.measure_latency(candidates.model(file, threads=1), candidates.inputs())
     return found

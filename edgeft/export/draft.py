@@ -37,7 +37,7 @@ def drafts(
     """
     config = dataclasses.replace(config, parity_tolerance=ANY_DIFFERENCE, parity_rows=ROWS)
     candidates = capture_candidates(config, model, few(dataset), scratch)
-    rows = candidates.task.given(candidates.dataset.train)[:CALIBRATION_ROWS]
+    rows = candidates.task.artifact_inputs(candidates.dataset.train)[:CALIBRATION_ROWS]
     windows = [window for own in candidates.model(FP32).windows(rows) for window in own]
     source = source_of(candidates, windows)
     files = []

@@ -60,7 +60,7 @@ def fill(config: ExportConfig, inputs: Inputs, out_dir: Path) -> Metrics:
     if quantization.precision == "fp16":
         say("export: fp16 is for onnxruntime-gpu; it was checked on the CPU, where it would be slow and is not loaded")
     for split, made in candidates.asked(chosen).items():
-        if (array := candidates.task.array(made)) is not None:
+        if (array := candidates.task.as_array(made)) is not None:
             evaluate.write_predictions(out_dir, split, array)
     shutil.copyfile(scratch / chosen, out_dir / artifact.MODEL)
     shutil.copyfile(scratch / artifact.TOKENIZER, out_dir / artifact.TOKENIZER)
@@ -70,7 +70,7 @@ def fill(config: ExportConfig, inputs: Inputs, out_dir: Path) -> Metrics:
     # What no calibration follows ships as it is.
     files = list(artifact.REQUIRED)
     if headless:
-        asked = [*candidates.task.given(dataset.test), *candidates.task.given(dataset.validation)]
+        asked = [*candidates.task.artifact_inputs(dataset.test), *candidates.task.artifact_inputs(dataset.validation)]
         manifest = dataclasses.replace(manifest, golden=write_golden(out_dir, manifest, asked))
         files.append(artifact.GOLDEN)
     artifact.write_manifest(out_dir, manifest, files)

@@ -69,8 +69,10 @@ def fill(config: StageConfig, inputs: Inputs, out_dir: Path) -> Metrics:
     manifest = dataclasses.replace(
         manifest, calibration=calibration, data_sha256=digest(inputs["data"]), edgeft_version=edgeft.__version__
     )
-    task = tasks.of_artifact(dataset, manifest)
-    golden = write_golden(out_dir, manifest, [*task.given(dataset.test), *task.given(dataset.validation)])
+    task = tasks.create_artifact_task(dataset, manifest)
+    golden = write_golden(
+        out_dir, manifest, [*task.artifact_inputs(dataset.test), *task.artifact_inputs(dataset.validation)]
+    )
     manifest = dataclasses.replace(manifest, golden=golden)
     whole = artifact.write_manifest(out_dir, manifest, [*artifact.REQUIRED, artifact.GOLDEN])
     return {"bytes": artifact.total_bytes(whole), "golden_rows": golden.rows}

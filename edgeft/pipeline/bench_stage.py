@@ -44,10 +44,10 @@ def fill(config: BenchConfig, inputs: Inputs, out_dir: Path) -> Metrics:
         pipeline for the task.
     """
     dataset = load_dataset(inputs["data"])
-    task = tasks.of_artifact(dataset, read_manifest(inputs["package"]))
+    task = tasks.create_artifact_task(dataset, read_manifest(inputs["package"]))
     raced = race_of(config, inputs, dataset, task)
     latency = raced.latency(ARTIFACT)
-    metrics: dict[str, Any] = measure(inputs["package"], task.given(dataset.test), config, raced=latency)
+    metrics: dict[str, Any] = measure(inputs["package"], task.artifact_inputs(dataset.test), config, raced=latency)
     metrics["latency"]["intervals_ms"] = raced.intervals_ms(ARTIFACT)
     metrics["race"] = raced.as_dict()
     metrics["quality"] = quality(task, inputs["package"])
@@ -72,7 +72,9 @@ def race_of(config: BenchConfig, inputs: Inputs, dataset: Dataset, task: Trainin
 def quality(task: TrainingTask, package: Path) -> dict[str, Any]:
     """The leading metric of an artifact on the test rows, one at a time."""
     test = task.dataset.test
-    value = bootstrap.value(task.measures(task.asked(edgeft.load(package), test), test)[task.lead], len(test))
+    value = bootstrap.value(
+        task.measures(task.predict_artifact(edgeft.load(package), test), test)[task.lead], len(test)
+    )
     return {task.lead: value, "rows": len(test)}
 
 

@@ -31,11 +31,11 @@ def collect_forms(config: BenchConfig, inputs: Inputs, dataset: Dataset, task: T
         dataset: whose test rows are the queries.
         task: of the artifact; converts rows to inputs of the runtime.
     """
-    rows = task.given(dataset.test)
+    rows = task.artifact_inputs(dataset.test)
     forms = {ARTIFACT: _of_texts(load(inputs["package"], threads=config.threads), rows, 1.0)}
     if "export" in inputs:
         forms |= _graphs(config, inputs, rows)
-    if "baseline" in inputs and (fitted := baseline.read(inputs["baseline"])) is not None:
+    if "baseline" in inputs and (fitted := baseline.read_baseline(inputs["baseline"])) is not None:
         forms[BASELINE] = _of_texts(lambda text: fitted.logits([text]), rows, PART)
     if config.against_teacher:
         torch = {name: _torch(inputs[key], dataset, rows) for name, key in TORCH.items() if key in inputs}
@@ -62,12 +62,12 @@ def _graphs(config: BenchConfig, inputs: Inputs, rows: list[Any]) -> dict[str, F
 
 def _torch(folder: Any, dataset: Dataset, rows: list[Any]) -> Form | None:
     """A torch model in its transformers pipeline; if the task has none, as the stages run it."""
-    room = tasks.class_of(dataset.kind)
+    room = tasks.task_class(dataset.kind)
     if pipe := model_folder.pipeline(folder, room.head(dataset.labels)):
         return _of_texts(pipe, rows, SLOW_PART)
     if not room.timed:
         return None
     tokenizer = model_folder.load_tokenizer(folder)
-    task = tasks.of(dataset, tokenizer, tokenizer.model_max_length, TrainingConfig())
+    task = tasks.create_task(dataset, tokenizer, tokenizer.model_max_length, TrainingConfig())
     model = model_folder.load(folder, room.head(dataset.labels), device="cpu")
-    return Form(answer=evaluate.answerer(task, model, "test"), share=SLOW_PART)
+    return Form(answer=evaluate.create_answerer(task, model, "test"), share=SLOW_PART)

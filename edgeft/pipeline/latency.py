@@ -75,7 +75,7 @@ def measure_table(model: Path, dataset: Dataset, threads: int, ask: Ask) -> Late
         threads: of the engine.
         ask: gets the graphs of all forms and the texts; returns each form's median in ms, and the machine.
     """
-    loaded = model_folder.load(model, tasks.class_of(dataset.kind).head(dataset.labels))
+    loaded = model_folder.load(model, tasks.task_class(dataset.kind).head(dataset.labels))
     cuts = cuts_to_measure(loaded)
     say(f"latency: {len(cuts)} forms of the model, in turns, {threads} threads")
     with tempfile.TemporaryDirectory(prefix="edgeft-latency-") as scratch:
@@ -83,7 +83,7 @@ def measure_table(model: Path, dataset: Dataset, threads: int, ask: Ask) -> Late
             name: export_cut(model, cut, dataset, Path(scratch) / str(number))
             for number, (name, cut) in enumerate(cuts.items())
         }
-        texts = tasks.of_artifact(dataset, graphs[WHOLE][0].manifest).given(dataset.validation)
+        texts = tasks.create_artifact_task(dataset, graphs[WHOLE][0].manifest).artifact_inputs(dataset.validation)
         timed, machine_info = ask(graphs, texts)
     return table(timed, cuts, threads, len(texts), len(structure_of(loaded).width), machine_info)
 
@@ -102,7 +102,7 @@ def cuts_to_measure(model: PreTrainedModel) -> dict[str, Cut]:
 
 def export_cut(source: Path, cut: Cut, dataset: Dataset, scratch: Path) -> tuple[ExportCandidates, str]:
     """Export the graph of a cut model with its tokenizer; which units are removed doesn't affect the speed."""
-    model = model_folder.load(source, tasks.class_of(dataset.kind).head(dataset.labels))
+    model = model_folder.load(source, tasks.task_class(dataset.kind).head(dataset.labels))
     tokenizer = model_folder.load_tokenizer(source)
     prune(model, cut, "magnitude")
     model_folder.save(model, tokenizer, scratch / "model", tokenizer.model_max_length)

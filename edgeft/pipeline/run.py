@@ -25,7 +25,7 @@ from edgeft.pipeline.time_left import RunProgress
 from edgeft.progress import part_of, say
 from edgeft.recipe import Recipe, StageConfig
 from edgeft.stage_folder import RUN_MARKER, Inputs, StageResult, holds_nothing, read_result
-from edgeft.train import swapped
+from edgeft.train import identity_swaps
 
 ARTIFACT = "artifact"
 LOCK = "run.lock"
@@ -100,7 +100,7 @@ def finish(resolved: Recipe, results: dict[str, StageResult], run_dir: Path) -> 
 
     config = StageConfig(seed=resolved.seed)
     inputs = {"recipe": run_dir / artifact.RECIPE, **{name: run_dir / name for name in results}}
-    inputs |= swapped.terms_file(resolved.finetune.identity_terms)
+    inputs |= identity_swaps.terms_file(resolved.finetune.identity_terms)
     if (run_dir / BUDGET).exists():
         inputs["budget"] = run_dir / BUDGET
     # The manifest contains the stages' keys, and figures that are in none of their files.

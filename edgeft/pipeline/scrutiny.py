@@ -15,7 +15,7 @@ from edgeft.data.dataset import Split
 from edgeft.recipe import FinetuneConfig
 from edgeft.report import facts
 from edgeft.report.slice_sections import count_changed, lowest_slices
-from edgeft.train import scrutiny, swapped
+from edgeft.train import identity_swaps, scrutiny
 from edgeft.train.metrics.counterfactual import swap
 from edgeft.train.tasks import TrainingTask
 
@@ -36,9 +36,9 @@ def of_artifact(package: edgeft.Model, task: TrainingTask, predictions: Any, con
     test = task.dataset.test
 
     def predict(texts: Sequence[str]) -> Any:
-        return task.asked(package, scrutiny.with_texts(test, texts))
+        return task.predict_artifact(package, scrutiny.replace_texts(test, texts))
 
-    return scrutiny.closer_look(task, predictions, test, predict, config)
+    return scrutiny.analyze_predictions(task, predictions, test, predict, config)
 
 
 def of_metrics(metrics: Plain) -> dict[str, Any]:
@@ -57,7 +57,7 @@ def examples(look: Plain, split: Split, config: FinetuneConfig) -> list[dict[str
         split: the rows that were looked at.
         config: names the identity terms.
     """
-    terms = swapped.terms_of(config.identity_terms)
+    terms = identity_swaps.load_terms(config.identity_terms)
     return [
         {
             **example,

@@ -140,7 +140,7 @@ class RunProgress(Whole):
         """Epochs of fine-tuning: the recipe's, or those that fine-tuning decides on."""
         decided = self.results["finetune"].metrics.get("decided", {}) if "finetune" in self.results else {}
         chosen = self.recipe.finetune.epochs or decided.get("epochs", {}).get("value")
-        return float(chosen or defaults.epochs(self.recipe.task, round(rows)))
+        return float(chosen or defaults.choose_epochs(self.recipe.task, round(rows)))
 
     def _rows(self) -> dict[str, float] | None:
         """Rows to train on, unlabelled rows and rows to evaluate; None before they are read and augmented."""

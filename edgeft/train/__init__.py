@@ -1,1 +1,1 @@
-"""The one training loop, fine-tuning methods, losses and metrics."""
+"""Training: the loop, fine-tuning methods, tasks and their losses, metrics, data augmentation."""

@@ -1,4 +1,4 @@
-"""The baseline every model has to beat: TF-IDF of words and word pairs with logistic regression, on the same rows."""
+"""The baseline that a model must beat: TF-IDF of words and word pairs with logistic regression, on the same rows."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PURPOSE = "to train the baseline"
 TERMS, WEIGHTS = "terms.json", "weights.npz"
 C_VALUES = (0.3, 1.0, 3.0, 10.0, 30.0)  # inverse strength of the L2 penalty
 LATENCY_TEXTS, WARM_UP_TEXTS = 100, 10
-FLOOR = -30.0  # log-probability of what can't be: a label without training row, or a probability that underflows
+FLOOR = -30.0  # lowest log-probability: of a label without training rows, or of a probability that underflows
 
 Logits = npt.NDArray[np.float32]
 
@@ -38,7 +38,7 @@ class Baseline:
         vectorizer: scikit-learn's fitted TfidfVectorizer.
         classifier: scikit-learn's fitted LogisticRegression.
         c: the chosen inverse strength of the penalty.
-        labels: how many labels there are.
+        labels: the number of labels.
     """
 
     def __init__(self, vectorizer: Any, classifier: Any, c: float, labels: int) -> None:
@@ -52,7 +52,7 @@ class Baseline:
         return _log_probabilities(self.classifier, self.vectorizer.transform(texts), self.labels)
 
     def size_bytes(self) -> int:
-        """Weights as float32 and the vocabulary as text, one term a line."""
+        """The size of the weights as float32 and of the vocabulary as text, one term a line."""
         weights = self.classifier.coef_.size + self.classifier.intercept_.size + self.vectorizer.idf_.size
         return 4 * int(weights) + sum(len(term.encode()) + 1 for term in self.vectorizer.vocabulary_)
 
@@ -66,8 +66,8 @@ def _log_probabilities(classifier: Any, features: Any, labels: int) -> Logits:
 # ----------------------------------------------------------------------------------------------------------- the folder
 
 
-def write(model: Baseline, folder: Path) -> None:
-    """Keep a fitted baseline as plain arrays and names: terms.json and weights.npz."""
+def write_baseline(model: Baseline, folder: Path) -> None:
+    """Write a fitted baseline as terms.json and weights.npz, without pickle."""
     terms = sorted(model.vectorizer.vocabulary_, key=model.vectorizer.vocabulary_.get)
     write_json(folder / TERMS, terms)
     classifier = model.classifier
@@ -76,27 +76,31 @@ def write(model: Baseline, folder: Path) -> None:
     np.savez(folder / WEIGHTS, allow_pickle=False, **arrays)
 
 
-def read(folder: Path) -> Baseline | None:
-    """What `write` kept; None where there is none, as of an earlier version."""
+def read_baseline(folder: Path) -> Baseline | None:
+    """Read what `write_baseline` wrote; None if the folder has no baseline, as in earlier versions."""
     if not (folder / TERMS).is_file() or not (folder / WEIGHTS).is_file():
         return None
     terms = msgspec.json.decode((folder / TERMS).read_bytes(), type=list[str])
-    with np.load(folder / WEIGHTS, allow_pickle=False) as kept:
+    with np.load(folder / WEIGHTS, allow_pickle=False) as arrays:
         vectorizer = _vectorizer(vocabulary={term: column for column, term in enumerate(terms)})
-        vectorizer.idf_ = kept["idf"]
-        classifier = _classifier(float(kept["c"]), 0)
-        classifier.coef_, classifier.intercept_, classifier.classes_ = kept["coef"], kept["intercept"], kept["classes"]
-        return Baseline(vectorizer, classifier, float(kept["c"]), int(kept["labels"]))
+        vectorizer.idf_ = arrays["idf"]
+        classifier = _classifier(float(arrays["c"]), 0)
+        classifier.coef_, classifier.intercept_, classifier.classes_ = (
+            arrays["coef"],
+            arrays["intercept"],
+            arrays["classes"],
+        )
+        return Baseline(vectorizer, classifier, float(arrays["c"]), int(arrays["labels"]))
 
 
 # ------------------------------------------------------------------------------------------------------------- fitting
 
 
-def fit(data: Dataset, max_features: int, seed: int) -> Baseline:
-    """Fit on the labelled training rows; the penalty is chosen on the validation split (accuracy, then likelihood).
+def fit_baseline(data: Dataset, max_features: int, seed: int) -> Baseline:
+    """Fit on the training rows; the penalty is chosen on the validation split, by accuracy and then by likelihood.
 
     Raises:
-        DataError: training texts without a single word.
+        DataError: the training texts have no words.
     """
     vectorizer, features = _vectorize(data.train.texts, max_features)
     validation = vectorizer.transform(data.validation.texts)
@@ -104,8 +108,8 @@ def fit(data: Dataset, max_features: int, seed: int) -> Baseline:
     for c in C_VALUES:
         classifier = _classifier(c, seed).fit(features, data.train.labels)
         logits = _log_probabilities(classifier, validation, len(data.labels))
-        found = metrics.classification(logits, data.validation.labels)
-        score = (found["accuracy"], -found["nll"])
+        figures = metrics.classification(logits, data.validation.labels)
+        score = (figures["accuracy"], -figures["nll"])
         if best is None or score > best[0]:
             best = (score, c, classifier)
     assert best is not None
@@ -113,14 +117,14 @@ def fit(data: Dataset, max_features: int, seed: int) -> Baseline:
 
 
 def _vectorize(texts: list[str], max_features: int) -> tuple[Any, Any]:
-    """The fitted vectorizer and the features of these texts, a sparse (n, terms)."""
+    """The fitted vectorizer, and the features of the texts, a sparse (n, terms)."""
     vectorizer = _vectorizer(max_features=max_features)
     try:
         return vectorizer, vectorizer.fit_transform(texts)
     except ValueError as error:
         raise DataError(
             f"baseline: no words in the {len(texts)} training texts ({error}); "
-            "leave it out with --set baseline.enabled=false"
+            "switch it off with --set baseline.enabled=false"
         ) from None
 
 
@@ -133,7 +137,7 @@ def _classifier(c: float, seed: int) -> Any:
     return require("sklearn.linear_model", PURPOSE).LogisticRegression(C=c, max_iter=1000, random_state=seed)
 
 
-def latency_ms(model: Baseline, texts: Sequence[str]) -> float:
+def measure_latency(model: Baseline, texts: Sequence[str]) -> float:
     """Median milliseconds of a prediction, one text at a time, after a warm-up."""
     times = []
     for text in [*texts[:WARM_UP_TEXTS], *texts[:LATENCY_TEXTS]]:
@@ -147,46 +151,46 @@ def latency_ms(model: Baseline, texts: Sequence[str]) -> float:
 
 
 def fill(config: BaselineConfig, inputs: Inputs, out_dir: Path) -> Metrics:
-    """Fit the baseline and keep its answers.
+    """Fit the baseline and save its predictions.
 
     Args:
-        config: how many terms to keep.
+        config: the number of terms.
         inputs: `data`, a dataset folder.
-        out_dir: gets `validation_logits.npy` and `test_logits.npy`, float32 (n, L) log-probabilities, and what
-            `read` takes.
+        out_dir: gets `validation_logits.npy` and `test_logits.npy`, float32 (n, L) log-probabilities, and the files of
+            `write_baseline`.
 
     Returns:
         `validation` and `test` metrics, `bytes`, `latency_ms` (one thread), `chosen_c`.
     """
     data = dataset.load(inputs["data"])
-    # The solver's vectors are too short to share: threads only wait for each other, for long on a busy machine.
-    # The limit holds for libraries that are loaded already, so scikit-learn comes first.
+    # The solver's vectors are too short for several threads, which only wait for each other, long on a busy machine.
+    # The limit applies only to libraries that are loaded already, so scikit-learn is loaded first.
     require("sklearn.linear_model", PURPOSE)
     with require("threadpoolctl", PURPOSE).threadpool_limits(1):
-        return _fit_and_answer(data, config, out_dir)
+        return _fit_and_predict(data, config, out_dir)
 
 
-def _fit_and_answer(data: Dataset, config: BaselineConfig, out_dir: Path) -> Metrics:
-    model = fit(data, config.max_features, config.seed or 0)
-    write(model, out_dir)
+def _fit_and_predict(data: Dataset, config: BaselineConfig, out_dir: Path) -> Metrics:
+    model = fit_baseline(data, config.max_features, config.seed or 0)
+    write_baseline(model, out_dir)
     return {
-        "validation": _answer(model, data.validation, out_dir / "validation_logits.npy"),
-        "test": _answer(model, data.test, out_dir / "test_logits.npy"),
+        "validation": _predict(model, data.validation, out_dir / "validation_logits.npy"),
+        "test": _predict(model, data.test, out_dir / "test_logits.npy"),
         "bytes": model.size_bytes(),
-        "latency_ms": latency_ms(model, data.test.texts),
+        "latency_ms": measure_latency(model, data.test.texts),
         "chosen_c": model.c,
     }
 
 
-def _answer(model: Baseline, split: Split, path: Path) -> dict[str, float]:
-    """Write the logits of a split and measure them."""
+def _predict(model: Baseline, split: Split, path: Path) -> dict[str, float]:
+    """Save the logits of a split and measure them."""
     logits = model.logits(split.texts)
     np.save(path, logits, allow_pickle=False)
     return metrics.classification(logits, split.labels)
 
 
 def gate_lines(results: Mapping[str, StageResult]) -> list[GateLine]:
-    """Its line of the gate table."""
+    """The baseline's line of the gate table."""
     return [GateLine(name="baseline", metrics=results["baseline"].metrics, note="TF-IDF with logistic regression")]
 
 

@@ -1,4 +1,4 @@
-"""Predictions of a torch model on the splits, and the figures that stand in the gate table."""
+"""Predictions of a torch model on the splits, and its figures for the gate table."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ LATENCY_WARMUP = 10
 SPLITS = ("validation", "test")
 
 
-def latency_ms(answer: Callable[[T], object], rows: Sequence[T]) -> float:
-    """Median milliseconds of single answers after warm-up, one thread, tokenization counted."""
+def measure_latency(answer: Callable[[T], object], rows: Sequence[T]) -> float:
+    """Median milliseconds of a single answer after warm-up, with one thread, including tokenization."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -43,8 +43,8 @@ def _milliseconds(answer: Callable[[T], object], row: T) -> float:
     return (time.perf_counter() - start) * 1e3
 
 
-def answerer(task: TrainingTask, model: Any, split: str = "validation") -> Callable[[int], object]:
-    """One row of a split through tokenizer and model."""
+def create_answerer(task: TrainingTask, model: Any, split: str = "validation") -> Callable[[int], object]:
+    """A function that passes one row of a split through tokenizer and model."""
     rows = task.dataset.split(split)
 
     def answer(row: int) -> object:
@@ -54,80 +54,89 @@ def answerer(task: TrainingTask, model: Any, split: str = "validation") -> Calla
 
 
 def write_predictions(folder: Path, split: str, logits: Logits) -> None:
-    """Keep the logits of a split as NAME_logits.npy, float32 (rows, labels)."""
+    """Save the logits of a split as SPLIT_logits.npy, float32 (rows, labels)."""
     np.save(folder / f"{split}_logits.npy", logits)
 
 
 def read_predictions(folder: Path, split: str) -> Logits:
-    """What `write_predictions` kept."""
+    """Read the logits that `write_predictions` saved."""
     values: Logits = np.load(folder / f"{split}_logits.npy", allow_pickle=False)
     return values
 
 
-def earlier_predictions(
-    folder: Path, data: Path, dataset: Dataset, device: torch.device | None = None
-) -> dict[str, Any]:
-    """What another model folder answers on the splits: what it kept, where that was on the same data, else computed.
+def load_or_predict(folder: Path, data: Path, dataset: Dataset, device: torch.device | None = None) -> dict[str, Any]:
+    """The predictions of another model folder on the splits: the saved ones if they are of the same data, else new.
 
     Args:
-        folder: a model folder, of a stage or of the user's own.
+        folder: a model folder, of a stage or the user's.
         data: the data folder.
         dataset: its rows.
-        device: where it is asked; None: on the CPU.
+        device: where the model runs; None for the CPU.
     """
     done = read_result(folder)
-    kept = all((folder / f"{split}_logits.npy").exists() for split in SPLITS)
-    if kept and done and done.inputs.get("data") == digest(data):
+    complete = all((folder / f"{split}_logits.npy").exists() for split in SPLITS)
+    if complete and done and done.inputs.get("data") == digest(data):
         return {split: read_predictions(folder, split) for split in SPLITS}
     tokenizer = model_folder.load_tokenizer(folder)
-    task = tasks.of(dataset, tokenizer, tokenizer.model_max_length, TrainingConfig())
-    return on_splits(task, model_folder.load(folder, task.head(dataset.labels), device=device))
+    task = tasks.create_task(dataset, tokenizer, tokenizer.model_max_length, TrainingConfig())
+    return predict_splits(task, model_folder.load(folder, task.head(dataset.labels), device=device))
 
 
-def on_splits(task: TrainingTask, model: Any) -> dict[str, Any]:
-    """The task's predictions on validation and test."""
+def predict_splits(task: TrainingTask, model: Any) -> dict[str, Any]:
+    """The model's predictions on validation and test."""
     return {split: task.predict(model, task.items(task.dataset.split(split))) for split in SPLITS}
 
 
-def scores(task: TrainingTask, found: Mapping[str, Any], before: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Figures of each split, and the share of answers that equal those of the stage before.
+def score_splits(
+    task: TrainingTask, predictions: Mapping[str, Any], before: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """The figures of each split, with the share of answers that equal those of the stage before.
 
     Args:
         task: the task.
-        found: predictions of each split.
-        before: those of the stage before.
+        predictions: predictions of each split.
+        before: predictions of the stage before.
     """
-    figures: dict[str, Any] = {split: task.figures(made, task.dataset.split(split)) for split, made in found.items()}
-    for split, made in (before or {}).items():
-        figures[split]["agreement"] = task.agreement(made, found[split])
+    figures: dict[str, Any] = {
+        split: task.figures(split_predictions, task.dataset.split(split))
+        for split, split_predictions in predictions.items()
+    }
+    for split, split_predictions in (before or {}).items():
+        figures[split]["agreement"] = task.agreement(split_predictions, predictions[split])
     return figures
 
 
-def gate(task: TrainingTask, model: Any, folder: Path, before: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Measure a torch model for the gate table and keep its predictions in the folder.
+def measure_model(
+    task: TrainingTask, model: Any, folder: Path, before: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Measure a torch model for the gate table, and save its predictions in the folder.
 
     Args:
-        task: on the dataset whose validation and test split are asked.
-        model: to be measured.
-        folder: where the predictions go.
-        before: predictions of the stage before, with which the answers are compared.
+        task: on the dataset with the validation and test splits.
+        model: to measure.
+        folder: for the predictions.
+        before: predictions of the stage before, to compare with.
 
     Returns:
-        figures of each split (with `agreement`), `bytes` (fp32 weights) and `latency_ms` (median, CPU only).
+        The figures of each split (with `agreement`), `bytes` (fp32 weights) and `latency_ms` (median, CPU only).
     """
-    found = on_splits(task, model)
-    return measured(task, model, found, folder, before)
+    predictions = predict_splits(task, model)
+    return measure_predictions(task, model, predictions, folder, before)
 
 
-def measured(
-    task: TrainingTask, model: Any, found: Mapping[str, Any], folder: Path, before: Mapping[str, Any] | None = None
+def measure_predictions(
+    task: TrainingTask,
+    model: Any,
+    predictions: Mapping[str, Any],
+    folder: Path,
+    before: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """`gate` with predictions that are there; `found` has those of each split."""
-    for split, made in found.items():
-        if (logits := task.array(made)) is not None:
+    """`measure_model` for existing predictions, of each split."""
+    for split, split_predictions in predictions.items():
+        if (logits := task.as_array(split_predictions)) is not None:
             write_predictions(folder, split, logits)
-    figures = scores(task, found, before)
+    figures = score_splits(task, predictions, before)
     figures["bytes"] = model_folder.weight_bytes(model)
     if task.timed and next(model.parameters()).device.type == "cpu":
-        figures["latency_ms"] = latency_ms(answerer(task, model), range(len(task.dataset.validation)))
+        figures["latency_ms"] = measure_latency(create_answerer(task, model), range(len(task.dataset.validation)))
     return figures

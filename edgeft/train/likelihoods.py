@@ -1,4 +1,4 @@
-"""What a language model says of its targets: their logits, their likelihood, the likeliest tokens in their place."""
+"""A language model's likelihood of its targets: log-likelihoods, the likeliest tokens, and some logits."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from edgeft.train.targets import Targets
 if TYPE_CHECKING:
     from edgeft.train.tasks.base import Items
 
-COMPARED_ITEMS, COMPARED_TOKENS = 8, 8  # how many items, and targets of each, stand for all in the check of a merge
+COMPARED_ITEMS, COMPARED_TOKENS = 8, 8  # the check of a merge compares so many items, and so many targets of each
 
 
 @dataclass(frozen=True, eq=False)
 class Likelihoods:
-    """What a language model says of the targets of items.
+    """A language model's likelihoods of the targets of items.
 
     Attributes:
-        rows: (items,) the row of the split.
+        rows: (items,) index of the row in the split.
         nll: (items,) negative log-likelihood in nats, summed over the targets.
-        tokens: (items,) targets.
-        best: (targets,) likeliest token at the place of each target, item by item.
-        right: (items,) how many of them are the target.
+        tokens: (items,) number of targets.
+        best: (targets,) likeliest token at the position of each target, item by item.
+        right: (items,) how many of the likeliest tokens are the target.
         logits: (m, V) of a few targets.
     """
 
@@ -44,57 +44,62 @@ class Likelihoods:
     logits: NDArray[np.float32]
 
 
-def next_tokens(model: Any, chosen: Sequence[dict[str, Any]], pad_token_id: int) -> Targets:
-    """What a model says of the targets of items: the logits after a token are about the next one.
+def next_token_targets(model: Any, chosen: Sequence[dict[str, Any]], pad_token_id: int) -> Targets:
+    """The next tokens of items as targets: the logits at a token predict the token after it.
 
-    The head, whose output is by far the largest array, runs only where some item of the batch has a target.
+    The head, whose output is by far the largest array, runs only at positions where some item has a target.
     """
     inputs, labels = packing.collate(chosen, pad_token_id, next(model.parameters()).device)
-    wanted = labels[:, 1:] != IGNORED  # (B, T - 1)
-    columns = wanted.any(dim=0).nonzero()[:, 0]  # (C,)
+    is_target = labels[:, 1:] != IGNORED  # (B, T - 1)
+    columns = is_target.any(dim=0).nonzero()[:, 0]  # (C,)
     logits = model(**inputs, use_cache=False, logits_to_keep=columns).logits  # (B, C, V)
-    return Targets(logits[wanted[:, columns]].float(), labels[:, 1:][wanted], wanted.nonzero()[:, 0])
+    return Targets(logits[is_target[:, columns]].float(), labels[:, 1:][is_target], is_target.nonzero()[:, 0])
 
 
-def likelihoods(batches: Iterable[tuple[list[int], Targets]], items: Items) -> Likelihoods:
-    """Collect what a model says, batch by batch.
+def collect_likelihoods(batches: Iterable[tuple[list[int], Targets]], items: Items) -> Likelihoods:
+    """Collect the likelihoods of all targets, batch by batch.
 
     Args:
-        batches: places of the items of a batch, and what the model says of their targets.
-        items: all of them.
+        batches: indices of the items of a batch, and their targets.
+        items: all items.
     """
     nll, right = np.zeros(len(items)), np.zeros(len(items), dtype=np.int64)
     best: list[list[int]] = [[] for _ in range(len(items))]
     logits: dict[int, NDArray[np.float32]] = {}
-    for places, found in batches:
-        guesses, each = found.logits.argmax(dim=-1), cross_entropy(found.logits, found.truth, reduction="none")  # (m,)
-        nll[places] = found.summed(each, len(places)).double().cpu().numpy()
-        right[places] = found.summed((guesses == found.truth).float(), len(places)).cpu().numpy()
-        for index, place in enumerate(places):
-            own = found.owners == index  # (m,)
-            best[place] = guesses[own].tolist()
-            if place < COMPARED_ITEMS:
-                logits[place] = found.logits[own][:COMPARED_TOKENS].cpu().numpy()
-    shown = [logits[place] for place in sorted(logits)] or [np.zeros((0, 0), dtype=np.float32)]
+    for indices, targets in batches:
+        guesses, losses = (
+            targets.logits.argmax(dim=-1),
+            cross_entropy(targets.logits, targets.truth, reduction="none"),
+        )  # (m,)
+        nll[indices] = targets.sum_by_item(losses, len(indices)).double().cpu().numpy()
+        right[indices] = targets.sum_by_item((guesses == targets.truth).float(), len(indices)).cpu().numpy()
+        for position, item in enumerate(indices):
+            in_item = targets.owners == position  # (m,)
+            best[item] = guesses[in_item].tolist()
+            if item < COMPARED_ITEMS:
+                logits[item] = targets.logits[in_item][:COMPARED_TOKENS].cpu().numpy()
+    shown = [logits[item] for item in sorted(logits)] or [np.zeros((0, 0), dtype=np.float32)]
     tokens = items.weights.astype(np.int64)
-    return Likelihoods(items.rows, nll, tokens, [token for one in best for token in one], right, np.concatenate(shown))
+    return Likelihoods(
+        items.rows, nll, tokens, [token for item_tokens in best for token in item_tokens], right, np.concatenate(shown)
+    )
 
 
-def per_row(values: NDArray[Any], found: Likelihoods, rows: int) -> NDArray[np.float64]:
-    """(rows,) figures of the items, summed over those of each row."""
-    return np.bincount(found.rows, weights=values, minlength=rows).astype(np.float64)
+def sum_by_row(values: NDArray[Any], likelihoods: Likelihoods, rows: int) -> NDArray[np.float64]:
+    """(rows,) sums of the (items,) values over the items of each row."""
+    return np.bincount(likelihoods.rows, weights=values, minlength=rows).astype(np.float64)
 
 
-def token_figures(found: Likelihoods) -> Figures:
-    """Perplexity of the targets, the share of them that the model thinks likeliest, and how many there are."""
-    tokens = int(found.tokens.sum())
-    figures = metrics.perplexity(float(found.nll.sum()), tokens)
-    return {**figures, "token_accuracy": float(found.right.sum() / tokens), "tokens": tokens}
+def summarize_tokens(likelihoods: Likelihoods) -> Figures:
+    """Perplexity of the targets, the share of them that the model predicts, and how many there are."""
+    tokens = int(likelihoods.tokens.sum())
+    figures = metrics.perplexity(float(likelihoods.nll.sum()), tokens)
+    return {**figures, "token_accuracy": float(likelihoods.right.sum() / tokens), "tokens": tokens}
 
 
-def nll_of(found: Likelihoods, rows: int) -> Statistic:
-    """Nats a target over some rows: a long row counts more than a short one."""
-    nll, tokens = per_row(found.nll, found, rows), per_row(found.tokens, found, rows)
+def nll_statistic(likelihoods: Likelihoods, rows: int) -> Statistic:
+    """Mean negative log-likelihood of the targets of some rows: every target counts alike, not every row."""
+    nll, tokens = sum_by_row(likelihoods.nll, likelihoods, rows), sum_by_row(likelihoods.tokens, likelihoods, rows)
 
     def mean(chosen: Rows) -> float | None:
         total = tokens[chosen].sum()

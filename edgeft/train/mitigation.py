@@ -1,4 +1,4 @@
-"""Copies of the teacher's rows with identity terms swapped, so that it unlearns them (Zhao et al. 2018)."""
+"""Bias mitigation: the teacher also learns copies of its rows with swapped identity terms (Zhao et al. 2018)."""
 
 from __future__ import annotations
 
@@ -8,42 +8,46 @@ from edgeft.data.dataset import Dataset
 from edgeft.errors import RecipeError
 from edgeft.progress import say
 from edgeft.recipe import FinetuneConfig
-from edgeft.train import swapped
+from edgeft.train import identity_swaps
 from edgeft.train.augment import augment, row_filter
 
 
 def check(config: FinetuneConfig, kind: str) -> None:
-    """Whether the options about identity terms fit the rows, before anything runs.
+    """Check the options for identity terms before anything runs.
 
     Raises:
-        RecipeError: rows of this form can't be swapped.
-        DataError: a file of terms that can't be used.
+        RecipeError: they don't apply to rows of this form.
+        DataError: the file of terms can't be used.
     """
     if config.counterfactual_augmentation:
-        swapped.check("finetune", "counterfactual_augmentation", kind)
+        identity_swaps.check_form("finetune", "counterfactual_augmentation", kind)
     if config.identity_terms is not None:
-        swapped.check("finetune", "identity_terms", kind)
-        swapped.terms_of(config.identity_terms)
+        identity_swaps.check_form("finetune", "identity_terms", kind)
+        identity_swaps.load_terms(config.identity_terms)
 
 
-def with_copies(dataset: Dataset, config: FinetuneConfig) -> tuple[Dataset, dict[str, int]]:
-    """The dataset with swapped copies of its training rows, where the config asks for them, and how many there are.
+def add_swapped_copies(dataset: Dataset, config: FinetuneConfig) -> tuple[Dataset, dict[str, int]]:
+    """The dataset with swapped copies of its training rows, if the config asks for them, and their number.
 
-    Copies that stand in another split, or that are training rows already, are left out.
+    Copies that are in another split, or among the training rows already, are left out.
 
     Raises:
         RecipeError: no training row has an identity term.
     """
     if not config.counterfactual_augmentation:
         return dataset, {}
-    places = range(len(dataset.train))
-    made = swapped.candidates(dataset.train, places, swapped.terms_of(config.identity_terms))
-    kept = [one for one, outcome in zip(made, row_filter.outcomes(made, dataset), strict=True) if outcome == "kept"]
-    if not kept:
+    rows = range(len(dataset.train))
+    copies = identity_swaps.swap_rows(dataset.train, rows, identity_swaps.load_terms(config.identity_terms))
+    new_copies = [
+        candidate
+        for candidate, outcome in zip(copies, row_filter.check_texts(copies, dataset), strict=True)
+        if outcome == "kept"
+    ]
+    if not new_copies:
         raise RecipeError(
-            f"finetune.counterfactual_augmentation: it adds nothing, as the {len(places):,} training rows give no new "
-            "text with an identity term swapped; name your own finetune.identity_terms, or turn it off"
+            f"finetune.counterfactual_augmentation: has no effect, as swapping identity terms in the {len(rows):,} "
+            "training rows gives no new text; set finetune.identity_terms to a file of your own, or turn it off"
         )
-    say(f"finetune: {len(kept):,} copies with identity terms swapped beside {len(places):,} training rows")
-    more = dataclasses.replace(dataset, train=augment.extended(dataset.train, kept))
-    return more, {"counterfactual_rows": len(kept)}
+    say(f"finetune: {len(new_copies):,} copies with swapped identity terms added to {len(rows):,} training rows")
+    more = dataclasses.replace(dataset, train=augment.add_rows(dataset.train, new_copies))
+    return more, {"counterfactual_rows": len(new_copies)}

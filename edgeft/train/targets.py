@@ -1,4 +1,4 @@
-"""What a model says of the targets of a batch: of labels, of tags, of next tokens, of the ends of an answer."""
+"""A model's logits for the targets of a batch: labels, tags, next tokens, or the ends of an answer."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ class Targets:
     """The targets of a batch, item by item.
 
     Attributes:
-        logits: (m, C) float32, over what the target is one of: labels, the vocabulary, the tokens of the item.
-        truth: (m,) right ones; of several labels a row (m, C), of a number (m,) itself.
-        owners: (m,) place of the item in the batch, ascending.
+        logits: (m, C) float32, over the C classes: labels, the vocabulary, or the tokens of the item.
+        truth: (m,) the right class; with several labels (m, C) zeros and ones; in a regression (m,) the number.
+        owners: (m,) index of the item in the batch, ascending.
     """
 
     logits: torch.Tensor
     truth: torch.Tensor
     owners: torch.Tensor
 
-    def summed(self, each: torch.Tensor, items: int) -> torch.Tensor:
-        """(items,) values of the targets, (m,), summed over those of each item of the batch."""
-        return torch.zeros(items, device=each.device, dtype=each.dtype).index_add(0, self.owners, each)
+    def sum_by_item(self, values: torch.Tensor, items: int) -> torch.Tensor:
+        """(items,) sums of the (m,) values over the targets of each item of the batch."""
+        return torch.zeros(items, device=values.device, dtype=values.dtype).index_add(0, self.owners, values)
 
 
-def one_each(logits: torch.Tensor, truth: Sequence[object]) -> Targets:
-    """Targets of items that have one each: logits (B, C)."""
+def one_per_item(logits: torch.Tensor, truth: Sequence[object]) -> Targets:
+    """Targets of items with one target each, from logits (B, C)."""
     owners = torch.arange(len(logits), device=logits.device)
     return Targets(logits.float(), torch.tensor(truth, device=logits.device), owners)

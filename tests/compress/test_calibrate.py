@@ -85,13 +85,13 @@ def test_the_artifact_answers_as_the_stage_measured(kind: str, method: str, kind
     root = kind_root(kind)
     model = packaged(root, tmp_path, method=method)
     assert model.manifest.calibration.method == method
-    task = tasks.of_artifact(load(root / "data"), model.manifest)
+    task = tasks.create_artifact_task(load(root / "data"), model.manifest)
     metrics = json.loads((tmp_path / "calibrate" / "stage.json").read_text())["metrics"]
-    asked = task.asked(model, task.dataset.test)
+    asked = task.predict_artifact(model, task.dataset.test)
     figures = task.figures(asked, task.dataset.test)
     stated = metrics["answers"]["test"]
     assert {name: stated[name] for name in figures} == pytest.approx(figures, rel=1e-3, abs=1e-6)
-    raw = task.asked(edgeft.load(root / "export"), task.dataset.test)
+    raw = task.predict_artifact(edgeft.load(root / "export"), task.dataset.test)
     assert stated["agreement"] == pytest.approx(task.agreement(raw, asked))
     assert edgeft.runtime.replay(model).passed
 

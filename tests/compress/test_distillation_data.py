@@ -47,7 +47,7 @@ def setting(kind: str, tokenizer: Any, folder: Path, config: DistillConfig, **ot
     place = trained(kind, copy.deepcopy(tokenizer), folder)
     dataset = dataclasses.replace(dataset_of(kind), **others)
     tokenizer = model_folder.load_tokenizer(place)
-    task = tasks.of(dataset, tokenizer, tokenizer.model_max_length, config)
+    task = tasks.create_task(dataset, tokenizer, tokenizer.model_max_length, config)
     model = model_folder.load(place, task.head(dataset.labels))
     task.prepare(model)
     return task, model
@@ -227,7 +227,7 @@ def test_states_are_compared_at_the_tokens_that_both_read(tiny_tokenizer: Any, f
     teacher = copy.deepcopy(student).eval()
     cut = vocabulary.cut(task.tokenizer, ["the film is great a plot bad so"])  # neither `actor` nor `unfilmed` stay
     vocabulary.cut_embeddings(student, cut.kept)
-    smaller = tasks.of(task.dataset, cut.tokenizer, task.max_length, config)
+    smaller = tasks.create_task(task.dataset, cut.tokenizer, task.max_length, config)
     taught = distillation_data.prepare_data(config, smaller, student, folder, folder.parent / "cache")
     whole = taught.shared.whole.tolist()
     assert 0 < sum(whole) < len(whole)
@@ -259,7 +259,7 @@ def test_questions_need_the_same_tokens(tiny_tokenizer: Any, folder: Path) -> No
     task, student = setting("squad", tiny_tokenizer, folder, config)
     cut = vocabulary.cut(task.tokenizer, ["the film"])
     vocabulary.cut_embeddings(student, cut.kept)
-    smaller = tasks.of(task.dataset, cut.tokenizer, task.max_length, config)
+    smaller = tasks.create_task(task.dataset, cut.tokenizer, task.max_length, config)
     with pytest.raises(RecipeError, match="must have the same tokenizer"):
         distillation_data.prepare_data(config, smaller, student, folder, folder.parent / "cache")
 
@@ -302,7 +302,7 @@ def test_a_batch_that_nothing_is_compared_in_has_a_gradient(
     assert all(value.grad.abs().sum() == 0 for value in student.parameters() if value.grad is not None)
     assert student.classifier.weight.grad is not None
     characters = vocabulary.cut(task.tokenizer, ["a"]).tokenizer
-    odd = tasks.of(task.dataset, characters, task.max_length, config)
+    odd = tasks.create_task(task.dataset, characters, task.max_length, config)
     with pytest.raises(RecipeError, match="nothing of the teacher"):
         distillation_data.prepare_data(config, odd, student, folder, folder.parent / "cache")
     soft = dataclasses.replace(config, soft_weight=1.0)

@@ -28,7 +28,7 @@ def config_of(top_k: int, **weights: Any) -> DistillConfig:
 def setting(kind: str, folder: Path, config: DistillConfig) -> tuple[Any, Any]:
     place = language_folder(folder, "llama")
     tokenizer = model_folder.load_tokenizer(place)
-    task = tasks.of(dataset(kind), tokenizer, LENGTH, config)
+    task = tasks.create_task(dataset(kind), tokenizer, LENGTH, config)
     student = model_folder.load(place, task.head([]))
     task.prepare(student)
     tokenizer.model_max_length = LENGTH
@@ -81,7 +81,7 @@ def _slow(loss: str, config: DistillConfig, task: Any, student: Any, teacher: An
 def test_another_tokenizer_is_refused(tmp_path: Path) -> None:
     config = config_of(5, soft_weight=1.0)
     task, student = setting("text", tmp_path / "teacher", config)
-    other = tasks.of(task.dataset, task.tokenizer, 4, config)  # cuts the texts elsewhere
+    other = tasks.create_task(task.dataset, task.tokenizer, 4, config)  # cuts the texts elsewhere
     with pytest.raises(RecipeError, match="token by token"):
         distillation_data.prepare_data(config, other, student, tmp_path / "teacher", tmp_path / "cache")
 
@@ -94,7 +94,7 @@ def test_other_ids_of_the_same_tokens_are_refused(tmp_path: Path) -> None:
     few = dataclasses.replace(task.dataset, train=task.dataset.train.take([15, 16, 17]))
     cut = vocabulary.cut(task.tokenizer, few.train.texts)  # they are read as before
     vocabulary.cut_embeddings(student, cut.kept)
-    other = tasks.of(few, cut.tokenizer, LENGTH, config)
+    other = tasks.create_task(few, cut.tokenizer, LENGTH, config)
     assert [cut.tokenizer.tokenize(text) for text in few.train.texts] == [
         task.tokenizer.tokenize(text) for text in few.train.texts
     ]

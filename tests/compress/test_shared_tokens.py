@@ -20,7 +20,7 @@ def lined_up(tokenizer: Any, smaller: Any, texts: list[str], lengths: tuple[int,
     split = dataset.train.take([0] * len(texts))
     split = dataclasses.replace(split, columns={"text": texts})
     both = [
-        tasks.of(dataset, one, length, DistillConfig())
+        tasks.create_task(dataset, one, length, DistillConfig())
         for one, length in zip((smaller, tokenizer), lengths, strict=True)
     ]
     return shared_tokens(both[0], both[0].items(split), both[1], both[1].items(split))
@@ -63,7 +63,7 @@ def test_a_cut_text_is_lined_up_with_its_beginning(both: tuple[Any, Any]) -> Non
 
 def test_other_items_share_nothing(tiny_tokenizer: Any) -> None:
     dataset = dataset_of("single-label")
-    task = tasks.of(dataset, tiny_tokenizer, 32, DistillConfig())
+    task = tasks.create_task(dataset, tiny_tokenizer, 32, DistillConfig())
     items, fewer = (task.items(dataset.train.take(rows)) for rows in ([0, 1, 2], [0, 1]))
     found = shared_tokens(task, items, task, fewer)
     assert (found.share, found.whole.tolist(), len(found.of(2))) == (0.0, [False] * 3, items.lengths[2])

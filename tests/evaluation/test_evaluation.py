@@ -95,7 +95,7 @@ def test_the_calibration_by_hand() -> None:
     chances, truth = np.array([[0.9, 0.1], [0.6, 0.4]], dtype=np.float32), np.array([0, 1])
 
     class Judge:
-        def choices(self, predictions: Any, split: Any) -> Any:
+        def logits_and_targets(self, predictions: Any, split: Any) -> Any:
             return predictions, truth
 
     selective = Selective(threshold=0.7, max_error=0.1, confidence=0.9)

@@ -50,9 +50,9 @@ def run(path: Path, ids: list[list[int]], output: str = "logits") -> np.ndarray[
 
 
 def torch_logits(model: Any, ids: list[list[int]]) -> np.ndarray[Any, Any]:
-    from edgeft.train.tasks.sequences import predict
+    from edgeft.train.tasks.sequences import predict_encoded
 
-    return predict(model, ids, 0)
+    return predict_encoded(model, ids, 0)
 
 
 def test_the_graph_takes_any_batch_and_length(captured: tuple[Any, Path]) -> None:

@@ -59,10 +59,10 @@ def asked_and_predicted(root: Path, folder: str = "export") -> tuple[Any, Any, A
     """The task of a trained folder, and what the runtime and torch predict for the test rows."""
     dataset = datasets.load(root / "data")
     tokenizer = model_folder.load_tokenizer(root / "teacher")
-    task = tasks.of(dataset, tokenizer, tokenizer.model_max_length, TrainingConfig())
+    task = tasks.create_task(dataset, tokenizer, tokenizer.model_max_length, TrainingConfig())
     model = model_folder.load(root / "teacher", task.head(dataset.labels))
     predicted = task.predict(model, task.items(dataset.test))
-    return task, task.asked(edgeft.load(root / folder), dataset.test), predicted
+    return task, task.predict_artifact(edgeft.load(root / folder), dataset.test), predicted
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -88,7 +88,7 @@ def test_the_runtime_predicts_as_torch_does(kind: str, kind_root: Any) -> None:
     """Long rows included: both cut them alike."""
     task, asked, predicted = asked_and_predicted(kind_root(kind))
     assert task.answers(asked) == task.answers(predicted)
-    np.testing.assert_allclose(task.compared(asked), task.compared(predicted), atol=CLOSE)
+    np.testing.assert_allclose(task.logits_to_compare(asked), task.logits_to_compare(predicted), atol=CLOSE)
     test = task.dataset.test
     assert task.figures(asked, test) == pytest.approx(task.figures(predicted, test), rel=1e-4)
 
@@ -312,8 +312,10 @@ def test_a_kind_of_tomorrow_is_refused(kind_root: Any, tmp_path: Path) -> None:
 
 
 def test_agreement_of_numbers_is_within_a_tenth_of_their_deviation(tiny_tokenizer: Any) -> None:
-    task: Any = tasks.of(dataset_of("regression"), tiny_tokenizer, MAX_LENGTH, TrainingConfig())
+    task: Any = tasks.create_task(dataset_of("regression"), tiny_tokenizer, MAX_LENGTH, TrainingConfig())
     before = np.zeros((4, 1), np.float32)
     now = np.array([[0.0], [0.09], [0.11], [-0.2]], np.float32) * np.float32(task.deviation)
     assert task.agreement(before, now) == 0.5
-    assert evaluate.scores(task, {"validation": np.ones((12, 1), np.float32)}, None)["validation"]["pearson"] == 0.0
+    assert (
+        evaluate.score_splits(task, {"validation": np.ones((12, 1), np.float32)}, None)["validation"]["pearson"] == 0.0
+    )

@@ -51,7 +51,7 @@ def laid(kind: str, texts: list[str], root: Path) -> Any:
     """Two layers of the encoder with a random head of large weights, captured, fused and finished."""
     torch.manual_seed(0)
     tokenizer = model_folder.load_tokenizer(MINILM)
-    model = model_folder.load(MINILM, tasks.class_of(kind).head(LABELS[kind]))
+    model = model_folder.load(MINILM, tasks.task_class(kind).head(LABELS[kind]))
     keep_layers(model, 2)
     with torch.no_grad():
         model_folder.last_linear(model).weight.mul_(20)
@@ -89,7 +89,7 @@ def test_a_real_encoder_of_every_kind(kind: str, texts: list[str], tmp_path: Pat
     assert (parity["rows"], parity["rows_with_other_tokens"]) == (ROWS, 0)
     assert parity["max_logit_difference"] <= CLOSE
     model: Any = assemble(candidates.folder, candidates.manifest, candidates.folder / FP32, threads=1)
-    asked = candidates.task.asked(model, candidates.dataset.test)
+    asked = candidates.task.predict_artifact(model, candidates.dataset.test)
     assert candidates.task.agreement(candidates.reference["test"], asked) == 1.0
     if kind not in PIPES:
         assert len({answer["answer"] for answer in map(model, candidates.inputs())}) > 3

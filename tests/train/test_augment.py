@@ -62,7 +62,7 @@ def teacher(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
     model_folder.seed_everything(3)
     model = model_folder.load_classifier(tiny_model, ["up", "down"])
     tokenizer = model_folder.load_tokenizer(tiny_model)
-    logits = sequences.predict(model, encode(tokenizer, SENTENCES, 16), tokenizer.pad_token_id)
+    logits = sequences.predict_encoded(model, encode(tokenizer, SENTENCES, 16), tokenizer.pad_token_id)
     with torch.no_grad():
         model.classifier.bias -= torch.from_numpy(np.median(logits, axis=0))
     model_folder.save(model, tokenizer, folder, 16)
@@ -112,11 +112,11 @@ def test_the_same_inputs_give_the_same_bytes_and_another_seed_other_rows(data: P
 def test_what_becomes_of_a_row_depends_on_its_content_alone(data: Path, tmp_path: Path) -> None:
     turned = write(tmp_path / "turned", SENTENCES[::-1])
     config = AugmentConfig(seed=1, methods=["deletion"], max_rows=40)
-    found = []
+    new = []
     for name, folder in (("one", data), ("two", turned)):
         assert augment(config, {"data": folder}, tmp_path / name).metrics["augmented_rows"] == 40
-        found.append({(text, label) for text, label, _ in new_rows(tmp_path / name, folder)})
-    assert found[0] == found[1]
+        new.append({(text, label) for text, label, _ in new_rows(tmp_path / name, folder)})
+    assert new[0] == new[1]
 
 
 def test_what_is_no_new_row_is_dropped_and_counted(tmp_path: Path) -> None:
@@ -162,7 +162,7 @@ def test_without_a_look_of_the_teacher_it_says_so(
     data: Path, teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     augment(AugmentConfig(seed=1, max_rows=2), {"data": data}, tmp_path / "none")
-    assert "without a look at their labels (no teacher was given)" in capsys.readouterr().err
+    assert "the labels of new rows are not checked (no teacher was given)" in capsys.readouterr().err
     config = AugmentConfig(seed=1, max_rows=2, teacher_agrees=False)
     augment(config, {"data": data, "teacher": teacher}, tmp_path / "off")
     assert "(augment.teacher_agrees is off)" in capsys.readouterr().err
@@ -171,7 +171,7 @@ def test_without_a_look_of_the_teacher_it_says_so(
 
 def test_a_teacher_of_other_labels_is_refused(teacher: Path, tmp_path: Path) -> None:
     data = write(tmp_path / "data", ["a b"], labels=["bad", *LABELS])
-    with pytest.raises(ModelError, match=r"labels of the rows, bad, down, up; it knows down, up"):
+    with pytest.raises(ModelError, match=r"labels of the rows, bad, down, up; it has down, up"):
         augment(AugmentConfig(seed=0), {"data": data, "teacher": teacher}, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -204,18 +204,18 @@ def test_a_kill_costs_the_last_batch_and_ends_in_the_same_bytes(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("sentencepiece")
-    there, back = str(tiny_marian(tmp_path / "there")), str(tiny_marian(tmp_path / "back", seed=1))
+    forth, back = str(tiny_marian(tmp_path / "there")), str(tiny_marian(tmp_path / "back", seed=1))
     config = AugmentConfig(
-        methods=["back_translation"], max_rows=12, batch_size=2, seed=0, translate_to=there, translate_back=back
+        methods=["back_translation"], max_rows=12, batch_size=2, seed=0, translate_to=forth, translate_back=back
     )
     inputs = {"data": data, **local_models(config)}
-    whole = augment(config, inputs, tmp_path / "whole")
-    asked: list[list[str]] = []
+    uninterrupted = augment(config, inputs, tmp_path / "whole")
+    batches: list[list[str]] = []
     real = translate.translate
 
     def dying(model: Any, tokenizer: Any, texts: list[str], *rest: Any) -> list[str]:
-        asked.append(texts)
-        if len(asked) == 9:
+        batches.append(texts)
+        if len(batches) == 9:
             raise KeyboardInterrupt
         return real(model, tokenizer, texts, *rest)
 
@@ -223,31 +223,31 @@ def test_a_kill_costs_the_last_batch_and_ends_in_the_same_bytes(
     with pytest.raises(KeyboardInterrupt):
         augment(config, inputs, tmp_path / "killed")
     assert (tmp_path / "killed" / "checkpoints" / generate.NAME).exists()
-    assert augment(config, inputs, tmp_path / "killed").digest == whole.digest
-    assert len(asked) == 12 + 1
-    assert asked[8] == asked[9]
+    assert augment(config, inputs, tmp_path / "killed").digest == uninterrupted.digest
+    assert len(batches) == 12 + 1
+    assert batches[8] == batches[9]
 
 
 def test_a_run_remembers_for_another_setting(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("sentencepiece")
-    there, back = str(tiny_marian(tmp_path / "there")), str(tiny_marian(tmp_path / "back", seed=1))
+    forth, back = str(tiny_marian(tmp_path / "there")), str(tiny_marian(tmp_path / "back", seed=1))
     options: dict[str, Any] = {"methods": ["back_translation"], "max_rows": 4, "seed": 0}
-    options |= {"translate_to": there, "translate_back": back}
+    options |= {"translate_to": forth, "translate_back": back}
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "run.json").write_text("{}")
     first = AugmentConfig(**options)
     augment(first, {"data": data, **local_models(first)}, tmp_path / "run" / "augment")
-    asked: list[str] = []
+    generated: list[str] = []
     real = translate.translate
 
     def note(model: Any, tokenizer: Any, texts: list[str], *rest: Any) -> Any:
-        asked.extend(texts)
+        generated.extend(texts)
         return real(model, tokenizer, texts, *rest)
 
     monkeypatch.setattr(translate, "translate", note)
     second = AugmentConfig(copies=2, **options)
     augment(second, {"data": data, **local_models(second)}, tmp_path / "run" / "augment")
-    assert len(asked) == 4
+    assert len(generated) == 4
 
 
 @pytest.mark.parametrize(

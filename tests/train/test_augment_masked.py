@@ -65,7 +65,7 @@ def test_whole_words_of_a_byte_level_tokenizer_begin_with_white_space() -> None:
 
 
 def test_a_share_of_the_words_changes_and_nothing_else(folder: Path) -> None:
-    make = masked.Substitute(str(folder), CPU, 0.5).make(0, 1)
+    make = masked.Substitute(str(folder), CPU, 0.5).sampler(0, 1)
     one, two, three, four = make(TEXTS)
     before, after = TEXTS[0].split(), one.split()
     assert len(before) == len(after)
@@ -80,36 +80,38 @@ def test_a_share_of_the_words_changes_and_nothing_else(folder: Path) -> None:
 
 def test_a_row_does_not_depend_on_its_batch_but_on_seed_and_copy(folder: Path) -> None:
     substitute = masked.Substitute(str(folder), CPU, 0.3)
-    together = substitute.make(0, 1)(TEXTS)
-    assert together == [substitute.make(0, 1)([text])[0] for text in TEXTS]
-    assert substitute.make(1, 1)(TEXTS) != together
-    assert substitute.make(0, 2)(TEXTS) != together
+    together = substitute.sampler(0, 1)(TEXTS)
+    assert together == [substitute.sampler(0, 1)([text])[0] for text in TEXTS]
+    assert substitute.sampler(1, 1)(TEXTS) != together
+    assert substitute.sampler(0, 2)(TEXTS) != together
 
 
 def test_truncated_words_and_a_spelled_out_mask_stay(folder: Path) -> None:
     long = "good film " * 40
-    made = masked.Substitute(str(folder), CPU, 0.5).make(0, 1)([long, "a [MASK] film"])
+    substituted = masked.Substitute(str(folder), CPU, 0.5).sampler(0, 1)([long, "a [MASK] film"])
     changed = [
-        place for place, pair in enumerate(zip(long.split(), made[0].split(), strict=True)) if len(set(pair)) > 1
+        position
+        for position, pair in enumerate(zip(long.split(), substituted[0].split(), strict=True))
+        if len(set(pair)) > 1
     ]
     assert changed
     assert max(changed) < 32
-    assert made[1] == "a [MASK] film"
+    assert substituted[1] == "a [MASK] film"
 
 
 def test_placeholders_of_cleaning_are_no_words() -> None:
     text = "[NAME_1] saw [URL] twice"
-    assert masked.choose(text, 0.9, random.Random(0)) == [(9, 12), (19, 24)]
+    assert masked.choose_spans(text, 0.9, random.Random(0)) == [(9, 12), (19, 24)]
 
 
 def test_a_word_gets_the_capitals_of_the_original_and_is_another() -> None:
-    assert [masked.like("film", original) for original in ("plot", "Plot", "PLOT", "A")] == [
+    assert [masked.match_case("film", original) for original in ("plot", "Plot", "PLOT", "A")] == [
         *("film", "Film", "FILM", "Film")
     ]
     words = {0: "plot", 1: "Plot", 2: "film"}
     logits = torch.tensor([9.0, 9.0, -5.0])
-    assert {masked.draw(logits, words, "Plot", random.Random(seed)) for seed in range(9)} == {"Film"}
-    assert masked.draw(logits[:2], {0: "plot", 1: "Plot"}, "plot", random.Random(0)) == "plot"
+    assert {masked.draw_word(logits, words, "Plot", random.Random(seed)) for seed in range(9)} == {"Film"}
+    assert masked.draw_word(logits[:2], {0: "plot", 1: "Plot"}, "plot", random.Random(0)) == "plot"
 
 
 def test_a_model_without_the_head_is_refused_by_its_config_or_its_weights(

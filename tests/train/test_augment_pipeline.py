@@ -51,8 +51,8 @@ def chosen(rows: Path, model: Path, **settings: Any) -> recipe.Recipe:
 def test_the_student_learns_from_the_new_rows_and_is_measured_on_the_old_ones(
     rows: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
-    whole = chosen(rows, tiny_model, augment__enabled=True, augment__copies=2)
-    results = run_pipeline(whole, tmp_path / "run", until="prune")
+    settings = chosen(rows, tiny_model, augment__enabled=True, augment__copies=2)
+    results = run_pipeline(settings, tmp_path / "run", until="prune")
     assert list(results) == ["data", "finetune", "augment", "distill", "prune"]
     before, after = (datasets.load(tmp_path / "run" / name) for name in ("data", "augment"))
     count = results["augment"].metrics["train_rows"]
@@ -60,11 +60,11 @@ def test_the_student_learns_from_the_new_rows_and_is_measured_on_the_old_ones(
     assert len(after.train) > 1.5 * len(before.train)
     for name in ("validation.parquet", "test.parquet"):
         assert (tmp_path / "run" / "data" / name).read_bytes() == (tmp_path / "run" / "augment" / name).read_bytes()
-    assert results["distill"].metrics["steps"] == plan(recipe.resolve(whole).distill, len(after.train)).steps
+    assert results["distill"].metrics["steps"] == plan(recipe.resolve(settings).distill, len(after.train)).steps
     taught = {len(np.load(path)) for path in (tmp_path / "run" / ".cache").glob("teacher-*/logits.npy")}
     assert taught == {len(after.train)}
     assert results["prune"].inputs["data"] == results["distill"].inputs["data"] == results["augment"].digest
-    again = run_pipeline(whole, tmp_path / "run", until="prune")
+    again = run_pipeline(settings, tmp_path / "run", until="prune")
     assert {name: result.seconds for name, result in again.items()} == {
         name: result.seconds for name, result in results.items()
     }

@@ -14,8 +14,8 @@ from tiny_generators import tiny_marian
 from edgeft.errors import MissingExtraError, ModelError
 from edgeft.recipe import AugmentConfig
 from edgeft.train.augment import translate
-from edgeft.train.augment.augment import translation_augment
-from edgeft.train.generate import Memory
+from edgeft.train.augment.augment import create_translation_augment
+from edgeft.train.generate import Cache
 
 pytest.importorskip("sentencepiece")
 
@@ -87,27 +87,27 @@ def test_noise_makes_the_draws_of_a_softmax() -> None:
 def test_another_copy_costs_one_direction_and_moves_no_copy_before_it(
     marian: Path, back: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[int] = []
+    batch_sizes: list[int] = []
     real = translate.translate
 
     def counted(model: Any, tokenizer: Any, texts: Any, *rest: Any) -> list[str]:
-        asked.append(len(texts))
+        batch_sizes.append(len(texts))
         return real(model, tokenizer, texts, *rest)
 
     monkeypatch.setattr(translate, "translate", counted)
     chosen = config(marian, back, copies=2)
 
     def copies(folder: Path, *numbers: int) -> list[list[str]]:
-        asked.clear()
-        augment = translation_augment(chosen, CPU, Memory(folder))
+        batch_sizes.clear()
+        augment = create_translation_augment(chosen, CPU, Cache(folder))
         return [augment(TEXTS, copy) for copy in numbers]
 
     (first,) = copies(tmp_path, 1)
-    assert sum(asked) == 2 * len(TEXTS)
+    assert sum(batch_sizes) == 2 * len(TEXTS)
     assert copies(tmp_path, 1, 2)[0] == first
-    assert sum(asked) == len(TEXTS)
+    assert sum(batch_sizes) == len(TEXTS)
     second = copies(tmp_path, 2)[0]
-    assert asked == []
+    assert batch_sizes == []
     assert second != first
     assert copies(tmp_path / "elsewhere", 1, 2) == [first, second]
 
@@ -119,7 +119,7 @@ def test_what_is_no_marian_model_is_refused(marian: Path, tiny_model: Path, tmp_
         translate.check("translate_back", str(tmp_path / "nowhere"))
     many = tiny_marian(tmp_path / "many", codes=[">>fra<<", ">>ita<<"])
     with pytest.raises(ModelError, match=r"translates into 2 languages \(>>fra<<, >>ita<<, ...\)"):
-        translate.Translator(str(many), CPU).beam(["a film"])
+        translate.Translator(str(many), CPU).beam_search(["a film"])
 
 
 def test_the_only_language_code_stands_before_the_text(tmp_path: Path) -> None:

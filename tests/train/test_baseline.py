@@ -56,15 +56,15 @@ def test_the_stage_writes_logits_that_give_its_metrics(tmp_path: Path) -> None:
         "validation_logits.npy",
         "weights.npz",
     ]
-    kept = baseline.read(tmp_path / "out")
-    assert kept is not None
-    np.testing.assert_array_equal(kept.logits(data.test.texts), logits)
-    assert kept.size_bytes() == found["bytes"]
-    assert baseline.read(tmp_path / "data") is None
+    saved = baseline.read_baseline(tmp_path / "out")
+    assert saved is not None
+    np.testing.assert_array_equal(saved.logits(data.test.texts), logits)
+    assert saved.size_bytes() == found["bytes"]
+    assert baseline.read_baseline(tmp_path / "data") is None
 
 
 def test_size_by_hand() -> None:
-    model = baseline.fit(toy(), max_features=10, seed=0)
+    model = baseline.fit_baseline(toy(), max_features=10, seed=0)
     terms = list(model.vectorizer.vocabulary_)
     assert len(terms) == 10
     # 3 labels x 10 weights, 3 intercepts, 10 idf; the terms with a line break each
@@ -77,13 +77,13 @@ def test_two_labels_give_two_columns() -> None:
     texts, labels = [data.train.texts[i] for i in keep], data.train.labels[keep].tolist()
     part = split(texts, labels)
     two = Dataset(data.task, ["bad", "good"], part, part, part, [])
-    assert baseline.fit(two, 100, 0).logits(texts).shape == (len(texts), 2)
+    assert baseline.fit_baseline(two, 100, 0).logits(texts).shape == (len(texts), 2)
 
 
 def test_a_label_without_training_row_is_all_but_impossible() -> None:
     data = toy()
     more = Dataset(data.task, [*data.labels, "never"], data.train, data.validation, data.test, [])
-    logits = baseline.fit(more, 100, 0).logits(["lovely film"])
+    logits = baseline.fit_baseline(more, 100, 0).logits(["lovely film"])
     assert logits.shape == (1, 4)
     assert logits[0, 3] == baseline.FLOOR
     assert logits[0].argmax() == 1

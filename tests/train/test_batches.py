@@ -7,7 +7,7 @@ import torch
 
 from edgeft.recipe import TrainingConfig
 from edgeft.train.loop.batches import collate, epoch_batches
-from edgeft.train.loop.loop import plan, step_groups
+from edgeft.train.loop.loop import batches_by_step, plan
 
 LENGTHS = [row % 17 + 1 for row in range(203)]
 
@@ -44,7 +44,7 @@ def test_plain_batches_are_the_shuffle_cut_into_pieces() -> None:
 def test_the_config_says_which_batches_a_step_has() -> None:
     for grouped in (True, False):
         config = TrainingConfig(epochs=1, batch_size=8, length_grouped=grouped)
-        groups = list(step_groups(config, LENGTHS, 5, 0, plan(config, len(LENGTHS))))
+        groups = list(batches_by_step(config, LENGTHS, 5, 0, plan(config, len(LENGTHS))))
         assert [batch for group in groups for batch in group] == epoch_batches(LENGTHS, 8, 5, 0, grouped)
 
 

@@ -17,19 +17,19 @@ from edgeft.models.model_folder import Facts, load_tokenizer
 from edgeft.pipeline.shipping.decided_recipe import decided_recipe, decided_yaml
 from edgeft.recipe import FinetuneConfig, TrainingConfig
 from edgeft.train import defaults, lengths
-from edgeft.train.defaults import Setting, decide
+from edgeft.train.defaults import Workload, decide_options
 from edgeft.train.finetune import run as finetune
 from edgeft.train.loop.loop import plan
 
 
-def setting(**others: Any) -> Setting:
+def setting(**others: Any) -> Workload:
     usual: dict[str, Any] = {"task": "text-classification", "rows": 7000, "tokens": [20] * 99 + [60], "positions": 512}
-    return Setting(**{**usual, "width": 384, **others})
+    return Workload(**{**usual, "width": 384, **others})
 
 
 def test_a_middling_set() -> None:
     """7,000 rows: 16,000 / 7,000 rounds up to 3 epochs; 99 of 100 texts have 20 tokens, and 24 is the next eight."""
-    config, reasons = decide(FinetuneConfig(method="full"), setting())
+    config, reasons = decide_options(FinetuneConfig(method="full"), setting())
     assert (config.epochs, config.batch_size, config.learning_rate) == (3.0, 16, 5e-5)
     assert (config.warmup_fraction, config.max_length) == (0.1, 24)
     assert set(reasons) == {"epochs", "batch_size", "learning_rate", "warmup_fraction", "max_length"}
@@ -41,14 +41,14 @@ def test_a_middling_set() -> None:
 
 def test_what_is_set_stays() -> None:
     chosen = FinetuneConfig(epochs=2.0, batch_size=5, learning_rate=1e-6, warmup_fraction=0.0, max_length=9)
-    assert decide(chosen, setting(tokens=[])) == (chosen, {})
-    assert decide(dataclasses.replace(chosen, epochs=None), setting(tokens=[]))[1].keys() == {"epochs"}  # type: ignore[arg-type]
+    assert decide_options(chosen, setting(tokens=[])) == (chosen, {})
+    assert decide_options(dataclasses.replace(chosen, epochs=None), setting(tokens=[]))[1].keys() == {"epochs"}  # type: ignore[arg-type]
 
 
 def test_deciding_twice_is_deciding_once() -> None:
     for method in defaults.LEARNING_RATES:
-        config, reasons = decide(FinetuneConfig(method=method), setting())  # type: ignore[arg-type]
-        assert decide(config, setting()) == (config, {})
+        config, reasons = decide_options(FinetuneConfig(method=method), setting())  # type: ignore[arg-type]
+        assert decide_options(config, setting()) == (config, {})
         assert ("virtual_tokens" in reasons) == (method in ("prompt", "p_tuning"))
 
 
@@ -64,7 +64,7 @@ def test_deciding_twice_is_deciding_once() -> None:
     ],
 )
 def test_small_sets_get_more_epochs(rows: int, task: str, expected: int) -> None:
-    config, reasons = decide(FinetuneConfig(), setting(rows=rows, task=task))
+    config, reasons = decide_options(FinetuneConfig(), setting(rows=rows, task=task))
     assert config.epochs == expected
     assert f"{rows:,} training rows, {expected} times" in reasons["epochs"]
 
@@ -75,7 +75,7 @@ def test_small_sets_get_more_epochs(rows: int, task: str, expected: int) -> None
 )
 def test_tiny_sets_get_smaller_batches(rows: int, accumulation: int, expected: int) -> None:
     """An epoch has 16 steps of 16, 8, or at least 4 rows."""
-    config, _ = decide(FinetuneConfig(gradient_accumulation=accumulation), setting(rows=rows))
+    config, _ = decide_options(FinetuneConfig(gradient_accumulation=accumulation), setting(rows=rows))
     assert config.batch_size == expected
 
 
@@ -93,13 +93,13 @@ def test_tiny_sets_get_smaller_batches(rows: int, accumulation: int, expected: i
     ],
 )
 def test_wide_models_learn_more_slowly(method: Any, width: int, expected: float) -> None:
-    config, reasons = decide(FinetuneConfig(method=method), setting(width=width))
+    config, reasons = decide_options(FinetuneConfig(method=method), setting(width=width))
     assert config.learning_rate == pytest.approx(expected, rel=1e-9)
     assert (f"768 / {width}" in reasons["learning_rate"]) == (expected not in defaults.LEARNING_RATES.values())
 
 
 def test_sgd_gets_a_rate_of_its_own() -> None:
-    assert decide(FinetuneConfig(optimizer="sgd"), setting())[0].learning_rate == 1e-2
+    assert decide_options(FinetuneConfig(optimizer="sgd"), setting())[0].learning_rate == 1e-2
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_sgd_gets_a_rate_of_its_own() -> None:
         ([9], 512, "lora", 16, "rounded up"),
         ([2], 512, "lora", 8, "rounded up"),
         (list(range(1, 101)), 512, "lora", 104, "up to 99 tokens"),
-        ([600], 8192, "lora", 512, "attention over more than 512 costs much"),
+        ([600], 8192, "lora", 512, "attention over more than 512 is expensive"),
         ([100], 64, "lora", 64, "64 positions for them"),
         ([100], 64, "prompt", 44, "64 positions for them and 20 virtual tokens"),
     ],
@@ -117,17 +117,19 @@ def test_sgd_gets_a_rate_of_its_own() -> None:
 def test_the_length_holds_nearly_every_text(
     tokens: list[int], positions: int, method: Any, expected: int, why: str
 ) -> None:
-    config, reasons = decide(FinetuneConfig(method=method), setting(tokens=tokens, positions=positions))
+    config, reasons = decide_options(FinetuneConfig(method=method), setting(tokens=tokens, positions=positions))
     assert config.max_length == expected
     assert why in reasons["max_length"]
 
 
 def test_packed_texts_count_as_the_items_that_they_fill() -> None:
     """7,000 texts of 20.4 tokens on average are 142,800 tokens, 278.9 items of 512."""
-    config, reasons = decide(FinetuneConfig(packing=True), setting(task="text-generation"))
+    config, reasons = decide_options(FinetuneConfig(packing=True), setting(task="text-generation"))
     assert (config.max_length, config.batch_size, config.epochs) == (512, 16, 3.0)
     assert "279 packed items, 3 times" in reasons["epochs"]
-    few, reasons = decide(FinetuneConfig(packing=True, max_length=64), setting(task="text-generation", rows=300))
+    few, reasons = decide_options(
+        FinetuneConfig(packing=True, max_length=64), setting(task="text-generation", rows=300)
+    )
     assert few.batch_size == 4  # 300 * 20.4 / 64 = 95.6 items, 6 of a batch of 16
     assert "96 packed items make 24 steps an epoch" in reasons["batch_size"]
 
@@ -135,14 +137,16 @@ def test_packed_texts_count_as_the_items_that_they_fill() -> None:
 def test_packing_leaves_a_small_set_its_steps() -> None:
     """1,000 texts of 20.4 tokens are 20,400: 64 items of 318.75, and 312 is the eight below."""
     small = setting(task="text-generation", rows=1_000)
-    config, reasons = decide(FinetuneConfig(packing=True), small)
+    config, reasons = decide_options(FinetuneConfig(packing=True), small)
     assert (config.max_length, config.batch_size) == (312, 4)
     assert "66 packed items make 17 steps an epoch" in reasons["batch_size"]
-    assert "as far as 16 steps of 4 are left to an epoch" in reasons["max_length"]
-    assert decide(FinetuneConfig(packing=True, gradient_accumulation=2), small)[0].max_length == 152
+    assert "as long as an epoch has 16 steps of 4" in reasons["max_length"]
+    assert decide_options(FinetuneConfig(packing=True, gradient_accumulation=2), small)[0].max_length == 152
     tiny = setting(task="text-generation", rows=100)  # 2,040 tokens, 31 an item: 99% of the texts have 20
-    assert decide(FinetuneConfig(packing=True), tiny)[0].max_length == 24
-    assert decide(FinetuneConfig(packing=True), setting(task="text-generation", positions=64))[0].max_length == 64
+    assert decide_options(FinetuneConfig(packing=True), tiny)[0].max_length == 24
+    assert (
+        decide_options(FinetuneConfig(packing=True), setting(task="text-generation", positions=64))[0].max_length == 64
+    )
 
 
 def test_a_text_that_is_not_cut_counts_whole() -> None:
@@ -154,14 +158,14 @@ def test_a_text_that_is_not_cut_counts_whole() -> None:
     assert setting(**long, cut=True).items(plain) == (1_000, "training rows")
     assert setting(**long, cut=False).items(plain) == (4_000, "items of texts")
     five = {**long, "rows": 5}
-    assert decide(FinetuneConfig(packing=True), setting(**five, cut=False))[0].max_length == 152
-    whole, reasons = decide(FinetuneConfig(packing=True), setting(**{**five, "tokens": [400]}, cut=True))
-    assert whole.max_length == 400
-    assert reasons["max_length"].startswith("99% of the training texts have up to 400 tokens, which stay whole")
+    assert decide_options(FinetuneConfig(packing=True), setting(**five, cut=False))[0].max_length == 152
+    uncut, reasons = decide_options(FinetuneConfig(packing=True), setting(**{**five, "tokens": [400]}, cut=True))
+    assert uncut.max_length == 400
+    assert reasons["max_length"].startswith("99% of the training texts have up to 400 tokens, which are not cut")
 
 
 def test_models_that_generate_warm_up_shortly() -> None:
-    assert decide(FinetuneConfig(), setting(task="text-generation"))[0].warmup_fraction == 0.03
+    assert decide_options(FinetuneConfig(), setting(task="text-generation"))[0].warmup_fraction == 0.03
 
 
 def test_only_fine_tuning_leaves_them_open() -> None:
@@ -177,11 +181,14 @@ def test_only_fine_tuning_leaves_them_open() -> None:
 def test_lengths_are_counted_only_where_they_decide(data: Path, tiny_model: Path) -> None:
     dataset, tokenizer = load_dataset(data), load_tokenizer(tiny_model)
     facts = Facts("bert", 4, 64, 64)
-    found = lengths.setting(FinetuneConfig(), dataset, tokenizer, facts)
+    found = lengths.measure_workload(FinetuneConfig(), dataset, tokenizer, facts)
     assert found.tokens == [len(tokenizer(text)["input_ids"]) for text in dataset.train.texts]
     assert (found.rows, found.task, found.positions) == (len(dataset.train), "text-classification", 64)
-    assert lengths.setting(FinetuneConfig(max_length=8), dataset, tokenizer, facts).tokens == []
-    assert lengths.setting(FinetuneConfig(max_length=8, packing=True), dataset, tokenizer, facts).tokens == found.tokens
+    assert lengths.measure_workload(FinetuneConfig(max_length=8), dataset, tokenizer, facts).tokens == []
+    assert (
+        lengths.measure_workload(FinetuneConfig(max_length=8, packing=True), dataset, tokenizer, facts).tokens
+        == found.tokens
+    )
 
 
 def test_pairs_are_as_long_as_the_longer_side(tiny_model: Path) -> None:
@@ -211,12 +218,12 @@ def test_repeating_what_was_decided_repeats_the_model(data: Path, tiny_model: Pa
 
 def test_the_resolved_recipe_says_what_was_decided_and_why() -> None:
     chosen = recipe.load(None, {"finetune.model": "some/model", "distill.epochs": 3.0})
-    config, reasons = decide(chosen.finetune, setting())
+    config, reasons = decide_options(chosen.finetune, setting())
     results: Any = {
         "export": SimpleNamespace(
             metrics={"precision": "int8", "quantization": {"float_layers": ["a"], "smoothing": 0.6}}
         ),
-        "finetune": SimpleNamespace(metrics={"decided": defaults.described(config, reasons)}),
+        "finetune": SimpleNamespace(metrics={"decided": defaults.describe(config, reasons)}),
     }
     text = decided_yaml(chosen, results)
     assert f"\n  epochs: 3.0  # {reasons['epochs']}\n" in text
@@ -224,12 +231,12 @@ def test_the_resolved_recipe_says_what_was_decided_and_why() -> None:
     assert "\n  epochs: 3.0\n" in text  # distill's own, without a reason
     repeated = recipe.from_tree(yaml.safe_load(text))
     assert repeated == decided_recipe(chosen, results)
-    assert decide(repeated.finetune, setting()) == (config, {})
+    assert decide_options(repeated.finetune, setting()) == (config, {})
 
 
 def test_the_demo_decides_only_what_it_always_had() -> None:
     """Its 2,000 rows alone would train for 8 epochs."""
-    config, reasons = decide(recipe.load("demo").finetune, setting(rows=2000))
+    config, reasons = decide_options(recipe.load("demo").finetune, setting(rows=2000))
     assert "epochs" not in reasons
     values = (config.epochs, config.batch_size, config.learning_rate, config.warmup_fraction, config.max_length)
     assert values == (3.0, 16, 1e-3, 0.1, 64)

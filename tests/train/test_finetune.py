@@ -73,7 +73,7 @@ def test_two_runs_give_the_same_bytes(data: Path, tiny_model: Path, tmp_path: Pa
 def test_a_merge_that_changes_answers_is_refused() -> None:
     before = np.array([[2.0, -1.0]], dtype=np.float32)
     assert methods.check_merge(before, before + 1e-5, 1e-4) == pytest.approx(5e-6, rel=0.1)
-    with pytest.raises(GateError, match=r"merge: .* differ from the adapter's by 5\.00e-02 .* allowed are 1e-04"):
+    with pytest.raises(GateError, match=r"merge: .* differ from the adapter's by 5\.00e-02 .* tolerance of 1e-04"):
         methods.check_merge(before, before + 0.1, 1e-4)
 
 
@@ -136,14 +136,14 @@ def test_a_stop_and_the_way_on_are_said(
     out = tmp_path / "out"
     flags = ["--model", tiny_model, "--method", "full", "--max-length", 16, "--batch-size", 8, "--checkpoint-steps", 2]
     line = ["finetune", "--data", data, "--out", out, *flags]
-    with Forked(*line, "--epochs", 20) as one:
-        one.wait_until((out / "checkpoints" / "last.pt").exists)
-        one.send_signal(stop)
-        assert one.wait() == code
-        assert one.stderr.splitlines()[-1] == "edgeft: stopped; the same command goes on where it was"
+    with Forked(*line, "--epochs", 20) as process:
+        process.wait_until((out / "checkpoints" / "last.pt").exists)
+        process.send_signal(stop)
+        assert process.wait() == code
+        assert process.stderr.splitlines()[-1] == "edgeft: stopped; the same command goes on where it was"
     again = edgeft(*line, "--epochs", 20)
     assert again.returncode == 0
-    assert re.search(r"^finetune: goes on after step [2-9]", again.stderr, re.MULTILINE)
+    assert re.search(r"^finetune: resumes after step [2-9]", again.stderr, re.MULTILINE)
 
 
 def test_an_early_end_is_said(data: Path, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -151,4 +151,4 @@ def test_an_early_end_is_said(data: Path, tiny_model: Path, tmp_path: Path, caps
         model=str(tiny_model), method="full", learning_rate=1e-9, **{**QUICK, "early_stopping_patience": 2}
     )
     finetune(config, {"data": data, "model": tiny_model}, tmp_path / "out")
-    assert "finetune: stops early, as 2 looks in a row were no better" in capsys.readouterr().err
+    assert "finetune: stops early, as 2 evaluations in a row did not improve" in capsys.readouterr().err

@@ -42,9 +42,9 @@ class Logistic(torch.nn.Module):
 X, Y = torch.tensor([2.0, 4.0]), torch.tensor([1.0, 0.0])
 
 
-def objective(model: Any, places: list[int]) -> torch.Tensor:
-    logits: torch.Tensor = model.w * X[places] + model.b
-    return torch.nn.functional.binary_cross_entropy_with_logits(logits, Y[places], reduction="none")
+def objective(model: Any, indices: list[int]) -> torch.Tensor:
+    logits: torch.Tensor = model.w * X[indices] + model.b
+    return torch.nn.functional.binary_cross_entropy_with_logits(logits, Y[indices], reduction="none")
 
 
 # ------------------------------------------------------------------------------------------------------------- by hand
@@ -52,7 +52,7 @@ def objective(model: Any, places: list[int]) -> torch.Tensor:
 
 def test_the_fisher_information_of_a_logistic_model_by_hand() -> None:
     """With w = 0 and b = ln 3, P(1) = 3/4 for both rows: gradients (p - y) x are -1/2 and 3, (p - y) -1/4 and 3/4."""
-    found = forgetting.fisher(Logistic(), objective, [1.0, 1.0])
+    found = forgetting.fisher_information(Logistic(), objective, [1.0, 1.0])
     assert found["w"].item() == pytest.approx((0.25 + 9) / 2)
     assert found["b"].item() == pytest.approx((1 / 16 + 9 / 16) / 2)
 
@@ -60,12 +60,12 @@ def test_the_fisher_information_of_a_logistic_model_by_hand() -> None:
 def test_rows_are_squared_one_by_one() -> None:
     """The slow twin; gradients of rows that pull apart don't cancel."""
     model = Logistic()
-    each = []
+    squares = []
     for row in range(2):
         grads = torch.autograd.grad(objective(model, [row]).sum(), list(model.parameters()))
-        each.append([gradient.item() ** 2 for gradient in grads])
-    found = forgetting.fisher(model, objective, [1.0, 1.0])
-    assert [found["w"].item(), found["b"].item()] == pytest.approx(np.mean(each, axis=0).tolist())
+        squares.append([gradient.item() ** 2 for gradient in grads])
+    found = forgetting.fisher_information(model, objective, [1.0, 1.0])
+    assert [found["w"].item(), found["b"].item()] == pytest.approx(np.mean(squares, axis=0).tolist())
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
@@ -77,7 +77,7 @@ def gradient(parameter: torch.nn.Parameter) -> float:
 def test_the_penalty_by_hand() -> None:
     """Half of 8, times 4.625 * 0.1 ** 2 + 0.3125 * 0.2 ** 2."""
     model = Logistic()
-    penalty = forgetting.consolidation(model, forgetting.fisher(model, objective, [1.0, 1.0]), 8.0)
+    penalty = forgetting.ewc_penalty(model, forgetting.fisher_information(model, objective, [1.0, 1.0]), 8.0)
     assert penalty().item() == 0.0
     penalty().backward()
     assert [gradient(parameter) for parameter in model.parameters()] == [0.0, 0.0]
@@ -94,9 +94,9 @@ def test_the_penalty_by_hand() -> None:
 def test_where_new_rows_and_old_ones_disagree_the_weight_decides() -> None:
     """A quadratic loss (w - 3)^2 / 2 under EWC around 0 ends at 3 / (1 + weight * F)."""
     model = Logistic()
-    penalty = forgetting.consolidation(model, {"w": torch.tensor([2.0]), "b": torch.tensor([0.0])}, 1.5)
+    penalty = forgetting.ewc_penalty(model, {"w": torch.tensor([2.0]), "b": torch.tensor([0.0])}, 1.5)
 
-    def quadratic(model: Any, places: list[int]) -> torch.Tensor:
+    def quadratic(model: Any, indices: list[int]) -> torch.Tensor:
         loss: torch.Tensor = (model.w - 3) ** 2 / 2 + 0 * model.b
         return loss
 
@@ -110,7 +110,7 @@ def test_where_new_rows_and_old_ones_disagree_the_weight_decides() -> None:
 
 
 def test_information_is_that_of_a_target_however_many_an_item_has() -> None:
-    found = forgetting.fisher(Logistic(), objective, [1.0, 3.0])
+    found = forgetting.fisher_information(Logistic(), objective, [1.0, 3.0])
     assert found["w"].item() == pytest.approx((0.25 + 9) / 4)
 
 
@@ -119,7 +119,7 @@ def test_information_knows_neither_smoothing_nor_weights_of_labels() -> None:
     task = SingleLabel(dataclasses.replace(rows(4), class_weights=[1.0, 7.0]), None, 8, config)
     logits, targets = torch.tensor([[1.0, -2.0], [0.5, 0.0]]), torch.tensor([0, 1])
     plain = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
-    likelihood: Any = forgetting.likelihood_of(task)
+    likelihood: Any = forgetting.use_plain_likelihood(task)
     assert torch.allclose(likelihood.loss(logits, targets), plain)
     assert not torch.allclose(task.loss(logits, targets), plain)
 
@@ -127,9 +127,9 @@ def test_information_knows_neither_smoothing_nor_weights_of_labels() -> None:
 def test_what_does_not_train_costs_nothing_and_what_does_is_held_wherever_it_is() -> None:
     model = Logistic()
     model.b.requires_grad_(False)
-    found = forgetting.fisher(model, objective, [1.0, 1.0])
+    found = forgetting.fisher_information(model, objective, [1.0, 1.0])
     assert list(found) == ["w"]
-    penalty = forgetting.consolidation(model, found, 1.0)
+    penalty = forgetting.ewc_penalty(model, found, 1.0)
     with torch.no_grad():
         model.b.add_(5)
     assert penalty().item() == 0.0
@@ -177,7 +177,7 @@ def test_without_earlier_rows_nothing_changes_and_both_can_be_off() -> None:
     assert plain.figures() == {}
     off = forgetting.choose_rows(FinetuneConfig(ewc_weight=0, rehearsal_fraction=0), data, {"train": 4})
     assert off.dataset.train.texts == ["t4", "t5"]
-    assert not off.consolidates
+    assert not off.uses_ewc
     assert len(off.earlier or []) == 0
 
 
@@ -187,14 +187,14 @@ def test_options_against_forgetting_need_something_to_forget(
 ) -> None:
     config = FinetuneConfig(model="demo:all-minilm-l6-v2", **option)
     with pytest.raises(
-        RecipeError, match=rf"^finetune.{next(iter(option))}: there are no earlier rows .*edgeft update"
+        RecipeError, match=rf"^finetune.{next(iter(option))}: has no effect without earlier rows; .*edgeft update"
     ):
         finetune(config, {"data": data}, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_rows_for_ewc_without_ewc_do_nothing() -> None:
-    with pytest.raises(RecipeError, match=r"^finetune.ewc_rows: does nothing where ewc_weight is 0"):
+    with pytest.raises(RecipeError, match=r"^finetune.ewc_rows: has no effect if ewc_weight is 0"):
         forgetting.check(FinetuneConfig(ewc_rows=5, ewc_weight=0), update=True)
 
 
@@ -242,13 +242,18 @@ def test_a_killed_update_ends_in_the_same_bytes(
 ) -> None:
     inputs = {"data": halves / "both", "model": halves / "teacher"}
     config = further(method, checkpoint_steps=4)
-    whole = finetune(config, inputs, tmp_path / "whole")
+    uninterrupted = finetune(config, inputs, tmp_path / "whole")
     old = len(load(halves / "old").train)
     new = len(load(halves / "both").train) - old
-    assert whole.metrics["update"] == {"new": new, "rehearsed": round(0.2 * old), "ewc_rows": 12, "ewc_weight": 100.0}
-    assert whole.metrics["steps"] == math.ceil((new + round(0.2 * old)) / 8)
+    assert uninterrupted.metrics["update"] == {
+        "new": new,
+        "rehearsed": round(0.2 * old),
+        "ewc_rows": 12,
+        "ewc_weight": 100.0,
+    }
+    assert uninterrupted.metrics["steps"] == math.ceil((new + round(0.2 * old)) / 8)
     kill(config, inputs, tmp_path / "killed", monkeypatch)
-    assert finetune(config, inputs, tmp_path / "killed").digest == whole.digest
+    assert finetune(config, inputs, tmp_path / "killed").digest == uninterrupted.digest
 
 
 def test_ewc_holds_the_model_where_it_was(halves: Path, tmp_path: Path) -> None:
@@ -299,7 +304,7 @@ def test_other_forms_of_rows_are_held_too(kind: str, tiny_model: Path, tmp_path:
     configs = {}
     for name, chosen in (("old", everything[::2]), ("new", everything[1::2])):
         file = tmp_path / f"{name}.jsonl"
-        file.write_text("".join(json.dumps(one) + "\n" for one in chosen))
+        file.write_text("".join(json.dumps(row) + "\n" for row in chosen))
         configs[name] = DataConfig(file=str(file), **SHARES, **more)
     prepare(configs["old"], sources.local_files(configs["old"]), tmp_path / "data")
     inputs = {**sources.local_files(configs["new"]), "earlier": tmp_path / "data"}

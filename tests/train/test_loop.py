@@ -17,7 +17,7 @@ from transformers import BertConfig, BertForSequenceClassification
 from edgeft.errors import TrainingError
 from edgeft.recipe import TrainingConfig
 from edgeft.train.loop import optim
-from edgeft.train.loop.loop import Loss, Trainer, plan, step_groups
+from edgeft.train.loop.loop import Loss, Trainer, batches_by_step, plan
 
 ROWS = 24
 
@@ -42,7 +42,7 @@ class Problem:
         return {"score": float((logits.argmax(1) == self.targets).float().mean())}
 
     def trainer(self, config: TrainingConfig, folder: Path) -> Trainer:
-        loss = Loss(self.objective, [3] * ROWS, [1.0] * ROWS, lambda places: f"items {places}")
+        loss = Loss(self.objective, [3] * ROWS, [1.0] * ROWS, lambda indices: f"items {indices}")
         return Trainer(self.model, loss, self.evaluate, config, 0.05, folder, "test")
 
 
@@ -69,7 +69,7 @@ class Texts(Problem):
 def gradually(problem: Problem, config: TrainingConfig, folder: Path) -> Trainer:
     """The head alone first, then layer by layer."""
     trainer = problem.trainer(config, folder)
-    trainer.before_step = optim.gradual_unfreezing(problem.model, trainer.plan.steps)
+    trainer.before_step = optim.unfreeze_gradually(problem.model, trainer.plan.steps)
     return trainer
 
 
@@ -193,7 +193,7 @@ def test_what_is_frozen_for_now_keeps_its_bits_and_moves_later(tmp_path: Path) -
     watched = [problem.model.classifier, stack[2], stack[1], stack[0], problem.model.bert.embeddings]
     moved: list[list[bool]] = []
     before = [[p.detach().clone() for p in module.parameters()] for module in watched]
-    for group in step_groups(config, [3] * ROWS, 0, 0, trainer.plan):
+    for group in batches_by_step(config, [3] * ROWS, 0, 0, trainer.plan):
         trainer._step(group)
         now = [[p.detach().clone() for p in module.parameters()] for module in watched]
         pairs = zip(before, now, strict=True)
@@ -232,17 +232,17 @@ def test_memory_that_runs_out_names_the_step_and_the_settings(tmp_path: Path) ->
 
     trainer = problem.trainer(TrainingConfig(epochs=1, batch_size=4), tmp_path)
     trainer.loss = replace(trainer.loss, objective=greedy)
-    with pytest.raises(TrainingError, match=r"out of memory on cpu at step 3; what needs less: batch_size 2 \(now 4\)"):
+    with pytest.raises(TrainingError, match=r"out of memory on cpu at step 3; try batch_size 2 \(now 4\)"):
         trainer.fit()
 
 
 def test_early_stopping_keeps_the_best_weights(tmp_path: Path) -> None:
     problem = Problem()
     scores = iter([0.5, 0.9, 0.4, 0.3, 0.2, 0.1])
-    kept: list[torch.Tensor] = []
+    snapshots: list[torch.Tensor] = []
 
     def evaluate() -> dict[str, float]:
-        kept.append(problem.model[0].weight.detach().clone())
+        snapshots.append(problem.model[0].weight.detach().clone())
         return {"score": next(scores)}
 
     config = TrainingConfig(epochs=10, batch_size=4, evaluations_per_epoch=1, early_stopping_patience=3)
@@ -250,7 +250,7 @@ def test_early_stopping_keeps_the_best_weights(tmp_path: Path) -> None:
     trainer.evaluate = evaluate
     progress = trainer.fit()
     assert (progress.best_step, progress.step) == (12, 30)
-    assert torch.equal(problem.model[0].weight, kept[1])
+    assert torch.equal(problem.model[0].weight, snapshots[1])
 
 
 def test_a_loss_that_is_not_finite_names_the_step_and_the_rows(tmp_path: Path) -> None:
@@ -270,7 +270,7 @@ def test_the_plan_by_hand() -> None:
     config = TrainingConfig(epochs=3, batch_size=4, gradient_accumulation=2, warmup_fraction=0.1)
     found = plan(config, 21)  # 6 batches, 3 steps an epoch
     assert (found.steps_per_epoch, found.steps, found.warmup, found.evaluate_every) == (3, 9, 1, 1)
-    groups = list(step_groups(config, [1] * 21, 0, 0, found))
+    groups = list(batches_by_step(config, [1] * 21, 0, 0, found))
     assert len(groups) == 9
     assert sorted(row for group in groups[:3] for batch in group for row in batch) == list(range(21))
-    assert list(step_groups(config, [1] * 21, 0, 4, found)) == groups[4:]
+    assert list(batches_by_step(config, [1] * 21, 0, 4, found)) == groups[4:]

@@ -24,7 +24,7 @@ from edgeft.train import methods
 from edgeft.train.evaluate import read_predictions
 from edgeft.train.finetune import run as finetune
 from edgeft.train.loop.batches import encode
-from edgeft.train.tasks.sequences import SingleLabel, predict
+from edgeft.train.tasks.sequences import SingleLabel, predict_encoded
 
 METHODS = ("full", "head", "lora", "dora", "rslora", "qlora", "ia3", "peanut", "prompt", "p_tuning")
 ADAPTERS = METHODS[2:]
@@ -102,21 +102,21 @@ def test_dropout_is_that_of_the_training(
 
 def test_options_that_do_nothing_are_refused() -> None:
     facts = Facts("bert", 2, 64)
-    with pytest.raises(RecipeError, match=r"^finetune.lora_rank: does nothing for method full; leave it at 16$"):
+    with pytest.raises(RecipeError, match=r"^finetune.lora_rank: has no effect with method full; leave it at 16$"):
         methods.check(FinetuneConfig(method="full", lora_rank=4), facts, SingleLabel)
-    with pytest.raises(RecipeError, match=r"^finetune.lora_alpha: does nothing for method peanut"):
+    with pytest.raises(RecipeError, match=r"^finetune.lora_alpha: has no effect with method peanut"):
         methods.check(FinetuneConfig(method="peanut", lora_rank=4, lora_alpha=3), facts, SingleLabel)
     methods.check(FinetuneConfig(method="peanut", lora_rank=4), facts, SingleLabel)
     methods.check(FinetuneConfig(method="dora", lora_rank=4, lora_dropout=0.5), facts, SingleLabel)
     with pytest.raises(
-        ModelError, match=r"^finetune.dropout: a bert model has none that edgeft can set; leave it unset$"
+        ModelError, match=r"^finetune.dropout: a bert model has no dropout that edgeft can set; leave it unset$"
     ):
         methods.check(FinetuneConfig(dropout=0.1), Facts("bert", 2, 64, 8, drops=False), SingleLabel)
 
 
 def logits_of(model: Any, tokenizer: Any, data: Path) -> Any:
     texts = load_dataset(data).test.texts
-    return predict(model, encode(tokenizer, texts, tokenizer.model_max_length), tokenizer.pad_token_id)
+    return predict_encoded(model, encode(tokenizer, texts, tokenizer.model_max_length), tokenizer.pad_token_id)
 
 
 def added(method: str) -> int:
@@ -260,7 +260,7 @@ def test_ia3_finds_its_layers_and_merges_exactly(kind: str) -> None:
     plain = AutoModelForSequenceClassification.from_config(config).eval()
     model = get_peft_model(plain, adapters.adapter_config(plain, settings("ia3", Path("x")), None)).eval()
     names = [name for name, module in model.named_modules() if hasattr(module, "base_layer")]
-    for wanted in fit.scaled(kind).modules:
+    for wanted in fit.ia3_layers(kind).modules:
         assert any(name.endswith(wanted) for name in names)
     assert not any("classifier" in name or "pooler" in name for name in names)
     for name, parameter in model.named_parameters():
@@ -278,7 +278,7 @@ def test_what_ends_in_no_plain_model_is_refused_before_anything_is_loaded(
 ) -> None:
     monkeypatch.setattr(model_folder, "load", lambda *_, **__: pytest.fail("loaded"))
     config = settings("prefix", tiny_model)
-    line = r"^finetune.method=prefix: ends in no plain model, .* no token and no weight; take prompt, p_tuning or lora$"
+    line = r"^finetune.method=prefix: can't be merged into a plain model, .* no weight; take prompt, p_tuning or lora$"
     with pytest.raises(RecipeError, match=line):
         finetune(config, {"data": data, "model": tiny_model}, tmp_path / "out")
     monkeypatch.setattr(model_folder, "load_tokenizer", lambda *_: pytest.fail("loaded"))
@@ -291,17 +291,19 @@ def test_ia3_knows_what_it_does_not_know() -> None:
     config = FinetuneConfig(method="ia3")
     for kind in ("bert", "roberta", "distilbert", "deberta-v2", "qwen2"):
         methods.check(config, Facts(kind, 2, 64), SingleLabel)
-    with pytest.raises(ModelError, match=r"^finetune.method=ia3: which layers to scale in a funnel model isn't known"):
+    with pytest.raises(
+        ModelError, match=r"^finetune.method=ia3: edgeft does not know which layers to scale in a funnel model"
+    ):
         methods.check(config, Facts("funnel", 2, 64), SingleLabel)
     methods.check(replace(config, method="lora"), Facts("funnel", 2, 64), SingleLabel)
 
 
 def test_options_about_layers_fit_the_model_and_the_method() -> None:
     facts = Facts("bert", 4, 64)
-    with pytest.raises(RecipeError, match=r"^finetune.freeze_layers: 5 layers .* and the model has 4; at most 4$"):
+    with pytest.raises(RecipeError, match=r"^finetune.freeze_layers: 5 is more than the 4 layers .*; at most 4$"):
         methods.check(FinetuneConfig(freeze_layers=5), facts, SingleLabel)
     idle = FinetuneConfig(method="head", freeze_layers=1, gradual_unfreezing=True, layer_decay=0.9)
-    with pytest.raises(RecipeError, match=r"so freeze_layers, gradual_unfreezing, layer_decay would do nothing"):
+    with pytest.raises(RecipeError, match=r"so freeze_layers, gradual_unfreezing, layer_decay would have no effect"):
         methods.check(idle, facts, SingleLabel)
     methods.check(FinetuneConfig(method="head"), facts, SingleLabel)
     methods.check(replace(idle, method="lora"), facts, SingleLabel)

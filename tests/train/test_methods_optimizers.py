@@ -21,15 +21,15 @@ QUICK: dict[str, Any] = {"epochs": 0.5, "batch_size": 16, "max_length": 16, "see
 
 
 def test_what_auto_means() -> None:
-    assert optim.chosen(TrainingConfig(), CPU) == optim.chosen(TrainingConfig(), CUDA) == "adamw"
-    assert optim.chosen(FinetuneConfig(method="lora"), CUDA) == "adamw"
-    assert optim.chosen(FinetuneConfig(method="qlora"), CPU) == "adamw"
-    assert optim.chosen(FinetuneConfig(method="qlora"), CUDA) == "paged_adamw_8bit"
-    assert optim.chosen(FinetuneConfig(method="qlora", optimizer="adamw"), CUDA) == "adamw"
-    assert recompute.wanted(FinetuneConfig(method="qlora"), CUDA)
-    assert not recompute.wanted(FinetuneConfig(method="qlora"), CPU)
-    assert not recompute.wanted(FinetuneConfig(method="qlora", gradient_checkpointing=False), CUDA)
-    assert recompute.wanted(DistillConfig(gradient_checkpointing=True), CPU)
+    assert optim.choose_optimizer(TrainingConfig(), CPU) == optim.choose_optimizer(TrainingConfig(), CUDA) == "adamw"
+    assert optim.choose_optimizer(FinetuneConfig(method="lora"), CUDA) == "adamw"
+    assert optim.choose_optimizer(FinetuneConfig(method="qlora"), CPU) == "adamw"
+    assert optim.choose_optimizer(FinetuneConfig(method="qlora"), CUDA) == "paged_adamw_8bit"
+    assert optim.choose_optimizer(FinetuneConfig(method="qlora", optimizer="adamw"), CUDA) == "adamw"
+    assert recompute.is_enabled(FinetuneConfig(method="qlora"), CUDA)
+    assert not recompute.is_enabled(FinetuneConfig(method="qlora"), CPU)
+    assert not recompute.is_enabled(FinetuneConfig(method="qlora", gradient_checkpointing=False), CUDA)
+    assert recompute.is_enabled(DistillConfig(gradient_checkpointing=True), CPU)
 
 
 @pytest.mark.parametrize("name", ["adamw_8bit", "paged_adamw_8bit"])
@@ -42,7 +42,7 @@ def test_eight_bits_want_cuda_before_anything_is_loaded(
     with pytest.raises(RecipeError, match=line):
         finetune(config, {"data": data, "model": tiny_model}, tmp_path / "out")
     with pytest.raises(RecipeError, match=line):
-        optim.optimizer_for(torch.nn.Linear(2, 2), DistillConfig(optimizer=name), 1e-3)
+        optim.create_optimizer(torch.nn.Linear(2, 2), DistillConfig(optimizer=name), 1e-3)
 
 
 def test_sgd_steps_by_the_gradient_and_decays_matrices_alone() -> None:
@@ -51,7 +51,7 @@ def test_sgd_steps_by_the_gradient_and_decays_matrices_alone() -> None:
     with torch.no_grad():
         model.weight.copy_(torch.tensor([[1.0, -2.0]]))
         model.bias.fill_(3.0)
-    optimizer = optim.optimizer_for(model, TrainingConfig(optimizer="sgd", weight_decay=0.5), 0.1)
+    optimizer = optim.create_optimizer(model, TrainingConfig(optimizer="sgd", weight_decay=0.5), 0.1)
     assert isinstance(optimizer, torch.optim.SGD)
     for weight, bias in (([0.85, -1.8], 2.9), ([0.7075, -1.61], 2.8)):
         optimizer.zero_grad()
@@ -74,7 +74,7 @@ def gradients(method: Any, source: Path, checkpointing: bool) -> tuple[float, di
     config = FinetuneConfig(method=method, gradient_checkpointing=checkpointing, seed=3)
     model = methods.load(config, str(source), SingleLabel.head(["a", "b"]), CPU)
     model = methods.prepare(config, model, SingleLabel.adapter)
-    recompute.switch(model, config, CPU)
+    recompute.enable(model, config, CPU)
     passes: list[int] = []
     layers: Any = optim.layers_of(model)
     layers[0].attention.register_forward_hook(lambda *_: passes.append(1))
@@ -109,9 +109,9 @@ def test_checkpointing_leaves_no_trace_in_the_model(data: Path, tiny_model: Path
 
 
 def test_a_model_that_can_not_says_so() -> None:
-    with pytest.raises(RecipeError, match=r"^gradient_checkpointing: Linear has none; set it to false$"):
-        recompute.switch(torch.nn.Linear(2, 2), TrainingConfig(gradient_checkpointing=True), CPU)
-    recompute.switch(torch.nn.Linear(2, 2), TrainingConfig(), CPU)
+    with pytest.raises(RecipeError, match=r"^gradient_checkpointing: Linear doesn't support it; set it to false$"):
+        recompute.enable(torch.nn.Linear(2, 2), TrainingConfig(gradient_checkpointing=True), CPU)
+    recompute.enable(torch.nn.Linear(2, 2), TrainingConfig(), CPU)
 
 
 @pytest.mark.gpu

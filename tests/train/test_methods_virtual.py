@@ -64,7 +64,7 @@ def answers(model: Any, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
 def test_words_in_front_say_what_virtual_tokens_say(kind: str, task: str, method: Any) -> None:
     """With padding in the batch, and a head that moved; what pads stands after them in both."""
     config = FinetuneConfig(method=method, virtual_tokens=COUNT)
-    model = adapters.with_adapter(plain_model(kind, task), config, task).eval()
+    model = adapters.add_adapter(plain_model(kind, task), config, task).eval()
     torch.manual_seed(1)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -74,7 +74,7 @@ def test_words_in_front_say_what_virtual_tokens_say(kind: str, task: str, method
     ids[1, 6:], mask[1, 6:] = 0, 0
     before = answers(model, ids, mask)
 
-    merged = virtual.into_vocabulary(model, plain_model(kind, task), [101, 102, 103]).eval()
+    merged = virtual.write_vocabulary(model, plain_model(kind, task), [101, 102, 103]).eval()
     words = torch.tensor([[101, 102, 103]]).expand(3, -1)
     after = answers(merged, torch.cat([words, ids], 1), torch.cat([torch.ones_like(words), mask], 1))
     if task != "SEQ_CLS":
@@ -98,7 +98,7 @@ def test_why_a_decoder_that_classifies_is_refused() -> None:
     padded, hidden = torch.cat([ids, torch.zeros(1, 3, dtype=torch.int64)], 1), torch.tensor([[1] * 6 + [0] * 3])
     assert not torch.allclose(answers(model, ids, mask), answers(model, padded, hidden), atol=1e-3)
     with pytest.raises(
-        ModelError, match=r"^finetune.method=prompt: that its virtual tokens .* a llama model .* take lora"
+        ModelError, match=r"^finetune.method=prompt: .* virtual tokens can be merged into a llama model .* take lora"
     ):
         methods.check(FinetuneConfig(method="prompt"), Facts("llama", 2, 64), SingleLabel)
 
@@ -142,7 +142,7 @@ def test_a_tokenizer_puts_its_new_words_in_front(name: str, tiny_tokenizer: Any,
         source._tokenizer = type(source.backend_tokenizer).from_str(json.dumps(tree))
     else:
         source.backend_tokenizer.post_processor = own
-    made = virtual.extended(source, COUNT)
+    made = virtual.extend_tokenizer(source, COUNT)
     made.save_pretrained(tmp_path)
     ids = virtual.token_ids(made, source, COUNT)
     assert ids == [len(source), len(source) + 1, len(source) + 2]
@@ -173,7 +173,7 @@ def test_a_tokenizer_class_that_makes_its_own_template_keeps_ours(tmp_path: Path
 
     source = model_folder.load_tokenizer("demo:all-minilm-l6-v2")
     models_ids = source("a good film", "so bad")["input_ids"]
-    virtual.extended(source, COUNT).save_pretrained(tmp_path)
+    virtual.extend_tokenizer(source, COUNT).save_pretrained(tmp_path)
     again = AutoTokenizer.from_pretrained(tmp_path)
     assert again("a good film", "so bad")["input_ids"] == [30522, 30523, 30524, *models_ids]
     assert again.special_tokens_map == source.special_tokens_map
@@ -181,16 +181,16 @@ def test_a_tokenizer_class_that_makes_its_own_template_keeps_ours(tmp_path: Path
 
 
 def test_new_words_of_a_second_training_stand_before_those_of_the_first(tiny_tokenizer: Any) -> None:
-    once = virtual.extended(tiny_tokenizer, 2)
-    twice = virtual.extended(once, 2)
+    once = virtual.extend_tokenizer(tiny_tokenizer, 2)
+    twice = virtual.extend_tokenizer(once, 2)
     first, second = virtual.token_ids(once, tiny_tokenizer, 2), virtual.token_ids(twice, once, 2)
     assert len({*first, *second}) == 4
     assert twice("good")["input_ids"] == [*second, *first, *tiny_tokenizer("good")["input_ids"]]
 
 
 def test_a_post_processor_that_is_no_template_is_refused() -> None:
-    with pytest.raises(ModelError, match="post-processor is a Other, in front of which no virtual token can be put"):
-        virtual.in_front({"type": "Other"}, {"<prompt_0>": 7})
+    with pytest.raises(ModelError, match="post-processor is a Other, to which virtual tokens can't be added"):
+        virtual.prepend_tokens({"type": "Other"}, {"<prompt_0>": 7})
 
 
 # ------------------------------------------------------------------------------------------------------------ the stage
@@ -226,12 +226,12 @@ def test_virtual_tokens_want_room_and_a_method_that_has_them() -> None:
     facts = Facts("bert", 2, 64)
     methods.check(FinetuneConfig(method="prompt", max_length=44), facts, SingleLabel)
     with pytest.raises(
-        RecipeError, match=r"45 tokens of text and 20 virtual ones are 65, and .* 64 positions; at most 44$"
+        RecipeError, match=r"45 tokens of text and 20 virtual tokens are 65, but .* 64 positions; at most 44$"
     ):
         methods.check(FinetuneConfig(method="p_tuning", max_length=45), facts, SingleLabel)
-    with pytest.raises(RecipeError, match=r"4 tokens of text and 61 virtual ones are 65"):
+    with pytest.raises(RecipeError, match=r"4 tokens of text and 61 virtual tokens are 65"):
         methods.check(FinetuneConfig(method="p_tuning", virtual_tokens=61), facts, SingleLabel)
-    with pytest.raises(RecipeError, match=r"^finetune.virtual_tokens: method lora has none; leave it unset$"):
+    with pytest.raises(RecipeError, match=r"^finetune.virtual_tokens: has no effect with method lora; leave it unset$"):
         methods.check(FinetuneConfig(method="lora", virtual_tokens=5), facts, SingleLabel)
 
 
@@ -248,7 +248,7 @@ def test_questions_take_no_virtual_tokens() -> None:
         adapter = "QUESTION_ANS"
         lays_windows = True
 
-    with pytest.raises(RecipeError, match=r"^finetune.method=prompt: a long context .* windows .* take lora$"):
+    with pytest.raises(RecipeError, match=r"^finetune.method=prompt: long contexts .* windows .* take lora$"):
         methods.check(FinetuneConfig(method="prompt"), Facts("bert", 2, 64), Questions)
 
 
@@ -256,7 +256,7 @@ def test_questions_take_no_virtual_tokens() -> None:
 def test_tags_of_rows_longer_than_an_item(method: Any, tiny_model: Path, tmp_path: Path) -> None:
     """Items hold as many words with virtual tokens as without, so that every token's logits can be compared."""
     words = ("good", "bad", "film", "plot", "is", "was")
-    rows = [[words[(row * 7 + place * place) % 6] for place in range(5 + row % 30)] for row in range(60)]
+    rows = [[words[(row * 7 + index * index) % 6] for index in range(5 + row % 30)] for row in range(60)]
     file = tmp_path / "rows.jsonl"
     tagged = ({"tokens": row, "tags": ["N" if word in ("film", "plot") else "O" for word in row]} for row in rows)
     file.write_text("".join(json.dumps(row) + "\n" for row in tagged), encoding="utf-8")

@@ -12,16 +12,16 @@ from edgeft.train import metrics
 def test_classification_by_hand() -> None:
     logits = np.log(np.array([[0.5, 0.3, 0.2], [0.1, 0.8, 0.1], [0.6, 0.2, 0.2], [0.2, 0.2, 0.6]]))
     labels = np.array([0, 1, 1, 2])
-    found = metrics.classification(logits, labels)
-    assert found["accuracy"] == 0.75
+    figures = metrics.classification(logits, labels)
+    assert figures["accuracy"] == 0.75
     # F1: label 0 has one hit and one false alarm, 2/3; label 1 one hit and one miss, 2/3; label 2 is right, 1.
-    assert found["macro_f1"] == pytest.approx((2 / 3 + 2 / 3 + 1) / 3)
-    assert found["nll"] == pytest.approx(-(math.log(0.5) + math.log(0.8) + math.log(0.2) + math.log(0.6)) / 4)
+    assert figures["macro_f1"] == pytest.approx((2 / 3 + 2 / 3 + 1) / 3)
+    assert figures["nll"] == pytest.approx(-(math.log(0.5) + math.log(0.8) + math.log(0.2) + math.log(0.6)) / 4)
 
 
 def test_a_label_that_occurs_nowhere_does_not_lower_f1() -> None:
-    found = metrics.classification(np.array([[5.0, 0.0, 0.0], [0.0, 5.0, 0.0]]), np.array([0, 1]))
-    assert found["accuracy"] == found["macro_f1"] == 1.0
+    figures = metrics.classification(np.array([[5.0, 0.0, 0.0], [0.0, 5.0, 0.0]]), np.array([0, 1]))
+    assert figures["accuracy"] == figures["macro_f1"] == 1.0
 
 
 def test_logits_may_be_shifted_and_large() -> None:
@@ -44,5 +44,5 @@ def test_agreement_by_hand() -> None:
 
 
 def test_log_softmax_sums_to_one() -> None:
-    found = np.exp(metrics.log_softmax(np.array([[0.0, math.log(3)]], dtype=np.float32)))
-    np.testing.assert_allclose(found, [[0.25, 0.75]], rtol=1e-6)
+    probabilities = np.exp(metrics.log_softmax(np.array([[0.0, math.log(3)]], dtype=np.float32)))
+    np.testing.assert_allclose(probabilities, [[0.25, 0.75]], rtol=1e-6)

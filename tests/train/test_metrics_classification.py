@@ -16,16 +16,16 @@ THREE_LABELS = np.array([0, 1, 1, 2])
 def test_two_labels_by_hand() -> None:
     logits = np.array([[0.0, -2.0], [0.0, -1.0], [0.0, 3.0], [0.0, 2.0]])
     labels = np.array([0, 0, 0, 1])
-    found = metrics.single_label(logits, labels)
-    assert found.items() >= metrics.classification(logits, labels).items()
-    assert found["micro_f1"] == found["accuracy"] == 0.75
+    figures = metrics.single_label(logits, labels)
+    assert figures.items() >= metrics.classification(logits, labels).items()
+    assert figures["micro_f1"] == figures["accuracy"] == 0.75
     # Of label 0 two are found, both right, of three; of label 1 two, one of them right, of one.
-    assert found["macro_precision"] == pytest.approx((1 + 1 / 2) / 2)
-    assert found["macro_recall"] == pytest.approx((2 / 3 + 1) / 2)
+    assert figures["macro_precision"] == pytest.approx((1 + 1 / 2) / 2)
+    assert figures["macro_recall"] == pytest.approx((2 / 3 + 1) / 2)
     # One hit, two right refusals, one false alarm, no miss.
-    assert found["mcc"] == pytest.approx((1 * 2 - 1 * 0) / math.sqrt(2 * 1 * 3 * 2))
+    assert figures["mcc"] == pytest.approx((1 * 2 - 1 * 0) / math.sqrt(2 * 1 * 3 * 2))
     # The row of label 1 stands above two of the three others.
-    assert found["auroc"] == pytest.approx(2 / 3)
+    assert figures["auroc"] == pytest.approx(2 / 3)
 
 
 @pytest.mark.filterwarnings("error")
@@ -45,18 +45,18 @@ def test_auroc_sees_the_ranking_of_sure_answers() -> None:
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("rows", [1, 3])
 def test_where_the_truth_has_one_label(rows: int) -> None:
-    found = metrics.single_label(np.array([[5.0, 0.0]] * rows), np.zeros(rows, dtype=np.int64))
-    assert "auroc" not in found
-    assert "mcc" not in found
-    assert found["accuracy"] == found["macro_recall"] == 1.0
+    figures = metrics.single_label(np.array([[5.0, 0.0]] * rows), np.zeros(rows, dtype=np.int64))
+    assert "auroc" not in figures
+    assert "mcc" not in figures
+    assert figures["accuracy"] == figures["macro_recall"] == 1.0
 
 
 @pytest.mark.filterwarnings("error")
 def test_a_model_that_always_says_the_same() -> None:
-    found = metrics.single_label(np.array([[5.0, 0.0]] * 2), np.array([0, 1]))
-    assert found["mcc"] == 0.0
-    assert found["auroc"] == 0.5
-    assert found["macro_precision"] == 0.25
+    figures = metrics.single_label(np.array([[5.0, 0.0]] * 2), np.array([0, 1]))
+    assert figures["mcc"] == 0.0
+    assert figures["auroc"] == 0.5
+    assert figures["macro_precision"] == 0.25
 
 
 def test_no_rows() -> None:
@@ -71,10 +71,10 @@ TARGETS = np.array([[1, 0, 1, 0], [0, 1, 0, 0], [0, 0, 0, 0]])
 
 @pytest.mark.filterwarnings("error")
 def test_multi_label_by_hand() -> None:
-    found = metrics.multi_label(LOGITS, TARGETS)
-    assert found["subset_accuracy"] == pytest.approx(1 / 3)  # the row without labels
-    assert found["micro_f1"] == pytest.approx(2 * 2 / (2 * 2 + 1 + 1))  # two hits, a false alarm, a miss
-    assert found["macro_f1"] == pytest.approx((2 / 3 + 1 + 0) / 3)  # the fourth label occurs nowhere
+    figures = metrics.multi_label(LOGITS, TARGETS)
+    assert figures["subset_accuracy"] == pytest.approx(1 / 3)  # the row without labels
+    assert figures["micro_f1"] == pytest.approx(2 * 2 / (2 * 2 + 1 + 1))  # two hits, a false alarm, a miss
+    assert figures["macro_f1"] == pytest.approx((2 / 3 + 1 + 0) / 3)  # the fourth label occurs nowhere
     of_each = metrics.per_label_f1(LOGITS, TARGETS, ["a", "b", "c", "d"])
     assert of_each == pytest.approx({"a": 2 / 3, "b": 1.0, "c": 0.0})
 
@@ -87,8 +87,8 @@ def test_a_label_is_given_at_the_threshold() -> None:
 
 @pytest.mark.filterwarnings("error")
 def test_multi_label_without_any_label() -> None:
-    found = metrics.multi_label(np.full((2, 3), -1.0), np.zeros((2, 3)))
-    assert found == {"subset_accuracy": 1.0}
+    figures = metrics.multi_label(np.full((2, 3), -1.0), np.zeros((2, 3)))
+    assert figures == {"subset_accuracy": 1.0}
 
 
 def test_multi_label_refuses_what_is_not_finite() -> None:

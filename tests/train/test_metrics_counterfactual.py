@@ -73,7 +73,7 @@ def test_every_shipped_term_becomes_another_one() -> None:
 
 def test_copies_know_their_row_and_kind() -> None:
     texts = ["a plain text", "He is Muslim"]
-    assert counterfactual.augmented(texts) == [
+    assert counterfactual.swap_texts(texts) == [
         Copy(1, "gender", "She is Muslim"),
         Copy(1, "religion", "He is Jewish"),
     ]
@@ -93,14 +93,14 @@ class Predictor:
 def test_flips_by_hand() -> None:
     predict = Predictor()
     texts = ["a plain text", "he runs", "his dog", "She is Muslim", "a Hindu"]
-    found = counterfactual.flips(texts, predict)
+    result = counterfactual.measure_flips(texts, predict)
     # Four texts have a term; "he runs" and "She is Muslim" change with the gender, none with the religion.
-    assert (found.texts, found.flip_rate) == (4, 0.5)
-    assert found.by_kind == {
+    assert (result.texts, result.flip_rate) == (4, 0.5)
+    assert result.by_kind == {
         "gender": {"texts": 3, "flip_rate": pytest.approx(2 / 3)},
         "religion": {"texts": 2, "flip_rate": 0.0},
     }
-    assert found.examples == [
+    assert result.examples == [
         Flip("gender", "he runs", "she runs", "positive", "negative"),
         Flip("gender", "She is Muslim", "He is Muslim", "negative", "positive"),
     ]
@@ -109,15 +109,15 @@ def test_flips_by_hand() -> None:
 
 
 def test_examples_are_limited() -> None:
-    found = counterfactual.flips(["he"] * 5, Predictor(), examples=2)
-    assert (found.flip_rate, len(found.examples)) == (1.0, 2)
+    result = counterfactual.measure_flips(["he"] * 5, Predictor(), examples=2)
+    assert (result.flip_rate, len(result.examples)) == (1.0, 2)
 
 
 @pytest.mark.parametrize("texts", [[], ["a plain text"], [""]])
 def test_without_terms_there_is_no_share(texts: list[str]) -> None:
     predict = Predictor()
-    found = counterfactual.flips(texts, predict)
-    assert (found.texts, found.flip_rate, found.by_kind, found.examples) == (0, None, {}, [])
+    result = counterfactual.measure_flips(texts, predict)
+    assert (result.texts, result.flip_rate, result.by_kind, result.examples) == (0, None, {}, [])
     assert predict.calls == []
 
 
@@ -125,7 +125,7 @@ def test_a_list_of_ones_own(tmp_path: Path) -> None:
     path = tmp_path / "terms.yaml"
     path.write_text("region:\n  cycles:\n    - [Ruhr, Saar area]\n", encoding="utf-8")
     terms = counterfactual.load_terms(path)
-    assert [copy.text for copy in counterfactual.augmented(["the saar area, he said"], terms)] == ["the ruhr, he said"]
+    assert [copy.text for copy in counterfactual.swap_texts(["the saar area, he said"], terms)] == ["the ruhr, he said"]
 
 
 @pytest.mark.parametrize(

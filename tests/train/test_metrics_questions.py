@@ -38,13 +38,13 @@ def test_token_f1_by_hand(predicted: str, answer: str, expected: float) -> None:
 
 
 def test_the_best_answer_counts() -> None:
-    found = metrics.question_answering(["in Paris"], [["London", "paris", "In Paris, France"]])
-    assert found == pytest.approx({"exact_match": 0.0, "token_f1": 0.8})
+    figures = metrics.question_answering(["in Paris"], [["London", "paris", "In Paris, France"]])
+    assert figures == pytest.approx({"exact_match": 0.0, "token_f1": 0.8})
 
 
 def test_questions_that_cannot_be_answered() -> None:
-    found = metrics.question_answering(["", "Rome", "", "Rome"], [[], [], ["Rome"], ["rome"]])
-    assert found == {"exact_match": 0.5, "token_f1": 0.5, "answerable_f1": 0.5, "unanswerable_accuracy": 0.5}
+    figures = metrics.question_answering(["", "Rome", "", "Rome"], [[], [], ["Rome"], ["rome"]])
+    assert figures == {"exact_match": 0.5, "token_f1": 0.5, "answerable_f1": 0.5, "unanswerable_accuracy": 0.5}
 
 
 def test_an_answer_without_words_is_no_answer() -> None:

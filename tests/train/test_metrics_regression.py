@@ -10,12 +10,12 @@ from edgeft.train import metrics
 
 
 def test_regression_by_hand() -> None:
-    found = metrics.regression(np.array([1.0, 4.0, 2.0]), np.array([1.0, 2.0, 3.0]))
+    figures = metrics.regression(np.array([1.0, 4.0, 2.0]), np.array([1.0, 2.0, 3.0]))
     # Deviations -4/3, 5/3, -1/3 and -1, 0, 1.
-    assert found["pearson"] == pytest.approx(1 / math.sqrt(42 / 9 * 2))
-    assert found["spearman"] == pytest.approx(1 - 6 * (0 + 1 + 1) / (3 * (9 - 1)))
-    assert found["mae"] == pytest.approx((0 + 2 + 1) / 3)
-    assert found["rmse"] == pytest.approx(math.sqrt((0 + 4 + 1) / 3))
+    assert figures["pearson"] == pytest.approx(1 / math.sqrt(42 / 9 * 2))
+    assert figures["spearman"] == pytest.approx(1 - 6 * (0 + 1 + 1) / (3 * (9 - 1)))
+    assert figures["mae"] == pytest.approx((0 + 2 + 1) / 3)
+    assert figures["rmse"] == pytest.approx(math.sqrt((0 + 4 + 1) / 3))
 
 
 def test_a_column_of_logits_will_do() -> None:

@@ -18,19 +18,19 @@ def test_spans_by_hand() -> None:
 
 
 def test_precision_and_recall_are_not_confused() -> None:
-    found = metrics.token_classification([["B-PER", "B-LOC"]], [["B-PER", "O"]])
-    assert (found["span_precision"], found["span_recall"]) == (0.5, 1.0)
+    figures = metrics.token_classification([["B-PER", "B-LOC"]], [["B-PER", "O"]])
+    assert (figures["span_precision"], figures["span_recall"]) == (0.5, 1.0)
 
 
 def test_half_a_span_is_none() -> None:
-    found = metrics.token_classification([["B-PER", "O"]], [["B-PER", "I-PER"]])
-    assert (found["token_accuracy"], found["span_f1"]) == (0.5, 0.0)
+    figures = metrics.token_classification([["B-PER", "O"]], [["B-PER", "I-PER"]])
+    assert (figures["token_accuracy"], figures["span_f1"]) == (0.5, 0.0)
 
 
 @pytest.mark.filterwarnings("error")
 def test_no_span_predicted() -> None:
-    found = metrics.token_classification([["O", "O"]], [["B-PER", "O"]])
-    assert (found["span_f1"], found["span_precision"], found["span_recall"]) == (0.0, 0.0, 0.0)
+    figures = metrics.token_classification([["O", "O"]], [["B-PER", "O"]])
+    assert (figures["span_f1"], figures["span_precision"], figures["span_recall"]) == (0.0, 0.0, 0.0)
     assert metrics.per_type_f1([["O", "O"]], [["B-PER", "O"]]) == {"PER": 0.0}
 
 
@@ -42,8 +42,8 @@ def test_no_span_anywhere() -> None:
 
 @pytest.mark.filterwarnings("error")
 def test_tags_without_a_scheme_have_no_spans() -> None:
-    found = metrics.token_classification([["NOUN", "VERB"], ["DET"]], [["NOUN", "NOUN"], ["DET"]])
-    assert found == pytest.approx({"token_accuracy": 2 / 3})
+    figures = metrics.token_classification([["NOUN", "VERB"], ["DET"]], [["NOUN", "NOUN"], ["DET"]])
+    assert figures == pytest.approx({"token_accuracy": 2 / 3})
     assert metrics.per_type_f1([["NOUN"]], [["NOUN"]]) == {}
 
 

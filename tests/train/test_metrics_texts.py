@@ -10,8 +10,8 @@ from edgeft.train.metrics import texts
 
 
 def test_perplexity_by_hand() -> None:
-    found = metrics.perplexity(10 * math.log(4), 10)  # every token has probability 1/4
-    assert found == pytest.approx({"nll": math.log(4), "perplexity": 4.0, "negative_perplexity": -4.0})
+    figures = metrics.perplexity(10 * math.log(4), 10)  # every token has probability 1/4
+    assert figures == pytest.approx({"nll": math.log(4), "perplexity": 4.0, "negative_perplexity": -4.0})
     assert metrics.perplexity(0.0, 1)["perplexity"] == 1.0
 
 
@@ -28,8 +28,8 @@ def test_no_tokens() -> None:
 
 def test_bleu_by_hand() -> None:
     # Of the n-grams 4 of 5, 3 of 4, 2 of 3 and 1 of 2 stand in the reference, which is as long.
-    found = metrics.generation(["a b c d e"], ["a b c d f"])
-    assert found["bleu"] == pytest.approx(100 * (4 / 5 * 3 / 4 * 2 / 3 * 1 / 2) ** (1 / 4))
+    figures = metrics.generation(["a b c d e"], ["a b c d f"])
+    assert figures["bleu"] == pytest.approx(100 * (4 / 5 * 3 / 4 * 2 / 3 * 1 / 2) ** (1 / 4))
 
 
 def test_chrf_by_hand() -> None:
@@ -38,10 +38,10 @@ def test_chrf_by_hand() -> None:
 
 
 def test_rouge_by_hand() -> None:
-    found = texts.rouge_rows(["the cat sat", "sat the cat"], ["the cat sat on", "the cat sat"])
-    assert found["rouge1"].tolist() == pytest.approx([2 * (1 * 3 / 4) / (1 + 3 / 4), 1.0])
-    assert found["rouge2"].tolist() == pytest.approx([2 * (1 * 2 / 3) / (1 + 2 / 3), 1 / 2])
-    assert found["rouge_l"].tolist() == pytest.approx([6 / 7, 2 / 3])
+    figures = texts.rouge_rows(["the cat sat", "sat the cat"], ["the cat sat on", "the cat sat"])
+    assert figures["rouge1"].tolist() == pytest.approx([2 * (1 * 3 / 4) / (1 + 3 / 4), 1.0])
+    assert figures["rouge2"].tolist() == pytest.approx([2 * (1 * 2 / 3) / (1 + 2 / 3), 1 / 2])
+    assert figures["rouge_l"].tolist() == pytest.approx([6 / 7, 2 / 3])
     both = metrics.generation(["the cat sat", "sat the cat"], ["the cat sat on", "the cat sat"])
     assert both["rouge_l"] == pytest.approx((6 / 7 + 2 / 3) / 2)
 
@@ -58,8 +58,8 @@ def test_right_and_empty_texts() -> None:
 
 
 def test_rouge_is_left_out_where_it_knows_no_token() -> None:
-    found = metrics.generation(["我爱北京天安门"], ["我爱北京天安门"], tokenize="zh")
-    assert found == pytest.approx({"bleu": 100.0, "chrf": 100.0})
+    figures = metrics.generation(["我爱北京天安门"], ["我爱北京天安门"], tokenize="zh")
+    assert figures == pytest.approx({"bleu": 100.0, "chrf": 100.0})
 
 
 def test_no_rows() -> None:

@@ -20,7 +20,14 @@ from transformers import (
 
 from edgeft.errors import ModelError, RecipeError
 from edgeft.recipe import TrainingConfig
-from edgeft.train.loop.optim import depths, freeze, gradual_unfreezing, optimizer_for, schedule_for, trainable
+from edgeft.train.loop.optim import (
+    create_optimizer,
+    create_schedule,
+    freeze,
+    layer_depths,
+    trainable_parameters,
+    unfreeze_gradually,
+)
 
 SIZES: dict[str, Any] = {
     "vocab_size": 30,
@@ -55,7 +62,7 @@ def with_virtual_tokens(model: Any) -> Any:
 def rates(model: Any, config: TrainingConfig, peak: float) -> dict[str, float]:
     """The rate of each parameter, by name."""
     names = {id(parameter): name for name, parameter in model.named_parameters()}
-    groups = optimizer_for(model, config, peak).param_groups
+    groups = create_optimizer(model, config, peak).param_groups
     return {names[id(parameter)]: group["lr"] for group in groups for parameter in group["params"]}
 
 
@@ -63,7 +70,7 @@ def rates(model: Any, config: TrainingConfig, peak: float) -> dict[str, float]:
 
 
 def test_depths_of_what_is_no_layer() -> None:
-    found = depths(bert())
+    found = layer_depths(bert())
     outside = {name: depth for name, depth in found.items() if ".layer." not in name}
     assert {depth for name, depth in outside.items() if "embeddings" in name} == {-1}
     assert {name: depth for name, depth in outside.items() if "embeddings" not in name} == {
@@ -98,14 +105,14 @@ def test_depths_of_what_is_no_layer() -> None:
     ],
 )
 def test_depths_in_other_shapes(model: Any, lowest: str, highest: str) -> None:
-    found = depths(model())
+    found = layer_depths(model())
     assert (found[lowest], found[highest]) == (-1, 3)
     assert set(found.values()) == {-1, 0, 1, 2, 3}
 
 
 def test_virtual_tokens_are_in_no_layer() -> None:
     model = with_virtual_tokens(bert())
-    assert {depths(model)[name] for name, _ in trainable(model)} == {3}
+    assert {layer_depths(model)[name] for name, _ in trainable_parameters(model)} == {3}
 
 
 # ---------------------------------------------------------------------------------------------------- groups and rates
@@ -113,7 +120,7 @@ def test_virtual_tokens_are_in_no_layer() -> None:
 
 def test_biases_and_norms_do_not_decay() -> None:
     model = torch.nn.ModuleDict({"dense": torch.nn.Linear(2, 2), "LayerNorm": torch.nn.LayerNorm(2)})
-    groups = optimizer_for(model, TrainingConfig(weight_decay=0.3), 1.0).param_groups
+    groups = create_optimizer(model, TrainingConfig(weight_decay=0.3), 1.0).param_groups
     assert [(len(group["params"]), group["weight_decay"]) for group in groups] == [(1, 0.3), (3, 0.0)]
 
 
@@ -136,7 +143,7 @@ def test_layer_rates_by_hand() -> None:
 def test_layer_rates_like_a_slow_twin_that_reads_names(lora: bool) -> None:
     model = with_lora(bert()) if lora else bert()
     found = rates(model, TrainingConfig(layer_decay=0.9), 1e-3)
-    assert found.keys() == {name for name, _ in trainable(model)}
+    assert found.keys() == {name for name, _ in trainable_parameters(model)}
     for name, rate in found.items():
         layer = re.search(r"encoder\.layer\.(\d)\.", name)
         exponent = 2 - int(layer[1]) if layer else 3 if "embeddings" in name else 0
@@ -147,7 +154,7 @@ def test_layer_rates_leave_the_weight_decay_as_it_is() -> None:
     model = bert()
     decays = {}
     for layer_decay in (1.0, 0.5):
-        groups = optimizer_for(model, TrainingConfig(layer_decay=layer_decay, weight_decay=0.3), 1.0).param_groups
+        groups = create_optimizer(model, TrainingConfig(layer_decay=layer_decay, weight_decay=0.3), 1.0).param_groups
         decays[layer_decay] = {
             id(parameter): group["weight_decay"] for group in groups for parameter in group["params"]
         }
@@ -156,7 +163,7 @@ def test_layer_rates_leave_the_weight_decay_as_it_is() -> None:
 
 def test_without_layer_decay_there_are_the_two_groups_of_old() -> None:
     model = bert()
-    groups = optimizer_for(model, TrainingConfig(layer_decay=1.0, weight_decay=0.1), 1e-3).param_groups
+    groups = create_optimizer(model, TrainingConfig(layer_decay=1.0, weight_decay=0.1), 1e-3).param_groups
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     plain = [name for name in names.values() if "bias" not in name and "norm" not in name.lower()]
     assert [(group["lr"], group["weight_decay"]) for group in groups] == [(1e-3, 0.1), (1e-3, 0.0)]
@@ -166,7 +173,7 @@ def test_without_layer_decay_there_are_the_two_groups_of_old() -> None:
 
 def test_layer_decay_that_would_do_nothing_is_refused() -> None:
     with pytest.raises(RecipeError, match="layer_decay: nothing below the top layer trains"):
-        optimizer_for(with_virtual_tokens(bert()), TrainingConfig(layer_decay=0.9), 1e-3)
+        create_optimizer(with_virtual_tokens(bert()), TrainingConfig(layer_decay=0.9), 1e-3)
 
 
 def test_layer_decay_needs_layers_where_they_are_known_to_be() -> None:
@@ -174,7 +181,7 @@ def test_layer_decay_needs_layers_where_they_are_known_to_be() -> None:
 
     model = AlbertForSequenceClassification(AlbertConfig(**SIZES, embedding_size=4))
     with pytest.raises(ModelError, match="albert: its layers aren't where"):
-        optimizer_for(model, TrainingConfig(layer_decay=0.9), 1e-3)
+        create_optimizer(model, TrainingConfig(layer_decay=0.9), 1e-3)
 
 
 # ------------------------------------------------------------------------------------------------------------ schedules
@@ -183,7 +190,7 @@ def test_layer_decay_needs_layers_where_they_are_known_to_be() -> None:
 def rate_at(config: TrainingConfig, warmup: int, steps: int) -> list[float]:
     """The rate of each step under a peak of 1."""
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
-    schedule = schedule_for(optimizer, config, warmup, steps)
+    schedule = create_schedule(optimizer, config, warmup, steps)
     found = []
     for _ in range(steps):
         found.append(schedule.get_last_lr()[0])
@@ -207,8 +214,8 @@ def test_a_schedule_by_hand(name: Any, expected: list[float]) -> None:
 
 def test_a_schedule_keeps_the_ratios_of_the_layers() -> None:
     config = TrainingConfig(layer_decay=0.5, schedule="cosine")
-    optimizer = optimizer_for(bert(), config, 1.0)
-    schedule = schedule_for(optimizer, config, 0, 4)
+    optimizer = create_optimizer(bert(), config, 1.0)
+    schedule = create_schedule(optimizer, config, 0, 4)
     optimizer.step()
     schedule.step()
     peak = 0.8535533905932737
@@ -221,35 +228,33 @@ def test_a_schedule_keeps_the_ratios_of_the_layers() -> None:
 @pytest.mark.parametrize("lora", [False, True])
 def test_frozen_layers_are_not_in_the_optimizer(lora: bool) -> None:
     model = with_lora(bert()) if lora else bert()
-    before = {name for name, _ in trainable(model)}
+    before = {name for name, _ in trainable_parameters(model)}
     freeze(model, 2)
-    gone = before - {name for name, _ in trainable(model)}
+    gone = before - {name for name, _ in trainable_parameters(model)}
     assert gone == {name for name in before if re.search(r"layer\.[01]\.|embeddings", name)}
     assert any("layer.1." in name for name in gone)
     held = {
         id(parameter)
-        for group in optimizer_for(model, TrainingConfig(), 1.0).param_groups
+        for group in create_optimizer(model, TrainingConfig(), 1.0).param_groups
         for parameter in group["params"]
     }
-    assert held == {id(parameter) for _, parameter in trainable(model)}
+    assert held == {id(parameter) for _, parameter in trainable_parameters(model)}
 
 
 def test_freezing_nothing_leaves_the_embeddings_too() -> None:
     model = bert()
     freeze(model, 0)
-    assert len(trainable(model)) == len(list(model.parameters()))
+    assert len(trainable_parameters(model)) == len(list(model.parameters()))
 
 
 def test_freezing_all_layers_leaves_what_is_above_them() -> None:
     model = bert()
     freeze(model, 3)
-    assert {name.split(".")[-2] for name, _ in trainable(model)} == {"dense", "classifier"}
+    assert {name.split(".")[-2] for name, _ in trainable_parameters(model)} == {"dense", "classifier"}
 
 
 def test_freezing_more_layers_than_there_are() -> None:
-    with pytest.raises(
-        RecipeError, match=r"^freeze_layers: 4 layers are to be frozen, and the model has 3; at most 3$"
-    ):
+    with pytest.raises(RecipeError, match=r"^freeze_layers: 4 is more than the 3 layers of the model; at most 3$"):
         freeze(bert(), 4)
 
 
@@ -262,14 +267,14 @@ def test_freezing_where_nothing_trains_anyway_is_refused() -> None:
 
 
 def deepest(model: Any) -> int:
-    depth = depths(model)
-    return min(depth[name] for name, _ in trainable(model))
+    depth = layer_depths(model)
+    return min(depth[name] for name, _ in trainable_parameters(model))
 
 
 def test_unfreezing_by_hand() -> None:
     """Head and 3 layers are 4 parts of 10 steps; the embeddings join layer 0."""
     model = bert()
-    policy = gradual_unfreezing(model, 10)
+    policy = unfreeze_gradually(model, 10)
     assert deepest(model) == -1  # what will train must be seen by the optimizer first
     found = []
     for step in range(10):
@@ -277,26 +282,26 @@ def test_unfreezing_by_hand() -> None:
         found.append(deepest(model))
     assert found == [3, 3, 3, 2, 2, 1, 1, 1, -1, -1]
     policy(0)
-    assert {name.split(".")[0] for name, _ in trainable(model)} == {"bert", "classifier"}
-    assert all("pooler" in name or "classifier" in name for name, _ in trainable(model))
+    assert {name.split(".")[0] for name, _ in trainable_parameters(model)} == {"bert", "classifier"}
+    assert all("pooler" in name or "classifier" in name for name, _ in trainable_parameters(model))
 
 
 def test_unfreezing_leaves_the_frozen_alone() -> None:
     model = with_lora(bert())
     freeze(model, 2)
-    in_the_end = {name for name, _ in trainable(model)}
-    policy = gradual_unfreezing(model, 4)
+    in_the_end = {name for name, _ in trainable_parameters(model)}
+    policy = unfreeze_gradually(model, 4)
     found = []
     for step in range(4):
         policy(step)
         found.append(deepest(model))
     assert found == [3, 3, 2, 2]
-    assert {name for name, _ in trainable(model)} == in_the_end
+    assert {name for name, _ in trainable_parameters(model)} == in_the_end
 
 
 def test_unfreezing_in_fewer_steps_than_parts_ends_with_all() -> None:
     model = bert()
-    policy = gradual_unfreezing(model, 1)
+    policy = unfreeze_gradually(model, 1)
     policy(0)
     assert deepest(model) == 3
     policy(1)  # past the end
@@ -304,8 +309,8 @@ def test_unfreezing_in_fewer_steps_than_parts_ends_with_all() -> None:
 
 
 def test_unfreezing_where_the_head_alone_trains_is_refused() -> None:
-    with pytest.raises(RecipeError, match="gradual_unfreezing: no layer trains"):
-        gradual_unfreezing(with_virtual_tokens(bert()), 10)
+    with pytest.raises(RecipeError, match="gradual_unfreezing: only the head trains"):
+        unfreeze_gradually(with_virtual_tokens(bert()), 10)
 
 
 @pytest.mark.parametrize("layer_decay", [1.0, 0.5])
@@ -313,7 +318,7 @@ def test_the_fused_step_is_adamws(layer_decay: float) -> None:
     """Against torch's AdamW, one parameter after the other: groups of their own rates, and one without a gradient."""
     config = TrainingConfig(weight_decay=0.1, layer_decay=layer_decay)
     fused, plain = bert(), bert()
-    own = optimizer_for(fused, config, 1e-2)
+    own = create_optimizer(fused, config, 1e-2)
     names = {id(parameter): name for name, parameter in fused.named_parameters()}
     same = dict(plain.named_parameters())
     groups = [{**group, "params": [same[names[id(p)]] for p in group["params"]]} for group in own.param_groups]

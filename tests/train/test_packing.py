@@ -12,7 +12,7 @@ from tiny_language import KINDS, language_model
 from torch.nn.functional import cross_entropy
 
 from edgeft.errors import ModelError
-from edgeft.train.likelihoods import next_tokens
+from edgeft.train.likelihoods import next_token_targets
 from edgeft.train.loop import packing
 from edgeft.train.tasks import Items
 
@@ -27,13 +27,13 @@ def items_of(documents: list[list[int]]) -> Items:
 
 def naive(lengths: list[int], capacity: int) -> list[list[int]]:
     bins: list[list[int]] = []
-    for place in sorted(range(len(lengths)), key=lambda place: (-lengths[place], place)):
+    for index in sorted(range(len(lengths)), key=lambda index: (-lengths[index], index)):
         for own in bins:
-            if sum(lengths[other] for other in own) + lengths[place] <= capacity:
-                own.append(place)
+            if sum(lengths[other] for other in own) + lengths[index] <= capacity:
+                own.append(index)
                 break
         else:
-            bins.append([place])
+            bins.append([index])
     return [sorted(own) for own in bins]
 
 
@@ -52,8 +52,8 @@ def test_bins_are_those_of_the_slow_twin(seed: int) -> None:
     lengths = rng.integers(1, capacity + 1, rng.integers(1, 80)).tolist()
     found = packing.first_fit_decreasing(lengths, capacity)
     assert found == naive(lengths, capacity)
-    assert sorted(place for own in found for place in own) == list(range(len(lengths)))
-    assert max(sum(lengths[place] for place in own) for own in found) <= capacity
+    assert sorted(index for own in found for index in own) == list(range(len(lengths)))
+    assert max(sum(lengths[index] for index in own) for own in found) <= capacity
 
 
 def test_no_documents_one_document_and_documents_that_fill_a_bin() -> None:
@@ -148,7 +148,7 @@ def test_the_loss_and_its_gradient_are_the_same_packed_or_not(kind: str, precisi
     def step(items: Items) -> tuple[float, torch.Tensor]:
         model = language_model(kind)
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bf16"):
-            found = next_tokens(model, items.inputs, 0)
+            found = next_token_targets(model, items.inputs, 0)
             loss = cross_entropy(found.logits, found.truth)
         loss.backward()
         return loss.item(), model.get_input_embeddings().weight.grad
@@ -166,7 +166,7 @@ def test_the_loss_and_its_gradient_are_the_same_packed_or_not(kind: str, precisi
 def test_a_model_that_can_pack_passes_and_one_that_ignores_positions_is_refused() -> None:
     model = language_model("llama")
     packing.check_causal(model)
-    packing.check_apart(model)
+    packing.check_documents_apart(model)
 
     class Deaf(type(model)):  # type: ignore[misc]
         def forward(self, *arguments: Any, position_ids: Any = None, **options: Any) -> Any:
@@ -176,7 +176,7 @@ def test_a_model_that_can_pack_passes_and_one_that_ignores_positions_is_refused(
     with pytest.raises(
         ModelError, match=r"packing: a llama model doesn't keep packed documents apart; .*packing=false"
     ):
-        packing.check_apart(model)
+        packing.check_documents_apart(model)
 
 
 def test_an_encoder_is_no_language_model() -> None:
@@ -184,7 +184,7 @@ def test_an_encoder_is_no_language_model() -> None:
 
     shape = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
     model = BertLMHeadModel(BertConfig(vocab_size=30, initializer_range=0.2, **shape))
-    with pytest.raises(ModelError, match="bert: its tokens see what follows them"):
+    with pytest.raises(ModelError, match="bert: its tokens attend to later ones"):
         packing.check_causal(model)
 
 
@@ -202,6 +202,6 @@ def test_a_vocabulary_of_few_tokens_can_be_tried() -> None:
             seen.append(sorted(options))
             return SimpleNamespace(logits=self.weight[input_ids])
 
-    packing.check_apart(Copy())
+    packing.check_documents_apart(Copy())
     packing.check_causal(Copy())
     assert seen == [["position_ids", "use_cache"], ["attention_mask", "use_cache"]]

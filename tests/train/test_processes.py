@@ -238,7 +238,7 @@ def test_processes_end_with_the_one_that_started_them(data: Path, steady: Path, 
 
 def test_what_the_user_did_wrong_is_one_line(data: Path, steady: Path, tmp_path: Path) -> None:
     said = refusal(words(data, steady, tmp_path / "out", **{"freeze-layers": 9}))
-    assert said.startswith("edgeft: finetune.freeze_layers: 9 layers are to be frozen, and the model has 2")
+    assert said.startswith("edgeft: finetune.freeze_layers: 9 is more than the 2 layers of the model")
     assert not (tmp_path / "out").exists()
 
 

@@ -14,7 +14,7 @@ from edgeft.errors import RecipeError
 from edgeft.recipe import DistillConfig, FinetuneConfig, PruneConfig, TrainingConfig
 from edgeft.train.finetune import run as finetune
 from edgeft.train.loop import reporting, watch
-from edgeft.train.loop.watch import Training, Watcher, watching
+from edgeft.train.loop.watch import Training, Watcher, watch_with
 
 QUICK: dict[str, Any] = {"epochs": 0.5, "batch_size": 16, "max_length": 16, "seed": 1, "method": "full"}
 
@@ -23,7 +23,7 @@ class DiesAt(Watcher):
     def __init__(self, step: int) -> None:
         self.step = step
 
-    def logged(self, step: int, values: Any) -> None:
+    def on_step(self, step: int, values: Any) -> None:
         if step == self.step:
             raise KeyboardInterrupt
 
@@ -77,7 +77,7 @@ def test_a_killed_training_goes_on_in_the_same_curve(
     inputs: dict[str, Path], config: FinetuneConfig, tmp_path: Path
 ) -> None:
     for step in (2, 5):  # before any checkpoint, and two steps after one
-        with watching(DiesAt(step)), pytest.raises(KeyboardInterrupt):
+        with watch_with(DiesAt(step)), pytest.raises(KeyboardInterrupt):
             finetune(config, inputs, tmp_path / "out")
     finetune(config, inputs, tmp_path / "out")
     events = read(tmp_path / "out" / "logs" / "tensorboard")
@@ -100,9 +100,9 @@ def test_where_to_report_is_no_reason_to_train_again(
 @pytest.mark.parametrize(
     ("name", "line"),
     [
-        ("tensorbord", "finetune.report_to: 'tensorbord' is no tracker of accelerate; did you mean tensorboard?"),
-        ("codecarbon", "finetune.report_to: 'codecarbon' is no tracker of accelerate; one of aim, "),
-        ("swanlab", "finetune.report_to: the package of swanlab is not installed: pip install swanlab, or take"),
+        ("tensorbord", "finetune.report_to: accelerate has no tracker 'tensorbord'; did you mean tensorboard?"),
+        ("codecarbon", "finetune.report_to: accelerate has no tracker 'codecarbon'; one of aim, "),
+        ("swanlab", "finetune.report_to: the package of swanlab is not installed: pip install swanlab, or remove"),
     ],
 )
 def test_a_tracker_that_is_not_there_is_one_line_before_anything_is_loaded(
@@ -116,17 +116,17 @@ def test_a_tracker_that_is_not_there_is_one_line_before_anything_is_loaded(
 
 
 def test_all_are_those_that_are_installed_and_none_are_none() -> None:
-    assert "tensorboard" in reporting.trackers(["all"])
-    assert reporting.trackers(["tensorboard", "all"]).count("tensorboard") == 1
-    assert reporting.trackers(["none"]) == reporting.trackers([]) == reporting.trackers(None) == []
+    assert "tensorboard" in reporting.tracker_names(["all"])
+    assert reporting.tracker_names(["tensorboard", "all"]).count("tensorboard") == 1
+    assert reporting.tracker_names(["none"]) == reporting.tracker_names([]) == reporting.tracker_names(None) == []
 
 
 def test_a_recovery_of_pruning_logs_where_its_checkpoints_are_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def trained(folder: Path, title: str, config: TrainingConfig) -> None:
-        with reporting.followed(Training(title, config, 4, 2, 2, 0, folder)):
-            watch.logged(1, {"step": 1, "loss": 0.5})
+        with reporting.report_training(Training(title, config, 4, 2, 2, 0, folder)):
+            watch.report_step(1, {"step": 1, "loss": 0.5})
 
     config = PruneConfig(report_to=["tensorboard"])
     trained(tmp_path / "run" / "prune" / "checkpoints" / "attempt-0", "prune: recovery", config)

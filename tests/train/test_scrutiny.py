@@ -13,7 +13,8 @@ import pytest
 from edgeft.data.dataset import Dataset, Split, split_of
 from edgeft.errors import DataError, RecipeError
 from edgeft.recipe import FinetuneConfig
-from edgeft.train import mitigation, scrutiny, swapped, tasks
+from edgeft.train import identity_swaps, mitigation, scrutiny, tasks
+from edgeft.train.judges.intervals import measure_lengths
 from edgeft.train.tasks import TrainingTask
 
 CONFIG = FinetuneConfig(bootstrap_resamples=200, seed=0)
@@ -29,7 +30,7 @@ def dataset(
 
 
 def task_of(data: Dataset) -> TrainingTask:
-    return tasks.of(data, None, 32, CONFIG)
+    return tasks.create_task(data, None, 32, CONFIG)
 
 
 def logits(*guesses: int) -> np.ndarray[Any, Any]:
@@ -48,7 +49,7 @@ def single() -> TrainingTask:
 
 
 def look(task: TrainingTask, predictions: Any, predict: scrutiny.Predict = nobody) -> dict[str, Any]:
-    return scrutiny.closer_look(task, predictions, task.dataset.test, predict, CONFIG)
+    return scrutiny.analyze_predictions(task, predictions, task.dataset.test, predict, CONFIG)
 
 
 def all_up(texts: Sequence[str]) -> Any:
@@ -84,14 +85,14 @@ def test_a_slice_of_one_row_has_the_width_of_wilson(single: TrainingTask) -> Non
 
 
 def test_flips_by_hand_name_their_rows_and_quote_nothing(single: TrainingTask) -> None:
-    asked: list[str] = []
+    predicted_texts: list[str] = []
 
     def predict(texts: Sequence[str]) -> Any:
-        asked.extend(texts)
+        predicted_texts.extend(texts)
         return logits(*[0 if "she" in text else 1 for text in texts])
 
     found = look(single, logits(1, 0, 1, 1, 1, 1), predict)
-    assert asked == ["she was good", "the Muslim actress", "the Jewish actor", "éléphant 中文 he"]
+    assert predicted_texts == ["she was good", "the Muslim actress", "the Jewish actor", "éléphant 中文 he"]
     assert found["counterfactual"] == {
         "texts": 3,
         "flip_rate": pytest.approx(1 / 3),
@@ -146,12 +147,12 @@ def test_lengths_in_characters_where_words_have_no_spaces_between() -> None:
     def split(*texts: str) -> Split:
         return split_of({"text": list(texts), "label": ["a"] * len(texts)}, np.arange(len(texts)), ["a"])
 
-    assert scrutiny.lengths_of("single-label", split("こ" * 30, "れ" * 50)) == ([30, 50], "characters")
-    assert scrutiny.lengths_of("single-label", split("a b", "c")) == ([2, 1], "words")
+    assert measure_lengths("single-label", split("こ" * 30, "れ" * 50)) == ([30, 50], "characters")
+    assert measure_lengths("single-label", split("a b", "c")) == ([2, 1], "words")
 
 
 def test_other_texts_take_the_place_of_rows(single: TrainingTask) -> None:
-    found = scrutiny.with_texts(single.dataset.test, ["x"] * 9)
+    found = scrutiny.replace_texts(single.dataset.test, ["x"] * 9)
     assert found.texts == ["x"] * 9
     assert len(found) == len(found.labels) == len(found.slices["country"]) == 9
 
@@ -166,9 +167,9 @@ def test_equal_seeds_give_equal_figures(single: TrainingTask) -> None:
 
 def test_rows_that_have_no_swapped_copies_are_refused(tmp_path: Path) -> None:
     mitigation.check(FinetuneConfig(counterfactual_augmentation=True), "multi-label")
-    with pytest.raises(RecipeError, match=r"finetune\.counterfactual_augmentation: is for .* not for squad rows"):
+    with pytest.raises(RecipeError, match=r"finetune\.counterfactual_augmentation: applies to .* not to squad rows"):
         mitigation.check(FinetuneConfig(counterfactual_augmentation=True), "squad")
-    with pytest.raises(RecipeError, match=r"finetune\.identity_terms: is for .* not for tokens rows"):
+    with pytest.raises(RecipeError, match=r"finetune\.identity_terms: applies to .* not to tokens rows"):
         mitigation.check(FinetuneConfig(identity_terms="terms.yaml"), "tokens")
     with pytest.raises(DataError, match=r"identity terms in .*gone\.yaml"):
         mitigation.check(FinetuneConfig(identity_terms=str(tmp_path / "gone.yaml")), "single-label")
@@ -183,27 +184,27 @@ def test_copies_beside_the_rows_with_all_that_the_rows_have() -> None:
     )
     test = split_of({"text": ["Her  film"], "label": ["up"]}, np.array([1]), ["down", "up"], slices={"country": ["x"]})
     data = Dataset("text-classification", ["down", "up"], train, test, test, [])
-    found, counts = mitigation.with_copies(data, FinetuneConfig(counterfactual_augmentation=True))
+    found, counts = mitigation.add_swapped_copies(data, FinetuneConfig(counterfactual_augmentation=True))
     # "he left" and "she left" are each other's copies, and "her film" stands in the test.
     assert counts == {"counterfactual_rows": 1}
     assert found.train.texts[5:] == ["she is good"]
     assert found.train.labels.tolist() == [1, 1, 1, 0, 0, 1]
     assert found.train.rows.tolist()[5:] == [11]
     assert found.train.slices["country"][5:] == ["fr"]
-    assert mitigation.with_copies(data, FinetuneConfig()) == (data, {})
+    assert mitigation.add_swapped_copies(data, FinetuneConfig()) == (data, {})
 
 
 def test_nothing_to_swap_is_an_error() -> None:
     data = dataset("single-label", {"text": ["good", "bad"], "label": ["up", "down"]}, ["down", "up"])
-    with pytest.raises(RecipeError, match=r"it adds nothing, as the 2 training rows give no new text"):
-        mitigation.with_copies(data, FinetuneConfig(counterfactual_augmentation=True))
+    with pytest.raises(RecipeError, match=r"swapping identity terms in the 2 training rows gives no new text"):
+        mitigation.add_swapped_copies(data, FinetuneConfig(counterfactual_augmentation=True))
 
 
 def test_own_terms(tmp_path: Path) -> None:
     file = tmp_path / "terms.yaml"
     file.write_text("region:\n  pairs: [[nord, süd]]\n", encoding="utf-8")
     split = split_of({"text": ["Süd", "he"], "label": ["a", "a"]}, np.array([1, 2]), ["a"])
-    made = swapped.candidates(split, [1, 0], swapped.terms_of(str(file)))
+    made = identity_swaps.swap_rows(split, [1, 0], identity_swaps.load_terms(str(file)))
     assert [(one.origin, one.text) for one in made] == [(0, "Nord")]
-    assert swapped.terms_file(str(file)) == {"identity_terms": file}
-    assert swapped.terms_file(None) == {}
+    assert identity_swaps.terms_file(str(file)) == {"identity_terms": file}
+    assert identity_swaps.terms_file(None) == {}

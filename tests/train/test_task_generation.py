@@ -30,7 +30,7 @@ from edgeft.errors import DataError, ModelError, RecipeError
 from edgeft.models import model_folder
 from edgeft.recipe import FinetuneConfig
 from edgeft.train import methods, tasks
-from edgeft.train.finetune import loss_on
+from edgeft.train.finetune import create_loss
 from edgeft.train.finetune import run as finetune
 from edgeft.train.loop.loop import accumulate
 from edgeft.train.loop.precision import Arithmetic
@@ -61,7 +61,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 def task_of(kind: str, max_length: int = 32, rows: Any = None, own: Any = None, **settings: Any) -> Any:
     config = FinetuneConfig(max_length=max_length, **settings)
-    return tasks.of(dataset(kind, rows), own or tokenizer(), max_length, config)
+    return tasks.create_task(dataset(kind, rows), own or tokenizer(), max_length, config)
 
 
 def learnt(task: Any, item: dict[str, Any]) -> str:
@@ -174,7 +174,7 @@ def test_templates_that_messages_can_not_be_learnt_from() -> None:
         task_of("messages", own=tokenizer(template=None))
     forgetful = "{% for message in messages %}{{ messages | length }}{{ message.content }}{% endfor %}"
     task = task_of("messages", own=tokenizer(template=forgetful))
-    with pytest.raises(ModelError, match="row 1: the chat template renders the messages before answer 1 otherwise"):
+    with pytest.raises(ModelError, match="row 1: the chat template renders the messages before answer 1 differently"):
         task.items(task.dataset.train)
     strict = "{{ raise_exception('only one message') if messages | length > 1 else 'x' }}"
     task = task_of("messages", own=tokenizer(template=strict))
@@ -197,10 +197,10 @@ def by_hand(model: Any, item: dict[str, Any], smoothing: float = 0.0) -> float:
     with torch.inference_mode():
         logits = model(torch.tensor([item["input_ids"]])).logits[0].double().numpy()
     total = 0.0
-    for place, label in enumerate(item["labels"]):
+    for index, label in enumerate(item["labels"]):
         if label == -100:
             continue
-        before = logits[place - 1]
+        before = logits[index - 1]
         shares = before - before.max() - math.log(np.exp(before - before.max()).sum())
         total -= (1 - smoothing) * shares[label] + smoothing * shares.mean()
     return total
@@ -212,7 +212,7 @@ def test_losses_are_those_of_the_slow_twin(kind: str, smoothing: float) -> None:
     task, model = task_of(kind, label_smoothing=smoothing), language_model("llama")
     items = task.items(task.dataset.train, training=True)
     found = task.losses(model, items, [0, 3, 9])
-    expected = [by_hand(model, items.inputs[place], smoothing) for place in (0, 3, 9)]
+    expected = [by_hand(model, items.inputs[index], smoothing) for index in (0, 3, 9)]
     np.testing.assert_allclose(found.detach().numpy(), expected, rtol=1e-5)
 
 
@@ -222,12 +222,12 @@ def test_batches_of_any_size_give_the_same_step(kind: str, packing: bool) -> Non
     task = task_of(kind, 64, {name: cells * 4 for name, cells in rows_of(kind).items()}, packing=packing)
     items = task.items(task.dataset.train, training=True)
     order = items.weights.argsort(kind="stable").tolist()
-    chosen = [place for pair in zip(order[:4], order[-4:], strict=True) for place in pair]
+    chosen = [index for pair in zip(order[:4], order[-4:], strict=True) for index in pair]
     assert len(set(items.weights[chosen])) > 1
 
     def gradient(batches: list[list[int]]) -> tuple[float, torch.Tensor]:
         model = language_model("llama")
-        loss = accumulate(Processes(model, 0), loss_on(task, items), batches, 1, Arithmetic("fp32", CPU))
+        loss = accumulate(Processes(model, 0), create_loss(task, items), batches, 1, Arithmetic("fp32", CPU))
         with torch.no_grad():  # plain SGD, whose step shows the scale of the gradient
             for parameter in model.parameters():
                 parameter -= 0.1 * parameter.grad
@@ -282,13 +282,13 @@ def test_answers_are_the_likeliest_tokens_and_the_share_of_right_ones_is_counted
     for item in items.inputs:
         with torch.inference_mode():
             best = model(torch.tensor([item["input_ids"]])).logits[0].argmax(dim=-1).tolist()
-        places = [place for place, label in enumerate(item["labels"]) if label != -100]
-        expected += [best[place - 1] for place in places]
-        right += sum(best[place - 1] == item["labels"][place] for place in places)
+        positions = [index for index, label in enumerate(item["labels"]) if label != -100]
+        expected += [best[index - 1] for index in positions]
+        right += sum(best[index - 1] == item["labels"][index] for index in positions)
     assert task.answers(found) == expected
     assert task.figures(found, task.dataset.test)["token_accuracy"] == right / len(expected)
-    assert task.compared(found).shape[1] == model.config.vocab_size
-    assert len(task.compared(found)) <= 64
+    assert task.logits_to_compare(found).shape[1] == model.config.vocab_size
+    assert len(task.logits_to_compare(found)) <= 64
 
 
 def test_a_row_without_targets_has_no_figure() -> None:
@@ -330,7 +330,7 @@ def test_a_method_trains_resumes_and_ends_as_a_plain_model(
     assert not any(report[gap] for gap in ("missing_keys", "unexpected_keys", "mismatched_keys"))
     assert not any("lora" in name or "ia3" in name for name, _ in plain.named_parameters())
     own = AutoTokenizer.from_pretrained(tmp_path / "out")
-    task = tasks.of(dataset(form), own, 32, config)
+    task = tasks.create_task(dataset(form), own, 32, config)
     again = task.figures(task.predict(plain.eval(), task.items(task.dataset.test)), task.dataset.test)
     assert again["nll"] == pytest.approx(test["nll"], rel=1e-5)
     if form == "messages":
@@ -373,12 +373,12 @@ def test_a_model_learns_to_answer_and_to_stop(folder: Any, data: Any, tmp_path: 
     )
     made = model.generate(**prompt, max_new_tokens=20, do_sample=False, eos_token_id=own.convert_tokens_to_ids(OVER))
     answer = own.decode(made[0, prompt["input_ids"].shape[1] :])
-    assert answer in {f"mice {place}.<|over|>" for place in ("here", "at home", "now")}
+    assert answer in {f"mice {index}.<|over|>" for index in ("here", "at home", "now")}
 
 
 def test_qlora_keeps_the_head_and_the_tied_embeddings_out_of_4_bits(folder: Any) -> None:
     config = FinetuneConfig(method="qlora", model=str(folder["gpt2"]))
-    model = methods.load(config, str(folder["gpt2"]), tasks.class_of("text").head([]), CPU)
+    model = methods.load(config, str(folder["gpt2"]), tasks.task_class("text").head([]), CPU)
     small = [name for name, module in model.named_modules() if type(module).__name__ == "Linear4bit"]
     assert len(small) == 2 * 4
     assert model.lm_head.weight is model.transformer.wte.weight
@@ -390,7 +390,7 @@ def test_what_means_nothing_for_a_language_model_is_refused(option: Any, folder:
     facts = model_folder.facts(folder["llama"])
     named = "gradual_unfreezing" if len(option) > 1 else "method=head"
     with pytest.raises(RecipeError, match=rf"^finetune\.{named}: a model for text rows has no head apart"):
-        methods.check(FinetuneConfig(**option), facts, tasks.class_of("text"))
+        methods.check(FinetuneConfig(**option), facts, tasks.task_class("text"))
 
 
 def test_what_an_error_calls_items() -> None:
@@ -399,18 +399,18 @@ def test_what_an_error_calls_items() -> None:
     items = task.items(task.dataset.train, training=True)
     assert len(items) > len(task.dataset.train)
     number = int(task.dataset.train.rows[items.rows[-1]])
-    assert loss_on(task, items).names([len(items) - 1]) == f"row {number}"
+    assert create_loss(task, items).names([len(items) - 1]) == f"row {number}"
     packing = task_of("text", packing=True)
     packed = packing.items(packing.dataset.train, training=True)
     first = int(packing.dataset.train.rows[packed.rows[0]])
-    assert loss_on(packing, packed).names([0]) == f"packed items that begin with row {first}"
+    assert create_loss(packing, packed).names([0]) == f"packed items that begin with row {first}"
 
 
 def test_packing_is_refused_where_it_would_do_nothing(folder: Any) -> None:
     facts = model_folder.facts(folder["llama"])
     for kind in ("single-label", "pairs"):
-        with pytest.raises(RecipeError, match=f"packing: does nothing for {kind} rows"):
-            methods.check(FinetuneConfig(packing=True), facts, tasks.class_of(kind))
+        with pytest.raises(RecipeError, match=f"packing: has no effect for {kind} rows"):
+            methods.check(FinetuneConfig(packing=True), facts, tasks.task_class(kind))
 
 
 @pytest.mark.parametrize("method", ["full", "lora"])
@@ -420,9 +420,9 @@ def test_lower_layers_can_be_frozen_or_learn_more_slowly(
 ) -> None:
     config = FinetuneConfig(**QUICK, model=str(folder[kind]), method=method, freeze_layers=1, learning_rate=1e-2)
     finetune(config, {"data": data["text"], "model": folder[kind]}, tmp_path / "frozen")
-    head = tasks.class_of("text").head([])
+    head = tasks.task_class("text").head([])
     before, after = (
-        dict(model_folder.load(place, head).named_parameters()) for place in (folder[kind], tmp_path / "frozen")
+        dict(model_folder.load(index, head).named_parameters()) for index in (folder[kind], tmp_path / "frozen")
     )
     moved = {name for name in before if not torch.equal(before[name], after[name])}
     assert moved
@@ -453,7 +453,7 @@ def test_an_end_of_text_that_also_pads_learns_all_the_same() -> None:
 def test_models_that_can_not_learn_from_the_rows(folder: Any, tiny_model: Path) -> None:
     task = task_of("text", 65)
     model = model_folder.load(folder["llama"], task.head([]))
-    with pytest.raises(ModelError, match="max_length=65 is more than the 64 tokens"):
+    with pytest.raises(ModelError, match="max_length=65 is more than the model's 64 positions"):
         task.prepare(model)
     with pytest.raises(ModelError, match="no language-model head"):
         task_of("text").prepare(model_folder.load(tiny_model, task.head([])))

@@ -15,7 +15,7 @@ from edgeft.errors import ModelError, RecipeError
 from edgeft.models import model_folder
 from edgeft.recipe import FinetuneConfig
 from edgeft.train import methods, metrics, tasks
-from edgeft.train.finetune import loss_on
+from edgeft.train.finetune import create_loss
 from edgeft.train.finetune import run as finetune
 from edgeft.train.loop.loop import accumulate
 from edgeft.train.loop.precision import Arithmetic
@@ -43,14 +43,14 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def task_of(rows: Any = None, max_length: int = 12, **settings: Any) -> Any:
     config = FinetuneConfig(max_length=max_length, **settings)
-    return tasks.of(dataset("pairs", rows), word_tokenizer(), max_length, config)
+    return tasks.create_task(dataset("pairs", rows), word_tokenizer(), max_length, config)
 
 
 def by_hand(model: Any, item: dict[str, Any], smoothing: float = 0.0) -> float:
     """The loss of one item alone, target by target, in float64; the decoder is given what stands before each."""
     begin, total = model.config.decoder_start_token_id, 0.0
-    for place, label in enumerate(item["labels"]):
-        given = torch.tensor([[begin, *item["labels"][:place]]])
+    for index, label in enumerate(item["labels"]):
+        given = torch.tensor([[begin, *item["labels"][:index]]])
         with torch.inference_mode():
             source = torch.tensor([item["input_ids"]])
             logits = model(input_ids=source, decoder_input_ids=given).logits[0, -1].double().numpy()
@@ -86,7 +86,7 @@ def test_losses_are_those_of_the_slow_twin(kind: str, smoothing: float, folder: 
     items = task.items(task.dataset.train, training=True)
     found = task.losses(model, items, [2, 0, 1]).detach().numpy()
     np.testing.assert_allclose(
-        found, [by_hand(model, items.inputs[place], smoothing) for place in (2, 0, 1)], rtol=1e-5
+        found, [by_hand(model, items.inputs[index], smoothing) for index in (2, 0, 1)], rtol=1e-5
     )
 
 
@@ -98,7 +98,7 @@ def test_batches_of_any_size_give_the_same_step(folder: Any) -> None:
     def stepped(size: int) -> tuple[float, torch.Tensor]:
         model = model_folder.load(folder["t5"], task.head([]))
         batches = [list(range(start, start + size)) for start in range(0, 8, size)]
-        loss = accumulate(Processes(model, 0), loss_on(task, items), batches, 1, Arithmetic("fp32", CPU))
+        loss = accumulate(Processes(model, 0), create_loss(task, items), batches, 1, Arithmetic("fp32", CPU))
         with torch.no_grad():  # plain SGD, whose step shows the scale of the gradient
             for parameter in model.parameters():
                 parameter -= 0.1 * parameter.grad
@@ -146,11 +146,11 @@ def test_figures_are_of_the_written_texts_and_of_the_right_ones(folder: Any) -> 
 
 
 def test_chrf_of_rows_is_that_of_their_corpus() -> None:
-    from edgeft.train.tasks.pairs import chrf_of
+    from edgeft.train.tasks.pairs import chrf_statistic
 
     written = ["the cat eats", "", "mice at home", "grass grass"]
     right = ["the cat eats mice", "the dog", "mice here", "grass"]
-    of_rows = chrf_of(written, right)
+    of_rows = chrf_statistic(written, right)
     assert callable(of_rows)
     for rows in ([0, 1, 2, 3], [2, 2, 0], [1]):
         expected = metrics.generation([written[row] for row in rows], [right[row] for row in rows])["chrf"]
@@ -163,7 +163,7 @@ def test_a_look_during_training_writes_nothing(folder: Any, monkeypatch: pytest.
     items, split = task.items(task.dataset.validation), task.dataset.validation
     whole = task.figures(task.predict(model, items), split)
     monkeypatch.setattr(type(model), "generate", None)
-    found = task.look(model, items, split)
+    found = task.evaluate(model, items, split)
     assert "chrf" not in found
     assert task.score(found) == -whole["nll"]
 
@@ -189,11 +189,11 @@ def test_a_method_trains_resumes_and_ends_as_a_plain_model(
     plain, report = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "out", output_loading_info=True)
     assert not any(report[gap] for gap in ("missing_keys", "unexpected_keys", "mismatched_keys"))
     assert not any("lora" in name or "ia3" in name for name, _ in plain.named_parameters())
-    task = tasks.of(dataset("pairs"), AutoTokenizer.from_pretrained(tmp_path / "out"), 12, config)
+    task = tasks.create_task(dataset("pairs"), AutoTokenizer.from_pretrained(tmp_path / "out"), 12, config)
     items = task.items(task.dataset.test)
-    assert task.score(task.look(plain, items, task.dataset.test)) == pytest.approx(-test["nll"], rel=1e-5)
+    assert task.score(task.evaluate(plain, items, task.dataset.test)) == pytest.approx(-test["nll"], rel=1e-5)
     before = model_folder.load(folder[kind], task.head([]))
-    assert test["nll"] < task.look(before, items, task.dataset.test)["nll"]
+    assert test["nll"] < task.evaluate(before, items, task.dataset.test)["nll"]
 
     killed(config, inputs, tmp_path / "killed", monkeypatch)
     assert finetune(config, inputs, tmp_path / "killed").digest == result.digest
@@ -219,9 +219,9 @@ def test_the_encoders_lower_layers_can_be_frozen_or_learn_more_slowly(
     finetune(
         FinetuneConfig(model=str(folder[kind]), method="full", freeze_layers=1, **quick), inputs, tmp_path / "frozen"
     )
-    head = tasks.class_of("pairs").head([])
+    head = tasks.task_class("pairs").head([])
     before, after = (
-        dict(model_folder.load(place, head).named_parameters()) for place in (folder[kind], tmp_path / "frozen")
+        dict(model_folder.load(index, head).named_parameters()) for index in (folder[kind], tmp_path / "frozen")
     )
     moved = {name for name in before if not torch.equal(before[name], after[name])}
     assert any("encoder" in name and ".1." in name for name in moved)
@@ -236,7 +236,7 @@ def test_what_means_nothing_or_does_not_fit_is_refused(folder: Any) -> None:
     facts = model_folder.facts(folder["t5"])
     assert facts.layers == 2
     with pytest.raises(RecipeError, match=r"^finetune\.method=head: a model for pairs rows has no head apart"):
-        methods.check(FinetuneConfig(method="head"), facts, tasks.class_of("pairs"))
+        methods.check(FinetuneConfig(method="head"), facts, tasks.task_class("pairs"))
     task = task_of(rows_of("pairs"), 65)
-    with pytest.raises(ModelError, match="max_length=65 is more than the 64 tokens"):
+    with pytest.raises(ModelError, match="max_length=65 is more than the model's 64 positions"):
         task.prepare(model_folder.load(folder["bart"], task.head([])))

@@ -20,7 +20,7 @@ from edgeft.errors import DataError
 from edgeft.models import model_folder
 from edgeft.recipe import FinetuneConfig, TrainingConfig
 from edgeft.train import methods, tasks
-from edgeft.train.finetune import loss_on
+from edgeft.train.finetune import create_loss
 from edgeft.train.finetune import run as finetune
 from edgeft.train.loop.loop import Trainer
 from edgeft.train.tasks.questions import Questions
@@ -60,7 +60,7 @@ def dataset_of(train: Sequence[Row], test: Sequence[Row] | None = None) -> Datas
 
 
 def task_of(dataset: Dataset, tokenizer: Any, max_length: int = 16) -> Questions:
-    task = tasks.of(dataset, tokenizer, max_length, TrainingConfig())
+    task = tasks.create_task(dataset, tokenizer, max_length, TrainingConfig())
     assert isinstance(task, Questions)
     return task
 
@@ -129,11 +129,11 @@ def test_offsets_find_the_answer_again(kind: str, answer: str, tiny_tokenizer: A
     pair = encode_pairs(tokenizer, ["a ä"], [context])[0]
     start = context.index(answer)
     first, last = answer_tokens(pair.offsets, {"text": [answer], "answer_start": [start]}) or (-1, -1)
-    text, place = trim_span(context, pair.offsets[first][0], pair.offsets[last][1])
+    text, index = trim_span(context, pair.offsets[first][0], pair.offsets[last][1])
     assert answer in text
-    assert place <= start
+    assert index <= start
     if answer not in ("ï", "b! 😀"):  # those begin inside of a token
-        assert (text, place) == (answer, start)
+        assert (text, index) == (answer, start)
     assert len(pair.ids) == len(pair.types)
     assert pair.ids[pair.first : pair.first + len(pair.offsets)] == [
         *tokenizer(context, add_special_tokens=False)["input_ids"]
@@ -172,8 +172,8 @@ class Fixed(torch.nn.Module):
         self.scale = torch.nn.Parameter(torch.tensor([start, end]))
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> Any:
-        place = torch.arange(input_ids.shape[1], dtype=torch.float32).expand(input_ids.shape)
-        return SimpleNamespace(start_logits=place * self.scale[0], end_logits=place * self.scale[1])
+        index = torch.arange(input_ids.shape[1], dtype=torch.float32).expand(input_ids.shape)
+        return SimpleNamespace(start_logits=index * self.scale[0], end_logits=index * self.scale[1])
 
 
 def test_the_loss_by_hand(tiny_tokenizer: Any) -> None:
@@ -231,7 +231,7 @@ def test_windows_weigh_the_same_however_they_are_batched(tiny_tokenizer: Any, tm
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.0
         config = TrainingConfig(epochs=1, max_grad_norm=1e9)
-        trainer = Trainer(model, loss_on(task, items), lambda: {"score": 0.0}, config, 0.1, tmp_path, "test")
+        trainer = Trainer(model, create_loss(task, items), lambda: {"score": 0.0}, config, 0.1, tmp_path, "test")
         trainer.optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
         trainer.scheduler = torch.optim.lr_scheduler.ConstantLR(trainer.optimizer, factor=1.0)
         for _ in range(3):
@@ -271,9 +271,9 @@ def window_logits(task: Questions, marked: Mapping[int, Mapping[int, tuple[float
     """Logits of every window: -5 but where window and token are named."""
     items = task.items(task.dataset.train)
     found = [np.full((len(item["input_ids"]), 2), -5, np.float32) for item in items.inputs]
-    for window, places in marked.items():
-        for place, ends in places.items():
-            found[window][place] = ends
+    for window, indices in marked.items():
+        for index, ends in indices.items():
+            found[window][index] = ends
     return found
 
 
@@ -283,11 +283,11 @@ def test_the_answer_is_the_best_of_all_windows(tiny_tokenizer: Any) -> None:
     task = task_of(dataset_of([("was", context, "good")]), tiny_tokenizer, 12)
     items = task.items(task.dataset.train)
     marked = {0: {1: (9, 9), 5: (2, 1), 6: (0, 2)}, 1: {4: (3, -5), 6: (-5, 4), 3: (-5, 9)}}
-    found = task.best(items, window_logits(task, marked))
+    found = task.best_answers(items, window_logits(task, marked))
     # The question's own token and an end before its start don't count.
     assert (found.texts, found.starts, found.scores.tolist()) == (["good a film"], [context.index("good")], [7.0])
     assert found.logits.shape == (sum(items.lengths), 2)
-    assert task.compared(found) is found.logits
+    assert task.logits_to_compare(found) is found.logits
     assert task.answers(found) == ["good a film"]
 
 
@@ -299,7 +299,7 @@ def test_no_answer_where_every_window_says_so(tiny_tokenizer: Any) -> None:
     for known, nulls, expected in ((True, surely, ""), (True, marked, "good"), (False, surely, "good")):
         task = task_of(dataset_of([*rows, ("was", "a", "" if known else "a")]), tiny_tokenizer, 12)
         items = task.items(task.dataset.train)
-        found = task.best(items, window_logits(task, nulls))
+        found = task.best_answers(items, window_logits(task, nulls))
         assert found.texts[0] == expected
         assert found.starts[0] == (context.index("good") if expected else -1)
         assert found.scores[0] == (4.0 if expected else 6.0)
@@ -313,7 +313,7 @@ def test_an_answer_is_as_long_as_training_answers_are(tiny_tokenizer: Any) -> No
 def test_figures_by_hand(tiny_tokenizer: Any) -> None:
     task = task_of(dataset_of([("was", "so good a film", "good"), ("was", "a", "")]), tiny_tokenizer)
     items = task.items(task.dataset.train)
-    found = task.best(items, window_logits(task, {0: {3: (3, 0), 4: (0, 3)}, 1: {0: (1, 1)}}))
+    found = task.best_answers(items, window_logits(task, {0: {3: (3, 0), 4: (0, 3)}, 1: {0: (1, 1)}}))
     assert found.texts == ["so good", ""]
     figures = task.figures(found, task.dataset.train)
     assert figures.pop("nll") == found.nll

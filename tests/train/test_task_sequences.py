@@ -126,7 +126,7 @@ def test_a_number_is_learnt_in_its_own_unit_and_learnt_further(numbers: Path, ti
 
 def test_label_smoothing_is_refused(several: Path, tiny_model: Path, tmp_path: Path) -> None:
     config = settings("full", tiny_model, label_smoothing=0.1)
-    with pytest.raises(RecipeError, match=r"^finetune.label_smoothing: does nothing for multi-label rows"):
+    with pytest.raises(RecipeError, match=r"^finetune.label_smoothing: has no effect for multi-label rows"):
         finetune(config, {"data": several, "model": tiny_model}, tmp_path / "out")
 
 
@@ -141,7 +141,7 @@ def dataset(task: str, kind: str, columns: dict[str, list[Any]], labels: list[st
 def test_the_loss_of_several_labels_by_hand() -> None:
     """Logits (0, ln 3) and labels (1, 0): (ln 2 + ln 4) / 2."""
     made = dataset("text-classification", "multi-label", {"text": ["x"], "labels": [["a"]]}, ["a", "b"])
-    task = tasks.of(made, None, 8, FinetuneConfig())
+    task = tasks.create_task(made, None, 8, FinetuneConfig())
     loss = task.loss(torch.tensor([[0.0, math.log(3)]]), torch.tensor([[1.0, 0.0]]))  # type: ignore[attr-defined]
     assert loss.tolist() == pytest.approx([(math.log(2) + math.log(4)) / 2])
 
@@ -216,6 +216,6 @@ def test_a_split_of_some_rows() -> None:
 
 def test_points_of_the_leading_figure() -> None:
     """Shares are in points of a hundred, chrF already is, a perplexity loses percent of itself."""
-    assert Regression.points(0.5, 0.49) == pytest.approx(-1.0)
-    assert PlainText.points(-20.0, -20.2) == pytest.approx(-1.0)
-    assert Pairs.points(45.0, 44.5) == pytest.approx(-0.5)
+    assert Regression.gain_in_points(0.5, 0.49) == pytest.approx(-1.0)
+    assert PlainText.gain_in_points(-20.0, -20.2) == pytest.approx(-1.0)
+    assert Pairs.gain_in_points(45.0, 44.5) == pytest.approx(-0.5)

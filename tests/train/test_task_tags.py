@@ -19,13 +19,13 @@ from edgeft.models import model_folder
 from edgeft.recipe import FinetuneConfig, TrainingConfig
 from edgeft.train import metrics, tasks
 from edgeft.train.evaluate import read_predictions
-from edgeft.train.finetune import loss_on
+from edgeft.train.finetune import create_loss
 from edgeft.train.finetune import run as finetune
 from edgeft.train.judges.tags import span_counts
 from edgeft.train.loop.loop import Trainer
 from edgeft.train.loop.packing import IGNORED
 from edgeft.train.metrics import bootstrap
-from edgeft.train.tasks.tags import Tags, encode_words, frame, keeps_space, windows
+from edgeft.train.tasks.tags import Tags, encode_words, keeps_space, special_tokens, split_windows
 
 BIO = ["B-ACT", "I-ACT", "O"]
 QUICK: dict[str, Any] = {"epochs": 1.0, "batch_size": 8, "max_length": 16, "seed": 1, "early_stopping_patience": 0}
@@ -59,7 +59,7 @@ def dataset_of(train: Sequence[Row], names: list[str], test: Sequence[Row] | Non
 
 
 def task_of(dataset: Dataset, tokenizer: Any, max_length: int = 16, **options: Any) -> Tags:
-    task = tasks.of(dataset, tokenizer, max_length, TrainingConfig(**options))
+    task = tasks.create_task(dataset, tokenizer, max_length, TrainingConfig(**options))
     assert isinstance(task, Tags)
     return task
 
@@ -117,7 +117,7 @@ def test_a_word_longer_than_a_window_is_cut(tiny_tokenizer: Any) -> None:
     ],
 )
 def test_windows_by_hand(lengths: list[int], room: int, expected: list[tuple[int, int]]) -> None:
-    assert windows(lengths, room) == expected
+    assert split_windows(lengths, room) == expected
 
 
 def test_windows_are_few_and_even() -> None:
@@ -125,15 +125,15 @@ def test_windows_are_few_and_even() -> None:
     for _ in range(200):
         room = generator.randint(3, 12)
         lengths = generator.choices(range(room + 1), k=generator.randint(1, 40))
-        found = windows(lengths, room)
-        assert [place for start, end in found for place in range(start, end)] == list(range(len(lengths)))
+        found = split_windows(lengths, room)
+        assert [index for start, end in found for index in range(start, end)] == list(range(len(lengths)))
         sizes = [sum(lengths[start:end]) for start, end in found]
         assert max(sizes) <= room
         greedy, used = 1, 0  # the slow twin: fill one window after the other
         for length in lengths:
             greedy, used = (greedy + 1, length) if used + length > room else (greedy, used + length)
         assert len(found) == greedy
-    assert windows([1] * 13, 12) == [(0, 7), (7, 13)]
+    assert split_windows([1] * 13, 12) == [(0, 7), (7, 13)]
 
 
 def test_a_word_without_a_token_gets_the_most_frequent_tag(tiny_tokenizer: Any, tmp_path: Path) -> None:
@@ -164,8 +164,8 @@ def test_words_become_the_tokens_that_they_have_in_a_text(tiny_tokenizer: Any) -
     # Each byte of what the vocabulary lacks is a token; the first stands for the word.
     assert len(encode_words(bpe, [["😀"]])[0][0]) == 4
     assert encode_words(bpe, []) == []
-    assert frame(tiny_tokenizer) == ([2], [3])
-    assert frame(bpe) == ([0], [2])
+    assert special_tokens(tiny_tokenizer) == ([2], [3])
+    assert special_tokens(bpe) == ([0], [2])
 
 
 def test_a_tokenizer_without_special_tokens_has_no_frame(tiny_tokenizer: Any) -> None:
@@ -174,7 +174,7 @@ def test_a_tokenizer_without_special_tokens_has_no_frame(tiny_tokenizer: Any) ->
 
     bare = PreTrainedTokenizerFast(tokenizer_object=tiny_tokenizer.backend_tokenizer, pad_token="[PAD]")
     bare.backend_tokenizer.post_processor = processors.TemplateProcessing(single="$A", pair="$A $B", special_tokens=[])
-    assert frame(bare) == ([], [])
+    assert special_tokens(bare) == ([], [])
 
 
 # ------------------------------------------------------------------------------------------------------------- the loss
@@ -223,7 +223,7 @@ def test_words_weigh_the_same_however_items_are_batched(batch: int, tiny_tokeniz
     task = task_of(dataset_of(rows_of(8, 5), BIO), tiny_tokenizer)
     items = task.items(task.dataset.train, training=True)
     assert len(set(items.weights[:8].tolist())) > 3
-    places = list(range(8))
+    indices = list(range(8))
     ends = []
     for size in (8, batch):
         model = model_folder.load(tiny_encoder("bert", tiny_tokenizer, tmp_path / "bert"), task.head(BIO))
@@ -233,11 +233,11 @@ def test_words_weigh_the_same_however_items_are_batched(batch: int, tiny_tokeniz
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.0
         config = TrainingConfig(epochs=1, max_grad_norm=1e9)
-        trainer = Trainer(model, loss_on(task, items), lambda: {"score": 0.0}, config, 0.1, tmp_path, "test")
+        trainer = Trainer(model, create_loss(task, items), lambda: {"score": 0.0}, config, 0.1, tmp_path, "test")
         trainer.optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
         trainer.scheduler = torch.optim.lr_scheduler.ConstantLR(trainer.optimizer, factor=1.0)
         for _ in range(3):
-            trainer._step([places[start : start + size] for start in range(0, 8, size)])
+            trainer._step([indices[start : start + size] for start in range(0, 8, size)])
         ends.append([value.detach().clone() for value in model.parameters()])
     for whole, parts in zip(*ends, strict=True):
         torch.testing.assert_close(parts, whole, atol=1e-5, rtol=0)
@@ -287,7 +287,7 @@ def test_measures_are_seqeval_on_any_rows(tiny_tokenizer: Any) -> None:
     task = task_of(dataset_of(rows, names), tiny_tokenizer)
     total = sum(len(tags) for _, tags in rows)
     predictions = generator.normal(size=(total, 5)).astype(np.float32)
-    guess = iter([names[place] for place in predictions.argmax(axis=1)])
+    guess = iter([names[index] for index in predictions.argmax(axis=1)])
     given = [[next(guess) for _ in tags] for _, tags in rows]
     measures: Any = task.measures(predictions, task.dataset.train)
     for _ in range(5):

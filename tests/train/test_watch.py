@@ -11,7 +11,7 @@ import pytest
 from edgeft.recipe import FinetuneConfig, TrainingConfig
 from edgeft.train.finetune import run as finetune
 from edgeft.train.loop import watch
-from edgeft.train.loop.watch import Training, Watcher, watching
+from edgeft.train.loop.watch import Training, Watcher, watch_with
 
 QUICK: dict[str, Any] = {"epochs": 0.5, "batch_size": 16, "max_length": 16, "seed": 1, "method": "full"}
 
@@ -22,18 +22,18 @@ class Diary(Watcher):
 
     lines: list[tuple[Any, ...]]
 
-    def start(self, training: Training) -> None:
+    def on_start(self, training: Training) -> None:
         self.lines.append(("start", training.done, training.steps))
 
-    def logged(self, step: int, values: Mapping[str, float]) -> None:
+    def on_step(self, step: int, values: Mapping[str, float]) -> None:
         self.lines.append(("step", step, sorted(values)))
         if step == self.stop_at:
             raise InterruptedError
 
-    def looked(self, step: int, metrics: Mapping[str, float]) -> None:
+    def on_evaluation(self, step: int, metrics: Mapping[str, float]) -> None:
         self.lines.append(("look", step, metrics["score"]))
 
-    def ended(self) -> None:
+    def on_end(self) -> None:
         self.lines.append(("ended",))
 
 
@@ -41,7 +41,7 @@ def test_a_watcher_hears_of_every_step_and_look_in_order(data: Path, tiny_model:
     diary = Diary()
     inputs = {"data": data, "model": tiny_model}
     config = FinetuneConfig(model=str(tiny_model), **QUICK)
-    with watching(diary):
+    with watch_with(diary):
         done = finetune(config, inputs, tmp_path / "one")
     steps = done.metrics["steps"]
     assert diary.lines[0] == ("start", 0, steps)
@@ -61,11 +61,11 @@ def test_a_watcher_ends_a_training_which_then_goes_on_from_its_checkpoint(
     inputs = {"data": data, "model": tiny_model}
     config = FinetuneConfig(model=str(tiny_model), checkpoint_steps=3, **QUICK)
     first, second, other = Diary(stop_at=5), Diary(), Diary()
-    with watching(other), watching(first), pytest.raises(InterruptedError):
+    with watch_with(other), watch_with(first), pytest.raises(InterruptedError):
         finetune(config, inputs, tmp_path / "one")
     assert first.lines[-1] == other.lines[-1] == ("ended",)
     assert not (tmp_path / "one" / "stage.json").exists()
-    with watching(second):
+    with watch_with(second):
         resumed = finetune(config, inputs, tmp_path / "one")
     assert second.lines[0] == ("start", 3, resumed.metrics["steps"])
     assert second.lines[1][:2] == ("step", 4)
@@ -74,12 +74,12 @@ def test_a_watcher_ends_a_training_which_then_goes_on_from_its_checkpoint(
 
 def test_a_watcher_that_refuses_to_start_leaves_the_others_told_of_the_end(tmp_path: Path) -> None:
     class Refuses(Watcher):
-        def start(self, training: Training) -> None:
+        def on_start(self, training: Training) -> None:
             raise InterruptedError
 
     diary, never = Diary(), Diary()
     training = Training("test", TrainingConfig(), 10, 5, 2, 0, tmp_path)
-    with watching(diary, Refuses(), never), pytest.raises(InterruptedError), watch.following(training):
+    with watch_with(diary, Refuses(), never), pytest.raises(InterruptedError), watch.notify_watchers(training):
         pytest.fail("started")
     assert diary.lines == [("start", 0, 10), ("ended",)]
     assert never.lines == []
@@ -87,4 +87,4 @@ def test_a_watcher_that_refuses_to_start_leaves_the_others_told_of_the_end(tmp_p
 
 def test_looks_are_counted_from_one_and_the_last_may_come_early(tmp_path: Path) -> None:
     training = Training("test", TrainingConfig(), 11, 5, 4, 0, tmp_path)
-    assert [training.look(step) for step in (4, 8, 11)] == [1, 2, 3]
+    assert [training.evaluation_number(step) for step in (4, 8, 11)] == [1, 2, 3]

@@ -57,11 +57,11 @@ def fill(config: CalibrateConfig, inputs: Inputs, out_dir: Path) -> Metrics:
     selective.check(config, dataset.kind)
     # An artifact that was calibrated before is calibrated anew.
     model.manifest = dataclasses.replace(model.manifest, calibration=Calibration())
-    task = tasks.of_artifact(dataset, model.manifest)
-    if type(task).choices is TrainingTask.choices:
+    task = tasks.create_artifact_task(dataset, model.manifest)
+    if type(task).logits_and_targets is TrainingTask.logits_and_targets:
         return _written(Calibration(reason=NO_CHOICES), out_dir)
-    before = {split: task.asked(model, dataset.split(split)) for split in SPLITS}
-    choices = {split: task.choices(made, dataset.split(split)) for split, made in before.items()}
+    before = {split: task.predict_artifact(model, dataset.split(split)) for split in SPLITS}
+    choices = {split: task.logits_and_targets(made, dataset.split(split)) for split, made in before.items()}
     found = calibrated(config, choices, keep_answers=_balanced(inputs["data"], dataset))
     after = {split: scaling.scaled(found, logits, labels.ndim == 2) for split, (logits, labels) in choices.items()}
     _say(found)

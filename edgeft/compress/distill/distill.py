@@ -70,17 +70,17 @@ def fill(config: DistillConfig, inputs: Inputs, out_dir: Path) -> Metrics:
     dataset = recover.teachable(inputs["data"], "distill")
     device, _ = model_folder.device(config.device)
     teacher = inputs["teacher"]
-    before = evaluate.earlier_predictions(teacher, inputs["data"], dataset, device)
-    kind = tasks.class_of(dataset.kind)
+    before = evaluate.load_or_predict(teacher, inputs["data"], dataset, device)
+    kind = tasks.task_class(dataset.kind)
     student, tokenizer = make_student(config, str(teacher), kind.head(dataset.labels), device)
     max_length = min(model_folder.load_tokenizer(str(teacher)).model_max_length, tokenizer.model_max_length)
-    task = tasks.of(dataset, tokenizer, max_length, config)
+    task = tasks.create_task(dataset, tokenizer, max_length, config)
     task.prepare(student)
     narrowed(config, task, student)
     taught = distillation_data.prepare_data(config, task, student, teacher, cache_of(out_dir))
     progress = recover.learn(config, task, student, taught, out_dir, "distill")
     task.finish(student)
-    found = evaluate.gate(task, student, out_dir, before)
+    found = evaluate.measure_model(task, student, out_dir, before)
     model_folder.save(student, tokenizer, out_dir, max_length)
     return {**found, "best_step": progress.best_step, "steps": progress.step}
 
@@ -102,7 +102,7 @@ def check(recipe: Recipe) -> None:
     distillation_data.check(config, "distill")
     if config.student:
         model_folder.load_tokenizer(config.student)
-        task = tasks.class_of(form_of(recipe).name)
+        task = tasks.task_class(form_of(recipe).name)
         methods.check_head(model_folder.facts(config.student), task, "distill.student")
     check_layers(config, config.student or recipe.finetune.model or "")
     check_training("distill", config)

@@ -114,7 +114,7 @@ def prepare_data(
     if not asks:
         return DistillationData(items, labelled, targets, None, np.full(targets[-1], -1), none_shared(items), (), {})
     tokenizer = model_folder.load_tokenizer(str(folder))
-    own = tasks.of(task.dataset, tokenizer, tokenizer.model_max_length, config)
+    own = tasks.create_task(task.dataset, tokenizer, tokenizer.model_max_length, config)
     read = with_texts(own, extra)
     shared = shared_tokens(task, items, own, read)
     check_comparable(task, shared)
@@ -226,7 +226,7 @@ def objective(config: DistillationConfig, task: TrainingTask, student: Any, data
         with watched(student, data.states) as seen:
             found = task.targets(model, data.items, places)
         with torch.autocast(found.logits.device.type, enabled=False):  # half precision has too few digits for these
-            total = found.summed(_of_targets(config, task, data, found, places), len(places))
+            total = found.sum_by_item(_of_targets(config, task, data, found, places), len(places))
             if not seen:
                 return total
             weights = torch.as_tensor(data.items.weights[places], device=total.device)
@@ -261,7 +261,7 @@ def _of_teacher(
     if IDS in taught.arrays:
         given = losses.folded(given, taught.of_targets(IDS, rows).long().to(given.device), config.temperature)
     given = given.clamp_min(losses.HIDDEN_SCORE)
-    wanted = task.taught(wanted)[:, : given.shape[1]].clamp_min(losses.HIDDEN_SCORE)
+    wanted = task.to_training_scale(wanted)[:, : given.shape[1]].clamp_min(losses.HIDDEN_SCORE)
     soft = SOFT[type(task).answer]
     each = config.soft_weight * soft(given, wanted, config.temperature)
     if config.reverse_weight:

@@ -23,9 +23,9 @@ from edgeft.progress import say
 from edgeft.recipe import DistillationConfig
 from edgeft.stage import Work
 from edgeft.stage_folder import CHECKPOINTS
-from edgeft.train.finetune import validation
-from edgeft.train.loop.loop import HISTORY, Loss, Progress, Trainer, copies, put_back
-from edgeft.train.loop.work import LOOKS, TRAINED_PASSES
+from edgeft.train.finetune import create_evaluation
+from edgeft.train.loop.loop import HISTORY, Loss, Progress, Trainer, copy_parameters, restore_parameters
+from edgeft.train.loop.work import EVALUATION_PASSES, TRAINED_PASSES
 from edgeft.train.tasks import TrainingTask
 
 DEFAULT_RATE = 1e-4
@@ -80,8 +80,8 @@ def _trainer(
 
     loss = Loss(objective(config, task, student, data), items.lengths, items.weights.tolist(), names)
     rate = config.learning_rate or DEFAULT_RATE
-    scored = task.scored(task.dataset.labels)
-    return Trainer(student, loss, validation(task, student), config, rate, out_dir, title, scored=scored)
+    score_name = task.score_name(task.dataset.labels)
+    return Trainer(student, loss, create_evaluation(task, student), config, rate, out_dir, title, score_name=score_name)
 
 
 def _learn_int8(
@@ -106,10 +106,10 @@ def _learn_int8(
     with int8(student, run, **bits):
         trainer = _trainer(late, task, student, data, folder, f"{title}, int8")
         before = trainer.evaluate()["score"]
-        started = copies(trainer.parameters)
+        started = copy_parameters(trainer.parameters)
         found = trainer.fit()
         if found.best is None or found.best["score"] < before:  # it was better before
-            put_back(trainer.parameters, started)
+            restore_parameters(trainer.parameters, started)
     settle(student, **bits)
     shutil.copyfile(folder / HISTORY, out_dir / INT8_HISTORY)
 
@@ -134,4 +134,6 @@ def projected(student: Any, data: DistillationData) -> Iterator[None]:
 def layer_passes(work: Work, config: DistillationConfig) -> float:
     """How many rows go through a layer of the student while it learns, as of `Stage.layer_passes`."""
     rows = work.train_rows + work.unlabelled_rows
-    return work.student_layers * (TRAINED_PASSES * (config.epochs or 1) * rows + LOOKS * work.evaluated_rows)
+    return work.student_layers * (
+        TRAINED_PASSES * (config.epochs or 1) * rows + EVALUATION_PASSES * work.evaluated_rows
+    )

@@ -31,7 +31,7 @@ def check(config: PruneConfig, kind: str) -> None:
         RecipeError: two options want to decide the same thing, another vocabulary would move the targets, or the table
             can't be read.
     """
-    if (config.vocabulary_size is not None or config.vocabulary_min_count) and tasks.class_of(kind).of_tokens:
+    if (config.vocabulary_size is not None or config.vocabulary_min_count) and tasks.task_class(kind).of_tokens:
         raise RecipeError(
             f"prune.vocabulary_size: {kind} rows are learnt token by token; the student keeps the teacher's vocabulary"
         )

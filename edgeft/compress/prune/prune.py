@@ -57,7 +57,7 @@ def cut_vocabulary(config: PruneConfig, task: TrainingTask, model: Any) -> Train
     rows, others = texts_in(task, task.dataset.train), task.dataset.unlabelled
     found = vocabulary.cut(task.tokenizer, rows, config.vocabulary_size, config.vocabulary_min_count, others)
     vocabulary.cut_embeddings(model, found.kept)
-    return tasks.of(task.dataset, found.tokenizer, task.max_length, config)
+    return tasks.create_task(task.dataset, found.tokenizer, task.max_length, config)
 
 
 def importance_batches(config: PruneConfig, items: Items) -> list[Any]:
@@ -128,7 +128,7 @@ def drop_points(task: TrainingTask, now: Any, before: Any) -> float:
     """Points that the leading figure lost on validation, from the predictions of two models."""
     split = task.dataset.validation
     leads = [task.figures(found, split)[task.lead] for found in (before, now)]
-    return -task.points(*leads)
+    return -task.gain_in_points(*leads)
 
 
 @dataclass(frozen=True)
@@ -175,9 +175,9 @@ def fill(config: PruneConfig, inputs: Inputs, out_dir: Path) -> Metrics:
     goals.check(config, dataset.kind)
     tokenizer = model_folder.load_tokenizer(str(inputs["model"]))
     device, _ = model_folder.device(config.device)
-    before = evaluate.earlier_predictions(inputs["model"], inputs["data"], dataset, device)
-    teacher = evaluate.earlier_predictions(inputs["teacher"], inputs["data"], dataset, device)["validation"]
-    whole = tasks.of(dataset, tokenizer, tokenizer.model_max_length, config)
+    before = evaluate.load_or_predict(inputs["model"], inputs["data"], dataset, device)
+    teacher = evaluate.load_or_predict(inputs["teacher"], inputs["data"], dataset, device)["validation"]
+    whole = tasks.create_task(dataset, tokenizer, tokenizer.model_max_length, config)
     tried: list[Attempt] = []
     for attempt in attempts(config):
         folder = out_dir / CHECKPOINTS / f"attempt-{len(tried)}"
@@ -193,7 +193,7 @@ def fill(config: PruneConfig, inputs: Inputs, out_dir: Path) -> Metrics:
     else:
         say("prune: left out, every attempt lost more than it may")
         model, task = model_folder.load(inputs["model"], whole.head(dataset.labels)), whole
-    found = evaluate.gate(task, model, out_dir, before)
+    found = evaluate.measure_model(task, model, out_dir, before)
     model_folder.save(model, task.tokenizer, out_dir, task.max_length)
     kept = len(tried) - 1 if tried[-1].allowed else None
     return {**found, "tried": [one.as_dict() for one in tried], "kept": kept, **left(model, whole, task)}

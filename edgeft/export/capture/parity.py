@@ -60,7 +60,7 @@ def compare(task: TrainingTask, model: Model, source: Any, most: int) -> Parity:
     """
     split = task.dataset.validation
     split = split.take(range(min(most, len(split))))
-    windows = model.windows(task.given(split))
+    windows = model.windows(task.artifact_inputs(split))
     flat = [window for own in windows for window in own]
     found = [arrays for of_row in model.run(windows, model.numbers, 1) for arrays in of_row]
     wanted = [torch_arrays(task, source, window) for window in flat]

@@ -132,7 +132,7 @@ class PrecisionSearch:
     def __init__(self, candidates: ExportCandidates, fp32_bytes: int) -> None:
         self.candidates, self.fp32_bytes = candidates, fp32_bytes
         self.reference = candidates.asked(FP32)
-        rows = candidates.task.given(candidates.dataset.train)[: candidates.config.calibration_rows]
+        rows = candidates.task.artifact_inputs(candidates.dataset.train)[: candidates.config.calibration_rows]
         if not rows:
             raise GateError("export: no training rows to take the ranges of activations from; use --precision fp32")
         windows = [window for own in candidates.model(FP32).windows(rows) for window in own]
@@ -302,7 +302,7 @@ class PrecisionSearch:
     def quantization(self, winner: PrecisionTrial, figures: dict[str, Any]) -> Quantization:
         """What the manifest says of it."""
         task = self.candidates.task
-        numbers = [task.compared(self.candidates.asked_on(file, "validation")) for file in (winner.file, FP32)]
+        numbers = [task.logits_to_compare(self.candidates.asked_on(file, "validation")) for file in (winner.file, FP32)]
         return Quantization(
             precision=winner.name,
             scheme=winner.scheme,
@@ -395,9 +395,9 @@ def prove(candidates: ExportCandidates, file: str) -> list[str]:
     """
     split = candidates.dataset.validation.take(range(min(PROOF_ROWS, len(candidates.dataset.validation))))
     first, *others = ways_of(candidates, file)
-    here = candidates.task.asked(first.model, split)
+    here = candidates.task.predict_artifact(first.model, split)
     for way in others:
-        alike = candidates.task.agreement(here, candidates.task.asked(way.model, split))
+        alike = candidates.task.agreement(here, candidates.task.predict_artifact(way.model, split))
         if alike < min(PORTABLE_AGREEMENT, 1 - 1.5 / len(split)):  # one answer of few may change
             raise GateError(f"export: only {alike:.1%} of {len(split)} answers are the same with {way.name}")
     where = describe_machine(machine.describe())

@@ -22,7 +22,7 @@ from edgeft.pipeline.advise.sizes import OPERATIONS, Method, Size, family, read_
 from edgeft.report import facts
 from edgeft.runtime.machine.memory import memory_bytes
 from edgeft.train import defaults
-from edgeft.train.defaults import BATCH, GENERATION_EPOCHS, MAX_EPOCHS, MIN_EPOCHS, WANTED_STEPS
+from edgeft.train.defaults import BATCH, GENERATION_EPOCHS, MAX_EPOCHS, MIN_EPOCHS, TARGET_STEPS
 
 SCHEMA_VERSION = 1
 USABLE = 0.7  # share of the memory that training may use
@@ -116,7 +116,7 @@ def max_length(problem: Problem) -> int:
 
 def epochs(problem: Problem) -> int:
     """Epochs for about a thousand steps, within bounds."""
-    return defaults.epochs(problem.task, problem.rows)
+    return defaults.choose_epochs(problem.task, problem.rows)
 
 
 # ----------------------------------------------------------------------------------------------------------- candidates
@@ -237,7 +237,7 @@ def _advice(chosen: Candidate, problem: Problem, device: Machine) -> Iterator[di
     steps = math.ceil(problem.rows / BATCH)
     why = f"{problem.rows:,} rows / {BATCH} = {steps:,} steps an epoch; {times} give {times * steps:,}"
     goal = (
-        f"about {WANTED_STEPS:,} are wanted, within {MIN_EPOCHS} to {MAX_EPOCHS} epochs; early stopping ends it sooner"
+        f"about {TARGET_STEPS:,} are wanted, within {MIN_EPOCHS} to {MAX_EPOCHS} epochs; early stopping ends it sooner"
     )
     if "generation" in problem.task:
         goal = f"more than {GENERATION_EPOCHS} epochs learn texts by heart"

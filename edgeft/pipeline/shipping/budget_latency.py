@@ -78,7 +78,9 @@ def _straddles(limit: Limit, runs: Sequence[Mapping[str, float]]) -> bool:
 
 def _texts(package: Path, data: Path) -> list[Any]:
     dataset = load_dataset(data)
-    texts: list[Any] = msgspec.to_builtins(tasks.of_artifact(dataset, read_manifest(package)).given(dataset.test))
+    texts: list[Any] = msgspec.to_builtins(
+        tasks.create_artifact_task(dataset, read_manifest(package)).artifact_inputs(dataset.test)
+    )
     return texts
 
 

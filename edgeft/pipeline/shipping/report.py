@@ -47,8 +47,8 @@ class ModelAnswers:
 def ask_package(chosen: Recipe, run_dir: Path) -> ModelAnswers:
     """Ask the package for its answers to the test rows, one text at a time as on a device."""
     dataset, package = load_dataset(run_dir / "data"), edgeft.load(run_dir / "package")
-    task = train_tasks.of_artifact(dataset, package.manifest, chosen.finetune)
-    predictions = task.asked(package, dataset.test)
+    task = train_tasks.create_artifact_task(dataset, package.manifest, chosen.finetune)
+    predictions = task.predict_artifact(package, dataset.test)
     one_label = dataset.form.has_one_label
     return ModelAnswers(
         dataset=dataset,

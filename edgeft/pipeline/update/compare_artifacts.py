@@ -38,8 +38,8 @@ def fill(config: UpdateConfig, inputs: Inputs, out_dir: Path) -> Metrics:
 def measure_of(folder: Path, dataset: Dataset) -> Measure:
     """The lead metric of an artifact on the test rows, row by row; one text at a time, as on a device."""
     model = edgeft.load(folder)
-    task = tasks.of_artifact(dataset, model.manifest)
-    return task.measures(task.asked(model, dataset.test), dataset.test)[task.lead]
+    task = tasks.create_artifact_task(dataset, model.manifest)
+    return task.measures(task.predict_artifact(model, dataset.test), dataset.test)[task.lead]
 
 
 run = stage(

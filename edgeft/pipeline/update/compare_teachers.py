@@ -55,7 +55,7 @@ def fill(config: UpdateConfig, inputs: Inputs, out_dir: Path) -> Metrics:
     folders = [inputs[name] for name in ("earlier", "model")]
     # Perplexities are comparable only on equally truncated texts; other models truncate as they will in use.
     longest = min(model_folder.load_tokenizer(folder).model_max_length for folder in folders)
-    cut = longest if tasks.class_of(dataset.kind).packs else None
+    cut = longest if tasks.task_class(dataset.kind).packs else None
     measures = [measure_of(folder, dataset, cut) for folder in folders]
     return judge_update(config, dataset, count, measures[0], measures[1], out_dir, "teacher")
 
@@ -83,7 +83,7 @@ def measure_of(folder: Path, dataset: Dataset, max_length: int | None) -> Measur
 
 def task_of(dataset: Dataset, tokenizer: Any = None, max_length: int = 0) -> TrainingTask:
     """The task of the rows; without a tokenizer it can only score predictions."""
-    return tasks.of(dataset, tokenizer, max_length, TrainingConfig())
+    return tasks.create_task(dataset, tokenizer, max_length, TrainingConfig())
 
 
 # ------------------------------------------------------------------------------------------------------------- judging
@@ -109,7 +109,7 @@ def judge_update(
     Raises:
         GateError: on some judged part, even the lower end of the loss's interval exceeds the budget.
     """
-    lead, drop = tasks.class_of(dataset.kind).lead_of(dataset.labels), config.max_old_drop_points
+    lead, drop = tasks.task_class(dataset.kind).lead_of(dataset.labels), config.max_old_drop_points
     budget = MAX_OLD_DROP_POINTS if drop is None else drop
     table = compare_parts(dataset, count, before, after, budget)
     metrics = {"metric": lead, "max_old_drop_points": budget, "rows": table}
@@ -138,7 +138,7 @@ def compare_parts(dataset: Dataset, count: int, before: Measure, after: Measure,
         update), and, if each row is right or wrong, `answers_lost`, net. If a judged part lost more than the budget,
         also `level` and `least_loss_points`: the lower end of its paired interval.
     """
-    table, points = {}, tasks.class_of(dataset.kind).points
+    table, points = {}, tasks.task_class(dataset.kind).gain_in_points
     indices_of = index_parts(dataset, count)
     of_slices = slice_level(sum(name not in (OLD, NEW) for name in indices_of))
     for name, indices in indices_of.items():

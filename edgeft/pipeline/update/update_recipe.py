@@ -47,7 +47,7 @@ def fill_in_defaults(chosen: Recipe) -> Recipe:
     drop = chosen.update.max_old_drop_points
     update = dataclasses.replace(chosen.update, max_old_drop_points=MAX_OLD_DROP_POINTS if drop is None else drop)
     forgetting.check(chosen.finetune, update=True)
-    return dataclasses.replace(chosen, update=update, finetune=forgetting.filled(chosen.finetune))
+    return dataclasses.replace(chosen, update=update, finetune=forgetting.fill_defaults(chosen.finetune))
 
 
 def check_run(run: Path) -> None:

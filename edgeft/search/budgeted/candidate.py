@@ -78,14 +78,16 @@ def measure_untrained(config: Recipe, run: Path) -> list[Figures]:
 
 def save_untrained(config: Recipe, dataset: Dataset, teacher: Path, out_dir: Path) -> None:
     """The model folder of a trial as it would be with nothing learned."""
-    head, max_length = tasks.class_of(dataset.kind).head(dataset.labels), _max_length(teacher)
+    head, max_length = tasks.task_class(dataset.kind).head(dataset.labels), _max_length(teacher)
     model: Any = model_folder.load(teacher, head)
     tokenizer: Any = model_folder.load_tokenizer(str(teacher))
     if config.distill.enabled:
         model, tokenizer = distill.make_student(config.distill, str(teacher), head, torch.device("cpu"))
-        distill.narrowed(config.distill, tasks.of(dataset, tokenizer, max_length, config.distill), model)
+        distill.narrowed(config.distill, tasks.create_task(dataset, tokenizer, max_length, config.distill), model)
     if config.prune.enabled:
-        task = prune.cut_vocabulary(config.prune, tasks.of(dataset, tokenizer, max_length, config.prune), model)
+        task = prune.cut_vocabulary(
+            config.prune, tasks.create_task(dataset, tokenizer, max_length, config.prune), model
+        )
         tokenizer = task.tokenizer
         # In all it is as much, whichever units go.
         structure.prune(model, goals.cut_of(goals.resolved(config.prune, model, None), model), "magnitude")
@@ -107,7 +109,7 @@ def list_precisions(config: ExportConfig) -> list[str]:
 
 def _time(candidates: ExportCandidates, file: str, threads: int) -> Figures:
     """Bytes of graph and tokenizer; the least of a few short races, so that another process's work doesn't count."""
-    model, inputs = candidates.model(file, threads=threads), candidates.task.given(candidates.dataset.test)
+    model, inputs = candidates.model(file, threads=threads), candidates.task.artifact_inputs(candidates.dataset.test)
     races = [race({file: model}, inputs, QUERIES, WARMUP)[file].as_dict() for _ in range(RACES)]
     least = {name: min(figures[f"{name}_ms"] for figures in races) for name in ("p50", "p90", "p99")}
     return {

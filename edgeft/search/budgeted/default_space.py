@@ -68,7 +68,7 @@ def default_space(base: Recipe, teacher: Path) -> dict[str, Choices | Range]:
         tokens = len(model_folder.load_tokenizer(base.distill.student or str(teacher)))
         values |= {"prune.head_ratio": SHARES, "prune.channel_ratio": SHARES}
         values["prune.across_layers"] = (False,) if base.prune.layer_ratio else (False, True)
-        if not tasks.class_of(form_of(base).name).of_tokens:
+        if not tasks.task_class(form_of(base).name).of_tokens:
             values["prune.vocabulary_size"] = (None, *(size for size in VOCABULARIES if size < tokens))
     space: dict[str, Choices | Range] = {path: Choices(tuple(dict.fromkeys(values[path]))) for path in sorted(values)}
     return {path: options for path, options in include_recipe(base, space).items() if len(values_of(options)) > 1}
@@ -110,7 +110,7 @@ def check_options_count(base: Recipe, space: Space) -> None:
             raise RecipeError(f"--space: {path}: the recipe doesn't distill; take it out")
         if path.startswith("prune.") and not form_of(base).can_be_distilled:
             raise RecipeError(f"--space: {path}: pruning takes no {form_of(base).name} rows; take it out")
-        if path.startswith("prune.vocabulary") and tasks.class_of(form_of(base).name).of_tokens:
+        if path.startswith("prune.vocabulary") and tasks.task_class(form_of(base).name).of_tokens:
             raise RecipeError(f"--space: {path}: {form_of(base).name} rows are learnt token by token; take it out")
         option = path.removeprefix("export.")
         if option in rounding.OPTIONS and "export.precision" not in space:

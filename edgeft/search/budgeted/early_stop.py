@@ -25,14 +25,14 @@ class TeacherComparison(Watcher):
     """
 
     def __init__(self, form: str, limits: Sequence[Limit], lead: str, teacher: float) -> None:
-        self.points, self.lead, self.teacher = tasks.class_of(form).points, lead, teacher
+        self.points, self.lead, self.teacher = tasks.task_class(form).gain_in_points, lead, teacher
         self.drop = tightest(limits, "drop")
 
-    def start(self, training: Training) -> None:
+    def on_start(self, training: Training) -> None:
         """Another training: its looks are its own."""
         self.training, self.looks = training, dict[int, float]()
 
-    def looked(self, step: int, metrics: Mapping[str, float]) -> None:
+    def on_evaluation(self, step: int, metrics: Mapping[str, float]) -> None:
         """End what is hopeless; by the last look the training is paid for."""
         if self.drop is None or self.lead not in metrics:
             return

@@ -37,7 +37,7 @@ from edgeft.search.budgeted.summary import RESULTS, BudgetSummary
 from edgeft.search.engine import Search
 from edgeft.search.study import Direction, to_distribution
 from edgeft.stage_folder import StageResult, read_result
-from edgeft.train.loop.watch import watching
+from edgeft.train.loop.watch import watch_with
 
 DIRECTIONS: tuple[Direction, ...] = ("maximize", "minimize", "minimize")  # points above the teacher, latency, size
 DIGITS = 8  # of the digest that names a point
@@ -121,7 +121,7 @@ class BudgetSearch(Search[BudgetSummary]):
             trial.set_user_attr(CANDIDATE, misfit.figures)
             self._set_constraints(trial, misfit.figures)
             raise optuna.TrialPruned(misfit.reason)
-        with watching(*([] if is_first else [self._compare_with_teacher()])):
+        with watch_with(*([] if is_first else [self._compare_with_teacher()])):
             folders = stages.run_missing(config, self.run, self.folder)
         results = {name: result for name, (_, result) in folders.items()}
         export, (lead, _) = results["export"].metrics, gates.measures(results)

@@ -28,7 +28,7 @@ from edgeft.search.sampling import SeededSampler
 from edgeft.stage_folder import LOGS, digest, read_result
 from edgeft.train import finetune, methods
 from edgeft.train.loop.loop import HISTORY
-from edgeft.train.loop.watch import Training, Watcher, watching
+from edgeft.train.loop.watch import Training, Watcher, watch_with
 
 DATA, TRIALS = "data", "trials"
 METHOD = "finetune.method"
@@ -79,7 +79,7 @@ class FinetuningSearch(Search[FinetuningSummary]):
         known_looks = set(study.get_trials(deepcopy=False)[trial.number].intermediate_values)
         config = with_options(self.base, trial.params)
         folder = self.trial_folder(trial.number)
-        with watching(LookReporter(trial, known_looks, self)):
+        with watch_with(LookReporter(trial, known_looks, self)):
             finetune.run(config.finetune, {"data": self.folder / DATA, **finetune.named_files(config)}, folder)
         score = read_best_score(folder)
         if not math.isfinite(score):
@@ -134,7 +134,7 @@ def with_options(base: Recipe, options: Mapping[str, Any]) -> Recipe:
         RecipeError: they don't go together.
     """
     changed = recipe.from_tree(recipe.with_settings(msgspec.to_builtins(base), options))
-    return replace(changed, finetune=methods.without_idle(changed.finetune)) if METHOD in options else changed
+    return replace(changed, finetune=methods.reset_unused_options(changed.finetune)) if METHOD in options else changed
 
 
 class LookReporter(Watcher):
@@ -149,18 +149,18 @@ class LookReporter(Watcher):
     def __init__(self, trial: Trial, known_looks: set[int], search: FinetuningSearch) -> None:
         self.trial, self.known_looks, self.search = trial, known_looks, search
 
-    def start(self, training: Training) -> None:
+    def on_start(self, training: Training) -> None:
         """Remember how looks are counted."""
         self.training = training
 
-    def logged(self, step: int, values: Mapping[str, float]) -> None:
+    def on_step(self, step: int, values: Mapping[str, float]) -> None:
         """End with the process that started this one."""
         if self.search.is_orphaned():
             raise KeyboardInterrupt
 
-    def looked(self, step: int, metrics: Mapping[str, float]) -> None:
+    def on_evaluation(self, step: int, metrics: Mapping[str, float]) -> None:
         """Tell the score; by the last look the training is paid for, and nothing is saved by pruning."""
-        look = self.training.look(step)
+        look = self.training.evaluation_number(step)
         if look not in self.known_looks:
             self.known_looks.add(look)
             self.trial.report(metrics["score"], look)

@@ -82,7 +82,7 @@ def _preflight(base: Recipe, space: Space) -> None:
     for start in starts:
         first = {MODEL: models[0]} if models else {}
         preflight(with_options(start, first), {"data", "finetune"})
-    idle = set.intersection(*(set(methods.idle_lora(start.finetune)) for start in starts))
+    idle = set.intersection(*(set(methods.unused_lora_options(start.finetune)) for start in starts))
     if unread := sorted(name for name in idle if f"finetune.{name}" in space):
         every = " and ".join(start.finetune.method for start in starts)
         raise RecipeError(f"finetune.{unread[0]}: does nothing for method {every}; take it out of the space")

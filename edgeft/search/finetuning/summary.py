@@ -16,7 +16,7 @@ from edgeft.search import study as studies
 from edgeft.search.engine import Summary, TrialRow, row_fields
 from edgeft.search.space import Space
 from edgeft.stage_folder import read_result
-from edgeft.train.tasks import class_of
+from edgeft.train.tasks import task_class
 
 BEST = "best.yaml"
 ENOUGH = 5  # completed trials, to say which options matter
@@ -126,7 +126,7 @@ def summarize(study: optuna.Study, name: str, space: Space, folder: Path, data: 
 def ranking_metric(data: Path) -> str:
     """The metric by which trials on a data folder are ranked."""
     dataset = load_dataset(data)
-    return class_of(dataset.kind).scored(dataset.labels)
+    return task_class(dataset.kind).score_name(dataset.labels)
 
 
 def to_row(trial: FrozenTrial) -> Row:

@@ -1,1 +1,1 @@
-"""Further training rows: the stage, its ways to change a text, and the filter that keeps what means the same."""
+"""Data augmentation: the stage, its methods, and the filter that keeps rows whose meaning did not change."""

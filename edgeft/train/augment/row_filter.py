@@ -1,4 +1,4 @@
-"""Which of the new rows are kept: those that are new, stand in no evaluation split, and mean what the row meant."""
+"""Which new rows are kept: texts that are new, are in no evaluation split, and keep the meaning of their original."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from edgeft.errors import ModelError, RecipeError
 from edgeft.models import model_folder
 from edgeft.progress import track
 from edgeft.recipe import AugmentConfig
-from edgeft.train.augment.word_edits import sameness
-from edgeft.train.generate import config_of
+from edgeft.train.augment.word_edits import normalize
+from edgeft.train.generate import read_config
 from edgeft.train.loop.batches import encode
 from edgeft.train.tasks import sequences
 
-# What becomes of a new row, in the order in which it is looked at.
+# What becomes of a new row, in the order of the checks.
 Outcome = Literal["unchanged", "in_evaluation", "duplicates", "disagreed", "kept"]
-HOLDS = ("counterfactual",)  # methods whose rows keep their label whatever the teacher says
+KEEP_LABEL = ("counterfactual",)  # methods whose rows keep their label even if the teacher disagrees
 OUTCOMES: tuple[Outcome, ...] = ("unchanged", "in_evaluation", "duplicates", "disagreed", "kept")
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A new row before it is looked at.
+    """A new row before the checks.
 
     Attributes:
-        method: that made it.
-        origin: place of the original in the training split.
+        method: that created it.
+        origin: index of the original in the training split.
         text: the new text.
     """
 
@@ -42,44 +42,45 @@ class Candidate:
     text: str
 
 
-def outcomes(made: Sequence[Candidate], dataset: Dataset) -> list[Outcome]:
-    """What becomes of each candidate as far as its text alone tells.
+def check_texts(created: Sequence[Candidate], dataset: Dataset) -> list[Outcome]:
+    """The outcome of each candidate, decided by its text alone.
 
-    A text is compared without its case and white space, so that nothing nearly equal to a row of validation or test
-    is learned from.
+    Texts are compared regardless of case and white space, so that no near copy of a validation or test row is learned.
     """
-    held_out = {sameness(text) for split in (dataset.validation, dataset.test) for text in split.texts}
-    originals = [sameness(text) for text in dataset.train.texts]
+    held_out = {normalize(text) for split in (dataset.validation, dataset.test) for text in split.texts}
+    originals = [normalize(text) for text in dataset.train.texts]
     seen = set(originals)
-    found: list[Outcome] = []
-    for candidate in made:
-        text = sameness(candidate.text)
+    outcomes: list[Outcome] = []
+    for candidate in created:
+        text = normalize(candidate.text)
         if text in ("", originals[candidate.origin]):
-            found.append("unchanged")
+            outcomes.append("unchanged")
         elif text in held_out:
-            found.append("in_evaluation")
+            outcomes.append("in_evaluation")
         elif text in seen:
-            found.append("duplicates")
+            outcomes.append("duplicates")
         else:
-            found.append("kept")
+            outcomes.append("kept")
             seen.add(text)
-    return found
+    return outcomes
 
 
 # ---------------------------------------------------------------------------------------------------------- the teacher
 
 
-def same_label(made: Sequence[Candidate], dataset: Dataset, teacher: Path, config: AugmentConfig) -> NDArray[np.bool_]:
-    """(candidates,) whether the teacher gives a candidate the label that it gives its original.
+def labels_agree(
+    created: Sequence[Candidate], dataset: Dataset, teacher: Path, config: AugmentConfig
+) -> NDArray[np.bool_]:
+    """(candidates,) whether the teacher gives a candidate the same label as its original.
 
-    It is not asked whether that label is right: a row that it takes wrongly would lose all its copies, whatever they
-    mean.
+    The teacher's own label of the original counts, not the true one: otherwise every row that the teacher gets wrong
+    would lose all its copies.
     """
-    origins = sorted({candidate.origin for candidate in made})
-    texts = [*(candidate.text for candidate in made), *(dataset.train.texts[origin] for origin in origins)]
+    origins = sorted({candidate.origin for candidate in created})
+    texts = [*(candidate.text for candidate in created), *(dataset.train.texts[origin] for origin in origins)]
     predicted = teacher_labels(texts, dataset, teacher, config)
-    of_origin = dict(zip(origins, predicted[len(made) :].tolist(), strict=True))
-    same: NDArray[np.bool_] = predicted[: len(made)] == [of_origin[candidate.origin] for candidate in made]
+    of_origin = dict(zip(origins, predicted[len(created) :].tolist(), strict=True))
+    same: NDArray[np.bool_] = predicted[: len(created)] == [of_origin[candidate.origin] for candidate in created]
     return same
 
 
@@ -89,31 +90,31 @@ def teacher_labels(texts: Sequence[str], dataset: Dataset, teacher: Path, config
     tokenizer = model_folder.load_tokenizer(teacher)
     model = model_folder.load_classifier(teacher, dataset.labels, device=device)
     ids = encode(tokenizer, texts, tokenizer.model_max_length)
-    order = sorted(range(len(ids)), key=lambda place: -len(ids[place]))
+    order = sorted(range(len(ids)), key=lambda index: -len(ids[index]))
     predicted = np.empty(len(ids), dtype=np.int64)
     size = config.batch_size
     for batch in track([order[first : first + size] for first in range(0, len(order), size)], "augment: teacher"):
-        logits = sequences.predict(model, [ids[place] for place in batch], tokenizer.pad_token_id, size)
+        logits = sequences.predict_encoded(model, [ids[index] for index in batch], tokenizer.pad_token_id, size)
         predicted[batch] = logits.argmax(axis=1)
     return predicted
 
 
 def check_labels(teacher: Path, dataset: Dataset) -> None:
-    """Refuse a teacher whose config.json has other labels than the rows.
+    """Refuse a teacher whose labels in config.json differ from those of the rows.
 
     Raises:
-        ModelError: with both lists.
+        ModelError: they differ; the message has both lists.
     """
-    known = sorted(config_of(str(teacher)).id2label.values())
+    known = sorted(read_config(str(teacher)).id2label.values())
     if known != sorted(dataset.labels):
         raise ModelError(
-            f"{teacher}: as a teacher it must know the labels of the rows, {', '.join(sorted(dataset.labels))}; "
-            f"it knows {', '.join(known)}"
+            f"{teacher}: a teacher must have the labels of the rows, {', '.join(sorted(dataset.labels))}; "
+            f"it has {', '.join(known)}"
         )
 
 
 def check_form(kind: str) -> None:
-    """Whether rows of a form can be augmented.
+    """Refuse rows of a form that can't be augmented.
 
     Raises:
         RecipeError: they can't.
@@ -126,19 +127,21 @@ def check_form(kind: str) -> None:
         )
 
 
-def judged(
-    made: Sequence[Candidate], so_far: Sequence[Outcome], dataset: Dataset, teacher: Path, config: AugmentConfig
+def check_labels_kept(
+    created: Sequence[Candidate], so_far: Sequence[Outcome], dataset: Dataset, teacher: Path, config: AugmentConfig
 ) -> list[Outcome]:
-    """The outcomes after the teacher looked at what was kept so far.
+    """The outcomes after the teacher has checked the candidates that were kept so far.
 
-    Not at copies with swapped identity terms: a teacher whose answer hangs on such a term disagrees with just those
-    copies that unlearn it. Their label holds by what they are for; but where distillation weighs the teacher's soft
-    labels more than the labels, such a teacher teaches it to the student all the same: mend the teacher first.
+    Copies with swapped identity terms are not checked: a teacher whose answer depends on such a term would reject just
+    the copies that unlearn it. They keep the label of their original. A distillation that weighs the teacher's soft
+    labels more than the labels passes the bias on all the same, so fix such a teacher first.
     """
-    places = [place for place, outcome in enumerate(so_far) if outcome == "kept" and made[place].method not in HOLDS]
-    found = list(so_far)
-    if places:
-        agreed = same_label([made[place] for place in places], dataset, teacher, config)
-        for place, same in zip(places, agreed.tolist(), strict=True):
-            found[place] = "kept" if same else "disagreed"
-    return found
+    indices = [
+        index for index, outcome in enumerate(so_far) if outcome == "kept" and created[index].method not in KEEP_LABEL
+    ]
+    checked = list(so_far)
+    if indices:
+        agrees = labels_agree([created[index] for index in indices], dataset, teacher, config)
+        for index, same in zip(indices, agrees.tolist(), strict=True):
+            checked[index] = "kept" if same else "disagreed"
+    return checked

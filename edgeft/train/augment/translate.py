@@ -1,4 +1,4 @@
-"""Back-translation through two Marian models: into another language by beam search, and back."""
+"""Back-translation with two Marian models: into another language by beam search, and back."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ import transformers
 from edgeft.errors import ModelError, require
 from edgeft.models import model_folder
 from edgeft.train.augment.word_edits import seed_of
-from edgeft.train.generate import Make, config_of
+from edgeft.train.generate import Generate, read_config
 from edgeft.train.loop.batches import collate
 
 METHOD = "back_translation"
 BEAMS = 4
-CHOICES = 10  # likeliest tokens among which a sampled translation draws
-SPARE = 16  # tokens that a translation may have beyond twice those of its source
+CHOICES = 10  # sampling draws from so many likeliest tokens
+SPARE = 16  # a translation has at most twice the tokens of its source and so many more
 PURPOSE = "to translate with a Marian model"
 
 
 def check(option: str, source: str) -> None:
-    """Refuse what config.json shows to be no Marian model.
+    """Refuse a model that is not a Marian model according to its config.json.
 
     Args:
         option: of the recipe, for the message.
         source: folder or hub id.
 
     Raises:
-        ModelError: no such folder, or one of another kind.
-        MissingExtraError: sentencepiece, which its tokenizer is made of.
+        ModelError: the folder does not exist, or its model is of another kind.
+        MissingExtraError: sentencepiece, which its tokenizer needs, is not installed.
     """
-    config = config_of(source)
+    config = read_config(source)
     names = config.architectures or ["MarianMTModel"]
     if config.model_type != "marian" or "MarianMTModel" not in names:
         raise ModelError(
@@ -45,30 +45,30 @@ def check(option: str, source: str) -> None:
 
 
 def load(source: str, device: torch.device) -> tuple[Any, Any]:
-    """A Marian model in eval mode, and its tokenizer, which never takes more than the model has positions for.
+    """A Marian model in eval mode, and its tokenizer, limited to the positions of the model.
 
     Raises:
         ModelError: the folder can't be used.
-        MissingExtraError: sentencepiece.
+        MissingExtraError: sentencepiece is not installed.
     """
     require("sentencepiece", PURPOSE)
-    place, config = model_folder.locate(source), model_folder.read_config(source)
-    with model_folder.reading(place), warnings.catch_warnings():
-        # The tokenizer recommends sacremoses for a method that nothing calls.
+    folder, config = model_folder.locate(source), model_folder.read_config(source)
+    with model_folder.reading(folder), warnings.catch_warnings():
+        # The tokenizer recommends sacremoses for a method that edgeft never calls.
         warnings.filterwarnings("ignore", message=".*sacremoses")
-        tokenizer = transformers.AutoTokenizer.from_pretrained(place, config=config, trust_remote_code=False)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, config=config, trust_remote_code=False)
         model = transformers.AutoModelForSeq2SeqLM.from_pretrained(
-            place, config=config, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
+            folder, config=config, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
         )
     tokenizer.model_max_length = min(tokenizer.model_max_length, model.config.max_position_embeddings)
     return model.to(device).eval(), tokenizer
 
 
 def language_prefix(tokenizer: Any, source: str) -> str:
-    """What must stand before a text: nothing, or the code of the only language that the model translates into.
+    """The prefix of every text: empty, or the code of the only language that the model translates into.
 
     Raises:
-        ModelError: it translates into several languages.
+        ModelError: the model translates into several languages.
     """
     codes = getattr(tokenizer, "supported_language_codes", [])
     if len(codes) > 1:
@@ -80,14 +80,14 @@ def language_prefix(tokenizer: Any, source: str) -> str:
 
 
 class TopKSampling(transformers.LogitsProcessor):
-    """Turns greedy search into sampling whose randomness is each row's own.
+    """Turns greedy search into top-k sampling with a random generator for each row.
 
-    The largest of logits plus Gumbel noise is a draw by their softmax (Gumbel-max); with a generator for each row it
-    depends on no other row of the batch.
+    The argmax of logits plus Gumbel noise is a sample of their softmax (Gumbel-max). As each row has its own generator,
+    its sample does not depend on the other rows of the batch.
 
     Args:
         seeds: (batch,).
-        choices: the likeliest tokens among which is drawn.
+        choices: k.
     """
 
     def __init__(self, seeds: Sequence[int], choices: int = CHOICES) -> None:
@@ -95,16 +95,18 @@ class TopKSampling(transformers.LogitsProcessor):
         self._choices = choices
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        """Scores (batch, vocabulary), minus infinity but for the drawn-from tokens with their noise."""
+        """Scores (batch, vocabulary): noisy for the k likeliest tokens, minus infinity for all others."""
         best = scores.topk(self._choices)  # both (B, K)
-        uniform = torch.stack([torch.rand(self._choices, generator=own) for own in self._generators])  # (B, K)
+        uniform = torch.stack(
+            [torch.rand(self._choices, generator=generator) for generator in self._generators]
+        )  # (B, K)
         gumbel = -torch.log(-torch.log(uniform.clamp(1e-20, 1 - 1e-7)))
         noisy = best.values + gumbel.to(scores)
         return torch.full_like(scores, -torch.inf).scatter(1, best.indices, noisy)
 
 
 class OwnLength(transformers.LogitsProcessor):
-    """Ends each row at its own length, so that no row's text depends on how long its neighbours may get.
+    """Ends each row at its own length limit, so that no text depends on the limits of its neighbours in the batch.
 
     Args:
         limits: tokens of each row, the start token included, (batch,).
@@ -117,7 +119,7 @@ class OwnLength(transformers.LogitsProcessor):
         self._end = eos_token_id
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        """Scores (batch * beams, vocabulary); a row at its limit can only end."""
+        """Scores (batch * beams, vocabulary); a row at its limit can only end here."""
         full = (self._limits <= input_ids.shape[1] + 1).to(scores.device)
         scores = scores.masked_fill(full[:, None], -torch.inf)
         scores[full, self._end] = 0
@@ -131,10 +133,10 @@ def translate(
 
     Args:
         model: of the pair of languages.
-        tokenizer: its own.
+        tokenizer: of the model.
         texts: truncated to the model's positions.
-        seeds: of each text's sampling; None: beam search.
-        prefix: stands before each text.
+        seeds: one for each text's sampling; None for beam search.
+        prefix: put before each text.
     """
     limit = tokenizer.model_max_length
     ids = tokenizer([prefix + text for text in texts], truncation=True, max_length=limit)["input_ids"]
@@ -152,7 +154,7 @@ def translate(
 
 
 class Translator:
-    """One direction; the model is loaded at the first batch.
+    """Translation in one direction; the model is loaded at the first batch.
 
     Args:
         source: folder or hub id of a Marian model.
@@ -167,13 +169,13 @@ class Translator:
         model, tokenizer = load(self.source, self.device)
         return model, tokenizer, language_prefix(tokenizer, self.source)
 
-    def beam(self, texts: list[str]) -> list[str]:
+    def beam_search(self, texts: list[str]) -> list[str]:
         """The likeliest translation of each text that a beam search finds."""
         model, tokenizer, prefix = self._loaded
         return translate(model, tokenizer, texts, None, prefix)
 
-    def sample(self, seed: int, copy: int) -> Make:
-        """A function from a batch of texts to a translation of each, drawn by the seed."""
+    def sampler(self, seed: int, copy: int) -> Generate:
+        """A function from a batch of texts to sampled translations."""
 
         def batch(texts: list[str]) -> list[str]:
             model, tokenizer, prefix = self._loaded

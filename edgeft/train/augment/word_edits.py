@@ -1,7 +1,7 @@
 """Changing the words of a text: random swap and random deletion, two of the four operations of EDA (Wei & Zou 2019).
 
-A word is what stands between white space. Unlike in EDA a deletion takes a fixed number of words, so that every text of
-two words or more is changed, and the white space between words stays as it is.
+A word is what is between white space. Unlike EDA, a deletion removes a fixed number of words, so that every text of two
+words or more changes, and the white space between words is preserved.
 """
 
 from __future__ import annotations
@@ -16,59 +16,59 @@ Change = Callable[[str, float, random.Random], str]
 
 
 def seed_of(text: str, method: str, seed: int, copy: int) -> int:
-    """The seed of one changed copy: it depends on what the copy is made of, never on the row's place in the file."""
+    """The seed of one changed copy: it depends on the text, method, seed and copy, never on the row's index."""
     made_of = f"{method}\0{seed}\0{copy}\0{text}".encode()
     return int.from_bytes(hashlib.sha256(made_of).digest()[:8], "big") >> 1  # 63 bits: what torch's generators take
 
 
-def sameness(text: str) -> str:
-    """What makes two texts the same here: NFC, without case and without white space around words or more than one."""
+def normalize(text: str) -> str:
+    """The text as it is compared: NFC, case-folded, with single spaces between words."""
     return " ".join(unicodedata.normalize("NFC", text).casefold().split())
 
 
-def how_many(words: int, share: float) -> int:
-    """How many of a text's words to change, at least one."""
+def words_to_change(words: int, share: float) -> int:
+    """How many of a text's words to change: at least one."""
     return max(1, round(share * words))
 
 
-def swap(text: str, share: float, generator: random.Random) -> str:
+def swap_words(text: str, share: float, generator: random.Random) -> str:
     """Exchange two different words, once for each word to change.
 
     Args:
-        text: any; one without two different words stays as it is.
+        text: returned unchanged unless it has two different words.
         share: of the words.
-        generator: draws the words.
+        generator: chooses the words.
     """
     pieces, words = _pieces(text)
-    if len({pieces[place] for place in words}) < 2:
+    if len({pieces[index] for index in words}) < 2:
         return text
-    for _ in range(how_many(len(words), share)):
+    for _ in range(words_to_change(len(words), share)):
         first = generator.choice(words)
-        second = generator.choice([place for place in words if pieces[place] != pieces[first]])
+        second = generator.choice([index for index in words if pieces[index] != pieces[first]])
         pieces[first], pieces[second] = pieces[second], pieces[first]
     return "".join(pieces)
 
 
-def deletion(text: str, share: float, generator: random.Random) -> str:
-    """Take words out, and leave at least one.
+def delete_words(text: str, share: float, generator: random.Random) -> str:
+    """Delete words, and leave at least one.
 
     Args:
-        text: any; one without two words stays as it is.
+        text: returned unchanged unless it has two words.
         share: of the words.
-        generator: draws the words.
+        generator: chooses the words.
     """
     pieces, words = _pieces(text)
     if len(words) < 2:
         return text
-    for place in generator.sample(words, min(how_many(len(words), share), len(words) - 1)):
-        pieces[place : place + 2] = ["", ""][: len(pieces) - place]  # the word and the white space after it
+    for index in generator.sample(words, min(words_to_change(len(words), share), len(words) - 1)):
+        pieces[index : index + 2] = ["", ""][: len(pieces) - index]  # the word and the white space after it
     return "".join(pieces).strip()
 
 
 def _pieces(text: str) -> tuple[list[str], list[int]]:
-    """Words and white space in turn, and the places of the words."""
+    """Words and white space alternating, and the indices of the words."""
     pieces = re.split(r"(\s+)", text)
-    return pieces, [place for place in range(0, len(pieces), 2) if pieces[place]]
+    return pieces, [index for index in range(0, len(pieces), 2) if pieces[index]]
 
 
-CHANGES: dict[str, Change] = {"swap": swap, "deletion": deletion}
+CHANGES: dict[str, Change] = {"swap": swap_words, "deletion": delete_words}

@@ -1,4 +1,4 @@
-"""What judges predictions of each task, looked up by the form of its rows; a new task is one file here."""
+"""The judge of each task's predictions, looked up by the form of the rows; a new task is one file here."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ __all__ = ["Judge", "judge_of"]
 
 
 def judge_of(dataset: Dataset) -> Judge:
-    """What judges predictions of a dataset's rows.
+    """The judge of predictions on a dataset.
 
     Raises:
-        DataError: nothing can be compared with rows of this form.
+        DataError: rows of this form have nothing that predictions could be compared with.
     """
     judge: type[Judge] = tasks.load_part(dataset.form, "judge")
     return judge(dataset)

@@ -1,6 +1,6 @@
-"""What judges predictions of a task: what an artifact is asked, what is right, and how good the answers are.
+"""The judge of a task: it asks an artifact for predictions and measures how good they are.
 
-No torch here: an artifact is judged where only the runtime is installed, with the libraries of the metrics.
+It needs no torch: where only the runtime and the libraries of the metrics are installed, artifacts can be judged.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from edgeft.train.metrics.bootstrap import Measure
 
 
 class Judge(ABC):
-    """Judges predictions on one dataset; a subclass a form of rows.
+    """Judges predictions on one dataset; there is a subclass for each form of rows.
 
-    What predictions are is the subclass's own; the methods turn them into what everybody understands.
+    Each subclass has its own type of predictions; the methods turn them into figures and answers.
 
     Args:
         dataset: the rows and the labels.
 
     Attributes:
-        form: what is declared of the form of rows.
-        unit: what differences of its numbers are measured in.
-        lead: the figure that decides between two models; higher is better.
+        form: the form of the rows.
+        unit: the unit in which differences between numbers are measured.
+        lead: name of the figure that decides between two models; higher is better.
     """
 
     form: ClassVar[RowForm]
@@ -43,7 +43,7 @@ class Judge(ABC):
 
     @classmethod
     def lead_of(cls, labels: Sequence[str]) -> str:
-        """The name of the leading figure; `labels` are the dataset's."""
+        """The name of the leading figure, given the labels of the dataset."""
         return cls.lead
 
     @abstractmethod
@@ -52,32 +52,32 @@ class Judge(ABC):
 
     @abstractmethod
     def measures(self, predictions: Any, split: Split) -> dict[str, Measure]:
-        """The headline metrics row by row, for intervals and slices; `lead` is the first."""
+        """The headline metrics as measures of rows, for intervals and slices; `lead` is the first."""
 
     @abstractmethod
     def answers(self, predictions: Any) -> Sequence[Hashable]:
-        """What a user would get for each row (for tags: each token); equal answers are agreement."""
+        """What a user would get for each row (for tags: each word); two models agree where their answers are equal."""
 
     def agreement(self, before: Any, now: Any) -> float:
-        """Share of the answers that two models give alike, from the predictions of both on the same rows."""
+        """Share of equal answers, from the predictions of two models on the same rows."""
         pairs = zip(self.answers(before), self.answers(now), strict=True)
         return mean(a == b for a, b in pairs)
 
-    def given(self, split: Split) -> list[Any]:
-        """(n,) what an artifact is asked, row by row."""
+    def artifact_inputs(self, split: Split) -> list[Any]:
+        """(n,) the input of the artifact for each row."""
         return split.texts
 
-    def asked(self, model: Model, split: Split) -> Any:
-        """What `predict` gives, of an artifact: through the runtime, one row at a time as on a device."""
+    def predict_artifact(self, model: Model, split: Split) -> Any:
+        """Predictions of an artifact, as of `predict`: through the runtime, one row at a time as on a device."""
         raise NotImplementedError
 
-    def asked_with_probabilities(self, model: Model, split: Split) -> tuple[Any, NDArray[np.float32] | None]:
-        """What `asked` gives, and beside it the calibrated probabilities of `choices`; None where there are none."""
-        return self.asked(model, split), None
+    def predict_artifact_with_probabilities(self, model: Model, split: Split) -> tuple[Any, NDArray[np.float32] | None]:
+        """The predictions of `predict_artifact`, and the calibrated probabilities; None if the task has none."""
+        return self.predict_artifact(model, split), None
 
-    def choices(self, predictions: Any, split: Split) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Logits (m, L) of all choices that were made, and the right ones, to calibrate; not where there are none.
+    def logits_and_targets(self, predictions: Any, split: Split) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Logits (m, L) and targets, to calibrate; not implemented by tasks without such choices.
 
-        The right ones are labels (m,), or where each label is a choice of its own 1 or 0 for each of them (m, L).
+        Targets are ids of labels (m,), or 0 and 1 for each label (m, L) where every label is a choice of its own.
         """
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""Predictions of an answer that stands in a text."""
+"""Judge of extractive question answering: the answer is a span of a text."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from edgeft.train.metrics.questions import exact_matches, token_f1s
 
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """What a model answers to n questions.
+    """A model's answers to n questions.
 
     Attributes:
-        texts: (n,) from the context; empty where the model says that there is none.
-        starts: (n,) place of each in its context; -1 where there is none.
-        scores: (n,) start and end logit of the answer, together; of an artifact the answer's probability.
-        logits: (T, 2) of start and end, of all tokens of all windows.
-        tokens: (windows,) of each window.
-        nll: of the targets, the mean over the windows; None where nobody knows the targets' tokens.
+        texts: (n,) spans of the contexts; empty where the model finds no answer.
+        starts: (n,) offset of each in its context, in characters; -1 where there is no answer.
+        scores: (n,) sum of the answer's start and end logit; from an artifact, the answer's probability.
+        logits: (T, 2) of start and end, for all tokens of all windows.
+        tokens: (windows,) tokens of each window.
+        nll: of the targets, averaged over the windows; None if the tokens of the targets are unknown.
     """
 
     texts: list[str]
@@ -46,40 +46,40 @@ class QuestionsJudge(Judge):
     lead = "token_f1"
 
     def figures(self, predictions: Answers, split: Split) -> Figures:
-        """Those of `metrics.question_answering`, and `nll`, the loss of a window, where it is known."""
+        """The figures of `metrics.question_answering`, and `nll`, the loss of a window, if it is known."""
         metrics.check_finite(predictions.logits)
         known = {} if predictions.nll is None else {"nll": predictions.nll}
-        return {**metrics.question_answering(predictions.texts, _given(split)), **known}
+        return {**metrics.question_answering(predictions.texts, _reference_answers(split)), **known}
 
     def measures(self, predictions: Answers, split: Split) -> dict[str, Measure]:
-        given = _given(split)
+        references = _reference_answers(split)
         return {
-            "token_f1": token_f1s(predictions.texts, given),
-            "exact_match": exact_matches(predictions.texts, given),
+            "token_f1": token_f1s(predictions.texts, references),
+            "exact_match": exact_matches(predictions.texts, references),
         }
 
     def answers(self, predictions: Answers) -> Sequence[Hashable]:
         return predictions.texts
 
-    def given(self, split: Split) -> list[dict[str, str]]:
+    def artifact_inputs(self, split: Split) -> list[dict[str, str]]:
         pairs = zip(split.columns["question"], split.columns["context"], strict=True)
         return [{"question": question, "context": context} for question, context in pairs]
 
-    def asked(self, model: Model, split: Split) -> Answers:
-        windows = model.windows(self.given(split))
-        found = model.run(windows, model.reads, 1)
-        answers = [model.decode(*one) for one in zip(windows, found, strict=True)]
-        logits = [np.stack(arrays, axis=-1) for of_row in found for arrays in of_row]
+    def predict_artifact(self, model: Model, split: Split) -> Answers:
+        windows = model.windows(self.artifact_inputs(split))
+        outputs = model.run(windows, model.reads, 1)
+        answers = [model.decode(*answer) for answer in zip(windows, outputs, strict=True)]
+        logits = [np.stack(arrays, axis=-1) for of_row in outputs for arrays in of_row]
         return Answers(
-            [one["answer"] for one in answers],
-            [one["start"] if one["answer"] else -1 for one in answers],
-            np.array([one["score"] for one in answers], dtype=np.float32),
+            [answer["answer"] for answer in answers],
+            [answer["start"] if answer["answer"] else -1 for answer in answers],
+            np.array([answer["score"] for answer in answers], dtype=np.float32),
             np.concatenate(logits),
             [len(of_window) for of_window in logits],
             None,
         )
 
 
-def _given(split: Split) -> list[list[str]]:
+def _reference_answers(split: Split) -> list[list[str]]:
     """(n,) the right answers of each question."""
     return [row["text"] for row in split.columns["answers"]]

@@ -1,4 +1,4 @@
-"""Predictions of a tag for every word."""
+"""Judge of token classification: a tag for every word."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from edgeft.train.metrics.checks import PURPOSE
 
 
 class TagsJudge(Judge):
-    """Predictions are logits of all words of all rows in their order, float32 (W, L).
+    """Predictions are logits of all words of all rows, in order, float32 (W, L).
 
-    A word's tag is read at its first token. A word without any token (control characters) has the log shares of the
-    tags in the training rows for logits: it gets the most frequent tag.
+    A word's tag is read at its first token. A word without a token (control characters) gets the log frequencies of the
+    tags in the training rows as logits, and so the most frequent tag.
     """
 
     form = tasks.TOKENS
@@ -35,7 +35,7 @@ class TagsJudge(Judge):
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self.lead = self.lead_of(self.dataset.labels)
-        self.ids = {name: place for place, name in enumerate(self.dataset.labels)}
+        self.ids = {name: index for index, name in enumerate(self.dataset.labels)}
         counts = Counter(tag for tags in self.dataset.train.columns["tags"] for tag in tags)
         smoothed = np.array([counts[name] + 1 for name in self.dataset.labels], dtype=np.float64)  # (L,)
         self.prior = np.log(smoothed / smoothed.sum()).astype(np.float32)  # (L,)
@@ -45,17 +45,17 @@ class TagsJudge(Judge):
         return metrics.lead_metric(labels)
 
     def figures(self, predictions: Logits, split: Split) -> Figures:
-        """Those of `metrics.token_classification`, `nll` a word, and `f1_TYPE` of each type of spans."""
+        """The figures of `metrics.token_classification`, `nll` per word, and `f1_TYPE` for each type of span."""
         metrics.check_finite(predictions)
         guess, truth = self._by_row(predictions, split), split.columns["tags"]
         ids = [self.ids[tag] for tags in truth for tag in tags]
         nll = -metrics.log_softmax(predictions)[np.arange(len(ids)), ids]  # (W,)
         of_type = {f"f1_{name}": value for name, value in metrics.per_type_f1(guess, truth).items()}
-        found = metrics.token_classification(guess, truth)
-        return {self.lead: 0.0, **found, "nll": float(nll.mean()), **of_type}
+        figures = metrics.token_classification(guess, truth)
+        return {self.lead: 0.0, **figures, "nll": float(nll.mean()), **of_type}
 
     def measures(self, predictions: Logits, split: Split) -> dict[str, Measure]:
-        """`token_accuracy` and, of tags with a scheme, `span_f1`: functions of the rows' counts of words and spans."""
+        """`token_accuracy` and, for tags of a BIO scheme, `span_f1`, computed from the counts of each row."""
         pairs = list(zip(self._by_row(predictions, split), split.columns["tags"], strict=True))
         words = np.array([[sum(map(str.__eq__, *pair)), len(pair[1])] for pair in pairs])  # (n, 2): right, all
 
@@ -65,7 +65,7 @@ class TagsJudge(Judge):
 
         if self.lead == "token_accuracy":
             return {"token_accuracy": token_accuracy}
-        spans = np.array([span_counts(*pair) for pair in pairs])  # (n, 2): right, given and true
+        spans = np.array([span_counts(*pair) for pair in pairs])  # (n, 2): right, predicted plus true
 
         def span_f1(rows: Rows) -> float | None:
             right, total = spans[rows].sum(axis=0)
@@ -74,61 +74,63 @@ class TagsJudge(Judge):
         return {"span_f1": span_f1, "token_accuracy": token_accuracy}
 
     def answers(self, predictions: Logits) -> Sequence[Hashable]:
-        found: list[int] = predictions.argmax(axis=1).tolist()
-        return found
+        tags: list[int] = predictions.argmax(axis=1).tolist()
+        return tags
 
-    def given(self, split: Split) -> list[str]:
+    def artifact_inputs(self, split: Split) -> list[str]:
         return [" ".join(words) for words in split.columns["tokens"]]
 
-    def asked(self, model: Model, split: Split) -> Logits:
+    def predict_artifact(self, model: Model, split: Split) -> Logits:
         assert isinstance(model, Tagger), type(model)
-        rows = zip(split.columns["tokens"], self._tokens(model, self.given(split)), strict=True)
+        rows = zip(split.columns["tokens"], self._tokens(model, self.artifact_inputs(split)), strict=True)
         return np.concatenate([self._of_words(words, tokens) for words, tokens in rows])
 
-    def asked_with_probabilities(self, model: Model, split: Split) -> tuple[Logits, NDArray[np.float32] | None]:
+    def predict_artifact_with_probabilities(
+        self, model: Model, split: Split
+    ) -> tuple[Logits, NDArray[np.float32] | None]:
         assert isinstance(model, Tagger), type(model)
-        made = model.tokens(self.given(split), "probabilities")
-        logs = [replace(own, values=metrics.logits_of(own.values).astype(np.float32)) for own in made]
+        tokens = model.tokens(self.artifact_inputs(split), "probabilities")
+        logs = [replace(own, values=metrics.logits_of(own.values).astype(np.float32)) for own in tokens]
         rows = zip(split.columns["tokens"], logs, strict=True)
         probabilities: NDArray[np.float32] = np.exp(np.concatenate([self._of_words(*row) for row in rows]))
-        return self.asked(model, split), probabilities
+        return self.predict_artifact(model, split), probabilities
 
     def _tokens(self, model: Tagger, texts: Sequence[str]) -> list[Tokens]:
-        """The tokens of each text with logits that give the answers of the calibrated graph."""
+        """The tokens of each text, with logits that give the same answers as the calibrated graph."""
         if model.manifest.calibration.keeps_answers:
             return model.tokens(texts)
-        made = model.tokens(texts, "probabilities")
-        return [replace(own, values=metrics.logits_of(own.values).astype(np.float32)) for own in made]
+        tokens = model.tokens(texts, "probabilities")
+        return [replace(row, values=metrics.logits_of(row.values).astype(np.float32)) for row in tokens]
 
     def _of_words(self, words: Sequence[str], tokens: Tokens) -> Logits:
         """(w, L) the logits of each word's first token."""
-        found = np.tile(self.prior, (len(words), 1))
+        logits = np.tile(self.prior, (len(words), 1))
         start, token = 0, 0
-        for place, word in enumerate(words):
+        for index, word in enumerate(words):
             at = tokens.text.find(word, start)
-            if at < 0:  # the runtime cleans the whole text, which may leave nothing of a word
+            if at < 0:  # the runtime cleans the text, which may remove a word
                 continue
             start = at + len(word)
             while token < len(tokens.offsets) and tokens.offsets[token][1] <= at:
                 token += 1
             if token < len(tokens.offsets) and tokens.offsets[token][0] < start:
-                found[place] = tokens.values[token]
-        return found
+                logits[index] = tokens.values[token]
+        return logits
 
-    def choices(self, predictions: Logits, split: Split) -> tuple[Logits, NDArray[np.int64]]:
+    def logits_and_targets(self, predictions: Logits, split: Split) -> tuple[Logits, NDArray[np.int64]]:
         ids = [self.ids[tag] for tags in split.columns["tags"] for tag in tags]
         return predictions, np.array(ids, dtype=np.int64)
 
     def _by_row(self, predictions: Logits, split: Split) -> list[list[str]]:
         """The predicted tags of each row."""
-        names = iter([self.dataset.labels[place] for place in predictions.argmax(axis=1).tolist()])
-        found = [[next(names) for _ in words] for words in split.columns["tokens"]]
-        assert next(names, None) is None, (len(predictions), sum(map(len, found)))
-        return found
+        names = iter([self.dataset.labels[tag] for tag in predictions.argmax(axis=1).tolist()])
+        tags = [[next(names) for _ in words] for words in split.columns["tokens"]]
+        assert next(names, None) is None, (len(predictions), sum(map(len, tags)))
+        return tags
 
 
 def span_counts(guess: list[str], truth: list[str]) -> tuple[int, int]:
-    """Right spans of one row, and predicted and true ones together; spans as seqeval reads them."""
+    """The number of right spans of one row, and of predicted plus true ones; spans as seqeval reads them."""
     entities = require("seqeval.metrics.sequence_labeling", PURPOSE).get_entities
-    given, true = set(entities(guess)), set(entities(truth))
-    return len(given & true), len(given) + len(true)
+    predicted, true = set(entities(guess)), set(entities(truth))
+    return len(predicted & true), len(predicted) + len(true)

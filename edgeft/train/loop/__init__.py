@@ -1,1 +1,1 @@
-"""The one training loop: batches, optimizer, precision, memory, processes, checkpoints, trackers."""
+"""The training loop: batches, optimizer, precision, memory, processes, checkpoints, trackers."""

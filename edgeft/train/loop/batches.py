@@ -1,4 +1,4 @@
-"""Texts to token ids, ids to batches: shuffled by seed and epoch alone, so that a resume is exact."""
+"""Texts to token ids, ids to batches; the shuffle depends on seed and epoch alone, so that a resume is exact."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-GROUP = 50  # batches among which rows are sorted by length
+GROUP = 50  # rows are sorted by length within groups of so many batches
 
 
 def encode(tokenizer: Any, texts: Sequence[str], max_length: int) -> list[list[int]]:
@@ -28,11 +28,11 @@ def epoch_batches(
         lengths: tokens of each row.
         batch_size: rows in a batch; the last one may be smaller.
         seed: of the run.
-        epoch: from 0; another epoch is another shuffle.
-        length_grouped: each batch is of rows with similar length, so that little of it is padding.
+        epoch: from 0; every epoch is shuffled differently.
+        length_grouped: whether a batch has rows of similar length, so that there is little padding.
 
     Returns:
-        Row indices, each row once.
+        Row indices of each batch; every row occurs once.
     """
     generator = np.random.default_rng([seed, epoch])
     order = generator.permutation(len(lengths))

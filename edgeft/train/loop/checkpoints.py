@@ -1,4 +1,4 @@
-"""Resumable checkpoints: what a killed training needs to go on to the same bits."""
+"""Checkpoints from which a killed training resumes with bit-identical results."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ NAME = "last.pt"
 
 
 def save(out_dir: Path, state: dict[str, Any]) -> None:
-    """Write the checkpoint so that a kill or a power cut leaves the one before or this one, never half of it."""
+    """Write the checkpoint atomically: after a kill or a power cut there is the previous one or this one."""
     make_folder(out_dir / CHECKPOINTS)
     with written_whole(out_dir / CHECKPOINTS / NAME) as file:
         torch.save(state, file)
 
 
 def load(out_dir: Path) -> dict[str, Any] | None:
-    """The last checkpoint, None where there is none or where a disk gave back something else."""
+    """The last checkpoint; None if there is none or if it is damaged."""
     path = out_dir / CHECKPOINTS / NAME
     if not path.exists():
         return None
@@ -32,25 +32,25 @@ def load(out_dir: Path) -> dict[str, Any] | None:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except OSError:
         raise
-    except Exception as error:  # noqa: BLE001 - of damaged bytes torch raises nearly anything
-        say(f"{path} can't be read, training starts anew: {' '.join(str(error).split())[:100]}")
+    except Exception as error:  # noqa: BLE001 - torch raises nearly anything for damaged bytes
+        say(f"{path} can't be read, training starts again: {' '.join(str(error).split())[:100]}")
         return None
     return state
 
 
 def check_processes(states: list[dict[str, torch.Tensor]]) -> None:
-    """Whether a checkpoint is of as many processes as train now.
+    """Refuse a checkpoint of another number of processes.
 
     Args:
-        states: random state of each process.
+        states: random state of each process of the checkpoint.
 
     Raises:
-        TrainingError: of more or fewer.
+        TrainingError: the numbers differ.
     """
     if len(states) != ranks.world():
         raise TrainingError(
-            f"the checkpoint is of {len(states)} processes, and {ranks.world()} train now; start as many as before, "
-            "or give another output folder"
+            f"the checkpoint was written by {len(states)} processes, but there are {ranks.world()} now; start as many "
+            "as before, or choose another output folder"
         )
 
 
@@ -63,7 +63,7 @@ def rng_state() -> dict[str, torch.Tensor]:
 
 
 def set_rng_state(state: dict[str, torch.Tensor], device: torch.device) -> None:
-    """Set what `rng_state` gave."""
+    """Restore a state of `rng_state`."""
     torch.set_rng_state(state["cpu"])
     if device.type == "cuda" and "cuda" in state:
         torch.cuda.set_rng_state(state["cuda"])

@@ -1,4 +1,4 @@
-"""What trains, and how fast: groups of parameters, layer-wise rates, schedules, freezing and unfreezing."""
+"""Optimizers: parameter groups, layer-wise learning rates, schedules, freezing and unfreezing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from edgeft.errors import RecipeError, require
 from edgeft.models.shapes import encoder_layers
 from edgeft.recipe import FinetuneConfig, TrainingConfig
 
-# Scales of IA3 and magnitudes of DoRA are drawn to what they were by nothing; decay would draw them to zero.
+# Weight decay would pull the scales of (IA)^3 and the magnitudes of DoRA to zero, which is not where they start.
 NO_DECAY = ("bias", "norm", "ia3_", "lora_magnitude")
 EMBEDDINGS = -1  # the depth below layer 0
 
@@ -25,12 +25,12 @@ BeforeStep = Callable[[int], None]
 Named = tuple[str, torch.nn.Parameter]
 
 
-def as_it_is(step: int) -> None:
-    """What trains stays the same."""
+def change_nothing(step: int) -> None:
+    """The parameters that train stay the same."""
 
 
-def trainable(model: torch.nn.Module) -> list[Named]:
-    """The parameters that train, with their names."""
+def trainable_parameters(model: torch.nn.Module) -> list[Named]:
+    """The parameters that train, with names."""
     return [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
 
 
@@ -41,74 +41,74 @@ def layers_of(model: torch.nn.Module) -> torch.nn.ModuleList:
     """The stack of layers of a plain or a peft model.
 
     Raises:
-        ModelError: it isn't where the known models have theirs.
+        ModelError: it isn't found where known models have it.
     """
     base: Any = model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
     return encoder_layers(base)
 
 
-def depths(model: torch.nn.Module) -> dict[str, int]:
-    """How deep each parameter lies, adapters included.
+def layer_depths(model: torch.nn.Module) -> dict[str, int]:
+    """The depth of each parameter, including those of adapters.
 
     Returns:
-        -1 for embeddings and what else comes before layer 0; 0 to L - 1 for the layers, from the bottom; L for what
-        comes after them (pooler, last norm, head) and for virtual tokens, which no layer has.
+        -1 for embeddings and all else before layer 0; 0 to L - 1 for the layers, from the bottom; L for all that comes
+        after them (pooler, last norm, head) and for virtual tokens, which are in no layer.
     """
     stack = layers_of(model)
     inside = {id(parameter): depth for depth, layer in enumerate(stack) for parameter in layer.parameters()}
-    found: dict[str, int] = {}
+    depths: dict[str, int] = {}
     current = EMBEDDINGS
     for name, parameter in model.named_parameters():
         if id(parameter) in inside:
-            current = len(stack)  # what follows the layers, and isn't in one, is above them
+            current = len(stack)  # parameters that follow the layers and are in none are above them
         below = "embed" in name and "prompt_encoder" not in name
-        found[name] = inside.get(id(parameter), EMBEDDINGS if below else current)
-    return found
+        depths[name] = inside.get(id(parameter), EMBEDDINGS if below else current)
+    return depths
 
 
 # ---------------------------------------------------------------------------------------------------- groups and rates
 
 
-def optimizer_for(model: torch.nn.Module, config: TrainingConfig, learning_rate: float) -> torch.optim.Optimizer:
-    """The optimizer of the trainable parameters; biases and norms don't decay, lower layers may learn more slowly.
+def create_optimizer(model: torch.nn.Module, config: TrainingConfig, learning_rate: float) -> torch.optim.Optimizer:
+    """Create the optimizer; biases and norms don't decay, and lower layers may have lower learning rates.
 
     Args:
         model: parameters with `requires_grad` train.
         config: optimizer, weight_decay and layer_decay.
-        learning_rate: the peak, of the top layer and of all above it.
+        learning_rate: the peak, for the top layer and all above it.
 
     Raises:
-        ModelError: layer_decay is under 1 and the layers aren't found.
-        RecipeError: layer_decay is under 1 and no layer trains below the top, or the optimizer needs another device.
+        ModelError: layer_decay is below 1 and the layers aren't found.
+        RecipeError: layer_decay is below 1 and nothing below the top layer trains, or the optimizer needs CUDA.
     """
     check(config, next(model.parameters()).device)
     if config.layer_decay == 1:
-        groups = _decayed_and_not(trainable(model), config.weight_decay)
+        groups = _groups_by_decay(trainable_parameters(model), config.weight_decay)
     else:
         groups = _groups_by_rate(model, config, learning_rate)
-    return _made(chosen(config, next(model.parameters()).device), groups, learning_rate)
+    return _build_optimizer(choose_optimizer(config, next(model.parameters()).device), groups, learning_rate)
 
 
-def chosen(config: TrainingConfig, device: torch.device) -> str:
-    """The optimizer, `auto` decided: in 8 bits, paged to the CPU where memory is short, for QLoRA on CUDA."""
+def choose_optimizer(config: TrainingConfig, device: torch.device) -> str:
+    """The name of the optimizer; `auto` is paged 8-bit AdamW for QLoRA on CUDA, where memory is short, else AdamW."""
     if config.optimizer != "auto":
         return config.optimizer
     return "paged_adamw_8bit" if quantized_on_cuda(config, device) else "adamw"
 
 
 def quantized_on_cuda(config: TrainingConfig, device: torch.device) -> bool:
-    """Whether memory is what a training is short of, as the choice of its method says."""
+    """Whether a training runs QLoRA on CUDA: then memory is assumed to be short."""
     return isinstance(config, FinetuneConfig) and config.method == "qlora" and device.type == "cuda"
 
 
 def check(config: TrainingConfig, device: torch.device, where: str = "") -> None:
-    """Whether the optimizer can run on a device, before anything is loaded; `where` precedes its name in an error.
+    """Refuse an optimizer that can't run on the device, before anything is loaded; `where` is a prefix for the message.
 
     Raises:
-        RecipeError: it is one of those in 8 bits, and the device isn't CUDA.
+        RecipeError: an 8-bit optimizer on a device that is not CUDA.
         MissingExtraError: it needs a package that is not installed.
     """
-    if not chosen(config, device).endswith("8bit"):
+    if not choose_optimizer(config, device).endswith("8bit"):
         return
     if device.type != "cuda":
         raise RecipeError(
@@ -117,18 +117,18 @@ def check(config: TrainingConfig, device: torch.device, where: str = "") -> None
     require("bitsandbytes", f"for optimizer {config.optimizer}")
 
 
-def _made(name: str, groups: list[dict[str, Any]], learning_rate: float) -> torch.optim.Optimizer:
+def _build_optimizer(name: str, groups: list[dict[str, Any]], learning_rate: float) -> torch.optim.Optimizer:
     if name == "adamw":
         return torch.optim.AdamW(groups, lr=learning_rate, fused=True)
     if name == "sgd":
         return torch.optim.SGD(groups, lr=learning_rate)
     bitsandbytes = require("bitsandbytes", f"for optimizer {name}")
-    made = {"adamw_8bit": "AdamW8bit", "paged_adamw_8bit": "PagedAdamW8bit"}[name]
-    optimizer: torch.optim.Optimizer = getattr(bitsandbytes.optim, made)(groups, lr=learning_rate)
+    class_name = {"adamw_8bit": "AdamW8bit", "paged_adamw_8bit": "PagedAdamW8bit"}[name]
+    optimizer: torch.optim.Optimizer = getattr(bitsandbytes.optim, class_name)(groups, lr=learning_rate)
     return optimizer
 
 
-def _decayed_and_not(parameters: Iterable[Named], weight_decay: float) -> list[dict[str, Any]]:
+def _groups_by_decay(parameters: Iterable[Named], weight_decay: float) -> list[dict[str, Any]]:
     decay: list[torch.nn.Parameter] = []
     rest: list[torch.nn.Parameter] = []
     for name, parameter in parameters:
@@ -137,21 +137,21 @@ def _decayed_and_not(parameters: Iterable[Named], weight_decay: float) -> list[d
 
 
 def _groups_by_rate(model: torch.nn.Module, config: TrainingConfig, peak: float) -> list[dict[str, Any]]:
-    """Groups from the fastest to the slowest: peak * layer_decay ** (layers below the top).
+    """Parameter groups with rates peak * layer_decay ** (layers below the top), the fastest first.
 
     The rule of ELECTRA (Clark et al. 2020, appendix A) and BEiT: decay ** (L - 1 - l) for layer l of L, decay ** L for
-    the embeddings, 1 for what lies above the layers.
+    the embeddings, 1 for everything above the layers.
     """
-    depth, top = depths(model), len(layers_of(model)) - 1
+    depth, top = layer_depths(model), len(layers_of(model)) - 1
     by_exponent: dict[int, list[Named]] = {}
-    for name, parameter in trainable(model):
+    for name, parameter in trainable_parameters(model):
         by_exponent.setdefault(max(0, top - depth[name]), []).append((name, parameter))
     if not any(by_exponent):
-        raise RecipeError("layer_decay: nothing below the top layer trains, so it would do nothing; leave it at 1")
+        raise RecipeError("layer_decay: nothing below the top layer trains, so it has no effect; leave it at 1")
     groups: list[dict[str, Any]] = []
     for exponent, parameters in sorted(by_exponent.items()):
         rate = peak * config.layer_decay**exponent
-        groups += [{**group, "lr": rate} for group in _decayed_and_not(parameters, config.weight_decay)]
+        groups += [{**group, "lr": rate} for group in _groups_by_decay(parameters, config.weight_decay)]
     return [group for group in groups if group["params"]]
 
 
@@ -170,14 +170,14 @@ def _constant(optimizer: torch.optim.Optimizer, warmup: int, steps: int) -> Any:
 SCHEDULES = {"linear": _linear, "cosine": _cosine, "constant": _constant}
 
 
-def schedule_for(optimizer: torch.optim.Optimizer, config: TrainingConfig, warmup: int, steps: int) -> Any:
-    """How the rates rise over the warm-up and go down after it.
+def create_schedule(optimizer: torch.optim.Optimizer, config: TrainingConfig, warmup: int, steps: int) -> Any:
+    """Create the schedule: the rates rise during the warm-up and fall after it.
 
     Args:
-        optimizer: each of its groups has a peak rate of its own.
-        config: schedule.
+        optimizer: each of its groups has its own peak rate.
+        config: names the schedule.
         warmup: steps with a rising rate.
-        steps: of the whole training.
+        steps: of the full training.
     """
     return SCHEDULES[config.schedule](optimizer, warmup, steps)
 
@@ -186,25 +186,23 @@ def schedule_for(optimizer: torch.optim.Optimizer, config: TrainingConfig, warmu
 
 
 def freeze(model: torch.nn.Module, layers: int) -> None:
-    """Keep the lowest layers, their adapters included, and the embeddings from training.
+    """Freeze the embeddings and the lowest layers, including their adapters.
 
     Args:
-        model: before its optimizer is made.
-        layers: how many; 0: nothing is frozen, the embeddings neither.
+        model: before its optimizer is created.
+        layers: how many; 0 freezes nothing, not even the embeddings.
 
     Raises:
         ModelError: the layers aren't found.
-        RecipeError: the model has fewer layers, or nothing of them would have trained.
+        RecipeError: the model has fewer layers, or nothing in them would train anyway.
     """
     if layers == 0:
         return
     total = len(layers_of(model))
     if layers > total:
-        raise RecipeError(
-            f"freeze_layers: {layers} layers are to be frozen, and the model has {total}; at most {total}"
-        )
-    depth = depths(model)
-    frozen = [parameter for name, parameter in trainable(model) if depth[name] < layers]
+        raise RecipeError(f"freeze_layers: {layers} is more than the {total} layers of the model; at most {total}")
+    depth = layer_depths(model)
+    frozen = [parameter for name, parameter in trainable_parameters(model) if depth[name] < layers]
     if not frozen:
         raise RecipeError(
             f"freeze_layers: nothing trains in the lowest {layers} of {total} layers anyway; leave it at 0"
@@ -213,28 +211,29 @@ def freeze(model: torch.nn.Module, layers: int) -> None:
         parameter.requires_grad_(False)
 
 
-def gradual_unfreezing(model: torch.nn.Module, steps: int) -> BeforeStep:
-    """The head alone trains first, then one more layer from the top in equal parts of the steps (ULMFiT, section 3.3).
+def unfreeze_gradually(model: torch.nn.Module, steps: int) -> BeforeStep:
+    """Train the head alone first, then unfreeze one layer at a time from the top (ULMFiT, section 3.3).
 
-    The embeddings join the lowest layer. What trains follows from the step alone, so that a resume needs no state.
+    The steps are divided equally. The embeddings are unfrozen with the lowest layer. What trains depends on the step
+    alone, so that a resume needs no state.
 
     Args:
-        model: its parameters with `requires_grad` now are those that will train in the end.
-        steps: of the whole training.
+        model: the parameters that have `requires_grad` now will train in the end.
+        steps: of the full training.
 
     Raises:
         ModelError: the layers aren't found.
-        RecipeError: no layer trains at all.
+        RecipeError: only the head trains.
     """
-    depth = depths(model)
-    placed = [(parameter, max(depth[name], 0)) for name, parameter in trainable(model)]
-    stages = sorted({place for _, place in placed}, reverse=True)
+    depth = layer_depths(model)
+    placed = [(parameter, max(depth[name], 0)) for name, parameter in trainable_parameters(model)]
+    stages = sorted({layer for _, layer in placed}, reverse=True)
     if len(stages) == 1:
-        raise RecipeError("gradual_unfreezing: no layer trains, the head alone does; switch it off")
+        raise RecipeError("gradual_unfreezing: only the head trains, so there is nothing to unfreeze; switch it off")
 
     def before_step(step: int) -> None:
         lowest = stages[min(step * len(stages) // steps, len(stages) - 1)]
-        for parameter, place in placed:
-            parameter.requires_grad_(place >= lowest)
+        for parameter, layer in placed:
+            parameter.requires_grad_(layer >= lowest)
 
     return before_step

@@ -1,4 +1,4 @@
-"""The arithmetic of a training: fp32, or bf16 and fp16 under autocast; weights and optimizer stay in fp32."""
+"""Precision of a training: fp32, or bf16 and fp16 with autocast; weights and optimizer states stay in fp32."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": None}
 
 
 def dtype_of(precision: str, device: torch.device) -> torch.dtype | None:
-    """What the forward pass computes in.
+    """The dtype of the forward pass.
 
     Args:
-        precision: `auto` is bf16 on a GPU that has it, fp16 on other GPUs, fp32 on a CPU.
+        precision: `auto` is bf16 on a GPU that supports it, fp16 on other GPUs, fp32 on a CPU.
         device: where the model is.
 
     Returns:
-        None for plain float32.
+        None for float32.
 
     Raises:
         RecipeError: fp16 on a CPU.
@@ -36,14 +36,14 @@ def dtype_of(precision: str, device: torch.device) -> torch.dtype | None:
 
 
 class Arithmetic:
-    """How the passes of a training compute.
+    """Forward pass, backward pass and optimizer step in a precision.
 
     Args:
         precision: as in the config.
         device: where the model is.
 
     Attributes:
-        scaler: keeps fp16's small gradients from vanishing; for other arithmetic it passes all through.
+        scaler: keeps small fp16 gradients from underflowing; disabled in other precisions.
     """
 
     def __init__(self, precision: str, device: torch.device) -> None:
@@ -55,12 +55,12 @@ class Arithmetic:
         return contextlib.nullcontext() if self.dtype is None else torch.autocast(self.device.type, dtype=self.dtype)
 
     def backward(self, loss: torch.Tensor) -> None:
-        """The backward pass from a loss ()."""
+        """Run the backward pass of a scalar loss."""
         scaled: torch.Tensor = self.scaler.scale(loss)
         scaled.backward()
 
     def step(self, optimizer: torch.optim.Optimizer, model: torch.nn.Module, max_grad_norm: float) -> None:
-        """Clip and step; under fp16 a step whose gradients overflowed is left out, and the scale goes down."""
+        """Clip the gradients and step; in fp16 a step with overflowed gradients is skipped and the scale lowered."""
         self.scaler.unscale_(optimizer)
         torch.nn.utils.clip_grad_norm_(model.parameters(), max_grad_norm)
         self.scaler.step(optimizer)

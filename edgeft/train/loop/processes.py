@@ -1,11 +1,11 @@
-"""Several processes that train one model together: who takes which items, and what they tell each other.
+"""Distributed training: several processes share the items of a batch and average their gradients.
 
-accelerate wraps the model (DistributedDataParallel) and starts the process group, on gloo without GPUs. A batch of
-the config is a batch of all processes: each takes its share of the items, so that the same recipe gives the same loss
-with any number of processes.
+accelerate wraps the model (DistributedDataParallel) and starts the process group, with gloo if there is no GPU. The
+batch size of the config is that of all processes together: each takes its share of the items, so that the same recipe
+gives the same loss with any number of processes.
 
-Where the frozen weights are split (FSDP2, `fully_shard`), the few that train stay whole in every process: their
-optimizer, checkpoints and merge are those of one process, and their gradients are averaged here.
+If the frozen weights are sharded (FSDP2, `fully_shard`), the few weights that train stay complete in every process:
+their optimizer, checkpoints and merge are those of a single process, and their gradients are averaged here.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 def check(config: TrainingConfig) -> None:
-    """Whether an option about several processes does anything.
+    """Refuse an option for several processes if there is only one.
 
     Raises:
         RecipeError: there is one process.
@@ -36,26 +36,26 @@ def check(config: TrainingConfig) -> None:
         raise RecipeError("finetune.shard_frozen: there is one process; set finetune.processes, or start with torchrun")
 
 
-def unwrapped(model: Any) -> Any:
-    """The model of transformers inside of what shares gradients and of what holds an adapter."""
+def unwrap(model: Any) -> Any:
+    """The model of transformers inside the wrappers of DistributedDataParallel and peft."""
     inside = model.module if isinstance(model, torch.nn.parallel.DistributedDataParallel) else model
     return inside.get_base_model() if hasattr(inside, "get_base_model") else inside
 
 
 def parts_to_split(model: torch.nn.Module) -> list[Any]:
-    """The layers and, last, the model around them, whose frozen weights can be split among processes.
+    """The modules whose frozen weights can be sharded: the layers and, last, the model around them.
 
     Raises:
         ModelError: the layers aren't found.
         RecipeError: nothing is frozen.
     """
     if all(parameter.requires_grad for parameter in model.parameters()):
-        raise RecipeError("finetune.shard_frozen: nothing is frozen, so there is nothing to split; take lora or qlora")
-    return [*layers_of(model), unwrapped(model)]
+        raise RecipeError("finetune.shard_frozen: nothing is frozen, so there is nothing to shard; take lora or qlora")
+    return [*layers_of(model), unwrap(model)]
 
 
 def split_frozen(parts: list[Any]) -> None:
-    """Split the weights that don't train among the processes, part by part; weights in 4 bits as their bytes."""
+    """Shard the frozen weights among the processes, module by module; 4-bit weights as their bytes."""
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
@@ -67,12 +67,12 @@ def split_frozen(parts: list[Any]) -> None:
 
 
 class Processes:
-    """This process among those of a training.
+    """This process as a member of a distributed training.
 
     Args:
-        model: on its device, with the parameters that will ever train marked by `requires_grad`.
-        seed: of the training; each process draws its dropout from a seed of its own.
-        shard: whether frozen weights are split among the processes.
+        model: on its device; all parameters that will ever train have `requires_grad`.
+        seed: of the training; each process derives its own seed for dropout.
+        shard: whether frozen weights are sharded among the processes.
 
     Attributes:
         model: what the loss is computed with.
@@ -83,11 +83,11 @@ class Processes:
         self._accelerator: Any = None
         self._sharded: list[Any] = []
         if ranks.world() > 1:
-            # Refused before the processes meet: one that ends then would end those that still join without a word.
+            # Errors come before the processes join: one that ends later would end the others without a message.
             parts = parts_to_split(model) if shard else []
             from accelerate import Accelerator, DistributedDataParallelKwargs
 
-            # Frozen and later unfrozen layers are parameters without a gradient in some steps.
+            # Layers that are frozen, or not yet unfrozen, have no gradient in some steps.
             options = DistributedDataParallelKwargs(find_unused_parameters=True)
             on_cpu = next(model.parameters()).device.type == "cpu"
             self._accelerator = Accelerator(cpu=on_cpu, mixed_precision="no", kwargs_handlers=[options])
@@ -99,23 +99,23 @@ class Processes:
             torch.manual_seed(seed * ranks.world() + ranks.rank())
 
     def share(self, batch: list[int]) -> tuple[list[int], float]:
-        """This process' items of a batch, and what their loss counts.
+        """This process's items of a batch, and the factor of their loss.
 
-        A process for which none is left takes the first one for nothing: the others wait for its backward pass.
+        A process without items takes the first one with factor 0, because the others wait for its backward pass.
         """
-        own = batch[ranks.rank() :: ranks.world()]
-        # Gradients are averaged over the processes, and a step's loss is a sum over them.
-        return (own, float(ranks.world())) if own else (batch[:1], 0.0)
+        items = batch[ranks.rank() :: ranks.world()]
+        # Gradients are averaged over the processes, but a step's loss is the sum over them.
+        return (items, float(ranks.world())) if items else (batch[:1], 0.0)
 
-    def quiet(self, last: bool) -> AbstractContextManager[Any]:
-        """The context of a forward and backward pass; gradients are exchanged in the last one of a step."""
+    def delay_exchange(self, last: bool) -> AbstractContextManager[Any]:
+        """The context of a forward and backward pass; gradients are exchanged only in the last pass of a step."""
         if self._accelerator is None or self._sharded or last:
             return contextlib.nullcontext()
         unsynchronized: AbstractContextManager[Any] = self._accelerator.no_sync(self.model)
         return unsynchronized
 
-    def exchange(self) -> None:
-        """Average the gradients that no wrapper averages."""
+    def average_gradients(self) -> None:
+        """Average the gradients if DistributedDataParallel does not do it."""
         if not self._sharded:
             return
         with_gradient = [parameter for parameter in self.model.parameters() if parameter.grad is not None]
@@ -127,7 +127,7 @@ class Processes:
             gradient.copy_(part.view_as(gradient))
 
     def finish(self) -> None:
-        """Put the split weights together again, for good; a merge reads those in 4 bits from `edgeft_whole`."""
+        """Gather the sharded weights for good; a merge reads the 4-bit ones from `edgeft_whole`."""
         layer: Any
         for layer in self.model.modules() if self._sharded else ():
             if type(layer).__name__ == "Linear4bit":
@@ -137,21 +137,21 @@ class Processes:
             module.set_reshard_after_forward(False)
             module.unshard()
 
-    def total(self, value: float) -> float:
+    def reduce_sum(self, value: float) -> float:
         """The sum of a number over the processes."""
-        return sum(self.all_of(value))
+        return sum(self.gather(value))
 
-    def all_of(self, value: T) -> list[T]:
-        """The value of each process, in the order of their ranks."""
+    def gather(self, value: T) -> list[T]:
+        """The value of each process, by rank."""
         if self._accelerator is None:
             return [value]
         from accelerate.utils import gather_object
 
-        found: list[T] = gather_object([value])
-        return found
+        values: list[T] = gather_object([value])
+        return values
 
-    def agreed(self, value: T) -> T:
-        """The main process' value, for everybody."""
+    def broadcast(self, value: T) -> T:
+        """The main process's value, in every process."""
         if self._accelerator is None:
             return value
         from accelerate.utils import broadcast_object_list

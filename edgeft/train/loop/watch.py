@@ -1,4 +1,4 @@
-"""Who follows a training: trackers that keep its figures, a search that ends it early."""
+"""Watchers of a training: trackers that record its figures, a search that ends it early."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from edgeft.recipe import TrainingConfig
 
 @dataclass(frozen=True)
 class Training:
-    """What is known of a training when it starts.
+    """The facts of a training when it starts.
 
     Attributes:
-        title: the stage, as in `finetune`.
+        title: the stage, such as `finetune`.
         config: its options.
-        steps: optimizer steps of the whole training.
-        steps_per_epoch: of a whole epoch.
-        evaluate_every: steps between two looks at the validation split.
-        done: steps done already; more than 0 where it goes on from a checkpoint.
-        out_dir: its stage's folder.
+        steps: optimizer steps of the full training.
+        steps_per_epoch: of a full epoch.
+        evaluate_every: steps between two evaluations on the validation split.
+        done: steps done already; more than 0 if it resumes from a checkpoint.
+        out_dir: the folder of its stage.
     """
 
     title: str
@@ -33,36 +33,36 @@ class Training:
     done: int
     out_dir: Path
 
-    def look(self, step: int) -> int:
-        """The number, from 1, of the look after a step."""
+    def evaluation_number(self, step: int) -> int:
+        """The number, from 1, of the evaluation after a step."""
         return -(-step // self.evaluate_every)
 
 
 class Watcher:
-    """Somebody who follows; every method may be left out, and may raise to end the training.
+    """Gets the events of a training; every method is optional, and may raise to end the training.
 
-    A training that goes on from a checkpoint tells the steps after the checkpoint once more.
+    A training that resumes from a checkpoint repeats the events of the steps after the checkpoint.
     """
 
-    def start(self, training: Training) -> None:
-        """The training starts, or goes on."""
+    def on_start(self, training: Training) -> None:
+        """The training starts or resumes."""
 
-    def logged(self, step: int, values: Mapping[str, float]) -> None:
+    def on_step(self, step: int, values: Mapping[str, float]) -> None:
         """A step is done: its loss and learning rate."""
 
-    def looked(self, step: int, metrics: Mapping[str, float]) -> None:
-        """The validation split was looked at; `score` leads."""
+    def on_evaluation(self, step: int, metrics: Mapping[str, float]) -> None:
+        """The model was evaluated on the validation split; `score` decides which is best."""
 
-    def ended(self) -> None:
-        """The training ended, however it did."""
+    def on_end(self) -> None:
+        """The training ended, by success or failure."""
 
 
 _watchers: ContextVar[tuple[Watcher, ...]] = ContextVar("watchers", default=())
 
 
 @contextlib.contextmanager
-def watching(*watchers: Watcher) -> Iterator[None]:
-    """Whatever trains inside is followed by these watchers too."""
+def watch_with(*watchers: Watcher) -> Iterator[None]:
+    """Add watchers to every training inside the context."""
     token = _watchers.set((*_watchers.get(), *watchers))
     try:
         yield
@@ -71,22 +71,22 @@ def watching(*watchers: Watcher) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def following(training: Training) -> Iterator[None]:
-    """Tell all watchers of the start, and those who heard of it of the end."""
+def notify_watchers(training: Training) -> Iterator[None]:
+    """Tell all watchers of the start, and those that were told of the end."""
     with contextlib.ExitStack() as stack:
         for watcher in _watchers.get():
-            watcher.start(training)
-            stack.callback(watcher.ended)
+            watcher.on_start(training)
+            stack.callback(watcher.on_end)
         yield
 
 
-def logged(step: int, values: Mapping[str, float]) -> None:
+def report_step(step: int, values: Mapping[str, float]) -> None:
     """Tell all watchers of a step."""
     for watcher in _watchers.get():
-        watcher.logged(step, values)
+        watcher.on_step(step, values)
 
 
-def looked(step: int, metrics: Mapping[str, float]) -> None:
-    """Tell all watchers of a look."""
+def report_evaluation(step: int, metrics: Mapping[str, float]) -> None:
+    """Tell all watchers of an evaluation."""
     for watcher in _watchers.get():
-        watcher.looked(step, metrics)
+        watcher.on_evaluation(step, metrics)

@@ -1,4 +1,4 @@
-"""What a training has to do, and whether it can: passes through the layers, and checks of options that all share."""
+"""The work of a training in passes through the layers, and the checks of options that all trainings share."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from edgeft.models import model_folder
 from edgeft.recipe import TrainingConfig
 from edgeft.train.loop import optim, reporting
 
-TRAINED_PASSES = 3  # of a row that is trained on: forward, and backward, which takes twice as long
-LOOKS = 4  # at the evaluated rows: while it trains, at its end, and for the closer look
+TRAINED_PASSES = 3  # for a row that is trained on: one forward, and the backward pass takes twice as long
+EVALUATION_PASSES = 4  # for an evaluated row: during training, at its end, and for slices and intervals
 
 
 def check_training(stage: str, config: TrainingConfig) -> None:
-    """Whether trackers and optimizer can be had.
+    """Check that the trackers and the optimizer are available.
 
     Args:
         stage: whose options they are, for messages.
         config: of the stage.
 
     Raises:
-        RecipeError: no such tracker, or an optimizer for another device.
-        MissingExtraError: a package that one needs.
+        RecipeError: a tracker is unknown, or the optimizer needs another device.
+        MissingExtraError: a package that one of them needs is not installed.
     """
     reporting.check(stage, config)
     optim.check(config, model_folder.device(config.device)[0], f"{stage}.")

@@ -1,4 +1,4 @@
-"""From what was trained to one plain model, and the check that both are the same."""
+"""Merging a trained adapter into a plain model, and the check that both give the same logits."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ ADAPTER = "adapter"
 
 
 def merge(model: Any, config: FinetuneConfig, source: str, head: model_folder.Head, folder: Path) -> Any:
-    """Fold the trained adapter into plain fp32 weights; a model without adapter is one already.
+    """Merge the trained adapter into plain fp32 weights; a model without an adapter is returned as it is.
 
-    For QLoRA the base is the de-quantized NF4 base that the adapter was trained on, in fp32: merging into the
-    original weights, or back into 4 bits, would be another model than the one that was validated. Virtual tokens become
-    words of the vocabulary, which `finished` gives the tokenizer.
+    For QLoRA the base is the dequantized NF4 base that the adapter was trained on, in fp32: a merge into the original
+    weights, or back into 4 bits, would be another model than the validated one. Virtual tokens become entries of the
+    vocabulary, which `merged_tokenizer` adds to the tokenizer.
 
     Args:
-        model: the trained adapter model, untouched.
+        model: the trained adapter model; not changed.
         config: of the fine-tuning.
-        source: of the base.
-        head: what the model answers with.
-        folder: where the adapter is kept, under `adapter/`.
+        source: folder or hub id of the base.
+        head: of the model.
+        folder: where the adapter is saved, under `adapter/`.
     """
     from peft import PeftModel
 
@@ -43,38 +43,38 @@ def merge(model: Any, config: FinetuneConfig, source: str, head: model_folder.He
     base = model_folder.load(source, head)
     if config.method == "qlora":
         copy_dequantized(model.get_base_model(), base)
-    if count := virtual.added(config):
+    if count := virtual.count_tokens(config):
         words = model_folder.load_tokenizer(source)
-        ids = virtual.token_ids(virtual.extended(words, count), words, count)
-        return placed(virtual.into_vocabulary(model, base, ids), next(model.parameters()).device).eval()
+        ids = virtual.token_ids(virtual.extend_tokenizer(words, count), words, count)
+        return move_to_device(virtual.write_vocabulary(model, base, ids), next(model.parameters()).device).eval()
     merged = PeftModel.from_pretrained(base, folder / ADAPTER).merge_and_unload()
-    return placed(merged, next(model.parameters()).device)
+    return move_to_device(merged, next(model.parameters()).device)
 
 
-def placed(merged: Any, device: torch.device) -> Any:
-    """The model on the device, or on the CPU where the device has no room for it in fp32."""
+def move_to_device(merged: Any, device: torch.device) -> Any:
+    """Move the model to the device, or to the CPU if the device has no room for it in fp32."""
     try:
         return merged.to(device)
     except (RuntimeError, MemoryError) as error:
         if not memory.is_exhausted(error) or device.type == "cpu":
             raise
-        say(f"merge: in fp32 the merged model doesn't fit on {device.type}; it is checked on the CPU")
+        say(f"merge: the merged model doesn't fit on {device.type} in fp32; it is checked on the CPU")
         return merged.to("cpu")
 
 
-def finished(tokenizer: Any, config: FinetuneConfig) -> tuple[Any, int]:
-    """The tokenizer of the merged model, and the tokens that a text of it may have.
+def merged_tokenizer(tokenizer: Any, config: FinetuneConfig) -> tuple[Any, int]:
+    """The tokenizer of the merged model, and its maximum length in tokens.
 
     Args:
-        tokenizer: that the model was trained with; left as it is.
+        tokenizer: that the model was trained with; not changed.
         config: of the fine-tuning.
     """
-    count = virtual.added(config)
-    return (virtual.extended(tokenizer, count) if count else tokenizer), config.max_length + count
+    count = virtual.count_tokens(config)
+    return (virtual.extend_tokenizer(tokenizer, count) if count else tokenizer), config.max_length + count
 
 
 def save_adapter(model: Any, folder: Path) -> None:
-    """Write a peft folder; peft lists names in the order of a set, which changes from process to process."""
+    """Write a peft folder with sorted lists: peft writes them in the order of a set, which varies between processes."""
     model.save_pretrained(folder)
     file = folder / "adapter_config.json"
     config = json.loads(file.read_text(encoding="utf-8"))
@@ -87,18 +87,18 @@ def check_merge(before: Any, after: Any, tolerance: float) -> float:
     Args:
         before: logits of the adapter model, (rows, labels).
         after: logits of the merged model, (rows, labels).
-        tolerance: largest difference allowed, relative to the largest logit.
+        tolerance: largest allowed difference, relative to the largest logit.
 
     Returns:
-        The relative difference found.
+        The relative difference.
 
     Raises:
-        GateError: it is over the tolerance.
+        GateError: it exceeds the tolerance.
     """
     difference = float(abs(before - after).max() / max(abs(before).max(), 1e-12))
     if not difference <= tolerance:
         raise GateError(
             f"merge: logits of the merged model differ from the adapter's by {difference:.2e} of the largest logit, "
-            f"allowed are {tolerance:.0e}; no model was kept"
+            f"more than the tolerance of {tolerance:.0e}; no model was saved"
         )
     return difference

@@ -1,4 +1,4 @@
-"""Weights in 4 bits: how they are loaded, computed with and turned back."""
+"""4-bit weights (NF4): loading, the precision of computations, and dequantization."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def nf4_config(precision: str, device: torch.device, skip: list[str]) -> Any:
 
     Args:
         precision: of the training.
-        device: where the model goes.
+        device: where the model will be.
         skip: names of modules that stay in full precision.
 
     Raises:
@@ -34,7 +34,7 @@ def nf4_config(precision: str, device: torch.device, skip: list[str]) -> Any:
 
 
 def keep_trainable(model: torch.nn.Module) -> None:
-    """On CPUs with AVX512-BF16 a 4-bit layer repacks itself at its first evaluation, and can't train after it."""
+    """Keep 4-bit layers from repacking themselves on CPUs with AVX512-BF16, after which they can't train."""
     layer: Any
     for layer in model.modules():
         if hasattr(layer, "support_avx512bf16_for_cpu"):
@@ -42,32 +42,32 @@ def keep_trainable(model: torch.nn.Module) -> None:
 
 
 def compute_in_float32(model: torch.nn.Module) -> None:
-    """Let 4-bit layers multiply in float32 from now on: what a merge is compared with must not round to bfloat16."""
+    """Let 4-bit layers compute in float32: the reference for a merge must not be rounded to bfloat16."""
     layer: Any
     for layer in model.modules():
         if type(layer).__name__ == "Linear4bit" and hasattr(layer, "compute_dtype"):
             layer.compute_dtype = torch.float32
 
 
-def _bytes(module: Any) -> torch.Tensor:
-    """A layer's weights as they are packed; of one that was split among processes, the whole."""
-    found: torch.Tensor = getattr(module, "edgeft_whole", module.weight.data)
-    return found
+def _packed_weights(module: Any) -> torch.Tensor:
+    """A layer's packed weights; of a sharded layer, the gathered ones."""
+    packed: torch.Tensor = getattr(module, "edgeft_whole", module.weight.data)
+    return packed
 
 
-def _state(module: Any) -> Any:
-    """How a layer's bytes are read; weights that were split and put together again have lost it, the layer has not."""
+def _quantization_state(module: Any) -> Any:
+    """A layer's quantization state; gathered weights have lost theirs, so the layer's own is used."""
     return getattr(module.weight, "quant_state", None) or module.quant_state
 
 
 def copy_dequantized(quantized: torch.nn.Module, plain: torch.nn.Module) -> None:
-    """Overwrite the linear weights of `plain` with what the NF4 layers of `quantized` stand for."""
+    """Overwrite the linear weights of `plain` with the dequantized NF4 weights of `quantized`."""
     functional = require("bitsandbytes.functional", "for method qlora")
     targets = dict(plain.named_modules())
     with torch.no_grad():
         for name, module in quantized.named_modules():
             if type(module).__name__ == "Linear4bit" and hasattr(module, "quant_state"):
-                dense = functional.dequantize_4bit(_bytes(module), _state(module))
+                dense = functional.dequantize_4bit(_packed_weights(module), _quantization_state(module))
                 target = targets[name.removesuffix(".base_layer")]
-                # GPT-2's Conv1D keeps the transpose of what a linear layer keeps.
+                # GPT-2's Conv1D stores the transpose of a linear layer's weight.
                 target.weight.copy_((dense.T if type(target).__name__ == "Conv1D" else dense).float().cpu())

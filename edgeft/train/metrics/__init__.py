@@ -1,4 +1,4 @@
-"""Metrics of every task, their intervals and slices, and the answers to texts with swapped identity terms."""
+"""Metrics of every task, with intervals and slices, and counterfactual fairness by swapped identity terms."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from edgeft.train.metrics.regression import regression
 from edgeft.train.metrics.tags import lead_metric, per_type_f1, token_classification
 from edgeft.train.metrics.texts import generation, perplexity
 
-# `classification` and `regression` are the functions; they hide the modules of the same name.
+# `classification` and `regression` are the functions here; they hide the modules of the same name.
 __all__ = [
     "Figures",
     "Floats",

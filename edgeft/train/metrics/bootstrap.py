@@ -1,8 +1,8 @@
 """Percentile bootstrap intervals: Efron & Tibshirani, "An Introduction to the Bootstrap" (1993), chapter 13.
 
-Rows are drawn with replacement, as many as there are, and the middle 95% of the figure over the draws is the interval.
-It needs some variety: where all rows score alike, and with one row, it has no width, which doesn't mean no error. The
-interval of a share of 0 or 1 is Wilson's in its place.
+Rows are resampled with replacement, and the interval is the middle 95% of the figure over the resamples. It needs some
+variation: where all rows score the same, or with one row, the interval has no width, although the error is not zero.
+For a share of 0 or 1, Wilson's interval replaces it.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from edgeft.train.metrics.checks import check_finite, check_rows
 
 LEVEL = 0.95
 RESAMPLES = 1000
-DRAWN = 2_000_000  # row numbers drawn at a time: 16 MB
+DRAWN = 2_000_000  # row indices drawn at a time: 16 MB
 
 Rows = npt.NDArray[np.int64]
-# (m,) row numbers, repeated ones among them -> the figure; None where it is undefined.
+# (m,) row indices, with repetitions -> the figure; None where it is undefined.
 Statistic = Callable[[Rows], float | None]
-# (n,) a figure for each row, whose mean is meant, or a function of rows.
+# (n,) a value for each row, to be averaged, or a function of row indices.
 Measure = npt.NDArray[Any] | Statistic
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure and where it lies with the given confidence.
+    """A figure and its confidence interval.
 
     Attributes:
         value: on the rows as they are.
-        low: end of the interval.
-        high: end of the interval.
+        low: lower end of the interval.
+        high: upper end of the interval.
     """
 
     value: float
@@ -45,7 +45,7 @@ class Interval:
 
 
 def value(measure: Measure, rows: int | Rows) -> float | None:
-    """A figure on so many rows, or on those with these numbers; None where it is undefined."""
+    """The figure on the first `rows` rows, or on the rows with these indices; None where it is undefined."""
     chosen = np.arange(rows) if isinstance(rows, int) else rows
     return measure(chosen) if callable(measure) else float(np.mean(measure[chosen]))
 
@@ -60,22 +60,22 @@ def interval(
 ) -> Interval | None:
     """Percentile interval of a figure.
 
-    For the difference of two models on the same rows, give the row-wise differences: such rows are drawn in pairs.
+    For the difference of two models on the same rows, pass the row-wise differences: then the rows are paired.
 
     Args:
-        measure: (n,) a figure for each row, whose mean is meant, or a function of row numbers, called once a resample.
-        rows: how many there are, or the (m,) numbers of those that count.
-        resamples: how many draws.
-        seed: of the draws.
-        level: share of the draws inside.
-        share: whether the figure is a share of what is right; where all rows or none are, its interval is Wilson's 95%.
+        measure: (n,) a value for each row, to be averaged, or a function of row indices, called once per resample.
+        rows: how many rows there are, or the (m,) indices of those that count.
+        resamples: how many.
+        seed: of the resampling.
+        level: confidence level.
+        share: whether the figure is a share of right rows; if it is 0 or 1, the interval is Wilson's 95%.
 
     Returns:
-        The interval; None where the figure is undefined on the rows themselves. Draws where it is undefined are
-        passed over.
+        The interval; None if the figure is undefined on the rows themselves. Resamples on which it is undefined are
+        skipped.
 
     Raises:
-        TrainingError: no rows, or figures that are not finite.
+        TrainingError: no rows, or values that are not finite.
     """
     chosen = np.arange(rows) if isinstance(rows, int) else rows
     check_rows(chosen, chosen)
@@ -93,7 +93,7 @@ def interval(
 
 
 def _of_mean(values: npt.NDArray[np.float64], resamples: int, seed: int) -> tuple[float, npt.NDArray[np.float64]]:
-    """The mean of (n,) values, and of each draw, (resamples,)."""
+    """The mean of (n,) values, and the means of the resamples, (resamples,)."""
     rng, n = np.random.default_rng(seed), len(values)
     block = max(1, DRAWN // n)
     sizes = [min(block, resamples - start) for start in range(0, resamples, block)]
@@ -104,7 +104,7 @@ def _of_mean(values: npt.NDArray[np.float64], resamples: int, seed: int) -> tupl
 def _of_statistic(
     statistic: Statistic, rows: Rows, resamples: int, seed: int
 ) -> tuple[float | None, npt.NDArray[np.float64]]:
-    """The statistic of (n,) rows, and of each draw where it is defined."""
+    """The statistic of (n,) rows, and of the resamples on which it is defined."""
     value = statistic(rows)
     if value is None:
         return None, np.empty(0)

@@ -1,4 +1,4 @@
-"""What every metric refuses."""
+"""Checks of the inputs of every metric."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Figures = dict[str, float]
 
 
 def check_finite(values: Floats, name: str = "logits") -> None:
-    """Refuse NaN and infinity, with the number of rows that hold them.
+    """Refuse NaN and infinity; the message counts the rows that have them.
 
     Args:
         values: (n, ...).
@@ -31,10 +31,10 @@ def check_finite(values: Floats, name: str = "logits") -> None:
 
 
 def check_rows(predicted: Sized, true: Sized) -> None:
-    """Refuse no rows at all; a prediction for each row is taken for granted.
+    """Refuse an empty set of rows; predictions and targets must be as many.
 
     Raises:
-        TrainingError: there are none.
+        TrainingError: there are no rows.
     """
     assert len(predicted) == len(true), (len(predicted), len(true))
     if not len(true):

@@ -1,11 +1,11 @@
-"""Does the answer change when only an identity term does? Texts with he for she, Muslim for Christian, and so on.
+"""Does the answer change when only an identity term changes? Texts with he for she, Muslim for Christian, and so on.
 
 Source: counterfactual token fairness, Garg et al., "Counterfactual Fairness in Text Classification through Robustness"
-(2019); training on the swapped copies as well: counterfactual data augmentation, Zhao et al. (2018).
+(2019). To train on the swapped copies, too, is counterfactual data augmentation, Zhao et al. (2018).
 
-The terms are those of `edgeft/train/identity_terms.yaml`, or of a file of the same form. "his" becomes "her". "her" is
-"him" or "his": it becomes "him" before a function word, a punctuation mark or the end of the text ("saw her.", "told
-her that"), else "his" ("her book"). The rule knows no grammar: "her very old car" becomes "him very old car".
+The terms come from `edgeft/train/identity_terms.yaml` or from a file of the same form. "his" becomes "her". "her" may
+mean "him" or "his": it becomes "him" before a function word, a punctuation mark or the end of the text ("saw her.",
+"told her that"), else "his" ("her book"). The rule knows no grammar: "her very old car" becomes "him very old car".
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Predict = Callable[[Sequence[str]], Sequence[Any]]
 
 
 class Choice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Two replacements for one term: `before` some words and where no word follows, else `otherwise`."""
+    """Two replacements for one term: `before` one of the `words` or where no word follows, else `otherwise`."""
 
     before: str
     otherwise: str
@@ -39,7 +39,7 @@ class Choice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class KindOfTerms(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One kind in the file; its head says what the fields mean."""
+    """One kind of terms in the file; the comment at its top explains the fields."""
 
     pairs: tuple[tuple[str, str], ...] = ()
     cycles: tuple[tuple[str, ...], ...] = ()
@@ -68,9 +68,9 @@ class Copy:
     """A text with the terms of one kind swapped.
 
     Attributes:
-        row: of the text it was made of; its label holds.
-        kind: of the terms, as in `gender`.
-        text: the copy.
+        row: index of the original text, whose label it keeps.
+        kind: of the terms, such as `gender`.
+        text: the swapped text.
     """
 
     row: int
@@ -80,7 +80,7 @@ class Copy:
 
 @dataclass(frozen=True)
 class Flip:
-    """A text whose label changes: `kind` of terms, `text` and its label `before`, `swapped` and its label `after`."""
+    """A changed label: the `kind` of terms, the `text` with its label `before`, its `swapped` copy with `after`."""
 
     kind: str
     text: str
@@ -95,8 +95,8 @@ class Counterfactual:
 
     Attributes:
         texts: texts with a term of any kind.
-        flip_rate: share of them whose label changes in any copy; None without such texts.
-        by_kind: kind -> `texts` with a term of it and its `flip_rate`; kinds without texts are left out.
+        flip_rate: share of them whose label changes in any copy; None if there are no such texts.
+        by_kind: kind -> `texts` with one of its terms, and their `flip_rate`; kinds without texts are left out.
         examples: of changed labels, in the order of the texts.
     """
 
@@ -113,17 +113,17 @@ def load_terms(path: Path | None = None) -> Terms:
     """Kind -> its swaps.
 
     Args:
-        path: a YAML file; the one that ships with edgeft if None.
+        path: a YAML file; None for the one that ships with edgeft.
 
     Raises:
-        DataError: a file that can't be read or is of another form, or that gives one term two replacements.
+        DataError: the file can't be read, has another form, or gives one term two replacements.
     """
     source = path or resources.files("edgeft.train") / "identity_terms.yaml"
     try:
-        found = msgspec.convert(bounded_yaml.read(source.read_text(encoding="utf-8")), dict[str, KindOfTerms])
+        kinds = msgspec.convert(bounded_yaml.read(source.read_text(encoding="utf-8")), dict[str, KindOfTerms])
     except (OSError, UnicodeDecodeError, bounded_yaml.BadYaml, msgspec.ValidationError) as error:
         raise DataError(f"identity terms in {source}: {' '.join(str(error).split())}") from None
-    return {name: _swaps(f"{source}, {name}", kind) for name, kind in found.items()}
+    return {name: _swaps(f"{source}, {name}", kind) for name, kind in kinds.items()}
 
 
 def _swaps(where: str, kind: KindOfTerms) -> Swaps:
@@ -139,7 +139,7 @@ def _swaps(where: str, kind: KindOfTerms) -> Swaps:
 
 
 def _replacements(kind: KindOfTerms) -> Iterator[tuple[str, str | Choice]]:
-    """Term and replacement, in all four forms of the file."""
+    """Terms and their replacements, from all four fields of the file."""
     for cycle in (*kind.pairs, *kind.cycles):
         yield from zip(cycle, (*cycle[1:], cycle[0]), strict=True)
     yield from kind.one_way.items()
@@ -150,20 +150,20 @@ def _replacements(kind: KindOfTerms) -> Iterator[tuple[str, str | Choice]]:
 
 
 def swap(text: str, swaps: Swaps) -> str:
-    """The text with every term of one kind replaced; the same text where it has none."""
-    return swaps.pattern.sub(lambda found: _cased(found.group(), _replacement(found, swaps)), text)
+    """The text with every term of one kind replaced; unchanged if it has none."""
+    return swaps.pattern.sub(lambda match: _match_case(match.group(), _replacement(match, swaps)), text)
 
 
-def _replacement(found: re.Match[str], swaps: Swaps) -> str:
-    choice = swaps.to[found.group().lower()]
+def _replacement(match: re.Match[str], swaps: Swaps) -> str:
+    choice = swaps.to[match.group().lower()]
     if isinstance(choice, str):
         return choice
-    following = NEXT_WORD.match(found.string, found.end())
+    following = NEXT_WORD.match(match.string, match.end())
     return choice.otherwise if following and following[1].lower() not in choice.words else choice.before
 
 
-def _cased(term: str, replacement: str) -> str:
-    """The replacement in upper, capitalised or lower case as the term is."""
+def _match_case(term: str, replacement: str) -> str:
+    """The replacement in the case of the term: upper, capitalised or lower."""
     if term.isupper() and len(term) > 1:
         return replacement.upper()
     if term[0].isupper():
@@ -171,52 +171,54 @@ def _cased(term: str, replacement: str) -> str:
     return replacement.lower()
 
 
-def augmented(texts: Sequence[str], terms: Terms | None = None) -> list[Copy]:
-    """The swapped copies of all texts, one for each kind of which a text has a term.
+def swap_texts(texts: Sequence[str], terms: Terms | None = None) -> list[Copy]:
+    """The swapped copies of all texts: one for each text and each kind of which it has a term.
 
-    A model trained on them as well, with the labels of their rows, learns to answer alike.
+    A model that is also trained on them, with the labels of their originals, learns to give the same answer.
 
     Args:
         texts: (n,).
-        terms: of `load_terms`; those that ship with edgeft if None.
+        terms: of `load_terms`; None for those that ship with edgeft.
     """
     kinds = load_terms() if terms is None else terms
     copies = (Copy(row, name, swap(text, swaps)) for row, text in enumerate(texts) for name, swaps in kinds.items())
     return [copy for copy in copies if copy.text != texts[copy.row]]
 
 
-# ------------------------------------------------------------------------------------------------------------- measured
+# ---------------------------------------------------------------------------------------------------------- measurement
 
 
-def flips(
+def measure_flips(
     texts: Sequence[str], predict: Predict, terms: Terms | None = None, examples: int = EXAMPLES
 ) -> Counterfactual:
-    """How often the predicted label changes with the identity terms. No true labels are needed.
+    """Measure how often the predicted label changes with the identity terms; needs no true labels.
 
     Args:
         texts: (n,).
         predict: texts -> a label for each; called once for the texts with a term and once for their copies.
-        terms: of `load_terms`; those that ship with edgeft if None.
+        terms: of `load_terms`; None for those that ship with edgeft.
         examples: how many changed labels to keep.
     """
-    copies = augmented(texts, terms)
+    copies = swap_texts(texts, terms)
     if not copies:
         return Counterfactual(0, None, {}, [])
     rows = sorted({copy.row for copy in copies})
     before = dict(zip(rows, predict([texts[row] for row in rows]), strict=True))
     after = predict([copy.text for copy in copies])
     changed = [before[copy.row] != label for copy, label in zip(copies, after, strict=True)]
-    kept = [
+    changed_answers = [
         Flip(copy.kind, texts[copy.row], copy.text, before[copy.row], label)
         for copy, label, flipped in zip(copies, after, changed, strict=True)
         if flipped
     ]
     flipped_rows = {copy.row for copy, flipped in zip(copies, changed, strict=True) if flipped}
-    return Counterfactual(len(rows), len(flipped_rows) / len(rows), _by_kind(copies, changed), kept[:examples])
+    return Counterfactual(
+        len(rows), len(flipped_rows) / len(rows), _by_kind(copies, changed), changed_answers[:examples]
+    )
 
 
 def _by_kind(copies: Sequence[Copy], changed: Sequence[bool]) -> dict[str, dict[str, float]]:
-    found: dict[str, list[bool]] = defaultdict(list)
+    flips: dict[str, list[bool]] = defaultdict(list)
     for copy, flipped in zip(copies, changed, strict=True):
-        found[copy.kind].append(flipped)
-    return {kind: {"texts": len(each), "flip_rate": sum(each) / len(each)} for kind, each in found.items()}
+        flips[copy.kind].append(flipped)
+    return {kind: {"texts": len(flags), "flip_rate": sum(flags) / len(flags)} for kind, flags in flips.items()}

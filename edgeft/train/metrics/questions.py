@@ -1,8 +1,8 @@
-"""Metrics of extractive question answering: exact match and token F1, as SQuAD's official script has them.
+"""Metrics of extractive question answering: exact match and token F1, as SQuAD's official script computes them.
 
 Source: evaluate-v2.0.py of Rajpurkar, Jia, Liang, "Know What You Don't Know: Unanswerable Questions for SQuAD" (2018).
-None of the kept libraries holds it. Its articles and punctuation marks are English: in other languages only case,
-ASCII punctuation and spaces are evened out.
+None of the libraries that edgeft depends on has them. The articles are English: in other languages only case, ASCII
+punctuation and spaces are normalised.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ def normalize(text: str) -> str:
 
 
 def exact_match(predicted: str, answer: str) -> float:
-    """1 where the normalised texts are equal, else 0."""
+    """1 if the normalised texts are equal, else 0."""
     return float(normalize(predicted) == normalize(answer))
 
 
 def token_f1(predicted: str, answer: str) -> float:
     """Harmonic mean of precision and recall over the words of the normalised texts, as bags.
 
-    Where one of them has no words, 1 if the other has none either, else 0.
+    If one of them has no words: 1 if the other has none either, else 0.
     """
     guess, truth = normalize(predicted).split(), normalize(answer).split()
     if not guess or not truth:
@@ -46,44 +46,46 @@ def token_f1(predicted: str, answer: str) -> float:
 
 
 def exact_matches(predicted: Sequence[str], answers: Sequence[Sequence[str]]) -> Scores:
-    """(n,) exact match of each row, the best over its answers; arguments as in `question_answering`."""
-    return _best(exact_match, predicted, answers)
+    """(n,) exact match of each row, the best over its right answers; arguments as of `question_answering`."""
+    return _best_scores(exact_match, predicted, answers)
 
 
 def token_f1s(predicted: Sequence[str], answers: Sequence[Sequence[str]]) -> Scores:
-    """(n,) token F1 of each row, the best over its answers; arguments as in `question_answering`."""
-    return _best(token_f1, predicted, answers)
+    """(n,) token F1 of each row, the best over its right answers; arguments as of `question_answering`."""
+    return _best_scores(token_f1, predicted, answers)
 
 
 def question_answering(predicted: Sequence[str], answers: Sequence[Sequence[str]]) -> Figures:
-    """Means over the questions.
+    """Metrics averaged over the questions.
 
     Args:
-        predicted: (n,) answers of the model; empty where it says that there is none.
-        answers: (n,) the right answers of each question; none where it can't be answered.
+        predicted: (n,) answers of the model; empty where it finds none.
+        answers: (n,) the right answers of each question; none if it can't be answered.
 
     Returns:
-        `exact_match` and `token_f1`, 0 to 1 (the official script shows percent), and, where both sorts of question
-        occur, `answerable_f1` and `unanswerable_accuracy`.
+        `exact_match` and `token_f1`, 0 to 1 (the official script prints percent), and, if there are both answerable and
+        unanswerable questions, `answerable_f1` and `unanswerable_accuracy`.
 
     Raises:
         TrainingError: no rows.
     """
     f1 = token_f1s(predicted, answers)
-    found = {"exact_match": float(exact_matches(predicted, answers).mean()), "token_f1": float(f1.mean())}
-    answerable = np.array([_gold(row) != [""] for row in answers])
+    figures = {"exact_match": float(exact_matches(predicted, answers).mean()), "token_f1": float(f1.mean())}
+    answerable = np.array([_gold_answers(row) != [""] for row in answers])
     if 0 < answerable.sum() < len(answerable):
-        found["answerable_f1"] = float(f1[answerable].mean())
-        found["unanswerable_accuracy"] = float(f1[~answerable].mean())
-    return found
+        figures["answerable_f1"] = float(f1[answerable].mean())
+        figures["unanswerable_accuracy"] = float(f1[~answerable].mean())
+    return figures
 
 
-def _gold(answers: Sequence[str]) -> list[str]:
-    """Answers with words in them; the empty answer where there are none, as the official script does."""
+def _gold_answers(answers: Sequence[str]) -> list[str]:
+    """The answers that have words; the empty answer if there are none, as in the official script."""
     return [answer for answer in answers if normalize(answer)] or [""]
 
 
-def _best(score: Callable[[str, str], float], predicted: Sequence[str], answers: Sequence[Sequence[str]]) -> Scores:
+def _best_scores(
+    score: Callable[[str, str], float], predicted: Sequence[str], answers: Sequence[Sequence[str]]
+) -> Scores:
     check_rows(predicted, answers)
     rows = zip(predicted, answers, strict=True)
-    return np.array([max(score(guess, answer) for answer in _gold(row)) for guess, row in rows])
+    return np.array([max(score(guess, answer) for answer in _gold_answers(row)) for guess, row in rows])

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from edgeft.errors import require
 from edgeft.train.metrics.checks import PURPOSE, Figures, Floats, check_finite, check_rows
 
-CONSTANT = 1e-13  # relative deviation under which SciPy takes values for constant
+CONSTANT = 1e-13  # SciPy treats values with a smaller relative deviation as constant
 
 
 def regression(predicted: Floats, targets: Floats) -> Figures:
@@ -19,8 +19,8 @@ def regression(predicted: Floats, targets: Floats) -> Figures:
         targets: (n,) or (n, 1), in the same unit.
 
     Returns:
-        `pearson`, `spearman` (SciPy's pearsonr and spearmanr; left out where predictions or targets are constant, as
-        correlation is undefined there), `mae` and `rmse` in the unit of the targets (scikit-learn's).
+        `pearson`, `spearman` (SciPy's pearsonr and spearmanr; left out if predictions or targets are constant, as the
+        correlation is undefined), `mae` and `rmse` in the unit of the targets (scikit-learn's).
 
     Raises:
         TrainingError: no rows, or values that are not finite.
@@ -30,14 +30,14 @@ def regression(predicted: Floats, targets: Floats) -> Figures:
     check_finite(targets, "targets")
     guess, truth = (np.asarray(values, dtype=np.float64).reshape(len(values)) for values in (predicted, targets))
     sklearn = require("sklearn.metrics", PURPOSE)
-    found: Figures = {}
+    figures: Figures = {}
     if _varies(guess) and _varies(truth):
         stats = require("scipy.stats", PURPOSE)
-        found["pearson"] = float(stats.pearsonr(guess, truth).statistic)
-        found["spearman"] = float(stats.spearmanr(guess, truth).statistic)
-    found["mae"] = float(sklearn.mean_absolute_error(truth, guess))
-    found["rmse"] = float(sklearn.root_mean_squared_error(truth, guess))
-    return found
+        figures["pearson"] = float(stats.pearsonr(guess, truth).statistic)
+        figures["spearman"] = float(stats.spearmanr(guess, truth).statistic)
+    figures["mae"] = float(sklearn.mean_absolute_error(truth, guess))
+    figures["rmse"] = float(sklearn.root_mean_squared_error(truth, guess))
+    return figures
 
 
 def _varies(values: npt.NDArray[np.float64]) -> bool:

@@ -1,4 +1,4 @@
-"""Figures of rows that are cheap enough to be asked for a thousand times, once a bootstrap draw."""
+"""Metrics as functions of row indices, cheap enough for a thousand bootstrap resamples."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import numpy.typing as npt
 
 from edgeft.train.metrics.bootstrap import Rows, Statistic
 
-CONSTANT = 1e-13  # relative deviation under which values are taken for constant, as in `regression`
+CONSTANT = 1e-13  # values with a smaller relative deviation count as constant, as in `regression`
 
 
 def macro_f1(truth: npt.NDArray[np.int64], guess: npt.NDArray[np.int64]) -> Statistic:
-    """F1, mean over the labels that occur as truth or prediction: scikit-learn's f1_score with `average="macro"`.
+    """Mean F1 of the labels that occur as truth or prediction: scikit-learn's f1_score with `average="macro"`.
 
     Args:
         truth: (n,) ids of the true labels.
-        guess: (n,) ids of the predicted ones.
+        guess: (n,) ids of the predicted labels.
     """
     size = int(max(truth.max(initial=0), guess.max(initial=0))) + 1
-    right = np.where(truth == guess, truth, size)  # (n,) the label where it is right, else one beyond them
+    right = np.where(truth == guess, truth, size)  # (n,) the label if it is right, else `size`
 
     def figure(rows: Rows) -> float | None:
         hits = np.bincount(right[rows], minlength=size + 1)[:size]  # (labels,)
@@ -32,7 +32,7 @@ def macro_f1(truth: npt.NDArray[np.int64], guess: npt.NDArray[np.int64]) -> Stat
 
 
 def pearson(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> Statistic:
-    """Pearson's correlation; None where one side is constant.
+    """Pearson's correlation; None if one side is constant.
 
     Args:
         a: (n,) predictions.
@@ -51,13 +51,13 @@ def pearson(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> Statistic
 
 
 def ratio(above: npt.NDArray[Any], below: npt.NDArray[Any], factor: float = 1.0) -> Statistic:
-    """`factor` times the sum of one count over the sum of another: any micro average; None where nothing is below.
+    """`factor` times the ratio of two sums of counts, as for any micro average; None if the denominator is 0.
 
     For F1 over spans: `ratio(right, predicted + true, 2.0)` with the counts of each row.
 
     Args:
-        above: (n,) a count for each row.
-        below: (n,) a count for each row.
+        above: (n,) numerators, a count for each row.
+        below: (n,) denominators, a count for each row.
         factor: of the ratio.
     """
 

@@ -1,4 +1,4 @@
-"""A metric on parts of the rows: by the values of a column, by length."""
+"""A metric on slices of the rows: by the values of a column, by length."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ import numpy as np
 from edgeft.train.metrics.bootstrap import RESAMPLES, Interval, Measure, Rows, interval
 from edgeft.train.metrics.checks import check_rows
 
-SMALL = 20  # rows under which a figure says little
-MOST = 30  # values of a column that get a slice of their own
+SMALL = 20  # with fewer rows a figure says little
+MOST = 30  # so many values of a column get a slice of their own
 BUCKETS = 4
 MISSING, OTHERS = "(missing)", "(all other values)"
 
 
 @dataclass(frozen=True)
 class Slice:
-    """A part of the rows.
+    """A slice of the rows.
 
     Attributes:
-        name: the value, or the lengths from and to.
+        name: the value, or the range of lengths.
         rows: how many.
-        figure: the metric with its interval; None where it is undefined on these rows.
-        small: fewer than `SMALL` rows.
+        figure: the metric with its interval; None if it is undefined on these rows.
+        small: whether there are fewer than `SMALL` rows.
     """
 
     name: str
@@ -46,10 +46,10 @@ def by_value(
 
     Args:
         column: (n,) values; None is missing.
-        measure: (n,) a figure for each row, whose mean is meant, or a function of row numbers.
-        most: values with a slice of their own; the rows of all rarer ones stand together at the end.
+        measure: (n,) a value for each row, to be averaged, or a function of row indices.
+        most: values with a slice of their own; the rows of all rarer values are one slice at the end.
         seed: of the intervals.
-        resamples: draws of each interval.
+        resamples: of each interval.
         share: as of `bootstrap.interval`.
 
     Raises:
@@ -57,9 +57,9 @@ def by_value(
     """
     check_rows(column, column)
     names = [MISSING if value is None else str(value) for value in column]
-    kept = [name for name, _ in sorted(Counter(names).items(), key=lambda item: (-item[1], item[0]))[:most]]
-    known = set(kept)
-    parts: dict[str, list[int]] = {name: [] for name in kept}
+    frequent = [name for name, _ in sorted(Counter(names).items(), key=lambda item: (-item[1], item[0]))[:most]]
+    known = set(frequent)
+    parts: dict[str, list[int]] = {name: [] for name in frequent}
     for row, name in enumerate(names):
         parts.setdefault(name if name in known else OTHERS, []).append(row)
     return [_slice(name, np.array(rows), measure, seed, resamples, share) for name, rows in parts.items()]
@@ -73,18 +73,18 @@ def by_length(
     resamples: int = RESAMPLES,
     share: bool = False,
 ) -> list[Slice]:
-    """A slice for each bucket of lengths, the shortest first; the buckets hold about as many rows each.
+    """A slice for each bucket of lengths, the shortest first; all buckets have about as many rows.
 
     Args:
         lengths: (n,) of the texts, in any unit.
-        measure: (n,) a figure for each row, whose mean is meant, or a function of row numbers.
-        buckets: how many at most; fewer where lengths repeat, as rows of one length stay together.
+        measure: (n,) a value for each row, to be averaged, or a function of row indices.
+        buckets: how many at most; fewer if lengths repeat, as rows of one length stay together.
         seed: of the intervals.
-        resamples: draws of each interval.
+        resamples: of each interval.
         share: as of `bootstrap.interval`.
 
     Returns:
-        Slices named after the shortest and longest length in them, as in `3-17`.
+        Slices named after their shortest and longest length, such as `3-17`.
 
     Raises:
         TrainingError: no rows, or figures that are not finite.
@@ -93,7 +93,7 @@ def by_length(
     sizes = np.asarray(lengths)  # (n,)
     edges = np.unique(np.quantile(sizes, np.arange(1, buckets) / buckets, method="inverted_cdf"))
     bucket = np.searchsorted(edges, sizes, side="left")  # (n,)
-    parts = [np.flatnonzero(bucket == place) for place in np.unique(bucket)]
+    parts = [np.flatnonzero(bucket == number) for number in np.unique(bucket)]
     return [_slice(f"{sizes[rows].min()}-{sizes[rows].max()}", rows, measure, seed, resamples, share) for rows in parts]
 
 

@@ -1,4 +1,4 @@
-"""Metrics of token classification: spans where the tags have a scheme, tokens always."""
+"""Metrics of token classification: of tokens always, of spans if the tags have a BIO scheme."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from collections.abc import Iterable, Sequence
 from edgeft.errors import require
 from edgeft.train.metrics.checks import PURPOSE, Figures, check_rows
 
-# O, B-PER, I-PER; also S- and E-, which seqeval reads the same way, and tags without a type.
+# O, B-PER, I-PER; also S- and E-, which seqeval reads as well, and tags without a type.
 SCHEME = re.compile(r"O|[BIES](-.+)?")
 Tags = Sequence[Sequence[str]]
 
 
 def lead_metric(names: Iterable[str]) -> str:
-    """The metric that leads for a set of tags: `span_f1` if all are of the BIO scheme, else `token_accuracy`.
+    """The lead metric for a set of tags: `span_f1` if all are of the BIO scheme, else `token_accuracy`.
 
     Args:
-        names: the distinct tags, as in `["O", "B-PER", "I-PER"]` or `["NOUN", "VERB"]`.
+        names: the distinct tags, such as `["O", "B-PER", "I-PER"]` or `["NOUN", "VERB"]`.
     """
     names = set(names)
     return "span_f1" if names - {"O"} and all(SCHEME.fullmatch(name) for name in names) else "token_accuracy"
@@ -32,22 +32,22 @@ def token_classification(predicted: Tags, true: Tags) -> Figures:
 
     Returns:
         `token_accuracy` over all tokens; `span_f1`, `span_precision`, `span_recall` (micro, seqeval's default mode,
-        that of CoNLL's conlleval), left out where the tags are not BIO or no span stands anywhere. A span is right
-        when type, start and end are.
+        that of CoNLL's conlleval), left out if the tags are not BIO or there is no span. A span is right if its type,
+        start and end are.
 
     Raises:
         TrainingError: no tokens.
     """
-    tokens = _tokens(predicted, true)
+    tokens = _tag_pairs(predicted, true)
     right = sum(guess == tag for guess, tag in tokens)
-    found = {"token_accuracy": right / len(tokens)}
+    figures = {"token_accuracy": right / len(tokens)}
     if _has_spans(tokens):
         seqeval = require("seqeval.metrics", PURPOSE)
-        true, predicted = _lists(true), _lists(predicted)
-        found["span_f1"] = float(seqeval.f1_score(true, predicted, zero_division=0))
-        found["span_precision"] = float(seqeval.precision_score(true, predicted, zero_division=0))
-        found["span_recall"] = float(seqeval.recall_score(true, predicted, zero_division=0))
-    return found
+        true, predicted = _as_lists(true), _as_lists(predicted)
+        figures["span_f1"] = float(seqeval.f1_score(true, predicted, zero_division=0))
+        figures["span_precision"] = float(seqeval.precision_score(true, predicted, zero_division=0))
+        figures["span_recall"] = float(seqeval.recall_score(true, predicted, zero_division=0))
+    return figures
 
 
 def per_type_f1(predicted: Tags, true: Tags) -> Figures:
@@ -58,25 +58,25 @@ def per_type_f1(predicted: Tags, true: Tags) -> Figures:
         true: n sequences of tags, as long as the predicted ones.
 
     Returns:
-        type -> F1 (seqeval's), for the types that occur as truth or prediction; nothing where the tags are not BIO.
+        type -> F1 (seqeval's), for the types that occur as truth or prediction; empty if the tags are not BIO.
 
     Raises:
         TrainingError: no tokens.
     """
-    if not _has_spans(_tokens(predicted, true)):
+    if not _has_spans(_tag_pairs(predicted, true)):
         return {}
     seqeval = require("seqeval.metrics", PURPOSE)
-    found = seqeval.f1_score(_lists(true), _lists(predicted), average=None, zero_division=0)  # (types,)
-    return dict(zip(_types(true, predicted), map(float, found), strict=True))
+    scores = seqeval.f1_score(_as_lists(true), _as_lists(predicted), average=None, zero_division=0)  # (types,)
+    return dict(zip(_span_types(true, predicted), map(float, scores), strict=True))
 
 
-def _types(*sides: Tags) -> list[str]:
+def _span_types(*sides: Tags) -> list[str]:
     """The types of all spans, in seqeval's order."""
     entities = require("seqeval.metrics.sequence_labeling", PURPOSE).get_entities
-    return sorted({kind for tags in sides for kind, _, _ in entities(_lists(tags))})
+    return sorted({kind for tags in sides for kind, _, _ in entities(_as_lists(tags))})
 
 
-def _tokens(predicted: Tags, true: Tags) -> list[tuple[str, str]]:
+def _tag_pairs(predicted: Tags, true: Tags) -> list[tuple[str, str]]:
     """Predicted and true tag of each token."""
     assert len(predicted) == len(true), (len(predicted), len(true))
     tokens = [pair for row in zip(predicted, true, strict=True) for pair in zip(*row, strict=True)]
@@ -88,6 +88,6 @@ def _has_spans(tokens: Iterable[tuple[str, str]]) -> bool:
     return lead_metric({tag for pair in tokens for tag in pair}) == "span_f1"
 
 
-def _lists(tags: Tags) -> list[list[str]]:
+def _as_lists(tags: Tags) -> list[list[str]]:
     """seqeval takes lists only."""
     return [list(row) for row in tags]

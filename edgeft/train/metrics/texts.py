@@ -12,8 +12,8 @@ import numpy.typing as npt
 from edgeft.errors import TrainingError, require
 from edgeft.train.metrics.checks import PURPOSE, Figures, check_rows
 
-ROUGE = {"rouge1": "rouge1", "rouge2": "rouge2", "rougeL": "rouge_l"}  # of the library -> ours
-ROUGE_TOKEN = re.compile("[a-z0-9]")  # rouge-score drops everything else
+ROUGE = {"rouge1": "rouge1", "rouge2": "rouge2", "rougeL": "rouge_l"}  # the library's name -> ours
+ROUGE_TOKEN = re.compile("[a-z0-9]")  # rouge-score drops all other characters
 
 
 def perplexity(nll_nats: float, tokens: int) -> Figures:
@@ -27,10 +27,10 @@ def perplexity(nll_nats: float, tokens: int) -> Figures:
         tokens: how many were predicted.
 
     Returns:
-        `nll` (nats a token), `perplexity`, and `negative_perplexity`, of which higher is better.
+        `nll` (nats a token), `perplexity`, and `negative_perplexity`, for which higher is better.
 
     Raises:
-        TrainingError: no tokens, or a likelihood that is not finite or whose perplexity is not.
+        TrainingError: no tokens, or a likelihood or perplexity that is not finite.
     """
     if tokens < 1:
         raise TrainingError("there are no tokens to measure")
@@ -44,14 +44,14 @@ def generation(predicted: Sequence[str], references: Sequence[str], tokenize: st
     """Overlap of generated texts with their references.
 
     Args:
-        predicted: (n,) texts of the model; may be empty texts.
+        predicted: (n,) texts of the model; they may be empty.
         references: (n,) right texts.
-        tokenize: sacrebleu's tokenizer for BLEU: `13a`, for Chinese `zh`, for Korean `char`, for others see its docs.
+        tokenize: sacrebleu's tokenizer for BLEU: `13a`; `zh` for Chinese, `char` for Korean; see its docs for others.
 
     Returns:
         `bleu` and `chrf`, of the corpus, 0 to 100 (sacrebleu: Papineni et al. 2002, Popovic 2015); `rouge1`, `rouge2`,
-        `rouge_l`, mean F-measure of the rows, 0 to 1, no stemming (rouge-score: Lin 2004). ROUGE is left out where no
-        reference has a Latin letter or digit, as rouge-score knows no other tokens.
+        `rouge_l`, mean F-measure of the rows, 0 to 1, no stemming (rouge-score: Lin 2004). ROUGE is left out if no
+        reference has a Latin letter or digit, as rouge-score sees no other tokens.
 
     Raises:
         TrainingError: no rows.
@@ -59,13 +59,13 @@ def generation(predicted: Sequence[str], references: Sequence[str], tokenize: st
     check_rows(predicted, references)
     sacrebleu = require("sacrebleu", PURPOSE)
     guesses, streams = list(predicted), [list(references)]
-    found = {
+    figures = {
         "bleu": float(sacrebleu.corpus_bleu(guesses, streams, tokenize=tokenize).score),
         "chrf": float(sacrebleu.corpus_chrf(guesses, streams).score),
     }
     if any(ROUGE_TOKEN.search(text.lower()) for text in references):
-        found |= {name: float(scores.mean()) for name, scores in rouge_rows(predicted, references).items()}
-    return found
+        figures |= {name: float(scores.mean()) for name, scores in rouge_rows(predicted, references).items()}
+    return figures
 
 
 def rouge_rows(predicted: Sequence[str], references: Sequence[str]) -> dict[str, npt.NDArray[np.float64]]:

@@ -1,4 +1,4 @@
-"""What training needs to know of each task, looked up by the form of its rows; a new task is one file here."""
+"""The part of each task that training needs, looked up by the form of the rows; a new task is one file here."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from edgeft.recipe import TrainingConfig
 from edgeft.tasks import find_form, load_part
 from edgeft.train.tasks.base import Items, TrainingTask
 
-__all__ = ["Items", "TrainingTask", "class_of", "of", "of_artifact"]
+__all__ = ["Items", "TrainingTask", "create_artifact_task", "create_task", "task_class"]
 
 
-def class_of(kind: str) -> type[TrainingTask]:
-    """The task of a form of rows.
+def task_class(kind: str) -> type[TrainingTask]:
+    """The class of the task for a form of rows.
 
     Args:
-        kind: as dataset.json names it.
+        kind: name of the form, as in dataset.json.
     """
     task: type[TrainingTask] = load_part(find_form(kind), "training")
     return task
 
 
-def of_artifact(dataset: Dataset, manifest: Manifest, config: TrainingConfig | None = None) -> TrainingTask:
-    """The task of a dataset, to ask and judge an artifact with; it has no tokenizer.
+def create_artifact_task(dataset: Dataset, manifest: Manifest, config: TrainingConfig | None = None) -> TrainingTask:
+    """The task of a dataset, without a tokenizer, to get and judge the predictions of an artifact.
 
     Raises:
-        ArtifactError: the artifact is of another kind than the rows.
+        ArtifactError: artifact and rows are of different kinds.
     """
     if manifest.kind != dataset.kind:
         raise ArtifactError(f"the artifact answers as {manifest.kind}, but the rows are {dataset.kind}")
-    return of(dataset, None, manifest.inputs.max_length, config or TrainingConfig())
+    return create_task(dataset, None, manifest.inputs.max_length, config or TrainingConfig())
 
 
-def of(dataset: Dataset, tokenizer: Any, max_length: int, config: TrainingConfig) -> TrainingTask:
+def create_task(dataset: Dataset, tokenizer: Any, max_length: int, config: TrainingConfig) -> TrainingTask:
     """The task of a dataset; arguments as of `TrainingTask`."""
-    return class_of(dataset.kind)(dataset, tokenizer, max_length, config)
+    return task_class(dataset.kind)(dataset, tokenizer, max_length, config)

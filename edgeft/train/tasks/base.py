@@ -1,4 +1,4 @@
-"""What training needs to know of a task: how rows become token ids, what the loss is, what is answered and how good."""
+"""The part of a task that training needs: how rows become token ids, the loss, the predictions and their figures."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from edgeft.train.judges import Judge
 from edgeft.train.metrics import Figures
 from edgeft.train.targets import Targets
 
-TIE = 1e-6  # of the loss decides between looks whose lead metric is equal
+TIE = 1e-6  # weight of the loss in the score, so that it decides between evaluations with equal lead metrics
 
 
 @dataclass(frozen=True, eq=False)
 class Items:
-    """What the rows of a split become for a model. One item is one sequence; a long row may become several.
+    """The rows of a split as the model takes them. One item is one sequence; a long row may become several items.
 
     Attributes:
-        inputs: of each item, `input_ids` and what else the task keeps with them.
-        rows: (items,) the row of the split that each was made of; the first, where several rows share an item.
-        weights: (items,) what each counts in the mean of the loss: 1, or the number of its targets.
+        inputs: for each item, `input_ids` and what else the task stores with them.
+        rows: (items,) index of the row that an item comes from; of the first, if several rows share the item.
+        weights: (items,) weight of each item in the mean of the loss: 1, or the number of its targets.
     """
 
     inputs: list[dict[str, Any]]
@@ -41,33 +41,33 @@ class Items:
 
     @property
     def lengths(self) -> list[int]:
-        """(items,) tokens of each."""
+        """(items,) tokens of each item."""
         return [len(item["input_ids"]) for item in self.inputs]
 
 
 class TrainingTask(Judge):
-    """One task on one dataset; a subclass a form of rows, beside the judge of its predictions.
+    """One task on one dataset; each form of rows has a subclass, which is also the judge of its predictions.
 
     Args:
         dataset: the rows and the labels.
         tokenizer: of the model.
-        max_length: tokens of an item.
-        config: the training's; for label smoothing and the like.
+        max_length: tokens of an item, at most.
+        config: of the training; label smoothing and the like.
 
     Attributes:
         auto: the class of `transformers` that loads the model.
-        adapter: peft's name of the task; None where peft has none.
-        smooths: whether label smoothing does anything.
+        adapter: peft's name of the task; None if peft has none.
+        smooths: whether label smoothing has an effect.
         packs: whether several rows can share an item.
-        timed: whether `predict` does what an answer takes, and no more.
-        refuses: methods and options that mean nothing for it.
-        answer: what logits are about: one of several, several at once, a number.
-        vocabulary: whether it is one of all tokens.
-        of_tokens: whether targets are tokens, or places among them, so that another tokenizer has other targets.
+        timed: whether `predict` does exactly the work of an answer, so that its latency can be measured.
+        refuses: methods and options that do not apply to it.
+        answer: what the logits stand for: one of several classes, several classes at once, or a number.
+        vocabulary: whether the classes are the tokens of the vocabulary.
+        of_tokens: whether targets are tokens or positions of tokens, so that they change with the tokenizer.
         pairs: whether a row is two texts.
-        lays_windows: whether a long context is laid into windows by max_length.
-        long_texts_become_items: whether what is longer than max_length becomes further items, so that nothing is cut.
-        loose: whether training cuts a row otherwise than the runtime, which may cost a row a token or two.
+        lays_windows: whether a long context is split into windows by max_length.
+        long_texts_become_items: whether texts longer than max_length become several items, so that nothing is cut.
+        loose: whether training truncates a row otherwise than the runtime, by a token or two.
     """
 
     auto: ClassVar[str]
@@ -90,22 +90,22 @@ class TrainingTask(Judge):
 
     @classmethod
     def head(cls, labels: Sequence[str]) -> model_folder.Head:
-        """What the model answers with; `labels` are the dataset's, of which some tasks have none."""
+        """The head that the model needs, given the labels of the dataset; some tasks have none."""
         return model_folder.Head(cls.auto, list(labels) or None)
 
     @classmethod
     def measured_texts(cls, columns: Columns, tokenizer: Any) -> list[list[str]]:
-        """The texts whose tokens decide `max_length`, one list for each side of a row."""
+        """The texts whose token counts determine `max_length`: one list for each side of a row."""
         return [stored_kind(cls.form.name).inputs(columns)]
 
     @classmethod
-    def scored(cls, labels: Sequence[str]) -> str:
-        """The name of what `score` orders looks by."""
+    def score_name(cls, labels: Sequence[str]) -> str:
+        """The name of the figure behind `score`."""
         return cls.lead_of(labels)
 
     @staticmethod
-    def points(before: float, after: float) -> float:
-        """How much the leading figure gained, in points of a hundred."""
+    def gain_in_points(before: float, after: float) -> float:
+        """By how much the lead metric improved, in points of a hundred."""
         return 100 * (after - before)
 
     @abstractmethod
@@ -114,21 +114,21 @@ class TrainingTask(Judge):
 
         Args:
             split: the rows.
-            training: whether for the loss alone, not for predictions; then rows may share an item.
+            training: whether the items are for the loss only, not for predictions; then rows may share an item.
         """
 
     @abstractmethod
-    def targets(self, model: torch.nn.Module, items: Items, places: Sequence[int]) -> Targets:
-        """What a model says of the targets of some items.
+    def targets(self, model: torch.nn.Module, items: Items, indices: Sequence[int]) -> Targets:
+        """A model's logits for the targets of some items.
 
         Args:
-            model: in training mode, where it learns.
+            model: in training mode if it learns.
             items: with targets.
-            places: (B,) which of them make the batch.
+            indices: (B,) of the items in the batch.
         """
 
     @abstractmethod
-    def target_losses(self, found: Targets) -> torch.Tensor:
+    def target_losses(self, targets: Targets) -> torch.Tensor:
         """(m,) the loss of each target."""
 
     def target_counts(self, items: Items) -> NDArray[np.int64]:
@@ -136,67 +136,67 @@ class TrainingTask(Judge):
         return items.weights.astype(np.int64)
 
     def target_keys(self, items: Items) -> NDArray[np.int64]:
-        """(targets,) what tells the targets of all items apart, whatever tokenizer made them."""
+        """(targets,) a key for each target of all items, the same with every tokenizer."""
         return np.arange(self.target_counts(items).sum())
 
-    def losses(self, model: torch.nn.Module, items: Items, places: Sequence[int]) -> torch.Tensor:
-        """(B,) the loss of some items, each summed over its targets; arguments as of `targets`."""
-        found = self.targets(model, items, places)
-        return found.summed(self.target_losses(found), len(places))
+    def losses(self, model: torch.nn.Module, items: Items, indices: Sequence[int]) -> torch.Tensor:
+        """(B,) the losses of some items, summed over their targets; arguments as of `targets`."""
+        targets = self.targets(model, items, indices)
+        return targets.sum_by_item(self.target_losses(targets), len(indices))
 
     @abstractmethod
     def predict(self, model: Any, items: Items) -> Any:
-        """What the model says of every item, in the order of the rows; leaves the model in eval mode."""
+        """The model's predictions for all items, in the order of the rows; leaves the model in eval mode."""
 
     @abstractmethod
-    def compared(self, predictions: Any) -> NDArray[np.float32]:
-        """(m, k) the numbers in which a merged model must equal its adapter model."""
+    def logits_to_compare(self, predictions: Any) -> NDArray[np.float32]:
+        """(m, k) the numbers in which a merged model is compared with its adapter model."""
 
-    def array(self, predictions: Any) -> NDArray[np.float32] | None:
-        """The predictions as the array that later stages read; None where they are no array."""
+    def as_array(self, predictions: Any) -> NDArray[np.float32] | None:
+        """The predictions as the array that later stages read; None if they are not an array."""
         return None
 
     def prepare(self, model: Any) -> None:
-        """Make the loaded model ready to learn; called before anything is added to it."""
+        """Prepare the loaded model for training; called before an adapter is added to it."""
         return
 
     def finish(self, model: Any) -> None:
-        """Make the trained model answer in the units of the rows; called once, on the plain model."""
+        """Let the trained model answer in the units of the rows; called once, on the merged model."""
         return
 
-    def taught(self, logits: torch.Tensor) -> torch.Tensor:
-        """Logits of a finished model, (m, C), as a model that is still learning would give them."""
+    def to_training_scale(self, logits: torch.Tensor) -> torch.Tensor:
+        """Logits of a finished model, (m, C), converted to the scale that the model has during training."""
         return logits
 
-    def look(self, model: Any, items: Items, split: Split) -> Figures:
-        """The figures of one look during training; cheaper than all, where all need much time."""
+    def evaluate(self, model: Any, items: Items, split: Split) -> Figures:
+        """The figures of an evaluation during training; fewer than those of `figures` if these take long."""
         return self.figures(self.predict(model, items), split)
 
     def score(self, figures: Figures) -> float:
-        """How good a look was; higher is better. The lower loss decides between equals."""
+        """How good an evaluation was; higher is better. The lower loss decides between equal lead metrics."""
         return figures[self.lead] - TIE * figures.get("nll", 0.0)
 
     # -------------------------------------------------------------------------- of an artifact, where the form can ship
 
     def outputs(self, model: Any, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, ...]:
-        """What torch has for the `numbers` of the runtime's model, first axis the batch."""
+        """The outputs that the runtime's model has as `numbers`, computed by torch; the first axis is the batch."""
         return (model(**batch).logits,)
 
-    def decoding(self, model: Any) -> dict[str, Any]:
-        """What the runtime needs to read the outputs of the torch model's graph, beside the labels."""
+    def decoding_options(self, model: Any) -> dict[str, Any]:
+        """What the runtime needs, beside the labels, to decode the outputs of the model's graph."""
         return {}
 
     @classmethod
-    def named(cls, labels: Sequence[str]) -> list[str]:
-        """What the runtime calls the numbers of an answer; `labels` are the dataset's."""
+    def output_names(cls, labels: Sequence[str]) -> list[str]:
+        """The runtime's names of the numbers of an answer, given the labels of the dataset."""
         return list(labels)
 
     def stride(self) -> int:
-        """Tokens that the windows of a long text share at the edge; 0: it is truncated."""
+        """Tokens that neighbouring windows of a long text share; 0 if long texts are truncated."""
         return 0
 
 
 def batches_by_length(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
-    """Places of items in batches of similar length."""
-    order = sorted(range(len(lengths)), key=lambda place: lengths[place])
+    """Indices of items, in batches of similar length."""
+    order = sorted(range(len(lengths)), key=lambda index: lengths[index])
     return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]

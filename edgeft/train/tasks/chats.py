@@ -1,4 +1,4 @@
-"""Chats: what the assistant says is learnt, in the model's own template."""
+"""Chats: the model learns the assistant's messages, in its own chat template."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from edgeft.train.tasks.generation import Document, LanguageModel
 
 
 class Messages(LanguageModel):
-    """Chats in the model's own template; what the assistant says is learnt, with what the template ends it with."""
+    """Chats in the model's own template; the targets are the assistant's messages, with the template's end of turn."""
 
     form = tasks.MESSAGES
     cut = "they lose their end"
@@ -34,31 +34,33 @@ class Messages(LanguageModel):
         return [[tokenizer.apply_chat_template(chat, tokenize=False) for chat in columns["messages"]]]
 
     def documents(self, split: Split) -> list[Document]:
-        found = [self._rendered(chat, row) for row, chat in zip(split.rows, split.columns["messages"], strict=True)]
-        texts = [text for text, _ in found]
+        rendered = [
+            self._render_with_spans(chat, row) for row, chat in zip(split.rows, split.columns["messages"], strict=True)
+        ]
+        texts = [text for text, _ in rendered]
         encoded = self.tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
         return [
-            Document(list(ids), [_inside(offset, spans) for offset in offsets])
-            for ids, offsets, (_, spans) in zip(encoded["input_ids"], encoded["offset_mapping"], found, strict=True)
+            Document(list(ids), [_is_inside(offset, spans) for offset in offsets])
+            for ids, offsets, (_, spans) in zip(encoded["input_ids"], encoded["offset_mapping"], rendered, strict=True)
         ]
 
-    def _rendered(self, chat: list[dict[str, str]], row: int) -> tuple[str, list[tuple[int, int]]]:
-        """The text of a chat, and from where to where in it the assistant speaks.
+    def _render_with_spans(self, chat: list[dict[str, str]], row: int) -> tuple[str, list[tuple[int, int]]]:
+        """The text of a chat, and the spans of the assistant's messages in it.
 
         Raises:
-            ModelError: the template renders a chat otherwise than its beginning, or refuses it.
+            ModelError: the template renders a chat's beginning differently from the whole chat, or refuses the chat.
         """
         spans: list[tuple[int, int]] = []
         text = self._render(chat, row)
-        for place, message in enumerate(chat):
+        for index, message in enumerate(chat):
             if message["role"] != "assistant":
                 continue
-            before = self._render(chat[:place], row, add_generation_prompt=True)
-            after = self._render(chat[: place + 1], row)
+            before = self._render(chat[:index], row, add_generation_prompt=True)
+            after = self._render(chat[: index + 1], row)
             if not (after.startswith(before) and text.startswith(after)):
                 raise ModelError(
-                    f"row {row}: the chat template renders the messages before answer {len(spans) + 1} otherwise once "
-                    "more messages follow, so what to learn can't be told; turn the rows into prompt and completion"
+                    f"row {row}: the chat template renders the messages before answer {len(spans) + 1} differently "
+                    "once more messages follow, so the targets can't be told; turn the rows into prompt and completion"
                 )
             spans.append((len(before), len(after)))
         return text, spans
@@ -73,10 +75,10 @@ class Messages(LanguageModel):
             roles = ", ".join(message["role"] for message in chat)
             raise ModelError(f"row {row}: the chat template refuses its messages ({roles}): {error}") from None
 
-    def fitted(self, document: Document) -> list[Document]:
+    def cut_to_length(self, document: Document) -> list[Document]:
         return [document.part(0, self.max_length)]
 
 
-def _inside(offset: tuple[int, int], spans: Sequence[tuple[int, int]]) -> bool:
-    """Whether a token stands wholly in one of the spans, both in characters."""
+def _is_inside(offset: tuple[int, int], spans: Sequence[tuple[int, int]]) -> bool:
+    """Whether a token lies wholly inside one of the spans, both in characters."""
     return any(start <= offset[0] < offset[1] <= stop for start, stop in spans)

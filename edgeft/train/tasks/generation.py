@@ -1,7 +1,7 @@
-"""Language models: plain texts, and prompts with completions. What is learnt is the next token of the targets.
+"""Language models: plain texts, and prompts with completions. The model learns to predict the next token.
 
 A text ends with the tokenizer's end-of-text token, which is a target like any other, so that the model learns to stop.
-What the tokenizer puts at the beginning of a text stands there, too.
+If the tokenizer puts a token at the beginning of a text, it is there, too.
 """
 
 from __future__ import annotations
@@ -21,7 +21,13 @@ from edgeft import tasks
 from edgeft.data.dataset import SPLITS, Split
 from edgeft.errors import DataError, ModelError
 from edgeft.progress import say
-from edgeft.train.likelihoods import Likelihoods, likelihoods, next_tokens, nll_of, token_figures
+from edgeft.train.likelihoods import (
+    Likelihoods,
+    collect_likelihoods,
+    next_token_targets,
+    nll_statistic,
+    summarize_tokens,
+)
 from edgeft.train.loop import packing
 from edgeft.train.loop.packing import IGNORED
 from edgeft.train.metrics import Figures
@@ -29,44 +35,44 @@ from edgeft.train.metrics.bootstrap import Measure, Rows
 from edgeft.train.targets import Targets
 from edgeft.train.tasks.base import Items, TrainingTask, batches_by_length
 
-TOKENS = 2048  # in a forward pass without gradients: each has logits over the whole vocabulary
+TOKENS = 2048  # in a forward pass without gradients; each token has logits over the whole vocabulary
 
 
 @dataclass(frozen=True)
 class Document:
-    """Tokens of one sequence, and which of them are learnt."""
+    """Tokens of one sequence, and which of them are targets."""
 
     ids: list[int]
-    learnt: list[bool]
+    is_target: list[bool]
 
     def part(self, start: int, stop: int) -> Document:
-        """Some of the tokens."""
-        return Document(self.ids[start:stop], self.learnt[start:stop])
+        """The tokens from `start` to `stop`."""
+        return Document(self.ids[start:stop], self.is_target[start:stop])
 
 
-def name_of(task: TrainingTask, split: Split) -> str | None:
-    """The name of a split; None where it is a part of one."""
+def split_name(task: TrainingTask, split: Split) -> str | None:
+    """The name of a split; None if it is only a part of one."""
     return next((name for name in SPLITS if task.dataset.split(name) is split), None)
 
 
 def check_positions(model: Any, max_length: int) -> None:
-    """Whether a model has positions for all tokens of an item.
+    """Refuse a model with fewer positions than an item may have tokens.
 
     Raises:
-        ModelError: it has fewer; both numbers are named.
+        ModelError: it has fewer; the message has both numbers.
     """
     positions = getattr(model.config, "max_position_embeddings", None)
     if positions is not None and max_length > positions:
-        raise ModelError(f"finetune.max_length={max_length} is more than the {positions} tokens the model knows")
+        raise ModelError(f"finetune.max_length={max_length} is more than the model's {positions} positions")
 
 
 class LanguageModel(TrainingTask):
-    """Texts to be continued; predictions are `Likelihoods`.
+    """Texts to continue; predictions are `Likelihoods`.
 
-    Nothing is generated: perplexity needs one forward pass a text, and it is what such a training lowers.
+    Nothing is generated: perplexity is what the training lowers, and it needs only one forward pass a text.
 
     Attributes:
-        cut: what happens to a row that is too long, for the message.
+        cut: what happens to rows that are too long, for the message.
     """
 
     auto = "AutoModelForCausalLM"
@@ -90,35 +96,35 @@ class LanguageModel(TrainingTask):
 
     @abstractmethod
     def documents(self, split: Split) -> list[Document]:
-        """(n,) the rows, of any length."""
+        """(n,) the rows as tokens, of any length."""
 
     @abstractmethod
-    def fitted(self, document: Document) -> list[Document]:
-        """The parts of a document of more than `max_length` tokens that are kept, none longer than that."""
+    def cut_to_length(self, document: Document) -> list[Document]:
+        """The parts that remain of a document of more than `max_length` tokens; none is longer than that."""
 
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
-        """Tokens of texts, without anything put before or after them."""
-        found = self.tokenizer(list(texts), add_special_tokens=False, verbose=False) if texts else {"input_ids": []}
-        return [list(row) for row in found["input_ids"]]
+        """Tokens of texts, without special tokens."""
+        encoded = self.tokenizer(list(texts), add_special_tokens=False, verbose=False) if texts else {"input_ids": []}
+        return [list(row) for row in encoded["input_ids"]]
 
     def items(self, split: Split, training: bool = False) -> Items:
         inputs: list[dict[str, Any]] = []
         rows: list[int] = []
         documents = self.documents(split)
         for row, document in enumerate(documents):
-            for part in self.fitted(document) if len(document.ids) > self.max_length else [document]:
-                labels = [token if learnt else IGNORED for token, learnt in zip(part.ids, part.learnt, strict=True)]
-                if any(part.learnt[1:]):  # nothing stands before the first token that could predict it
+            for part in self.cut_to_length(document) if len(document.ids) > self.max_length else [document]:
+                labels = [token if target else IGNORED for token, target in zip(part.ids, part.is_target, strict=True)]
+                if any(part.is_target[1:]):  # the first token has none before it that could predict it
                     inputs.append({"input_ids": part.ids, "labels": [IGNORED, *labels[1:]]})
                     rows.append(row)
         weights = [sum(label != IGNORED for label in item["labels"]) for item in inputs]
         items = Items(inputs, np.array(rows, dtype=np.int64), np.array(weights, dtype=np.float64))
-        if name := name_of(self, split):
+        if name := split_name(self, split):
             self._report(name, [len(document.ids) for document in documents], items)
         return packing.pack(items, self.max_length) if training and getattr(self.config, "packing", False) else items
 
     def _report(self, name: str, lengths: list[int], items: Items) -> None:
-        """Say once what didn't fit.
+        """Report once which rows did not fit.
 
         Raises:
             DataError: nothing is left to learn.
@@ -128,81 +134,82 @@ class LanguageModel(TrainingTask):
             raise DataError(
                 f"{name}: none of its {len(lengths)} rows has a target in {self.max_length} tokens; raise max_length"
             )
-        told = f"{name}: {long} of {len(lengths)} rows are longer than {self.max_length} tokens: {self.cut}"
+        cut = f"{name}: {long} of {len(lengths)} rows are longer than {self.max_length} tokens: {self.cut}"
         gone = f"{name}: {lost} of {len(lengths)} rows have no target in {self.max_length} tokens and are left out"
-        for count, line in ((long, told), (lost, gone)):
+        for count, line in ((long, cut), (lost, gone)):
             if count and line not in self.said:
                 self.said.add(line)
                 say(line)
 
     def prepare(self, model: Any) -> None:
-        """Refuse what can't learn from its targets, and let an end-of-text token learn that pads, too.
+        """Refuse models that can't learn from such targets, and let an end-of-text token that is also padding learn.
 
         Raises:
-            ModelError: the folder has no language-model head, or its tokens see what follows, or packing fails.
+            ModelError: the model has no language-model head, is not causal, or mixes packed documents.
         """
         check_positions(model, self.max_length)
         if model.edgeft_new_head:
             raise ModelError("the model folder has no language-model head; take one that was trained to continue texts")
         embeddings = model.get_input_embeddings()
         if getattr(embeddings, "padding_idx", None) == self.tokenizer.eos_token_id:
-            # Else the token that ends each turn of a chat would learn nothing where it pads, too.
+            # Otherwise the embedding of the token that ends each turn of a chat would get no gradient.
             embeddings.padding_idx = None
         packing.check_causal(model)
         if getattr(self.config, "packing", False):
-            packing.check_apart(model)
+            packing.check_documents_apart(model)
 
-    def targets(self, model: torch.nn.Module, items: Items, places: Sequence[int]) -> Targets:
-        return next_tokens(model, [items.inputs[place] for place in places], self.tokenizer.pad_token_id)
+    def targets(self, model: torch.nn.Module, items: Items, indices: Sequence[int]) -> Targets:
+        return next_token_targets(model, [items.inputs[index] for index in indices], self.tokenizer.pad_token_id)
 
-    def target_losses(self, found: Targets) -> torch.Tensor:
-        return cross_entropy(found.logits, found.truth, reduction="none", label_smoothing=self.config.label_smoothing)
+    def target_losses(self, targets: Targets) -> torch.Tensor:
+        return cross_entropy(
+            targets.logits, targets.truth, reduction="none", label_smoothing=self.config.label_smoothing
+        )
 
     @torch.inference_mode()
     def predict(self, model: Any, items: Items) -> Likelihoods:
         model.eval()
         groups = batches_by_length(items.lengths, max(1, TOKENS // self.max_length))
-        return likelihoods(((places, self.targets(model, items, places)) for places in groups), items)
+        return collect_likelihoods(((indices, self.targets(model, items, indices)) for indices in groups), items)
 
     def figures(self, predictions: Likelihoods, split: Split) -> Figures:
-        return token_figures(predictions)
+        return summarize_tokens(predictions)
 
     def measures(self, predictions: Likelihoods, split: Split) -> dict[str, Measure]:
-        nll = nll_of(predictions, len(split))
+        nll = nll_statistic(predictions, len(split))
 
         def negative_perplexity(rows: Rows) -> float | None:
-            found = nll(rows)
-            return None if found is None else -math.exp(found)
+            mean = nll(rows)
+            return None if mean is None else -math.exp(mean)
 
         return {"negative_perplexity": negative_perplexity, "nll": nll}
 
     def answers(self, predictions: Likelihoods) -> Sequence[Hashable]:
-        """The likeliest token at the place of each target."""
+        """The likeliest token at the position of each target."""
         return predictions.best
 
-    def compared(self, predictions: Likelihoods) -> NDArray[np.float32]:
-        """Logits of the first targets of the first items: those of all would not fit into memory."""
+    def logits_to_compare(self, predictions: Likelihoods) -> NDArray[np.float32]:
+        """Logits of the first targets of the first items: all logits would not fit into memory."""
         return predictions.logits
 
     @classmethod
-    def scored(cls, labels: Sequence[str]) -> str:
+    def score_name(cls, labels: Sequence[str]) -> str:
         return "minus NLL"
 
     @staticmethod
-    def points(before: float, after: float) -> float:
-        """Percent by which the perplexity fell."""
+    def gain_in_points(before: float, after: float) -> float:
+        """By how many percent the perplexity fell."""
         return 100 * (1 - after / before)
 
     def score(self, figures: Figures) -> float:
-        """Minus the loss, which orders looks as the perplexity does and has no large numbers early on."""
+        """Minus the loss: it orders evaluations as the perplexity does, without its large numbers early on."""
         return -figures["nll"]
 
 
 class PlainText(LanguageModel):
-    """Plain texts, every token a target. A long one becomes several items.
+    """Plain texts, in which every token is a target. A long text becomes several items.
 
-    An item begins with the last token of the one before, so that each token of the text is predicted once, whatever
-    `max_length` is.
+    An item begins with the last token of the item before, so that each token of the text is predicted exactly once.
     """
 
     form = tasks.TEXT
@@ -210,19 +217,19 @@ class PlainText(LanguageModel):
     long_texts_become_items = True
 
     def documents(self, split: Split) -> list[Document]:
-        found = [[*self.start, *ids, self.tokenizer.eos_token_id] for ids in self.ids(split.texts)]
-        return [Document(ids, [True] * len(ids)) for ids in found]
+        sequences = [[*self.start, *ids, self.tokenizer.eos_token_id] for ids in self.ids(split.texts)]
+        return [Document(ids, [True] * len(ids)) for ids in sequences]
 
-    def fitted(self, document: Document) -> list[Document]:
+    def cut_to_length(self, document: Document) -> list[Document]:
         starts = range(0, len(document.ids) - 1, self.max_length - 1)
         return [document.part(start, start + self.max_length) for start in starts]
 
 
 class PromptCompletion(LanguageModel):
-    """Prompts, and completions that are the targets. Nothing is put between the two: the prompt ends as it will in use.
+    """Prompts, and completions that are the targets. Nothing is put between the two, as nothing will be in use.
 
-    The completion's tokens are those that follow the prompt's in the whole text; where the whole is split otherwise at
-    the seam, the completion's alone, because in use the prompt will be a text of its own.
+    The targets are the tokens that follow the prompt's in the joined text. If joining changes the tokens of the prompt,
+    prompt and completion are tokenized separately, because in use the prompt is a text of its own.
     """
 
     form = tasks.PROMPT_COMPLETION
@@ -230,19 +237,20 @@ class PromptCompletion(LanguageModel):
 
     def documents(self, split: Split) -> list[Document]:
         prompts, completions = split.columns["prompt"], split.columns["completion"]
-        whole = self.ids([first + second for first, second in zip(prompts, completions, strict=True)])
-        return [self._document(*row) for row in zip(self.ids(prompts), self.ids(completions), whole, strict=True)]
+        together = self.ids([first + second for first, second in zip(prompts, completions, strict=True)])
+        return [self._document(*row) for row in zip(self.ids(prompts), self.ids(completions), together, strict=True)]
 
-    def _document(self, prompt: list[int], completion: list[int], whole: list[int]) -> Document:
-        after = whole[len(prompt) :] if whole[: len(prompt)] == prompt else completion
-        given, asked = [*self.start, *prompt], [*after, self.tokenizer.eos_token_id]
-        return Document([*given, *asked], [False] * len(given) + [True] * len(asked))
+    def _document(self, prompt: list[int], completion: list[int], together: list[int]) -> Document:
+        after = together[len(prompt) :] if together[: len(prompt)] == prompt else completion
+        source, target = [*self.start, *prompt], [*after, self.tokenizer.eos_token_id]
+        return Document([*source, *target], [False] * len(source) + [True] * len(target))
 
-    def fitted(self, document: Document) -> list[Document]:
-        given = document.learnt.index(True)
-        asked = len(document.ids) - given
-        room = max(self.max_length - asked, min(given, max(1, self.max_length // 4)))  # for the prompt
+    def cut_to_length(self, document: Document) -> list[Document]:
+        prompt_tokens = document.is_target.index(True)
+        completion_tokens = len(document.ids) - prompt_tokens
+        least = min(prompt_tokens, max(1, self.max_length // 4))
+        room = max(self.max_length - completion_tokens, least)  # for the prompt
         first = min(len(self.start), room)
-        ids = [*document.ids[:first], *document.ids[given - (room - first) : given]]
-        ids += document.ids[given : given + self.max_length - room]
+        ids = [*document.ids[:first], *document.ids[prompt_tokens - (room - first) : prompt_tokens]]
+        ids += document.ids[prompt_tokens : prompt_tokens + self.max_length - room]
         return [Document(ids, [False] * room + [True] * (len(ids) - room))]
