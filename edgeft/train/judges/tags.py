@@ -90,7 +90,7 @@ class TagsJudge(Judge):
     ) -> tuple[Logits, NDArray[np.float32] | None]:
         assert isinstance(model, Tagger), type(model)
         tokens = model.tokens(self.artifact_inputs(split), "probabilities")
-        logs = [replace(own, values=metrics.logits_of(own.values).astype(np.float32)) for own in tokens]
+        logs = [replace(text, values=metrics.logits_of(text.values).astype(np.float32)) for text in tokens]
         rows = zip(split.columns["tokens"], logs, strict=True)
         probabilities: NDArray[np.float32] = np.exp(np.concatenate([self._of_words(*row) for row in rows]))
         return self.predict_artifact(model, split), probabilities
