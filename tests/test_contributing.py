@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-NAMED = sorted(
-    set(re.findall(r"`((?:[\w.]+/)*[\w.]+(?:\.(?:py|c|md|toml)|/))`", (ROOT / "CONTRIBUTING.md").read_text()))
-)
+PATH = re.compile(r"`((?:[\w.]+/)*[\w.]+(?:\.(?:py|c|md|toml)|/))`")
+NAMED = sorted(set(PATH.findall((ROOT / "CONTRIBUTING.md").read_text())))
 FILES = [
     path.relative_to(ROOT).as_posix()
     for folder in ("edgeft", "tests", "docs")
