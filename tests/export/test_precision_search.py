@@ -357,10 +357,11 @@ def test_a_machine_of_which_little_is_known_is_described_all_the_same() -> None:
     ],
 )
 def test_answers_that_differ_elsewhere_are_refused(portable: int, exact: int, line: str | None) -> None:
-    """A candidates whose model answers rightly to so many rows on each kind of kernel; 64 of its 100 are asked."""
+    """Candidates whose model answers rightly to so many rows on each kind of kernel; 64 of its 100 are asked."""
     right = {(True, None): 64, (False, None): portable, (False, True): exact}
     task = SimpleNamespace(
-        asked=lambda model, split: np.arange(len(split)) < model, agreement=lambda one, other: (one == other).mean()
+        predict_artifact=lambda model, split: np.arange(len(split)) < model,
+        agreement=lambda one, other: (one == other).mean(),
     )
     candidates: Any = SimpleNamespace(
         task=task,
