@@ -273,10 +273,10 @@ def mutate(seeds: Path, folder: Path, seed: int) -> str:
 def load_all(folder: Path) -> str:
     """What a run asks of a model folder: `loaded`, or the line of a ModelError."""
     from edgeft.errors import ModelError
-    from edgeft.models import model_folder
+    from edgeft.models import model_facts, model_folder
 
     try:
-        model_folder.facts(folder)
+        model_facts.read_facts(folder)
         model_folder.load_tokenizer(folder)
         model_folder.load(folder, model_folder.Head("AutoModelForSequenceClassification"))
     except ModelError as error:

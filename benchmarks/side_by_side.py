@@ -30,7 +30,7 @@ from edgeft.bench.harness.subjects.subject import Subject, subjects
 from edgeft.data.dataset import Dataset, load
 from edgeft.errors import EdgeftError
 from edgeft.files import write_atomically, write_json
-from edgeft.models import model_folder
+from edgeft.models import model_sources
 from edgeft.pipeline import gates
 from edgeft.pipeline.stages import in_run
 from edgeft.report import bench_report, bench_text, facts, page
@@ -267,7 +267,7 @@ def embeddings(dataset: Dataset, folder: Path) -> list[str]:
     texts, mine, missing = folder / "texts.txt", folder / "encoder", dict[str, str]()
     texts.write_text("\n".join(dataset.train.texts), encoding="utf-8")
     command("export", "--data", str(texts), "--model", ENCODER, "--out", str(mine))
-    theirs = tried(partial(fastembed, Path(model_folder.find(ENCODER)), folder), FASTEMBED, missing)
+    theirs = tried(partial(fastembed, Path(model_sources.find(ENCODER)), folder), FASTEMBED, missing)
     found = harness.measure_side_by_side([*theirs, *ours({"edgeft, int8": mine})], dataset.test.texts, PLAN)
     kept(folder, "embeddings", found)
     alike = [cosines(one, mine, dataset.test.texts, folder) for one in theirs]

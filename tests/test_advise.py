@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from edgeft.cli import tokens
-from edgeft.models import model_folder
+from edgeft.models import model_facts, model_sources
 from edgeft.pipeline.advise import advise, sizes
 from edgeft.pipeline.advise.advise import Machine, Problem
 from edgeft.recipe import FinetuneConfig
@@ -119,5 +119,5 @@ def test_a_profile_tells_the_problem() -> None:
 
 
 def test_the_demo_is_the_one_that_models_knows() -> None:
-    assert model_folder.DEMOS[tokens.DEMO] == tokens.DEMO_PACKAGE
-    assert model_folder.OFFSET_POSITIONS == tokens.OFFSET_POSITIONS
+    assert model_sources.DEMOS[tokens.DEMO] == tokens.DEMO_PACKAGE
+    assert model_facts.OFFSET_POSITIONS == tokens.OFFSET_POSITIONS

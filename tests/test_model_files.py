@@ -20,7 +20,7 @@ from support import in_turn
 from test_models import tiny, words
 
 from edgeft.errors import ModelError
-from edgeft.models import hub, model_files, model_folder, shapes
+from edgeft.models import hub, model_facts, model_files, model_folder, model_sources, shapes
 from edgeft.recipe import FinetuneConfig
 from edgeft.train import methods, tasks
 
@@ -115,7 +115,7 @@ def refused(folder: Path, message: str, call: Callable[[Path], object] | None = 
 
 
 def everything(folder: Path) -> None:
-    model_folder.facts(folder)
+    model_facts.read_facts(folder)
     model_folder.load_tokenizer(folder)
     model_folder.load(folder, CLASSIFIER)
 
@@ -164,7 +164,7 @@ def test_labels_may_be_called_as_sizes_are(folder: Path) -> None:
         id2label=dict(enumerate(names)),
         label2id={name: index for index, name in enumerate(names)},
     )
-    assert model_folder.read_config(folder).label2id["dim"] == 0
+    assert model_facts.read_config(folder).label2id["dim"] == 0
 
 
 def test_layers_without_weights_take_no_memory(folder: Path) -> None:
@@ -173,7 +173,7 @@ def test_layers_without_weights_take_no_memory(folder: Path) -> None:
     refused(folder, "config.json says 1,000 layers, but only 73 weights are stored")
     refused(folder, "config.json says 1,000 layers", lambda place: model_folder.load(place, CLASSIFIER))
     rewrite(folder / "config.json", num_hidden_layers=4)
-    config = model_folder.read_config(folder)
+    config = model_facts.read_config(folder)
     config.vocab_size = 2**24
     stored = model_files.Stored({"other": [10]}, 40)
     with pytest.raises(ModelError, match=r"describes a model of \d+\.\d GB, but the stored weights are 0\.0 GB"):
@@ -185,19 +185,19 @@ def test_weights_quantized_by_another_tool(folder: Path, tool: Any) -> None:
     rewrite(folder / "config.json", quantization_config={"quant_method": tool, "bits": 4})
     named = f"by {tool!r}" if tool else "by an unnamed tool"
     with pytest.raises(ModelError) as caught:
-        model_folder.facts(folder)
+        model_facts.read_facts(folder)
     assert f"quantized {named}, and edgeft trains" in str(caught.value)
     assert "base model" in str(caught.value)
 
 
 def test_sizes_of_real_models_are_within_bounds(folder: Path) -> None:
     rewrite(folder / "config.json", max_position_embeddings=40, sliding_window=None, rope_theta=1e6)
-    assert model_folder.facts(folder) == model_folder.Facts(
+    assert model_facts.read_facts(folder) == model_facts.Facts(
         "bert", 4, 40, 32, vocabulary=50, heads=FACTS_OF_BERT, reads_only=True, elements=ELEMENTS
     )
 
 
-FACTS_OF_BERT = tuple(name for name in model_folder.HEADS if name != "AutoModelForSeq2SeqLM")
+FACTS_OF_BERT = tuple(name for name in model_facts.HEADS if name != "AutoModelForSeq2SeqLM")
 ELEMENTS = sum(parameter.numel() for parameter in tiny().parameters())
 
 
@@ -270,7 +270,7 @@ def test_pickles_say_how_to_convert_them(folder: Path) -> None:
 
 
 def test_weights_larger_than_the_machine() -> None:
-    huge = model_folder.Facts("bert", 4, 64, elements=10**15)
+    huge = model_facts.Facts("bert", 4, 64, elements=10**15)
     with pytest.raises(ModelError, match=r"take \d[\d,.]* GB with method lora, but this machine has .* GB of memory"):
         methods.check(FinetuneConfig(method="lora"), huge, tasks.task_class("single-label"))
 
@@ -331,11 +331,11 @@ def test_a_length_that_is_no_number(folder: Path, longest: Any) -> None:
 def test_a_panic_of_the_tokenizers_is_one_line(folder: Path) -> None:
     """Rust's panics are no Exception in Python."""
     panic = type("PanicException", (BaseException,), {"__module__": "pyo3_runtime"})
-    with pytest.raises(ModelError, match="PanicException: index out of bounds"), model_folder.reading(folder):
+    with pytest.raises(ModelError, match="PanicException: index out of bounds"), model_sources.reading(folder):
         raise panic("index out of bounds\nnote: run with RUST_BACKTRACE=1")
-    with pytest.raises(KeyboardInterrupt), model_folder.reading(folder):
+    with pytest.raises(KeyboardInterrupt), model_sources.reading(folder):
         raise KeyboardInterrupt
-    with pytest.raises(torch.OutOfMemoryError), model_folder.reading(folder):
+    with pytest.raises(torch.OutOfMemoryError), model_sources.reading(folder):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
 
@@ -368,7 +368,7 @@ def test_a_snapshot_of_the_hugging_face_cache_is_links(folder: Path, tmp_path: P
     everything(snapshot)
     linked = tmp_path / "link"
     linked.symlink_to(snapshot, target_is_directory=True)
-    model_folder.facts(linked)
+    model_facts.read_facts(linked)
 
 
 def test_weights_may_be_links(folder: Path, tmp_path: Path) -> None:
@@ -407,7 +407,7 @@ def test_attention_of_a_config_is_never_code_of_the_hub(
     monkeypatch.setattr(hub_kernels, "load_and_register_attn_kernel", fetch)
     for name in ("evil/attention", "evil/attention@main:fn", "flash_attention_2"):
         rewrite(folder / "config.json", **{key: name})
-        config = model_folder.read_config(folder)
+        config = model_facts.read_config(folder)
         assert config._attn_implementation is None
         assert config._experts_implementation is None
         assert model_folder.load(folder, CLASSIFIER).config._attn_implementation in ("sdpa", "eager")
@@ -417,10 +417,10 @@ def test_a_local_folder_never_asks_the_hub(folder: Path, monkeypatch: pytest.Mon
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    with model_folder.reading(folder):
+    with model_sources.reading(folder):
         assert constants.is_offline_mode()
     assert not constants.is_offline_mode()
-    with model_folder.reading("org/name"):
+    with model_sources.reading("org/name"):
         assert not constants.is_offline_mode()
 
 
@@ -439,7 +439,7 @@ def test_a_local_folder_never_asks_the_hub(folder: Path, monkeypatch: pytest.Mon
 )
 def test_an_id_without_organisation(folder: Path, source: str, hint: str) -> None:
     with pytest.raises(ModelError, match=hint):
-        model_folder.find(source.format(folder=folder))
+        model_sources.find(source.format(folder=folder))
 
 
 @pytest.mark.parametrize(
@@ -454,10 +454,10 @@ def test_an_id_without_organisation(folder: Path, source: str, hint: str) -> Non
 )
 def test_a_model_that_cannot_answer_so(kind: str, model: str, message: str, tmp_path: Path) -> None:
     if model == "bloom-like":
-        facts = model_folder.Facts(model, 2, 64, heads=("AutoModel",))
+        facts = model_facts.Facts(model, 2, 64, heads=("AutoModel",))
     else:
         model_folder.save(tiny(model), words(), tmp_path, 16)
-        facts = model_folder.facts(tmp_path)
+        facts = model_facts.read_facts(tmp_path)
     with pytest.raises(ModelError, match=message):
         methods.check(FinetuneConfig(method="lora"), facts, tasks.task_class(kind))
 
@@ -469,7 +469,7 @@ def test_models_that_can(kind: str, model: str, tmp_path: Path) -> None:
     """A BERT whose config makes a decoder of it writes."""
     heads = {"decoder_layers": 4} if model == "t5" else {}
     model_folder.save(tiny(model, is_decoder=(kind, model) == ("text", "bert"), **heads), words(), tmp_path, 16)
-    methods.check_head(model_folder.facts(tmp_path), tasks.task_class(kind))
+    methods.check_head(model_facts.read_facts(tmp_path), tasks.task_class(kind))
 
 
 @pytest.mark.parametrize("kind", ["bert", "distilbert", "gpt2", "t5", "bart", "llama", "modernbert", "mpnet", "bloom"])
@@ -496,7 +496,7 @@ def test_an_id_without_the_hub(monkeypatch: pytest.MonkeyPatch, caplog: pytest.L
     with pytest.raises(
         ModelError, match=r"org/name: not in the local cache, and HF_HUB_OFFLINE is set; give a folder or"
     ):
-        model_folder.facts("org/name")
+        model_facts.read_facts("org/name")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr(
@@ -505,7 +505,7 @@ def test_an_id_without_the_hub(monkeypatch: pytest.MonkeyPatch, caplog: pytest.L
     with pytest.raises(
         ModelError, match=r"http://127.0.0.1:9 can't be reached .*; give a folder .* hf download org/name"
     ):
-        model_folder.facts("org/name")
+        model_facts.read_facts("org/name")
     assert not [record for record in caplog.records if "Retrying" in record.getMessage()]
 
 
@@ -521,12 +521,12 @@ def test_an_id_in_the_cache_without_the_hub(folder: Path, tmp_path: Path, monkey
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     hub.locate.cache_clear()
     try:
-        assert model_folder.find("org/name") == "org/name"
-        assert model_folder.facts("org/name").layers == 4
+        assert model_sources.find("org/name") == "org/name"
+        assert model_facts.read_facts("org/name").layers == 4
         assert len(model_folder.load_tokenizer("org/name")) == 6
         model_folder.load("org/name", CLASSIFIER)
         (snapshot / "adapter_config.json").write_text("{}")
-        for read in (model_folder.facts, model_folder.load_tokenizer):
+        for read in (model_facts.read_facts, model_folder.load_tokenizer):
             with pytest.raises(ModelError, match="names another model that would be loaded with this one"):
                 read("org/name")
     finally:

@@ -20,7 +20,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrai
 
 from edgeft.compress.prune.structure import by_ratios, prune
 from edgeft.errors import ModelError
-from edgeft.models import model_folder, shapes
+from edgeft.models import devices, model_facts, model_folder, model_layers, model_sources, shapes
 
 DEMO = "demo:all-minilm-l6-v2"
 SIZES: dict[str, Any] = {
@@ -72,8 +72,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_find(folder: Path) -> None:
-    assert model_folder.find(str(folder)) == folder
-    assert model_folder.find("organisation/some-model_v1.5") == "organisation/some-model_v1.5"
+    assert model_sources.find(str(folder)) == folder
+    assert model_sources.find("organisation/some-model_v1.5") == "organisation/some-model_v1.5"
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_find(folder: Path) -> None:
 )
 def test_nothing_there(source: str, message: str) -> None:
     with pytest.raises(ModelError, match=message):
-        model_folder.find(source)
+        model_sources.find(source)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_nothing_there(source: str, message: str) -> None:
 def test_incomplete_folders(folder: Path, gone: str, message: str) -> None:
     (folder / gone).unlink()
     with pytest.raises(ModelError, match=message):
-        model_folder.find(str(folder))
+        model_sources.find(str(folder))
 
 
 def test_pickles_are_refused(folder: Path) -> None:
@@ -254,16 +254,16 @@ def test_dtype(folder: Path) -> None:
 
 def test_device(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert model_folder.device("cpu") == (torch.device("cpu"), "cpu was asked for")
-    assert model_folder.device("auto")[0] == torch.device("cpu")
+    assert devices.choose_device("cpu") == (torch.device("cpu"), "cpu was asked for")
+    assert devices.choose_device("auto")[0] == torch.device("cpu")
     with pytest.raises(ModelError, match="cuda was asked for, but"):
-        model_folder.device("cuda")
+        devices.choose_device("cuda")
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_device_with_a_gpu(folder: Path) -> None:
-    device, why = model_folder.device("auto")
+    device, why = devices.choose_device("auto")
     assert device.type == "cuda"
     assert why.endswith("found")
     assert model_folder.load_classifier(folder, None, device=device).device.type == "cuda"
@@ -272,13 +272,13 @@ def test_device_with_a_gpu(folder: Path) -> None:
 def test_sizes() -> None:
     """2 x (32 + 1) weights of the head on top of the body."""
     model = tiny()
-    assert model_folder.parameters(model) == model_folder.parameters(model.base_model) + 66
-    assert model_folder.weight_bytes(model) == 4 * sum(parameter.numel() for parameter in model.parameters())
+    assert devices.count_parameters(model) == devices.count_parameters(model.base_model) + 66
+    assert devices.weight_bytes(model) == 4 * sum(parameter.numel() for parameter in model.parameters())
 
 
 def test_seed_everything() -> None:
     def draw() -> tuple[float, float, float]:
-        model_folder.seed_everything(7)
+        devices.seed_everything(7)
         return random.random(), float(np.random.rand()), float(torch.rand(()))
 
     assert draw() == draw()
@@ -292,20 +292,20 @@ def test_seed_everything() -> None:
     [(6, 3, [0, 2, 5]), (12, 6, [0, 2, 4, 7, 9, 11]), (6, 6, [0, 1, 2, 3, 4, 5]), (4, 3, [0, 1, 3]), (6, 1, [0])],
 )
 def test_spread(total: int, wanted: int, layers: list[int]) -> None:
-    assert model_folder.spread(total, wanted) == layers
+    assert model_layers.spread_layers(total, wanted) == layers
 
 
 @pytest.mark.parametrize("wanted", [0, 7])
 def test_spread_of_more_than_there_is(wanted: int) -> None:
     with pytest.raises(ModelError, match=f"{wanted} layers wanted of 6"):
-        model_folder.spread(6, wanted)
+        model_layers.spread_layers(6, wanted)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_copied_layers(kind: str, tmp_path: Path) -> None:
     teacher = tiny(kind)
     torch.manual_seed(9)
-    student = model_folder.copy_layers(teacher, [0, 3])
+    student = model_layers.copy_layers(teacher, [0, 3])
     after = torch.rand(())
     torch.manual_seed(9)
     assert torch.equal(after, torch.rand(())), "copying must not draw random numbers"
@@ -317,23 +317,23 @@ def test_copied_layers(kind: str, tmp_path: Path) -> None:
     model_folder.save(student, words(), tmp_path, 16)
     assert torch.equal(logits(model_folder.load_classifier(tmp_path, None)), logits(student))
     assert teacher.config.num_hidden_layers == 4
-    assert torch.equal(logits(model_folder.copy_layers(teacher, [0, 1, 2, 3])), logits(teacher))
+    assert torch.equal(logits(model_layers.copy_layers(teacher, [0, 1, 2, 3])), logits(teacher))
 
 
 def test_a_layer_that_does_not_fit_its_place() -> None:
     with pytest.raises(ModelError, match="doesn't fit its new place"):
-        model_folder.copy_layers(tiny("modernbert"), [1, 2])
+        model_layers.copy_layers(tiny("modernbert"), [1, 2])
 
 
 @pytest.mark.parametrize("layer", [-1, 4])
 def test_a_layer_out_of_range(layer: int) -> None:
     with pytest.raises(ModelError, match=f"layer {layer} is out of range: the model has 4 layers"):
-        model_folder.copy_layers(tiny(), [0, layer])
+        model_layers.copy_layers(tiny(), [0, layer])
 
 
 def test_no_layer() -> None:
     with pytest.raises(ModelError, match="no layer named"):
-        model_folder.copy_layers(tiny(), [])
+        model_layers.copy_layers(tiny(), [])
 
 
 def test_unknown_layers() -> None:
@@ -351,7 +351,7 @@ def test_the_real_encoder(tmp_path: Path) -> None:
         warnings.simplefilter("error")
         teacher = model_folder.load_classifier(DEMO, ["negative", "positive"])
     tokenizer = model_folder.load_tokenizer(DEMO)
-    model_folder.save(model_folder.copy_layers(teacher, [0, 2, 5]), tokenizer, tmp_path, 64)
+    model_folder.save(model_layers.copy_layers(teacher, [0, 2, 5]), tokenizer, tmp_path, 64)
     student = model_folder.load_classifier(tmp_path, None)
     batch = model_folder.load_tokenizer(tmp_path)(["a good film", "bad"], padding=True, return_tensors="pt")
     mask = torch.zeros(2, 1, 1, batch["input_ids"].shape[1]).masked_fill(
@@ -363,7 +363,7 @@ def test_the_real_encoder(tmp_path: Path) -> None:
             hidden = teacher.bert.encoder.layer[layer](hidden, mask)
         expected = teacher.classifier(teacher.bert.pooler(hidden))
         torch.testing.assert_close(student(**batch).logits, expected, rtol=0, atol=1e-5)
-    assert model_folder.parameters(teacher) > 22_000_000
+    assert devices.count_parameters(teacher) > 22_000_000
     shutil.rmtree(tmp_path)
 
 
@@ -382,8 +382,8 @@ def test_dropout_is_the_loaded_models_and_config_json_keeps_its_own(shape: str, 
     for model, name in ((own, "plain"), (off, "trained")):
         model_folder.save(model, words(), tmp_path / name, 16)
     assert content(tmp_path / "trained") == content(tmp_path / "plain")
-    assert not any(model_folder.dropouts(off.config).values())  # it trains on as it did
+    assert not any(model_facts.dropouts(off.config).values())  # it trains on as it did
     if shape == "bert":
-        model_folder.save(model_folder.copy_layers(off, [0, 3]), words(), tmp_path / "shorter", 16)
+        model_folder.save(model_layers.copy_layers(off, [0, 3]), words(), tmp_path / "shorter", 16)
         saved = AutoConfig.from_pretrained(tmp_path / "shorter")
-        assert model_folder.dropouts(saved) == model_folder.dropouts(AutoConfig.from_pretrained(tmp_path / "own"))
+        assert model_facts.dropouts(saved) == model_facts.dropouts(AutoConfig.from_pretrained(tmp_path / "own"))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from edgeft.data.read import sources
-from edgeft.models import model_folder as folders
+from edgeft.models import model_sources
 from edgeft.pipeline.shipping import licences
 from edgeft.recipe import DataConfig
 
@@ -47,7 +47,7 @@ def test_a_demo_model_has_the_licence_of_its_card_else_of_its_package(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert licences.of_model("demo:all-minilm-l6-v2") == "apache-2.0"
-    monkeypatch.setattr(folders, "find", lambda _: model_folder(tmp_path / "bare", None))
+    monkeypatch.setattr(model_sources, "find", lambda _: model_folder(tmp_path / "bare", None))
     assert licences.of_model("demo:all-minilm-l6-v2") == "MIT"
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from edgeft import recipe
-from edgeft.models import model_folder
+from edgeft.models import model_facts
 from edgeft.pipeline.time_left import RunProgress
 from edgeft.progress import Bar, about, part_of
 from edgeft.search.engine import describe_options
@@ -32,7 +32,9 @@ def result(stage: str, seconds: float = 0.0, **metrics: Any) -> StageResult:
 @pytest.fixture
 def progress(monkeypatch: pytest.MonkeyPatch) -> RunProgress:
     """A run over a teacher of six layers."""
-    monkeypatch.setattr(model_folder, "facts", lambda source: model_folder.Facts(kind="bert", layers=6, positions=64))
+    monkeypatch.setattr(
+        model_facts, "read_facts", lambda source: model_facts.Facts(kind="bert", layers=6, positions=64)
+    )
     return RunProgress(recipe.resolve(recipe.load(None, SETTINGS)), NAMES)
 
 

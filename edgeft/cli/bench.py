@@ -337,7 +337,7 @@ def _write_table(out: Path, subjects: list[str], data: Path | None, plan: Protoc
     need_training()
     from edgeft.data.dataset import load
     from edgeft.files import write_json
-    from edgeft.models import model_folder
+    from edgeft.models import model_sources
     from edgeft.pipeline import latency
 
     dataset = load(data)
@@ -357,7 +357,7 @@ def _write_table(out: Path, subjects: list[str], data: Path | None, plan: Protoc
         medians = [result["single_stream"]["p50_ms"] for result in document["subjects"]]
         return dict(zip(graphs, medians, strict=True)), document["machine"]
 
-    model = model_folder.find(subjects[0])
+    model = model_sources.find(subjects[0])
     if not isinstance(model, Path):
         raise UserError(f"bench: --latency-table: {subjects[0]} is no model folder")
     table = latency.measure_table(model, dataset, plan.threads, ask)

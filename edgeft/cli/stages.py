@@ -63,9 +63,9 @@ def finetune(
         raise RecipeError("finetune: no model; give --model FOLDER, a Hugging Face id or demo:all-minilm-l6-v2")
     hub.check(config.model)
     need_training()
-    from edgeft.models import model_folder
+    from edgeft.models import model_facts
 
-    model_folder.facts(config.model)  # refused before rows are read
+    model_facts.read_facts(config.model)  # refused before rows are read
     _stage("finetune", config, {"data": data}, out, json)
 
 
@@ -158,9 +158,9 @@ def export(
         out: the artifact, its probabilities not yet calibrated.
     """
     need_training()
-    from edgeft.models import model_folder
+    from edgeft.models import model_sources
 
-    folder = model_folder.find(str(model))
+    folder = model_sources.find(str(model))
     if not isinstance(folder, Path):
         raise ModelError(f"export: {model} is no model folder; download it, or fine-tune it first")
     _stage("export", config or ExportConfig(), {"data": data, "model": folder}, out, json)

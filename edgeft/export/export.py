@@ -18,7 +18,7 @@ from edgeft.export.capture.texts import texts_of
 from edgeft.export.package import write_golden
 from edgeft.export.quantize import precision_search, rounding
 from edgeft.keys import EXPORTING
-from edgeft.models import model_folder
+from edgeft.models import model_facts
 from edgeft.progress import say
 from edgeft.recipe import ExportConfig, Recipe
 from edgeft.runtime.machine import host
@@ -47,7 +47,7 @@ def fill(config: ExportConfig, inputs: Inputs, out_dir: Path) -> Metrics:
         RecipeError: bits that the precision doesn't keep.
     """
     rounding.check(config)
-    headless = model_folder.is_encoder(inputs["model"])
+    headless = model_facts.is_encoder(inputs["model"])
     dataset = (texts_of if headless else load_dataset)(inputs["data"])
     if headless:
         say(f"export: {inputs['model']} has no head, so its embeddings are exported")

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from edgeft.errors import EdgeftError
-from edgeft.models import model_folder
+from edgeft.models import model_facts
 from edgeft.pipeline import stages
 from edgeft.pipeline.shipping.ship import SHIPPING
 from edgeft.progress import Whole, about, say
@@ -155,10 +155,10 @@ class RunProgress(Whole):
     def _layers(self) -> tuple[int, int] | None:
         """Layers of the teacher and of the student; None if they can't be read."""
         try:
-            teacher = model_folder.facts(self.recipe.finetune.model or "").layers
+            teacher = model_facts.read_facts(self.recipe.finetune.model or "").layers
             kept_layers = self.recipe.distill.layers
             checkpoint = self.recipe.distill.student
-            student = model_folder.facts(checkpoint).layers if checkpoint else self.recipe.distill.num_layers
+            student = model_facts.read_facts(checkpoint).layers if checkpoint else self.recipe.distill.num_layers
         except EdgeftError:
             return None
         if not self.recipe.distill.enabled:

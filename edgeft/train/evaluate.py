@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from edgeft.data.dataset import Dataset
-from edgeft.models import model_folder
+from edgeft.models import devices, model_folder
 from edgeft.recipe import TrainingConfig
 from edgeft.stage_folder import digest, read_result
 from edgeft.train import tasks
@@ -136,7 +136,7 @@ def measure_predictions(
         if (logits := task.as_array(split_predictions)) is not None:
             write_predictions(folder, split, logits)
     figures = score_splits(task, predictions, before)
-    figures["bytes"] = model_folder.weight_bytes(model)
+    figures["bytes"] = devices.weight_bytes(model)
     if task.timed and next(model.parameters()).device.type == "cpu":
         figures["latency_ms"] = measure_latency(create_answerer(task, model), range(len(task.dataset.validation)))
     return figures

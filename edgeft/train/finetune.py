@@ -16,7 +16,7 @@ from edgeft.data.formats import form_of
 from edgeft.data.merge import earlier_rows
 from edgeft.errors import RecipeError
 from edgeft.keys import ADAPTING, TRAINING
-from edgeft.models import model_folder
+from edgeft.models import devices, model_facts, model_folder, model_sources
 from edgeft.progress import say
 from edgeft.recipe import FinetuneConfig, Recipe
 from edgeft.stage import GateLine, Work, stage
@@ -71,11 +71,11 @@ def fill(config: FinetuneConfig, inputs: Inputs, out_dir: Path) -> Metrics:
         raise RecipeError("finetune.model: no model; give --model FOLDER, a Hugging Face id or demo:all-minilm-l6-v2")
     to_learn = forgetting.choose_rows(config, load_dataset(inputs["data"]), earlier_rows(inputs["data"]))
     config, dataset = to_learn.config, to_learn.dataset
-    facts, tokenizer = model_folder.facts(source), model_folder.load_tokenizer(source)
+    facts, tokenizer = model_facts.read_facts(source), model_folder.load_tokenizer(source)
     methods.check(config, facts, tasks.task_class(dataset.kind))
     mitigation.check(config, dataset.kind)
     reporting.check("finetune", config)
-    device, why = model_folder.device(config.device)
+    device, why = devices.choose_device(config.device)
     optim.check(config, device)
     processes.check(config)
     dataset, added = mitigation.add_swapped_copies(dataset, config)
@@ -164,7 +164,7 @@ def save_merged(task: TrainingTask, model: Any, config: FinetuneConfig, source: 
 
 def named_files(recipe: Recipe) -> dict[str, Path]:
     """The local model folder and the file of identity terms that fine-tuning reads."""
-    folder = model_folder.find(recipe.finetune.model or "")
+    folder = model_sources.find(recipe.finetune.model or "")
     model = {"model": folder} if isinstance(folder, Path) else {}
     return {**model, **identity_swaps.terms_file(recipe.finetune.identity_terms)}
 
@@ -180,7 +180,7 @@ def check(recipe: Recipe) -> None:
     if config.model is None:
         raise RecipeError("finetune.model: no model; give --model FOLDER, a Hugging Face id or demo:all-minilm-l6-v2")
     forgetting.check(config, recipe.update.run is not None)
-    methods.check(config, model_folder.facts(config.model), tasks.task_class(form))
+    methods.check(config, model_facts.read_facts(config.model), tasks.task_class(form))
     mitigation.check(config, form)
     model_folder.load_tokenizer(config.model)
     check_training("finetune", config)

@@ -10,7 +10,7 @@ from typing import Any
 
 import transformers
 
-from edgeft.models import model_folder
+from edgeft.models import model_facts, model_sources
 from edgeft.progress import track
 from edgeft.stage import code_version
 from edgeft.stage_folder import CHECKPOINTS, RUN_MARKER, digest
@@ -101,11 +101,11 @@ def read_config(source: str) -> Any:
     Raises:
         ModelError: it can't be read.
     """
-    return model_folder.read_config(source)
+    return model_facts.read_config(source)
 
 
 def model_identity(source: str, device: str, *settings: object) -> str:
     """The identity of a model with settings: the digest of a local model, or the commit on the hub."""
-    folder = model_folder.find(source)
+    folder = model_sources.find(source)
     content = digest(folder) if isinstance(folder, Path) else f"{folder}@{read_config(source)._commit_hash}"
     return "\0".join(map(str, (content, transformers.__version__, code_version(), device, *settings)))

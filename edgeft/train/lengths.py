@@ -7,7 +7,7 @@ from typing import Any
 from edgeft.data.cited import sample
 from edgeft.data.dataset import Dataset
 from edgeft.data.profile.lengths import CHUNK, SAMPLED
-from edgeft.models.model_folder import Facts
+from edgeft.models.model_facts import Facts
 from edgeft.recipe import FinetuneConfig
 from edgeft.train.defaults import Workload
 from edgeft.train.tasks import task_class

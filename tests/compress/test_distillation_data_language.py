@@ -13,7 +13,7 @@ from tiny_language import dataset, language_folder
 
 from edgeft.compress.distill import distillation_data, losses
 from edgeft.errors import RecipeError
-from edgeft.models import model_folder
+from edgeft.models import model_facts, model_folder
 from edgeft.recipe import DistillConfig
 from edgeft.train import tasks
 
@@ -112,5 +112,5 @@ def test_a_language_model_is_distilled_into_fewer_layers(tmp_path: Path) -> None
     config = DistillConfig(num_layers=1, hard_weight=0, device="cpu", seed=0, **rates)
     inputs = {"data": tmp_path / "data", "teacher": tmp_path / "teacher"}
     metrics = run(config, inputs, tmp_path / "student").metrics
-    assert model_folder.facts(tmp_path / "student").layers == 1
+    assert model_facts.read_facts(tmp_path / "student").layers == 1
     assert metrics["validation"]["agreement"] > 0.3

@@ -17,7 +17,7 @@ from edgeft.compress.prune.structure import as_it_was
 from edgeft.compress.prune.units import trace
 from edgeft.compress.prune.units import width as width_units
 from edgeft.errors import ModelError
-from edgeft.models import model_folder
+from edgeft.models import model_facts, model_folder
 from edgeft.models.shapes import blocks, width
 
 IDS = token_ids([6, 11, 4])
@@ -113,7 +113,7 @@ def test_a_narrower_student_learns_from_its_teacher(tiny_tokenizer: Any, tmp_pat
     teacher = trained("single-label", copy.deepcopy(tiny_tokenizer), tmp_path / "teacher")
     config = DistillConfig(num_layers=1, width=48, epochs=1.0, relation_weight=1.0, device="cpu", seed=0)
     run(config, {"data": tmp_path / "data", "teacher": teacher}, tmp_path / "student")
-    assert model_folder.facts(tmp_path / "student").width == 48
+    assert model_facts.read_facts(tmp_path / "student").width == 48
     assert (
         model_folder.load_classifier(tmp_path / "student", None).classifier.in_features == SIZE
     )  # of the pooler's output

@@ -15,7 +15,7 @@ from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceCl
 
 from edgeft.compress.prune.structure import Cut, best, by_ratios, kept_features, kept_units, most_important, prune
 from edgeft.errors import ModelError
-from edgeft.models import model_folder, shapes
+from edgeft.models import devices, model_facts, model_folder, model_layers, shapes
 
 GROUPED = ("llama", "mistral", "qwen2")
 CUTS: dict[str, dict[str, Any]] = {
@@ -177,8 +177,8 @@ def test_sdpa_and_eager_agree_and_heads_are_mended(kind: str) -> None:
 def test_parameters_go_as_counted() -> None:
     """Each layer loses one head (4 * 32 * 8 weights, 3 * 8 biases) and 16 channels (2 * 32 weights and a bias each)."""
     model, _ = pruned("bert", heads=0.25, channels=0.25)
-    whole = model_folder.parameters(tiny("bert"))
-    assert whole - model_folder.parameters(model) == 3 * (4 * 32 * 8 + 3 * 8 + 16 * (2 * 32 + 1))
+    whole = devices.count_parameters(tiny("bert"))
+    assert whole - devices.count_parameters(model) == 3 * (4 * 32 * 8 + 3 * 8 + 16 * (2 * 32 + 1))
 
 
 def test_parameters_of_the_width_go_as_counted() -> None:
@@ -189,7 +189,7 @@ def test_parameters_of_the_width_go_as_counted() -> None:
     """
     model, _ = pruned("bert", width=0.25)
     one = 50 + 40 + 2 + 2 + 3 * (3 * 32 + 32 + 64 + 64 + 2 + 4) + 32
-    assert model_folder.parameters(tiny("bert")) - model_folder.parameters(model) == 8 * one
+    assert devices.count_parameters(tiny("bert")) - devices.count_parameters(model) == 8 * one
 
 
 def test_ratio_zero_changes_nothing(tmp_path: Path) -> None:
@@ -238,7 +238,7 @@ def test_a_pruned_model_trains(kind: str) -> None:
 def test_layers_go_as_copying_the_others_would(kind: str) -> None:
     model, structure = pruned(kind, layers=0.34, seed=4)
     kept = [layer.layer for layer in structure.layers]
-    twin = model_folder.copy_layers(tiny(kind), kept)
+    twin = model_layers.copy_layers(tiny(kind), kept)
     assert torch.equal(logits(model), logits(twin))
     assert model.config.to_dict() == twin.config.to_dict()
     for ours, theirs in zip(shapes.encoder_layers(model), shapes.encoder_layers(twin), strict=True):
@@ -291,7 +291,7 @@ def test_a_saved_pruned_model_answers_alike(kind: str, cut: str, tmp_path: Path)
     assert type(loaded) is type(model)
     assert shapes.structure_of(loaded) == structure
     same(logits(loaded), logits(model), 1e-6)
-    assert model_folder.facts(tmp_path).width == len(structure.width)
+    assert model_facts.read_facts(tmp_path).width == len(structure.width)
 
 
 def test_pruning_goes_on_after_loading(tmp_path: Path) -> None:
@@ -365,7 +365,7 @@ def test_a_structure_of_other_weights(tmp_path: Path) -> None:
 def test_layers_of_a_pruned_model_keep_their_shapes(tmp_path: Path) -> None:
     model = tiny("bert")
     structure = prune(model, Cut(heads=[1, 2, 3], channels=[8, 16, 24], width=24), "random", seed=3)
-    student = model_folder.copy_layers(model, [1, 2])
+    student = model_layers.copy_layers(model, [1, 2])
     assert shapes.structure_of(student).layers == structure.layers[1:]
     model_folder.save(student, words(), tmp_path, 16)
     same(logits(model_folder.load_classifier(tmp_path, None)), logits(student), 1e-6)

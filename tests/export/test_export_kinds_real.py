@@ -17,7 +17,7 @@ import edgeft
 from edgeft import artifact
 from edgeft.data.dataset import Dataset, split_of
 from edgeft.export.candidates import FP32, capture_candidates
-from edgeft.models import model_folder
+from edgeft.models import model_folder, model_layers
 from edgeft.recipe import ExportConfig
 from edgeft.runtime.loading import assemble
 from edgeft.train import tasks
@@ -54,7 +54,7 @@ def laid(kind: str, texts: list[str], root: Path) -> Any:
     model = model_folder.load(MINILM, tasks.task_class(kind).head(LABELS[kind]))
     keep_layers(model, 2)
     with torch.no_grad():
-        model_folder.last_linear(model).weight.mul_(20)
+        model_layers.last_linear(model).weight.mul_(20)
     model_folder.save(model, tokenizer, root / "teacher", MAX_LENGTH)
     (root / "bed").mkdir()
     split = split_of(columns_of(kind, texts), np.arange(len(texts)) + 1, LABELS[kind])

@@ -16,7 +16,7 @@ from edgeft.cleaning import Cleaning
 from edgeft.data import dataset as datasets
 from edgeft.data.dataset import Dataset, Split, split_of
 from edgeft.errors import ModelError, RecipeError
-from edgeft.models import model_folder
+from edgeft.models import devices, model_folder
 from edgeft.recipe import AugmentConfig
 from edgeft.stage_folder import digest
 from edgeft.train import generate
@@ -59,7 +59,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def teacher(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
     """Random weights that call about half of the sentences up, and its labels in another order than the rows'."""
     folder = tmp_path_factory.mktemp("teacher") / "teacher"
-    model_folder.seed_everything(3)
+    devices.seed_everything(3)
     model = model_folder.load_classifier(tiny_model, ["up", "down"])
     tokenizer = model_folder.load_tokenizer(tiny_model)
     logits = sequences.predict_encoded(model, encode(tokenizer, SENTENCES, 16), tokenizer.pad_token_id)

@@ -13,7 +13,8 @@ import yaml
 from edgeft import recipe
 from edgeft.data.dataset import load as load_dataset
 from edgeft.errors import RecipeError
-from edgeft.models.model_folder import Facts, load_tokenizer
+from edgeft.models.model_facts import Facts
+from edgeft.models.model_folder import load_tokenizer
 from edgeft.pipeline.shipping.decided_recipe import decided_recipe, decided_yaml
 from edgeft.recipe import FinetuneConfig, TrainingConfig
 from edgeft.train import defaults, lengths

@@ -16,8 +16,8 @@ from support import killed_finetune
 from edgeft import recipe
 from edgeft.data.dataset import load as load_dataset
 from edgeft.errors import ModelError, RecipeError
-from edgeft.models import model_folder
-from edgeft.models.model_folder import Facts
+from edgeft.models import model_facts, model_folder
+from edgeft.models.model_facts import Facts
 from edgeft.pipeline.preflight import preflight
 from edgeft.recipe import DataConfig, FinetuneConfig
 from edgeft.train import methods
@@ -93,8 +93,8 @@ def test_dropout_is_that_of_the_training(
             return model.config, model.eval()(**batch).logits, model.train()(**batch).logits
 
     (own, calm, drawn), (off, still, same) = answers(), answers(dropout=0.0)
-    assert any(model_folder.dropouts(own).values())
-    assert not any(model_folder.dropouts(off).values())
+    assert any(model_facts.dropouts(own).values())
+    assert not any(model_facts.dropouts(off).values())
     assert torch.equal(calm, still)
     assert not torch.allclose(drawn, calm)
     torch.testing.assert_close(same, still)  # without dropout training mode answers as evaluation does

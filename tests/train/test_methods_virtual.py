@@ -16,7 +16,7 @@ from edgeft.data.prepare import run as prepare
 from edgeft.data.read import sources
 from edgeft.errors import ModelError, RecipeError
 from edgeft.models import model_folder
-from edgeft.models.model_folder import Facts
+from edgeft.models.model_facts import Facts
 from edgeft.recipe import DataConfig, FinetuneConfig
 from edgeft.runtime.tokenization import load_tokenizer as load_runtime_tokenizer
 from edgeft.train import methods

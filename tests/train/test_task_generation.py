@@ -27,7 +27,7 @@ from tiny_language import (
 )
 
 from edgeft.errors import DataError, ModelError, RecipeError
-from edgeft.models import model_folder
+from edgeft.models import model_facts, model_folder
 from edgeft.recipe import FinetuneConfig
 from edgeft.train import methods, tasks
 from edgeft.train.finetune import create_loss
@@ -387,7 +387,7 @@ def test_qlora_keeps_the_head_and_the_tied_embeddings_out_of_4_bits(folder: Any)
 
 @pytest.mark.parametrize("option", [{"method": "head"}, {"method": "lora", "gradual_unfreezing": True}])
 def test_what_means_nothing_for_a_language_model_is_refused(option: Any, folder: Any) -> None:
-    facts = model_folder.facts(folder["llama"])
+    facts = model_facts.read_facts(folder["llama"])
     named = "gradual_unfreezing" if len(option) > 1 else "method=head"
     with pytest.raises(RecipeError, match=rf"^finetune\.{named}: a model for text rows has no head apart"):
         methods.check(FinetuneConfig(**option), facts, tasks.task_class("text"))
@@ -407,7 +407,7 @@ def test_what_an_error_calls_items() -> None:
 
 
 def test_packing_is_refused_where_it_would_do_nothing(folder: Any) -> None:
-    facts = model_folder.facts(folder["llama"])
+    facts = model_facts.read_facts(folder["llama"])
     for kind in ("single-label", "pairs"):
         with pytest.raises(RecipeError, match=f"packing: has no effect for {kind} rows"):
             methods.check(FinetuneConfig(packing=True), facts, tasks.task_class(kind))

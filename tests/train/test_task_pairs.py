@@ -12,7 +12,7 @@ import torch
 from tiny_language import TEXTS, data_folder, dataset, killed, losses_of, pairs_folder, rows_of, word_tokenizer
 
 from edgeft.errors import ModelError, RecipeError
-from edgeft.models import model_folder
+from edgeft.models import model_facts, model_folder
 from edgeft.recipe import FinetuneConfig
 from edgeft.train import methods, metrics, tasks
 from edgeft.train.finetune import create_loss
@@ -233,7 +233,7 @@ def test_the_encoders_lower_layers_can_be_frozen_or_learn_more_slowly(
 
 
 def test_what_means_nothing_or_does_not_fit_is_refused(folder: Any) -> None:
-    facts = model_folder.facts(folder["t5"])
+    facts = model_facts.read_facts(folder["t5"])
     assert facts.layers == 2
     with pytest.raises(RecipeError, match=r"^finetune\.method=head: a model for pairs rows has no head apart"):
         methods.check(FinetuneConfig(method="head"), facts, tasks.task_class("pairs"))

@@ -17,7 +17,7 @@ from support_encoders import byte_level_bpe, killed, tiny_encoder
 from edgeft.data import dataset as datasets
 from edgeft.data.dataset import Dataset, Split, split_of
 from edgeft.errors import DataError
-from edgeft.models import model_folder
+from edgeft.models import model_folder, model_layers
 from edgeft.recipe import FinetuneConfig, TrainingConfig
 from edgeft.train import methods, tasks
 from edgeft.train.finetune import create_loss
@@ -226,7 +226,7 @@ def test_windows_weigh_the_same_however_they_are_batched(tiny_tokenizer: Any, tm
     for size in (8, 3, 1):
         model = model_folder.load(tiny_encoder("bert", tiny_tokenizer, tmp_path / "bert"), task.head([]))
         torch.manual_seed(0)
-        torch.nn.init.normal_(model_folder.last_linear(model).weight)
+        torch.nn.init.normal_(model_layers.last_linear(model).weight)
         for module in model.modules():
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.0
@@ -386,4 +386,4 @@ def test_a_model_with_labels_of_its_own_can_learn_to_answer(tiny_tokenizer: Any,
     model_folder.save(classifier, tiny_tokenizer, tmp_path / "three", 16)
     model = model_folder.load(tmp_path / "three", Questions.head([]))
     assert model.config.num_labels == 2
-    assert model_folder.last_linear(model).out_features == 2
+    assert model_layers.last_linear(model).out_features == 2

@@ -15,7 +15,7 @@ from support_encoders import byte_level_bpe, killed, tiny_encoder
 
 from edgeft.data import dataset as datasets
 from edgeft.data.dataset import Dataset, Split, split_of
-from edgeft.models import model_folder
+from edgeft.models import model_folder, model_layers
 from edgeft.recipe import FinetuneConfig, TrainingConfig
 from edgeft.train import metrics, tasks
 from edgeft.train.evaluate import read_predictions
@@ -228,7 +228,7 @@ def test_words_weigh_the_same_however_items_are_batched(batch: int, tiny_tokeniz
     for size in (8, batch):
         model = model_folder.load(tiny_encoder("bert", tiny_tokenizer, tmp_path / "bert"), task.head(BIO))
         torch.manual_seed(0)
-        torch.nn.init.normal_(model_folder.last_linear(model).weight)
+        torch.nn.init.normal_(model_layers.last_linear(model).weight)
         for module in model.modules():
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.0

@@ -11,7 +11,7 @@ from edgeft.compress.distill.teacher import cache_of
 from edgeft.data.formats import form_of
 from edgeft.errors import ModelError
 from edgeft.keys import TRAINING
-from edgeft.models import model_folder, shapes
+from edgeft.models import devices, model_facts, model_folder, model_layers, model_sources, shapes
 from edgeft.models.model_folder import Head
 from edgeft.recipe import DistillConfig, Recipe
 from edgeft.stage import GateLine, Work, stage
@@ -29,13 +29,13 @@ def make_student(config: DistillConfig, teacher: str, head: Head, device: Any) -
     Raises:
         ModelError: the checkpoint can't be used, or there are no such layers.
     """
-    model_folder.seed_everything(config.seed or 0)
+    devices.seed_everything(config.seed or 0)
     source = config.student or teacher
     full, tokenizer = model_folder.load(source, head), model_folder.load_tokenizer(source)
     layers = config.layers
     if config.student is None and layers is None:
-        layers = model_folder.spread(len(shapes.encoder_layers(full)), config.num_layers)
-    return (full if layers is None else model_folder.copy_layers(full, layers)).to(device), tokenizer
+        layers = model_layers.spread_layers(len(shapes.encoder_layers(full)), config.num_layers)
+    return (full if layers is None else model_layers.copy_layers(full, layers)).to(device), tokenizer
 
 
 def narrowed(config: DistillConfig, task: TrainingTask, student: Any) -> None:
@@ -68,7 +68,7 @@ def fill(config: DistillConfig, inputs: Inputs, out_dir: Path) -> Metrics:
     """
     distillation_data.check(config, "distill")
     dataset = recover.teachable(inputs["data"], "distill")
-    device, _ = model_folder.device(config.device)
+    device, _ = devices.choose_device(config.device)
     teacher = inputs["teacher"]
     before = evaluate.load_or_predict(teacher, inputs["data"], dataset, device)
     kind = tasks.task_class(dataset.kind)
@@ -87,7 +87,7 @@ def fill(config: DistillConfig, inputs: Inputs, out_dir: Path) -> Metrics:
 
 def named_files(recipe: Recipe) -> dict[str, Path]:
     """The folder of the student, where the recipe names a local one."""
-    place = model_folder.find(recipe.distill.student) if recipe.distill.student else None
+    place = model_sources.find(recipe.distill.student) if recipe.distill.student else None
     return {"student": place} if isinstance(place, Path) else {}
 
 
@@ -103,7 +103,7 @@ def check(recipe: Recipe) -> None:
     if config.student:
         model_folder.load_tokenizer(config.student)
         task = tasks.task_class(form_of(recipe).name)
-        methods.check_head(model_folder.facts(config.student), task, "distill.student")
+        methods.check_head(model_facts.read_facts(config.student), task, "distill.student")
     check_layers(config, config.student or recipe.finetune.model or "")
     check_training("distill", config)
 
@@ -114,11 +114,11 @@ def check_layers(config: DistillConfig, source: str) -> None:
     Raises:
         ModelError: it hasn't.
     """
-    there = model_folder.facts(source).layers
+    there = model_facts.read_facts(source).layers
     if config.layers is not None and max(config.layers) >= there:
         raise ModelError(f"distill.layers: layer {max(config.layers)} of {source}, which has layers 0 to {there - 1}")
     if config.layers is None and config.student is None:
-        model_folder.spread(there, config.num_layers)
+        model_layers.spread_layers(there, config.num_layers)
 
 
 def layer_passes(work: Work) -> float:

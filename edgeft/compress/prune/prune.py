@@ -21,7 +21,7 @@ from edgeft.data.dataset import Split
 from edgeft.data.formats import form_of, stored_kind
 from edgeft.errors import ModelError, RecipeError
 from edgeft.keys import TRAINING
-from edgeft.models import model_folder, shapes
+from edgeft.models import devices, model_facts, model_folder, shapes
 from edgeft.models.shapes import structure_of
 from edgeft.progress import say
 from edgeft.recipe import PruneConfig, Recipe
@@ -80,8 +80,8 @@ def prune_and_recover(
     config: PruneConfig, inputs: Inputs, task: TrainingTask, folder: Path, cache: Path
 ) -> tuple[Any, TrainingTask, PruneConfig]:
     """One attempt in its own folder: the pruned and recovered model, its task, and the config with what went."""
-    model_folder.seed_everything(config.seed or 0)
-    device, _ = model_folder.device(config.device)
+    devices.seed_everything(config.seed or 0)
+    device, _ = devices.choose_device(config.device)
     model = model_folder.load(inputs["model"], task.head(task.dataset.labels), device=device)
     whole, task = task, cut_vocabulary(config, task, model)
     task.prepare(model)
@@ -174,7 +174,7 @@ def fill(config: PruneConfig, inputs: Inputs, out_dir: Path) -> Metrics:
     dataset = recover.teachable(inputs["data"], "prune")
     goals.check(config, dataset.kind)
     tokenizer = model_folder.load_tokenizer(str(inputs["model"]))
-    device, _ = model_folder.device(config.device)
+    device, _ = devices.choose_device(config.device)
     before = evaluate.load_or_predict(inputs["model"], inputs["data"], dataset, device)
     teacher = evaluate.load_or_predict(inputs["teacher"], inputs["data"], dataset, device)["validation"]
     whole = tasks.create_task(dataset, tokenizer, tokenizer.model_max_length, config)
@@ -255,7 +255,7 @@ def check(recipe: Recipe) -> None:
             f"prune.max_latency_ms: the table is measured in int8, and export.precision is {recipe.export.precision}; "
             "give prune.latency_table"
         )
-    kind = model_folder.facts(recipe.distill.student or recipe.finetune.model or "").kind
+    kind = model_facts.read_facts(recipe.distill.student or recipe.finetune.model or "").kind
     if not shapes.prunable(kind):
         raise ModelError(f"{shapes.UNKNOWN.format(kind)}; use --set prune.enabled=false")
     check_training("prune", config)

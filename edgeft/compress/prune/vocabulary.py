@@ -16,7 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from edgeft.compress.prune import tokenizer_json
 from edgeft.errors import ModelError
-from edgeft.models.model_folder import OFFSET_POSITIONS
+from edgeft.models.model_facts import OFFSET_POSITIONS
 
 ROWS = 1024  # texts that are encoded at a time
 TOKEN_ID = re.compile(r"_token_ids?$")  # pad_token_id, decoder_start_token_id, ...

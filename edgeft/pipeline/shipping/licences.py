@@ -9,7 +9,7 @@ from pathlib import Path
 
 from edgeft.data.read import sources
 from edgeft.errors import EdgeftError
-from edgeft.models import model_folder
+from edgeft.models import model_sources
 from edgeft.recipe import DataConfig
 
 UNKNOWN = "unknown"
@@ -24,14 +24,14 @@ def of_model(source: str) -> str:
     """The licence in a model's card, else that of its demo package; `unknown` if neither states one.
 
     Args:
-        source: as for `models.find`.
+        source: as for `model_sources.find`.
     """
     try:
-        folder = model_folder.find(source)
+        folder = model_sources.find(source)
     except EdgeftError:  # the first run of a chain of updates may be gone
         return UNKNOWN
     named = _of_card(folder) if isinstance(folder, Path) else ""
-    return named or _of_package(model_folder.DEMOS.get(source, "")) or UNKNOWN
+    return named or _of_package(model_sources.DEMOS.get(source, "")) or UNKNOWN
 
 
 def of_data(config: DataConfig) -> str:

@@ -17,7 +17,7 @@ from edgeft.data.merge import earlier_rows
 from edgeft.errors import DataError, GateError
 from edgeft.files import write_json
 from edgeft.keys import TRAINING
-from edgeft.models import model_folder
+from edgeft.models import devices, model_folder
 from edgeft.pipeline.update.update_recipe import MAX_OLD_DROP_POINTS
 from edgeft.progress import say
 from edgeft.recipe import TrainingConfig, UpdateConfig
@@ -76,7 +76,7 @@ def measure_of(folder: Path, dataset: Dataset, max_length: int | None) -> Measur
     """The lead metric of a model folder on the test rows, row by row; None: with its own `max_length`."""
     tokenizer = model_folder.load_tokenizer(folder)
     task = task_of(dataset, tokenizer, max_length or tokenizer.model_max_length)
-    device, _ = model_folder.device("auto")
+    device, _ = devices.choose_device("auto")
     model = model_folder.load(folder, task.head(dataset.labels), device=device)
     return task.measures(task.predict(model, task.items(dataset.test)), dataset.test)[task.lead]
 

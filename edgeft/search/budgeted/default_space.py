@@ -10,7 +10,7 @@ from edgeft.compress.prune import goals
 from edgeft.data.formats import form_of
 from edgeft.errors import RecipeError
 from edgeft.export.quantize import rounding
-from edgeft.models import model_folder, shapes
+from edgeft.models import model_facts, model_folder, shapes
 from edgeft.pipeline.stages import in_run
 from edgeft.recipe import Recipe
 from edgeft.search import space as spaces
@@ -57,13 +57,13 @@ def default_space(base: Recipe, teacher: Path) -> dict[str, Choices | Range]:
     """Layers, shares of heads and channels and whether layers compete, vocabulary and bits, as far as teacher, rows and
     precision allow.
     """
-    facts, distills = model_folder.facts(str(teacher)), form_of(base).can_be_distilled
+    facts, distills = model_facts.read_facts(str(teacher)), form_of(base).can_be_distilled
     precision = base.export.precision
     rounded = [option for option, precisions in rounding.OPTIONS.items() if precision in precisions]
     values: dict[str, tuple[Any, ...]] = {f"export.{option}": (getattr(base.export, option), 4) for option in rounded}
     if distills and base.distill.enabled and base.distill.student is None and base.distill.layers is None:
         values["distill.num_layers"] = tuple(depth for depth in DEPTHS if depth < facts.layers)
-    student = model_folder.facts(base.distill.student).kind if base.distill.student else facts.kind
+    student = model_facts.read_facts(base.distill.student).kind if base.distill.student else facts.kind
     if distills and shapes.prunable(student) and not goals.aimed(base.prune):
         tokens = len(model_folder.load_tokenizer(base.distill.student or str(teacher)))
         values |= {"prune.head_ratio": SHARES, "prune.channel_ratio": SHARES}

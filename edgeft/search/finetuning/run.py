@@ -9,7 +9,7 @@ import msgspec
 
 from edgeft import recipe
 from edgeft.errors import RecipeError
-from edgeft.models import model_folder
+from edgeft.models import model_facts, model_folder
 from edgeft.pipeline.preflight import preflight
 from edgeft.recipe import Recipe
 from edgeft.search import space as spaces
@@ -87,7 +87,7 @@ def _preflight(base: Recipe, space: Space) -> None:
         every = " and ".join(start.finetune.method for start in starts)
         raise RecipeError(f"finetune.{unread[0]}: does nothing for method {every}; take it out of the space")
     for model in models[1:]:
-        model_folder.facts(str(model))
+        model_facts.read_facts(str(model))
         model_folder.load_tokenizer(str(model))
 
 

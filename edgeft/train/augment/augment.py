@@ -18,7 +18,7 @@ from edgeft.data.dataset import Dataset, Split
 from edgeft.data.formats import form_of
 from edgeft.errors import RecipeError
 from edgeft.keys import TRAINING
-from edgeft.models import model_folder
+from edgeft.models import devices, model_sources
 from edgeft.progress import say
 from edgeft.recipe import AugmentConfig, Recipe
 from edgeft.stage import stage
@@ -88,7 +88,7 @@ def _problems(config: AugmentConfig) -> Iterator[str]:
 def local_models(config: AugmentConfig) -> dict[str, Path]:
     """Option -> the local model or file of terms that it names; their contents are part of the stage's key."""
     named = {option: getattr(config, option) for options in MODELS.values() for option in options}
-    folders = {option: model_folder.find(source) for option, source in named.items() if source is not None}
+    folders = {option: model_sources.find(source) for option, source in named.items() if source is not None}
     local = {option: folder for option, folder in folders.items() if isinstance(folder, Path)}
     return {**local, **identity_swaps.terms_file(config.identity_terms)}
 
@@ -219,7 +219,7 @@ def fill(config: AugmentConfig, inputs: Inputs, out_dir: Path) -> Metrics:
     dataset = datasets.load(inputs["data"])
     check(config, dataset.kind)
     teacher = find_teacher(config, inputs, dataset)
-    device, why = model_folder.device(config.device)
+    device, why = devices.choose_device(config.device)
     say(f"augment: {', '.join(methods_of(config))} on {device} ({why})")
     # The new texts are cleaned like every text that the runtime passes to the model.
     clean = cleaner(dataset.cleaning)

@@ -14,7 +14,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_N
 
 from edgeft.cleaning import placeholders
 from edgeft.errors import ModelError
-from edgeft.models import model_folder
+from edgeft.models import model_facts, model_folder, model_sources
 from edgeft.train.augment.word_edits import seed_of, words_to_change
 from edgeft.train.generate import Generate, read_config
 from edgeft.train.loop.batches import collate, encode
@@ -50,8 +50,8 @@ def load(source: str, device: torch.device) -> tuple[Any, Any]:
     Raises:
         ModelError: the folder can't be used, or its weights lack the head.
     """
-    folder, config = model_folder.locate(source), model_folder.read_config(source)
-    with model_folder.reading(folder):
+    folder, config = model_sources.locate(source), model_facts.read_config(source)
+    with model_sources.reading(folder):
         model, info = transformers.AutoModelForMaskedLM.from_pretrained(
             folder,
             config=config,

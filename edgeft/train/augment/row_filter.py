@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from edgeft import tasks
 from edgeft.data.dataset import Dataset
 from edgeft.errors import ModelError, RecipeError
-from edgeft.models import model_folder
+from edgeft.models import devices, model_folder
 from edgeft.progress import track
 from edgeft.recipe import AugmentConfig
 from edgeft.train.augment.word_edits import normalize
@@ -86,7 +86,7 @@ def labels_agree(
 
 def teacher_labels(texts: Sequence[str], dataset: Dataset, teacher: Path, config: AugmentConfig) -> NDArray[np.int64]:
     """The teacher's label of each text, int64 (texts,)."""
-    device, _ = model_folder.device(config.device)
+    device, _ = devices.choose_device(config.device)
     tokenizer = model_folder.load_tokenizer(teacher)
     model = model_folder.load_classifier(teacher, dataset.labels, device=device)
     ids = encode(tokenizer, texts, tokenizer.model_max_length)

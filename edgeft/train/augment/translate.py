@@ -11,7 +11,7 @@ import torch
 import transformers
 
 from edgeft.errors import ModelError, require
-from edgeft.models import model_folder
+from edgeft.models import model_facts, model_sources
 from edgeft.train.augment.word_edits import seed_of
 from edgeft.train.generate import Generate, read_config
 from edgeft.train.loop.batches import collate
@@ -52,8 +52,8 @@ def load(source: str, device: torch.device) -> tuple[Any, Any]:
         MissingExtraError: sentencepiece is not installed.
     """
     require("sentencepiece", PURPOSE)
-    folder, config = model_folder.locate(source), model_folder.read_config(source)
-    with model_folder.reading(folder), warnings.catch_warnings():
+    folder, config = model_sources.locate(source), model_facts.read_config(source)
+    with model_sources.reading(folder), warnings.catch_warnings():
         # The tokenizer recommends sacremoses for a method that edgeft never calls.
         warnings.filterwarnings("ignore", message=".*sacremoses")
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, config=config, trust_remote_code=False)
@@ -146,7 +146,7 @@ def translate(
     if seeds is not None:
         processors.append(TopKSampling(seeds))
     batch = collate(ids, tokenizer.pad_token_id, model.device)
-    with torch.inference_mode(), model_folder._quietly("translation"):
+    with torch.inference_mode(), model_sources.quietly("translation"):
         answer = model.generate(
             **batch, do_sample=False, num_beams=beams, max_length=max(limits), logits_processor=processors
         )

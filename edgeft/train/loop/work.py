@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgeft.models import model_folder
+from edgeft.models import devices
 from edgeft.recipe import TrainingConfig
 from edgeft.train.loop import optim, reporting
 
@@ -22,4 +22,4 @@ def check_training(stage: str, config: TrainingConfig) -> None:
         MissingExtraError: a package that one of them needs is not installed.
     """
     reporting.check(stage, config)
-    optim.check(config, model_folder.device(config.device)[0], f"{stage}.")
+    optim.check(config, devices.choose_device(config.device)[0], f"{stage}.")

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from edgeft.errors import ModelError
-from edgeft.models import model_folder
+from edgeft.models import devices, model_folder
 from edgeft.recipe import FinetuneConfig
 from edgeft.train.defaults import VIRTUAL
 from edgeft.train.methods import virtual
@@ -23,7 +23,7 @@ HEADS = ("classifier", "score", "pre_classifier", "pooler", "qa_outputs")
 
 def load(config: FinetuneConfig, source: str, head: model_folder.Head, device: torch.device) -> Any:
     """Load the model without adapters: in NF4 for QLoRA, else in plain weights."""
-    model_folder.seed_everything(config.seed or 0)
+    devices.seed_everything(config.seed or 0)
     quantization = nf4_config(config.precision, device, [*HEADS, "lm_head"]) if config.method == "qlora" else None
     model = model_folder.load(source, head, quantization_config=quantization, device=device, dropout=config.dropout)
     keep_trainable(model)

@@ -9,7 +9,7 @@ import torch
 
 from edgeft.errors import ModelError, RecipeError, require
 from edgeft.models.hub import DEMO
-from edgeft.models.model_folder import Facts
+from edgeft.models.model_facts import Facts
 from edgeft.recipe import FinetuneConfig, spell_option
 from edgeft.train.defaults import SHORTEST, VIRTUAL
 from edgeft.train.methods import virtual

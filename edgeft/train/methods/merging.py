@@ -10,7 +10,7 @@ import torch
 
 from edgeft.errors import GateError
 from edgeft.files import write_json
-from edgeft.models import model_folder
+from edgeft.models import devices, model_folder
 from edgeft.progress import say
 from edgeft.recipe import FinetuneConfig
 from edgeft.train.loop import memory
@@ -39,7 +39,7 @@ def merge(model: Any, config: FinetuneConfig, source: str, head: model_folder.He
     if not isinstance(model, PeftModel):
         return model
     save_adapter(model, folder / ADAPTER)
-    model_folder.seed_everything(config.seed or 0)
+    devices.seed_everything(config.seed or 0)
     base = model_folder.load(source, head)
     if config.method == "qlora":
         copy_dequantized(model.get_base_model(), base)

@@ -15,7 +15,7 @@ from edgeft import tasks
 from edgeft.data.dataset import Split
 from edgeft.data.formats import Columns
 from edgeft.errors import require
-from edgeft.models import model_folder
+from edgeft.models import model_sources
 from edgeft.progress import say
 from edgeft.train import metrics
 from edgeft.train.likelihoods import Likelihoods, collect_likelihoods, nll_statistic, summarize_tokens
@@ -141,7 +141,7 @@ class Pairs(TrainingTask):
         texts = [""] * len(items)
         for indices in batches_by_length(items.lengths, BATCH):
             batch, _ = self._batch(model, items, indices)
-            with model_folder._quietly("generation"):
+            with model_sources.quietly("generation"):
                 ids = model.generate(**batch, do_sample=False, num_beams=1, max_new_tokens=self.max_length)  # (B, T)
             for index, text in zip(indices, self.tokenizer.batch_decode(ids, skip_special_tokens=True), strict=True):
                 texts[index] = text.strip()

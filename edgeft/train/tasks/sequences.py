@@ -11,7 +11,7 @@ import torch
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from edgeft.data.dataset import Split
-from edgeft.models import model_folder
+from edgeft.models import model_folder, model_layers
 from edgeft.train.judges.sequences import Logits, MultiLabelJudge, RegressionJudge, SingleLabelJudge
 from edgeft.train.loop.batches import collate, encode
 from edgeft.train.metrics import Figures
@@ -128,7 +128,7 @@ class Regression(RegressionJudge, SequenceTask):
 
     def prepare(self, model: Any) -> None:
         """Let the model answer in standard deviations; a new head does so from the start."""
-        if model_folder.last_linear(model).bias is None:
+        if model_layers.last_linear(model).bias is None:
             self._set_mean(0.0)
         if not model.edgeft_new_head:
             _rescale(model, 1 / self.deviation, -self.mean / self.deviation)
@@ -171,7 +171,7 @@ def label_weights(class_weights: Sequence[float], device: torch.device) -> torch
 @torch.no_grad()
 def _rescale(model: Any, factor: float, offset: float) -> None:
     """Change the head's last layer so that it outputs `factor * output + offset`."""
-    last = model_folder.last_linear(model)
+    last = model_layers.last_linear(model)
     last.weight.mul_(factor)
     if last.bias is not None:
         last.bias.mul_(factor).add_(offset)
