@@ -48,16 +48,16 @@ def calibrations(logits: Any, labels: Any, options: argparse.Namespace) -> None:
     for places in resplits(len(labels), options.rows, options.resplits):
         choices = {split: (logits[rows], labels[rows]) for split, rows in places.items()}
         for method in METHODS:
-            made = calibrate.calibrated(CalibrateConfig(method=method, seed=0), choices)  # type: ignore[arg-type]
+            made = calibrate.calibrate(CalibrateConfig(method=method, seed=0), choices)  # type: ignore[arg-type]
             before, after = made.test["before"]["ece"], made.test["after"]
-            moved = scaling.scaled(made, choices["test"][0], several=False).argmax(axis=1)
+            moved = scaling.apply_calibration(made, choices["test"][0], several=False).argmax(axis=1)
             right = float((moved == choices["test"][1]).mean())
             halved = float(before <= HELD or after["ece"] <= before / 2)
             found[method].append([after["ece"], after["nll"], after["brier"], right, halved])
             if method == "auto":
                 chosen.append(made.method)
-                values = scaling.scaled(made, choices["test"][0], several=False)
-                chance.append(chance_error(scaling.probabilities(values, several=False)))
+                values = scaling.apply_calibration(made, choices["test"][0], several=False)
+                chance.append(chance_error(scaling.to_probabilities(values, several=False)))
     print("| method | ECE | NLL | Brier | accuracy | resplits with half the ECE |\n|---|---|---|---|---|---|")
     for method, rows in found.items():
         ece, nll, brier, right, halved = map(mean, zip(*rows, strict=True))
@@ -75,7 +75,7 @@ def selections(logits: Any, labels: Any, options: argparse.Namespace) -> None:
             seen = []
             for places in resplits(len(labels), options.rows, options.resplits):
                 choices = {split: (logits[rows], labels[rows]) for split, rows in places.items()}
-                made = calibrate.calibrated(config, choices).selective
+                made = calibrate.calibrate(config, choices).selective
                 assert made is not None
                 share, error = made.share["test"], made.error["test"]
                 seen.append([float(error <= wanted), share, error, float(made.threshold is None)])

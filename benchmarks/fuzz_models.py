@@ -69,7 +69,7 @@ def write_seeds(root: Path) -> None:
     from tokenizers.models import WordPiece
     from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
 
-    from edgeft.compress.prune.structure import by_ratios, prune
+    from edgeft.compress.prune.structure import cut_by_ratios, prune
     from edgeft.models import model_folder
 
     sizes = {"hidden_size": 32, "num_attention_heads": 4, "num_hidden_layers": 3, "intermediate_size": 64}
@@ -90,7 +90,7 @@ def write_seeds(root: Path) -> None:
     (root / "sharded" / "model.safetensors").unlink()
     index = {"metadata": {"total_size": 0}, "weight_map": {key: name for name, keys in parts.items() for key in keys}}
     (root / "sharded" / "model.safetensors.index.json").write_text(json.dumps(index))
-    prune(model, by_ratios(model, heads=0.25, channels=0.4, width=0.25), "magnitude")
+    prune(model, cut_by_ratios(model, heads=0.25, channels=0.4, width=0.25), "magnitude")
     model_folder.save(model, tokenizer, root / "pruned", 16)
 
 

@@ -18,7 +18,7 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedTokenizerFast
 
-from edgeft.compress.prune.structure import by_ratios, prune
+from edgeft.compress.prune.structure import cut_by_ratios, prune
 from edgeft.errors import ModelError
 from edgeft.models import devices, model_facts, model_folder, model_layers, model_sources, shapes
 
@@ -372,7 +372,7 @@ def test_dropout_is_the_loaded_models_and_config_json_keeps_its_own(shape: str, 
     """Falcon's layers read the rate of attention in their config in every forward pass."""
     model = tiny("bert") if shape != "falcon" else tiny("falcon", hidden_dropout=0.2, attention_dropout=0.3)
     if shape == "pruned":
-        prune(model, by_ratios(model, heads=0.25, channels=0.4, width=0.25), "magnitude")
+        prune(model, cut_by_ratios(model, heads=0.25, channels=0.4, width=0.25), "magnitude")
     model_folder.save(model, words(), tmp_path / "own", 16)
     own = model_folder.load_classifier(tmp_path / "own", None)
     off = model_folder.load_classifier(tmp_path / "own", None, dropout=0.0)

@@ -89,7 +89,7 @@ def capture_candidates(config: ExportConfig, folder: Path, dataset: Dataset, scr
     room = tasks.task_class(dataset.kind)
     max_length = tokenizer.model_max_length
     if room.auto == "AutoModel":
-        max_length = min(max_length, sentences.longest(folder) or max_length)
+        max_length = min(max_length, sentences.read_max_length(folder) or max_length)
     model = model_folder.load(str(folder), room.head(dataset.labels))
     if not model_folder.has_head(model, room.auto):
         raise ModelError(f"{folder}: has no head for {dataset.kind} rows; fine-tune it on them first")

@@ -96,7 +96,7 @@ def write_golden(folder: Path, manifest: Manifest, inputs: Sequence[Any]) -> Gol
     least = TOLERANCE if manifest.quantization.precision == "fp32" else ROUNDED_TOLERANCE
     chosen, tried = choose_rows(record_pairs(here, elsewhere, inputs[:CANDIDATES]), here.unit, least)
     check_count(len(chosen), tried)
-    tolerance = tolerance_of(chosen, least * here.unit)
+    tolerance = measure_tolerance(chosen, least * here.unit)
     write_json(folder / artifact.GOLDEN, Golden(tolerance=tolerance, rows=[pair.here for pair in chosen]))
     found = replay(here)
     if not found.passed:
@@ -168,7 +168,7 @@ def check_count(rows: int, tried: int) -> None:
         )
 
 
-def tolerance_of(chosen: Sequence[Pair], least: float) -> float:
+def measure_tolerance(chosen: Sequence[Pair], least: float) -> float:
     """Twice the largest difference that was seen, and at least what right runs need in any case."""
     return max([least, *(2 * pair.apart for pair in chosen)])
 

@@ -41,15 +41,15 @@ def read_config(source: str | Path) -> PretrainedConfig:
     Raises:
         ModelError: it can't be had, or isn't one that edgeft takes.
     """
-    place = locate(source)
-    with reading(place):
-        file = Path(cached_file(place, model_files.CONFIG))
+    location = locate(source)
+    with reading(location):
+        file = Path(cached_file(location, model_files.CONFIG))
         document = model_files.read_json(file)
         model_config.check(document, file)
         kind = document.get("model_type")
         if model_config.names_code(document):
             _tell_code_is_off(str(file), str(kind), kind in CONFIG_MAPPING)
-        config = transformers.AutoConfig.from_pretrained(place, trust_remote_code=False)
+        config = transformers.AutoConfig.from_pretrained(location, trust_remote_code=False)
     # Such a name can be that of a repository, whose code would be fetched and run.
     config._attn_implementation = config._experts_implementation = None
     return config
@@ -72,8 +72,8 @@ def _tell_code_is_off(file: str, kind: str, known: bool) -> None:
 
 def is_encoder(folder: str | Path) -> bool:
     """Whether a model folder has no head: that of sentence-transformers, or of a bare model."""
-    place = find(str(folder))
-    if isinstance(place, Path) and sentences.is_one(place):
+    location = find(str(folder))
+    if isinstance(location, Path) and sentences.is_one(location):
         return True
     config = read_config(folder)
     return bool(config.architectures) and all("For" not in name for name in config.architectures)
@@ -81,15 +81,17 @@ def is_encoder(folder: str | Path) -> bool:
 
 def dropouts(config: PretrainedConfig) -> dict[str, float]:
     """The rates of a config, by their names; `layerdrop`, which leaves out whole layers, is another thing."""
-    found = config.to_dict().items()
-    return {name: rate for name, rate in found if DROPOUT.search(name) and type(rate) in (float, int)}
+    options = config.to_dict().items()
+    return {name: rate for name, rate in options if DROPOUT.search(name) and type(rate) in (float, int)}
 
 
-def check_layers(sizes: shapes.Dimensions, stored: model_files.Stored, place: Path | str) -> None:
+def check_layers(sizes: shapes.Dimensions, stored: model_files.Stored, location: Path | str) -> None:
     """Whether there are weights for the layers; building a thousand without takes half a minute."""
     weights = len(stored.shapes)
     if sizes.layers > max(DEEP, weights):
-        raise ModelError(f"{place}: config.json says {sizes.layers:,} layers, but only {weights:,} weights are stored")
+        raise ModelError(
+            f"{location}: config.json says {sizes.layers:,} layers, but only {weights:,} weights are stored"
+        )
 
 
 @dataclass(frozen=True)
@@ -125,12 +127,12 @@ def read_facts(source: str | Path) -> Facts:
     Raises:
         ModelError: the folder can't be used.
     """
-    place, config = locate(source), read_config(source)
-    with reading(place):
-        structure, sizes = read_structure(place, config), shapes.dimensions(config)
-        stored = shapes.stored_weights(place) if isinstance(find(str(source)), Path) else None
+    location, config = locate(source), read_config(source)
+    with reading(location):
+        structure, sizes = read_structure(location, config), shapes.dimensions(config)
+        stored = shapes.stored_weights(location) if isinstance(find(str(source)), Path) else None
         if stored:
-            check_layers(sizes, stored, place)
+            check_layers(sizes, stored, location)
     positions = max(getattr(config, "max_position_embeddings", None) or 0, 0) or NO_LIMIT
     if config.model_type in OFFSET_POSITIONS and positions != NO_LIMIT:
         positions -= (config.pad_token_id or 0) + 1

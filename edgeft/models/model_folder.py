@@ -86,39 +86,39 @@ def load(
     Raises:
         ModelError: the folder can't be used, or its weights don't fill its architecture.
     """
-    folder, place = find(str(source)), locate(source)
+    folder, location = find(str(source)), locate(source)
     config = read_config(source)
-    with reading(place):
-        structure = read_structure(place, config)
-        own = [config.id2label[index] for index in range(config.num_labels)]
-        _set_head(config, head, own)
+    with reading(location):
+        structure = read_structure(location, config)
+        folder_labels = [config.id2label[index] for index in range(config.num_labels)]
+        _set_head(config, head, folder_labels)
         # In a language model it would keep the end-of-text token's embedding from learning.
         if config.pad_token_id is None and head.auto != "AutoModelForCausalLM":
             config.pad_token_id = load_tokenizer(source).pad_token_id
-        own_dropouts = dropouts(config)
+        folder_dropouts = dropouts(config)
         if dropout is not None:
-            config.update(dict.fromkeys(own_dropouts, dropout))
-        factory, stored = head.factory, shapes.stored_weights(place)
+            config.update(dict.fromkeys(folder_dropouts, dropout))
+        factory, stored = head.factory, shapes.stored_weights(location)
         if structure:
             factory = pruned_class(config, structure, stored.shapes, factory)
         if not getattr(config, "quantization_config", None):  # packed weights have shapes of their own
-            _check_before_loading(factory, config, stored, place)
+            _check_before_loading(factory, config, stored, location)
         options: dict[str, Any] = {"trust_remote_code": False, "use_safetensors": True, "dtype": dtype}
         if quantization_config is not None:
             options |= {"quantization_config": quantization_config, "device_map": {"": device} if device else None}
         model, info = factory.from_pretrained(
-            place, config=config, ignore_mismatched_sizes=True, output_loading_info=True, **options
+            location, config=config, ignore_mismatched_sizes=True, output_loading_info=True, **options
         )
     if dropout is not None:  # the config keeps it: Falcon's and GPT-J's layers read it in every forward pass
-        model.edgeft_dropouts = own_dropouts
+        model.edgeft_dropouts = folder_dropouts
     if structure:
         model.__class__ = factory.__bases__[0]
-    _check_filled(model, info, place)
+    _check_filled(model, info, location)
     model.edgeft_new_head = bool(info["missing_keys"] or info["mismatched_keys"])
     if head.labels:
-        _reorder_head(model, own, head.labels)
+        _reorder_head(model, folder_labels, head.labels)
     if head.auto == "AutoModel":
-        model.edgeft_pooling = sentences.pooling(folder) if isinstance(folder, Path) else "mean"
+        model.edgeft_pooling = sentences.read_pooling(folder) if isinstance(folder, Path) else "mean"
     return model.to(device) if device is not None and quantization_config is None else model
 
 
@@ -139,9 +139,9 @@ def takes_types(model: Any, tokenizer: Any) -> bool:
     return getattr(model.config, "type_vocab_size", 0) > 1 and "token_type_ids" in tokenizer.model_input_names
 
 
-def _set_head(config: PretrainedConfig, head: Head, own: list[str]) -> None:
+def _set_head(config: PretrainedConfig, head: Head, folder_labels: list[str]) -> None:
     if head.labels or head.problem:
-        labels = head.labels or own
+        labels = head.labels or folder_labels
         config.id2label = dict(enumerate(labels))
         config.label2id = {label: index for index, label in enumerate(labels)}
     if head.problem:
@@ -149,14 +149,14 @@ def _set_head(config: PretrainedConfig, head: Head, own: list[str]) -> None:
 
 
 def _check_before_loading(
-    factory: Any, config: PretrainedConfig, stored: model_files.Stored, place: Path | str
+    factory: Any, config: PretrainedConfig, stored: model_files.Stored, location: Path | str
 ) -> None:
     """Whether the model that a config describes is the one whose weights are stored, before memory is taken for it.
 
     Raises:
         ModelError: weights of its body have other shapes, or it would be far larger than what is stored.
     """
-    check_layers(shapes.dimensions(config), stored, place)
+    check_layers(shapes.dimensions(config), stored, location)
     build = getattr(factory, "_from_config", None) or factory.from_config
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
         skeleton = build(config)
@@ -164,36 +164,36 @@ def _check_before_loading(
     names = {name: next((key for key in (name, f"{prefix}.{name}") if key in stored.shapes), None) for name in body}
     other = [key for name, key in names.items() if key and stored.shapes[key] != list(body[name].shape)]
     if other:
-        raise _unlike(place, sorted(other), "of another shape than config.json says")
+        raise _mismatch(location, sorted(other), "of another shape than config.json says")
     tensors = (*skeleton.parameters(), *skeleton.buffers())
-    needed, most = sum(4 * one.numel() for one in tensors), GROWTH * 4 * stored.elements + BESIDE
+    needed, most = sum(4 * tensor.numel() for tensor in tensors), GROWTH * 4 * stored.elements + BESIDE
     if needed > most:
         raise ModelError(
-            f"{place}: config.json describes a model of {needed / 1e9:,.1f} GB, but the stored weights are "
+            f"{location}: config.json describes a model of {needed / 1e9:,.1f} GB, but the stored weights are "
             f"{4 * stored.elements / 1e9:,.1f} GB in fp32; config.json isn't that of these weights"
         )
 
 
-def _unlike(place: Path | str, names: list[str], problem: str) -> ModelError:
-    return ModelError(f"{place}: {len(names)} weights are {problem}, {names[0]} first")
+def _mismatch(location: Path | str, names: list[str], problem: str) -> ModelError:
+    return ModelError(f"{location}: {len(names)} weights are {problem}, {names[0]} first")
 
 
-def _check_filled(model: PreTrainedModel, info: dict[str, Any], place: Path | str) -> None:
+def _check_filled(model: PreTrainedModel, info: dict[str, Any], location: Path | str) -> None:
     """Only the head may be new: `transformers` fills any other gap with random numbers and a warning."""
     inside = f"{model.base_model_prefix}."
     other = sorted(key for key, *_ in info["mismatched_keys"] if key.startswith(inside))
     lacking = sorted(key for key in info["missing_keys"] if key.startswith(inside) and ".pooler." not in key)
     for odd, problem in ((other, "of another shape than config.json says"), (lacking, "missing")):
         if odd:
-            raise _unlike(place, odd, problem)
+            raise _mismatch(location, odd, problem)
 
 
 @torch.no_grad()
-def _reorder_head(model: PreTrainedModel, own: list[str], labels: list[str]) -> None:
-    if own == labels or sorted(own) != sorted(labels):
+def _reorder_head(model: PreTrainedModel, folder_labels: list[str], labels: list[str]) -> None:
+    if folder_labels == labels or sorted(folder_labels) != sorted(labels):
         return
     last = last_linear(model)
-    rows = torch.tensor([own.index(label) for label in labels], device=last.weight.device)
+    rows = torch.tensor([folder_labels.index(label) for label in labels], device=last.weight.device)
     for parameter in last.parameters():
         parameter.copy_(parameter[rows].clone())
 
@@ -207,31 +207,33 @@ def load_tokenizer(source: str | Path) -> PreTrainedTokenizerFast:
         ModelError: the folder has none that could be written as tokenizer.json, it can't pad, or has tokens that the
             model has no embeddings for.
     """
-    place, known = locate(source), read_facts(source)
-    with reading(place):
+    location, facts = locate(source), read_facts(source)
+    with reading(location):
         config = read_config(source)
-        tokenizer = transformers.AutoTokenizer.from_pretrained(place, config=config, trust_remote_code=False)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(location, config=config, trust_remote_code=False)
     if not tokenizer.is_fast:
-        raise ModelError(f"{place}: its tokenizer has no fast form (tokenizer.json), which is what ships")
+        raise ModelError(f"{location}: its tokenizer has no fast form (tokenizer.json), which is what ships")
     if tokenizer.pad_token_id is None:
         if tokenizer.eos_token_id is None:
-            raise ModelError(f"{place}: its tokenizer has neither a padding nor an end-of-text token")
+            raise ModelError(f"{location}: its tokenizer has neither a padding nor an end-of-text token")
         tokenizer.pad_token = tokenizer.eos_token
-    if known.vocabulary:
-        _check_vocabulary(tokenizer, known.vocabulary, place)
+    if facts.vocabulary:
+        _check_vocabulary(tokenizer, facts.vocabulary, location)
     longest = tokenizer.model_max_length
     if not isinstance(longest, int | float) or not longest > 0:
-        raise ModelError(f"{place}: model_max_length in tokenizer_config.json is {longest!r}, and has to be a number")
-    tokenizer.model_max_length = min(longest, known.positions)
+        raise ModelError(
+            f"{location}: model_max_length in tokenizer_config.json is {longest!r}, and has to be a number"
+        )
+    tokenizer.model_max_length = min(longest, facts.positions)
     return tokenizer
 
 
-def _check_vocabulary(tokenizer: PreTrainedTokenizerFast, rows: int, place: Path | str) -> None:
+def _check_vocabulary(tokenizer: PreTrainedTokenizerFast, rows: int, location: Path | str) -> None:
     """Whether the model has an embedding for every token."""
     token, last = max(tokenizer.get_vocab().items(), key=lambda item: item[1])
     if last >= rows:
         raise ModelError(
-            f"{place}: token {token!r} of its tokenizer has the id {last:,}, but the model has {rows:,} embeddings; "
+            f"{location}: token {token!r} of its tokenizer has the id {last:,}, but the model has {rows:,} embeddings; "
             "take the tokenizer that the model was trained with"
         )
 
@@ -251,13 +253,13 @@ def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Pat
     with quietly(folder):
         model.save_pretrained(folder)
         model.config.update(trained)
-        _neutral(tokenizer, max_length).save_pretrained(folder)
+        _without_call_settings(tokenizer, max_length).save_pretrained(folder)
     (folder / STRUCTURE).unlink(missing_ok=True)
     if (structure := getattr(model, "edgeft_structure", None)) is not None:
         write_json(folder / STRUCTURE, structure)
 
 
-def _neutral(tokenizer: PreTrainedTokenizerFast, max_length: int) -> PreTrainedTokenizerFast:
+def _without_call_settings(tokenizer: PreTrainedTokenizerFast, max_length: int) -> PreTrainedTokenizerFast:
     """A copy without traces of earlier calls: tokenizer.json would keep their truncation and padding."""
     tokenizer = copy.deepcopy(tokenizer)
     tokenizer.backend_tokenizer.no_truncation()

@@ -13,16 +13,16 @@ from edgeft.errors import ModelError
 from edgeft.models.shapes import encoder_layers, reshape
 
 
-def spread_layers(total: int, wanted: int) -> list[int]:
+def spread_layers(total: int, count: int) -> list[int]:
     """Evenly spread layers, the first and the last among them (one layer: the first); of two nearest, the lower.
 
     Raises:
         ModelError: more wanted than there are.
     """
-    if not 1 <= wanted <= total:
-        raise ModelError(f"{wanted} layers wanted of {total}; from 1 to {total} can be had")
-    gaps = max(wanted - 1, 1)
-    return [-((gaps - 2 * place * (total - 1)) // (2 * gaps)) for place in range(wanted)]
+    if not 1 <= count <= total:
+        raise ModelError(f"{count} layers wanted of {total}; from 1 to {total} can be had")
+    gaps = max(count - 1, 1)
+    return [-((gaps - 2 * index * (total - 1)) // (2 * gaps)) for index in range(count)]
 
 
 def copy_layers(teacher: PreTrainedModel, layers: list[int]) -> PreTrainedModel:
@@ -50,8 +50,8 @@ def copy_layers(teacher: PreTrainedModel, layers: list[int]) -> PreTrainedModel:
         student = type(teacher)(config)
     weights = _select_weights(teacher, stack, layers)
     if (structure := getattr(teacher, "edgeft_structure", None)) is not None:
-        kept = replace(structure, layers=[structure.layers[layer] for layer in layers])
-        reshape(student, {name: weight.shape for name, weight in weights.items()}, kept)
+        kept_structure = replace(structure, layers=[structure.layers[layer] for layer in layers])
+        reshape(student, {name: weight.shape for name, weight in weights.items()}, kept_structure)
     _load_weights(student, weights)
     student.edgeft_new_head = getattr(teacher, "edgeft_new_head", False)
     return student.to(device=teacher.device, dtype=teacher.dtype).eval()
@@ -60,8 +60,8 @@ def copy_layers(teacher: PreTrainedModel, layers: list[int]) -> PreTrainedModel:
 def _select_weights(teacher: PreTrainedModel, stack: nn.ModuleList, layers: list[int]) -> dict[str, torch.Tensor]:
     prefix = next(name for name, module in teacher.named_modules() if module is stack) + "."
     weights = {key: value for key, value in teacher.state_dict().items() if not key.startswith(prefix)}
-    for place, layer in enumerate(layers):
-        weights |= {f"{prefix}{place}.{key}": value for key, value in stack[layer].state_dict().items()}
+    for index, layer in enumerate(layers):
+        weights |= {f"{prefix}{index}.{key}": value for key, value in stack[layer].state_dict().items()}
     return weights
 
 

@@ -50,10 +50,10 @@ def locate(source: str | Path) -> Path | str:
     Raises:
         ModelError: it can't be had.
     """
-    place = find(str(source))
-    if isinstance(place, Path):
-        return place
-    snapshot = hub.locate(place)
+    location = find(str(source))
+    if isinstance(location, Path):
+        return location
+    snapshot = hub.locate(location)
     if isinstance(snapshot, Path):
         model_files.check(snapshot, whole=False)
     return snapshot
@@ -80,15 +80,15 @@ def quietly(source: object) -> Iterator[None]:
 
 
 @contextmanager
-def reading(place: Path | str) -> Iterator[None]:
+def reading(location: Path | str) -> Iterator[None]:
     """What reads a model: quietly, a local folder without the hub, and whatever goes wrong in it as one line.
 
     Raises:
         ModelError: it can't be read. Memory that runs out stays what it is.
     """
-    local = hub.out_of_reach() if isinstance(place, Path) else nullcontext()
+    local = hub.out_of_reach() if isinstance(location, Path) else nullcontext()
     try:
-        with quietly(place), local:
+        with quietly(location), local:
             yield
     except EdgeftError:
         raise
@@ -98,7 +98,7 @@ def reading(place: Path | str) -> Iterator[None]:
         exhausted = isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error)
         if exhausted or not (panicked or isinstance(error, Exception)):
             raise
-        raise ModelError(f"{place}: {type(error).__name__}: {_first_line(error)}") from error
+        raise ModelError(f"{location}: {type(error).__name__}: {_first_line(error)}") from error
 
 
 def _first_line(error: BaseException) -> str:

@@ -18,7 +18,7 @@ def is_one(folder: Path) -> bool:
     return (folder / MODULES).is_file()
 
 
-def pooling(folder: Path) -> str:
+def read_pooling(folder: Path) -> str:
     """How a folder says that tokens become one vector: `mean` or `cls`; without a word of it `mean`.
 
     Raises:
@@ -35,7 +35,7 @@ def pooling(folder: Path) -> str:
     return wanted[0]
 
 
-def longest(folder: Path) -> int | None:
+def read_max_length(folder: Path) -> int | None:
     """Tokens of a text that the folder's encoder was trained for; None: it doesn't say."""
     found: int | None = _json(folder / LENGTH, {}).get("max_seq_length")
     return found

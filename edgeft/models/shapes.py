@@ -294,35 +294,35 @@ def tell_sizes(module: nn.Module) -> None:
         module.normalized_shape = tuple(module.weight.shape)
 
 
-def stored_weights(place: Path | str) -> model_files.Stored:
+def stored_weights(location: Path | str) -> model_files.Stored:
     """What the weights of a model folder or hub id are; those of an id are fetched.
 
     Raises:
         ModelError: the files don't hold what they say.
     """
-    if isinstance(place, Path):
-        return model_files.read_weights(place)
-    single = cached_file(place, model_files.WEIGHTS, _raise_exceptions_for_missing_entries=False)
+    if isinstance(location, Path):
+        return model_files.read_weights(location)
+    single = cached_file(location, model_files.WEIGHTS, _raise_exceptions_for_missing_entries=False)
     if single is not None:
         return model_files.read_weights(Path(single).parent)
-    index = Path(cached_file(place, model_files.INDEX, _raise_exceptions_for_missing_entries=False) or "")
+    index = Path(cached_file(location, model_files.INDEX, _raise_exceptions_for_missing_entries=False) or "")
     if not index.name:
         raise ModelError(
-            f"{place}: the hub has no {model_files.WEIGHTS} of it, and edgeft loads safetensors only; save the model "
-            "in a folder with save_pretrained, and give that"
+            f"{location}: the hub has no {model_files.WEIGHTS} of it, and edgeft loads safetensors only; save the "
+            "model in a folder with save_pretrained, and give that"
         )
     for name in model_files.shard_names(index):
-        cached_file(place, name)
+        cached_file(location, name)
     return model_files.read_weights(index.parent)
 
 
-def read_structure(place: Path | str, config: PretrainedConfig) -> Structure | None:
+def read_structure(location: Path | str, config: PretrainedConfig) -> Structure | None:
     """The structure of a model folder or hub id; None: never pruned.
 
     Raises:
         ModelError: it can't be read, or doesn't fit config.json.
     """
-    file = cached_file(place, STRUCTURE, _raise_exceptions_for_missing_entries=False)
+    file = cached_file(location, STRUCTURE, _raise_exceptions_for_missing_entries=False)
     if file is None:
         return None
     data = model_files.read_bytes(Path(file), model_files.LARGEST_TEXT)
@@ -337,11 +337,11 @@ def read_structure(place: Path | str, config: PretrainedConfig) -> Structure | N
     return structure
 
 
-def _check_indices(structure: Structure, there: Dimensions, file: Path) -> None:
+def _check_indices(structure: Structure, original: Dimensions, file: Path) -> None:
     """Whether what was kept is a part of what config.json says there was; channels are checked by the weights."""
-    lists = {"width": (structure.width, there.width)}
+    lists = {"width": (structure.width, original.width)}
     for index, layer in enumerate(structure.layers):
-        lists[f"heads of layer {index}"] = (layer.heads, there.heads)
+        lists[f"heads of layer {index}"] = (layer.heads, original.heads)
         lists[f"channels of layer {index}"] = (layer.channels, LARGEST_INDEX)
     for name, (kept, most) in lists.items():
         if kept != sorted(set(kept)) or (kept and not 0 <= kept[0] <= kept[-1] < most):

@@ -15,7 +15,7 @@ from edgeft.bench import machine
 from edgeft.bench.race import race
 from edgeft.compress.prune import goals
 from edgeft.compress.prune.latency_table import FILE, LatencyTable
-from edgeft.compress.prune.structure import Cut, by_ratios, prune
+from edgeft.compress.prune.structure import Cut, cut_by_ratios, prune
 from edgeft.data.dataset import Dataset
 from edgeft.data.dataset import load as load_dataset
 from edgeft.export.candidates import ExportCandidates
@@ -90,11 +90,11 @@ def measure_table(model: Path, dataset: Dataset, threads: int, ask: Ask) -> Late
 
 def cuts_to_measure(model: PreTrainedModel) -> dict[str, Cut]:
     """The cuts to measure, by name, the whole model first; without cuts that are equal in a small model."""
-    cuts = {WHOLE: by_ratios(model)}
+    cuts = {WHOLE: cut_by_ratios(model)}
     if (layers := len(structure_of(model).layers)) > 1:
-        cuts[ONE_LAYER] = by_ratios(model, layers=1 - 1 / layers)
+        cuts[ONE_LAYER] = cut_by_ratios(model, layers=1 - 1 / layers)
     for heads, channels in itertools.product(SHARES, SHARES):
-        cut = by_ratios(model, heads=heads, channels=channels)
+        cut = cut_by_ratios(model, heads=heads, channels=channels)
         if cut not in cuts.values():
             cuts[f"{heads:.0%} of heads, {channels:.0%} of channels gone"] = cut
     return cuts

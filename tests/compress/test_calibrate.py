@@ -51,7 +51,7 @@ def surely_right(root: Path) -> None:
 
 def test_figures_by_hand() -> None:
     logits, labels = np.array([[math.log(3), 0.0], [0.0, 0.0]]), np.array([0, 1])
-    found = calibrate.figures(logits, labels, 15)
+    found = calibrate.measure_calibration(logits, labels, 15)
     assert found["nll"] == pytest.approx((-math.log(0.75) + math.log(2)) / 2)
     assert found["brier"] == pytest.approx((2 * 0.0625 + 2 * 0.25) / 2)
     assert found["ece"] == pytest.approx((0.25 + 0.5) / 2)  # 0.75 is right, 0.5 (the first of equals) is wrong
@@ -59,7 +59,7 @@ def test_figures_by_hand() -> None:
 
 def test_each_of_several_labels_is_a_choice_between_two() -> None:
     logits, labels = np.array([[math.log(3), -math.log(3)]]), np.array([[1, 1]])
-    found = calibrate.figures(logits, labels, 15)
+    found = calibrate.measure_calibration(logits, labels, 15)
     assert found["nll"] == pytest.approx(-(math.log(0.75) + math.log(0.25)) / 2)
     assert found["brier"] == pytest.approx((2 * 0.0625 + 2 * 0.5625) / 2)
     assert found["ece"] == pytest.approx(abs(1.5 - 1) / 2)  # both confidences are 0.75, one answer is right
@@ -68,12 +68,12 @@ def test_each_of_several_labels_is_a_choice_between_two() -> None:
 def test_both_splits_have_figures_before_and_after() -> None:
     generator = np.random.default_rng(0)
     logits = generator.normal(size=(600, 2)) * 4
-    labels = (generator.random(600) < scaling.probabilities(logits / 3, False)[:, 1]).astype(int)
+    labels = (generator.random(600) < scaling.to_probabilities(logits / 3, False)[:, 1]).astype(int)
     choices = {"validation": (logits[:300], labels[:300]), "test": (logits[300:], labels[300:])}
-    found = calibrate.calibrated(CalibrateConfig(seed=0), choices)
+    found = calibrate.calibrate(CalibrateConfig(seed=0), choices)
     assert found.method == "temperature"
-    assert found.test["before"] == calibrate.figures(logits[300:], labels[300:], 15)
-    assert found.test["after"] == calibrate.figures(logits[300:] / found.temperature, labels[300:], 15)
+    assert found.test["before"] == calibrate.measure_calibration(logits[300:], labels[300:], 15)
+    assert found.test["after"] == calibrate.measure_calibration(logits[300:] / found.temperature, labels[300:], 15)
     assert found.test["after"]["ece"] <= found.test["before"]["ece"] / 2
     assert found.selective is None
 
@@ -175,8 +175,8 @@ def test_with_a_threshold_nothing_is_fitted_label_by_label() -> None:
     logits = 3 * np.eye(20)[labels] * np.linspace(0.3, 2, 20) + generator.normal(size=(600, 20))
     logits = logits * np.linspace(0.5, 4, 20) + np.linspace(-2, 2, 20)
     choices = {"validation": (logits[:300], labels[:300]), "test": (logits[300:], labels[300:])}
-    assert calibrate.calibrated(CalibrateConfig(seed=0), choices).method == "vector"
-    found = calibrate.calibrated(CalibrateConfig(seed=0, max_error=0.3), choices)
+    assert calibrate.calibrate(CalibrateConfig(seed=0), choices).method == "vector"
+    found = calibrate.calibrate(CalibrateConfig(seed=0, max_error=0.3), choices)
     assert found.method == "temperature"
     assert found.selective is not None
     assert found.selective.share["validation"] > 0

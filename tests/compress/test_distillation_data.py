@@ -17,8 +17,8 @@ from support_kinds import KINDS, dataset_of, pair_tokenizer, trained
 
 from edgeft.compress.distill import distillation_data, losses
 from edgeft.compress.distill.shared_tokens import none_shared
-from edgeft.compress.distill.states import RELATIONS, watched
-from edgeft.compress.distill.teacher import Question, outputs
+from edgeft.compress.distill.states import RELATIONS, watch_states
+from edgeft.compress.distill.teacher import Question, load_outputs
 from edgeft.compress.prune import vocabulary
 from edgeft.errors import RecipeError
 from edgeft.models import model_folder
@@ -55,7 +55,7 @@ def setting(kind: str, tokenizer: Any, folder: Path, config: DistillConfig, **ot
 
 def loss_of(config: DistillConfig, task: Any, student: Any, folder: Path, places: list[int]) -> torch.Tensor:
     taught = distillation_data.prepare_data(config, task, student, folder, folder.parent / "cache")
-    return distillation_data.objective(config, task, student, taught)(student.eval(), places)
+    return distillation_data.build_objective(config, task, student, taught)(student.eval(), places)
 
 
 @torch.no_grad()
@@ -97,9 +97,9 @@ def _slow(config: DistillConfig, task: Any, student: Any, teacher: Any, place: i
     """One item, with both models in memory and nothing padded."""
     items = task.items(task.dataset.train)
     names = ("hidden", *RELATIONS)
-    with watched(student, names) as given:
+    with watch_states(student, names) as given:
         found = task.targets(student, items, [place])
-    with watched(teacher, names) as wanted:
+    with watch_states(teacher, names) as wanted:
         right = task.targets(teacher, items, [place]).logits
     soft = {"multi-label": losses.soft_bits, "regression": losses.soft_numbers}.get(
         task.dataset.kind, losses.soft_labels
@@ -167,16 +167,16 @@ def test_outputs_are_computed_once_and_the_teacher_is_gone(
 
     monkeypatch.setattr(model_folder, "load", counted)
     question = Question(folder, task, items)
-    first = outputs(question, (), folder.parent / "cache", CPU)
-    again = outputs(question, (), folder.parent / "cache", CPU)
+    first = load_outputs(question, (), folder.parent / "cache", CPU)
+    again = load_outputs(question, (), folder.parent / "cache", CPU)
     assert len(loaded) == 1
-    more = outputs(question, ("hidden",), folder.parent / "cache", CPU)  # the states alone are missing
+    more = load_outputs(question, ("hidden",), folder.parent / "cache", CPU)  # the states alone are missing
     assert len(loaded) == 2
     gc.collect()
     assert [ref() for ref in loaded] == [None, None]
     assert all(isinstance(array, np.memmap) for array in (first.arrays["logits"], more.arrays["hidden"]))
     np.testing.assert_array_equal(first.arrays["logits"], again.arrays["logits"])
-    fewer = outputs(Question(folder, task, task.items(task.dataset.validation)), (), folder.parent / "cache", CPU)
+    fewer = load_outputs(Question(folder, task, task.items(task.dataset.validation)), (), folder.parent / "cache", CPU)
     assert (len(loaded), len(fewer.arrays["logits"])) == (3, len(task.dataset.validation))
 
 
@@ -186,7 +186,7 @@ def test_what_a_kill_left_is_computed_anew(tiny_tokenizer: Any, folder: Path) ->
     entry = folder.parent / "cache" / f"teacher-{question.key(CPU)}"
     entry.mkdir(parents=True)
     (entry / "logits.unfinished.npy").write_bytes(b"half")
-    assert np.isfinite(outputs(question, (), folder.parent / "cache", CPU).arrays["logits"]).all()
+    assert np.isfinite(load_outputs(question, (), folder.parent / "cache", CPU).arrays["logits"]).all()
     assert [path.name for path in entry.iterdir()] == ["logits.npy"]
 
 
@@ -203,7 +203,7 @@ def test_another_teacher_is_another_entry(tiny_tokenizer: Any, folder: Path) -> 
 
 
 def test_a_narrower_student_learns_a_projection(tiny_tokenizer: Any, folder: Path) -> None:
-    from edgeft.compress.distill.recover import projected
+    from edgeft.compress.distill.recover import with_projections
 
     config = config_of(hidden_weight=1.0, relation_weight=1.0)
     task, _ = setting("single-label", tiny_tokenizer, folder, config)
@@ -214,8 +214,8 @@ def test_a_narrower_student_learns_a_projection(tiny_tokenizer: Any, folder: Pat
     taught = distillation_data.prepare_data(config, task, student, folder, folder.parent / "cache")
     assert taught.heads == {"query": 8, "key": 8, "value": 8}  # the nearest to 12 that divides 24 and 64
     names = {name for name, _ in student.named_parameters()}
-    with projected(student, taught):
-        distillation_data.objective(config, task, student, taught)(student, [0, 1]).sum().backward()
+    with with_projections(student, taught):
+        distillation_data.build_objective(config, task, student, taught)(student, [0, 1]).sum().backward()
         grad = student.edgeft_projection.weight.grad
         assert (grad.shape, bool(grad.abs().sum() > 0)) == ((64, 24), True)
     assert {name for name, _ in student.named_parameters()} == names
@@ -234,7 +234,7 @@ def test_states_are_compared_at_the_tokens_that_both_read(tiny_tokenizer: Any, f
     places = [whole.index(True), whole.index(False)]
     shaken(student).eval()
     with torch.no_grad():
-        found = distillation_data.objective(config, smaller, student, taught)(student, places)
+        found = distillation_data.build_objective(config, smaller, student, taught)(student, places)
         slow = [_compared(smaller, student, task, teacher, place) for place in places]
     assert found.tolist() == pytest.approx(slow, rel=1e-3)
 
@@ -287,7 +287,7 @@ def test_labels_alone_ask_no_teacher(tiny_tokenizer: Any, folder: Path) -> None:
     taught = distillation_data.prepare_data(config, task, student, folder / "nowhere", folder.parent / "cache")
     assert taught.taught is None
     assert len(taught.items) == len(task.dataset.train)
-    found = distillation_data.objective(config, task, student, taught)(student, [0, 1])
+    found = distillation_data.build_objective(config, task, student, taught)(student, [0, 1])
     torch.testing.assert_close(found, task.losses(student, taught.items, [0, 1]))
 
 
@@ -298,7 +298,7 @@ def test_a_batch_that_nothing_is_compared_in_has_a_gradient(
     task, student = setting("single-label", tiny_tokenizer, folder, config)
     taught = distillation_data.prepare_data(config, task, student, folder, folder.parent / "cache")
     none = dataclasses.replace(taught, shared=none_shared(taught.items))
-    distillation_data.objective(config, task, student, none)(student, [0, 1]).sum().backward()
+    distillation_data.build_objective(config, task, student, none)(student, [0, 1]).sum().backward()
     assert all(value.grad.abs().sum() == 0 for value in student.parameters() if value.grad is not None)
     assert student.classifier.weight.grad is not None
     characters = vocabulary.cut(task.tokenizer, ["a"]).tokenizer
@@ -317,7 +317,7 @@ def test_questions_of_unequal_length_at_any_temperature(temperature: float, tiny
     lengths = task.items(task.dataset.train).lengths
     places = [lengths.index(max(lengths)), lengths.index(min(lengths))]
     taught = distillation_data.prepare_data(config, task, shaken(student), folder, folder.parent / "cache")
-    distillation_data.objective(config, task, student, taught)(student, places).sum().backward()
+    distillation_data.build_objective(config, task, student, taught)(student, places).sum().backward()
     assert all(value.grad.isfinite().all() for value in student.parameters() if value.grad is not None)
 
 
@@ -326,7 +326,7 @@ def test_half_precision_compares_in_full(dtype: torch.dtype, tiny_tokenizer: Any
     config = config_of(relation_weight=1.0, soft_weight=1.0, hidden_weight=1.0)
     task, student = setting("single-label", tiny_tokenizer, folder, config)
     taught = distillation_data.prepare_data(config, task, shaken(student).eval(), folder, folder.parent / "cache")
-    loss = distillation_data.objective(config, task, student, taught)
+    loss = distillation_data.build_objective(config, task, student, taught)
     with torch.no_grad():
         exact = loss(student, [0, 1, 2])
         with torch.autocast("cpu", dtype=dtype):

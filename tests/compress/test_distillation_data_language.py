@@ -39,7 +39,9 @@ def setting(kind: str, folder: Path, config: DistillConfig) -> tuple[Any, Any]:
 def loss_of(config: DistillConfig, task: Any, student: Any, folder: Path, places: list[int]) -> list[float]:
     taught = distillation_data.prepare_data(config, task, student, folder, folder.parent / "cache")
     with torch.no_grad():
-        found: list[float] = distillation_data.objective(config, task, student, taught)(student.eval(), places).tolist()
+        found: list[float] = distillation_data.build_objective(config, task, student, taught)(
+            student.eval(), places
+        ).tolist()
     return found
 
 

@@ -15,9 +15,9 @@ from support_kinds import dataset_of, trained
 
 from edgeft.compress.distill import distillation_data
 from edgeft.compress.prune import goals, latency_table
-from edgeft.compress.prune.latency_table import LatencyTable, interpolated
-from edgeft.compress.prune.prune import described, run
-from edgeft.compress.prune.structure import Cut, by_ratios, prune
+from edgeft.compress.prune.latency_table import LatencyTable, interpolate
+from edgeft.compress.prune.prune import describe_cut, run
+from edgeft.compress.prune.structure import Cut, cut_by_ratios, prune
 from edgeft.data import dataset as datasets
 from edgeft.errors import RecipeError
 from edgeft.files import write_json
@@ -52,10 +52,10 @@ def test_parameters_are_met_as_gently_as_can_be(model: Any) -> None:
 
     def fits(heads: float, channels: float) -> bool:
         smaller = copy.deepcopy(model)
-        prune(smaller, by_ratios(model, heads=heads, channels=channels), "random")
+        prune(smaller, cut_by_ratios(model, heads=heads, channels=channels), "random")
         return parameters(smaller) <= wanted
 
-    config = goals.resolved(PruneConfig(max_parameters=wanted), model, None)
+    config = goals.resolve_goal(PruneConfig(max_parameters=wanted), model, None)
     assert_gentlest(config, fits)
     assert config.channel_ratio > 0
 
@@ -63,28 +63,28 @@ def test_parameters_are_met_as_gently_as_can_be(model: Any) -> None:
 @pytest.mark.parametrize(("wanted", "channels_go"), [(5.0, False), (4.5, True), (9.0, False)])
 def test_milliseconds_are_met_by_the_table_as_gently_as_can_be(wanted: float, channels_go: bool, model: Any) -> None:
     def fits(heads: float, channels: float) -> bool:
-        cut = by_ratios(model, heads=heads, channels=channels)
+        cut = cut_by_ratios(model, heads=heads, channels=channels)
         return TABLE.predict(cut.heads or (), cut.channels or ()) <= wanted
 
     assert TABLE.predict([2, 2], [64, 64]) == 1 + 2 * 4
-    config = goals.resolved(PruneConfig(max_latency_ms=wanted, latency_table="here.json"), model, TABLE)
+    config = goals.resolve_goal(PruneConfig(max_latency_ms=wanted, latency_table="here.json"), model, TABLE)
     assert_gentlest(config, fits)
     assert (config.channel_ratio > 0) == channels_go
 
 
 def test_more_tokens_a_text_take_as_many_times_the_milliseconds(model: Any) -> None:
     config = PruneConfig(max_latency_ms=4.5, latency_table="here.json")
-    longer = goals.resolved(config, model, TABLE, longer=1.2)
-    exact = goals.resolved(PruneConfig(max_latency_ms=4.5 / 1.2, latency_table="here.json"), model, TABLE)
-    assert longer == exact != goals.resolved(config, model, TABLE)
+    longer = goals.resolve_goal(config, model, TABLE, longer=1.2)
+    exact = goals.resolve_goal(PruneConfig(max_latency_ms=4.5 / 1.2, latency_table="here.json"), model, TABLE)
+    assert longer == exact != goals.resolve_goal(config, model, TABLE)
 
 
 def test_a_table_by_hand() -> None:
-    assert interpolated({1: 2.0, 4: 4.0}, 1) == 2.0
-    assert interpolated({1: 2.0, 4: 4.0}, 2) == pytest.approx(2 + 2 / 3)
-    assert interpolated({2: 2.0, 4: 4.0, 8: 5.0}, 6) == 4.5
-    assert interpolated({2: 2.0, 4: 4.0, 8: 5.0}, 12) == 6.0
-    assert interpolated({4: 4.0}, 2) == 4.0
+    assert interpolate({1: 2.0, 4: 4.0}, 1) == 2.0
+    assert interpolate({1: 2.0, 4: 4.0}, 2) == pytest.approx(2 + 2 / 3)
+    assert interpolate({2: 2.0, 4: 4.0, 8: 5.0}, 6) == 4.5
+    assert interpolate({2: 2.0, 4: 4.0, 8: 5.0}, 12) == 6.0
+    assert interpolate({4: 4.0}, 2) == 4.0
     # base 1; a layer with 1 head and 64 channels takes 2, one with 2 heads and 8 channels 3
     assert TABLE.predict([1, 2], [64, 8]) == 1 + 2 + 3
     # between four layers the mean; with 3 heads as far above the last row as that is above the first
@@ -103,13 +103,13 @@ def test_a_table_by_hand() -> None:
 )
 def test_a_goal_out_of_reach_is_refused(goal: dict[str, Any], said: str, model: Any) -> None:
     with pytest.raises(RecipeError, match=said):
-        goals.resolved(PruneConfig(**goal), model, TABLE)
+        goals.resolve_goal(PruneConfig(**goal), model, TABLE)
 
 
 def test_a_table_of_another_width_is_refused(model: Any) -> None:
     other = LatencyTable(base_ms=1, layers_ms={4: {96: 1.0}}, width=384)
     with pytest.raises(RecipeError, match="measured at width 384, and the model has 64"):
-        goals.resolved(PruneConfig(max_latency_ms=5.0), model, other)
+        goals.resolve_goal(PruneConfig(max_latency_ms=5.0), model, other)
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_a_table_is_read_again_and_other_files_are_refused(tmp_path: Path) -> No
     ],
 )
 def test_what_went_in_words(options: dict[str, Any], said: str) -> None:
-    assert described(PruneConfig(**options)) == said
+    assert describe_cut(PruneConfig(**options)) == said
 
 
 def test_bits_that_no_training_reads_are_refused() -> None:
@@ -168,11 +168,11 @@ def test_rounds_by_hand() -> None:
     layers = [LayerStructure(at, list(range(12)), list(range(96))) for at in range(4)]
     start = Structure(layers, list(range(64)), 16)
     cut = Cut(heads=[6, 6, 6, 3], channels=[48, 48, 48, 96], width=32, layers=2)
-    first = goals.part(cut, start, start, 1, 2)
+    first = goals.cut_of_round(cut, start, start, 1, 2)
     assert first == Cut([9, 9, 9, 7], [72, 72, 72, 96], 48, 3)
     present = Structure([start.layers[0], start.layers[2], start.layers[3]], start.width[:48], 16)
-    assert goals.part(cut, start, present, 2, 2) == Cut([6, 6, 3], [48, 48, 96], 32, 2)
-    assert goals.part(cut, start, start, 1, 1) == cut
+    assert goals.cut_of_round(cut, start, present, 2, 2) == Cut([6, 6, 3], [48, 48, 96], 32, 2)
+    assert goals.cut_of_round(cut, start, start, 1, 1) == cut
 
 
 def test_layers_compete_in_every_round(tiny_tokenizer: Any, tmp_path: Path) -> None:

@@ -39,9 +39,9 @@ def test_taylor_by_hand() -> None:
     model = Tiny()
     found = [Units(2, (), (model.reader,))]
     batch = {"x": torch.tensor([[[1.0, 2.0]], [[2.0, 1.0]]]), "sign": torch.tensor([1.0, -1.0])}
-    (scores,) = importance.taylor(model, found, [batch], tiny_loss)
+    (scores,) = importance.taylor_importance(model, found, [batch], tiny_loss)
     torch.testing.assert_close(scores, torch.tensor([4.5, 1.5]))
-    (as_one_head,) = importance.taylor(model, [Units(1, (), (model.reader,))], [batch], tiny_loss)
+    (as_one_head,) = importance.taylor_importance(model, [Units(1, (), (model.reader,))], [batch], tiny_loss)
     torch.testing.assert_close(as_one_head, torch.tensor([(1 + 5) / 2]))
 
 
@@ -80,13 +80,17 @@ def test_taylor_by_hand_of_a_feature_and_of_layers() -> None:
     model = Tiny()
     norm, model.reader = nn.Identity(), nn.Sequential(nn.Identity(), model.reader)
     model.reader[0] = norm
-    (scores,) = importance.taylor(model, [Units(2, (), (norm,), "output")], [{"x": x, "sign": sign}], tiny_loss)
+    (scores,) = importance.taylor_importance(
+        model, [Units(2, (), (norm,), "output")], [{"x": x, "sign": sign}], tiny_loss
+    )
     torch.testing.assert_close(scores, torch.tensor([3.0, 2.0]))
     model, double = Tiny(), [nn.Linear(2, 2, bias=False) for _ in range(2)]
     for layer in double:
         layer.weight.data = 2 * torch.eye(2)
     model.reader = nn.Sequential(*double, model.reader)
-    (scores,) = importance.taylor(model, [Units(2, (), tuple(double), "update")], [{"x": x, "sign": sign}], tiny_loss)
+    (scores,) = importance.taylor_importance(
+        model, [Units(2, (), tuple(double), "update")], [{"x": x, "sign": sign}], tiny_loss
+    )
     torch.testing.assert_close(scores, torch.tensor([2.0, 2.0]))
 
 
@@ -102,7 +106,7 @@ def test_taylor_is_the_sum_of_weights_times_gradients(bert: BertForSequenceClass
             products = (weight.detach() * weight.grad).sum(0)
             total += products.view(unit.count, -1).sum(1).abs() / 5
     bert.zero_grad(set_to_none=True)
-    scores = importance.taylor(bert, found, [batch], importance.own_loss)
+    scores = importance.taylor_importance(bert, found, [batch], importance.own_loss)
     for score, twin in zip(scores, expected, strict=True):
         torch.testing.assert_close(score, twin, rtol=1e-4, atol=1e-7)
 
@@ -120,7 +124,7 @@ def test_taylor_of_the_width_is_of_the_norms_weights(kind: str) -> None:
         products = [p.detach() * p.grad for norm in norms for p in norm.parameters()]
         expected += torch.stack(products).sum(0).abs() / 3
     model.zero_grad(set_to_none=True)
-    (scores,) = importance.taylor(model, [unit], [batch], importance.own_loss)
+    (scores,) = importance.taylor_importance(model, [unit], [batch], importance.own_loss)
     torch.testing.assert_close(scores, expected, rtol=1e-4, atol=1e-6)
 
 
@@ -138,7 +142,7 @@ def test_taylor_of_layers_is_update_times_gradient(kind: str) -> None:
             (slope,) = torch.autograd.grad(loss, after, retain_graph=True)
             expected[place] += ((after - before) * slope).sum().detach().abs() / 3
         seen.clear()
-    (scores,) = importance.taylor(model, [units.layers(model)], [batch], importance.own_loss)
+    (scores,) = importance.taylor_importance(model, [units.layers(model)], [batch], importance.own_loss)
     torch.testing.assert_close(scores, expected, rtol=1e-4, atol=1e-6)
 
 
@@ -159,7 +163,7 @@ def test_taylor_of_layers_is_the_slope_of_the_loss(kind: str) -> None:
         for place, layer in enumerate(encoder_layers(model)):
             rise = loss_with(layer, row, 1 + step) - loss_with(layer, row, 1 - step)
             expected[place] += abs(rise) / (2 * step) / 2
-    (scores,) = importance.taylor(model, [units.layers(model)], [batch], importance.own_loss)
+    (scores,) = importance.taylor_importance(model, [units.layers(model)], [batch], importance.own_loss)
     torch.testing.assert_close(scores, expected, rtol=1e-4, atol=1e-6)
 
 
@@ -167,8 +171,8 @@ def test_taylor_of_layers_is_the_slope_of_the_loss(kind: str) -> None:
 def test_the_division_into_batches_does_not_matter(bert: BertForSequenceClassification, size: int) -> None:
     batch, found = batch_of(5), [*units_of(bert), units.layers(bert)]
     found.append(units.width(units.trace(bert), blocks(bert)[0]))
-    whole = importance.taylor(bert, found, [batch], importance.own_loss)
-    divided = importance.taylor(bert, found, rows_of(batch, size), importance.own_loss)
+    whole = importance.taylor_importance(bert, found, [batch], importance.own_loss)
+    divided = importance.taylor_importance(bert, found, rows_of(batch, size), importance.own_loss)
     for one, other in zip(whole, divided, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-7)
 
@@ -176,7 +180,7 @@ def test_the_division_into_batches_does_not_matter(bert: BertForSequenceClassifi
 def test_taylor_leaves_the_model_alone(bert: BertForSequenceClassification) -> None:
     found = [*units_of(bert), units.layers(bert), units.width(units.trace(bert), blocks(bert)[0])]
     bert.requires_grad_(False)
-    scores = importance.taylor(bert, found, [batch_of(2)], importance.own_loss)
+    scores = importance.taylor_importance(bert, found, [batch_of(2)], importance.own_loss)
     assert all(score.max() > 0 for score in scores)
     assert all(parameter.grad is None for parameter in bert.parameters())
     assert not any(module._forward_pre_hooks or module._forward_hooks for module in bert.modules())
@@ -187,10 +191,10 @@ def test_magnitude_by_hand(bert: BertForSequenceClassification) -> None:
     block, found = blocks(bert)[0], units_of(bert)
     squares = sum(writer.weight.detach().square().sum(1) for writer in block.writers)
     squares = squares + block.output.weight.detach().square().sum(0)
-    torch.testing.assert_close(importance.magnitude(found[0]), squares.view(4, 8).sum(1))
+    torch.testing.assert_close(importance.magnitude_importance(found[0]), squares.view(4, 8).sum(1))
     up = layers[1].intermediate.dense.weight
     twin = up.detach().square().sum(1) + blocks(bert)[1].down.weight.detach().square().sum(0)
-    torch.testing.assert_close(importance.magnitude(found[3]), twin)
+    torch.testing.assert_close(importance.magnitude_importance(found[3]), twin)
 
 
 def test_magnitude_of_layers_and_of_a_feature(bert: BertForSequenceClassification) -> None:
@@ -199,8 +203,8 @@ def test_magnitude_of_layers_and_of_a_feature(bert: BertForSequenceClassificatio
         for layer in encoder_layers(bert)
     ]
     sums = torch.stack([sum((value.square().sum() for value in own), torch.tensor(0.0)) for own in matrices])
-    torch.testing.assert_close(importance.magnitude(units.layers(bert)), sums)
-    scores = importance.magnitude(units.width(units.trace(bert), blocks(bert)[0]))
+    torch.testing.assert_close(importance.magnitude_importance(units.layers(bert)), sums)
+    scores = importance.magnitude_importance(units.width(units.trace(bert), blocks(bert)[0]))
     read = sum(w[:, 5].square().sum() for own in matrices for w in own if w.shape != (32, 24))
     wrote = sum(own[place][5].square().sum() for own in matrices for place in (3, 5))
     # The output of attention (32, 32) is written only, and the pooler reads.
@@ -211,6 +215,6 @@ def test_magnitude_of_layers_and_of_a_feature(bert: BertForSequenceClassificatio
 
 def test_chance_depends_on_the_seed_alone(bert: BertForSequenceClassification) -> None:
     found = units_of(bert)
-    first, again, other = (importance.chance(found, seed) for seed in (1, 1, 2))
+    first, again, other = (importance.random_importance(found, seed) for seed in (1, 1, 2))
     assert all(torch.equal(one, two) for one, two in zip(first, again, strict=True))
     assert not any(torch.equal(one, two) for one, two in zip(first, other, strict=True))

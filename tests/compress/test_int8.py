@@ -48,7 +48,7 @@ FORMS += [("bert", bits) for bits in ((4, 8), (8, 4), (4, 4))]
 def test_the_model_answers_as_the_int8_graph(kind: str, bits: tuple[int, int], tmp_path: Path) -> None:
     model, fp32 = classifier(kind), captured(kind)
     save(operators.add_bodies(captured(kind)), tmp_path / "fp32.onnx")
-    names = [site.linear.x for site in token_int8.sites(Net(captured(kind)))]
+    names = [site.linear.x for site in token_int8.find_sites(Net(captured(kind)))]
     ranges = channel_ranges(tmp_path / "fp32.onnx", names, [Window(ids, [0] * len(ids)) for ids in IDS], tmp_path / "r")
     graph = token_int8.quantize(fp32, ranges, rounding.STRENGTH, (), True, *bits)
     expected = np.concatenate([answers(graph, tmp_path / "int8.onnx", [ids], ["logits"])[0] for ids in IDS])
@@ -73,7 +73,7 @@ def test_rounding_by_hand() -> None:
 
 def test_tables_of_4_bits_are_rounded_as_the_graph_keeps_them() -> None:
     table = torch.randn(50, 64, generator=torch.Generator().manual_seed(0)).requires_grad_(True)
-    values, scale = rounding_of_graph.rounded_blocks(table.detach().numpy())
+    values, scale = rounding_of_graph.round_blocks(table.detach().numpy())
     kept = (values.reshape(50, 2, 32) * scale.astype(np.float32)[..., None]).reshape(50, 64)
     found = rounded_blocks(table)
     np.testing.assert_array_equal(found.detach().numpy(), kept)

@@ -85,7 +85,7 @@ def test_folded_logits_have_the_probabilities_of_some_classes_and_of_the_rest(te
     torch.manual_seed(2)
     logits = 3 * torch.randn(5, 7)
     ids = torch.stack([torch.randperm(7)[:3] for _ in range(5)])
-    found = torch.softmax(losses.folded(logits, ids, temperature) / temperature, dim=-1)
+    found = torch.softmax(losses.fold_classes(logits, ids, temperature) / temperature, dim=-1)
     whole = torch.softmax(logits / temperature, dim=-1)
     torch.testing.assert_close(found[:, :3], whole.gather(1, ids))
     torch.testing.assert_close(found[:, 3], 1 - whole.gather(1, ids).sum(1))
@@ -95,7 +95,7 @@ def test_folded_to_all_classes_loses_nothing() -> None:
     torch.manual_seed(3)
     student, teacher = torch.randn(4, 5), torch.randn(4, 5)
     ids = teacher.argsort(dim=-1)
-    folded = [losses.folded(logits, ids, 2.0) for logits in (student, teacher)]
+    folded = [losses.fold_classes(logits, ids, 2.0) for logits in (student, teacher)]
     torch.testing.assert_close(losses.soft_labels(folded[0], folded[1], 2.0), losses.soft_labels(student, teacher, 2.0))
 
 

@@ -12,8 +12,8 @@ import torch
 from support_graphs import SIZES, classifier, token_ids
 from torch import nn
 
-from edgeft.compress.distill.narrow import directions, narrow, turn, turned
-from edgeft.compress.prune.structure import as_it_was
+from edgeft.compress.distill.narrow import narrow, principal_directions, rotate_parameter, rotate_units
+from edgeft.compress.prune.structure import with_all_gradients
 from edgeft.compress.prune.units import trace
 from edgeft.compress.prune.units import width as width_units
 from edgeft.errors import ModelError
@@ -30,14 +30,14 @@ def logits(model: Any) -> torch.Tensor:
 
 
 def units_of(model: Any) -> Any:
-    with as_it_was(model):
+    with with_all_gradients(model):
         return width_units(trace(model), blocks(model)[0])
 
 
 def test_a_turned_model_with_plain_rms_norms_answers_the_same() -> None:
     model = copy.deepcopy(classifier("llama"))
     before = logits(model)
-    turn(units_of(model), torch.linalg.qr(torch.randn(SIZE, SIZE, dtype=torch.float64)).Q)
+    rotate_units(units_of(model), torch.linalg.qr(torch.randn(SIZE, SIZE, dtype=torch.float64)).Q)
     torch.testing.assert_close(logits(model), before, atol=1e-5, rtol=1e-5)
 
 
@@ -45,7 +45,7 @@ def test_a_turned_model_with_plain_rms_norms_answers_the_same() -> None:
 def test_the_identity_turns_nothing(kind: str) -> None:
     model = copy.deepcopy(classifier(kind))
     before = logits(model)
-    turn(units_of(model), torch.eye(SIZE, dtype=torch.float64))
+    rotate_units(units_of(model), torch.eye(SIZE, dtype=torch.float64))
     torch.testing.assert_close(logits(model), before, atol=1e-6, rtol=1e-6)
 
 
@@ -71,7 +71,7 @@ def test_directions_by_hand() -> None:
     """Two features that are always (3, 4) times something: the first direction is (0.6, 0.8)."""
     norm = nn.Identity()
     units: Any = type("Units", (), {"count": 2, "places": (norm,)})
-    found = directions(units, lambda: norm(torch.tensor([[[3.0, 4.0], [-6.0, -8.0]]])))
+    found = principal_directions(units, lambda: norm(torch.tensor([[[3.0, 4.0], [-6.0, -8.0]]])))
     torch.testing.assert_close(found[:, 0].abs(), torch.tensor([0.6, 0.8], dtype=torch.float64))
 
 
@@ -79,11 +79,17 @@ def test_turning_by_hand() -> None:
     q = torch.tensor([[0.6, -0.8], [0.8, 0.6]])
     linear, norm = nn.Linear(2, 2), nn.LayerNorm(2)
     weight = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
-    torch.testing.assert_close(turned(weight, q, linear, True, "weight"), weight @ q)
-    torch.testing.assert_close(turned(weight, q, linear, False, "weight"), q.T @ weight)
-    torch.testing.assert_close(turned(torch.tensor([1.0, 0.0]), q, linear, False, "bias"), torch.tensor([0.6, -0.8]))
-    torch.testing.assert_close(turned(torch.tensor([1.0, 2.0]), q, norm, False, "weight"), torch.tensor([1.64, 1.36]))
-    torch.testing.assert_close(turned(torch.tensor([1.0, 0.0]), q, norm, False, "bias"), torch.tensor([0.6, -0.8]))
+    torch.testing.assert_close(rotate_parameter(weight, q, linear, True, "weight"), weight @ q)
+    torch.testing.assert_close(rotate_parameter(weight, q, linear, False, "weight"), q.T @ weight)
+    torch.testing.assert_close(
+        rotate_parameter(torch.tensor([1.0, 0.0]), q, linear, False, "bias"), torch.tensor([0.6, -0.8])
+    )
+    torch.testing.assert_close(
+        rotate_parameter(torch.tensor([1.0, 2.0]), q, norm, False, "weight"), torch.tensor([1.64, 1.36])
+    )
+    torch.testing.assert_close(
+        rotate_parameter(torch.tensor([1.0, 0.0]), q, norm, False, "bias"), torch.tensor([0.6, -0.8])
+    )
 
 
 @pytest.mark.parametrize("kind", ["bert", "modernbert", "llama"])

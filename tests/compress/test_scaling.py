@@ -21,7 +21,7 @@ def drawn(logits: np.ndarray, seed: int = 0) -> np.ndarray:
 
 
 def nll(calibration: Calibration, logits: np.ndarray, labels: np.ndarray) -> float:
-    return float(scaling.row_nll(scaling.scaled(calibration, logits, labels.ndim == 2), labels).mean())
+    return float(scaling.row_nll(scaling.apply_calibration(calibration, logits, labels.ndim == 2), labels).mean())
 
 
 TRUE = np.random.default_rng(0).normal(size=(2000, 3))
@@ -38,16 +38,18 @@ def test_likelihood_by_hand() -> None:
 
 def test_calibrated_logits_by_hand() -> None:
     logits = np.array([[2.0, 0.0]])
-    assert scaling.scaled(Calibration(method="temperature", temperature=4.0), logits, False).tolist() == [[0.5, 0.0]]
+    assert scaling.apply_calibration(Calibration(method="temperature", temperature=4.0), logits, False).tolist() == [
+        [0.5, 0.0]
+    ]
     vector = Calibration(method="vector", scale=[0.5, 3.0], bias=[1.0, -1.0])
-    assert scaling.scaled(vector, logits, False).tolist() == [[2.0, -1.0]]
+    assert scaling.apply_calibration(vector, logits, False).tolist() == [[2.0, -1.0]]
     table = [(0.0, 0.2), (0.5, 0.2), (1.0, 0.8)]
     isotonic = Calibration(method="isotonic", isotonic=[table, table])
     # scores 0.75 and 0.25 become 0.5 and 0.2, together 0.7
-    values = scaling.scaled(isotonic, np.array([[math.log(3), 0.0]]), several=False)
-    assert scaling.probabilities(values, False)[0] == pytest.approx([0.5 / 0.7, 0.2 / 0.7])
-    values = scaling.scaled(isotonic, np.array([[math.log(3), -math.log(3)]]), several=True)
-    assert scaling.probabilities(values, True)[0] == pytest.approx([0.5, 0.2])
+    values = scaling.apply_calibration(isotonic, np.array([[math.log(3), 0.0]]), several=False)
+    assert scaling.to_probabilities(values, False)[0] == pytest.approx([0.5 / 0.7, 0.2 / 0.7])
+    values = scaling.apply_calibration(isotonic, np.array([[math.log(3), -math.log(3)]]), several=True)
+    assert scaling.to_probabilities(values, True)[0] == pytest.approx([0.5, 0.2])
 
 
 def test_the_fitted_temperature_is_the_best_of_a_grid() -> None:
@@ -81,7 +83,9 @@ def test_no_step_away_from_the_fitted_vector_is_better() -> None:
 def test_the_vector_of_several_labels_is_a_logistic_regression_of_each() -> None:
     generator = np.random.default_rng(1)
     logits = generator.normal(size=(5000, 2)) * 2
-    labels = (generator.random((5000, 2)) < scaling.probabilities(logits * [0.5, 2.0] + [1.0, -1.0], True)).astype(int)
+    labels = (generator.random((5000, 2)) < scaling.to_probabilities(logits * [0.5, 2.0] + [1.0, -1.0], True)).astype(
+        int
+    )
     fitted = scaling.fit_vector(logits, labels)
     for column in range(2):
         platt = LogisticRegression(C=np.inf).fit(logits[:, [column]], labels[:, column])
@@ -95,13 +99,13 @@ def test_isotonic_tables_are_those_of_scikit_learn(several: bool) -> None:
     labels = np.eye(3, dtype=int)[LABELS[:300]] if several else LABELS[:300]
     fitted = scaling.fit_isotonic(logits, labels)
     unseen = 2 * TRUE[300:900]
-    given = scaling.probabilities(scaling.scaled(fitted, unseen, several), several)
+    given = scaling.to_probabilities(scaling.apply_calibration(fitted, unseen, several), several)
     columns = []
     for column in range(3):
         wanted = labels[:, column] if several else labels == column
         own = IsotonicRegression(y_min=1 / 302, y_max=301 / 302, out_of_bounds="clip")
-        own.fit(scaling.probabilities(logits, several)[:, column].round(6), wanted)
-        columns.append(own.predict(scaling.probabilities(unseen, several)[:, column]))
+        own.fit(scaling.to_probabilities(logits, several)[:, column].round(6), wanted)
+        columns.append(own.predict(scaling.to_probabilities(unseen, several)[:, column]))
     expected = np.stack(columns, axis=1)
     np.testing.assert_allclose(
         given, expected if several else expected / expected.sum(axis=1, keepdims=True), atol=1e-9
@@ -109,7 +113,7 @@ def test_isotonic_tables_are_those_of_scikit_learn(several: bool) -> None:
 
 
 def test_answers_stay_the_same_at_any_temperature() -> None:
-    warm = scaling.scaled(Calibration(method="temperature", temperature=0.3), TRUE, False)
+    warm = scaling.apply_calibration(Calibration(method="temperature", temperature=0.3), TRUE, False)
     assert (warm.argmax(axis=1) == TRUE.argmax(axis=1)).all()
 
 
@@ -164,7 +168,7 @@ def test_a_better_likelihood_that_costs_right_answers_is_not_taken(monkeypatch: 
     worse = np.tile([3.0, 0.0], (41, 1))
     worse[0] = [0.0, 0.1]
     made = {"none": logits, "temperature": logits, "vector": worse}
-    monkeypatch.setattr(scaling, "_outside", lambda name, *_: made[name])
+    monkeypatch.setattr(scaling, "_fit_out_of_fold", lambda name, *_: made[name])
     assert scaling.choose(logits, labels, seed=0).method == "none"
 
 
@@ -189,7 +193,7 @@ def test_one_row_and_labels_that_are_never_given_or_right(method: str, several: 
     for logits, answers in ((np.array([[1.0, 2.0, -9.0]]), [0]), (TRUE[:50] - [0, 0, 50], [0, 1] * 25)):
         labels = np.eye(3, dtype=int)[answers] if several else np.array(answers)
         found = scaling.fit(method, logits, labels, seed=0)
-        chances = scaling.probabilities(scaling.scaled(found, logits, several), several)
+        chances = scaling.to_probabilities(scaling.apply_calibration(found, logits, several), several)
         assert np.isfinite(chances).all()
-        assert np.isfinite(scaling.row_nll(scaling.scaled(found, logits, several), labels)).all()
+        assert np.isfinite(scaling.row_nll(scaling.apply_calibration(found, logits, several), labels)).all()
         assert chances[:, 2].max() < 0.5

@@ -49,7 +49,7 @@ def test_the_threshold_is_that_of_a_slow_twin(rate: float, ties: bool) -> None:
         generator = np.random.default_rng(seed)
         confidences = generator.uniform(0.5, 1, 300).round(1 if ties else 9)
         wrong = generator.random(300) < (1 - confidences) * generator.uniform(0.2, 2.0)
-        found.append(selective.threshold(confidences, wrong, rate, 0.95))
+        found.append(selective.find_threshold(confidences, wrong, rate, 0.95))
         expected = twin(confidences, wrong, rate, 0.95)
         assert (found[-1] is None) == (expected is None)
         assert found[-1] is None or found[-1] == pytest.approx(expected)
@@ -58,9 +58,9 @@ def test_the_threshold_is_that_of_a_slow_twin(rate: float, ties: bool) -> None:
 
 def test_rows_that_a_start_needs_by_hand() -> None:
     # Without an error 0.9^m <= 0.05 needs 29 rows; with both sequences each has half of the chance: 0.9^m <= 0.025.
-    assert selective._starts(28, 0.1, 0.95) == []
-    assert selective._starts(29, 0.1, 0.95) == [29]
-    first, second = selective._starts(1000, 0.1, 0.95)
+    assert selective._sequence_starts(28, 0.1, 0.95) == []
+    assert selective._sequence_starts(29, 0.1, 0.95) == [29]
+    first, second = selective._sequence_starts(1000, 0.1, 0.95)
     assert first == 36
     assert tail(int(0.05 * second), second, 0.1) <= 0.025
     assert all(tail(int(0.05 * m), m, 0.1) > 0.025 for m in range(1, second))
@@ -68,18 +68,18 @@ def test_rows_that_a_start_needs_by_hand() -> None:
 
 def test_all_right_answers_everything_and_too_few_rows_nothing() -> None:
     confidences = np.linspace(0.6, 0.9, 40)
-    assert selective.threshold(confidences, np.zeros(40, bool), 0.1, 0.95) == 0.0
-    assert selective.threshold(confidences[:28], np.zeros(28, bool), 0.1, 0.95) is None
-    assert selective.threshold(np.array([0.9]), np.array([False]), 0.1, 0.95) is None
-    assert selective.threshold(confidences, np.ones(40, bool), 0.1, 0.95) is None
-    assert selective.threshold(confidences, np.zeros(40, bool), 0.0, 0.95) is None
+    assert selective.find_threshold(confidences, np.zeros(40, bool), 0.1, 0.95) == 0.0
+    assert selective.find_threshold(confidences[:28], np.zeros(28, bool), 0.1, 0.95) is None
+    assert selective.find_threshold(np.array([0.9]), np.array([False]), 0.1, 0.95) is None
+    assert selective.find_threshold(confidences, np.ones(40, bool), 0.1, 0.95) is None
+    assert selective.find_threshold(confidences, np.zeros(40, bool), 0.0, 0.95) is None
 
 
 def test_share_and_error_by_hand() -> None:
     confidences, wrong = np.array([0.9, 0.8, 0.7, 0.6]), np.array([False, True, False, True])
-    assert selective.measured(confidences, wrong, 0.75) == (0.5, 0.5)
-    assert selective.measured(confidences, wrong, None) == (0.0, 0.0)
-    assert selective.measured(confidences, wrong, 0.95) == (0.0, 0.0)
+    assert selective.measure_threshold(confidences, wrong, 0.75) == (0.5, 0.5)
+    assert selective.measure_threshold(confidences, wrong, None) == (0.0, 0.0)
+    assert selective.measure_threshold(confidences, wrong, 0.95) == (0.0, 0.0)
 
 
 def test_the_error_rate_is_held_as_often_as_promised() -> None:
@@ -89,7 +89,7 @@ def test_the_error_rate_is_held_as_often_as_promised() -> None:
         generator = np.random.default_rng(seed)
         confidences = generator.uniform(0.5, 1, 400)
         wrong = generator.random(400) < 0.7 * (1 - confidences)  # above t: 0.35 (1 - t) on average
-        least = selective.threshold(confidences, wrong, 0.1, 0.95)
+        least = selective.find_threshold(confidences, wrong, 0.1, 0.95)
         if least is not None:
             broken += 0.35 * (1 - max(least, 0.5)) > 0.1
             answered.append(2 * (1 - max(least, 0.5)))

@@ -13,7 +13,15 @@ import torch
 from support_prune import KINDS, inputs, logits, masked, tiny, words
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from edgeft.compress.prune.structure import Cut, best, by_ratios, kept_features, kept_units, most_important, prune
+from edgeft.compress.prune.structure import (
+    Cut,
+    count_kept_features,
+    count_kept_units,
+    count_most_important,
+    cut_by_ratios,
+    pick_best,
+    prune,
+)
 from edgeft.errors import ModelError
 from edgeft.models import devices, model_facts, model_folder, model_layers, shapes
 
@@ -30,7 +38,7 @@ CUTS: dict[str, dict[str, Any]] = {
 def pruned(kind: str, importance: Any = "random", seed: int = 1, auto: Any = None, **ratios: float) -> tuple[Any, Any]:
     """A model and what it kept."""
     model = tiny(kind, auto=auto or AutoModelForSequenceClassification)
-    return model, prune(model, by_ratios(model, **ratios), importance, [inputs(labels=True)], seed=seed)
+    return model, prune(model, cut_by_ratios(model, **ratios), importance, [inputs(labels=True)], seed=seed)
 
 
 def same(one: torch.Tensor, other: torch.Tensor, within: float = 1e-5) -> None:
@@ -52,7 +60,7 @@ def test_pruned_equals_masked(kind: str, cut: str) -> None:
 def test_layers_compete(kind: str, importance: Any) -> None:
     """Whatever each layer loses, the model is the masked one; in all as much stays as the shares say."""
     model, twin = tiny(kind), tiny(kind)
-    shares = by_ratios(model, heads=0.5, channels=0.5)
+    shares = cut_by_ratios(model, heads=0.5, channels=0.5)
     for cut in (dataclasses.replace(shares, across=True), Cut(across=True)):  # the second takes nothing more
         structure = prune(model, cut, importance, [inputs(labels=True)])
     heads, channels = (
@@ -98,12 +106,12 @@ def test_what_stays_in_all_may_be_more_than_a_layer_has(heads: list[int], channe
 
 def test_layers_compete_by_hand() -> None:
     scores = [torch.tensor([9.0, 1, 8, 7]), torch.tensor([3.0, 2, 6, 5]), torch.tensor([0.1, 0.2, 0.3, 0.4])]
-    assert most_important(scores, 6, 1) == [3, 2, 1]  # 9 8 7, 6 5, and nobody goes without
-    assert most_important(scores, 8, 2) == [4, 2, 2]  # 9 + 8, 6 + 5 and 0.4 + 0.3 stay in any case, then 7 + 1
-    assert most_important(scores, 9, 2) == [4, 2, 2]
-    assert most_important(scores, 3, 1) == most_important(scores, 1, 1) == [1, 1, 1]
-    assert most_important(scores, 12, 4) == [4, 4, 4]
-    assert most_important([torch.ones(2), torch.ones(8)], 8, 4) == [2, 4]
+    assert count_most_important(scores, 6, 1) == [3, 2, 1]  # 9 8 7, 6 5, and nobody goes without
+    assert count_most_important(scores, 8, 2) == [4, 2, 2]  # 9 + 8, 6 + 5 and 0.4 + 0.3 stay in any case, then 7 + 1
+    assert count_most_important(scores, 9, 2) == [4, 2, 2]
+    assert count_most_important(scores, 3, 1) == count_most_important(scores, 1, 1) == [1, 1, 1]
+    assert count_most_important(scores, 12, 4) == [4, 4, 4]
+    assert count_most_important([torch.ones(2), torch.ones(8)], 8, 4) == [2, 4]
 
 
 @pytest.mark.parametrize("kind", ["bert", "modernbert", "llama"])
@@ -134,7 +142,7 @@ def test_every_importance_cuts_everything(kind: str, importance: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_pruned_twice_equals_masked_by_original_indices(kind: str) -> None:
     model, _ = pruned(kind, heads=0.25, channels=0.25, width=0.25, layers=0.34)
-    structure = prune(model, by_ratios(model, heads=0.5, channels=0.5, width=0.3, layers=0.5), "random", seed=2)
+    structure = prune(model, cut_by_ratios(model, heads=0.5, channels=0.5, width=0.3, layers=0.5), "random", seed=2)
     assert shapes.structure_of(model) == structure
     assert len(structure.layers) == 1
     assert len(structure.width) == 16
@@ -167,7 +175,7 @@ def test_more_or_less_than_there_is(cut: Cut) -> None:
 def test_sdpa_and_eager_agree_and_heads_are_mended(kind: str) -> None:
     both = [tiny(kind, attention) for attention in ("sdpa", "eager")]
     for model in both:
-        prune(model, by_ratios(model, heads=0.75, channels=0.3), "magnitude")
+        prune(model, cut_by_ratios(model, heads=0.75, channels=0.3), "magnitude")
     same(logits(both[0]), logits(both[1]))
     attention = shapes.blocks(both[0])[0].attention
     assert getattr(attention, "n_heads" if kind == "distilbert" else "num_attention_heads") == 1
@@ -215,7 +223,7 @@ def test_training_mode_and_frozen_parameters_stay() -> None:
     model = tiny("bert").train()
     model.base_model.requires_grad_(False)
     last = shapes.encoder_layers(model)[2].requires_grad_(True)
-    cut = by_ratios(model, heads=0.5, channels=0.5, width=0.5, layers=0.34)
+    cut = cut_by_ratios(model, heads=0.5, channels=0.5, width=0.5, layers=0.34)
     assert prune(model, cut, "random", seed=4).layers[-1].layer == 2
     assert model.training
     learning = {id(parameter) for parameter in model.parameters() if parameter.requires_grad}
@@ -267,7 +275,7 @@ def test_language_models(tied: bool, tmp_path: Path) -> None:
     model = tiny("llama", auto=AutoModelForCausalLM, tie_word_embeddings=tied)
     twin = copy.deepcopy(model)
     batch = inputs() | {"labels": inputs()["input_ids"]}
-    structure = prune(model, by_ratios(model, **CUTS["everything"]), "taylor", [batch])
+    structure = prune(model, cut_by_ratios(model, **CUTS["everything"]), "taylor", [batch])
     with masked(twin, structure):
         same(logits(model), logits(twin))
     model_folder.save(model, words(), tmp_path, 16)
@@ -298,7 +306,7 @@ def test_pruning_goes_on_after_loading(tmp_path: Path) -> None:
     model, _ = pruned("bert", heads=0.25, channels=0.25, width=0.25, layers=0.34)
     model_folder.save(model, words(), tmp_path, 16)
     loaded = model_folder.load_classifier(tmp_path, None)
-    cut = by_ratios(model, **CUTS["everything"])
+    cut = cut_by_ratios(model, **CUTS["everything"])
     assert prune(loaded, cut, "magnitude") == prune(model, cut, "magnitude")
     same(logits(loaded), logits(model), 1e-6)
 
@@ -344,7 +352,7 @@ def test_other_heads_are_pruned(auto: str) -> None:
     head = model_folder.Head(auto)
     model = tiny("bert", auto=head.factory)
     twin = copy.deepcopy(model)
-    structure = prune(model, by_ratios(model, **CUTS["everything"]), "random")
+    structure = prune(model, cut_by_ratios(model, **CUTS["everything"]), "random")
     with torch.no_grad(), masked(twin, structure):
         ours, theirs = model(**inputs()), twin(**inputs())
     for name, expected in theirs.items():
@@ -373,7 +381,7 @@ def test_layers_of_a_pruned_model_keep_their_shapes(tmp_path: Path) -> None:
 
 def test_a_bare_encoder_keeps_its_pooling(tmp_path: Path) -> None:
     model = tiny("bert", auto=AutoModel)
-    prune(model, by_ratios(model, width=0.5), "magnitude")
+    prune(model, cut_by_ratios(model, width=0.5), "magnitude")
     model_folder.save(model, words(), tmp_path, 16)
     loaded = model_folder.load(tmp_path, model_folder.Head("AutoModel"))
     with torch.no_grad():
@@ -385,12 +393,12 @@ def test_a_bare_encoder_keeps_its_pooling(tmp_path: Path) -> None:
 
 
 def test_counts_and_choice_by_hand() -> None:
-    assert [kept_units(12, ratio) for ratio in (0, 0.25, 0.3, 0.5, 0.99)] == [12, 9, 8, 6, 1]
-    assert kept_units(1, 0.9) == 1
-    assert [kept_features(1536, ratio) for ratio in (0, 0.25, 0.3, 0.999)] == [1536, 1152, 1072, 8]
-    assert [kept_features(4, 0.5), kept_features(20, 0), kept_features(20, 0.1)] == [4, 20, 16]
-    assert best(torch.tensor([1.0, 3.0, 1.0, 2.0]), 3) == [0, 1, 3]
-    ratios = by_ratios(tiny("llama"), heads=0.5, channels=0.5, width=0.2, layers=0.34)
+    assert [count_kept_units(12, ratio) for ratio in (0, 0.25, 0.3, 0.5, 0.99)] == [12, 9, 8, 6, 1]
+    assert count_kept_units(1, 0.9) == 1
+    assert [count_kept_features(1536, ratio) for ratio in (0, 0.25, 0.3, 0.999)] == [1536, 1152, 1072, 8]
+    assert [count_kept_features(4, 0.5), count_kept_features(20, 0), count_kept_features(20, 0.1)] == [4, 20, 16]
+    assert pick_best(torch.tensor([1.0, 3.0, 1.0, 2.0]), 3) == [0, 1, 3]
+    ratios = cut_by_ratios(tiny("llama"), heads=0.5, channels=0.5, width=0.2, layers=0.34)
     assert ratios == Cut(heads=[1, 1, 1], channels=[32, 32, 32], width=24, layers=2)
 
 
@@ -403,4 +411,4 @@ def test_other_architectures_are_told_apart() -> None:
 def test_taylor_without_batches() -> None:
     model = tiny("bert")
     with pytest.raises(ValueError, match="needs example batches"):
-        prune(model, by_ratios(model, heads=0.5), "taylor")
+        prune(model, cut_by_ratios(model, heads=0.5), "taylor")

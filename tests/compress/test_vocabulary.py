@@ -14,7 +14,7 @@ from support_tokenizers import trained
 from tiny_language import language_model
 from transformers import AutoConfig, AutoModelForMaskedLM, AutoModelForSequenceClassification
 
-from edgeft.compress.prune.structure import by_ratios, prune
+from edgeft.compress.prune.structure import cut_by_ratios, prune
 from edgeft.compress.prune.vocabulary import chosen, cut, cut_embeddings, occurrences, report
 from edgeft.errors import ModelError
 from edgeft.models import model_folder
@@ -192,7 +192,7 @@ def test_causal_language_models_keep_their_rows(
 
 def test_a_model_of_fewer_heads_stays_so(texts: list[str], whole: Any, tmp_path: Path) -> None:
     model = classifier("bert", whole)
-    prune(model, by_ratios(model, heads=0.5, channels=0.5, width=0.25), "magnitude")
+    prune(model, cut_by_ratios(model, heads=0.5, channels=0.5, width=0.25), "magnitude")
     before = logits(model, whole, texts[:10])
     small = cut(whole, texts[:10])
     cut_embeddings(model, small.kept)

@@ -19,7 +19,7 @@ from transformers import (
     DPRContextEncoder,
 )
 
-from edgeft.compress.prune.structure import by_ratios, prune
+from edgeft.compress.prune.structure import cut_by_ratios, prune
 from edgeft.errors import ModelError
 from edgeft.export.capture.capture import capture
 from edgeft.export.onnx import graph, operators
@@ -125,7 +125,7 @@ def test_every_head_answers_as_torch_does(
 def test_a_pruned_model_answers_as_torch_does(kind: str, tmp_path: Path) -> None:
     """Half of the heads, channels and layers are gone, and a quarter of the hidden width."""
     model = model_of(AutoModelForSequenceClassification, kind, 3)
-    prune(model, by_ratios(model, heads=0.5, channels=0.5, width=0.25, layers=0.5), "magnitude")
+    prune(model, cut_by_ratios(model, heads=0.5, channels=0.5, width=0.25, layers=0.5), "magnitude")
     found = capture(model, 20)
     assert max(both_ways(model, found, tmp_path / "model.onnx")) <= CLOSE
     attention = [node for node in found.graph.node if node.domain == operators.DOMAIN]

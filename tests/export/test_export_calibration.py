@@ -39,7 +39,7 @@ def fitted(method: str, several: bool) -> Calibration:
     """A calibration of 400 rows whose third label is rare; its table is shorter than the others."""
     generator = np.random.default_rng(0)
     logits = 2 * generator.normal(size=(400, 3)) - [0, 0, 5]
-    chances = scaling.probabilities(logits / 2, several)
+    chances = scaling.to_probabilities(logits / 2, several)
     if several:
         return scaling.METHODS[method](logits, (generator.random((400, 3)) < chances).astype(int))
     return scaling.METHODS[method](logits, np.array([generator.choice(3, p=row) for row in chances]))
@@ -54,7 +54,7 @@ def test_the_graph_answers_as_numpy_does(method: str, function: Function, tokens
     axes, shape = (["batch", 3], (40, 3)) if tokens is None else (["batch", "tokens", 3], (8, tokens, 3))
     logits = np.random.default_rng(1).normal(size=shape).astype(np.float32) * 6
     logits[0] = [40.0, -40.0, 0.0]  # beyond every point of a table
-    expected = scaling.probabilities(scaling.scaled(calibration, logits.reshape(-1, 3), several), several)
+    expected = scaling.to_probabilities(scaling.apply_calibration(calibration, logits.reshape(-1, 3), several), several)
     given = answers(graph.set_calibration(plain(axes, function), calibration), logits)
     np.testing.assert_allclose(given.reshape(-1, 3), expected, atol=1e-5 if method != "isotonic" else 2e-3)
     if not several:

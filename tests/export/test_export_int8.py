@@ -16,10 +16,10 @@ from support_graphs import KINDS, Floats, answers, captured, check_refused_here,
 
 from edgeft.export.onnx import operators
 from edgeft.export.onnx.files import load, save
-from edgeft.export.onnx.net import Net, linears
+from edgeft.export.onnx.net import Net, find_linears
 from edgeft.export.quantize import token_int8, weights
 from edgeft.export.quantize.ranges import channel_ranges
-from edgeft.export.quantize.rounding import rounded, rounded_blocks
+from edgeft.export.quantize.rounding import round_blocks, round_columns
 from edgeft.runtime.answers.windows import Window
 from edgeft.runtime.machine import kernels
 
@@ -142,7 +142,7 @@ def copy_of(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def ranges_of(model: onnx.ModelProto, path: Path, ids: list[list[int]]) -> dict[str, Floats]:
-    names = [found.x for found in linears(Net(copy_of(model)))]
+    names = [found.x for found in find_linears(Net(copy_of(model)))]
     onnx.save(model, path.with_suffix(".fp32"))
     return channel_ranges(path.with_suffix(".fp32"), names, [Window(row) for row in ids], path)
 
@@ -272,13 +272,15 @@ def test_one_scale_for_all_tokens_is_its_definition(tmp_path: Path) -> None:
 def test_smoothing_by_hand() -> None:
     size, weight = np.array([4, 1], np.float32), np.array([[1, -2], [3, 0.5]], np.float32)
     for strength, expected in ((0.5, [2 / 2**0.5, 1 / 3**0.5]), (0.0, [1 / 2, 1 / 3]), (1.0, [4, 1])):
-        np.testing.assert_allclose(token_int8.smoothing(size, weight, strength), expected, rtol=1e-6)
+        np.testing.assert_allclose(token_int8.smoothing_divisors(size, weight, strength), expected, rtol=1e-6)
     # A row of zeros counts as 1e-5.
-    np.testing.assert_allclose(token_int8.smoothing(size[:1], np.zeros((1, 2), np.float32), 0.5), [2 / 1e-5**0.5], 1e-6)
+    np.testing.assert_allclose(
+        token_int8.smoothing_divisors(size[:1], np.zeros((1, 2), np.float32), 0.5), [2 / 1e-5**0.5], 1e-6
+    )
 
 
 def test_rounding_by_hand() -> None:
-    values, scale = rounded(np.array([[127, -1, 0], [63, 0.5, 0], [-0.6, 0.25, 0]], np.float32))
+    values, scale = round_columns(np.array([[127, -1, 0], [63, 0.5, 0], [-0.6, 0.25, 0]], np.float32))
     assert values.dtype == np.int8
     assert values.T.tolist() == [[127, 63, -1], [-127, 64, 32], [0, 0, 0]]
     np.testing.assert_allclose(scale, [1, 1 / 127, 1e-12 / 127], rtol=1e-6)
@@ -305,7 +307,7 @@ def test_rounding_to_4_bits_by_hand() -> None:
     table = np.zeros((2, 64), np.float32)
     table[0, :4] = [-8, 7, 2.6, -0.4]
     table[0, 32:36] = [4, -4, 1.2, 0.1]  # the first of the largest is -8 steps, so a step is -0.5
-    values, scale = rounded_blocks(table)
+    values, scale = round_blocks(table)
     assert (values.dtype, scale.dtype) == (np.dtype(np.int8), np.dtype(np.float16))
     assert scale.tolist() == [[1, -0.5], [0, 0]]
     assert values[0, :4].tolist() == [-8, 7, 3, 0]
@@ -321,7 +323,7 @@ def test_tables_of_4_bits_have_a_scale_for_each_block(tmp_path: Path) -> None:
     assert made.ByteSize() < 0.15 * model.ByteSize()
     ids = [[7, 3, 999], [0, 7, 7]]
     (found,) = answers(made, tmp_path / "int4.onnx", ids)
-    values, scale = rounded_blocks(table)
+    values, scale = round_blocks(table)
     expected = (values.reshape(1000, 2, 32) * scale.astype(np.float32)[..., None]).reshape(1000, 64)
     np.testing.assert_allclose(found, expected[np.array(ids)], rtol=1e-3, atol=1e-6)
     away = np.abs(expected - table).reshape(1000, 2, 32).max(-1)
@@ -338,7 +340,7 @@ def test_weights_of_4_bits_become_the_int8_that_they_stand_for(form: str, by_tok
     """Of a weight that 4 bits can say, the int8 graph is the same whether the file keeps 8 or 4."""
     nodes, output, _ = FORMS[form]
     weight = CONSTANTS["w"]
-    kept = np.ascontiguousarray(weights.floats(*rounded_blocks(np.ascontiguousarray(weight.T))).T)
+    kept = np.ascontiguousarray(weights.dequantize(*round_blocks(np.ascontiguousarray(weight.T))).T)
     assert 0 < np.abs(kept - weight).max() < np.abs(weight).max() / 8
     ranges = ranges_of(net_of(nodes, output), tmp_path / "ranges", IDS)
     smoothed = 1.0  # by the activations alone, so that both weights are smoothed alike
@@ -390,7 +392,7 @@ def test_every_architecture_in_int8_is_near_its_fp32(kind: str, tmp_path: Path) 
     before = operators.add_bodies(captured(kind))
     made = int8_of(kind, tmp_path)
     products = [name for name in kinds_of(made) if name in operators.BODIES and name != "Attention"]
-    assert len(products) == len(token_int8.sites(Net(captured(kind))))
+    assert len(products) == len(token_int8.find_sites(Net(captured(kind))))
     assert made.ByteSize() < 0.5 * before.ByteSize()
     if check_refused_here(made, tmp_path / "int8.onnx"):
         return

@@ -123,7 +123,7 @@ def test_onnxruntime_fuses_every_static_product(tmp_path: Path) -> None:
         options.optimized_model_filepath = str(tmp_path / "loaded.onnx")
         options.log_severity_level = 3
         ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        poolers = sum(site.linear.nodes[0].op_type == "Gemm" for site in token_int8.sites(Net(captured(kind))))
+        poolers = sum(site.linear.nodes[0].op_type == "Gemm" for site in token_int8.find_sites(Net(captured(kind))))
         assert kinds_of(onnx.load(tmp_path / "loaded.onnx")).count("MatMulIntegerToFloat") == pairs - poolers
 
 

@@ -23,13 +23,13 @@ IDS = token_ids([12] * 4, seed=3)
     ("limits", "step", "zero"), [((-1.0, 1.55), 0.01, 100), ((0.5, 2.55), 0.01, 0), ((-5.1, -1.0), 0.02, 255)]
 )
 def test_the_scale_of_a_range_by_hand(limits: tuple[float, float], step: float, zero: int) -> None:
-    found = static_int8.scale_of(limits)
+    found = static_int8.scale_and_zero(limits)
     assert float(found[0]) == pytest.approx(step)
     assert int(found[1]) == zero
 
 
 def test_a_value_that_is_always_0_has_a_scale() -> None:
-    step, zero = static_int8.scale_of((0.0, 0.0))
+    step, zero = static_int8.scale_and_zero((0.0, 0.0))
     assert step > 0
     assert int(zero) == 0
 
@@ -41,7 +41,7 @@ def test_a_product_against_its_slow_twin(strength: float, tmp_path: Path) -> Non
     onnx.save(model, tmp_path / "fp32.onnx")
     rows = [Window(row) for row in IDS]
     ranges = channel_ranges(tmp_path / "fp32.onnx", ["x"], rows, tmp_path / "scratch.onnx")
-    products = static_int8.smoothed(onnx.load(tmp_path / "fp32.onnx"), ranges, strength)
+    products = static_int8.smooth_inputs(onnx.load(tmp_path / "fp32.onnx"), ranges, strength)
     limits = tensor_ranges(tmp_path / "fp32.onnx", products, rows, tmp_path / "scratch.onnx", "minmax")
     made = static_int8.quantize(onnx.load(tmp_path / "fp32.onnx"), products, limits, ["table"])
     onnx.checker.check_model(made)

@@ -26,7 +26,7 @@ from edgeft.export.package import (
     Pair,
     check_count,
     choose_rows,
-    tolerance_of,
+    measure_tolerance,
 )
 from edgeft.export.quantize import precision_search, rounding
 from edgeft.export.quantize.precision_search import check_names, choose, objections, prove
@@ -391,8 +391,8 @@ def test_rows_that_are_answered_otherwise_elsewhere_are_left_out() -> None:
     )
     chosen, tried = choose_rows([first, second, third], 1.0, TOLERANCE)
     assert (chosen, tried) == ([first, third], 3)
-    assert tolerance_of(chosen, TOLERANCE) == pytest.approx(2 * 0.0039)  # twice the largest of the rows that stay
-    assert tolerance_of([third], 0.05) == 0.05  # never below the least
+    assert measure_tolerance(chosen, TOLERANCE) == pytest.approx(2 * 0.0039)  # twice the largest of the rows that stay
+    assert measure_tolerance([third], 0.05) == 0.05  # never below the least
 
 
 @pytest.mark.parametrize(
@@ -408,7 +408,7 @@ def test_rows_that_are_answered_otherwise_elsewhere_are_left_out() -> None:
 def test_rows_far_apart_are_no_golden_rows(unit: float, least: float, apart: float, stays: bool) -> None:
     chosen, tried = choose_rows([pair("a", [1.0], [1.0 + apart])], unit, least)
     assert (len(chosen), tried) == (int(stays), 1)
-    assert tolerance_of(chosen, least * unit) <= MOST_TOLERANCE * unit
+    assert measure_tolerance(chosen, least * unit) <= MOST_TOLERANCE * unit
 
 
 @pytest.mark.parametrize(

@@ -59,22 +59,25 @@ def fill(config: CalibrateConfig, inputs: Inputs, out_dir: Path) -> Metrics:
     model.manifest = dataclasses.replace(model.manifest, calibration=Calibration())
     task = tasks.create_artifact_task(dataset, model.manifest)
     if type(task).logits_and_targets is TrainingTask.logits_and_targets:
-        return _written(Calibration(reason=NO_CHOICES), out_dir)
+        return _write(Calibration(reason=NO_CHOICES), out_dir)
     before = {split: task.predict_artifact(model, dataset.split(split)) for split in SPLITS}
-    choices = {split: task.logits_and_targets(made, dataset.split(split)) for split, made in before.items()}
-    found = calibrated(config, choices, keep_answers=_balanced(inputs["data"], dataset))
-    after = {split: scaling.scaled(found, logits, labels.ndim == 2) for split, (logits, labels) in choices.items()}
-    _say(found)
-    return _written(found, out_dir) | {"answers": _answers(task, before, after)}
+    choices = {split: task.logits_and_targets(arrays, dataset.split(split)) for split, arrays in before.items()}
+    calibration = calibrate(config, choices, keep_answers=_is_rebalanced(inputs["data"], dataset))
+    after = {
+        split: scaling.apply_calibration(calibration, logits, labels.ndim == 2)
+        for split, (logits, labels) in choices.items()
+    }
+    _say(calibration)
+    return _write(calibration, out_dir) | {"answers": _measure_answers(task, before, after)}
 
 
-def _balanced(data: Path, dataset: Dataset) -> bool:
+def _is_rebalanced(data: Path, dataset: Dataset) -> bool:
     """Whether weights or repeated rows moved the answers on purpose, which a bias would take back."""
     done = read_result(data)
     return bool(dataset.class_weights) or (done is not None and done.config.get("balance", "none") != "none")
 
 
-def calibrated(config: CalibrateConfig, choices: Choices, keep_answers: bool = False) -> Calibration:
+def calibrate(config: CalibrateConfig, choices: Choices, keep_answers: bool = False) -> Calibration:
     """The calibration, with what it does on each split.
 
     Args:
@@ -85,22 +88,24 @@ def calibrated(config: CalibrateConfig, choices: Choices, keep_answers: bool = F
     """
     method = config.method if config.enabled else "none"
     plain = keep_answers or config.max_error is not None
-    found = scaling.fit(method, *choices["validation"], config.seed or 0, plain)
-    seen = {split: _before_and_after(found, *pair, config.bins) for split, pair in choices.items()}
-    found = dataclasses.replace(found, validation=seen["validation"], test=seen["test"])
+    calibration = scaling.fit(method, *choices["validation"], config.seed or 0, plain)
+    seen = {split: _compare_before_and_after(calibration, *pair, config.bins) for split, pair in choices.items()}
+    calibration = dataclasses.replace(calibration, validation=seen["validation"], test=seen["test"])
     if config.max_error is None:
-        return found
-    return dataclasses.replace(found, selective=abstaining(config, config.max_error, found, choices))
+        return calibration
+    return dataclasses.replace(calibration, selective=choose_threshold(config, config.max_error, calibration, choices))
 
 
-def _before_and_after(found: Calibration, logits: Logits, labels: Labels, bins: int) -> dict[str, dict[str, float]]:
-    both = {"before": logits, "after": scaling.scaled(found, logits, labels.ndim == 2)}
-    return {when: figures(values, labels, bins) for when, values in both.items()}
+def _compare_before_and_after(
+    calibration: Calibration, logits: Logits, labels: Labels, bins: int
+) -> dict[str, dict[str, float]]:
+    both = {"before": logits, "after": scaling.apply_calibration(calibration, logits, labels.ndim == 2)}
+    return {when: measure_calibration(values, labels, bins) for when, values in both.items()}
 
 
-def figures(logits: Logits, labels: Labels, bins: int) -> dict[str, float]:
+def measure_calibration(logits: Logits, labels: Labels, bins: int) -> dict[str, float]:
     """Expected calibration error, NLL and Brier score; each of several labels is a choice between two."""
-    chances = scaling.probabilities(logits, labels.ndim == 2)
+    chances = scaling.to_probabilities(logits, labels.ndim == 2)
     if labels.ndim == 2:
         chances, labels = np.stack([1 - chances.ravel(), chances.ravel()], axis=1), labels.ravel()
     return {
@@ -110,11 +115,13 @@ def figures(logits: Logits, labels: Labels, bins: int) -> dict[str, float]:
     }
 
 
-def abstaining(config: CalibrateConfig, max_error: float, found: Calibration, choices: Choices) -> Selective:
+def choose_threshold(
+    config: CalibrateConfig, max_error: float, calibration: Calibration, choices: Choices
+) -> Selective:
     """The threshold, from the validation rows, and what it does on both splits."""
-    seen = {split: _confidences(found, *pair) for split, pair in choices.items()}
-    least = selective.threshold(*seen["validation"], max_error, config.confidence)
-    shares = {split: selective.measured(*pair, least) for split, pair in seen.items()}
+    seen = {split: _top_confidences(calibration, *pair) for split, pair in choices.items()}
+    least = selective.find_threshold(*seen["validation"], max_error, config.confidence)
+    shares = {split: selective.measure_threshold(*pair, least) for split, pair in seen.items()}
     return Selective(
         threshold=least,
         max_error=max_error,
@@ -124,32 +131,36 @@ def abstaining(config: CalibrateConfig, max_error: float, found: Calibration, ch
     )
 
 
-def _confidences(found: Calibration, logits: Logits, labels: Labels) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+def _top_confidences(
+    calibration: Calibration, logits: Logits, labels: Labels
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """(m,) the highest probabilities, and whether their labels are wrong."""
-    chances = scaling.probabilities(scaling.scaled(found, logits, several=False), several=False)
+    chances = scaling.to_probabilities(scaling.apply_calibration(calibration, logits, several=False), several=False)
     return chances.max(axis=1), chances.argmax(axis=1) != labels
 
 
-def _answers(task: TrainingTask, before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
+def _measure_answers(task: TrainingTask, before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
     """Gate figures of the calibrated answers of each split."""
-    found = {}
-    for split, made in after.items():
-        figures_of = task.figures(made.astype(np.float32), task.dataset.split(split))
-        found[split] = {**figures_of, "agreement": task.agreement(before[split], made)}
-    return found
+    answers = {}
+    for split, arrays in after.items():
+        figures_of = task.figures(arrays.astype(np.float32), task.dataset.split(split))
+        answers[split] = {**figures_of, "agreement": task.agreement(before[split], arrays)}
+    return answers
 
 
-def _written(found: Calibration, out_dir: Path) -> Metrics:
-    write_json(out_dir / CALIBRATION, found)
-    plain: Metrics = msgspec.to_builtins(found)
+def _write(calibration: Calibration, out_dir: Path) -> Metrics:
+    write_json(out_dir / CALIBRATION, calibration)
+    plain: Metrics = msgspec.to_builtins(calibration)
     return {name: value for name, value in plain.items() if name != "isotonic" and value not in ([], {}, None)}
 
 
-def _say(found: Calibration) -> None:
-    before, after = (found.test[when]["ece"] for when in ("before", "after"))
-    say(f"calibrate: {found.method} ({found.reason}), calibration error on test {before:.4f} -> {after:.4f}")
-    if found.selective:
-        say(f"calibrate: {found.selective.line}")
+def _say(calibration: Calibration) -> None:
+    before, after = (calibration.test[when]["ece"] for when in ("before", "after"))
+    say(
+        f"calibrate: {calibration.method} ({calibration.reason}), calibration error on test {before:.4f} -> {after:.4f}"
+    )
+    if calibration.selective:
+        say(f"calibrate: {calibration.selective.line}")
 
 
 run = stage(

@@ -26,7 +26,7 @@ DIGITS = 6  # of the scores of an isotonic table, so that no step is steeper tha
 FOLDS = 5
 
 
-def probabilities(logits: Logits, several: bool) -> Floats:
+def to_probabilities(logits: Logits, several: bool) -> Floats:
     """Softmax over the labels, or where there are `several` the sigmoid of each, (m, L)."""
     chances: Floats = (expit if several else lambda values: softmax(values, axis=1))(logits.astype(np.float64))
     return chances
@@ -43,18 +43,18 @@ def row_nll(logits: Logits, labels: Labels) -> Floats:
     return found
 
 
-def right(logits: Logits, labels: Labels) -> Floats:
+def share_right(logits: Logits, labels: Labels) -> Floats:
     """(m,) 1 where the answer is right, else 0; of several labels the share of right ones."""
     if labels.ndim == 2:
         return np.asarray(((logits >= 0) == labels).mean(axis=1), dtype=np.float64)
     return np.asarray(logits.argmax(axis=1) == labels, dtype=np.float64)
 
 
-def scaled(calibration: Calibration, logits: Logits, several: bool) -> Floats:
+def apply_calibration(calibration: Calibration, logits: Logits, several: bool) -> Floats:
     """Calibrated logits (m, L): `probabilities` of them is what the graph answers."""
     values = logits.astype(np.float64)
     if calibration.method == "isotonic":
-        columns = zip(probabilities(values, several).T, map(np.array, calibration.isotonic), strict=True)
+        columns = zip(to_probabilities(values, several).T, map(np.array, calibration.isotonic), strict=True)
         mapped = np.stack([np.interp(column, points[:, 0], points[:, 1]) for column, points in columns], axis=1)
         return logits_of(mapped if several else mapped / mapped.sum(axis=1, keepdims=True), several)
     if calibration.method == "vector":
@@ -92,7 +92,7 @@ def fit_vector(logits: Logits, labels: Labels) -> Calibration:
 
     def loss(parameters: Floats) -> tuple[float, Floats]:
         values = logits * parameters[:count] + parameters[count:]
-        slopes = probabilities(values, several) - wanted  # (m, L)
+        slopes = to_probabilities(values, several) - wanted  # (m, L)
         total = row_nll(values, labels).sum() * (count if several else 1)
         away = parameters - rest
         gradient = np.concatenate([(slopes * logits).sum(axis=0), slopes.sum(axis=0)]) + away
@@ -111,7 +111,7 @@ def fit_isotonic(logits: Logits, labels: Labels) -> Calibration:
     several, least = labels.ndim == 2, 1 / (len(labels) + 2)
     wanted = labels if several else np.eye(logits.shape[1])[labels]
     tables = []
-    for scores, truth in zip(probabilities(logits, several).round(DIGITS).T, wanted.T, strict=True):
+    for scores, truth in zip(to_probabilities(logits, several).round(DIGITS).T, wanted.T, strict=True):
         fitted = IsotonicRegression(y_min=least, y_max=1 - least, out_of_bounds="clip").fit(scores, truth)
         tables.append(list(zip(fitted.X_thresholds_.tolist(), fitted.y_thresholds_.tolist(), strict=True)))
     return Calibration(method="isotonic", isotonic=tables)
@@ -139,7 +139,7 @@ def fit(method: str, logits: Logits, labels: Labels, seed: int, keep_answers: bo
     """
     if method == "none":
         return Calibration(reason="calibrate.method")
-    if bool((right(logits, labels) == 1).all()):
+    if bool((share_right(logits, labels) == 1).all()):
         return Calibration(reason=f"all {len(labels)} validation rows are answered right, which nothing fits best")
     if method == "auto":
         return choose(logits, labels, seed, keep_answers)
@@ -159,12 +159,12 @@ def choose(logits: Logits, labels: Labels, seed: int, keep_answers: bool = False
     if len(labels) < 2:
         return Calibration(reason="one validation row is too little to choose by")
     names = [name for name in CANDIDATES if not (keep_answers and name == "vector")]
-    outside = {name: _outside(name, logits, labels, seed) for name in names}
+    outside = {name: _fit_out_of_fold(name, logits, labels, seed) for name in names}
     nll = {name: row_nll(values, labels) for name, values in outside.items()}
     best = names[0]
     for name in names[1:]:
         gain = nll[best] - nll[name]  # (m,)
-        kept = right(outside[name], labels).sum() >= right(outside[best], labels).sum()
+        kept = share_right(outside[name], labels).sum() >= share_right(outside[best], labels).sum()
         if kept and gain.mean() > CANDIDATES[name] * gain.std(ddof=1) / np.sqrt(len(gain)):
             best = name
     means = {name: float(values.mean()) for name, values in nll.items()}
@@ -178,11 +178,11 @@ def _reason(best: str, rows: int, shown: str) -> str:
     return f"{why} in {FOLDS}-fold cross-validation on {rows} validation rows (NLL: {shown})"
 
 
-def _outside(name: str, logits: Logits, labels: Labels, seed: int) -> Floats:
+def _fit_out_of_fold(name: str, logits: Logits, labels: Labels, seed: int) -> Floats:
     """(m, L) calibrated logits of each row by a fit to the other folds."""
     found = np.empty(logits.shape)
     order = np.random.default_rng(seed).permutation(len(labels))
     for fold in np.array_split(order, min(FOLDS, len(labels))):
         others = np.setdiff1d(order, fold)
-        found[fold] = scaled(METHODS[name](logits[others], labels[others]), logits[fold], labels.ndim == 2)
+        found[fold] = apply_calibration(METHODS[name](logits[others], labels[others]), logits[fold], labels.ndim == 2)
     return found

@@ -40,7 +40,7 @@ def check(config: CalibrateConfig, kind: str) -> None:
         )
 
 
-def threshold(confidences: Floats, wrong: Flags, max_error: float, confidence: float) -> float | None:
+def find_threshold(confidences: Floats, wrong: Flags, max_error: float, confidence: float) -> float | None:
     """The lowest threshold that was found to hold an error rate among the answers above it; None: none was.
 
     Fixed-sequence testing (Angelopoulos et al. 2021, "Learn then Test", algorithm 1 with several starting points):
@@ -56,10 +56,10 @@ def threshold(confidences: Floats, wrong: Flags, max_error: float, confidence: f
     """
     order = np.argsort(-confidences, kind="stable")
     ranked, errors = confidences[order], np.cumsum(wrong[order])
-    starts = _starts(len(ranked), max_error, confidence)
+    starts = _sequence_starts(len(ranked), max_error, confidence)
     level, answered = (1 - confidence) / max(1, len(starts)), 0
     for start in starts:
-        for count in _counts(ranked, start):
+        for count in _counts_above(ranked, start):
             if binom.cdf(errors[count - 1], count, max_error) > level:
                 break
             answered = max(answered, count)
@@ -69,7 +69,7 @@ def threshold(confidences: Floats, wrong: Flags, max_error: float, confidence: f
     return float(ranked[answered - 1] + ranked[answered]) / 2 if answered else None
 
 
-def _starts(rows: int, max_error: float, confidence: float) -> list[int]:
+def _sequence_starts(rows: int, max_error: float, confidence: float) -> list[int]:
     """How many answers the sequences begin with; fewer sequences where there are too few rows for all."""
     counts = np.arange(1, rows + 1)
     for number in range(len(BEGINNINGS), 0, -1):
@@ -82,13 +82,13 @@ def _starts(rows: int, max_error: float, confidence: float) -> list[int]:
     return []
 
 
-def _counts(ranked: Floats, start: int) -> Iterator[int]:
+def _counts_above(ranked: Floats, start: int) -> Iterator[int]:
     """How many answers are above each threshold, rising; those with equal confidences stay together."""
     for count in np.unique(np.ceil(np.linspace(start, len(ranked), STEPS)).astype(int)):
         yield int(np.searchsorted(-ranked, -ranked[count - 1], side="right"))
 
 
-def measured(confidences: Floats, wrong: Flags, least: float | None) -> tuple[float, float]:
+def measure_threshold(confidences: Floats, wrong: Flags, least: float | None) -> tuple[float, float]:
     """Share of the answers that reach a threshold, and the share of wrong ones among them."""
     given = confidences >= (np.inf if least is None else least)
     return float(given.mean()), float(wrong[given].mean()) if given.any() else 0.0

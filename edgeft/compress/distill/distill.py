@@ -7,7 +7,7 @@ from typing import Any
 
 from edgeft.compress.distill import distillation_data, recover
 from edgeft.compress.distill.narrow import narrow
-from edgeft.compress.distill.teacher import cache_of
+from edgeft.compress.distill.teacher import cache_folder
 from edgeft.data.formats import form_of
 from edgeft.errors import ModelError
 from edgeft.keys import TRAINING
@@ -38,7 +38,7 @@ def make_student(config: DistillConfig, teacher: str, head: Head, device: Any) -
     return (full if layers is None else model_layers.copy_layers(full, layers)).to(device), tokenizer
 
 
-def narrowed(config: DistillConfig, task: TrainingTask, student: Any) -> None:
+def narrow_student(config: DistillConfig, task: TrainingTask, student: Any) -> None:
     """Bring a student to the wanted width, in place.
 
     Raises:
@@ -67,7 +67,7 @@ def fill(config: DistillConfig, inputs: Inputs, out_dir: Path) -> Metrics:
         Metrics of the student; `agreement` is with the teacher.
     """
     distillation_data.check(config, "distill")
-    dataset = recover.teachable(inputs["data"], "distill")
+    dataset = recover.load_teachable(inputs["data"], "distill")
     device, _ = devices.choose_device(config.device)
     teacher = inputs["teacher"]
     before = evaluate.load_or_predict(teacher, inputs["data"], dataset, device)
@@ -76,8 +76,8 @@ def fill(config: DistillConfig, inputs: Inputs, out_dir: Path) -> Metrics:
     max_length = min(model_folder.load_tokenizer(str(teacher)).model_max_length, tokenizer.model_max_length)
     task = tasks.create_task(dataset, tokenizer, max_length, config)
     task.prepare(student)
-    narrowed(config, task, student)
-    taught = distillation_data.prepare_data(config, task, student, teacher, cache_of(out_dir))
+    narrow_student(config, task, student)
+    taught = distillation_data.prepare_data(config, task, student, teacher, cache_folder(out_dir))
     progress = recover.learn(config, task, student, taught, out_dir, "distill")
     task.finish(student)
     found = evaluate.measure_model(task, student, out_dir, before)

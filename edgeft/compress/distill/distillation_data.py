@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from edgeft.compress.distill import losses, teacher
 from edgeft.compress.distill.shared_tokens import NONE, SharedTokens, none_shared, shared_tokens
-from edgeft.compress.distill.states import HIDDEN, RELATIONS, knows_relations, watched, width_of
+from edgeft.compress.distill.states import HIDDEN, RELATIONS, knows_relations, watch_states, width_of
 from edgeft.compress.distill.teacher import IDS, LOGITS, Question, TeacherOutputs
 from edgeft.data.dataset import Split
 from edgeft.errors import RecipeError
@@ -107,27 +107,27 @@ def prepare_data(
         RecipeError: teacher and student can't be compared on these rows.
     """
     asks = any(getattr(config, name) for name in OF_TEACHER)
-    extra = texts(task) if config.unlabelled and asks else []
-    items = with_texts(task, extra)
+    extra = unlabelled_texts(task) if config.unlabelled and asks else []
+    items = add_texts(task, extra)
     labelled = len(items) - len(extra)
     targets = np.concatenate([[0], np.cumsum(task.target_counts(items))])
     if not asks:
         return DistillationData(items, labelled, targets, None, np.full(targets[-1], -1), none_shared(items), (), {})
     tokenizer = model_folder.load_tokenizer(str(folder))
     own = tasks.create_task(task.dataset, tokenizer, tokenizer.model_max_length, config)
-    read = with_texts(own, extra)
+    read = add_texts(own, extra)
     shared = shared_tokens(task, items, own, read)
     check_comparable(task, shared)
-    rows = matched(task.target_keys(items), own.target_keys(read))
+    rows = match_targets(task.target_keys(items), own.target_keys(read))
     likeliest = config.teacher_top_k if type(task).vocabulary else 0
     question = Question(folder, own, read, likeliest, config.temperature)
-    states = _states(config, student, shared)
-    taught = teacher.outputs(question, states, cache, next(student.parameters()).device)
-    heads = {name: _heads(student, name, taught) for name in states if name != HIDDEN}
+    states = _comparable_states(config, student, shared)
+    taught = teacher.load_outputs(question, states, cache, next(student.parameters()).device)
+    heads = {name: _relation_heads(student, name, taught) for name in states if name != HIDDEN}
     return DistillationData(items, labelled, targets, taught, rows, shared, states, heads)
 
 
-def matched(keys: NDArray[np.int64], of_teacher: NDArray[np.int64]) -> NDArray[np.int64]:
+def match_targets(keys: NDArray[np.int64], of_teacher: NDArray[np.int64]) -> NDArray[np.int64]:
     """(targets,) place of each of the student's targets among the teacher's; -1 where it isn't there.
 
     Args:
@@ -138,7 +138,7 @@ def matched(keys: NDArray[np.int64], of_teacher: NDArray[np.int64]) -> NDArray[n
     return np.array([places.get(key, -1) for key in keys.tolist()], dtype=np.int64)
 
 
-def texts(task: TrainingTask) -> list[str]:
+def unlabelled_texts(task: TrainingTask) -> list[str]:
     """The unlabelled texts that this task can learn from."""
     if task.dataset.unlabelled and not task.form.has_lone_text:
         say(f"unlabelled text: {task.dataset.kind} rows can't learn from it; it is left out")
@@ -146,7 +146,7 @@ def texts(task: TrainingTask) -> list[str]:
     return task.dataset.unlabelled
 
 
-def with_texts(task: TrainingTask, extra: Sequence[str]) -> Items:
+def add_texts(task: TrainingTask, extra: Sequence[str]) -> Items:
     """The training items, and one for each text, whose label nobody reads."""
     items = task.items(task.dataset.train, training=True)
     if not extra:
@@ -173,7 +173,7 @@ def check_comparable(task: TrainingTask, shared: SharedTokens) -> None:
         )
 
 
-def _states(config: DistillationConfig, student: Any, shared: SharedTokens) -> tuple[str, ...]:
+def _comparable_states(config: DistillationConfig, student: Any, shared: SharedTokens) -> tuple[str, ...]:
     """The states that can be compared; what can't be is said.
 
     Args:
@@ -202,7 +202,7 @@ def _states(config: DistillationConfig, student: Any, shared: SharedTokens) -> t
     return wanted
 
 
-def _heads(student: Any, name: str, taught: TeacherOutputs) -> int:
+def _relation_heads(student: Any, name: str, taught: TeacherOutputs) -> int:
     """Relation heads that divide both widths: as near to `RELATION_HEADS` as can be."""
     widths = width_of(student, name), taught.arrays[name].shape[1]
     common = [heads for heads in range(1, min(widths) + 1) if not any(width % heads for width in widths)]
@@ -212,7 +212,7 @@ def _heads(student: Any, name: str, taught: TeacherOutputs) -> int:
 # ------------------------------------------------------------------------------------------------------------ the loss
 
 
-def objective(config: DistillationConfig, task: TrainingTask, student: Any, data: DistillationData) -> Objective:
+def build_objective(config: DistillationConfig, task: TrainingTask, student: Any, data: DistillationData) -> Objective:
     """The weighted sum of the losses, for each item.
 
     Args:
@@ -223,19 +223,19 @@ def objective(config: DistillationConfig, task: TrainingTask, student: Any, data
     """
 
     def loss(model: torch.nn.Module, places: list[int]) -> torch.Tensor:
-        with watched(student, data.states) as seen:
+        with watch_states(student, data.states) as seen:
             found = task.targets(model, data.items, places)
         with torch.autocast(found.logits.device.type, enabled=False):  # half precision has too few digits for these
-            total = found.sum_by_item(_of_targets(config, task, data, found, places), len(places))
+            total = found.sum_by_item(_target_losses(config, task, data, found, places), len(places))
             if not seen:
                 return total
             weights = torch.as_tensor(data.items.weights[places], device=total.device)
-            return total + _of_states(config, data, seen, places) * weights.to(total.dtype)
+            return total + _state_losses(config, data, seen, places) * weights.to(total.dtype)
 
     return loss
 
 
-def _of_targets(
+def _target_losses(
     config: DistillationConfig, task: TrainingTask, data: DistillationData, found: Targets, places: list[int]
 ) -> torch.Tensor:
     """(m,) labels, and what the teacher thinks of each target."""
@@ -249,17 +249,17 @@ def _of_targets(
     share = torch.as_tensor(data.items.weights[places] / np.diff(data.targets)[places], device=device)
     rows = data.rows_of(places)
     known = torch.as_tensor(rows >= 0, device=device)
-    each = _of_teacher(config, task, data.taught, found.logits, rows)
+    each = _teacher_losses(config, task, data.taught, found.logits, rows)
     return total + each * known * share[found.owners].to(each.dtype)
 
 
-def _of_teacher(
+def _teacher_losses(
     config: DistillationConfig, task: TrainingTask, taught: TeacherOutputs, given: torch.Tensor, rows: NDArray[np.int64]
 ) -> torch.Tensor:
     """(m,) the divergences of the student's logits, (m, C), from rows of the teacher's."""
     wanted = taught.of_targets(LOGITS, rows).to(given.device)
     if IDS in taught.arrays:
-        given = losses.folded(given, taught.of_targets(IDS, rows).long().to(given.device), config.temperature)
+        given = losses.fold_classes(given, taught.of_targets(IDS, rows).long().to(given.device), config.temperature)
     given = given.clamp_min(losses.HIDDEN_SCORE)
     wanted = task.to_training_scale(wanted)[:, : given.shape[1]].clamp_min(losses.HIDDEN_SCORE)
     soft = SOFT[type(task).answer]
@@ -272,7 +272,7 @@ def _of_teacher(
 SOFT = {"one": losses.soft_labels, "several": losses.soft_bits, "number": losses.soft_numbers}
 
 
-def _of_states(
+def _state_losses(
     config: DistillationConfig, data: DistillationData, seen: dict[str, torch.Tensor], places: list[int]
 ) -> torch.Tensor:
     """(B,) hidden states and relations of each item, of the tokens that student and teacher share."""

@@ -41,10 +41,10 @@ def soft_bits(student: torch.Tensor, teacher: torch.Tensor, temperature: float) 
     Returns:
         (m,)
     """
-    return _bits(teacher / temperature, student / temperature).mean(-1) * temperature**2
+    return _bernoulli_divergence(teacher / temperature, student / temperature).mean(-1) * temperature**2
 
 
-def _bits(wanted: torch.Tensor, given: torch.Tensor) -> torch.Tensor:
+def _bernoulli_divergence(wanted: torch.Tensor, given: torch.Tensor) -> torch.Tensor:
     """KL of Bernoulli distributions, elementwise, by their logits."""
     has, has_not = wanted.sigmoid(), (-wanted).sigmoid()
     return has * (logsigmoid(wanted) - logsigmoid(given)) + has_not * (logsigmoid(-wanted) - logsigmoid(-given))
@@ -64,7 +64,7 @@ def soft_numbers(student: torch.Tensor, teacher: torch.Tensor, temperature: floa
     return 0.5 * (student - teacher).square().sum(-1)
 
 
-def folded(logits: torch.Tensor, ids: torch.Tensor, temperature: float) -> torch.Tensor:
+def fold_classes(logits: torch.Tensor, ids: torch.Tensor, temperature: float) -> torch.Tensor:
     """Logits of some classes, and one that stands for all others together.
 
     softmax(folded / temperature) has the softened probabilities of those classes, and the sum of the others'.
@@ -115,7 +115,7 @@ def relations(student: torch.Tensor, teacher: torch.Tensor, attention_mask: torc
     Returns:
         (B,)
     """
-    given, wanted = (_relation(vectors, attention_mask, heads) for vectors in (student, teacher))
+    given, wanted = (_log_relation(vectors, attention_mask, heads) for vectors in (student, teacher))
     each = kl_div(given, wanted, log_target=True, reduction="none").sum(-1).mean(1)  # (B, T)
     return _mean_of_tokens(each, attention_mask)
 
@@ -125,7 +125,7 @@ def _mean_of_tokens(values: torch.Tensor, attention_mask: torch.Tensor) -> torch
     return (values * attention_mask).sum(-1) / attention_mask.sum(-1).clamp_min(1)
 
 
-def _relation(vectors: torch.Tensor, attention_mask: torch.Tensor, heads: int) -> torch.Tensor:
+def _log_relation(vectors: torch.Tensor, attention_mask: torch.Tensor, heads: int) -> torch.Tensor:
     """Logarithms of one relation, (B, heads, T, T)."""
     split = vectors.unflatten(-1, (heads, -1)).transpose(1, 2)  # (B, heads, T, d)
     scores = split @ split.transpose(-1, -2) / math.sqrt(split.shape[-1])

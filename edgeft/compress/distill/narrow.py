@@ -16,7 +16,7 @@ import torch_pruning as tp
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from edgeft.compress.prune.structure import as_it_was
+from edgeft.compress.prune.structure import with_all_gradients
 from edgeft.compress.prune.units import Units, remove, trace
 from edgeft.compress.prune.units import width as width_units
 from edgeft.errors import ModelError
@@ -40,16 +40,16 @@ def narrow(model: PreTrainedModel, width: int, run: Run) -> None:
     there = len(before.width)
     if not 1 <= width <= there:
         raise ModelError(f"a width of {width} is wanted of a model that has {there}")
-    with as_it_was(model):
+    with with_all_gradients(model):
         units = width_units(trace(model), blocks(model)[0])
-        turn(units, directions(units, run))
+        rotate_units(units, principal_directions(units, run))
         remove(units, range(width))
         model.tie_weights()
-        strengthen(units, there / width)
+        scale_normalizations(units, there / width)
     set_structure(model, dataclasses.replace(before, width=before.width[:width]))
 
 
-def directions(units: Units, run: Run) -> Tensor:
+def principal_directions(units: Units, run: Run) -> Tensor:
     """Principal directions of what the normalizations give, the strongest first: orthogonal, (width, width).
 
     Of second moments, not of variances: the states' mean is something that layers read, too.
@@ -72,7 +72,7 @@ def directions(units: Units, run: Run) -> Tensor:
 
 
 @torch.no_grad()
-def turn(units: Units, q: Tensor) -> None:
+def rotate_units(units: Units, q: Tensor) -> None:
     """Let all members of the hidden width work in another basis, in place.
 
     Args:
@@ -87,10 +87,10 @@ def turn(units: Units, q: Tensor) -> None:
                 continue
             done.add(value.data_ptr())
             own = q[order][:, order].to(value.device)
-            value.copy_(turned(value.double(), own, member.module, reads, name))
+            value.copy_(rotate_parameter(value.double(), own, member.module, reads, name))
 
 
-def turned(value: Tensor, q: Tensor, module: nn.Module, reads: bool, name: str) -> Tensor:
+def rotate_parameter(value: Tensor, q: Tensor, module: nn.Module, reads: bool, name: str) -> Tensor:
     """A parameter in the basis q.
 
     Args:
@@ -108,7 +108,7 @@ def turned(value: Tensor, q: Tensor, module: nn.Module, reads: bool, name: str) 
 
 
 @torch.no_grad()
-def strengthen(units: Units, factor: float) -> None:
+def scale_normalizations(units: Units, factor: float) -> None:
     """Make up for what a normalization divides by: the mean square is larger where only strong features are left."""
     for place in units.places:
         for name, value in place.named_parameters(recurse=False):

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from edgeft.compress.distill.distillation_data import DistillationData, objective
+from edgeft.compress.distill.distillation_data import DistillationData, build_objective
 from edgeft.compress.distill.states import HIDDEN, PROJECTION
 from edgeft.compress.quantization_aware.int8 import int8, settle
 from edgeft.data.dataset import Dataset
@@ -34,7 +34,7 @@ INT8_HISTORY = "history-int8.jsonl"
 INT8_ROWS = 64  # that give the sizes of the activations
 
 
-def teachable(folder: Path, stage: str) -> Dataset:
+def load_teachable(folder: Path, stage: str) -> Dataset:
     """The rows of a data folder, where distillation and pruning can learn from them.
 
     Raises:
@@ -62,7 +62,7 @@ def learn(
     Returns:
         Of the training before int8.
     """
-    with projected(student, data):
+    with with_projections(student, data):
         progress = _trainer(config, task, student, data, out_dir, title).fit()
         if config.int8_epochs:
             _learn_int8(config, task, student, data, out_dir, title)
@@ -78,7 +78,7 @@ def _trainer(
         labelled = [int(items.rows[place]) for place in places if place < data.labelled]
         return task.dataset.train.where(labelled) if labelled else "unlabelled texts"
 
-    loss = Loss(objective(config, task, student, data), items.lengths, items.weights.tolist(), names)
+    loss = Loss(build_objective(config, task, student, data), items.lengths, items.weights.tolist(), names)
     rate = config.learning_rate or DEFAULT_RATE
     score_name = task.score_name(task.dataset.labels)
     return Trainer(student, loss, create_evaluation(task, student), config, rate, out_dir, title, score_name=score_name)
@@ -115,7 +115,7 @@ def _learn_int8(
 
 
 @contextmanager
-def projected(student: Any, data: DistillationData) -> Iterator[None]:
+def with_projections(student: Any, data: DistillationData) -> Iterator[None]:
     """Give a student of another width a projection of its hidden states to the teacher's, which learns with it."""
     width = shapes.width(student)
     arrays = data.taught.arrays if data.taught is not None else {}

@@ -62,9 +62,9 @@ def shared_tokens(task: TrainingTask, items: Items, own: TrainingTask, read: Ite
     """
     if len(items) != len(read):
         return none_shared(items)
-    renamed = _renamed(task, own)
+    renamed = _map_token_ids(task, own)
     found = [
-        _placed([renamed.get(token, NONE) for token in item["input_ids"]], list(seen["input_ids"]))
+        _match_tokens([renamed.get(token, NONE) for token in item["input_ids"]], list(seen["input_ids"]))
         for item, seen in zip(items.inputs, read.inputs, strict=True)
     ]
     lengths = zip(found, read.lengths, strict=True)
@@ -76,7 +76,7 @@ def _starts(items: Items) -> NDArray[np.int64]:
     return np.cumsum([0, *items.lengths], dtype=np.int64)
 
 
-def _renamed(task: TrainingTask, own: TrainingTask) -> Mapping[int, int]:
+def _map_token_ids(task: TrainingTask, own: TrainingTask) -> Mapping[int, int]:
     """The teacher's id of each of the student's that it knows."""
     ids: dict[str, Any] = own.tokenizer.get_vocab()
     names = task.tokenizer.convert_ids_to_tokens(range(len(task.tokenizer)))
@@ -84,7 +84,7 @@ def _renamed(task: TrainingTask, own: TrainingTask) -> Mapping[int, int]:
     return {place: to for place, to in known.items() if place == to} if type(task).vocabulary else known
 
 
-def _placed(tokens: Sequence[int], of_teacher: Sequence[int]) -> NDArray[np.int32]:
+def _match_tokens(tokens: Sequence[int], of_teacher: Sequence[int]) -> NDArray[np.int32]:
     """(tokens,) the place of each token among the teacher's, `NONE` for one that isn't there; places rise.
 
     The last token, mostly one that ends every item, goes with the last one: of a text that only the student cuts it

@@ -21,7 +21,7 @@ States = dict[str, torch.Tensor]  # each (B, T, width) float32
 
 
 @contextmanager
-def watched(model: Any, names: Collection[str]) -> Iterator[States]:
+def watch_states(model: Any, names: Collection[str]) -> Iterator[States]:
     """Collect states in every forward pass inside; gradients flow through them.
 
     Where a student learns a projection, its hidden states have the teacher's width.
@@ -41,7 +41,9 @@ def watched(model: Any, names: Collection[str]) -> Iterator[States]:
 
         return hook
 
-    handles = [place.module.register_forward_hook(keep(name, place)) for name, place in places(model, names).items()]
+    handles = [
+        place.module.register_forward_hook(keep(name, place)) for name, place in locate_states(model, names).items()
+    ]
     if projection is not None:
         handles.append(model.register_forward_hook(_named_in_the_output(projection)))
     try:
@@ -70,7 +72,7 @@ class Place:
     parts: int = 1
 
 
-def places(model: Any, names: Collection[str]) -> dict[str, Place]:
+def locate_states(model: Any, names: Collection[str]) -> dict[str, Place]:
     """Where each of the states comes out.
 
     Raises:
@@ -86,13 +88,13 @@ def places(model: Any, names: Collection[str]) -> dict[str, Place]:
 
 def width_of(model: Any, name: str) -> int:
     """The width of one of the `RELATIONS`."""
-    place = places(model, (name,))[name]
+    place = locate_states(model, (name,))[name]
     return int(place.module.out_features) // place.parts
 
 
 def knows_relations(model: Any) -> bool:
     """Whether queries, keys and values can be watched."""
     try:
-        return bool(places(model, RELATIONS))
+        return bool(locate_states(model, RELATIONS))
     except ModelError:
         return False

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from edgeft import keys
 from edgeft.compress.distill import losses
-from edgeft.compress.distill.states import watched
+from edgeft.compress.distill.states import watch_states
 from edgeft.files import make_folder, rename_synced
 from edgeft.models import model_folder
 from edgeft.progress import track
@@ -97,13 +97,13 @@ class Question:
         return total.hexdigest()[:24]
 
 
-def cache_of(out_dir: Path) -> Path:
+def cache_folder(out_dir: Path) -> Path:
     """Where a stage keeps the teacher's outputs: in its run's folder for the next stage, else with its checkpoints."""
     run = out_dir.resolve().parent
     return run / ".cache" if (run / RUN_MARKER).exists() else out_dir / CHECKPOINTS
 
 
-def outputs(question: Question, states: Collection[str], cache: Path, device: torch.device) -> TeacherOutputs:
+def load_outputs(question: Question, states: Collection[str], cache: Path, device: torch.device) -> TeacherOutputs:
     """The teacher's outputs, from the cache where they are there.
 
     Args:
@@ -135,57 +135,57 @@ def _compute(question: Question, missing: Sequence[str], starts: Starts, entry: 
     states = [name for name in missing if name not in (LOGITS, IDS)]
     arrays: dict[str, Any] = {}
     # The longest first: answers about tokens are as wide as the longest item.
-    with torch.inference_mode(), watched(model, states) as seen:
-        for places in track(batches_by_length(items.lengths, _batch(question))[::-1], "teacher's outputs"):
-            found = _folded(question, task.targets(model, items, places).logits)
+    with torch.inference_mode(), watch_states(model, states) as seen:
+        for places in track(batches_by_length(items.lengths, _batch_size(question))[::-1], "teacher's outputs"):
+            found = _fold_logits(question, task.targets(model, items, places).logits)
             given = {name: found[name] for name in missing if name in found}
-            _keep(arrays, entry, given, _rows(starts[0], places), int(starts[0][-1]))
+            _store_rows(arrays, entry, given, _row_indices(starts[0], places), int(starts[0][-1]))
             for name in states:
-                mask = _inside([items.lengths[place] for place in places], seen[name].shape[1])
+                mask = _inside_mask([items.lengths[place] for place in places], seen[name].shape[1])
                 of_tokens = seen[name].cpu().numpy()[mask].astype(np.float16)
-                _keep(arrays, entry, {name: of_tokens}, _rows(starts[1], places), int(starts[1][-1]))
+                _store_rows(arrays, entry, {name: of_tokens}, _row_indices(starts[1], places), int(starts[1][-1]))
     for name, array in arrays.items():
         array.flush()
-        rename_synced(_unfinished(entry, name), entry / f"{name}.npy")
+        rename_synced(_unfinished_path(entry, name), entry / f"{name}.npy")
 
 
-def _batch(question: Question) -> int:
+def _batch_size(question: Question) -> int:
     """Items in a forward pass; of a language model each token has logits over the whole vocabulary."""
     longest = max(question.items.lengths, default=1)
     return max(1, TOKENS // longest) if type(question.task).vocabulary else BATCH
 
 
-def _folded(question: Question, logits: torch.Tensor) -> dict[str, NDArray[Any]]:
+def _fold_logits(question: Question, logits: torch.Tensor) -> dict[str, NDArray[Any]]:
     """The logits of all classes, or of the likeliest ones with their ids."""
     if not question.likeliest:
         return {LOGITS: logits.cpu().numpy()}
     ids = logits.topk(min(question.likeliest, logits.shape[1]), dim=-1).indices
-    kept = losses.folded(logits, ids, question.temperature)
+    kept = losses.fold_classes(logits, ids, question.temperature)
     return {LOGITS: kept.cpu().numpy(), IDS: ids.cpu().numpy().astype(np.int32)}
 
 
-def _keep(
+def _store_rows(
     arrays: dict[str, Any], entry: Path, found: dict[str, NDArray[Any]], rows: NDArray[np.int64], total: int
 ) -> None:
     """Put rows of each of some arrays where they belong; an array is made when its first rows come."""
     for name, values in found.items():
         if name not in arrays:
-            place, shape = _unfinished(entry, name), (total, values.shape[1])
+            place, shape = _unfinished_path(entry, name), (total, values.shape[1])
             arrays[name] = np.lib.format.open_memmap(place, mode="w+", dtype=values.dtype, shape=shape)
             if name == LOGITS:
                 arrays[name][:] = losses.HIDDEN_SCORE  # of what a shorter item hasn't got
         arrays[name][rows, : values.shape[1]] = values
 
 
-def _rows(starts: NDArray[np.int64], places: Sequence[int]) -> NDArray[np.int64]:
+def _row_indices(starts: NDArray[np.int64], places: Sequence[int]) -> NDArray[np.int64]:
     """Places of all targets, or tokens, of some items."""
     return np.concatenate([np.arange(starts[place], starts[place + 1]) for place in places])
 
 
-def _inside(lengths: Sequence[int], longest: int) -> NDArray[np.bool_]:
+def _inside_mask(lengths: Sequence[int], longest: int) -> NDArray[np.bool_]:
     """(B, longest) what is no padding."""
     return np.arange(longest)[None, :] < np.array(lengths)[:, None]
 
 
-def _unfinished(entry: Path, name: str) -> Path:
+def _unfinished_path(entry: Path, name: str) -> Path:
     return entry / f"{name}.unfinished.npy"

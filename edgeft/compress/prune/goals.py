@@ -10,7 +10,7 @@ from typing import Any
 
 from edgeft.compress.prune import latency_table
 from edgeft.compress.prune.latency_table import LatencyTable
-from edgeft.compress.prune.structure import MULTIPLE, Cut, by_ratios, prune
+from edgeft.compress.prune.structure import MULTIPLE, Cut, cut_by_ratios, prune
 from edgeft.errors import RecipeError
 from edgeft.models.shapes import Structure, structure_of
 from edgeft.progress import say
@@ -44,7 +44,7 @@ def check(config: PruneConfig, kind: str) -> None:
             "prune.across_layers: whole layers and milliseconds are decided for layers that lose alike; leave out "
             "layer_ratio and max_latency_ms, or across_layers"
         )
-    if config.across_layers and not (config.head_ratio or config.channel_ratio or aimed(config)):
+    if config.across_layers and not (config.head_ratio or config.channel_ratio or has_goal(config)):
         raise RecipeError("prune.across_layers: decides nothing without head_ratio or channel_ratio")
     if config.latency_table is not None and config.max_latency_ms is None:
         raise RecipeError("prune.latency_table: decides nothing without prune.max_latency_ms")
@@ -52,7 +52,7 @@ def check(config: PruneConfig, kind: str) -> None:
         latency_table.read(Path(config.latency_table))
 
 
-def aimed(config: PruneConfig) -> bool:
+def has_goal(config: PruneConfig) -> bool:
     """Whether a number decides how much goes, not the shares."""
     return config.max_parameters is not None or config.max_latency_ms is not None
 
@@ -63,7 +63,7 @@ def needs_table(recipe: Recipe) -> bool:
     return config.enabled and config.max_latency_ms is not None and config.latency_table is None
 
 
-def resolved(config: PruneConfig, model: Any, table: LatencyTable | None, longer: float = 1.0) -> PruneConfig:
+def resolve_goal(config: PruneConfig, model: Any, table: LatencyTable | None, longer: float = 1.0) -> PruneConfig:
     """The config with the shares of heads and channels that reach its goal, nearly equal ones; as it is without one.
 
     Args:
@@ -75,7 +75,7 @@ def resolved(config: PruneConfig, model: Any, table: LatencyTable | None, longer
     Raises:
         RecipeError: the goal can't be reached with one head and eight channels a layer.
     """
-    if not aimed(config):
+    if not has_goal(config):
         return config
 
     def shared(heads: float, channels: float) -> PruneConfig:
@@ -83,8 +83,10 @@ def resolved(config: PruneConfig, model: Any, table: LatencyTable | None, longer
         return dataclasses.replace(config, head_ratio=heads, channel_ratio=channels, **goals)
 
     if config.max_parameters is not None:
-        size, most = _parameters(model), config.max_parameters
-        return shared(*_gentlest(lambda *one: size(cut_of(shared(*one), model)) <= most, "prune.max_parameters"))
+        size, most = _parameter_counter(model), config.max_parameters
+        return shared(
+            *_find_gentlest(lambda *one: size(cut_by_config(shared(*one), model)) <= most, "prune.max_parameters")
+        )
     assert table is not None
     assert config.max_latency_ms is not None
     if table.width != (width := len(structure_of(model).width)):
@@ -92,9 +94,9 @@ def resolved(config: PruneConfig, model: Any, table: LatencyTable | None, longer
     wanted = config.max_latency_ms
 
     def takes(heads: float, channels: float) -> float:
-        return longer * _milliseconds(table, cut_of(shared(heads, channels), model))
+        return longer * _predict_ms(table, cut_by_config(shared(heads, channels), model))
 
-    heads, channels = _gentlest(lambda *one: takes(*one) <= wanted, "prune.max_latency_ms")
+    heads, channels = _find_gentlest(lambda *one: takes(*one) <= wanted, "prune.max_latency_ms")
     predicted = takes(heads, channels)
     say(
         f"prune: {heads:.0%} of heads and {channels:.0%} of channels go: {predicted:.2f} ms by the table, "
@@ -103,9 +105,9 @@ def resolved(config: PruneConfig, model: Any, table: LatencyTable | None, longer
     return shared(heads, channels)
 
 
-def cut_of(config: PruneConfig, model: Any) -> Cut:
+def cut_by_config(config: PruneConfig, model: Any) -> Cut:
     """How much of the model stays by the config's shares."""
-    cut = by_ratios(
+    cut = cut_by_ratios(
         model,
         heads=config.head_ratio,
         channels=config.channel_ratio,
@@ -115,7 +117,7 @@ def cut_of(config: PruneConfig, model: Any) -> Cut:
     return dataclasses.replace(cut, across=config.across_layers)
 
 
-def _gentlest(fits: Callable[[float, float], bool], option: str) -> tuple[float, float]:
+def _find_gentlest(fits: Callable[[float, float], bool], option: str) -> tuple[float, float]:
     """The smallest shares of heads and of channels that fit: equal ones, then fewer channels for what is left.
 
     A head is a large step, and the last of them would overshoot. What fits once fits with any larger share.
@@ -125,11 +127,11 @@ def _gentlest(fits: Callable[[float, float], bool], option: str) -> tuple[float,
     """
     if not fits((STEPS - 1) / STEPS, (STEPS - 1) / STEPS):
         raise RecipeError(f"{option}: can't be reached by heads and channels alone; remove layers, width or vocabulary")
-    share = _smallest(lambda one: fits(one, one))
-    return share, _smallest(lambda one: fits(share, one))
+    share = _find_smallest(lambda one: fits(one, one))
+    return share, _find_smallest(lambda one: fits(share, one))
 
 
-def _smallest(fits: Callable[[float], bool]) -> float:
+def _find_smallest(fits: Callable[[float], bool]) -> float:
     low, high = 0, STEPS - 1
     while low < high:
         middle = (low + high) // 2
@@ -137,7 +139,7 @@ def _smallest(fits: Callable[[float], bool]) -> float:
     return low / STEPS
 
 
-def _parameters(model: Any) -> Callable[[Cut], int]:
+def _parameter_counter(model: Any) -> Callable[[Cut], int]:
     """Counts the parameters that a cut leaves, on a copy."""
 
     def count(cut: Cut) -> int:
@@ -148,14 +150,14 @@ def _parameters(model: Any) -> Callable[[Cut], int]:
     return count
 
 
-def _milliseconds(table: LatencyTable, cut: Cut) -> float:
+def _predict_ms(table: LatencyTable, cut: Cut) -> float:
     assert cut.heads is not None
     assert cut.channels is not None
     stay = cut.layers or len(cut.heads)
     return table.predict(cut.heads[:stay], cut.channels[:stay])
 
 
-def part(cut: Cut, start: Structure, present: Structure, round_: int, rounds: int) -> Cut:
+def cut_of_round(cut: Cut, start: Structure, present: Structure, round_: int, rounds: int) -> Cut:
     """How much stays after one of the rounds: each takes an equal part of what goes.
 
     Args:

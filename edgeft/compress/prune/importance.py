@@ -27,7 +27,9 @@ def own_loss(model: PreTrainedModel, batch: Batch) -> Tensor:
     return loss
 
 
-def taylor(model: PreTrainedModel, units: Sequence[Units], batches: Sequence[Batch], loss: Loss) -> list[Tensor]:
+def taylor_importance(
+    model: PreTrainedModel, units: Sequence[Units], batches: Sequence[Batch], loss: Loss
+) -> list[Tensor]:
     """First-order Taylor importance: the mean over rows r of |dL_r / dg|, where a gate g = 1 scales what a unit gives.
 
     For each row dL_r / dg is the sum of h * dL_r / dh over the unit's activations h: what its removal costs to first
@@ -102,7 +104,7 @@ def _on_update(module: nn.Module, scale: Scale) -> Any:
 _HOOKS = {"input": _on_input, "output": _on_output, "update": _on_update}
 
 
-def magnitude(units: Units) -> Tensor:
+def magnitude_importance(units: Units) -> Tensor:
     """Magnitude importance: the sum of the squared weights of linear layers that write and read a unit, or are in it.
 
     Biases, embeddings and normalizations are aside.
@@ -130,7 +132,7 @@ def _squares(layer: nn.Module) -> Tensor:
     return torch.stack([weight.detach().float().square().sum().cpu() for weight in found]).sum()
 
 
-def chance(units: Sequence[Units], seed: int) -> list[Tensor]:
+def random_importance(units: Sequence[Units], seed: int) -> list[Tensor]:
     """Random importance, the control: for each of `units` a tensor (count,) that the seed decides."""
     generator = torch.Generator().manual_seed(seed)
     return [torch.rand(unit.count, generator=generator) for unit in units]

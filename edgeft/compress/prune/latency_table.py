@@ -47,10 +47,10 @@ class LatencyTable:
         return self.base_ms + sum(self._layer(*kept) for kept in zip(heads, channels, strict=True))
 
     def _layer(self, heads: int, channels: int) -> float:
-        return interpolated({known: interpolated(row, channels) for known, row in self.layers_ms.items()}, heads)
+        return interpolate({known: interpolate(row, channels) for known, row in self.layers_ms.items()}, heads)
 
 
-def interpolated(points: dict[int, float], place: int) -> float:
+def interpolate(points: dict[int, float], place: int) -> float:
     """The value between two measured points, on the line through them; beyond the last, on that line's extension."""
     known = sorted(points)
     if len(known) == 1:

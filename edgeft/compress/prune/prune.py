@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from edgeft.compress.distill import distillation_data, recover
-from edgeft.compress.distill.teacher import cache_of
+from edgeft.compress.distill.teacher import cache_folder
 from edgeft.compress.prune import goals, latency_table, structure, vocabulary
 from edgeft.compress.prune.latency_table import LatencyTable
 from edgeft.data.dataset import Split
@@ -36,11 +36,11 @@ BATCH = 16
 RATIOS = ("head_ratio", "channel_ratio", "width_ratio", "layer_ratio")
 
 
-def attempts(config: PruneConfig) -> Iterator[PruneConfig]:
+def list_attempts(config: PruneConfig) -> Iterator[PruneConfig]:
     """The wanted shares, then half of them; a number that is the goal is tried once."""
     yield config
     half = dataclasses.replace(config, **{name: getattr(config, name) / 2 for name in RATIOS})
-    if not goals.aimed(config) and half != config:
+    if not goals.has_goal(config) and half != config:
         yield half
 
 
@@ -85,23 +85,23 @@ def prune_and_recover(
     model = model_folder.load(inputs["model"], task.head(task.dataset.labels), device=device)
     whole, task = task, cut_vocabulary(config, task, model)
     task.prepare(model)
-    table = table_of(inputs)
-    config = goals.resolved(config, model, table, longer(whole, task) if table else 1.0)
-    cut, start, rounds = goals.cut_of(config, model), structure_of(model), config.rounds
+    table = read_table(inputs)
+    config = goals.resolve_goal(config, model, table, token_growth(whole, task) if table else 1.0)
+    cut, start, rounds = goals.cut_by_config(config, model), structure_of(model), config.rounds
     for round_ in range(1, rounds + 1):
-        remove(config, task, model, goals.part(cut, start, structure_of(model), round_, rounds))
+        remove(config, task, model, goals.cut_of_round(cut, start, structure_of(model), round_, rounds))
         title = "prune: recovery" + (f" {round_} of {rounds}" if rounds > 1 else "")
         place = folder if round_ == rounds else folder / f"round-{round_}"
         place.mkdir(parents=True, exist_ok=True)
         taught = distillation_data.prepare_data(config, task, model, inputs["teacher"], cache)
-        recover.learn(of_round(config, round_), task, model, taught, place, title)
+        recover.learn(config_of_round(config, round_), task, model, taught, place, title)
         if place != folder:
             shutil.copyfile(place / HISTORY, folder / f"history-round-{round_}.jsonl")
     task.finish(model)
     return model, task, config
 
 
-def longer(before: TrainingTask, after: TrainingTask) -> float:
+def token_growth(before: TrainingTask, after: TrainingTask) -> float:
     """How many times the tokens of before the validation texts come to."""
     if before is after:
         return 1.0
@@ -111,7 +111,7 @@ def longer(before: TrainingTask, after: TrainingTask) -> float:
     return now / then
 
 
-def of_round(config: PruneConfig, round_: int) -> PruneConfig:
+def config_of_round(config: PruneConfig, round_: int) -> PruneConfig:
     """Equal parts of the epochs for each round; int8 comes after the last."""
     last = round_ == config.rounds
     return dataclasses.replace(
@@ -119,7 +119,7 @@ def of_round(config: PruneConfig, round_: int) -> PruneConfig:
     )
 
 
-def table_of(inputs: Inputs) -> LatencyTable | None:
+def read_table(inputs: Inputs) -> LatencyTable | None:
     """The latency table, where one is given."""
     return latency_table.read(inputs["latency"]) if "latency" in inputs else None
 
@@ -150,7 +150,7 @@ class Attempt:
         """For the stage's metrics."""
         return {
             **{name: getattr(self.config, name) for name in RATIOS},
-            "gone": described(self.config),
+            "gone": describe_cut(self.config),
             "drop_points": self.drop_points,
             "drop_from_teacher_points": self.drop_from_teacher_points,
         }
@@ -171,7 +171,7 @@ def fill(config: PruneConfig, inputs: Inputs, out_dir: Path) -> Metrics:
         smaller one does to test rows.
     """
     distillation_data.check(config, "prune")
-    dataset = recover.teachable(inputs["data"], "prune")
+    dataset = recover.load_teachable(inputs["data"], "prune")
     goals.check(config, dataset.kind)
     tokenizer = model_folder.load_tokenizer(str(inputs["model"]))
     device, _ = devices.choose_device(config.device)
@@ -179,13 +179,13 @@ def fill(config: PruneConfig, inputs: Inputs, out_dir: Path) -> Metrics:
     teacher = evaluate.load_or_predict(inputs["teacher"], inputs["data"], dataset, device)["validation"]
     whole = tasks.create_task(dataset, tokenizer, tokenizer.model_max_length, config)
     tried: list[Attempt] = []
-    for attempt in attempts(config):
+    for attempt in list_attempts(config):
         folder = out_dir / CHECKPOINTS / f"attempt-{len(tried)}"
         folder.mkdir(parents=True, exist_ok=True)
-        model, task, went = prune_and_recover(attempt, inputs, whole, folder, cache_of(out_dir))
+        model, task, went = prune_and_recover(attempt, inputs, whole, folder, cache_folder(out_dir))
         now = task.predict(model, task.items(dataset.validation))
         tried.append(Attempt(went, drop_points(task, now, before["validation"]), drop_points(task, now, teacher)))
-        say(f"prune: {described(went)}: {tried[-1].drop_points:+z.2f} points lost")
+        say(f"prune: {describe_cut(went)}: {tried[-1].drop_points:+z.2f} points lost")
         if tried[-1].allowed:
             for history in folder.glob("history*.jsonl"):
                 shutil.copyfile(history, out_dir / history.name)
@@ -196,10 +196,10 @@ def fill(config: PruneConfig, inputs: Inputs, out_dir: Path) -> Metrics:
     found = evaluate.measure_model(task, model, out_dir, before)
     model_folder.save(model, task.tokenizer, out_dir, task.max_length)
     kept = len(tried) - 1 if tried[-1].allowed else None
-    return {**found, "tried": [one.as_dict() for one in tried], "kept": kept, **left(model, whole, task)}
+    return {**found, "tried": [one.as_dict() for one in tried], "kept": kept, **describe_rest(model, whole, task)}
 
 
-def described(config: PruneConfig) -> str:
+def describe_cut(config: PruneConfig) -> str:
     """What an attempt takes away, in words."""
     names = dict(zip(RATIOS, ("heads", "channels", "width", "layers"), strict=True))
     gone = [f"{getattr(config, ratio):.0%} of {name}" for ratio, name in names.items() if getattr(config, ratio)]
@@ -209,7 +209,7 @@ def described(config: PruneConfig) -> str:
     return (", ".join(gone) or "nothing") + " gone"
 
 
-def left(model: Any, before: TrainingTask, after: TrainingTask) -> Metrics:
+def describe_rest(model: Any, before: TrainingTask, after: TrainingTask) -> Metrics:
     """What is left of the model, and of the vocabulary where that is smaller."""
     there = structure_of(model)
     found: Metrics = {

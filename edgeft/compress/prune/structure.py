@@ -55,7 +55,7 @@ class Cut:
     across: bool = False
 
 
-def by_ratios(
+def cut_by_ratios(
     model: PreTrainedModel, *, heads: float = 0, channels: float = 0, width: float = 0, layers: float = 0
 ) -> Cut:
     """The cut that takes a share of everything that is there now, the same of each layer.
@@ -72,19 +72,19 @@ def by_ratios(
     """
     present = structure_of(model)
     return Cut(
-        heads=[kept_units(len(layer.heads), heads) for layer in present.layers],
-        channels=[kept_features(len(layer.channels), channels) for layer in present.layers],
-        width=kept_features(len(present.width), width),
-        layers=kept_units(len(present.layers), layers),
+        heads=[count_kept_units(len(layer.heads), heads) for layer in present.layers],
+        channels=[count_kept_features(len(layer.channels), channels) for layer in present.layers],
+        width=count_kept_features(len(present.width), width),
+        layers=count_kept_units(len(present.layers), layers),
     )
 
 
-def kept_units(count: int, ratio: float) -> int:
+def count_kept_units(count: int, ratio: float) -> int:
     """How many heads or layers stay: the nearest number to the ratio, at least one."""
     return max(1, math.floor(count * (1 - ratio) + 0.5))
 
 
-def kept_features(count: int, ratio: float) -> int:
+def count_kept_features(count: int, ratio: float) -> int:
     """How many channels or features stay: the nearest multiple of eight, at least eight; all of them at ratio 0."""
     if ratio == 0:
         return count
@@ -121,102 +121,108 @@ def prune(
         ValueError: Taylor importance without batches, or more wanted than there is.
     """
     before = structure_of(model)
-    with as_it_was(model):
-        units = _units(model, before.head_size)
-        kept = _kept(model, units, _wanted(cut, before), cut.across, importance, batches, loss, seed)
-        for unit, stay in zip(units, kept, strict=True):
+    with with_all_gradients(model):
+        units = _list_units(model, before.head_size)
+        kept_units = _choose_kept(model, units, _count_kept(cut, before), cut.across, importance, batches, loss, seed)
+        for unit, stay in zip(units, kept_units, strict=True):
             parts.remove(unit, stay)
         model.tie_weights()
-    keep_layers(model, kept[-1])
-    after = _compose(before, kept)
+    keep_layers(model, kept_units[-1])
+    after = _compose_structures(before, kept_units)
     if after != before:
         set_structure(model, after)
     return after
 
 
-def best(scores: Tensor, count: int) -> list[int]:
+def pick_best(scores: Tensor, count: int) -> list[int]:
     """The indices of the highest scores, rising; of equals, the first."""
     order = torch.argsort(scores, descending=True, stable=True)
     return sorted(order[:count].tolist())
 
 
-def _units(model: PreTrainedModel, head_size: int) -> list[Units]:
+def _list_units(model: PreTrainedModel, head_size: int) -> list[Units]:
     """Every layer's heads, every layer's channels, the hidden width, the layers."""
-    graph, found = parts.trace(model), blocks(model)
-    heads = [parts.heads(block, head_size) for block in found]
-    channels = [parts.channels(graph, block) for block in found]
-    return [*heads, *channels, parts.width(graph, found[0]), parts.layers(model)]
+    graph, layers = parts.trace(model), blocks(model)
+    heads = [parts.heads(block, head_size) for block in layers]
+    channels = [parts.channels(graph, block) for block in layers]
+    return [*heads, *channels, parts.width(graph, layers[0]), parts.layers(model)]
 
 
-def _wanted(cut: Cut, present: Structure) -> list[int]:
-    """How many of each of `_units` stay."""
+def _count_kept(cut: Cut, present: Structure) -> list[int]:
+    """How many of each of `_list_units` stay."""
     heads, channels = [len(layer.heads) for layer in present.layers], [len(layer.channels) for layer in present.layers]
-    there = [*heads, *channels, len(present.width), len(heads)]
-    wanted = [
+    present_counts = [*heads, *channels, len(present.width), len(heads)]
+    counts = [
         *(heads if cut.heads is None else cut.heads),
         *(channels if cut.channels is None else cut.channels),
         len(present.width) if cut.width is None else cut.width,
         len(heads) if cut.layers is None else cut.layers,
     ]
     of_layers = 2 * len(heads) if cut.across else 0  # lists that only say how much stays in all
-    known = len(wanted) == len(there) and min(wanted) >= 1
-    if not known or any(count > most for count, most in zip(wanted[of_layers:], there[of_layers:], strict=True)):
+    known = len(counts) == len(present_counts) and min(counts) >= 1
+    if not known or any(
+        count > most for count, most in zip(counts[of_layers:], present_counts[of_layers:], strict=True)
+    ):
         raise ValueError(f"{cut} of a model with {heads} heads, {channels} channels and width {len(present.width)}")
-    return _in_all(wanted, there, len(heads)) if cut.across else wanted
+    return _keep_uncut_kinds(counts, present_counts, len(heads)) if cut.across else counts
 
 
-def _in_all(wanted: list[int], there: list[int], layers: int) -> list[int]:
-    """What is wanted of each of `_units` when layers compete: all heads, or channels, where no less is wanted."""
-    for places in (slice(layers), slice(layers, 2 * layers)):
-        if sum(wanted[places]) >= sum(there[places]):
-            wanted[places] = there[places]
-    return wanted
+def _keep_uncut_kinds(counts: list[int], present_counts: list[int], layers: int) -> list[int]:
+    """What is wanted of each of `_list_units` when layers compete: all heads, or channels, where no less is wanted."""
+    for kind in (slice(layers), slice(layers, 2 * layers)):
+        if sum(counts[kind]) >= sum(present_counts[kind]):
+            counts[kind] = present_counts[kind]
+    return counts
 
 
-def _kept(
+def _choose_kept(
     model: PreTrainedModel,
     units: Sequence[Units],
-    wanted: Sequence[int],
+    counts: Sequence[int],
     across: bool,
     importance: Importance,
     batches: Sequence[Batch],
     loss: Loss,
     seed: int,
 ) -> list[list[int]]:
-    """The indices of what stays of each of `_units`; only what loses some is scored."""
+    """The indices of what stays of each of `_list_units`; only what loses some is scored."""
     kept = [list(range(unit.count)) for unit in units]
-    cutting = [place for place, count in enumerate(wanted) if count < units[place].count]
-    kinds = _kinds(units, wanted) if across else []
-    cutting = sorted({*cutting, *(place for places in kinds for place in places)})
-    scores = _scores(model, [units[place] for place in cutting], importance, batches, loss, seed)
+    cutting = [index for index, count in enumerate(counts) if count < units[index].count]
+    kinds = _list_cut_kinds(units, counts) if across else []
+    cutting = sorted({*cutting, *(index for indices in kinds for index in indices)})
+    scores = _score_units(model, [units[index] for index in cutting], importance, batches, loss, seed)
     if across:
-        wanted = _spread(dict(zip(cutting, scores, strict=True)), wanted, kinds)
-    for place, score in zip(cutting, scores, strict=True):
-        if units[place].where == "update":
+        counts = _spread_across_layers(dict(zip(cutting, scores, strict=True)), counts, kinds)
+    for index, score in zip(cutting, scores, strict=True):
+        if units[index].where == "update":
             score[_fixed_layers(model)] = math.inf
-        kept[place] = best(score, wanted[place])
+        kept[index] = pick_best(score, counts[index])
     return kept
 
 
-def _kinds(units: Sequence[Units], wanted: Sequence[int]) -> list[range]:
+def _list_cut_kinds(units: Sequence[Units], counts: Sequence[int]) -> list[range]:
     """Places of the heads, and of the channels, as far as some go."""
     layers = (len(units) - 2) // 2
     kinds = [range(layers), range(layers, 2 * layers)]
-    return [places for places in kinds if sum(wanted[at] for at in places) < sum(units[at].count for at in places)]
+    return [
+        indices
+        for indices in kinds
+        if sum(counts[index] for index in indices) < sum(units[index].count for index in indices)
+    ]
 
 
-def _spread(scores: Mapping[int, Tensor], wanted: Sequence[int], kinds: Sequence[range]) -> list[int]:
-    """How many of each of `_units` stay when heads, and channels, compete across the layers."""
+def _spread_across_layers(scores: Mapping[int, Tensor], wanted: Sequence[int], kinds: Sequence[range]) -> list[int]:
+    """How many of each of `_list_units` stay when heads, and channels, compete across the layers."""
     spread = list(wanted)
-    for places in kinds:
-        total = sum(wanted[place] for place in places)
-        multiple = ACROSS_MULTIPLE if places.start else 1
-        counts = most_important([scores[place] for place in places], total, multiple)
-        spread[places.start : places.stop] = counts
+    for indices in kinds:
+        total = sum(wanted[index] for index in indices)
+        multiple = ACROSS_MULTIPLE if indices.start else 1
+        counts = count_most_important([scores[index] for index in indices], total, multiple)
+        spread[indices.start : indices.stop] = counts
     return spread
 
 
-def most_important(scores: Sequence[Tensor], total: int, multiple: int) -> list[int]:
+def count_most_important(scores: Sequence[Tensor], total: int, multiple: int) -> list[int]:
     """How many units of each layer are among the most important of all layers; no layer goes without.
 
     Args:
@@ -232,7 +238,7 @@ def most_important(scores: Sequence[Tensor], total: int, multiple: int) -> list[
     return counts
 
 
-def _scores(
+def _score_units(
     model: PreTrainedModel,
     units: Sequence[Units],
     importance: Importance,
@@ -241,22 +247,22 @@ def _scores(
     seed: int,
 ) -> list[Tensor]:
     if importance == "random":
-        return policies.chance(units, seed)
+        return policies.random_importance(units, seed)
     if importance == "magnitude":
-        return [policies.magnitude(unit) for unit in units]
+        return [policies.magnitude_importance(unit) for unit in units]
     if not batches:
         raise ValueError("Taylor importance needs example batches")
-    return policies.taylor(model, units, batches, loss) if units else []
+    return policies.taylor_importance(model, units, batches, loss) if units else []
 
 
 def _fixed_layers(model: PreTrainedModel) -> list[int]:
     """The layers that fit no other place, since their weights have other names than the last one's."""
     names = [layer.state_dict().keys() for layer in encoder_layers(model)]
-    return [place for place, own in enumerate(names) if own != names[-1]]
+    return [index for index, layer_names in enumerate(names) if layer_names != names[-1]]
 
 
 @contextmanager
-def as_it_was(model: PreTrainedModel) -> Iterator[None]:
+def with_all_gradients(model: PreTrainedModel) -> Iterator[None]:
     """Eval mode with every parameter in the graph (torch-pruning follows gradients); the old flags come back."""
     training = model.training
     frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
@@ -269,15 +275,15 @@ def as_it_was(model: PreTrainedModel) -> Iterator[None]:
             parameter.requires_grad_(name not in frozen)
 
 
-def _compose(before: Structure, kept: Sequence[Sequence[int]]) -> Structure:
+def _compose_structures(before: Structure, kept_units: Sequence[Sequence[int]]) -> Structure:
     """What is left of what was left: indices of the present model become indices of the original."""
     total = len(before.layers)
     layers = []
-    for place in kept[-1]:
-        layer, heads, channels = before.layers[place], kept[place], kept[total + place]
+    for index in kept_units[-1]:
+        layer, heads, channels = before.layers[index], kept_units[index], kept_units[total + index]
         layers.append(
             LayerStructure(
                 layer.layer, [layer.heads[head] for head in heads], [layer.channels[channel] for channel in channels]
             )
         )
-    return Structure(layers, [before.width[feature] for feature in kept[-2]], before.head_size)
+    return Structure(layers, [before.width[feature] for feature in kept_units[-2]], before.head_size)

@@ -170,7 +170,7 @@ def finish(made: Path, target: Path, kind: str = "single-label", pooling: str = 
     # Operators of edgeft leave little to fuse, and their bodies have to stay, as have pairs of static int8.
     if not model.functions and not any(node.op_type == "QuantizeLinear" for node in model.graph.node):
         del model
-        model = fused(made, target)
+        model = fuse(made, target)
     # After the fusion, so that what is calibrated later stands alone at the end.
     form = tasks.find_form(kind)
     if form.answers_with_embedding:
@@ -180,7 +180,7 @@ def finish(made: Path, target: Path, kind: str = "single-label", pooling: str = 
     save(model, target)
 
 
-def fused(made: Path, scratch: Path) -> onnx.ModelProto:
+def fuse(made: Path, scratch: Path) -> onnx.ModelProto:
     """Let onnxruntime fuse a graph once and for all.
 
     Fusions up to the extended level depend on no processor, so the graph stays portable among onnxruntimes.

@@ -87,7 +87,7 @@ class Net:
         return self.model
 
     def _set(self, nodes: Iterable[onnx.NodeProto]) -> None:
-        ordered = _ordered([_copy(node) for node in nodes], {*self._constants, *self._inputs, ""})
+        ordered = _sort_nodes([_copy(node) for node in nodes], {*self._constants, *self._inputs, ""})
         del self.model.graph.node[:]
         self.model.graph.node.extend(ordered)
         self._index()
@@ -139,15 +139,15 @@ class Linear:
         return _f32(self.net.constant(self.bias_name)) if self.bias_name else np.zeros(self.shape[1], dtype=np.float32)
 
 
-def linears(net: Net) -> list[Linear]:
+def find_linears(net: Net) -> list[Linear]:
     """Every matrix product with a constant weight, in the order of the graph."""
-    return [found for node in net.model.graph.node if (found := linear(net, node)) is not None]
+    return [found for node in net.model.graph.node if (found := match_linear(net, node)) is not None]
 
 
-def linear(net: Net, node: onnx.NodeProto) -> Linear | None:
+def match_linear(net: Net, node: onnx.NodeProto) -> Linear | None:
     """The matrix product that begins at this node; None: it is none."""
     if node.op_type == "Gemm":
-        return _gemm(net, node)
+        return _match_gemm(net, node)
     axes = net.shape(node.input[1]) if node.op_type == "MatMul" else None
     if axes is None or len(axes) != 2:
         return None
@@ -159,7 +159,7 @@ def linear(net: Net, node: onnx.NodeProto) -> Linear | None:
     return Linear(net, node.input[1], (node,), node.input[0], node.output[0], shape)
 
 
-def _gemm(net: Net, node: onnx.NodeProto) -> Linear | None:
+def _match_gemm(net: Net, node: onnx.NodeProto) -> Linear | None:
     options = {item.name: onnx.helper.get_attribute_value(item) for item in node.attribute}
     plain = options.get("alpha", 1.0) == options.get("beta", 1.0) == 1.0 and not options.get("transA", 0)
     axes = net.shape(node.input[1])
@@ -183,7 +183,7 @@ def _copy(node: onnx.NodeProto) -> onnx.NodeProto:
     return copied
 
 
-def _ordered(nodes: list[onnx.NodeProto], known: set[str]) -> list[onnx.NodeProto]:
+def _sort_nodes(nodes: list[onnx.NodeProto], known: set[str]) -> list[onnx.NodeProto]:
     """The nodes in an order in which each comes after what it uses; otherwise as they were."""
     made = {name: index for index, node in enumerate(nodes) for name in node.output}
     placed: set[int] = set()

@@ -10,7 +10,7 @@ import onnx
 from onnx import helper
 
 from edgeft.export.onnx import operators
-from edgeft.export.onnx.net import Linear, Net, linear
+from edgeft.export.onnx.net import Linear, Net, match_linear
 from edgeft.export.onnx.operators import DOMAIN
 
 MASK = "attention_mask"
@@ -27,10 +27,10 @@ def pack_attention(model: onnx.ModelProto) -> onnx.ModelProto:
     for name in [node.output[0] for node in model.graph.node if node.domain == DOMAIN]:
         node = net.maker[name]
         sources = [_before_reshapes(net, shapes, value) for value in node.input[:3]]
-        parts = [_linear_of(net, value) for value in sources]
+        parts = [_find_linear(net, value) for value in sources]
         whole = [part for part in parts if part is not None]
         packed, new = f"{name}_qkv", []
-        if len(whole) == 3 and len({part.x for part in whole}) == 1 and _alone(net, whole, node):
+        if len(whole) == 3 and len({part.x for part in whole}) == 1 and _is_only_user(net, whole, node):
             new = _packed(net, whole, packed)
         else:
             new = [helper.make_node("Concat", sources, [packed], name=packed, axis=-1)]
@@ -101,16 +101,16 @@ def _reshapes_after(net: Net, shapes: dict[str, list[int | str]], name: str) -> 
     return passed[:kept]
 
 
-def _linear_of(net: Net, value: str) -> Linear | None:
+def _find_linear(net: Net, value: str) -> Linear | None:
     """The matrix product that a value comes out of."""
     node = net.maker.get(value)
     if node is not None and node.op_type == "Add":
         node = next((made for name in node.input if (made := net.maker.get(name)) and made.op_type == "MatMul"), None)
-    found = linear(net, node) if node is not None else None
+    found = match_linear(net, node) if node is not None else None
     return found if found is not None and found.y == value else None
 
 
-def _alone(net: Net, parts: list[Linear], node: onnx.NodeProto) -> bool:
+def _is_only_user(net: Net, parts: list[Linear], node: onnx.NodeProto) -> bool:
     """Whether nothing but this attention uses the products."""
     for part in parts:
         value = part.y

@@ -56,7 +56,7 @@ class Source:
     @cached_property
     def products(self) -> list[tuple[str, str]]:
         """Each product that int8 is for: its weight, and the value that goes in; several may share either."""
-        return [(site.linear.name, site.linear.x) for site in token_int8.sites(Net(self.copy()))]
+        return [(site.linear.name, site.linear.x) for site in token_int8.find_sites(Net(self.copy()))]
 
     @property
     def weights(self) -> list[str]:
@@ -72,7 +72,7 @@ class Source:
         """What goes into each product once smoothed, and its range; calibrated once for each strength."""
         if strength not in self.calibrated:
             ranges = self.ranges
-            smoothed = static_int8.smoothed(self.copy(), ranges, strength)
+            smoothed = static_int8.smooth_inputs(self.copy(), ranges, strength)
             limits = tensor_ranges(self.captured, smoothed, self.rows, self.scratch / "static.onnx", self.method)
             self.calibrated[strength] = smoothed, limits
         return self.calibrated[strength]
@@ -150,7 +150,7 @@ def _int8_static(source: Source, strength: float, float_layers: Collection[str])
 def _blocks(bits: int) -> Build:
     def build(source: Source, _: float, float_layers: Collection[str]) -> onnx.ModelProto:
         model = source.copy()
-        sites = token_int8.sites(Net(model))
+        sites = token_int8.find_sites(Net(model))
         excluded = [site.linear.nodes[0].name for site in sites if site.linear.name in float_layers]
         with _quiet():
             quantizer = MatMulNBitsQuantizer(

@@ -39,7 +39,7 @@ def watch(captured: Path, names: Sequence[str], rows: Rows, scratch: Path) -> It
     """
     if not names:  # onnxruntime would take none for all
         return
-    _open_up(captured, names, scratch)
+    _add_outputs(captured, names, scratch)
     try:
         engine = Engine(scratch, pad_token_id=0)
         for window in rows:
@@ -48,7 +48,7 @@ def watch(captured: Path, names: Sequence[str], rows: Rows, scratch: Path) -> It
         scratch.unlink()
 
 
-def _open_up(captured: Path, names: Sequence[str], target: Path) -> None:
+def _add_outputs(captured: Path, names: Sequence[str], target: Path) -> None:
     """Write a graph with further outputs; a function of its own, so that its weights go before it runs."""
     model = load(captured)
     own = {value.name for value in model.graph.output}
@@ -91,7 +91,7 @@ def tensor_ranges(
         for values in watch(captured, names, rows, scratch)
     )
     if method == "minmax":
-        return _extremes(seen)
+        return _find_extremes(seen)
     collector = HistogramCollector(method, False, BINS, LEVELS, PERCENTILE, "same")
     with contextlib.redirect_stdout(open(os.devnull, "w")):  # noqa: PTH123
         for values in seen:
@@ -105,7 +105,7 @@ def _limits(found: tuple[Any, ...]) -> Limits:
     return float(found[0]), float(found[1])
 
 
-def _extremes(seen: Iterable[dict[str, NDArray[np.float32]]]) -> dict[str, Limits]:
+def _find_extremes(seen: Iterable[dict[str, NDArray[np.float32]]]) -> dict[str, Limits]:
     found: dict[str, Limits] = {}
     for values in seen:
         for name, value in values.items():

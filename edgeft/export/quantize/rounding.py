@@ -27,7 +27,7 @@ def check(config: ExportConfig) -> None:
             raise RecipeError(f"export.{option}: 4 is for {', '.join(precisions)}, not for {config.precision}")
 
 
-def rounded(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+def round_columns(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """Weights to int8 from -127 to 127, each column with a scale of its own.
 
     Args:
@@ -40,7 +40,7 @@ def rounded(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.f
     return np.round(weight / scale).astype(np.int8), scale.astype(np.float32)
 
 
-def rounded_blocks(table: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float16]]:
+def round_blocks(table: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float16]]:
     """Rows to 4 bits, from -8 to 7, in blocks that share a scale: a block's largest value, with its sign, is -8.
 
     Args:
@@ -58,7 +58,7 @@ def rounded_blocks(table: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArra
     return values.reshape(table.shape), scale[..., 0]
 
 
-def packed(values: NDArray[np.int8]) -> NDArray[np.uint8]:
+def pack_nibbles(values: NDArray[np.int8]) -> NDArray[np.uint8]:
     """Two values of a row in a byte, the first one low, each moved by 8 so that none is below 0.
 
     Args:

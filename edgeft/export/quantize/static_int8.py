@@ -16,18 +16,18 @@ from edgeft.export.onnx import operators
 from edgeft.export.onnx.net import Linear, Net
 from edgeft.export.quantize import tables, token_int8
 from edgeft.export.quantize.ranges import Limits, Smoothed
-from edgeft.export.quantize.rounding import rounded
+from edgeft.export.quantize.rounding import round_columns
 from edgeft.export.quantize.token_int8 import Channels, Ranges
 
 STEPS = 255  # of an activation's uint8
 
 
-def smoothed(model: onnx.ModelProto, ranges: Ranges, strength: float) -> dict[str, Smoothed]:
+def smooth_inputs(model: onnx.ModelProto, ranges: Ranges, strength: float) -> dict[str, Smoothed]:
     """What goes into each product that int8 is for, and the divisors of its channels; arguments as of
     `token_int8.quantize`.
     """
-    found = token_int8.wanted(Net(model), ranges, ())
-    divisors = token_int8.divisors(found, ranges, strength, by_token=False)
+    found = token_int8.choose_sites(Net(model), ranges, ())
+    divisors = token_int8.compute_divisors(found, ranges, strength, by_token=False)
     return {site.linear.product: (site.linear.x, divisors[site.linear.product]) for site in found}
 
 
@@ -42,25 +42,25 @@ def quantize(
 
     Args:
         model: captured.
-        inputs: as of `smoothed`.
+        inputs: as of `smooth_inputs`.
         limits: the range of what goes into each product, once smoothed.
         float_layers: weights and tables that stay fp32.
         embedding_bits: as of `tables.quantize`.
     """
     net = Net(model)
-    for site in token_int8.sites(net):
+    for site in token_int8.find_sites(net):
         found = site.linear
         if found.product in inputs and found.name not in float_layers:
-            net.replace(found.nodes, _quantized(net, found, inputs[found.product][1], limits[found.product]))
+            net.replace(found.nodes, _quantize_product(net, found, inputs[found.product][1], limits[found.product]))
     tables.quantize(net, float_layers, embedding_bits)
     return operators.add_bodies(net.settle())
 
 
-def _quantized(net: Net, found: Linear, divisors: Channels, limits: Limits) -> list[onnx.NodeProto]:
+def _quantize_product(net: Net, found: Linear, divisors: Channels, limits: Limits) -> list[onnx.NodeProto]:
     """uint8 activations of one scale, int8 weights with a scale for each column, and the product of both in fp32."""
     name, x, y = found.name, f"{found.product}_x", f"{found.product}_plain"
-    values, steps = rounded(found.weight * divisors[:, None])
-    step, zero = scale_of(limits)
+    values, steps = round_columns(found.weight * divisors[:, None])
+    step, zero = scale_and_zero(limits)
     weight = [
         net.add_constant(f"{name}_int8", values),
         net.add_constant(f"{name}_scale", steps),
@@ -69,7 +69,7 @@ def _quantized(net: Net, found: Linear, divisors: Channels, limits: Limits) -> l
     activation = [net.add_constant(f"{x}_scale", step), net.add_constant(f"{x}_zero", zero)]
     bias = net.add_constant(f"{found.product}_bias", found.bias)
     chain: tuple[tuple[str, list[str], str], ...] = (
-        ("Mul", [found.x, token_int8.inverse(net, name, divisors)], x),
+        ("Mul", [found.x, token_int8.add_inverse(net, name, divisors)], x),
         ("QuantizeLinear", [x, *activation], f"{x}_int8"),
         ("DequantizeLinear", [f"{x}_int8", *activation], f"{x}_back"),
         ("DequantizeLinear", weight, f"{found.product}_weight"),
@@ -81,7 +81,7 @@ def _quantized(net: Net, found: Linear, divisors: Channels, limits: Limits) -> l
     return nodes
 
 
-def scale_of(limits: Limits) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+def scale_and_zero(limits: Limits) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
     """The step of uint8 between two limits, and where 0 stands, which is exact."""
     low, high = min(limits[0], 0.0), max(limits[1], 0.0)
     step = np.float32(max(high - low, 1e-12) / STEPS)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from edgeft.export.onnx.net import Net
-from edgeft.export.quantize.rounding import BLOCK, packed, rounded, rounded_blocks
+from edgeft.export.quantize.rounding import BLOCK, pack_nibbles, round_blocks, round_columns
 
 SMALLEST_TABLE = 1000  # rows
 
@@ -36,7 +36,7 @@ def quantize(net: Net, float_layers: Collection[str], bits: int = 8) -> None:
 
 def _rows_read(net: Net, node: onnx.NodeProto, values: NDArray[np.float32]) -> Iterable[onnx.NodeProto]:
     table, ids, out = node.input[0], node.input[1], node.output[0]
-    whole, scale = rounded(values.T)
+    whole, scale = round_columns(values.T)
     steps: tuple[tuple[str, list[str], str, dict[str, Any]], ...] = (
         ("Gather", [net.add_constant(f"{table}_int8", whole.T), ids], f"{out}_int8", {}),
         ("Cast", [f"{out}_int8"], f"{out}_float", {"to": TensorProto.FLOAT}),
@@ -48,9 +48,9 @@ def _rows_read(net: Net, node: onnx.NodeProto, values: NDArray[np.float32]) -> I
 
 def _blocks_read(net: Net, node: onnx.NodeProto, values: NDArray[np.float32]) -> Iterable[onnx.NodeProto]:
     table, ids, out = node.input[0], node.input[1], node.output[0]
-    whole, scale = rounded_blocks(values)
+    whole, scale = round_blocks(values)
     inputs = [
-        net.add_constant(f"{table}_int4", packed(whole)),
+        net.add_constant(f"{table}_int4", pack_nibbles(whole)),
         ids,
         net.add_constant(f"{table}_scale", scale),
     ]

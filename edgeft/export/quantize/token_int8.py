@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from onnx import helper
 
 from edgeft.export.onnx import operators
-from edgeft.export.onnx.net import Linear, Net, linears
+from edgeft.export.onnx.net import Linear, Net, find_linears
 from edgeft.export.onnx.operators import GELU_FLOOR
 from edgeft.export.quantize import tables, weights
 
@@ -62,12 +62,12 @@ class Site:
         return self.norm.output[0] if self.norm is not None else self.linear.y
 
 
-def sites(net: Net) -> list[Site]:
+def find_sites(net: Net) -> list[Site]:
     """Every matrix product that is worth int8."""
-    return [_site(net, found) for found in linears(net) if found.shape[0] * found.shape[1] >= SMALLEST_WEIGHT]
+    return [_to_site(net, found) for found in find_linears(net) if found.shape[0] * found.shape[1] >= SMALLEST_WEIGHT]
 
 
-def _site(net: Net, found: Linear) -> Site:
+def _to_site(net: Net, found: Linear) -> Site:
     gelu = net.maker.get(found.x)
     exact = gelu is not None and gelu.op_type == "Gelu" and _attribute(gelu, "approximate", b"none") == b"none"
     gelu = gelu if exact and len(net.users[found.x]) == 1 and found.x not in net.outputs else None
@@ -108,23 +108,25 @@ def quantize(
         weight_bits: as of `weights.store`.
     """
     net = Net(model)
-    found = wanted(net, ranges, float_layers)
-    smooth = divisors(found, ranges, strength, by_token)
+    found = choose_sites(net, ranges, float_layers)
+    smooth = compute_divisors(found, ranges, strength, by_token)
     for site in found:
         if by_token:
-            net.replace(site.nodes, _by_token(net, site, smooth[site.linear.product], weight_bits))
+            net.replace(site.nodes, _quantize_by_token(net, site, smooth[site.linear.product], weight_bits))
         else:
-            net.replace(site.linear.nodes, _by_tensor(net, site.linear, smooth[site.linear.product], weight_bits))
+            net.replace(
+                site.linear.nodes, _quantize_by_tensor(net, site.linear, smooth[site.linear.product], weight_bits)
+            )
     tables.quantize(net, float_layers, embedding_bits)
     return operators.add_bodies(net.settle())
 
 
-def wanted(net: Net, ranges: Ranges, float_layers: Collection[str]) -> list[Site]:
+def choose_sites(net: Net, ranges: Ranges, float_layers: Collection[str]) -> list[Site]:
     """The products that become int8."""
-    return [site for site in sites(net) if site.linear.name not in float_layers and site.linear.x in ranges]
+    return [site for site in find_sites(net) if site.linear.name not in float_layers and site.linear.x in ranges]
 
 
-def divisors(found: Iterable[Site], ranges: Ranges, strength: float, by_token: bool) -> dict[str, Channels]:
+def compute_divisors(found: Iterable[Site], ranges: Ranges, strength: float, by_token: bool) -> dict[str, Channels]:
     """Product to the divisors of its channels, (K); products that share a weight share them, so that it stays one.
 
     Args:
@@ -141,19 +143,20 @@ def divisors(found: Iterable[Site], ranges: Ranges, strength: float, by_token: b
         sizes[key] = np.maximum(sizes[key], size) if key in sizes else size
     by_weight = {site.linear.name: site.linear for site in found}
     smooth = {
-        key: smoothing(np.maximum(size, SMALLEST), by_weight[key[0]].weight, strength) for key, size in sizes.items()
+        key: smoothing_divisors(np.maximum(size, SMALLEST), by_weight[key[0]].weight, strength)
+        for key, size in sizes.items()
     }
     return {product: smooth[key] for product, key in keys.items()}
 
 
-def inverse(net: Net, name: str, smooth: Channels) -> str:
+def add_inverse(net: Net, name: str, smooth: Channels) -> str:
     """Name of a constant: what activations are multiplied with to be smoothed."""
     return net.add_constant(f"{name}_smooth", (1 / smooth).astype(np.float32))
 
 
-def _by_token(net: Net, site: Site, smooth: Channels, bits: int) -> list[onnx.NodeProto]:
+def _quantize_by_token(net: Net, site: Site, smooth: Channels, bits: int) -> list[onnx.NodeProto]:
     name = site.linear.name + ("_gelu" if site.gelu is not None else "")
-    inverted = inverse(net, name, smooth)
+    inverted = add_inverse(net, name, smooth)
     weight = weights.store(net, name, site.linear.weight, inverted, bits)
     bias = site.linear.bias
     if site.gelu is not None:
@@ -168,15 +171,15 @@ def _by_token(net: Net, site: Site, smooth: Channels, bits: int) -> list[onnx.No
     return [*weight.made, operators.node(f"{kind}Norm", inputs, site.y, epsilon=epsilon)]
 
 
-def _by_tensor(net: Net, found: Linear, smooth: Channels, bits: int) -> list[onnx.NodeProto]:
-    x, inverted = f"{found.product}_x", inverse(net, found.name, smooth)
+def _quantize_by_tensor(net: Net, found: Linear, smooth: Channels, bits: int) -> list[onnx.NodeProto]:
+    x, inverted = f"{found.product}_x", add_inverse(net, found.name, smooth)
     weight = weights.store(net, found.name, found.weight, inverted, bits)
     inputs = [x, weight.name, weight.scale, "", net.add_constant(f"{found.product}_bias", found.bias)]
     product = helper.make_node("DynamicQuantizeMatMul", inputs, [found.y], name=found.y, domain="com.microsoft")
     return [*weight.made, helper.make_node("Mul", [found.x, inverted], [x], name=x), product]
 
 
-def smoothing(size: NDArray[np.float32], weight: NDArray[np.float32], strength: float) -> NDArray[np.float32]:
+def smoothing_divisors(size: NDArray[np.float32], weight: NDArray[np.float32], strength: float) -> NDArray[np.float32]:
     """The divisor of each channel of the activations.
 
     Args:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from edgeft.export.onnx import operators
 from edgeft.export.onnx.net import Net
-from edgeft.export.quantize.rounding import BLOCK, packed, rounded, rounded_blocks
+from edgeft.export.quantize.rounding import BLOCK, pack_nibbles, round_blocks, round_columns
 
 
 @dataclass(frozen=True)
@@ -52,14 +52,14 @@ def store(net: Net, name: str, weight: NDArray[np.float32], inverse: str, bits: 
     divisor = np.asarray(found, dtype=np.float32)[:, None]
     in_blocks = bits == 4 and len(weight) % BLOCK == 0
     if in_blocks:
-        whole, block_scale = rounded_blocks(np.ascontiguousarray(weight.T))
-        weight = np.ascontiguousarray(floats(whole, block_scale).T)
-    values, scale_values = rounded(weight / divisor)
+        whole, block_scale = round_blocks(np.ascontiguousarray(weight.T))
+        weight = np.ascontiguousarray(dequantize(whole, block_scale).T)
+    values, scale_values = round_columns(weight / divisor)
     scale = net.add_constant(f"{name}_scale", scale_values)
     if not in_blocks:
         return Stored(net.add_constant(f"{name}_int8", values), scale, values, scale_values, [])
     inputs = [
-        net.add_constant(f"{name}_int4", packed(whole)),
+        net.add_constant(f"{name}_int4", pack_nibbles(whole)),
         net.add_constant(f"{name}_block_scale", block_scale),
         inverse,
         scale,
@@ -69,7 +69,7 @@ def store(net: Net, name: str, weight: NDArray[np.float32], inverse: str, bits: 
     return Stored(made, scale, values, scale_values, [] if there else [operators.node("Int8Weight", inputs, made)])
 
 
-def floats(whole: NDArray[np.int8], scale: NDArray[np.float16]) -> NDArray[np.float32]:
+def dequantize(whole: NDArray[np.int8], scale: NDArray[np.float16]) -> NDArray[np.float32]:
     """The values that 4 bits in blocks stand for, (rows, width)."""
     blocks = whole.reshape(len(whole), -1, BLOCK).astype(np.float32)
     return (blocks * scale.astype(np.float32)[..., None]).reshape(whole.shape)

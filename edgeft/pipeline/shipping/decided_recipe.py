@@ -30,7 +30,7 @@ def decided_recipe(chosen: Recipe, results: Results) -> Recipe:
 def reached_pruning(chosen: PruneConfig, results: Results) -> PruneConfig:
     """The pruning options, with the ratios that a limit on parameters or milliseconds came to."""
     candidate = results["prune"].metrics["kept"] if "prune" in results else None
-    if candidate is None or not goals.aimed(chosen):
+    if candidate is None or not goals.has_goal(chosen):
         return chosen
     shares = {name: results["prune"].metrics["tried"][candidate][name] for name in ("head_ratio", "channel_ratio")}
     return dataclasses.replace(chosen, **shares, max_parameters=None, max_latency_ms=None, latency_table=None)

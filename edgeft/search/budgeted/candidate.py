@@ -83,14 +83,14 @@ def save_untrained(config: Recipe, dataset: Dataset, teacher: Path, out_dir: Pat
     tokenizer: Any = model_folder.load_tokenizer(str(teacher))
     if config.distill.enabled:
         model, tokenizer = distill.make_student(config.distill, str(teacher), head, torch.device("cpu"))
-        distill.narrowed(config.distill, tasks.create_task(dataset, tokenizer, max_length, config.distill), model)
+        distill.narrow_student(config.distill, tasks.create_task(dataset, tokenizer, max_length, config.distill), model)
     if config.prune.enabled:
         task = prune.cut_vocabulary(
             config.prune, tasks.create_task(dataset, tokenizer, max_length, config.prune), model
         )
         tokenizer = task.tokenizer
         # In all it is as much, whichever units go.
-        structure.prune(model, goals.cut_of(goals.resolved(config.prune, model, None), model), "magnitude")
+        structure.prune(model, goals.cut_by_config(goals.resolve_goal(config.prune, model, None), model), "magnitude")
     model_folder.save(model, tokenizer, out_dir, max_length)
 
 

@@ -64,7 +64,7 @@ def default_space(base: Recipe, teacher: Path) -> dict[str, Choices | Range]:
     if distills and base.distill.enabled and base.distill.student is None and base.distill.layers is None:
         values["distill.num_layers"] = tuple(depth for depth in DEPTHS if depth < facts.layers)
     student = model_facts.read_facts(base.distill.student).kind if base.distill.student else facts.kind
-    if distills and shapes.prunable(student) and not goals.aimed(base.prune):
+    if distills and shapes.prunable(student) and not goals.has_goal(base.prune):
         tokens = len(model_folder.load_tokenizer(base.distill.student or str(teacher)))
         values |= {"prune.head_ratio": SHARES, "prune.channel_ratio": SHARES}
         values["prune.across_layers"] = (False,) if base.prune.layer_ratio else (False, True)

@@ -219,7 +219,7 @@ class BudgetSearch(Search[BudgetSummary]):
         changed = recipe.from_tree(recipe.with_settings(msgspec.to_builtins(self.base), options))
         if any(path.startswith("prune.") for path in self.space):
             judged: dict[str, Any] = {"max_drop_points": ANY_DROP, "max_teacher_drop_points": None}
-            cuts_units = changed.prune.head_ratio or changed.prune.channel_ratio or goals.aimed(changed.prune)
+            cuts_units = changed.prune.head_ratio or changed.prune.channel_ratio or goals.has_goal(changed.prune)
             judged["across_layers"] = changed.prune.across_layers and bool(cuts_units)  # nothing competes otherwise
             pruning = dataclasses.replace(changed.prune, enabled=cuts_anything(changed.prune), **judged)
             changed = dataclasses.replace(changed, prune=pruning)
@@ -246,7 +246,7 @@ class BudgetSearch(Search[BudgetSummary]):
 def cuts_anything(config: PruneConfig) -> bool:
     """Whether pruning takes anything away."""
     shares = any(getattr(config, name) for name in prune.RATIOS)
-    return shares or goals.aimed(config) or config.vocabulary_size is not None or config.vocabulary_min_count > 0
+    return shares or goals.has_goal(config) or config.vocabulary_size is not None or config.vocabulary_min_count > 0
 
 
 def clear_unused_pruning(base: Recipe) -> Recipe:
