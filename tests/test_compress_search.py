@@ -557,7 +557,12 @@ def test_no_options_are_tried_twice_and_the_seed_decides() -> None:
         (BUDGET, "{distill.epochs: {low: 2, high: 3}}", {}, "own 1.0, where the search starts, is not in the range"),
         (BUDGET, "{distill.num_layers: [1, 2]}", {"distill.enabled": False}, "the recipe doesn't distill"),
         (BUDGET, "{distill.num_layers: [1, 2]}", {"distill.layers": [0]}, "distill.layers decides that"),
-        (BUDGET, None, {"finetune.epochs": 3}, "^--set finetune.epochs: the teacher of .* is there; only distill"),
+        (
+            BUDGET,
+            None,
+            {"finetune.epochs": 3},
+            "^--set finetune.epochs: the teacher of .* is already trained; --set takes only options of distill",
+        ),
     ],
 )
 def test_what_can_not_be_searched_is_refused_in_a_line(

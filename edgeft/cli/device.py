@@ -130,11 +130,11 @@ def predict(
 def asks_pairs(artifact: Path) -> bool:
     """Whether an artifact takes questions with contexts instead of texts."""
     from edgeft.artifact import read_manifest
-    from edgeft.runtime.loading import class_of
+    from edgeft.runtime.loading import model_class
     from edgeft.tasks import FORMS
 
     form = FORMS.get(read_manifest(artifact).kind)
-    return form is not None and form.can_ship and class_of(form.name).pairs
+    return form is not None and form.can_ship and model_class(form.name).pairs
 
 
 def _with_context(questions: list[str], context: str | None) -> list[Given]:

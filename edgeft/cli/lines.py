@@ -42,7 +42,7 @@ def pipeline_line(config: DataConfig, advice: Things, things: Things) -> str:
         things: what to do about the rows.
     """
     options = _set_by_user(config) | _useful_options(config, things)
-    files, task = _format_list(options.pop("file", "FILE")), options.pop("task", None)
+    files, task = _as_list(options.pop("file", "FILE")), options.pop("task", None)
     settings = ({"task": task} if task else {}) | {f"data.{name}": value for name, value in options.items()}
     settings |= {item["option"]: item["value"] for item in advice}
     model = settings.pop("finetune.model")
@@ -71,13 +71,13 @@ def _useful_options(config: DataConfig, things: Things) -> dict[str, Any]:
     return chosen | ({"clean": steps} if steps else {})
 
 
-def _format_list(value: Any) -> list[Any]:
+def _as_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
 def _flags(options: dict[str, Any]) -> list[str]:
     """Options as flags; files stand first and without one, unless a name looks like a flag."""
-    files = _format_list(options.get("file", []))
+    files = _as_list(options.get("file", []))
     plain = not any(file.startswith("-") for file in files)
     words = list(files) if plain else [word for file in files for word in flag_words("--file", file)]
     for name, value in options.items():
@@ -90,8 +90,6 @@ def _new_folder(config: DataConfig) -> str:
     """A name that no file or folder has, and that no input begins with, as a hub id may."""
     from edgeft.data.read import sources
 
-    taken = {
-        Path(spec).parts[:1] for field in sources.FILE_FIELDS for spec in _format_list(getattr(config, field) or [])
-    }
+    taken = {Path(spec).parts[:1] for field in sources.FILE_FIELDS for spec in _as_list(getattr(config, field) or [])}
     names = itertools.chain([FOLDER], (f"{FOLDER}-{number}" for number in itertools.count(2)))
     return next(name for name in names if not os.path.lexists(name) and (name,) not in taken)

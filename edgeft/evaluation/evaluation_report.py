@@ -85,9 +85,10 @@ def _calibration_lines(document: Document) -> list[str]:
         return []
     ends = {name: _ends(calibration.get("intervals", {}).get(name)) for name in ("nll", "brier")}
     between = {name: f" ({facts.interval('', *both)})" if both[0] is not None else "" for name, both in ends.items()}
+    by_chance = f"exact probabilities would show about {calibration['ece_by_chance']:.4f} on so many rows"
     lines = [
-        f"calibration: ECE {calibration['ece']:.4f} (right probabilities would show {calibration['ece_by_chance']:.4f} "
-        f"by chance), NLL {calibration['nll']:.4f}{between['nll']}, Brier {calibration['brier']:.4f}{between['brier']}"
+        f"calibration: ECE {calibration['ece']:.4f} ({by_chance}), NLL {calibration['nll']:.4f}{between['nll']}, "
+        f"Brier {calibration['brier']:.4f}{between['brier']}"
     ]
     if abstains := calibration.get("abstains"):
         lines.append(

@@ -45,7 +45,7 @@ def evaluate(model: Model, file: str, columns: Mapping[str, Any], resamples: int
     Raises:
         DataError: rows that can't be used, or labels that the artifact hasn't.
         MissingExtraError: scikit-learn, scipy or seqeval is not installed.
-        UserError: an artifact whose answers nothing can be compared with.
+        UserError: an artifact of a kind that has no right answers.
     """
     rows.check_kind(model.manifest)
     for module in ("sklearn", "scipy", "seqeval"):
@@ -110,7 +110,7 @@ def _calibration(
         "ece_by_chance": scores.chance_error(chances, BINS),
         **{name: float(values.mean()) for name, values in each.items()},
     }
-    if len(truth) == len(split):  # choices of one row hang together, so that they can't be drawn one by one
+    if len(truth) == len(split):  # choices of one row are correlated: they can't be resampled alone
         drawn = {name: interval(values, len(truth), resamples, SEED) for name, values in each.items()}
         found["intervals"] = {
             name: {"low": one.low, "high": one.high} for name, one in drawn.items() if one is not None

@@ -23,16 +23,16 @@ from edgeft.progress import Bar
 from edgeft.recipe import DataConfig
 from edgeft.runtime import Model
 
-# What an artifact's recipe says of a file beside the columns' names; how a file is written, the file itself says.
-MEANING = ("multi_label", "label_delimiter")
-FORM = ("delimiter", "encoding")
+# Options of the artifact's recipe that say what its labels are, and how a file is written.
+LABEL_OPTIONS = ("multi_label", "label_delimiter")
+FORMAT_OPTIONS = ("delimiter", "encoding")
 
 
 def check_kind(manifest: Manifest) -> None:
     """Whether there is a right answer to compare with.
 
     Raises:
-        UserError: the artifact's answers have none.
+        UserError: there is none for this kind of artifact.
     """
     if not tasks.find_form(manifest.kind).can_be_judged:
         raise UserError(
@@ -98,7 +98,7 @@ def _of_recipe(folder: Path, manifest: Manifest) -> dict[str, Any]:
     options = {field.name: getattr(data, field.name) for field in dataclasses.fields(data)}
     only_for_splits = ("group_column", "time_column")
     of_columns = [name for name in options if name.endswith("_column") and name not in only_for_splits]
-    return {name: options[name] for name in (*MEANING, *of_columns, "slice_columns")}
+    return {name: options[name] for name in (*LABEL_OPTIONS, *of_columns, "slice_columns")}
 
 
 def _shared(options: Mapping[str, Any], present: Sequence[str]) -> dict[str, Any]:
@@ -109,7 +109,7 @@ def _shared(options: Mapping[str, Any], present: Sequence[str]) -> dict[str, Any
 
 
 def _columns_of_training(options: Mapping[str, Any], config: DataConfig) -> dict[str, str]:
-    """Option of a column to the name that it had in training, where that is another one than is looked for."""
+    """Option of a column to its name in training, if that isn't the configured one."""
     return {
         name: column for name, column in options.items() if name.endswith("_column") and column != getattr(config, name)
     }
@@ -155,7 +155,7 @@ def columns_of(file: str, reading: Mapping[str, Any]) -> list[str]:
         seen.extend(present)
         raise Stop
 
-    options = {name: reading[name] for name in FORM if name in reading}
+    options = {name: reading[name] for name in FORMAT_OPTIONS if name in reading}
     limits = DataConfig().limits()
     with contextlib.suppress(Stop):
         sources.read(file, Reading(choose=choose, limits=limits, tells=False, **options))

@@ -56,7 +56,7 @@ def depth(text: str, enough: int) -> int:
 
 
 def _has_long_number(text: str, digits: int) -> bool:
-    # A longer run of digits covers one of these positions, so that few texts are searched.
+    # Any longer run of digits covers one of these positions: a cheap test before the search.
     if not any(map(str.isdigit, text[digits :: digits + 1])):
         return False
     run = re.compile(rf"[0-9]{{{digits + 1}}}")

@@ -73,7 +73,7 @@ def _tell_code_is_off(file: str, kind: str, known: bool) -> None:
 def is_encoder(folder: str | Path) -> bool:
     """Whether a model folder has no head: that of sentence-transformers, or of a bare model."""
     location = find(str(folder))
-    if isinstance(location, Path) and sentences.is_one(location):
+    if isinstance(location, Path) and sentences.is_sentence_transformers_folder(location):
         return True
     config = read_config(folder)
     return bool(config.architectures) and all("For" not in name for name in config.architectures)

@@ -13,7 +13,7 @@ FLAG = "pooling_mode_"
 WAYS = {"mean_tokens": "mean", "cls_token": "cls"}
 
 
-def is_one(folder: Path) -> bool:
+def is_sentence_transformers_folder(folder: Path) -> bool:
     """Whether sentence-transformers wrote the folder."""
     return (folder / MODULES).is_file()
 

@@ -194,7 +194,7 @@ def head_size(config: PretrainedConfig) -> int:
 
 
 def key_value_heads(block: Block, size: int) -> int:
-    """How many key/value heads of a size a block has; one linear layer for all three is a third values."""
+    """How many key/value heads of a size a block has; a third of a fused layer's outputs are values."""
     return block.writers[-1].out_features * len(block.writers) // (3 * size)
 
 
@@ -281,11 +281,11 @@ def resize(module: nn.Module, key: str, shape: Sequence[int]) -> None:
     parameter = module.get_parameter(key)
     if tuple(parameter.shape) != tuple(shape):
         module.register_parameter(key, nn.Parameter(parameter.detach().new_empty(shape)))
-        tell_sizes(module)
+        sync_sizes(module)
 
 
-def tell_sizes(module: nn.Module) -> None:
-    """Make a module's own account of its sizes that of its weight."""
+def sync_sizes(module: nn.Module) -> None:
+    """Update `in_features`, `out_features` and their like from the shape of a module's weight."""
     if isinstance(module, nn.Linear):
         module.out_features, module.in_features = module.weight.shape
     elif isinstance(module, nn.Embedding):

@@ -58,7 +58,9 @@ def _unset_able(hint: Any) -> Any:
     if type(None) in get_args(kind):
         return hint
     bounds = {name: getattr(meta, name) for name in ("ge", "gt", "le", "lt", "min_length")}
-    about = msgspec.Meta(description=f"{meta.description}; unset: decided", extra_json_schema=meta.extra_json_schema)
+    about = msgspec.Meta(
+        description=f"{meta.description}; unset: chosen automatically", extra_json_schema=meta.extra_json_schema
+    )
     return Annotated[Annotated[kind, msgspec.Meta(**bounds)] | None, about]
 
 

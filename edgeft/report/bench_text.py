@@ -11,7 +11,9 @@ from edgeft.report.race_text import describe_repeats
 def describe_disturbances(document: Mapping[str, Any]) -> list[str]:
     """Describe the noise of the single stream, its consequence, and the noise of further scenarios."""
     stream = document["noise"]["seen"]
-    lines = [f"noise: {'; '.join(stream)}; milliseconds of another run don't compare with these"] if stream else []
+    lines = (
+        [f"noise: {'; '.join(stream)}; these milliseconds don't compare with those of another run"] if stream else []
+    )
     alone = {subject["name"]: (subject.get("noise") or {}).get("seen") for subject in document["subjects"]}
     widened = "the ratios' intervals" if document["ratios"] else ""
     rounds = describe_repeats(document["noise"].get("rounds", {}), document["plan"]["rounds"], widened)

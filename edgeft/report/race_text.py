@@ -47,4 +47,4 @@ def describe_repeats(rounds: Mapping[str, Any], count: int, widened: str, seen: 
         return f"{again}, and were quiet then"
     why = f" (at worst: {'; '.join(seen)})" if seen else ""
     wider = f", which widens {widened} by a factor of {rounds['margin']:.2f} at both ends" if widened else ""
-    return f"{again}, {rounds['disturbed']} of those that count are noisy all the same{why}{wider}"
+    return f"{again}, {rounds['disturbed']} of the rounds used are still noisy{why}{wider}"

@@ -58,8 +58,8 @@ class ReportInputs:
         labels: in the order of the probabilities' columns.
         recipe_yaml: the resolved recipe.
         gates: the stages in their order, the artifact last.
-        lead_metric: the metric that gates are about.
-        second_metric: what stands beside it.
+        lead_metric: the metric that the gates check.
+        second_metric: shown beside it.
         test_texts: texts of the test split, (n,); none where they are not to be quoted.
         test_rows: row of each in the labelled file, (n,).
         test_labels: true columns, (n,); None where a row has not one label.
@@ -195,7 +195,7 @@ def _gate(inputs: ReportInputs, names: Sequence[str]) -> GateRow | None:
     return next((gate for name in names for gate in inputs.gates if gate.stage == name), None)
 
 
-def _artifact(inputs: ReportInputs) -> GateRow | None:
+def _reported_gate(inputs: ReportInputs) -> GateRow | None:
     """What the headlines are about: the artifact, and the trained model where there is none."""
     if not inputs.shipped and (teacher := _gate(inputs, TEACHERS)):
         return teacher
@@ -216,7 +216,7 @@ def _quality(inputs: ReportInputs) -> Headline:
         )
     gates = {"teacher": _gate(inputs, TEACHERS), BASELINE: _gate(inputs, [BASELINE])}
     others = [f"{name} {facts.figure(metric, gate.lead)}" for name, gate in gates.items() if gate]
-    artifact = _artifact(inputs)
+    artifact = _reported_gate(inputs)
     return Headline(
         name=f"{facts.name(metric)}, validation split",
         value=facts.figure(metric, artifact.lead if artifact else None),
@@ -250,7 +250,7 @@ def _texts(inputs: ReportInputs) -> list[str]:
 
 
 def _size(inputs: ReportInputs) -> Headline:
-    artifact, teacher = _artifact(inputs), _gate(inputs, TEACHERS)
+    artifact, teacher = _reported_gate(inputs), _gate(inputs, TEACHERS)
     count = inputs.bench.get("size", {}).get("device_bytes") or (artifact.bytes if artifact else None)
     notes = ["graph and tokenizer"] if inputs.bench.get("size") else []
     if teacher and teacher is not artifact and teacher.bytes and count:
@@ -263,7 +263,7 @@ def _times(factor: float) -> str:
 
 
 def _latency(inputs: ReportInputs) -> Headline:
-    latency, artifact = inputs.bench.get("latency"), _artifact(inputs)
+    latency, artifact = inputs.bench.get("latency"), _reported_gate(inputs)
     if not latency:
         return Headline(
             name="latency, p50", value=facts.milliseconds(artifact.latency_ms if artifact else None), notes=[]
@@ -287,7 +287,7 @@ def _speedup(inputs: ReportInputs) -> Headline:
     teacher = facts.milliseconds(_plain(race["teacher"])["p50_ms"])
     interval = f"95% interval {ratio['low']:.1f} to {ratio['high']:.1f}"
     if ratio.get("margin", 1) > 1:
-        interval += f", for noise {ratio['margin'] - 1:.0%} wider at both ends"
+        interval += f", widened by {ratio['margin'] - 1:.0%} at each end for noise"
     if ratio["low"] <= 1:  # a tile is read alone, so it says what is not reported
         notes = [f"{ratio['median']:.1f} times, {interval}", f"teacher {teacher}, same race, in turns"]
         return Headline(name="speed-up", value="none reported", notes=notes)
@@ -376,7 +376,7 @@ def _mistakes(answered: Answered, inputs: ReportInputs) -> list[dict[str, Any]]:
 
 
 def _calibration_blocks(calibration: Mapping[str, Any]) -> list[facts.Block]:
-    """Method and figures; the rest stands in the gate table and under the diagrams."""
+    """Method and figures; the gate table and the diagrams show the rest."""
     elsewhere = ("answers", "cross_validation", "selective")
     return facts.blocks({key: value for key, value in calibration.items() if key not in elsewhere}, "calibration")
 
@@ -388,13 +388,13 @@ def _update_blocks(update: Mapping[str, Mapping[str, Any]]) -> list[facts.Block]
 
 def _bench_blocks(bench: Mapping[str, Any]) -> list[facts.Block]:
     """The race first, then what else was measured; bookkeeping left out."""
-    shown = ("schema_version", "latency", "against_teacher", "race")
-    rest = {key: value for key, value in bench.items() if key not in shown}
+    elsewhere = ("schema_version", "latency", "against_teacher", "race")
+    rest = {key: value for key, value in bench.items() if key not in elsewhere}
     rows = {name: dict(figures) for name, figures in bench.get("race", {}).get("forms", {}).items()}
     if "latency" in bench:  # a p99 of the artifact alone: the other forms were asked too few texts for one
         figures = {key: value for key, value in _plain(bench["latency"]).items() if key != "intervals_ms"}
         rows = {"artifact": figures} | {name: row for name, row in rows.items() if name != "artifact"}
-    if "race" not in bench:  # two alone, where no other form was raced
+    if "race" not in bench:  # a race of two, artifact against teacher
         against = bench.get("against_teacher") or {}
         rows |= {f"in turns: {name}": _plain(against[name]) for name in ("artifact", "teacher") if name in against}
     latency = [facts.table("latency of one text, all forms in turns in one race", rows)] if rows else []

@@ -20,8 +20,8 @@ from edgeft.runtime.tokenization import check_parts, load_tokenizer, parse_token
 from edgeft.signing import PublicKey, Trusted, check_signature, read_trusted
 
 
-def class_of(kind: str) -> type[Model]:
-    """What answers as artifacts of this kind do.
+def model_class(kind: str) -> type[Model]:
+    """The subclass of `Model` for artifacts of this kind.
 
     Args:
         kind: as the manifest names it.
@@ -67,16 +67,16 @@ def assemble(
 
 
 def _check_kind(folder: Path, manifest: Manifest) -> None:
-    """Whether this runtime knows the artifact's kind, and what reading its outputs needs is there.
+    """Check that this runtime knows the artifact's kind and that its decoding settings are valid.
 
     Raises:
-        ArtifactError: it doesn't, or isn't.
+        ArtifactError: the kind is unknown, or its decoding settings are invalid.
     """
     kinds = tasks.name_forms(lambda form: form.can_ship)
     if manifest.kind not in kinds:
         raise ArtifactError(f"{folder}: its kind {manifest.kind[:80]!r} is none of {', '.join(kinds)}")
     try:
-        msgspec.convert(manifest.decoding, class_of(manifest.kind).Decoding)
+        msgspec.convert(manifest.decoding, model_class(manifest.kind).Decoding)
     except msgspec.ValidationError as error:
         raise ArtifactError(f"{folder}: decoding, of its {artifact.MANIFEST}: {error}") from None
 
@@ -84,7 +84,7 @@ def _check_kind(folder: Path, manifest: Manifest) -> None:
 def _build(folder: Path, manifest: Manifest, engine: Engine, tokenizer: Tokenizer) -> Model:
     if unknown := set(engine.input_names) - set(INPUTS):
         raise ArtifactError(f"{folder}: its graph asks for {', '.join(sorted(unknown))}; given are {', '.join(INPUTS)}")
-    return class_of(manifest.kind)(folder, manifest, engine, tokenizer)
+    return model_class(manifest.kind)(folder, manifest, engine, tokenizer)
 
 
 def _truncation(manifest: Manifest) -> int | None:
@@ -113,8 +113,8 @@ def load(
     Raises:
         ArtifactError: missing, half-written, changed, not signed by a trusted key, or a folder that no edgeft wrote:
             one that reads other files, runs without bound, or answers in another shape.
-        MissingExtraError: onnxruntime is not installed, what the cleaning of its texts needs, or, where keys are
-            trusted, cryptography.
+        MissingExtraError: a package is missing: onnxruntime, one that cleaning its texts needs, or cryptography if
+            `trusted` is given.
         ModelError: the model that finds names for the cleaning is not there.
         UserError: the provider is not installed, or a trusted key is none.
     """
@@ -155,7 +155,7 @@ def load_contents(
     native: bool = True,
     spinning: bool | None = None,
 ) -> Model:
-    """A model of the bytes whose digests were compared, checked as something from elsewhere.
+    """Build a model of the bytes whose digests were compared; they are still checked as untrusted input.
 
     Args:
         folder: for messages, and where further files are.

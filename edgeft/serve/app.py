@@ -27,9 +27,9 @@ from edgeft.serve.messages import (
     PredictRequest,
     PredictResponse,
     card,
+    http_error,
     inputs_of,
     options_of,
-    refuse,
 )
 from edgeft.serve.service import ModelProtocol, Service
 from edgeft.serve.settings import ServeSettings
@@ -47,13 +47,13 @@ def authorized(connection: Connection, _: BaseRouteHandler) -> None:
     token = connection.app.state.service.settings.token
     header = connection.headers.get("authorization", "")
     if token is not None and not hmac.compare_digest(header.encode("latin-1"), f"Bearer {token}".encode()):
-        raise refuse("a valid bearer token is needed", 401, WWW_Authenticate="Bearer")
+        raise http_error("a valid bearer token is needed", 401, WWW_Authenticate="Bearer")
 
 
 def accepting(connection: Connection, _: BaseRouteHandler) -> None:
     """Take nothing new on the way out."""
     if connection.app.state.service.draining:
-        raise refuse("the server is shutting down", 503, Retry_After="1")
+        raise http_error("the server is shutting down", 503, Retry_After="1")
 
 
 def tracked(app: ASGIApp) -> ASGIApp:
@@ -67,7 +67,7 @@ def tracked(app: ASGIApp) -> ASGIApp:
             try:
                 return await asyncio.wait_for(receive(), deadline - time.monotonic())
             except TimeoutError:
-                raise refuse("the request body did not arrive in time", 408, Connection="close") from None
+                raise http_error("the request body did not arrive in time", 408, Connection="close") from None
 
         service.active += 1
         try:
@@ -108,10 +108,10 @@ def _chosen(service: Service, data: PredictRequest) -> str:
     names = ", ".join(service.models)
     if isinstance(data.model, str):
         if data.model not in service.models:
-            raise refuse(f"no such model; the models are {names}", 404)
+            raise http_error(f"no such model; the models are {names}", 404)
         return data.model
     if len(service.models) > 1:
-        raise refuse(f'name a "model": {names}')
+        raise http_error(f'name a "model": {names}')
     return next(iter(service.models))
 
 
@@ -122,11 +122,11 @@ async def _answers(service: Service, name: str, inputs: list[Any], options: dict
         return await asyncio.wait_for(asyncio.wrap_future(future), seconds)
     except OverloadedError:
         detail = f"{service.settings.max_waiting} requests are waiting already"
-        raise refuse(detail, 503, Retry_After="1") from None
+        raise http_error(detail, 503, Retry_After="1") from None
     except TimeoutError:
-        raise refuse(f"no answer within {seconds:g} s", 504) from None
+        raise http_error(f"no answer within {seconds:g} s", 504) from None
     except InferenceError as error:
-        raise refuse(str(error), 500) from None
+        raise http_error(str(error), 500) from None
 
 
 @get("/v1/model", guards=[authorized])
@@ -140,7 +140,7 @@ async def model(state: State) -> ModelCards:
 async def healthz(state: State) -> Health:
     """Whether the process is alive and its worker healthy."""
     if problem := state.service.problem():
-        raise refuse(problem, 503)
+        raise http_error(problem, 503)
     return Health()
 
 
@@ -148,7 +148,7 @@ async def healthz(state: State) -> Health:
 async def readyz(state: State) -> Health:
     """Whether requests may be sent here now."""
     if reason := state.service.not_ready():
-        raise refuse(reason, 503, Retry_After="1")
+        raise http_error(reason, 503, Retry_After="1")
     return Health()
 
 

@@ -120,20 +120,20 @@ def inputs_of(request: PredictRequest, model: ModelProtocol, settings: ServeSett
     inputs = _questions(request) if model.pairs else _texts(request)
     what = "question" if model.pairs else "text"
     if not inputs:
-        raise refuse(f'"{what}s" is empty')
+        raise http_error(f'"{what}s" is empty')
     if len(inputs) > settings.max_texts:
-        raise refuse(f"{len(inputs)} {what}s; at most {settings.max_texts} in one request")
+        raise http_error(f"{len(inputs)} {what}s; at most {settings.max_texts} in one request")
     for index, item in enumerate(inputs):
         length = len(item) if isinstance(item, str) else sum(map(len, item.values()))
         if length > settings.max_characters:
-            raise refuse(f"{what} {index} has {length} characters; at most {settings.max_characters}")
+            raise http_error(f"{what} {index} has {length} characters; at most {settings.max_characters}")
     return inputs
 
 
 def _texts(request: PredictRequest) -> list[Any]:
     _none_of(request, ("question", "context", "questions"), "texts")
     if isinstance(request.text, str) == isinstance(request.texts, list):
-        raise refuse('give either "text" or "texts"')
+        raise http_error('give either "text" or "texts"')
     return [request.text] if isinstance(request.text, str) else list(request.texts or ())
 
 
@@ -143,14 +143,14 @@ def _questions(request: PredictRequest) -> list[Any]:
     if isinstance(request.questions, list) and single == (UNSET, UNSET):
         return [{"question": question.question, "context": question.context} for question in request.questions]
     if UNSET in single or isinstance(request.questions, list):
-        raise refuse('give either "question" and "context" or "questions"')
+        raise http_error('give either "question" and "context" or "questions"')
     return [{"question": request.question, "context": request.context}]
 
 
 def _none_of(request: PredictRequest, names: Sequence[str], taken: str) -> None:
     sent = next((name for name in names if getattr(request, name) is not UNSET), None)
     if sent is not None:
-        raise refuse(f'"{sent}" is for other models; this one takes {taken}')
+        raise http_error(f'"{sent}" is for other models; this one takes {taken}')
 
 
 def options_of(request: PredictRequest, model: ModelProtocol) -> dict[str, Any]:
@@ -161,12 +161,12 @@ def options_of(request: PredictRequest, model: ModelProtocol) -> dict[str, Any]:
     """
     options = {name: getattr(request, name) for name in OPTIONS if getattr(request, name) is not UNSET}
     if options.get("aggregation_strategy", STRATEGIES[0]) not in STRATEGIES:
-        raise refuse(f"aggregation_strategy: expected one of {', '.join(STRATEGIES)}")
+        raise http_error(f"aggregation_strategy: expected one of {', '.join(STRATEGIES)}")
     _none_of(request, [name for name in OPTIONS if name not in model.takes], f"{', '.join(model.takes) or 'no option'}")
     return options
 
 
-def refuse(detail: str, status_code: int = 422, **headers: str) -> HTTPException:
+def http_error(detail: str, status_code: int = 422, **headers: str) -> HTTPException:
     """An error response; `Retry_After="1"` becomes the header Retry-After."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return HTTPException(detail=detail, status_code=status_code, headers=named or None)

@@ -21,7 +21,7 @@ from edgeft.errors import ArtifactError, EdgeftError
 from edgeft.listed_files import read_listed
 from edgeft.runtime import load, tokenization
 from edgeft.runtime.answers.questions import Reader
-from edgeft.runtime.loading import class_of
+from edgeft.runtime.loading import model_class
 
 
 @pytest.fixture
@@ -172,7 +172,7 @@ def test_decoding_is_checked_against_its_kind(folder: Path, monkeypatch: pytest.
     assert "missing required field `max_answer_tokens`" in refusal(folder)
     repair(folder, decoding={"max_answer_tokens": 15, "no_answer": True})
     assert "no output start_logits, end_logits" in refusal(folder)
-    assert class_of("squad") is Reader
+    assert model_class("squad") is Reader
 
 
 @pytest.mark.parametrize(

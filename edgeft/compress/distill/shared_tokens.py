@@ -52,7 +52,7 @@ def none_shared(items: Items) -> SharedTokens:
 def shared_tokens(task: TrainingTask, items: Items, own: TrainingTask, read: Items) -> SharedTokens:
     """Line up a student's tokens with its teacher's; none are shared, where they read other items.
 
-    Tokens are the same by their names, and by their ids where these are what is learnt.
+    Tokens match by their strings; for tasks that predict token ids, the ids must match, too.
 
     Args:
         task: of the student, with its tokenizer.
@@ -85,10 +85,10 @@ def _map_token_ids(task: TrainingTask, own: TrainingTask) -> Mapping[int, int]:
 
 
 def _match_tokens(tokens: Sequence[int], of_teacher: Sequence[int]) -> NDArray[np.int32]:
-    """(tokens,) the place of each token among the teacher's, `NONE` for one that isn't there; places rise.
+    """(tokens,) the index of each token among the teacher's, rising; `NONE` for a token that isn't there.
 
-    The last token, mostly one that ends every item, goes with the last one: of a text that only the student cuts it
-    would draw what stands before it to a later occurrence.
+    The last token, mostly one that ends every item, is matched with the last one. If only the student truncates the
+    text, matching it in sequence would pull the tokens before it to a later occurrence.
     """
     if tokens == of_teacher:
         return np.arange(len(tokens), dtype=np.int32)

@@ -15,7 +15,7 @@ import torch_pruning as tp
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from edgeft.models.shapes import Block, encoder_layers, key_value_heads, tell_sizes
+from edgeft.models.shapes import Block, encoder_layers, key_value_heads, sync_sizes
 
 TRACED_TOKENS = 7  # a length that no width of a model has
 
@@ -42,7 +42,8 @@ class Units:
     Attributes:
         count: how many there are.
         members: what is cut with them; none where they are layers.
-        places: modules of whose tensors (B, T, features) the units are equally wide slices; of layers, the layers.
+        places: modules whose tensors (B, T, features) are gated, each unit an equal slice of the features; to prune
+            layers, the layers themselves.
         where: the gate is on what the places read or write, or on a layer's update of the hidden states.
     """
 
@@ -53,14 +54,14 @@ class Units:
 
 
 class NormPruner(tp.pruner.function.BasePruningFunc):
-    """Cuts normalizations: torch-pruning's own knows only some, and leaves few of many features in another order."""
+    """Cuts normalizations; torch-pruning's own pruner knows only some, and reorders features if few of many stay."""
 
     def prune_out_channels(self, layer: nn.Module, idxs: Sequence[int]) -> nn.Module:
         """Remove features from the weight and the bias."""
         stay = sorted(set(range(self.get_out_channels(layer))) - set(idxs))
         for name, parameter in list(layer.named_parameters()):
             layer.register_parameter(name, nn.Parameter(parameter.detach()[stay]))
-        tell_sizes(layer)
+        sync_sizes(layer)
         return layer
 
     prune_in_channels = prune_out_channels
@@ -110,7 +111,7 @@ def channels(graph: tp.DependencyGraph, block: Block) -> Units:
 
 
 def width(graph: tp.DependencyGraph, block: Block) -> Units:
-    """The features of the hidden states, which any layer's block leads to; gated where normalizations give them."""
+    """The features of the hidden states, found from any one block; the gates are on the outputs of normalizations."""
     count = block.output.out_features
     members = _members(graph, block.output, tp.prune_linear_out_channels, count)
     return Units(count, members, tuple(each.module for each in members if _is_norm(each.module)), "output")

@@ -62,7 +62,7 @@ def captures(model: Any, opset: int, types: bool = False) -> Iterator[onnx.Model
                 made = [attempt(model, sample, opset)]
         except Exception as error:  # noqa: BLE001 - exporters raise whatever their many parts raise
             failure = " ".join(str(error).split())
-            if not _unfit(error):
+            if not _is_unsupported(error):
                 say(f"export: {name} failed: {failure[:160]}")
             continue
         if not any(value.name in OUTPUTS for value in made[0].graph.output):
@@ -74,8 +74,8 @@ def captures(model: Any, opset: int, types: bool = False) -> Iterator[onnx.Model
         raise ModelError(f"{type(model).__name__} can't be captured as ONNX: {failure[:300]}")
 
 
-def _unfit(error: BaseException | None) -> bool:
-    """Whether a model was found not to fit, be it inside a trace, and nothing broke."""
+def _is_unsupported(error: BaseException | None) -> bool:
+    """Whether the error, or one that caused it, says that the model isn't supported: no exporter broke then."""
     while error is not None and not isinstance(error, ModelError):
         error = error.__cause__ or error.__context__
     return error is not None

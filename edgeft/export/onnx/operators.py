@@ -9,9 +9,9 @@ y = s * round(v / s) W * weight_scale + bias. GeluLinear takes v = (gelu(x) + 0.
 and s = max v / 255; what the 0.17 adds has been taken from its bias. The Norm forms return
 LayerNormalization(y + residual).
 Attention is softmax(q k^T scale) v of packed queries, keys and values over the tokens that the mask shows.
-Int8Weight makes an int8 weight (K, N) of 4 bits: its values are those of packed (N, K / 2), in blocks with a
-scale each, block_scale (N, K / block), over smooth and weight_scale. It has no kernel: onnxruntime computes it once,
-at load.
+Int8Weight expands a weight of 4 bits to int8 (K, N): the values of packed (N, K / 2), each times the scale of its
+block in block_scale (N, K / block), divided by smooth and weight_scale. It has no kernel: onnxruntime computes it
+once, at load.
 """
 
 from __future__ import annotations

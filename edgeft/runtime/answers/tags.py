@@ -54,7 +54,7 @@ def join_windows(windows: Sequence[Window], arrays: Sequence[Floats]) -> Tokens:
     for window, of_window in zip(windows, arrays, strict=True):
         end = window.start + len(window.offsets)
         for index in range(window.start, end):
-            # What the border of the text cuts off, nothing is lost of.
+            # At the start or end of the text no context is missing, so that side counts as unlimited.
             left = total if window.start == 0 else index - window.start
             around = min(left, total if end == total else end - 1 - index)
             if around > room[index]:

@@ -30,7 +30,7 @@ from edgeft.report import facts, page
 from edgeft.search import study as studies
 from edgeft.search.budgeted import candidate, points, ranking, stages
 from edgeft.search.budgeted.early_stop import TeacherComparison
-from edgeft.search.budgeted.ranking import CANDIDATE, FOLDERS, MEASURED, QUALITY, Row
+from edgeft.search.budgeted.ranking import CANDIDATE, MEASURED, QUALITY, STAGE_FOLDERS, Row
 from edgeft.search.budgeted.sampler import BudgetSampler, name_options
 from edgeft.search.budgeted.stages import POINTS, STAGES
 from edgeft.search.budgeted.summary import RESULTS, BudgetSummary
@@ -133,7 +133,7 @@ class BudgetSearch(Search[BudgetSummary]):
         trial.set_user_attr(QUALITY, {split: shipped[split][lead] for split in ("validation", "test")})
         trial.set_user_attr(MEASURED, measured)
         self._set_constraints(trial, measured)
-        trial.set_user_attr(FOLDERS, {name: folder.name for name, (folder, _) in folders.items()})
+        trial.set_user_attr(STAGE_FOLDERS, {name: folder.name for name, (folder, _) in folders.items()})
         return self._objective_values(measured)
 
     def _objective_values(self, measured: Mapping[str, float]) -> list[float]:
@@ -229,7 +229,7 @@ class BudgetSearch(Search[BudgetSummary]):
 
     def stage_folders(self, study: optuna.Study, number: int) -> dict[str, Path]:
         """The folder of each stage of a completed trial; one that is named as the stage itself is the run's."""
-        names = study.get_trials(deepcopy=False)[number].user_attrs[FOLDERS]
+        names = study.get_trials(deepcopy=False)[number].user_attrs[STAGE_FOLDERS]
         return {stage: (self.run if stage == name else self.folder / STAGES) / name for stage, name in names.items()}
 
     def point_folder(self, options: Mapping[str, Any]) -> Path:

@@ -1,4 +1,4 @@
-"""What the trials say: which of them are worth keeping, which one is the best, and what a budget asks too much of."""
+"""Which trials are worth keeping, which one is the best, and which limits of a budget are too tight."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from edgeft.recipe import budget
 from edgeft.recipe.budget import Limit
 from edgeft.search.engine import TrialRow, row_fields
 
-MEASURED, CANDIDATE, QUALITY, FOLDERS = "measured", "candidate", "quality", "stages"  # what a trial remembers
+# User attributes of a trial.
+MEASURED, CANDIDATE, QUALITY, STAGE_FOLDERS = "measured", "candidate", "quality", "stages"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +109,10 @@ def compute_excesses(measured: Mapping[str, float], limits: tuple[Limit, ...]) -
 
 
 def find_relaxations(rows: Sequence[Row], limits: tuple[Limit, ...]) -> list[Relaxation]:
-    """For each limit, the others held, the least that lets a measured trial fit; none where it alone doesn't help."""
+    """For each limit, the smallest relaxation that lets a measured trial fit while the other limits hold.
+
+    A limit that doesn't help alone is left out.
+    """
     relaxations = []
     for limit in limits:
         others = tuple(other for other in limits if other is not limit)

@@ -86,7 +86,9 @@ def read_base(run: Path, settings: Mapping[str, Any]) -> Recipe:
         raise UserError(f"{run}: {what}; compress needs the folder of an `edgeft pipeline`")
     for path in settings:
         if path.partition(".")[0] not in OURS:
-            raise RecipeError(f"--set {path}: the teacher of {run} is there; only {', '.join(OURS)} can be set")
+            raise RecipeError(
+                f"--set {path}: the teacher of {run} is already trained; --set takes only options of {', '.join(OURS)}"
+            )
     base = recipe.resolve(recipe.load(str(run / artifact.RECIPE), {"budget": None, **settings}))
     if base.update.run is not None:
         raise RecipeError(f"{run}: is an update of {base.update.run}, which compress doesn't take as yet")

@@ -129,7 +129,7 @@ def test_the_table_and_the_page_show_it(found: dict[str, Any]) -> None:
     terminal.show(report(found), Console(file=stream, width=200))
     text = stream.getvalue()
     assert "counts                    0.6667  0.208 to 0.939" in text
-    assert ("milliseconds of another run don't compare" in text) == bool(found["noise"]["seen"])
+    assert ("these milliseconds don't compare with those of another run" in text) == bool(found["noise"]["seen"])
     assert ("measured again" in text) == bool(found["noise"]["rounds"]["repeated"])
     for wanted in (
         "counts",

@@ -59,11 +59,11 @@ def installed(name: str) -> str | None:
         return None
 
 
-def guarded(folder: str) -> int:
-    """Start a process that, when this one has ended in whatever way, kills what it was told of and removes the folder.
+def start_watchdog(folder: str) -> int:
+    """Fork a watchdog that kills registered process groups and removes the folder once this process has ended.
 
     Returns:
-        Where it is told process groups, a line each.
+        The write end of a pipe; each line registers a process group.
     """
     reads, writes = os.pipe()
     if os.fork():
@@ -145,7 +145,7 @@ def main() -> None:
         signal.signal(number, lambda *_: sys.exit(1))
     tell(ready=True)
     folder = tempfile.mkdtemp(prefix="edgeft-bench-")
-    guard = guarded(folder)
+    guard = start_watchdog(folder)
     try:
         packed = sys.stdin.buffer.read(request["bytes"])
         if len(packed) == request["bytes"]:
