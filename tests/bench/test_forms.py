@@ -94,7 +94,7 @@ def test_noise_widens_what_is_said_and_takes_nothing_back(monkeypatch: pytest.Mo
     assert "times as fast as its teacher in transformers.pipeline (" in said
     noisy = describe_noise(raced.as_dict())
     assert noisy.startswith(
-        "noise: 2 of 4 rounds were measured again because of it, 4 of those that count are noisy all "
+        "noise: 2 of 4 rounds were measured again because of it, 4 of the rounds used are still noisy "
     )
     assert noisy.count("a fixed piece of work took") == 1  # the worst of the rounds, not all of them
     assert noisy.endswith(f", which widens the intervals of ratios by a factor of {raced.margin:.2f} at both ends")
